@@ -1,0 +1,54 @@
+"""The one batch type that every data module yields, and the check that every entry point calls on `visible`."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """A batch of annotated images, in pixel space.
+
+    A single sample is a `Batch` whose tensors lack the leading dimension.
+
+    Attributes:
+        ids: (B,) int64, unique over all splits of a data set. Evaluation masks depend on (seed, id) alone.
+        images: (B, C, H, W) float32 in [0, 1], not normalised.
+        object_mask: (B, 1, H, W) bool, True on the annotated object; all False where nothing is annotated.
+        labels: (B,) int64 in [0, num_classes).
+    """
+
+    ids: Tensor
+    images: Tensor
+    object_mask: Tensor
+    labels: Tensor
+
+
+def check_visible(images: Tensor, visible: Tensor) -> None:
+    """Refuse a `visible` that does not fit `images`, before anything is computed with it.
+
+    Args:
+        images: (B, C, H, W), any float dtype.
+        visible: must be (B, 1, H, W), bool, on the same device; True where a pixel may be seen.
+
+    Raises:
+        TypeError: `visible` is not boolean.
+        ValueError: `images` has not four dimensions, or shape or device of `visible` do not match it.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"images must be (B, C, H, W), got shape {tuple(images.shape)}; add the batch dimension.")
+    if visible.dtype != torch.bool:
+        raise TypeError(
+            f"visible must be a bool tensor (True where a pixel may be seen), got {visible.dtype}; "
+            "convert it with visible.bool()."
+        )
+    expected = (images.shape[0], 1, *images.shape[2:])
+    if visible.shape != expected:
+        raise ValueError(
+            f"visible must have shape {expected} to fit images of shape {tuple(images.shape)}, "
+            f"got {tuple(visible.shape)}; give one mask with one channel per image."
+        )
+    if visible.device != images.device:
+        raise ValueError(
+            f"visible is on {visible.device} but images are on {images.device}; move both to the same device."
+        )

@@ -1,0 +1,43 @@
+"""Smallest enclosing circles: holes that remove the whole object and keep nothing of its outline."""
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def enclosing_circles(object_mask: Tensor) -> Tensor:
+    """The disc of the smallest enclosing circle of each object, cut off at the image border.
+
+    The centre c is that of `cv2.minEnclosingCircle` over the object's pixel centres; the disc holds every pixel whose
+    distance to c does not exceed that of the farthest object pixel, so it covers the object whatever the rounding of c.
+
+    Args:
+        object_mask: (B, 1, H, W) bool, True on the object.
+
+    Returns:
+        Hidden pixels, (B, 1, H, W) bool on the device of `object_mask`: True inside the disc, all False where there is
+        no object.
+    """
+    objects = object_mask.squeeze(1).cpu().numpy()
+    _, height, width = objects.shape
+    centres = np.array([_centre(pixels) for pixels in objects]).reshape(-1, 2)
+    across = np.arange(width) - centres[:, None, 0, None]
+    down = np.arange(height)[:, None] - centres[:, None, 1, None]
+    squared_distance = across * across + down * down
+    farthest = np.where(objects, squared_distance, -1.0).max(axis=(1, 2))
+    discs = squared_distance <= farthest[:, None, None]
+    return torch.from_numpy(discs).unsqueeze(1).to(object_mask.device)
+
+
+def _centre(pixels: NDArray[np.bool_]) -> tuple[float, float]:
+    """Centre (x, y) of one object (H, W), from the first and last pixel of each row: the others lie between them."""
+    rows = np.flatnonzero(pixels.any(axis=1))
+    if rows.size == 0:
+        return 0.0, 0.0
+    first = pixels[rows].argmax(axis=1)
+    last = pixels.shape[1] - 1 - pixels[rows, ::-1].argmax(axis=1)
+    ends = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1)
+    (x, y), _ = cv2.minEnclosingCircle(ends.astype(np.float32))
+    return float(x), float(y)

@@ -1,0 +1,39 @@
+"""The hidden fraction of a mask, and what every mask family has in common."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from augment.random import uniform
+
+MaskFamily = Callable[[Tensor, int, int], Tensor]
+"""(keys (B,) int64, height, width) -> visible (B, 1, height, width) bool."""
+
+
+def check_hidden_fraction(hidden_fraction: tuple[float, float]) -> None:
+    """Refuse a range that is not 0 <= low <= high <= 1.
+
+    Raises:
+        ValueError: naming the range given.
+    """
+    low, high = hidden_fraction
+    if not 0.0 <= low <= high <= 1.0:
+        raise ValueError(f"hidden_fraction must be a range 0 <= low <= high <= 1, got {(low, high)}.")
+
+
+def draw_hidden_fraction(keys: Tensor, hidden_fraction: tuple[float, float]) -> Tensor:
+    """Draw each sample's hidden fraction, uniform over the range.
+
+    Args:
+        keys: (B,) int64 keys.
+        hidden_fraction: (low, high) within [0, 1]; equal bounds fix the fraction.
+
+    Returns:
+        (B,) float32 in [low, high].
+
+    Raises:
+        ValueError: the range is not 0 <= low <= high <= 1.
+    """
+    check_hidden_fraction(hidden_fraction)
+    low, high = hidden_fraction
+    return low + (high - low) * uniform(keys)

@@ -1,0 +1,30 @@
+"""The shipped configurations, and the one helper that finds them wherever the package is installed."""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+
+def find_config(name: str) -> Path:
+    """Find a configuration file: one of the user's own, or one that is shipped.
+
+    Args:
+        name: path of an existing file, taken as it is; else the name of a shipped YAML file relative to this package,
+            with or without `.yaml`, as in "claim_cues".
+
+    Returns:
+        Path of an existing file.
+
+    Raises:
+        FileNotFoundError: neither exists; the message lists the shipped names.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {path.relative_to(_FOLDER).as_posix(): path for path in sorted(_FOLDER.rglob("*.yaml"))}
+    for candidate in (name, f"{name}.yaml"):
+        if candidate in shipped:
+            return shipped[candidate]
+    raise FileNotFoundError(
+        f"expected a configuration file, but {name!r} neither exists nor is shipped; "
+        f"give a path or one of: {', '.join(shipped)}."
+    )

@@ -1,0 +1,25 @@
+"""The network: layer masking, the LightningModule, objectives, reliance measures, callbacks. Imports augment alone."""
+
+from lm_modules.architectures import SmallResNet, build_network, known_architectures
+from lm_modules.classifier import MaskRobustClassifier
+from lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule
+from lm_modules.methods import MASKING_METHODS, MaskingMethod, Predictor, normalise, predictor
+from lm_modules.weights import load_weights, read_state_dict
+
+__all__ = [
+    "MASKING_METHODS",
+    "LayerMasking",
+    "MaskRobustClassifier",
+    "Masked",
+    "MaskingMethod",
+    "Predictor",
+    "SmallResNet",
+    "UnsupportedNetworkError",
+    "build_network",
+    "known_architectures",
+    "load_weights",
+    "masking_rule",
+    "normalise",
+    "predictor",
+    "read_state_dict",
+]

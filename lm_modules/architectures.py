@@ -1,0 +1,96 @@
+"""Networks by name: the toolkit's own small ResNet, torchvision's and timm's classifiers."""
+
+import difflib
+from typing import Any
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+_TIMM_PREFIX = "timm/"
+
+
+class SmallResNet(nn.Module):
+    """A ResNet for images of 32 to 96 pixels: a 3x3 stem of stride 2, then three stages of basic blocks.
+
+    Source of the blocks: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 3.3. The stages
+    have width, 2 width and 4 width channels at strides 2, 4 and 8 of the image.
+
+    Args:
+        num_classes: outputs of the linear head.
+        width: channels of the stem and of the first stage.
+        blocks: basic blocks in each stage.
+        in_chans: channels of the images.
+    """
+
+    def __init__(self, num_classes: int = 10, *, width: int = 16, blocks: int = 1, in_chans: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = _stage(width, width, blocks, stride=1)
+        self.layer2 = _stage(width, 2 * width, blocks, stride=2)
+        self.layer3 = _stage(2 * width, 4 * width, blocks, stride=2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.fc = nn.Linear(4 * width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, in_chans, H, W)."""
+        features = self.relu(self.bn1(self.conv1(images)))
+        features = self.layer3(self.layer2(self.layer1(features)))
+        logits: Tensor = self.fc(self.flatten(self.avgpool(features)))
+        return logits
+
+
+def build_network(architecture: str, num_classes: int, options: dict[str, Any] | None = None) -> nn.Module:
+    """A network with random weights.
+
+    Args:
+        architecture: "small_resnet", a torchvision classifier ("resnet50"), or "timm/" and a timm name
+            ("timm/resnet10t").
+        num_classes: outputs of the head.
+        options: further keyword arguments of the constructor, for example ``{"width": 32}``.
+
+    Raises:
+        ValueError: the name is unknown (the nearest names are given), num_classes < 2, or an option is not taken.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+    arguments = {"num_classes": num_classes, **(options or {})}
+    known = known_architectures()
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "use small_resnet, a torchvision name, or timm/NAME."
+        raise ValueError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
+    try:
+        if architecture == "small_resnet":
+            return SmallResNet(**arguments)
+        network: nn.Module
+        if architecture.startswith(_TIMM_PREFIX):
+            import timm
+
+            network = timm.create_model(architecture.removeprefix(_TIMM_PREFIX), **arguments)
+        else:
+            network = torchvision.models.get_model(architecture, weights=None, **arguments)
+        return network
+    except TypeError as error:
+        raise ValueError(f"architecture '{architecture}' does not take the options {options}: {error}.") from error
+
+
+def known_architectures() -> list[str]:
+    """Every name that `build_network` takes."""
+    import timm
+
+    torchvision_names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return ["small_resnet", *torchvision_names, *(_TIMM_PREFIX + name for name in timm.list_models())]
+
+
+def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    downsample = None
+    if stride != 1 or in_channels != channels:
+        downsample = nn.Sequential(
+            nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+        )
+    first = BasicBlock(in_channels, channels, stride, downsample)
+    return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(blocks - 1)))

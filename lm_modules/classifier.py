@@ -1,0 +1,258 @@
+"""The LightningModule: a CNN trained with random masks, with layer masking in the forward pass, or both."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from augment import FILLS, Batch, FillName, RandomMasking, fold_in, patches, sample_keys, uniform
+from augment.families import check_hidden_fraction
+from augment.policy import IMAGENET_MEAN
+from lm_modules.architectures import build_network
+from lm_modules.masking import LayerMasking
+from lm_modules.methods import MaskingMethod, Predictor, normalise, predictor
+from lm_modules.objectives import consistency_loss
+from lm_modules.optimisation import OptimiserName, ScheduleName, build_optimiser, build_schedule
+from lm_modules.training_masks import MaskFamilyName, build_mask_family
+from lm_modules.weights import load_weights, read_checkpoint
+
+TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
+Objective = Literal["cross_entropy", "consistency"]
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "masking": get_args(TrainingMasking),
+    "mask_family": get_args(MaskFamilyName),
+    "fill": FILLS,
+    "objective": get_args(Objective),
+    "optimiser": get_args(OptimiserName),
+    "schedule": get_args(ScheduleName),
+}
+_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "patch_size": (lambda value: value >= 1, "be at least 1 pixel"),
+    "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    "consistency_weight": (lambda value: value >= 0, "be at least 0"),
+    "learning_rate": (lambda value: value > 0, "be above 0"),
+    "momentum": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    "weight_decay": (lambda value: value >= 0, "be at least 0"),
+    "warmup_fraction": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    "label_smoothing": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+}
+
+
+class MaskRobustClassifier(pl.LightningModule):
+    """A classifier trained on masked images.
+
+    The hole of a training image follows from (`seed`, sample id, optimiser step) alone, so a resumed run, or one on
+    more processes, draws the same holes.
+
+    Args:
+        architecture: name for `lm_modules.architectures.build_network`, or a network that returns logits.
+        num_classes: number of classes.
+        architecture_options: further keyword arguments of the architecture, for example ``{"width": 32}``.
+        mean: channel means in [0, 1], for normalisation and for the fill "mean".
+        std: channel standard deviations, for normalisation.
+        masking: how training images are presented: "none" (never masked), "fill" (the hole is filled), "layer_masking"
+            (the hole goes through the network as `visible`), or "mixture" (each image one of the last two, evenly).
+        mask_family: how the hole is drawn; "silhouettes" are those of the data module's training objects.
+        hidden_fraction: (low, high) share of the image hidden by patches and rectangles.
+        patch_size: side of a patch in pixels.
+        mask_probability: chance that a training image is masked.
+        fill: drawn into the hole.
+        objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
+            of the masked view with it (`lm_modules.objectives.consistency_loss`).
+        consistency_weight: of that agreement.
+        optimiser: "sgd" (Nesterov) or "adamw".
+        learning_rate: peak learning rate.
+        momentum: of "sgd".
+        weight_decay: of weights with two or more axes.
+        schedule: "cosine" to 0, or "constant".
+        warmup_fraction: share of all steps spent on linear warm-up.
+        label_smoothing: in [0, 1), of the objective "cross_entropy".
+        init_weights: safetensors file, state dict or Lightning checkpoint to start from.
+        new_head: start the last linear layer anew, for fine-tuning on other classes.
+        channels_last: keep images and weights in channels-last memory format (faster on most devices).
+        seed: of the training masks.
+
+    Raises:
+        ValueError, FileNotFoundError, UnsupportedNetworkError: an argument is out of its range, weights do not fit, or
+            layer masking cannot read the network.
+    """
+
+    def __init__(
+        self,
+        architecture: str | nn.Module = "small_resnet",
+        num_classes: int = 10,
+        *,
+        architecture_options: dict[str, Any] | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        masking: TrainingMasking = "none",
+        mask_family: MaskFamilyName = "patches",
+        hidden_fraction: tuple[float, float] = (0.1, 0.9),
+        patch_size: int = 16,
+        mask_probability: float = 0.5,
+        fill: FillName = "black",
+        objective: Objective = "cross_entropy",
+        consistency_weight: float = 1.0,
+        optimiser: OptimiserName = "sgd",
+        learning_rate: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        schedule: ScheduleName = "cosine",
+        warmup_fraction: float = 0.1,
+        label_smoothing: float = 0.0,
+        init_weights: str | None = None,
+        new_head: bool = False,
+        channels_last: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
+        _check_arguments(self.hparams)
+        if isinstance(architecture, str):
+            architecture = build_network(architecture, num_classes, architecture_options)
+        if init_weights is not None:
+            load_weights(architecture, init_weights, new_head=new_head)
+        self.network = LayerMasking(architecture)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.masking, self.fill, self.objective = masking, fill, objective
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.val_masked_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.policy: RandomMasking | None = None
+
+    @classmethod
+    def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
+        """Rebuild a classifier from its Lightning checkpoint; nothing in the file is executed.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing, unreadable, or not a checkpoint of this class with an
+                architecture given by name.
+        """
+        checkpoint = read_checkpoint(path)
+        saved = checkpoint.get("hyper_parameters", {})
+        arguments = {name: value for name, value in saved.items() if name != "_instantiator"}  # of LightningCLI
+        is_ours = "architecture" in arguments and arguments.keys() <= inspect.signature(cls).parameters.keys()
+        if not is_ours or "state_dict" not in checkpoint:
+            raise ValueError(
+                f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; build the "
+                "classifier and pass the file as init_weights."
+            )
+        classifier = cls(**{**arguments, "init_weights": None})
+        classifier.load_state_dict(checkpoint["state_dict"])
+        return classifier
+
+    def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Logits of images in pixel space.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1].
+            visible: (B, 1, H, W) bool for layer masking; None shows everything.
+
+        Returns:
+            (B, num_classes).
+        """
+        logits: Tensor = self.network(self._normalise(images), visible)
+        return logits
+
+    def predictor(self, method: MaskingMethod) -> Predictor:
+        """What the network predicts for images with a hole under a masking method; see `lm_modules.methods`."""
+        return predictor(self.network, method, self.mean, self.std)
+
+    def on_fit_start(self) -> None:
+        """Build the mask policy, with the data module's silhouettes where it asks for them."""
+        if self.masking == "none":
+            return
+        family = build_mask_family(
+            self.hparams["mask_family"],
+            hidden_fraction=tuple(self.hparams["hidden_fraction"]),
+            patch_size=self.hparams["patch_size"],
+            silhouette_source=getattr(self.trainer, "datamodule", None),
+            device=self.device,
+        )
+        self.policy = RandomMasking(family, self.fill, float(self.hparams["mask_probability"]), self.mean)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, () float."""
+        keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
+        images, visible = self._present(batch.images, keys)
+        if self.objective == "consistency":
+            # Both views in one batch: two forward passes before one backward break DDP with batch norm.
+            everything = torch.ones_like(batch.object_mask)
+            both_visible = None if visible is None else torch.cat([everything, visible])
+            logits = self(torch.cat([batch.images, images]), both_visible)
+            clean, masked = logits.chunk(2)
+            loss = consistency_loss(clean, masked, batch.labels, float(self.hparams["consistency_weight"]))
+        else:
+            smoothing = float(self.hparams["label_smoothing"])
+            loss = F.cross_entropy(self(images, visible), batch.labels, label_smoothing=smoothing)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log loss and accuracy of clean images, and accuracy with half of the patches hidden."""
+        logits = self(batch.images)
+        self.val_accuracy.update(logits, batch.labels)
+        keys = sample_keys(0, batch.ids)
+        height, width = batch.images.shape[2:]
+        half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
+        method: MaskingMethod = "layer_masking" if self.masking in ("layer_masking", "mixture") else self.fill
+        self.val_masked_accuracy.update(self.predictor(method)(batch.images, half, keys), batch.labels)
+        size = len(batch.ids)
+        self.log("val/loss", F.cross_entropy(logits, batch.labels), batch_size=size, sync_dist=True)
+        self.log("val/accuracy", self.val_accuracy, prog_bar=True, batch_size=size)
+        self.log("val/accuracy_half_hidden", self.val_masked_accuracy, prog_bar=True, batch_size=size)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the accuracy of clean images."""
+        self.test_accuracy.update(self(batch.images), batch.labels)
+        self.log("test/accuracy", self.test_accuracy, batch_size=len(batch.ids))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Optimiser and per-step schedule of the hyperparameters."""
+        options = self.hparams
+        optimiser = build_optimiser(
+            self.network, options["optimiser"], options["learning_rate"], options["weight_decay"], options["momentum"]
+        )
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = build_schedule(optimiser, options["schedule"], total_steps, options["warmup_fraction"])
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if self.hparams["channels_last"]:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return normalise(images, self.mean, self.std)
+
+    def _present(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The images as this training sees them, and `visible` where layer masking takes part."""
+        if self.policy is None:
+            return images, None
+        filled, visible = self.policy(images, keys)
+        if self.masking == "fill":
+            return filled, None
+        if self.masking == "layer_masking":
+            return images, visible
+        by_fill = (uniform(fold_in(keys, 3)) < 0.5)[:, None, None, None]
+        return torch.where(by_fill, filled, images), visible | by_fill
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    check_hidden_fraction(arguments["hidden_fraction"])
+    for name, choices in _CHOICES.items():
+        if arguments[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'.")
+    for name, (holds, expected) in _RANGES.items():
+        if not holds(arguments[name]):
+            raise ValueError(f"{name} must {expected}, got {arguments[name]}.")
+    if arguments["objective"] == "consistency" and arguments["masking"] == "none":
+        raise ValueError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")

@@ -1,0 +1,139 @@
+"""Layer masking as pure tensor functions: padding, propagation, pooling and batch norm on visible positions.
+
+Source: Balasubramanian and Feizi, "Towards Improved Input Masking for Convolutional Neural Networks", ICCV 2023,
+section 3. `visible` is bool, (B, 1, H, W), True where a position may be seen; no function reads the features at hidden
+positions unless it says so.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def hide(features: Tensor, visible: Tensor) -> Tensor:
+    """0 at hidden positions, whatever they hold (NaN too) and with a gradient of exactly 0; unchanged elsewhere.
+
+    Args:
+        features: (B, C, H, W) float.
+        visible: (B, 1, H, W) bool.
+
+    Returns:
+        (B, C, H, W), dtype of `features`.
+    """
+    return torch.where(visible, features, torch.zeros((), dtype=features.dtype, device=features.device))
+
+
+def neighbour_rings(visible: Tensor, rings: int) -> list[tuple[Tensor, Tensor]]:
+    """The plan of neighbour padding: which positions each ring fills, and the weight of each of their neighbours.
+
+    Ring 1 holds the hidden positions with a visible position among their 3x3 neighbours; ring r + 1 those with a
+    neighbour that is visible or in a ring up to r, and are neither themselves.
+
+    Args:
+        visible: (B, 1, H, W) bool.
+        rings: number of rings, at least 0.
+
+    Returns:
+        For each ring, its positions (B, 1, H, W) bool, and (B, 1, H, W) float32: one over the number of known
+        neighbours of a position of the ring, 0 elsewhere.
+    """
+    plan = []
+    known = visible
+    for _ in range(rings):
+        known_neighbours = _sum_3x3(known.to(torch.float32))
+        ring = (known_neighbours > 0) & ~known
+        plan.append((ring, torch.where(ring, 1.0 / known_neighbours.clamp(min=1.0), 0.0)))
+        known = known | ring
+    return plan
+
+
+def neighbour_padding(
+    features: Tensor, visible: Tensor, plan: list[tuple[Tensor, Tensor]], *, detach_padding: bool = True
+) -> Tensor:
+    """Fill hidden positions ring by ring with the mean of their known 3x3 neighbours (section 3, "neighbour padding").
+
+    A position of ring r becomes sum(known neighbours) / number of known neighbours, where visible positions and
+    earlier rings are known and the outside of the image is not. Positions beyond the last ring become 0. The result is
+    linear in `features`.
+
+    Args:
+        features: (B, C, H, W) float; read at visible positions only.
+        visible: (B, 1, H, W) bool.
+        plan: from `neighbour_rings` for the same `visible`.
+        detach_padding: filled values carry no gradient (as in the paper); False makes the padding differentiable.
+
+    Returns:
+        (B, C, H, W), dtype of `features`; equal to `features` at visible positions bit for bit.
+    """
+    filled = hide(features.detach() if detach_padding else features, visible)
+    for ring, weight in plan:
+        filled = torch.where(ring, _sum_3x3(filled) * weight.to(filled.dtype), filled)
+    return torch.where(visible, features, filled) if detach_padding else filled
+
+
+def propagate_visible(
+    visible: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    *,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """An output position is visible when any input position under its window is (section 3, "mask propagation").
+
+    Args:
+        visible: (B, 1, H, W) bool.
+        kernel_size: window of the convolution or pool, (height, width).
+        stride: of the window.
+        padding: hidden positions added at (left, right, top, bottom), the order of `torch.nn.functional.pad`.
+        dilation: of the window.
+        ceil_mode: as in `torch.nn.MaxPool2d`: windows may run over the end, but none starts in the padding there.
+
+    Returns:
+        (B, 1, H', W') bool, the size of the convolution's or pool's output.
+    """
+    padded = F.pad(visible.to(torch.float32), padding)
+    pooled = F.max_pool2d(padded, kernel_size, stride, dilation=dilation, ceil_mode=ceil_mode)
+    if ceil_mode:
+        rows, columns = visible.shape[2] + padding[2], visible.shape[3] + padding[0]
+        pooled = pooled[..., : -(-rows // stride[0]), : -(-columns // stride[1])]
+    return pooled > 0
+
+
+def masked_mean(features: Tensor, visible: Tensor) -> Tensor:
+    """Mean over visible positions; 0 for a sample of which nothing is visible.
+
+    Args:
+        features: (B, C, H, W) float.
+        visible: (B, 1, H, W) bool.
+
+    Returns:
+        (B, C, 1, 1), dtype of `features`; summed in float32 at least.
+    """
+    precision = torch.promote_types(features.dtype, torch.float32)
+    count = visible.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    return (hide(features, visible).sum(dim=(2, 3), keepdim=True, dtype=precision) / count).to(features.dtype)
+
+
+def visible_moments(features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance of each channel over the visible positions of the batch.
+
+    Args:
+        features: (B, C, H, W) float.
+        visible: (B, 1, H, W) bool.
+
+    Returns:
+        mean (C,), variance (C,), both float32 at least, and the number of visible positions () of the same dtype;
+        mean and variance are 0 where nothing is visible.
+    """
+    precision = torch.promote_types(features.dtype, torch.float32)
+    count = visible.sum().to(precision)
+    divisor = count.clamp(min=1)
+    mean = hide(features, visible).sum(dim=(0, 2, 3), dtype=precision) / divisor
+    centred = hide(features.to(precision) - mean[:, None, None], visible)
+    return mean, centred.square().sum(dim=(0, 2, 3)) / divisor, count
+
+
+def _sum_3x3(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, kernel_size=3, stride=1, padding=1, divisor_override=1)

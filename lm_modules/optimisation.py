@@ -1,0 +1,57 @@
+"""Optimisers and learning-rate schedules by name."""
+
+from typing import Literal
+
+from torch import nn, optim
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+
+OptimiserName = Literal["sgd", "adamw"]
+ScheduleName = Literal["constant", "cosine"]
+
+
+def build_optimiser(
+    network: nn.Module, name: OptimiserName, learning_rate: float, weight_decay: float, momentum: float
+) -> optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW; vectors (biases, norms) are not decayed.
+
+    Args:
+        network: whose parameters are trained.
+        name: "sgd" or "adamw".
+        learning_rate: above 0.
+        weight_decay: at least 0, for parameters of two or more axes.
+        momentum: of "sgd", in [0, 1).
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if name == "sgd":
+        return optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
+    return optim.AdamW(groups, lr=learning_rate)
+
+
+def build_schedule(
+    optimiser: optim.Optimizer, name: ScheduleName, total_steps: int, warmup_fraction: float
+) -> LRScheduler:
+    """A schedule that is stepped after every optimiser step.
+
+    Linear warm-up from a hundredth of the learning rate over warmup_fraction x total_steps; then constant, or half a
+    cosine down to 0.
+
+    Args:
+        optimiser: whose learning rates are scheduled.
+        name: "constant" or "cosine".
+        total_steps: optimiser steps of the whole training.
+        warmup_fraction: share of the steps, in [0, 1).
+    """
+    warmup_steps = round(warmup_fraction * total_steps)
+    main: LRScheduler
+    if name == "cosine":
+        main = CosineAnnealingLR(optimiser, T_max=max(1, total_steps - warmup_steps))
+    else:
+        main = LinearLR(optimiser, start_factor=1.0, total_iters=1)
+    if warmup_steps == 0:
+        return main
+    warmup = LinearLR(optimiser, start_factor=0.01, total_iters=warmup_steps)
+    return SequentialLR(optimiser, [warmup, main], milestones=[warmup_steps])

@@ -1,0 +1,71 @@
+"""Measures of shape reliance: how much of a prediction comes from the outline of what was hidden."""
+
+from lm_modules.reliance.conditions import Conditions, ObjectHoles, draw_conditions, object_holes
+from lm_modules.reliance.estimation import Finding, estimate, estimate_difference
+from lm_modules.reliance.information import Information, hole_information, mutual_information
+from lm_modules.reliance.measures import (
+    Columns,
+    Measure,
+    circle_accuracy,
+    clean_accuracy,
+    hidden_pixel_sensitivity,
+    probe_accuracy,
+    retention,
+    retention_score,
+    silhouette_accuracy,
+    silhouette_leak,
+    swap_pull,
+    unchanged_predictions,
+    used_share,
+)
+from lm_modules.reliance.outcomes import Outcomes
+from lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from lm_modules.reliance.statistics import (
+    Estimate,
+    bootstrap_means,
+    hierarchical_bootstrap_means,
+    percentile_estimate,
+)
+from lm_modules.reliance.suite import Predictor, RelianceSuite
+from lm_modules.reliance.swaps import SwapIndex, SwapTriples, swap_index, swap_triples
+
+__all__ = [
+    "Columns",
+    "Conditions",
+    "Estimate",
+    "Finding",
+    "Information",
+    "Measure",
+    "ObjectHoles",
+    "Outcomes",
+    "OutlineProbe",
+    "Predictor",
+    "ProbeOutcomes",
+    "RelianceSuite",
+    "SwapIndex",
+    "SwapTriples",
+    "bootstrap_means",
+    "circle_accuracy",
+    "clean_accuracy",
+    "draw_conditions",
+    "estimate",
+    "estimate_difference",
+    "hidden_pixel_sensitivity",
+    "hierarchical_bootstrap_means",
+    "hole_information",
+    "mutual_information",
+    "object_holes",
+    "percentile_estimate",
+    "probe_accuracy",
+    "probe_outcomes",
+    "retention",
+    "retention_score",
+    "silhouette_accuracy",
+    "silhouette_leak",
+    "swap_index",
+    "swap_pull",
+    "swap_triples",
+    "train_probe",
+    "unchanged_predictions",
+    "used_share",
+]

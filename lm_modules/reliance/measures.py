@@ -1,0 +1,240 @@
+"""Measures of shape reliance and retention: per-image columns, and a smooth function of their means.
+
+In this form one definition serves the figure of one run, its bootstrap over images, the hierarchical one over seeds and
+the difference between two arms; see `lm_modules.reliance.estimation`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from lm_modules.reliance.outcomes import Outcomes
+from lm_modules.reliance.probe import ProbeOutcomes
+
+
+class Columns(NamedTuple):
+    """What a measure averages.
+
+    Attributes:
+        ids: (N,) int64 ids of the images that count.
+        values: (C, N) float64, one row for each quantity.
+        left_out: number of images that do not count.
+    """
+
+    ids: IntArray
+    values: FloatArray
+    left_out: int
+
+
+Combine = Callable[[FloatArray], FloatArray]
+"""Column means (..., C) -> figure (...)."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure that is a smooth function of means over images.
+
+    Attributes:
+        name: as it appears in reports.
+        columns: the quantities to average over images.
+        combine: the figure, from the means of the columns.
+        denominator: a quantity that the figure divides by. The figure is undefined unless the lower bound of this one
+            is above 0. None where nothing is divided by.
+        denominator_name: says in words what the denominator is.
+    """
+
+    name: str
+    columns: Callable[[Outcomes], Columns]
+    combine: Combine
+    denominator: Combine | None = None
+    denominator_name: str = ""
+
+
+def clean_accuracy() -> Measure:
+    """Accuracy with nothing hidden, in [0, 1], over all images."""
+    return Measure("clean accuracy", lambda outcomes: _all(outcomes, outcomes.clean == outcomes.labels), _first)
+
+
+def silhouette_accuracy() -> Measure:
+    """Accuracy with the object hidden along its outline, in [0, 1], over images with a valid object."""
+    return Measure(
+        "silhouette accuracy",
+        lambda outcomes: _valid(outcomes, outcomes.object_valid, outcomes.silhouette == outcomes.labels),
+        _first,
+    )
+
+
+def circle_accuracy() -> Measure:
+    """Accuracy with the object's enclosing circle hidden, in [0, 1], over images with a valid object."""
+    return Measure(
+        "circle accuracy",
+        lambda outcomes: _valid(outcomes, outcomes.object_valid, outcomes.circle == outcomes.labels),
+        _first,
+    )
+
+
+def silhouette_leak() -> Measure:
+    """Measure 1: mean of 1[right behind the silhouette] - 1[right behind the circle], in [-1, 1]."""
+    return Measure("silhouette leak", _leak_columns, lambda means: means[..., 0] - means[..., 1])
+
+
+def swap_pull() -> Measure:
+    """Measure 2: how far a prediction follows the shape that is cut out of an unrelated image, in [-1, 1].
+
+    The mean of 1/2 (1[f_j = y_j] - 1[f_k = y_j] + 1[f_k = y_k] - 1[f_j = y_k]), with f_j the prediction behind object
+    j's silhouette. It is the average of P[f_j = y_j] - P[f_k = y_j] and the same with j and k exchanged: where j and k
+    are exchangeable, of equal expectation as either and of less variance, from the same two forward passes.
+    """
+    return Measure("swap pull", _pull_columns, _first)
+
+
+def used_share(probe: ProbeOutcomes) -> Measure:
+    """Measure 4, the headline: leak / (probe accuracy - share of the majority class).
+
+    0: the network does not read outlines; 1: as well as a network that sees nothing else. The probe's accuracy and the
+    share of the class that is most frequent among the counted labels are averaged over the images of the leak, and
+    resampled with it. Undefined where the outlines hold nothing: where the lower bound of the denominator is not above
+    0. Should a single resample's denominator be 0 or less, it counts as 1e-9, which only widens the interval.
+
+    Args:
+        probe: the mask-only probe's outcomes on the same images.
+
+    Returns:
+        The measure; its columns raise ValueError where the probe was not asked about an image.
+    """
+
+    def columns(outcomes: Outcomes) -> Columns:
+        leak = _leak_columns(outcomes)
+        labels = outcomes.labels[outcomes.object_valid]
+        majority = np.bincount(labels, minlength=1).argmax()
+        right = _probe_correct(probe, leak.ids)
+        return leak._replace(values=np.vstack([leak.values, right, labels == majority]))
+
+    def denominator(means: FloatArray) -> FloatArray:
+        return means[..., 2] - means[..., 3]
+
+    def combine(means: FloatArray) -> FloatArray:
+        return (means[..., 0] - means[..., 1]) / np.maximum(denominator(means), 1e-9)
+
+    return Measure("used share", columns, combine, denominator, "probe accuracy minus majority share")
+
+
+def probe_accuracy(probe: ProbeOutcomes) -> Measure:
+    """Accuracy of the mask-only probe, in [0, 1], over images with a valid object."""
+
+    def columns(outcomes: Outcomes) -> Columns:
+        ids = outcomes.ids[outcomes.object_valid]
+        return Columns(ids, _probe_correct(probe, ids)[np.newaxis], len(outcomes) - len(ids))
+
+    return Measure("probe accuracy", columns, _first)
+
+
+def retention(hidden_fraction: float) -> Measure:
+    """Measure 5: accuracy with a share of the patches hidden at random, in [0, 1], over all images.
+
+    Args:
+        hidden_fraction: one of the outcomes' hidden fractions; the columns raise ValueError otherwise.
+    """
+    return Measure(
+        f"accuracy at hidden fraction {hidden_fraction:g}",
+        lambda outcomes: _all(outcomes, _behind_patches(outcomes, hidden_fraction) == outcomes.labels),
+        _first,
+    )
+
+
+def unchanged_predictions(hidden_fraction: float) -> Measure:
+    """Measure 5: share of predictions that hiding patches does not change, in [0, 1], over all images.
+
+    Args:
+        hidden_fraction: one of the outcomes' hidden fractions; the columns raise ValueError otherwise.
+    """
+    return Measure(
+        f"unchanged predictions at hidden fraction {hidden_fraction:g}",
+        lambda outcomes: _all(outcomes, _behind_patches(outcomes, hidden_fraction) == outcomes.clean),
+        _first,
+    )
+
+
+def retention_score() -> Measure:
+    """Measure 5: the mean of the accuracies at all hidden fractions, in [0, 1], over all images.
+
+    Returns:
+        The measure; its columns raise ValueError where the outcomes have no hidden fraction.
+    """
+
+    def columns(outcomes: Outcomes) -> Columns:
+        if len(outcomes.patches) == 0:
+            raise ValueError("a retention score needs at least one hidden fraction, got none; evaluate with some.")
+        return _all(outcomes, *(outcomes.patches == outcomes.labels))
+
+    return Measure("retention score", columns, lambda means: np.asarray(means.mean(axis=-1)))
+
+
+def hidden_pixel_sensitivity(outcomes: Outcomes) -> float:
+    """Measure 8: the largest change of any logit, over images with a valid object, when hidden pixels are redrawn.
+
+    Returns:
+        At least 0, in units of a logit; NaN where no image has a valid object.
+    """
+    changes = outcomes.sensitivity[outcomes.object_valid]
+    return float(changes.max()) if changes.size else float("nan")
+
+
+def _leak_columns(outcomes: Outcomes) -> Columns:
+    return _valid(
+        outcomes,
+        outcomes.object_valid,
+        outcomes.silhouette == outcomes.labels,
+        outcomes.circle == outcomes.labels,
+    )
+
+
+def _pull_columns(outcomes: Outcomes) -> Columns:
+    towards_j = _agreement(outcomes.swap_j, outcomes.swap_label_j) - _agreement(outcomes.swap_k, outcomes.swap_label_j)
+    towards_k = _agreement(outcomes.swap_k, outcomes.swap_label_k) - _agreement(outcomes.swap_j, outcomes.swap_label_k)
+    return _valid(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
+
+
+def _agreement(predictions: IntArray, labels: IntArray) -> FloatArray:
+    agreement: FloatArray = (predictions == labels).astype(np.float64)
+    return agreement
+
+
+def _first(means: FloatArray) -> FloatArray:
+    first: FloatArray = means[..., 0]
+    return first
+
+
+def _all(outcomes: Outcomes, *rows: FloatArray | BoolArray) -> Columns:
+    return _valid(outcomes, np.ones(len(outcomes), dtype=np.bool_), *rows)
+
+
+def _valid(outcomes: Outcomes, valid: BoolArray, *rows: FloatArray | BoolArray) -> Columns:
+    values = np.stack(rows).astype(np.float64)[:, valid]
+    return Columns(outcomes.ids[valid], values, int((~valid).sum()))
+
+
+def _behind_patches(outcomes: Outcomes, hidden_fraction: float) -> IntArray:
+    position = np.flatnonzero(np.isclose(outcomes.hidden_fractions, hidden_fraction))
+    if position.size == 0:
+        raise ValueError(
+            f"hidden fraction must be one of {outcomes.hidden_fractions.tolist()}, got {hidden_fraction}; "
+            "evaluate with that fraction."
+        )
+    predictions: IntArray = outcomes.patches[position[0]]
+    return predictions
+
+
+def _probe_correct(probe: ProbeOutcomes, ids: IntArray) -> FloatArray:
+    """Whether the probe reads each of `ids` rightly, (N,) float64 in {0, 1}."""
+    position = np.searchsorted(probe.ids, ids).clip(max=max(len(probe.ids) - 1, 0))
+    missing = ids if len(probe.ids) == 0 else ids[probe.ids[position] != ids]
+    if missing.size:
+        raise ValueError(
+            f"the probe must have been asked about every image of the leak, but lacks {missing.size} of them, "
+            f"the first with id {missing[0]}; run probe_outcomes on the same split."
+        )
+    return _agreement(probe.predictions[position], probe.labels[position])

@@ -1,0 +1,105 @@
+"""Bootstrap intervals for functions of means over images, paired across measures and runs, and over seeds."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lm_modules.reliance.arrays import FloatArray
+
+_CHUNK_ELEMENTS = 2**22
+
+
+class Estimate(NamedTuple):
+    """A figure with its interval.
+
+    Attributes:
+        value: the figure on the data as they are.
+        low: lower bound.
+        high: upper bound.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_means(columns: FloatArray, replicates: int = 2000, seed: int = 0) -> FloatArray:
+    """Means of the columns over images resampled with replacement, the same images for all columns.
+
+    Args:
+        columns: (C, N) one row for each quantity, one entry for each image.
+        replicates: number R of resamples.
+        seed: decides the resamples, together with N.
+
+    Returns:
+        (R, C) float64 means.
+
+    Raises:
+        ValueError: there is no image, or an entry is not finite.
+    """
+    return hierarchical_bootstrap_means(columns[:, np.newaxis], replicates, seed)
+
+
+def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, seed: int = 0) -> FloatArray:
+    """Means of the columns over resampled seeds crossed with resampled images.
+
+    Every replicate draws images, N of N, and independently seeds, S - 1 of S (1 of 1), both with replacement, and takes
+    the mean over all pairs of the two: all seeds see the same images, all columns the same of both. Drawing S - 1 seeds
+    makes the spread of their mean unbiased (Rao and Wu, "Resampling inference with complex survey data", JASA 1988);
+    drawing all S would understate it by (S - 1) / S, a third for three seeds. Crossing is the pigeonhole bootstrap
+    (Owen, Annals of Applied Statistics 2007). Where seeds differ much more than images do, a 95 % interval holds the
+    truth in about 84 % of cases with 2 seeds, 90 % with 3, 93 % with 5.
+
+    Args:
+        columns: (C, S, N) one row for each quantity, seed and image.
+        replicates: number R of resamples.
+        seed: decides the resamples, together with S and N.
+
+    Returns:
+        (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time.
+
+    Raises:
+        ValueError: there is no image or no seed, or an entry is not finite.
+    """
+    quantities, seeds, images = columns.shape
+    if seeds == 0 or images == 0:
+        raise ValueError(f"a bootstrap needs at least one seed and one image, got {seeds} and {images}.")
+    if not np.isfinite(columns).all():
+        raise ValueError("columns to resample must be finite, got NaN or infinity; leave invalid images out.")
+    image_stream, seed_stream = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
+    flat = np.ascontiguousarray(columns.reshape(quantities * seeds, images).T)
+    seed_draws = max(seeds - 1, 1)
+    chunk = max(1, _CHUNK_ELEMENTS // images)
+    means = []
+    for start in range(0, replicates, chunk):
+        size = min(chunk, replicates - start)
+        image_counts = _resample_counts(image_stream, size, images, images)
+        seed_counts = _resample_counts(seed_stream, size, seeds, seed_draws)
+        per_seed = (image_counts @ flat).reshape(size, quantities, seeds)
+        means.append(np.einsum("rcs,rs->rc", per_seed, seed_counts) / (images * seed_draws))
+    return np.concatenate(means)
+
+
+def percentile_estimate(value: float, replicates: FloatArray, confidence: float = 0.95) -> Estimate:
+    """The percentile interval of a bootstrapped figure.
+
+    Args:
+        value: the figure on the data as they are.
+        replicates: (R,) the figure on each resample.
+        confidence: share in (0, 1) of the replicates inside the interval.
+
+    Raises:
+        ValueError: confidence is outside (0, 1).
+    """
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(replicates, [tail, 1.0 - tail])
+    return Estimate(float(value), float(low), float(high))
+
+
+def _resample_counts(stream: np.random.Generator, replicates: int, items: int, draws: int) -> FloatArray:
+    """How many of the `draws` fell on each item, (replicates, items) float64: sums of whole numbers stay exact."""
+    drawn = stream.integers(0, items, size=(replicates, draws))
+    drawn += np.arange(replicates)[:, np.newaxis] * items
+    return np.bincount(drawn.ravel(), minlength=replicates * items).reshape(replicates, items).astype(np.float64)

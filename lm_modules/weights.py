@@ -1,0 +1,128 @@
+"""Weights from files. Files come from strangers: nothing in them is executed or imported."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+_WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors file, a `torch.save`d state dict, or a Lightning checkpoint.
+
+    Prefixes that wrappers add to every key ("network.", "module.", "_orig_mod.", "model.") are taken off.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not one of these kinds, or holds more than plain tensors and numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights must be a file, but '{path}' does not exist; check the path.")
+    if path.suffix == ".safetensors":
+        try:
+            return _without_wrappers(safetensors.torch.load_file(path))
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"'{path}' is not a readable safetensors file ({error}); write it again.") from error
+    content = read_checkpoint(path)
+    tensors = content.get("state_dict", content)
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"'{path}' must hold a state dict of tensors or a Lightning checkpoint; it holds neither.")
+    return _without_wrappers(dict(tensors))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a file written by `torch.save` that holds a dict of tensors and plain values, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read, or would execute code.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"the checkpoint '{path}' does not exist; check the path.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"'{path}' is damaged or holds more than tensors and plain values, so it was not loaded (it could run "
+            "code); save the state dict alone, best as safetensors."
+        ) from error
+    except (RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(f"'{path}' is not a readable checkpoint ({type(error).__name__}); write it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}' must hold a dict, got {type(content).__name__}; save a state dict.")
+    return content
+
+
+def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False) -> None:
+    """Load weights into a network in place; every key and shape must match.
+
+    Only batch norm's `num_batches_tracked` may be missing, as it is from files older than that count.
+
+    Args:
+        network: a classifier.
+        path: see `read_state_dict`.
+        new_head: leave the last linear layer as it is, for fine-tuning on other classes.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_state_dict`; or keys or shapes differ, and nothing was loaded.
+    """
+    given = read_state_dict(path)
+    expected = network.state_dict()
+    head = _head_of(network)
+    if new_head and head is None:
+        raise ValueError(f"new_head needs a network with a linear layer, but {type(network).__name__} has none.")
+    if new_head:
+        head_keys = {key for key in expected if key.startswith(f"{head}.")}
+        given = {key: value for key, value in given.items() if key not in head_keys}
+        expected = {key: value for key, value in expected.items() if key not in head_keys}
+    _check_classes(given, expected, head, path)
+    required = {key for key in expected if not key.endswith("num_batches_tracked")}
+    missing, unexpected = sorted(required - given.keys()), sorted(given.keys() - expected.keys())
+    if missing or unexpected:
+        raise ValueError(
+            f"'{path}' does not fit {type(network).__name__}: it lacks {_some(missing)} and has unknown "
+            f"{_some(unexpected)}; check the architecture."
+        )
+    wrong = [key for key in given if given[key].shape != expected[key].shape]
+    if wrong:
+        raise ValueError(
+            f"'{path}' does not fit {type(network).__name__}: '{wrong[0]}' has shape {tuple(given[wrong[0]].shape)}, "
+            f"expected {tuple(expected[wrong[0]].shape)}; check the architecture and its options."
+        )
+    network.load_state_dict(given, strict=not new_head)
+
+
+def _check_classes(
+    given: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: str | None, path: str | Path
+) -> None:
+    key = f"{head}.weight"
+    if key in given and key in expected and given[key].shape[0] != expected[key].shape[0]:
+        raise ValueError(
+            f"'{path}' has {given[key].shape[0]} classes but the model has {expected[key].shape[0]}; set num_classes "
+            "to match, or new_head to true to train a new head."
+        )
+
+
+def _head_of(network: nn.Module) -> str | None:
+    """Name of the last linear layer."""
+    linear: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
+
+
+def _without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _WRAPPER_PREFIXES:
+        if tensors and all(key.startswith(prefix) for key in tensors):
+            return _without_wrappers({key.removeprefix(prefix): value for key, value in tensors.items()})
+    return tensors
+
+
+def _some(keys: list[str]) -> str:
+    shown = ", ".join(f"'{key}'" for key in keys[:3])
+    return f"{len(keys)} keys ({shown}{', ...' if len(keys) > 3 else ''})" if keys else "no key"

@@ -1,0 +1,94 @@
+"""Hidden cells of a grid, read back cell by cell."""
+
+from collections import Counter
+from math import ceil, comb
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from augment import patches, sample_keys
+
+SIZES = [(1, 1, 1), (1, 1, 16), (5, 9, 100), (7, 5, 2), (33, 17, 8), (32, 32, 16), (16, 48, 16), (9, 1, 2), (1, 9, 2)]
+FRACTIONS = [0.0, 0.01, 0.1, 0.25, 0.3, 0.5, 0.65, 0.9, 0.99, 1.0]
+
+
+def hidden_cells(visible: Tensor, patch_size: int) -> Tensor:
+    """(B, rows, columns) bool; every cell must be hidden or visible as a whole."""
+    height, width = visible.shape[2:]
+    cells = torch.zeros(len(visible), ceil(height / patch_size), ceil(width / patch_size), dtype=torch.bool)
+    for row in range(cells.shape[1]):
+        for column in range(cells.shape[2]):
+            top, left = row * patch_size, column * patch_size
+            cell = visible[:, 0, top : top + patch_size, left : left + patch_size].flatten(1)
+            assert torch.equal(cell.any(dim=1), cell.all(dim=1))
+            cells[:, row, column] = ~cell.any(dim=1)
+    return cells
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_the_hidden_fraction_is_exact_to_a_cell(size: tuple[int, int, int], fraction: float) -> None:
+    height, width, patch_size = size
+    visible = patches(torch.arange(6), height, width, hidden_fraction=(fraction, fraction), patch_size=patch_size)
+    assert visible.shape == (6, 1, height, width)
+    cells = hidden_cells(visible, patch_size)
+    wanted = fraction * cells[0].numel()
+    assert ((cells.flatten(1).sum(dim=1) - wanted).abs() <= 0.5 + 1e-5).all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fraction_zero_hides_nothing_and_fraction_one_everything(size: tuple[int, int, int]) -> None:
+    height, width, patch_size = size
+    keys = torch.arange(20)
+    assert patches(keys, height, width, hidden_fraction=(0.0, 0.0), patch_size=patch_size).all()
+    assert not patches(keys, height, width, hidden_fraction=(1.0, 1.0), patch_size=patch_size).any()
+
+
+@pytest.mark.parametrize(("rows", "columns", "hidden"), [(5, 7, 3), (5, 7, 20), (1, 9, 4), (6, 6, 35)])
+def test_every_cell_is_hidden_equally_often(rows: int, columns: int, hidden: int) -> None:
+    samples, cells = 4000, rows * columns
+    share = hidden / cells
+    keys = sample_keys(2, torch.arange(samples))
+    visible = patches(keys, rows * 3 - 1, columns * 3 - 2, hidden_fraction=(share, share), patch_size=3)
+    counts = hidden_cells(visible, 3).sum(dim=0).double()
+    # The cells of one mask are drawn without replacement, which shrinks the statistic by cells / (cells - 1).
+    statistic = ((counts - samples * share) ** 2).sum() / (samples * share * (1 - share)) * (cells - 1) / cells
+    assert 1e-3 < stats.chi2(cells - 1).sf(float(statistic)) < 1 - 1e-3
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 3])
+def test_all_subsets_of_a_two_by_two_grid_are_equally_likely(hidden: int) -> None:
+    keys = sample_keys(0, torch.arange(6000))
+    visible = patches(keys, 4, 4, hidden_fraction=(hidden / 4, hidden / 4), patch_size=2)
+    counts = Counter(tuple(cells) for cells in hidden_cells(visible, 2).flatten(1).tolist())
+    assert len(counts) == comb(4, hidden)
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.2, 0.7)])
+def test_the_hidden_fraction_is_uniform_over_the_range(bounds: tuple[float, float]) -> None:
+    keys = sample_keys(1, torch.arange(2000))
+    visible = patches(keys, 20, 25, hidden_fraction=bounds, patch_size=1)
+    hidden = 1 - visible.double().mean(dim=(1, 2, 3))
+    assert stats.kstest(hidden, stats.uniform(bounds[0], bounds[1] - bounds[0]).cdf).pvalue > 1e-3
+
+
+def test_how_much_is_hidden_says_nothing_about_where() -> None:
+    keys = sample_keys(3, torch.arange(3000))
+    hidden = ~patches(keys, 8, 8, hidden_fraction=(0.2, 0.8), patch_size=1)[:, 0]
+    upper, lower = hidden[:, :4].double().mean(dim=(1, 2)), hidden[:, 4:].double().mean(dim=(1, 2))
+    assert stats.pearsonr(upper - lower, upper + lower).pvalue > 1e-3
+
+
+def test_the_default_cell_is_16_pixels() -> None:
+    visible = patches(torch.arange(9), 40, 64, hidden_fraction=(0.3, 0.3))
+    assert torch.equal(visible, patches(torch.arange(9), 40, 64, hidden_fraction=(0.3, 0.3), patch_size=16))
+    assert hidden_cells(visible, 16).flatten(1).sum(dim=1).tolist() == [4] * 9
+
+
+@pytest.mark.parametrize("patch_size", [0, -3])
+def test_a_cell_below_one_pixel_is_refused(patch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"patch_size must be at least 1 pixel, got {patch_size}"):
+        patches(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), patch_size=patch_size)

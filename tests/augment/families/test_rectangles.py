@@ -1,0 +1,128 @@
+"""The one rectangle of each image, read back as the bounding box of the hidden pixels."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from augment import rectangles, sample_keys
+
+SIZES = [(1, 1), (1, 13), (13, 1), (2, 2), (7, 5), (8, 64), (33, 32), (61, 7), (64, 64)]
+FRACTIONS = [0.0, 0.001, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0]
+RATIOS = [(0.5, 2.0), (1.0, 1.0), (0.05, 20.0), (6.0, 6.0), (0.1, 0.1)]
+
+
+class Box(NamedTuple):
+    """Bounding box of the hidden pixels of each image, (B,) int64 each; all 0 where nothing is hidden."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+def bounding_box(visible: Tensor) -> Box:
+    hidden = ~visible[:, 0]
+    rows, columns = hidden.any(dim=2), hidden.any(dim=1)
+    row_numbers, column_numbers = torch.arange(rows.shape[1]), torch.arange(columns.shape[1])
+    top, left = rows.byte().argmax(dim=1), columns.byte().argmax(dim=1)
+    bottom = torch.where(rows, row_numbers + 1, 0).amax(dim=1)
+    right = torch.where(columns, column_numbers + 1, 0).amax(dim=1)
+    return Box(top, left, bottom - top, right - left)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("fraction", FRACTIONS)
+@pytest.mark.parametrize("aspect_ratio", RATIOS)
+def test_the_hole_is_one_solid_rectangle_exact_to_half_a_row_and_half_a_column(
+    size: tuple[int, int], fraction: float, aspect_ratio: tuple[float, float]
+) -> None:
+    keys = sample_keys(0, torch.arange(50))
+    visible = rectangles(keys, *size, hidden_fraction=(fraction, fraction), aspect_ratio=aspect_ratio)
+    assert visible.shape == (50, 1, *size)
+    box = bounding_box(visible)
+    hidden = (~visible).sum(dim=(1, 2, 3))
+    assert torch.equal(hidden, box.height * box.width)
+    promised = (box.height.clamp(min=1) + box.width) / 2
+    assert ((hidden - fraction * size[0] * size[1]).abs() <= promised + 1e-3).all()
+
+
+@pytest.mark.parametrize("size", [*SIZES, (224, 224), (375, 500)])
+@pytest.mark.parametrize("aspect_ratio", RATIOS)
+def test_fraction_zero_hides_nothing_and_fraction_one_everything(
+    size: tuple[int, int], aspect_ratio: tuple[float, float]
+) -> None:
+    keys = torch.arange(20)
+    assert rectangles(keys, *size, hidden_fraction=(0.0, 0.0), aspect_ratio=aspect_ratio).all()
+    assert not rectangles(keys, *size, hidden_fraction=(1.0, 1.0), aspect_ratio=aspect_ratio).any()
+
+
+@pytest.mark.parametrize(
+    ("size", "fraction", "ratio", "expected"),
+    [
+        ((64, 64), 1 / 4, 1.0, (32, 32)),
+        ((64, 64), 1 / 8, 2.0, (32, 16)),
+        ((64, 64), 1 / 8, 0.5, (16, 32)),
+        ((8, 64), 1 / 2, 4.0, (8, 32)),
+        ((64, 8), 1 / 2, 0.25, (32, 8)),
+        ((10, 10), 1 / 10, 1000.0, (10, 1)),
+        ((10, 10), 1 / 10, 0.001, (1, 10)),
+        ((20, 20), 4 / 400, 100.0, (4, 1)),
+        ((20, 20), 4 / 400, 0.01, (1, 4)),
+    ],
+)
+def test_sides_follow_area_and_ratio_and_are_cut_to_the_image(
+    size: tuple[int, int], fraction: float, ratio: float, expected: tuple[int, int]
+) -> None:
+    box = bounding_box(
+        rectangles(torch.arange(30), *size, hidden_fraction=(fraction, fraction), aspect_ratio=(ratio, ratio))
+    )
+    assert set(zip(box.height.tolist(), box.width.tolist(), strict=True)) == {expected}
+
+
+@pytest.mark.parametrize("bounds", [(0.5, 2.0), (0.25, 1.0), (1.0, 3.0)])
+def test_the_aspect_ratio_is_log_uniform_over_its_range(bounds: tuple[float, float]) -> None:
+    keys = sample_keys(0, torch.arange(400))
+    box = bounding_box(rectangles(keys, 256, 256, hidden_fraction=(0.15, 0.15), aspect_ratio=bounds))
+    low, high = torch.tensor(bounds).double().log().tolist()
+    log_ratio = (box.height.double() / box.width).log()
+    assert stats.kstest(log_ratio, stats.uniform(low, high - low).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.1, 0.4)])
+def test_the_hidden_fraction_is_uniform_over_the_range(bounds: tuple[float, float]) -> None:
+    visible = rectangles(sample_keys(1, torch.arange(1000)), 120, 90, hidden_fraction=bounds)
+    hidden = 1 - visible.double().mean(dim=(1, 2, 3))
+    assert stats.kstest(hidden, stats.uniform(bounds[0], bounds[1] - bounds[0]).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "sides"), [((5, 6), (2, 2)), ((3, 3), (1, 1)), ((4, 9), (4, 4)), ((2, 10), (2, 2)), ((9, 5), (3, 3))]
+)
+def test_every_place_inside_the_image_is_equally_likely(size: tuple[int, int], sides: tuple[int, int]) -> None:
+    fraction = sides[0] * sides[1] / (size[0] * size[1])
+    keys = sample_keys(3, torch.arange(4000))
+    box = bounding_box(rectangles(keys, *size, hidden_fraction=(fraction, fraction), aspect_ratio=(1.0, 1.0)))
+    places = (size[0] - sides[0] + 1, size[1] - sides[1] + 1)
+    counts = torch.bincount(box.top * places[1] + box.left, minlength=places[0] * places[1])
+    assert len(counts) == places[0] * places[1]
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+def test_area_ratio_and_place_are_independent() -> None:
+    keys = sample_keys(4, torch.arange(2000))
+    box = bounding_box(rectangles(keys, 96, 96, hidden_fraction=(0.05, 0.3)))
+    area, ratio = box.height * box.width, box.height / box.width
+    row, column = box.top / (96 - box.height), box.left / (96 - box.width)
+    for first, second in [(area, ratio), (area, row), (area, column), (ratio, row), (ratio, column), (row, column)]:
+        assert stats.spearmanr(first, second).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    "aspect_ratio", [(0.0, 1.0), (-1.0, 1.0), (2.0, 0.5), (float("nan"), 1.0), (1.0, float("nan"))]
+)
+def test_an_aspect_ratio_out_of_order_or_not_above_zero_is_refused(aspect_ratio: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="aspect_ratio"):
+        rectangles(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), aspect_ratio=aspect_ratio)

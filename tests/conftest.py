@@ -1,0 +1,23 @@
+"""What every test may use."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def require_component(path_or_command: str | Path, how_to_get: str) -> None:
+    """Skip the running test where an outside component is missing; fail it on CI, where none may be.
+
+    Args:
+        path_or_command: a `Path`, or a string with a slash, must exist; any other string must be a command on PATH.
+        how_to_get: what a developer can do about it, as in "apt install chromium".
+    """
+    is_path = isinstance(path_or_command, Path) or "/" in path_or_command
+    if Path(path_or_command).exists() if is_path else shutil.which(path_or_command):
+        return
+    reason = f"needs {path_or_command}, which is missing here; {how_to_get}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

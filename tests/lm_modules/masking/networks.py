@@ -1,0 +1,58 @@
+"""Networks and masked images that the tests of `LayerMasking` share."""
+
+import copy
+from functools import cache
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from lm_modules import SmallResNet
+
+CLASSES = 5
+BUILDERS = {
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=CLASSES),
+    "resnet50": lambda: torchvision.models.resnet50(num_classes=CLASSES),
+    "wide_resnext": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, groups=8, width_per_group=16),
+    "dilated": lambda: ResNet(
+        Bottleneck, [1, 1, 2, 1], num_classes=CLASSES, replace_stride_with_dilation=[False, True, True]
+    ),
+    "small_resnet": lambda: SmallResNet(CLASSES, width=8, blocks=2),
+}
+
+
+def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every batch norm statistics and an affine map that are not those of a fresh one."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_mean, -0.5)):
+                tensor.data = low + torch.rand(tensor.shape, generator=generator)
+            module.running_var.data = 0.5 + torch.rand(module.running_var.shape, generator=generator)
+    return network
+
+
+@cache
+def _built(name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return randomise(BUILDERS[name]()).eval()
+
+
+def build(name: str) -> nn.Module:
+    """A fresh copy of the same network each time, in eval mode."""
+    return copy.deepcopy(_built(name))
+
+
+def draw_images(batch: int = 3, size: int = 64, seed: int = 0) -> Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def holes(size: int = 64) -> Tensor:
+    """(3, 1, size, size): a disc is hidden; patches are hidden; only a box is shown."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    disc = (y - 0.45 * size) ** 2 + (x - 0.55 * size) ** 2 >= (0.3 * size) ** 2
+    patches = (5 * (y * 8 // size) + 3 * (x * 8 // size)) % 7 >= 3
+    box = (y >= 0.2 * size) & (y < 0.5 * size) & (x >= 0.3 * size) & (x < 0.8 * size)
+    return torch.stack([disc, patches, box])[:, None]

@@ -1,0 +1,193 @@
+"""Batch norm over visible positions, against `torch.nn.functional.batch_norm` on positions picked by hand."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, multiprocessing, nn
+
+from lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
+from lm_modules.masking.rows import row_indices
+from tests.lm_modules.masking.cases import MEMORY_FORMATS, draw_features, draw_visible
+
+CHANNELS = 3
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
+BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "rows"])
+
+
+def draw_module(kind: type[nn.BatchNorm2d] | type[nn.SyncBatchNorm] = nn.BatchNorm2d, **options) -> nn.Module:
+    module = kind(CHANNELS, **options)
+    generator = torch.Generator().manual_seed(3)
+    for tensor in [*module.parameters(), module.running_mean, module.running_var]:
+        if tensor is not None:
+            tensor.data.copy_(0.5 + torch.rand(CHANNELS, generator=generator))
+    return module
+
+
+def normalise(path: str, module: nn.Module, features: Tensor, visible: Tensor) -> Tensor:
+    if path == "rows":
+        return batch_norm_of_rows(module, features, row_indices(visible))
+    return masked_batch_norm(module, features, visible)
+
+
+def picked(features: Tensor, visible: Tensor) -> Tensor:
+    """(N, C) features at visible positions."""
+    return features.permute(0, 2, 3, 1)[visible[:, 0]]
+
+
+def by_hand(module: nn.Module, features: Tensor, visible: Tensor) -> Tensor:
+    """(N, C) normalised features; the copy of the module that computes them is updated."""
+    tracks = module.training and module.track_running_stats
+    if tracks:
+        module.num_batches_tracked += 1
+    momentum = 1.0 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
+    means = (module.running_mean, module.running_var) if module.track_running_stats else (None, None)
+    return F.batch_norm(
+        picked(features, visible), *means, module.weight, module.bias, training=True, momentum=momentum, eps=module.eps
+    )
+
+
+@BOTH_PATHS
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": None}, {"momentum": 0.7, "eps": 0.1}, {"track_running_stats": False}, {"affine": False}],
+    ids=str,
+)
+def test_outputs_statistics_and_gradients_are_those_of_the_visible_positions(
+    path: str, dtype: torch.dtype, memory_format: torch.memory_format, options: dict
+) -> None:
+    module = draw_module(**options).to(dtype)
+    expected_module, visible = copy.deepcopy(module), draw_visible(5, 6)
+    slope = draw_features(int(visible.sum()), CHANNELS, 1, 1, dtype, seed=9)[:, :, 0, 0]
+    for step in range(2):
+        features = 3 + draw_features(6, CHANNELS, 5, 6, dtype, seed=step).contiguous(memory_format=memory_format)
+        leaf, expected_leaf = features.clone().requires_grad_(), features.clone().requires_grad_()
+        output = picked(normalise(path, module, leaf, visible), visible)
+        expected = by_hand(expected_module, expected_leaf, visible)
+        torch.testing.assert_close(output, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        gradients = torch.autograd.grad((output * slope).sum(), [leaf, *module.parameters()])
+        references = torch.autograd.grad((expected * slope).sum(), [expected_leaf, *expected_module.parameters()])
+        for gradient, reference in zip(gradients, references, strict=True):
+            torch.testing.assert_close(gradient, reference, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    for name, buffer in module.named_buffers():
+        torch.testing.assert_close(buffer, expected_module.get_buffer(name), rtol=1e-5, atol=1e-6)
+
+
+@BOTH_PATHS
+def test_hidden_positions_get_no_gradient_and_do_not_matter(path: str) -> None:
+    visible, features = draw_visible(4, 5), draw_features(6, CHANNELS, 4, 5, torch.float32)
+    outputs = []
+    for hidden_value in (0.0, 1e6):
+        leaf = torch.where(visible, features, hidden_value).requires_grad_()
+        output = torch.where(visible, normalise(path, draw_module(), leaf, visible), 0)
+        (gradient,) = torch.autograd.grad(output.square().sum(), leaf)
+        assert torch.equal(torch.where(visible, 0, gradient), torch.zeros_like(gradient))
+        outputs.append(output)
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_with_next_to_nothing_visible_everything_stays_finite(count: int, momentum: float | None) -> None:
+    module = draw_module(momentum=momentum)
+    before = copy.deepcopy(module)
+    visible = torch.zeros(2, 1, 3, 4, dtype=torch.bool)
+    visible.view(-1)[:count] = True
+    features = draw_features(2, CHANNELS, 3, 4, torch.float32).requires_grad_()
+    output = masked_batch_norm(module, features, visible)
+    gradients = torch.autograd.grad(output.square().sum(), [features, module.weight, module.bias])
+    assert all(tensor.isfinite().all() for tensor in [output, *gradients, *module.buffers()])
+    if count == 0:
+        assert all(torch.equal(buffer, before.get_buffer(name)) for name, buffer in module.named_buffers())
+    else:
+        assert int(module.num_batches_tracked) == 1
+        share = 1.0 if momentum is None else momentum
+        first = features[0, :, 0, 0].detach()
+        torch.testing.assert_close(module.running_mean, torch.lerp(before.running_mean, first, share))
+        torch.testing.assert_close(module.running_var, before.running_var * (1 - share))
+
+
+def test_an_average_over_batches_skips_batches_without_anything_visible() -> None:
+    module, visible = draw_module(momentum=None), torch.ones(2, 1, 3, 4, dtype=torch.bool)
+    batches = [draw_features(2, CHANNELS, 3, 4, torch.float32, seed=seed) for seed in range(3)]
+    for features in batches:
+        masked_batch_norm(module, features, visible)
+        masked_batch_norm(module, features, ~visible)
+    means = torch.stack([features.mean(dim=(0, 2, 3)) for features in batches])
+    torch.testing.assert_close(module.running_mean, means.mean(dim=0))
+    assert int(module.num_batches_tracked) == 3
+
+
+def test_half_precision_is_normalised_in_single_precision() -> None:
+    module, visible = draw_module(), draw_visible(6, 6)
+    features = (100 + draw_features(6, CHANNELS, 6, 6, torch.float32)).bfloat16()
+    output = masked_batch_norm(module, features, visible)
+    expected = by_hand(draw_module(), features.float(), visible)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(picked(output, visible).float(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_synchronised_batch_norm_without_processes_is_that_of_one_process() -> None:
+    visible, features = draw_visible(4, 4), draw_features(6, CHANNELS, 4, 4, torch.float32)
+    module, expected_module = draw_module(nn.SyncBatchNorm), draw_module()
+    assert torch.equal(
+        masked_batch_norm(module, features, visible), masked_batch_norm(expected_module, features, visible)
+    )
+    assert torch.equal(module.running_mean, expected_module.running_mean)
+
+
+SPLITS = {  # visible positions of four samples, the first two on rank 0
+    "many and few": [20, 7, 1, 2],
+    "one rank sees nothing": [5, 9, 0, 0],
+    "no rank sees anything": [0, 0, 0, 0],
+}
+
+
+def whole_batch(counts: list[int], *, momentum: float | None) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
+    visible = (torch.arange(20) < torch.tensor(counts)[:, None]).reshape(4, 1, 4, 5)
+    features, slope = (2 + draw_features(4, CHANNELS, 4, 5, seed=seed) for seed in (0, 1))
+    return draw_module(nn.SyncBatchNorm, momentum=momentum).double(), features, visible, slope
+
+
+def outcome(module: nn.Module, features: Tensor, visible: Tensor, slope: Tensor) -> dict[str, Tensor]:
+    leaf = features.clone().requires_grad_()
+    output = torch.where(visible, masked_batch_norm(module, leaf, visible), 0)
+    gradient, weight, bias = torch.autograd.grad((output * slope).sum(), [leaf, module.weight, module.bias])
+    return {
+        "output": output.detach(),
+        "gradient": gradient,
+        "weight": weight,
+        "bias": bias,
+        **dict(module.named_buffers()),
+    }
+
+
+def run_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    results = []
+    for counts in SPLITS.values():
+        for momentum in (0.1, None):
+            module, *tensors = whole_batch(counts, momentum=momentum)
+            results.append(outcome(module, *(tensor[2 * rank : 2 * rank + 2] for tensor in tensors)))
+    torch.save(results, f"{folder}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
+    multiprocessing.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)]
+    settings = [(counts, momentum) for counts in SPLITS.values() for momentum in (0.1, None)]
+    for (counts, momentum), first, second in zip(settings, *ranks, strict=True):
+        expected = outcome(*whole_batch(counts, momentum=momentum))
+        joined = {name: torch.cat([first[name], second[name]]) for name in ("output", "gradient")}
+        summed = {name: first[name] + second[name] for name in ("weight", "bias")}
+        buffers = {name: first[name] for name in ("running_mean", "running_var", "num_batches_tracked")}
+        assert all(torch.equal(second[name], buffer) for name, buffer in buffers.items())
+        for name, tensor in {**joined, **summed, **buffers}.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)

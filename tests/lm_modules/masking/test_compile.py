@@ -1,0 +1,58 @@
+"""`torch.compile` reads the whole masked network as one graph and computes the same."""
+
+import copy
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from lm_modules import LayerMasking, SmallResNet
+from tests.lm_modules.masking.networks import draw_images, holes, randomise
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return randomise(SmallResNet(3, width=4))
+
+
+@torch.no_grad()
+def test_the_compiled_network_equals_the_eager_one(network: nn.Module) -> None:
+    masked = LayerMasking(network).eval()
+    compiled = torch.compile(masked, fullgraph=True, backend="eager")
+    for visible in (holes(32), holes(32).flip(2), torch.ones_like(holes(32)), torch.zeros_like(holes(32))):
+        images = torch.where(visible, draw_images(size=32), math.nan)
+        torch.testing.assert_close(compiled(images, visible), masked(images, visible), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_compiled_training_pass_updates_the_same_statistics(network: nn.Module) -> None:
+    masked = LayerMasking(network, merge="union", detach_padding=False).train()
+    twin, images, visible = copy.deepcopy(masked), draw_images(size=32), holes(32)
+    compiled = torch.compile(masked, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(images, visible), twin(images, visible), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(masked.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_compiled_backward_pass_equals_the_eager_one(network: nn.Module) -> None:
+    masked = LayerMasking(network).train()
+    twin, visible = copy.deepcopy(masked), holes(32)
+    compiled = torch.compile(masked, fullgraph=True, backend="aot_eager")
+    gradients = []
+    for either in (compiled, twin):
+        images = draw_images(size=32).requires_grad_()
+        either(images, visible).square().sum().backward()
+        gradients.append([images.grad, *(parameter.grad for parameter in either.parameters())])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+    assert (gradients[0][0][~visible.expand(-1, 3, -1, -1)] == 0).all()

@@ -1,0 +1,73 @@
+"""Mutual information against SciPy's likelihood-ratio statistic, and its bias and null interval."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.stats.contingency import crosstab
+
+from lm_modules.reliance import mutual_information
+
+
+def plug_in_bits(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """G = 2 N I in nats, for a table of counts."""
+    table = crosstab(predictions, labels).count
+    statistic = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood").statistic
+    return statistic / (2 * len(labels) * np.log(2))
+
+
+def miller_madow_bits(predictions: np.ndarray, labels: np.ndarray) -> float:
+    joint = len(set(zip(predictions.tolist(), labels.tolist(), strict=True)))
+    excess = len(set(predictions.tolist())) - 1 + len(set(labels.tolist())) - 1 - (joint - 1)
+    return plug_in_bits(predictions, labels) + excess / (2 * len(labels) * np.log(2))
+
+
+def dependent_pair(images: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, images)
+    return np.where(rng.random(images) < 0.4, (labels + 1) % classes, rng.integers(0, classes, images)), labels
+
+
+@pytest.mark.parametrize("classes", [2, 5, 30])
+@pytest.mark.parametrize("images", [40, 2000])
+def test_the_figure_is_scipys_with_the_miller_madow_correction(classes: int, images: int) -> None:
+    predictions, labels = dependent_pair(images, classes, 0)
+    found = mutual_information(predictions, labels, permutations=10)
+    assert found.bits == pytest.approx(miller_madow_bits(predictions, labels), abs=1e-9)
+    assert found.images == images
+
+
+def test_a_prediction_that_is_always_wrong_in_the_same_way_holds_all_information() -> None:
+    labels = np.arange(4000) % 8
+    found = mutual_information((labels + 3) % 8, labels, permutations=50)
+    assert found.bits == pytest.approx(3.0, abs=0.01)
+    assert found.null_high < 0.1
+
+
+def test_the_correction_removes_most_of_the_bias() -> None:
+    rng = np.random.default_rng(0)
+    corrected, plug_in = [], []
+    for _ in range(200):
+        predictions, labels = rng.integers(0, 5, 200), rng.integers(0, 5, 200)
+        corrected.append(mutual_information(predictions, labels, permutations=1).bits)
+        plug_in.append(plug_in_bits(predictions, labels))
+    assert abs(np.mean(corrected)) < 0.1 * np.mean(plug_in)
+
+
+def test_the_null_interval_holds_independent_predictions_in_95_percent() -> None:
+    rng = np.random.default_rng(0)
+    inside = 0
+    for trial in range(200):
+        found = mutual_information(rng.integers(0, 3, 100), rng.integers(0, 3, 100), permutations=100, seed=trial)
+        inside += found.null_low <= found.bits <= found.null_high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_a_constant_prediction_holds_nothing() -> None:
+    found = mutual_information(np.zeros(50, dtype=np.int64), np.arange(50) % 3)
+    assert (found.bits, found.null_low, found.null_high) == pytest.approx((0.0, 0.0, 0.0))
+
+
+def test_no_image_gives_nan() -> None:
+    found = mutual_information(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    assert np.isnan(found.bits)
+    assert found.images == 0

@@ -1,0 +1,159 @@
+"""Each measure against its formula written out image by image."""
+
+import numpy as np
+import pytest
+
+from lm_modules.reliance import (
+    Measure,
+    Outcomes,
+    ProbeOutcomes,
+    circle_accuracy,
+    clean_accuracy,
+    estimate,
+    hidden_pixel_sensitivity,
+    hole_information,
+    mutual_information,
+    probe_accuracy,
+    retention,
+    retention_score,
+    silhouette_accuracy,
+    silhouette_leak,
+    swap_pull,
+    unchanged_predictions,
+    used_share,
+)
+from tests.lm_modules.reliance.tables import make_outcomes
+
+INVALID = (2, 3, 11)
+
+
+def make_probe(outcomes: Outcomes, accuracy: float, extra: int = 5) -> ProbeOutcomes:
+    """A probe asked about some images more than the network."""
+    rng = np.random.default_rng(9)
+    ids = np.concatenate([outcomes.ids, outcomes.ids.max() + 1 + np.arange(extra)])
+    labels = np.concatenate([outcomes.labels, np.zeros(extra, dtype=np.int64)])
+    wrong = rng.random(len(ids)) >= accuracy
+    return ProbeOutcomes(ids, np.where(wrong, (labels + 1) % 3, labels), labels)
+
+
+def value_of(measure: Measure, outcomes: Outcomes) -> float:
+    found = estimate(measure, [outcomes], replicates=200).estimate
+    assert found is not None
+    assert found.low <= found.value <= found.high
+    return found.value
+
+
+@pytest.fixture
+def outcomes() -> Outcomes:
+    return make_outcomes(200, seed=4, skill=0.4, invalid=INVALID)
+
+
+def valid_rows(outcomes: Outcomes) -> list[int]:
+    return [i for i in range(len(outcomes)) if i not in INVALID]
+
+
+def test_leak_is_the_difference_of_two_accuracies_over_valid_images(outcomes: Outcomes) -> None:
+    rows = valid_rows(outcomes)
+    silhouette = np.mean([outcomes.silhouette[i] == outcomes.labels[i] for i in rows])
+    circle = np.mean([outcomes.circle[i] == outcomes.labels[i] for i in rows])
+    assert value_of(silhouette_accuracy(), outcomes) == pytest.approx(silhouette)
+    assert value_of(circle_accuracy(), outcomes) == pytest.approx(circle)
+    assert value_of(silhouette_leak(), outcomes) == pytest.approx(silhouette - circle)
+
+
+def test_pull_averages_both_directions_of_the_exchange(outcomes: Outcomes) -> None:
+    forth, back = [], []
+    for i in valid_rows(outcomes):
+        f_j, f_k, y_j, y_k = (
+            int(values[i])
+            for values in (outcomes.swap_j, outcomes.swap_k, outcomes.swap_label_j, outcomes.swap_label_k)
+        )
+        forth.append((f_j == y_j) - (f_k == y_j))
+        back.append((f_k == y_k) - (f_j == y_k))
+    assert value_of(swap_pull(), outcomes) == pytest.approx((np.mean(forth) + np.mean(back)) / 2)
+
+
+def test_pull_is_one_for_a_follower_of_shapes_and_zero_for_one_who_does_not_look() -> None:
+    outcomes = make_outcomes(50, seed=0)
+    fields = vars(outcomes)
+    follower = Outcomes(**fields | {"swap_j": outcomes.swap_label_j, "swap_k": outcomes.swap_label_k})
+    blind = Outcomes(**fields | {"swap_k": outcomes.swap_j})
+    avoider = Outcomes(**fields | {"swap_j": outcomes.swap_label_k, "swap_k": outcomes.swap_label_j})
+    assert value_of(swap_pull(), follower) == 1.0
+    assert value_of(swap_pull(), blind) == 0.0
+    assert value_of(swap_pull(), avoider) == -1.0
+
+
+def test_used_share_divides_the_leak_by_what_the_probe_reads_beyond_the_majority(outcomes: Outcomes) -> None:
+    probe = make_probe(outcomes, 0.8)
+    rows = valid_rows(outcomes)
+    accuracy = np.mean([probe.predictions[i] == probe.labels[i] for i in rows])
+    majority = np.bincount(outcomes.labels[rows]).max() / len(rows)
+    assert value_of(probe_accuracy(probe), outcomes) == pytest.approx(accuracy)
+    expected = value_of(silhouette_leak(), outcomes) / (accuracy - majority)
+    assert value_of(used_share(probe), outcomes) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("more_than_majority", [-50, 0, 6])
+def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(
+    outcomes: Outcomes, more_than_majority: int
+) -> None:
+    right = np.bincount(outcomes.labels[valid_rows(outcomes)]).max() + more_than_majority
+    predictions = outcomes.labels.copy()
+    predictions[valid_rows(outcomes)[right:]] = -1
+    found = estimate(used_share(ProbeOutcomes(outcomes.ids, predictions, outcomes.labels)), [outcomes])
+    assert found.estimate is None
+    assert found.undefined_because is not None
+    assert found.undefined_because.startswith("undefined because probe accuracy minus majority share is")
+    assert (found.images, found.left_out) == (197, 3)
+
+
+def test_used_share_resamples_probe_and_leak_together() -> None:
+    outcomes = make_outcomes(300, seed=0, skill=1.0)
+    same = ProbeOutcomes(outcomes.ids, np.where(outcomes.ids % 4 == 0, -1, outcomes.labels), outcomes.labels)
+    reader = Outcomes(**vars(outcomes) | {"silhouette": same.predictions, "circle": np.full(300, -1)})
+    majority = np.bincount(outcomes.labels).argmax()
+    constant = Outcomes(**vars(reader) | {"circle": np.full(300, majority)})
+    found = estimate(used_share(same), [constant])
+    assert found.estimate == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes: Outcomes) -> None:
+    probe = make_probe(outcomes, 0.8)
+    short = ProbeOutcomes(probe.ids[1:], probe.predictions[1:], probe.labels[1:])
+    with pytest.raises(ValueError, match="lacks 1 of them, the first with id 10"):
+        estimate(used_share(short), [outcomes])
+    none = ProbeOutcomes(probe.ids[:0], probe.predictions[:0], probe.labels[:0])
+    with pytest.raises(ValueError, match="lacks 197 of them"):
+        estimate(used_share(none), [outcomes])
+
+
+def test_clean_accuracy_and_retention_count_all_images(outcomes: Outcomes) -> None:
+    assert value_of(clean_accuracy(), outcomes) == np.mean(outcomes.clean == outcomes.labels)
+    curve = [np.mean(outcomes.patches[f] == outcomes.labels) for f in range(2)]
+    assert value_of(retention(0.0), outcomes) == pytest.approx(curve[0])
+    assert value_of(retention(0.5), outcomes) == pytest.approx(curve[1])
+    assert value_of(retention_score(), outcomes) == pytest.approx(np.mean(curve))
+    assert value_of(unchanged_predictions(0.5), outcomes) == np.mean(outcomes.patches[1] == outcomes.clean)
+    assert estimate(clean_accuracy(), [outcomes]).left_out == 0
+    assert estimate(silhouette_leak(), [outcomes]).left_out == 3
+
+
+def test_a_hidden_fraction_that_was_not_evaluated_is_refused(outcomes: Outcomes) -> None:
+    with pytest.raises(ValueError, match=r"one of \[0\.0, 0\.5\], got 0\.3"):
+        estimate(retention(0.3), [outcomes])
+    with pytest.raises(ValueError, match="at least one hidden fraction"):
+        estimate(retention_score(), [make_outcomes(5, seed=0, fractions=())])
+
+
+def test_sensitivity_is_the_largest_over_valid_images(outcomes: Outcomes) -> None:
+    loud = Outcomes(**vars(outcomes) | {"sensitivity": np.where(outcomes.object_valid, outcomes.sensitivity, np.nan)})
+    assert hidden_pixel_sensitivity(loud) == max(outcomes.sensitivity[i] for i in valid_rows(outcomes))
+
+
+def test_information_behind_a_hole_counts_valid_images(outcomes: Outcomes) -> None:
+    rows = valid_rows(outcomes)
+    for hole, predictions in (("silhouette", outcomes.silhouette), ("circle", outcomes.circle)):
+        found = hole_information(outcomes, hole, permutations=20, seed=3)
+        assert found == mutual_information(predictions[rows], outcomes.labels[rows], permutations=20, seed=3)
+    assert hole_information(outcomes, "silhouette").bits > hole_information(outcomes, "silhouette").null_high

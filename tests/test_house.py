@@ -1,0 +1,169 @@
+"""The repository is whole: what it ships is found, declared and linked, and says nothing about the machine it is on."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from configs import find_config
+from tests.conftest import require_component
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = ("augment", "configs", "lm_modules", "train")
+CONFIGS = sorted(path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:" + "|".join(("work", "root")) + r")(?![\w-])")
+REGISTRY_HOST = re.compile(r"\b(?:pypi|pythonhosted|debian|npmjs)" + r"\.org\b")
+
+
+def repository_files():
+    """Every file that is tracked, or would be once added."""
+    require_component(ROOT / ".git", "run the tests in a git clone")
+    require_component("git", "install git")
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def relative_links(page):
+    """Targets of a Markdown page's links and pictures that lie in the repository, code left out."""
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", page, flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", prose) + re.findall(r"^\[[^\]]+\]:\s*(\S+)", prose, flags=re.MULTILINE)
+    return [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+
+
+def imported_modules(package):
+    """Top-level names of the third-party modules that a package imports."""
+    found = set()
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - set(PACKAGES)
+
+
+def distribution_name(requirement):
+    """The normalised name that a requirement such as "Some_Name[extra]>=1" begins with."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_config_is_found_by_its_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name) == find_config(name.removesuffix(".yaml")) == ROOT / "configs" / name
+
+
+def test_a_file_of_the_user_is_taken_as_it_is(tmp_path):
+    own = tmp_path / "own.yml"
+    own.write_text("seed: 1\n")
+    assert find_config(str(own)) == own
+
+
+def test_an_unknown_config_is_refused_in_one_sentence_that_lists_the_shipped_ones(tmp_path):
+    with pytest.raises(FileNotFoundError, match="'no_such_config'") as refusal:
+        find_config("no_such_config")
+    message = str(refusal.value)
+    assert all(name in message for name in CONFIGS)
+    assert "\n" not in message
+    with pytest.raises(FileNotFoundError, match="neither exists nor is shipped"):
+        find_config(str(tmp_path))
+
+
+def test_the_installed_version_is_the_one_in_pyproject():
+    assert metadata.version("maskrobust") == PROJECT["project"]["version"]
+
+
+def test_the_changelog_has_a_section_for_what_is_not_released():
+    assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_with_modules_is_a_package(package):
+    folders = {path.parent for path in (ROOT / package).rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_every_file_inside_a_package_is_installed_with_it():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    installed = {path for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    for package, globs in patterns.items():
+        installed.update(path for pattern in globs for path in (ROOT / package).glob(pattern))
+    inside = {path for path in repository_files() if path.relative_to(ROOT).parts[0] in PACKAGES}
+    assert inside - installed == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_import_is_a_declared_dependency(package):
+    declared = {distribution_name(line) for line in PROJECT["project"]["dependencies"]}
+    providers = metadata.packages_distributions()
+    undeclared = [
+        module
+        for module in imported_modules(package)
+        if declared.isdisjoint(distribution_name(name) for name in providers.get(module, ()))
+    ]
+    assert undeclared == []
+
+
+def test_no_file_names_a_machine_path_or_a_registry():
+    found = []
+    for path in repository_files():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [
+            f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+            for number, line in enumerate(lines, start=1)
+            if MACHINE_PATH.search(line) or REGISTRY_HOST.search(line)
+        ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("cd /{work}/main", True),
+        ("home='/{root}'", True),
+        ("see https://{pypi}.org/project/x", True),
+        ("apt from deb.{debian}.org", True),
+        ("a frame{work}/main and net{work}/", False),
+        ("path/{root}/x and ./{work}/x and /{work}er/x", False),
+    ],
+)
+def test_machine_paths_and_registries_are_recognised(line, named):
+    text = line.format(work="work", root="root", pypi="pypi", debian="debian")
+    assert bool(MACHINE_PATH.search(text) or REGISTRY_HOST.search(text)) is named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_resolves(page):
+    links = relative_links(page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_relative_links_are_recognised():
+    page = "[a](b.md#c) ![d](e.png 'f') [g](https://h) [i](#j) `[k](l)`\n```\n[m](n)\n```\n[o]: p.md\n"
+    assert relative_links(page) == ["b.md", "e.png", "p.md"]
+
+
+@pytest.mark.parametrize("missing", [Path("no/such/file"), "./no/such/file", "no-such-command"])
+def test_a_missing_component_skips_here_and_fails_on_ci(missing, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="bring it along"):
+        require_component(missing, "bring it along")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="bring it along"):
+        require_component(missing, "bring it along")
+
+
+@pytest.mark.parametrize("present", [Path(__file__), str(ROOT), "sh"])
+def test_a_component_that_is_there_lets_the_test_run(present):
+    require_component(present, "never said")

@@ -1,0 +1,198 @@
+"""What every data module does: contract of the batches, order, splits, workers, DDP and the command line."""
+
+import jsonargparse
+import pytest
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities.data import _is_dataloader_shuffled, _update_dataloader
+from torch.utils.data import DistributedSampler
+
+from augment.batch import Batch
+from train.data import Cues, Fashion
+from train.data.base import draw_uniform
+
+SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
+SPLITS = ("train", "val", "test")
+
+
+@pytest.fixture(params=["cues", "fashion"])
+def make_data(request, fashion_root):
+    """A function that makes the data module with small splits."""
+
+    def make(**arguments):
+        if request.param == "cues":
+            return Cues(**{**SIZES, "batch_size": 8, **arguments})
+        return Fashion(fashion_root, **{**SIZES, "batch_size": 8, **arguments})
+
+    return make
+
+
+def loader(data, split):
+    return getattr(data, f"{split}_dataloader")()
+
+
+def joined(batches):
+    return Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
+
+
+def test_batches_have_the_shapes_types_and_ranges_of_the_contract(make_data):
+    data = make_data()
+    for split in SPLITS:
+        batch = next(iter(loader(data, split)))
+        count = min(8, SIZES[f"{split}_images"])
+        assert isinstance(batch, Batch)
+        assert (batch.ids.shape, batch.ids.dtype) == ((count,), torch.int64)
+        assert (batch.images.shape, batch.images.dtype) == ((count, 3, 48, 48), torch.float32)
+        assert (batch.object_mask.shape, batch.object_mask.dtype) == ((count, 1, 48, 48), torch.bool)
+        assert (batch.labels.shape, batch.labels.dtype) == ((count,), torch.int64)
+        assert batch.images.min() >= 0 and 0.5 < batch.images.max() <= 1
+        assert batch.object_mask.flatten(1).any(dim=1).all()
+        assert batch.labels.min() >= 0 and batch.labels.max() < data.num_classes
+
+
+def test_every_sample_comes_once_and_ids_are_disjoint_over_splits(make_data):
+    data = make_data()
+    ids = [joined(loader(data, split)).ids.tolist() for split in SPLITS]
+    assert [len(each) for each in ids] == [30, 7, 12]
+    assert len({one for each in ids for one in each}) == 49
+
+
+def test_it_tells_its_classes_and_pixel_statistics(make_data):
+    data = make_data()
+    assert len(data.class_names) == len(set(data.class_names)) == data.num_classes
+    assert len(data.mean) == len(data.std) == 3
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(make_data):
+    for split in SPLITS:
+        first, second, other = (make_data(seed=seed).samples(split) for seed in (3, 3, 4))
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        assert not torch.equal(first.images, other.images)
+
+
+def test_a_sample_does_not_depend_on_the_size_of_its_split(make_data):
+    small, large = make_data(test_images=5).samples("test"), make_data(test_images=12).samples("test")
+    rows = [large.ids.tolist().index(one) for one in small.ids.tolist()]
+    assert torch.equal(small.images, large.images[rows])
+    assert torch.equal(small.object_mask, large.object_mask[rows])
+
+
+def test_setup_makes_only_what_the_stage_needs_and_only_once(make_data):
+    data = make_data()
+    made = []
+    make_samples = data.make_samples
+    data.make_samples = lambda split: made.append(split) or make_samples(split)
+    data.setup("validate")
+    assert made == ["val"]
+    data.setup("fit")
+    assert made == ["val", "train"]
+    data.setup("predict")
+    data.setup("fit")
+    data.setup()
+    data.setup()
+    assert made == ["val", "train", "test"]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_comes_in_order_of_ids_every_time(make_data, split):
+    data = make_data()
+    first, second = (joined(loader(data, split)).ids for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(first, first.sort().values)
+
+
+def test_training_order_differs_between_epochs_and_repeats_with_the_seed(make_data):
+    def epochs(seed):
+        batches = make_data(seed=seed).train_dataloader()
+        return [joined(batches).ids.tolist() for _ in range(2)]
+
+    first, second = epochs(0)
+    assert first != second and first != sorted(first)
+    assert epochs(0) == [first, second]
+
+
+def test_the_order_of_an_epoch_is_the_same_for_a_resumed_run(make_data):
+    data = make_data()
+    whole = data.train_dataloader()
+    orders = [joined(whole).ids.tolist() for _ in range(3)]
+    resumed = data.train_dataloader()
+    resumed.sampler.set_epoch(2)
+    assert joined(resumed).ids.tolist() == orders[2]
+
+
+def test_two_workers_give_the_same_batches_as_none(make_data):
+    for split in SPLITS:
+        alone, shared = loader(make_data(), split), loader(make_data(num_workers=2), split)
+        for one, other in zip(alone, shared, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_one_sample_is_its_row_of_the_batch(make_data):
+    dataset = make_data().val_dataloader().dataset
+    sample, batch = dataset[4], dataset.__getitems__([0, 4])
+    assert isinstance(sample, Batch)
+    assert all(torch.equal(one, rows[1]) for one, rows in zip(sample, batch, strict=True))
+
+
+def test_a_batch_holds_the_bytes_of_its_samples_as_shares_of_255(make_data):
+    data = make_data()
+    batch, samples = joined(data.test_dataloader()), data.samples("test")
+    assert torch.equal((batch.images.double() * 255).round().to(torch.uint8), samples.images)
+    assert (batch.images.double() * 255 - samples.images).abs().max() < 1e-4
+    assert all(torch.equal(batch[position], samples[position]) for position in (0, 2, 3))
+
+
+def test_ranks_share_the_training_samples_when_lightning_replaces_the_sampler(make_data):
+    whole = make_data().train_dataloader()
+    assert _is_dataloader_shuffled(whole)
+    assert not _is_dataloader_shuffled(make_data().val_dataloader())
+    ids = [
+        joined(_update_dataloader(whole, DistributedSampler(whole.dataset, num_replicas=2, rank=rank))).ids.tolist()
+        for rank in range(2)
+    ]
+    assert len(ids[0]) == len(ids[1]) == 15
+    assert len(set(ids[0] + ids[1])) == 30
+
+
+@pytest.mark.parametrize(
+    ("argument", "minimum"),
+    [("train_images", 1), ("val_images", 1), ("test_images", 1), ("batch_size", 1), ("num_workers", 0), ("seed", 0)],
+)
+def test_a_number_below_its_minimum_is_refused(make_data, argument, minimum):
+    with pytest.raises(ValueError, match=f"^{argument} must be at least {minimum}, got {minimum - 1};"):
+        make_data(**{argument: minimum - 1})
+
+
+def test_an_image_too_small_to_show_anything_is_refused(make_data):
+    with pytest.raises(ValueError, match=r"^image_size must be at least 32, got 31;"):
+        make_data(image_size=31)
+
+
+@pytest.mark.parametrize("image_size", [32, 65])
+def test_images_have_the_size_asked_for(make_data, image_size):
+    samples = make_data(image_size=image_size).samples("val")
+    assert samples.images.shape[2:] == samples.object_mask.shape[2:] == (image_size, image_size)
+    border = torch.ones(image_size, image_size, dtype=torch.bool)
+    border[1:-1, 1:-1] = False
+    assert not samples.object_mask[..., border].any()
+
+
+@pytest.mark.parametrize("data_class", [Cues, Fashion])
+def test_the_command_line_knows_its_arguments(data_class):
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    given = [f"--data=train.data.{data_class.__name__}", "--data.train_images=9", "--data.seed=2"]
+    arguments = parser.parse_args(given).data.init_args.as_dict()
+    assert arguments["train_images"] == 9
+    assert data_class(**arguments).seed == 2
+    with pytest.raises(jsonargparse.ArgumentError, match="train_images"):
+        parser.parse_args([*given, "--data.train_images=many"])
+
+
+def test_draws_depend_on_seed_id_and_stream_alone():
+    ids = torch.tensor([5, 9, 7])
+    numbers = draw_uniform(0, ids, "place", 4)
+    assert numbers.shape == (3, 4)
+    assert (draw_uniform(0, ids[1:], "place", 4) == numbers[1:]).all()
+    assert not (draw_uniform(1, ids, "place", 4) == numbers).any()
+    assert not (draw_uniform(0, ids, "tint", 4) == numbers).any()

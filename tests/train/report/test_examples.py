@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+
+from augment import Batch, SilhouetteBank, apply_fill
+from lm_modules import MASKING_METHODS
+from lm_modules.reliance import RelianceSuite
+from train.report import example_strips
+
+MEAN = (0.2, 0.5, 0.7)
+SEED, PATCH_SIZE = 3, 8
+
+
+def make_batch(count=4, size=48):
+    """Ellipses of different sizes on noise; the last image has no object."""
+    generator = torch.Generator().manual_seed(0)
+    row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    masks = [((row - 20) / (6 + i)) ** 2 + ((column - 18 - i) / 9) ** 2 <= 1 for i in range(count - 1)]
+    masks.append(torch.zeros(size, size, dtype=torch.bool))
+    images = torch.randint(0, 256, (count, 3, size, size), generator=generator) / 255
+    return Batch(torch.arange(count) + 100, images, torch.stack(masks)[:, None], torch.arange(count))
+
+
+def select(batch, rows):
+    return Batch(*(tensor[rows] for tensor in batch))
+
+
+def holes_of_the_measures(batch):
+    """`visible` and keys as the suite hands them to a predictor, in the order that it asks."""
+    asked = []
+
+    def predictor(images, visible, keys):
+        asked.append((images, visible, keys))
+        return torch.zeros(len(images), 4)
+
+    suite = RelianceSuite(SilhouetteBank.from_batches([batch]), 4, seed=SEED, patch_size=PATCH_SIZE)
+    suite.update({"recorder": predictor}, batch)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return make_batch()
+
+
+def strips_of(batch, *methods):
+    return example_strips(batch, methods, seed=SEED, patch_size=PATCH_SIZE, mean=MEAN)
+
+
+def as_bytes(images):
+    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("method", [method for method in MASKING_METHODS if method != "layer_masking"])
+def test_pictures_are_what_the_measures_show_to_the_network(batch, method):
+    original, *strips = strips_of(batch, method)
+    assert np.array_equal(np.stack(original.images), as_bytes(batch.images)[:3])
+    shown = [
+        as_bytes(apply_fill(method, images, visible, keys=keys, mean=MEAN))[:3]
+        for images, visible, keys in holes_of_the_measures(batch)
+    ]
+    for strip in strips:
+        assert any(np.array_equal(np.stack(strip.images), pixels) for pixels in shown), strip.label
+    assert len({np.stack(strip.images).tobytes() for strip in strips}) == 3
+
+
+def test_layer_masking_shows_hidden_pixels_as_a_grey_checkerboard(batch):
+    _, *black = strips_of(batch, "black")
+    original, *masked = strips_of(batch, "layer_masking")
+    for strip, filled in zip(masked, black, strict=True):
+        assert strip.method == "layer_masking" and strip.label == filled.label
+        for picture, dark, clean in zip(strip.images, filled.images, original.images, strict=True):
+            hidden = (dark == 0).all(axis=2) & (clean != 0).any(axis=2)
+            assert np.array_equal(picture[~hidden & (dark != 0).any(axis=2)], clean[~hidden & (dark != 0).any(axis=2)])
+            greys = np.unique(picture[hidden], axis=0)
+            assert len(greys) == 2 and (greys == greys[:, :1]).all()
+
+
+def test_holes_are_where_their_labels_say(batch):
+    _, patches, outline, circle = strips_of(batch, "black")
+    objects = batch.object_mask[:3, 0].numpy()
+    assert "Half of the patches" in patches.label and "outline" in outline.label and "circle" in circle.label
+    for strip in (outline, circle):
+        assert all((picture[one] == 0).all() for picture, one in zip(strip.images, objects, strict=True))
+    for picture in patches.images:
+        cells = (picture == 0).all(axis=2).reshape(6, 8, 6, 8).all(axis=(1, 3))
+        assert cells.sum() == 18
+
+
+def test_labels_name_the_hidden_fraction(batch):
+    _, patches, *_ = example_strips(batch, ["black"], seed=SEED, patch_size=PATCH_SIZE, mean=MEAN, hidden_fraction=0.25)
+    assert patches.label == "25\u202f% of the patches hidden"
+    assert [(picture == 0).all(axis=2).sum() for picture in patches.images] == pytest.approx([576] * 3, abs=2)
+
+
+def test_images_without_an_object_are_passed_over(batch):
+    assert {len(strip.images) for strip in strips_of(batch, "black", "mean")} == {3}
+    with pytest.raises(ValueError, match="silhouette bank"):
+        strips_of(select(batch, torch.tensor([3])), "black")
+
+
+def test_strips_come_in_the_order_of_the_methods(batch):
+    strips = strips_of(batch, *MASKING_METHODS)
+    assert [strip.method for strip in strips] == [None, *(method for method in MASKING_METHODS for _ in range(3))]
+
+
+def test_a_picture_depends_on_seed_and_id_alone(batch):
+    whole, turned = strips_of(batch, "random_colour"), strips_of(select(batch, torch.tensor([2, 0])), "random_colour")
+    for one, other in zip(whole, turned, strict=True):
+        assert np.array_equal(one.images[2], other.images[0]) and np.array_equal(one.images[0], other.images[1])

@@ -1,0 +1,54 @@
+import pytest
+
+from lm_modules.reliance import Estimate, Finding
+from train.claim.config import Rule
+from train.claim.verdict import Comparison, decide, rule_in_words
+
+RULE = Rule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_accuracy_tolerance=0.03)
+
+
+def comparison(low: float, high: float, *, arm: str = "augmented", loss: float = 0.0) -> Comparison:
+    finding = Finding("used share", Estimate((low + high) / 2, low, high), images=100, left_out=0)
+    return Comparison(arm, finding, loss, loss <= RULE.clean_accuracy_tolerance)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "outcome"),
+    [
+        ([(0.06, 0.2)], "supported"),
+        ([(0.06, 0.2), (0.3, 0.4)], "supported"),
+        ([(0.05, 0.2)], "undecided"),
+        ([(0.04, 0.2)], "undecided"),
+        ([(-0.1, 0.04)], "refuted"),
+        ([(0.06, 0.2), (-0.1, 0.04)], "refuted"),
+        ([(-0.1, 0.05)], "undecided"),
+        ([(0.06, 0.2), (0.0, 0.2)], "undecided"),
+        ([], "undecided"),
+    ],
+)
+def test_the_outcome_follows_the_intervals_and_the_margin(intervals: list[tuple[float, float]], outcome: str) -> None:
+    assert decide(RULE, [comparison(*interval) for interval in intervals], 0.0).outcome == outcome
+
+
+def test_an_arm_that_lost_accuracy_does_not_count() -> None:
+    weak = comparison(-0.1, 0.0, arm="weak", loss=0.04)
+    assert decide(RULE, [weak, comparison(0.1, 0.2)], 0.0).outcome == "supported"
+    assert decide(RULE, [weak], 0.0).outcome == "undecided"
+
+
+def test_nothing_is_decided_when_layer_masking_lost_accuracy() -> None:
+    verdict = decide(RULE, [comparison(0.1, 0.2)], layer_masking_loss=0.031)
+    assert verdict.outcome == "undecided"
+    assert "3.1%" in verdict.reason
+
+
+def test_an_undefined_share_leaves_the_claim_undecided_and_says_why() -> None:
+    undefined = Finding("used share", None, images=100, left_out=0, undefined_because="outlines hold nothing.")
+    verdict = decide(RULE, [Comparison("augmented", undefined, 0.0, eligible=True)], 0.0)
+    assert verdict.outcome == "undecided"
+    assert "outlines hold nothing." in verdict.reason
+
+
+def test_the_rule_in_words_names_its_numbers() -> None:
+    text = " ".join(rule_in_words(RULE))
+    assert all(part in text for part in ("3.0%", "0.05", "95%", "'plain'", "'masked'", "'black'"))

@@ -1,0 +1,74 @@
+"""Command-line arguments: what all parsers share, and errors as one sentence."""
+
+import argparse
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs import find_config
+from lm_modules import UnsupportedNetworkError
+
+PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False}
+
+_FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError)
+_OUR_PACKAGES = ("augment", "lm_modules", "train", "configs")
+
+
+def import_data_modules() -> list[str]:
+    """Make the shipped data modules known to the parsers by their bare class names, and return these."""
+    from train import data
+
+    return [name for name in data.__all__ if name != "AnnotatedDataModule"]
+
+
+def with_config_paths(arguments: Sequence[str]) -> list[str]:
+    """Replace the value of every `--config` by the path of the file it names, which may be a shipped one.
+
+    Raises:
+        FileNotFoundError: there is no such file, listing those that are shipped.
+    """
+    resolved = list(arguments)
+    for position, argument in enumerate(arguments):
+        if argument == "--config" and position + 1 < len(arguments):
+            resolved[position + 1] = str(find_config(arguments[position + 1]))
+        elif argument.startswith("--config="):
+            resolved[position] = f"--config={find_config(argument.removeprefix('--config='))}"
+    return resolved
+
+
+def one_sentence(error: Exception) -> str | None:
+    """What to tell a user about an error, on one line; None where it is a fault of the program, not of its input.
+
+    An error is the user's to mend when one of this project's own modules raised it (possibly deep inside a library that
+    wrapped it), or the argument parser.
+    """
+    ours = next((each for each in _chain(error) if isinstance(each, _FOR_USERS) and _raised_by_us(each)), None)
+    if ours is not None:
+        return _on_one_line(str(ours))
+    if not isinstance(error, argparse.ArgumentError):
+        return None
+    text = _on_one_line(error.message)
+    unknown = re.match(r"Parser key \"data\":.*(?:import path string: (\S+)|odule named.* Given value: (\S+)$)", text)
+    if unknown:
+        known, given = ", ".join(import_data_modules()), unknown[1] or unknown[2]
+        return f"data must be one of {known}, or the import path of a data module, got '{given}'."
+    return text
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, then what caused it, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _on_one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    *_, last = traceback.extract_tb(error.__traceback__)
+    roots = {Path(__import__(name).__file__ or "").parent for name in _OUR_PACKAGES}
+    return any(root in Path(last.filename).parents for root in roots)

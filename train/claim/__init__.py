@@ -1,0 +1,68 @@
+"""`maskrobust claim`: train matched arms, measure what each reads from the outline of a hole, and apply the rule."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from augment import SilhouetteBank
+from lm_modules.reliance import Outcomes, ProbeOutcomes
+from train.claim.arm import run_arm
+from train.claim.config import ClaimConfig, parse_config
+from train.claim.probe import measured_probe
+from train.claim.progress import Progress
+from train.claim.summary import summarise
+from train.files import write_json, write_text
+from train.quiet import quiet_lightning
+from train.report import ExampleStrip, claim_table, example_strips, render_claim, verdict_panel
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `maskrobust claim` with command-line arguments, the command first."""
+    start = time.monotonic()
+    config = parse_config(list(arguments[1:]))
+    console = Console()
+    quiet_lightning()
+    runs, probe = run_claim(config, console)
+    claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
+    write_json(config.out / "claim.json", claim)
+    write_text(config.out / "report.html", render_claim(claim, _examples(config)))
+    console.print(claim_table(claim))
+    console.print(verdict_panel(claim))
+    console.print(f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}", soft_wrap=True)
+
+
+def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int, dict[str, Outcomes]]], ProbeOutcomes]:
+    """Train and measure whatever is not on disk yet.
+
+    Args:
+        config: the claim.
+        console: for progress.
+
+    Returns:
+        Outcomes by arm, seed and masking method, and the mask-only probe's.
+
+    Raises:
+        ValueError: the output folder holds runs of another configuration.
+    """
+    config.data.setup("fit")
+    config.data.setup("test")
+    bank = SilhouetteBank.from_batches(config.data.val_dataloader())
+    with Progress(console, runs=len(config.arms) * len(config.seeds)) as progress:
+        probe = measured_probe(config, progress)
+        runs: dict[str, dict[int, dict[str, Outcomes]]] = {arm: {} for arm in config.arms}
+        for seed in config.seeds:
+            for arm in config.arms:
+                runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
+                progress.finish_run()
+    return runs, probe
+
+
+def _examples(config: ClaimConfig) -> Sequence[ExampleStrip]:
+    batch = next(iter(config.data.test_dataloader()))
+    few = type(batch)(*(tensor[:4] for tensor in batch))
+    evaluation = config.evaluation
+    return example_strips(
+        few, evaluation.methods, seed=evaluation.seed, patch_size=evaluation.patch_size, mean=config.data.mean
+    )

@@ -1,0 +1,138 @@
+"""One run of one arm: train it, measure it, keep both on disk, and never do either twice."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger
+from safetensors.torch import save_file
+
+from augment import Batch, SilhouetteBank
+from lm_modules import MaskRobustClassifier, Predictor, load_weights
+from lm_modules.reliance import Outcomes, RelianceSuite
+from train.claim.config import ClaimConfig, fingerprint
+from train.claim.progress import Progress
+from train.files import atomic_path, read_json, write_json
+
+
+def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress) -> dict[str, Outcomes]:
+    """The outcomes of one run under every masking method; whatever is on disk already is taken from there.
+
+    Args:
+        config: the claim.
+        arm: name of the arm.
+        seed: of initial weights and training masks.
+        bank: silhouettes for the swaps.
+        progress: told about every step.
+
+    Raises:
+        ValueError: the folder holds a run of this name with another configuration.
+    """
+    folder = config.out / "arms" / arm / f"seed-{seed}"
+    settings = {
+        "data": config.content["data"],
+        "model": config.models[arm],
+        "training": config.content["training"],
+        "seed": seed,
+    }
+    trained = fingerprint(settings)
+    measured = fingerprint([trained, config.content["evaluation"]])
+    if not is_done(folder / "training.json", trained):
+        progress.start_run(config.arms[arm].title, seed, config.training.epochs)
+        _train(config, arm, seed, folder, trained, progress)
+    if not is_done(folder / "evaluation.json", measured):
+        progress.start_evaluation(config.arms[arm].title, seed)
+        _evaluate(config, arm, seed, folder, measured, bank, progress)
+    return {method: Outcomes.load(_outcomes_path(folder, method)) for method in config.evaluation.methods}
+
+
+def is_done(record: Path, expected: str) -> bool:
+    """Whether a step's record is on disk and has the expected fingerprint.
+
+    Raises:
+        ValueError: it has another fingerprint.
+    """
+    if not record.exists():
+        return False
+    found = read_json(record)["fingerprint"]
+    if found != expected:
+        raise ValueError(
+            f"'{record.parent}' holds a run with another configuration ({record.name} says {found}, expected "
+            f"{expected}); give another --out, or delete that folder."
+        )
+    return True
+
+
+def _build(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifier:
+    """The arm's classifier with the initial weights of a seed, the same for all arms."""
+    pl.seed_everything(seed, workers=True, verbose=False)
+    data = config.data
+    return MaskRobustClassifier(
+        num_classes=data.num_classes, mean=data.mean, std=data.std, seed=seed, **config.models[arm]
+    )
+
+
+def _train(config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str, progress: Progress) -> None:
+    classifier = _build(config, arm, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = pl.Trainer(
+        max_epochs=config.training.epochs,
+        accelerator=config.training.accelerator,
+        devices=1,
+        precision=config.training.precision,
+        logger=CSVLogger(folder, name="", version="log"),
+        callbacks=[progress.lightning_callback()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    start = time.monotonic()
+    trainer.fit(classifier, datamodule=config.data)
+    with atomic_path(folder / "weights.safetensors") as path:
+        save_file({key: value.contiguous() for key, value in classifier.network.state_dict().items()}, path)
+    record = {"fingerprint": settings, "seconds": time.monotonic() - start, "steps": trainer.global_step}
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    write_json(folder / "training.json", record | {"metrics": metrics})
+
+
+def _evaluate(
+    config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str, bank: SilhouetteBank, progress: Progress
+) -> None:
+    classifier = _build(config, arm, seed)
+    load_weights(classifier.network.network, folder / "weights.safetensors")
+    device = _device(config)
+    classifier.to(device).eval()
+    predictors: dict[str, Predictor] = {method: classifier.predictor(method) for method in config.evaluation.methods}
+    suite = RelianceSuite(
+        bank,
+        classifier.hparams["num_classes"],
+        seed=config.evaluation.seed,
+        patch_size=config.evaluation.patch_size,
+        hidden_fractions=(0.0, config.evaluation.hidden_fraction),
+    )
+    with torch.inference_mode():
+        for batch in progress.track_batches(batches_on(config.data.test_dataloader(), device)):
+            clean = classifier(batch.images)
+            suite.update(predictors, batch, clean_logits=dict.fromkeys(predictors, clean))
+    for method, outcomes in suite.outcomes().items():
+        with atomic_path(_outcomes_path(folder, method)) as path:
+            outcomes.save(path)
+    write_json(folder / "evaluation.json", {"fingerprint": settings})
+
+
+def _outcomes_path(folder: Path, method: str) -> Path:
+    return folder / f"outcomes-{method}.npz"
+
+
+def batches_on(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches, moved to a device."""
+    for batch in batches:
+        yield Batch(*(tensor.to(device) for tensor in batch))
+
+
+def _device(config: ClaimConfig) -> torch.device:
+    use_gpu = torch.cuda.is_available() and config.training.accelerator != "cpu"
+    return torch.device("cuda" if use_gpu else "cpu")

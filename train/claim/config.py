@@ -1,0 +1,210 @@
+"""The claim's configuration: data, arms, seeds, budget, evaluation and the rule, all stated before any training."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from lm_modules import MASKING_METHODS, MaskingMethod, MaskRobustClassifier
+from train.arguments import PARSER_OPTIONS, import_data_modules
+from train.data import AnnotatedDataModule
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "init_weights", "new_head"}
+"""Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        title: as it appears in tables.
+        augmentation_only: whether the claim speaks about it: masks as augmentation, no layer masking in training.
+        model: arguments of `MaskRobustClassifier` that differ from the configuration's model.
+    """
+
+    title: str
+    augmentation_only: bool = False
+    model: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The budget of one run, the same for every arm.
+
+    Attributes:
+        epochs: passes over the training split, at least 1.
+        accelerator: "auto", "cpu" or "gpu", as in Lightning.
+        precision: as in Lightning.
+    """
+
+    epochs: int
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Precision = "32-true"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How every trained network is measured.
+
+    Attributes:
+        methods: masking methods, each applied to every network.
+        patch_size: side in pixels of the patches of the retention measure.
+        hidden_fraction: share of patches hidden for it.
+        seed: of the evaluation masks.
+        replicates: bootstrap resamples behind every interval.
+    """
+
+    methods: list[MaskingMethod]
+    patch_size: int = 8
+    hidden_fraction: float = 0.5
+    seed: int = 0
+    replicates: int = 2000
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When the claim counts as supported or refuted.
+
+    Attributes:
+        baseline: arm whose clean accuracy the others must come near.
+        layer_masking_arm: arm that every augmentation-only arm is compared with; it is measured under layer masking.
+        method: masking method under which augmentation-only arms are measured for the comparison.
+        margin: by how much used shares must differ to count.
+        clean_accuracy_tolerance: an arm counts when it loses at most this much clean accuracy against the baseline.
+        confidence: of all comparisons together; divided among them (Bonferroni).
+    """
+
+    baseline: str
+    layer_masking_arm: str
+    method: MaskingMethod = "black"
+    margin: float = 0.05
+    clean_accuracy_tolerance: float = 0.03
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class ClaimConfig:
+    """A checked configuration.
+
+    Attributes:
+        out: folder of all results.
+        data: the data module, instantiated.
+        arms: by name, in the order of tables.
+        models: full arguments of `MaskRobustClassifier` for each arm, without those of `SET_BY_THE_CLAIM`.
+        seeds: of the runs of each arm.
+        training: budget of a run.
+        evaluation: how networks are measured.
+        rule: how the claim is decided.
+        question: one sentence for the report.
+        content: everything above but `out` as plain values, for the report and for fingerprints.
+    """
+
+    out: Path
+    data: AnnotatedDataModule
+    arms: dict[str, Arm]
+    models: dict[str, dict[str, Any]]
+    seeds: list[int]
+    training: Training
+    evaluation: Evaluation
+    rule: Rule
+    question: str
+    content: dict[str, Any]
+
+
+def parse_config(arguments: list[str]) -> ClaimConfig:
+    """Parse and check the arguments of `maskrobust claim`.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        ValueError: arguments contradict each other.
+    """
+    import_data_modules()
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    plain = parser.dump(parsed, format="json", skip_unset=False)
+    content = {key: value for key, value in json.loads(plain).items() if key not in ("out", "config")}
+    made = parser.instantiate(parsed)
+    config = ClaimConfig(
+        out=Path(made.out),
+        data=made.data,
+        arms=made.arms,
+        models={name: _arm_model(name, arm, content["model"]) for name, arm in made.arms.items()},
+        seeds=made.seeds,
+        training=made.training,
+        evaluation=made.evaluation,
+        rule=made.rule,
+        question=made.question,
+        content=content,
+    )
+    _check(config)
+    return config
+
+
+def fingerprint(content: Any) -> str:
+    """A short name for plain values: equal for equal values, different otherwise.
+
+    Args:
+        content: anything JSON can hold.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="maskrobust claim", description=__doc__, **PARSER_OPTIONS)
+    parser.add_argument("--config", action="config", help="YAML with everything below; a shipped name or a path")
+    parser.add_argument("--out", type=str, required=True, help="folder for claim.json, report.html and the arms")
+    parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
+    parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
+    parser.add_argument(
+        "--model", type=dict[str, Any], default={}, help="arguments of MaskRobustClassifier, for all arms"
+    )
+    parser.add_argument("--arms", type=dict[str, Arm], required=True)
+    parser.add_argument("--seeds", type=list[int], required=True)
+    parser.add_argument("--training", type=Training, required=True)
+    parser.add_argument("--evaluation", type=Evaluation, required=True)
+    parser.add_argument("--rule", type=Rule, required=True)
+    return parser
+
+
+def _arm_model(name: str, arm: Arm, base: dict[str, Any]) -> dict[str, Any]:
+    parser = ArgumentParser(**PARSER_OPTIONS)
+    parser.add_class_arguments(MaskRobustClassifier, skip=set(SET_BY_THE_CLAIM))
+    try:
+        parsed = parser.parse_object({**base, **arm.model})
+    except ArgumentError as error:
+        raise ValueError(f"arm '{name}' does not fit the model: {error.message}") from error
+    model: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))
+    return model
+
+
+def _check(config: ClaimConfig) -> None:
+    arms, seeds, training, evaluation, rule = config.arms, config.seeds, config.training, config.evaluation, config.rule
+    for role in ("baseline", "layer_masking_arm"):
+        if getattr(rule, role) not in arms:
+            raise ValueError(f"rule.{role} must be one of the arms {', '.join(arms)}, got '{getattr(rule, role)}'.")
+    for name in arms:
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise ValueError(f"an arm's name must be letters, digits, '_' and '-' (it names a folder), got '{name}'.")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be a list of different numbers, got {seeds}.")
+    if training.epochs < 1:
+        raise ValueError(f"training.epochs must be at least 1, got {training.epochs}.")
+    if not 0.0 < evaluation.hidden_fraction <= 1.0:
+        raise ValueError(f"evaluation.hidden_fraction must lie in (0, 1], got {evaluation.hidden_fraction}.")
+    if evaluation.patch_size < 1 or evaluation.replicates < 1:
+        raise ValueError("evaluation.patch_size and evaluation.replicates must be at least 1.")
+    if not 0.0 < rule.confidence < 1.0:
+        raise ValueError(f"rule.confidence must lie between 0 and 1, got {rule.confidence}.")
+    for method in (rule.method, "layer_masking"):
+        if method not in evaluation.methods:
+            known = ", ".join(MASKING_METHODS)
+            raise ValueError(f"evaluation.methods must contain '{method}', which the rule uses (of {known}).")

@@ -1,0 +1,49 @@
+"""The mask-only probe of a claim, trained once for its data and kept on disk."""
+
+import numpy as np
+import torch
+
+from augment import SilhouetteBank
+from lm_modules.reliance import ProbeOutcomes, probe_outcomes, train_probe
+from train.claim.arm import is_done
+from train.claim.config import ClaimConfig, fingerprint
+from train.claim.progress import Progress
+from train.files import atomic_path, write_json
+
+_PROBE_SEED = 0
+
+
+def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
+    """What a network that sees nothing but object masks predicts on the test split.
+
+    Trained on the training split's masks, stopped on the validation split's.
+
+    Raises:
+        ValueError: the folder holds a probe of other data.
+    """
+    folder = config.out / "probe"
+    settings = fingerprint([config.content["data"], _PROBE_SEED])
+    if not is_done(folder / "probe.json", settings):
+        progress.start_probe()
+        outcomes = _train(config)
+        with atomic_path(folder / "outcomes.npz") as path, path.open("wb") as file:
+            np.savez(file, ids=outcomes.ids, predictions=outcomes.predictions, labels=outcomes.labels)
+        write_json(folder / "probe.json", {"fingerprint": settings})
+    with np.load(folder / "outcomes.npz", allow_pickle=False) as archive:
+        return ProbeOutcomes(archive["ids"], archive["predictions"], archive["labels"])
+
+
+def _train(config: ClaimConfig) -> ProbeOutcomes:
+    data = config.data
+    training = SilhouetteBank.from_batches(data.training_batches())
+    validation = SilhouetteBank.from_batches(data.val_dataloader())
+    probe = train_probe(
+        training.object_masks,
+        training.labels,
+        validation.object_masks,
+        validation.labels,
+        data.num_classes,
+        _PROBE_SEED,
+    )
+    with torch.inference_mode():
+        return probe_outcomes(probe, data.test_dataloader())

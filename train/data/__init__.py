@@ -1,0 +1,7 @@
+"""Data modules: every one yields `augment.batch.Batch` and tells its classes and pixel statistics."""
+
+from train.data.base import AnnotatedDataModule
+from train.data.cues import Cues
+from train.data.fashion import Fashion
+
+__all__ = ["AnnotatedDataModule", "Cues", "Fashion"]

@@ -1,0 +1,199 @@
+"""What the data modules share: samples in memory, loaders that fetch whole batches, reproducible order and draws."""
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from augment.batch import Batch
+from augment.random import fold_in, sample_keys, uniform
+
+Split = Literal["train", "val", "test"]
+Fetched = TypeVar("Fetched")
+
+_ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
+    None: _ALL_SPLITS,
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": (),
+}
+
+
+class Samples(NamedTuple):
+    """All samples of one split, in memory.
+
+    Attributes:
+        ids: (N,) int64, unique over all splits of a data set.
+        images: (N, 3, H, W) uint8, 255 for 1.0.
+        object_mask: (N, 1, H, W) bool, True on the object.
+        labels: (N,) int64 in [0, num_classes).
+    """
+
+    ids: Tensor
+    images: Tensor
+    object_mask: Tensor
+    labels: Tensor
+
+
+class InMemoryDataset(Dataset[Batch]):
+    """Samples in memory as a map-style data set, fetched one by one or a whole batch at once."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples.ids)
+
+    def __getitem__(self, index: int) -> Batch:
+        """The sample at `index`: a `Batch` whose tensors lack the leading dimension."""
+        return Batch(*(tensor[0] for tensor in self.__getitems__([index])))
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The samples at `indices` as one `Batch`; `DataLoader` calls this in place of one call per sample."""
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        images = self.samples.images[rows].to(torch.float32).div_(255)
+        return Batch(self.samples.ids[rows], images, self.samples.object_mask[rows], self.samples.labels[rows])
+
+
+class EpochSampler(RandomSampler):
+    """A random order that is a function of (seed, epoch) alone, so that a resumed run goes on as it would have.
+
+    Lightning calls `set_epoch` before every epoch; without it each pass moves on to the next epoch. As a
+    `RandomSampler` it is recognised as shuffling, and replaced by a shuffling `DistributedSampler` under DDP.
+    """
+
+    def __init__(self, dataset: InMemoryDataset, seed: int) -> None:
+        super().__init__(dataset)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass that of `epoch`, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        key = int(sample_keys(self.seed, torch.tensor([self.epoch])))
+        self.epoch += 1
+        return iter(torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(key)).tolist())
+
+
+class AnnotatedDataModule(LightningDataModule, ABC):
+    """What every data module of this project is: a Lightning data module of `Batch` that knows its classes and colours.
+
+    Attributes:
+        num_classes: number of classes.
+        class_names: one name for each class, in label order.
+        mean: mean of the training split's pixels, in [0, 1], for red, green and blue.
+        std: their standard deviation, in the same unit.
+    """
+
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @abstractmethod
+    def training_batches(self) -> Iterable[Batch]:
+        """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
+
+
+class InMemoryDataModule(AnnotatedDataModule):
+    """A data module whose splits fit into memory; a subclass says how a split is made.
+
+    Args:
+        batch_size: samples per batch, at least 1; the last batch of an epoch may be smaller.
+        num_workers: loader processes, at least 0.
+        seed: at least 0; decides the training order, and whatever else the subclass draws.
+
+    Raises:
+        ValueError: an argument is below its minimum.
+    """
+
+    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("num_workers", num_workers, 0)
+        check_at_least("seed", seed, 0)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self._samples: dict[Split, Samples] = {}
+
+    @abstractmethod
+    def make_samples(self, split: Split) -> Samples:
+        """Make all samples of `split`; the same call returns the same bytes."""
+
+    def samples(self, split: Split) -> Samples:
+        """All samples of `split`, made on first use and kept."""
+        if split not in self._samples:
+            self._samples[split] = self.make_samples(split)
+        return self._samples[split]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make the splits that `stage` ("fit", "validate", "test", "predict"; None: all) needs, unless already made."""
+        for split in _SPLITS_OF_STAGE[stage]:
+            self.samples(split)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches of the training split, in an order that depends on (seed, epoch) alone."""
+        dataset = InMemoryDataset(self.samples("train"))
+        return self._loader(dataset, EpochSampler(dataset, self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation split, in order of ids."""
+        return self._loader(InMemoryDataset(self.samples("val")))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test split, in order of ids."""
+        return self._loader(InMemoryDataset(self.samples("test")))
+
+    def training_batches(self) -> DataLoader[Batch]:
+        """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
+        return self._loader(InMemoryDataset(self.samples("train")))
+
+    def _loader(self, dataset: InMemoryDataset, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=as_fetched,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def as_fetched(batch: Fetched) -> Fetched:
+    """The loaders' collate function: `InMemoryDataset.__getitems__` returns a finished batch."""
+    return batch
+
+
+def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
+    """Uniform numbers in [0, 1) that depend on (seed, id, stream) alone.
+
+    Args:
+        seed: any Python integer.
+        ids: (N,) int64 sample ids.
+        stream: names the purpose; different names give independent numbers.
+        shape: shape of one sample's draw; empty for one number per sample.
+
+    Returns:
+        (N, *shape) float32.
+    """
+    keys = fold_in(sample_keys(seed, ids), zlib.crc32(stream.encode()))
+    return uniform(keys, *shape).numpy()
+
+
+def check_at_least(name: str, value: int, minimum: int) -> None:
+    """Raise a `ValueError` that names the argument when `value` is below `minimum`."""
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}; give a larger number.")

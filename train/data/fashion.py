@@ -1,0 +1,153 @@
+"""Fashion-MNIST garments on photograph backgrounds: 70,000 real outlines, and the garment is the object."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
+from train.data.garments import PLACE_NUMBERS, place_garments
+from train.data.idx import GARMENT_CLASSES, OfficialSplit, find_given, find_or_download, read_garments
+from train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
+
+BACKGROUNDS = tuple(
+    CropSource(file_name, (0.3, 0.9))
+    for file_name in (
+        "astronaut.png",
+        "brick.png",
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "grass.png",
+        "gravel.png",
+        "motorcycle_left.png",
+        "rocket.jpg",
+    )
+)
+"""The photographs behind the garments."""
+
+_OFFICIAL_SIZES: dict[OfficialSplit, int] = {"train": 60_000, "test": 10_000}
+_FIRST_ID: dict[OfficialSplit, int] = {"train": 0, "test": 60_000}
+_SMALLEST_IMAGE = 32
+
+
+class Fashion(InMemoryDataModule):
+    """Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017, arXiv 1708.07747) on crops of scikit-image's photographs.
+
+    The files come from `root` where it is given, else from Debian's package dataset-fashion-mnist, else from a cache
+    folder that torchvision fills. The official test images are the test split; validation and training share the
+    official training images, no garment in both. Ids are positions in the official files, plus 60,000
+    for the test file. Which garments are chosen, and the background, place, scale and tint
+    of each, depend on (seed, id) alone.
+
+    Args:
+        root: folder with the four files, plain or .gz, or one with FashionMNIST/raw (torchvision's layout) or
+            usr/share/datasets/fashion-mnist (an unpacked Debian package) below it; None to search the usual places.
+        train_images: garments in the training split; together with `val_images` at most 60,000.
+        val_images: garments in the validation split.
+        test_images: garments in the test split, at most 10,000.
+        image_size: side of the images in pixels, at least 32.
+        batch_size: samples per batch.
+        num_workers: loader processes.
+        seed: decides the choice of garments, the images and the training order.
+
+    Raises:
+        FileNotFoundError: `root` is given and does not hold the files.
+        ValueError: a number is out of its range.
+    """
+
+    num_classes = GARMENT_CLASSES
+    class_names = (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    )
+    mean = (0.33, 0.31, 0.3)
+    std = (0.2, 0.21, 0.21)
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        train_images: int = 12_000,
+        val_images: int = 1_000,
+        test_images: int = 3_000,
+        image_size: int = 48,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        check_at_least("train_images", train_images, 1)
+        check_at_least("val_images", val_images, 1)
+        check_at_least("test_images", test_images, 1)
+        check_at_least("image_size", image_size, _SMALLEST_IMAGE)
+        _check_enough("train_images + val_images", train_images + val_images, _OFFICIAL_SIZES["train"])
+        _check_enough("test_images", test_images, _OFFICIAL_SIZES["test"])
+        self.root = root
+        if root is not None:
+            find_given(root)
+        self.train_images = train_images
+        self.val_images = val_images
+        self.test_images = test_images
+        self.image_size = image_size
+
+    def prepare_data(self) -> None:
+        """Find the files, or download them where they are nowhere yet. Lightning calls it in one process per node."""
+        self._folder()
+
+    def make_samples(self, split: Split) -> Samples:
+        """Choose and render the garments of `split`.
+
+        Raises:
+            ValueError: a file is damaged, or holds fewer garments than asked for.
+        """
+        official: OfficialSplit = "test" if split == "test" else "train"
+        garments, labels = read_garments(self._folder(), official)
+        rows = self._choose(split, min(len(garments), _OFFICIAL_SIZES[official]))
+        ids = torch.from_numpy(rows + _FIRST_ID[official])
+        background = (self._draw(ids, "choice of background") * len(BACKGROUNDS)).astype(np.int64)
+        crop_numbers = self._draw(ids, "crop", CROP_NUMBERS)
+        light_numbers = self._draw(ids, "light", LIGHT_NUMBERS)
+        backgrounds = random_crops(BACKGROUNDS, background, self.image_size, crop_numbers, light_numbers)
+        images, object_mask = place_garments(garments[rows], backgrounds, self._draw(ids, "place", PLACE_NUMBERS))
+        return Samples(
+            ids,
+            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(object_mask).unsqueeze(1),
+            torch.from_numpy(labels[rows]),
+        )
+
+    def _folder(self) -> Path:
+        return find_or_download() if self.root is None else find_given(self.root)
+
+    def _choose(self, split: Split, available: int) -> NDArray[np.int64]:
+        """Positions in the official file, in ascending order: those that rank first, validation before training."""
+        first = self.val_images if split == "train" else 0
+        wanted = {"train": self.train_images, "val": self.val_images, "test": self.test_images}[split]
+        if first + wanted > available:
+            raise ValueError(
+                f"the files in {self._folder()} must hold at least {first + wanted} garments for the {split} split, "
+                f"but hold {available}; ask for fewer images or give the complete files."
+            )
+        official: OfficialSplit = "test" if split == "test" else "train"
+        order = np.argsort(
+            self._draw(torch.arange(available) + _FIRST_ID[official], "choice of garments"), kind="stable"
+        )
+        return np.sort(order[first : first + wanted])
+
+    def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
+        return draw_uniform(self.seed, ids, f"fashion {stream}", *shape)
+
+
+def _check_enough(name: str, wanted: int, available: int) -> None:
+    if wanted > available:
+        raise ValueError(f"{name} must be at most {available}, got {wanted}; ask for fewer images.")

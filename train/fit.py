@@ -1,0 +1,107 @@
+"""`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import wandb
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from lm_modules import MaskRobustClassifier
+from train.arguments import PARSER_OPTIONS, import_data_modules
+from train.data import AnnotatedDataModule
+
+COMMANDS = ("fit", "validate", "test")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Keeps the whole configuration with the run: in its folder, in the logger, and in every checkpoint."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write config.yaml beside the run's logs, and hand the configuration to W&B as one nested dict."""
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(self._as_yaml(), encoding="utf-8")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.config.update({"config": self._as_dict()}, allow_val_change=True)
+        self.already_saved = True
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the configuration into the checkpoint under "config"."""
+        checkpoint["config"] = self._as_dict()
+
+    def _as_yaml(self) -> str:
+        text: str = self.parser.dump(self.config, skip_unset=False)
+        return text
+
+    def _as_dict(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.parser.dump(self.config, format="json", skip_unset=False))
+        return content
+
+
+class FitCLI(LightningCLI):
+    """`LightningCLI` with the data module's classes and colours handed to the model, and a `--wandb` flag."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `--wandb` and link what the data module knows to the model."""
+        parser.add_argument(
+            "--wandb", type=bool, default=False, help="log to Weights & Biases; offline when nobody is logged in"
+        )
+        parser.add_argument("--run_name", type=str, default="run", help="folder below the logs, and name in W&B")
+        for name in ("num_classes", "mean", "std"):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse `args`; they may come from a program as well as from a shell."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse a checkpoint that does not exist before anything is built or written."""
+        config = self.config[self.subcommand]
+        if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+            raise FileNotFoundError(f"the checkpoint '{config.ckpt_path}' does not exist; check --ckpt_path.")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer; it logs to CSV files, and to W&B where asked."""
+        config = self.config[self.subcommand]
+        root = Path(config.trainer.default_root_dir or "runs")
+        if not config.trainer.logger:
+            kwargs["logger"] = loggers(root, config.run_name, use_wandb=config.wandb)
+        return super().instantiate_trainer(**kwargs)
+
+
+def loggers(root: Path, run_name: str, *, use_wandb: bool) -> list[Logger]:
+    """A CSV logger, and a W&B logger where asked: offline when nobody is logged in and no mode is set.
+
+    Args:
+        root: folder of all runs.
+        run_name: this run's folder below it, and its name in W&B.
+        use_wandb: whether to log to W&B.
+    """
+    chosen: list[Logger] = [CSVLogger(root, name=run_name)]
+    if use_wandb:
+        offline = wandb.setup().settings.mode in ("offline", "dryrun") or wandb.api.api_key is None
+        chosen.append(WandbLogger(name=run_name, project="maskrobust", save_dir=root, offline=offline))
+    return chosen
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `fit`, `validate` or `test` with command-line arguments, the command first."""
+    import_data_modules()
+    FitCLI(
+        MaskRobustClassifier,
+        AnnotatedDataModule,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfig,
+        seed_everything_default=0,
+        parser_kwargs={command: dict(PARSER_OPTIONS) for command in COMMANDS} | PARSER_OPTIONS,
+        args=list(arguments),
+    )

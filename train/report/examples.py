@@ -1,0 +1,99 @@
+"""Pictures of what a network is shown: the very holes of the measures, under each masking method."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment import Batch, SilhouetteBank, apply_fill
+from lm_modules import MaskingMethod
+from lm_modules.reliance import draw_conditions, swap_index
+from train.report.wording import capitalised, hidden_share
+
+_LIGHT_CELL, _DARK_CELL = 0.82, 0.68
+
+
+class ExampleStrip(NamedTuple):
+    """One row of pictures, the same images in every row.
+
+    Attributes:
+        label: what was done to the images.
+        method: the masking method; None for the originals.
+        images: (H, W, 3) uint8 each.
+    """
+
+    label: str
+    method: MaskingMethod | None
+    images: tuple[NDArray[np.uint8], ...]
+
+
+def example_strips(
+    batch: Batch,
+    methods: Sequence[MaskingMethod],
+    *,
+    seed: int,
+    patch_size: int,
+    mean: Sequence[float],
+    hidden_fraction: float = 0.5,
+) -> list[ExampleStrip]:
+    """The originals, then for each method a share of the patches, the outline and the enclosing circle hidden.
+
+    Holes and fills are those of `draw_conditions`, hence of the measures, for the same seed and sample ids. An image
+    without a valid object hole (no object, or no room for the companion blob) is passed over.
+
+    Args:
+        batch: a handful of images (B, 3, H, W), at least one of them with an object.
+        methods: masking methods, in the order of the strips.
+        seed: of the evaluation masks.
+        patch_size: side in pixels of the patches of the retention measure.
+        mean: the data set's mean colour, for the fill "mean".
+        hidden_fraction: share in [0, 1] of patches to hide.
+
+    Returns:
+        1 + 3 x len(methods) strips. Under layer masking a grey checkerboard marks the hidden pixels: the network is
+        shown nothing there.
+
+    Raises:
+        ValueError: no image has an object.
+    """
+    index = swap_index(SilhouetteBank.from_batches([batch]).to(batch.images.device))
+    conditions = draw_conditions(batch, index, seed=seed, hidden_fractions=(hidden_fraction,), patch_size=patch_size)
+    holes = conditions.holes
+    shown = holes.valid.cpu()
+    presented = {
+        f"{capitalised(hidden_share(hidden_fraction))} of the patches hidden": conditions.patches_visible[0],
+        "Hidden along the outline": holes.silhouette_visible,
+        "Enclosing circle hidden": holes.circle_visible,
+    }
+    strips = [ExampleStrip("Original", None, _to_pictures(batch.images, shown))]
+    for method in methods:
+        for label, visible in presented.items():
+            images = _presented_images(method, batch.images, visible, conditions.fill_keys, mean)
+            strips.append(ExampleStrip(label, method, _to_pictures(images, shown)))
+    return strips
+
+
+def _presented_images(
+    method: MaskingMethod, images: Tensor, visible: Tensor, fill_keys: Tensor, mean: Sequence[float]
+) -> Tensor:
+    if method == "layer_masking":
+        height, width = images.shape[2:]
+        return torch.where(visible, images, _checkerboard(height, width, images.device))
+    return apply_fill(method, images, visible, keys=fill_keys, mean=mean)
+
+
+def _checkerboard(height: int, width: int, device: torch.device) -> Tensor:
+    """(1, 1, height, width) float32, cells of two greys, some sixteen to a side."""
+    cell = max(1, round(min(height, width) / 16))
+    row = torch.arange(height, device=device)[:, None] // cell
+    column = torch.arange(width, device=device)[None, :] // cell
+    light = (row + column) % 2 == 0
+    return torch.where(light, _LIGHT_CELL, _DARK_CELL)[None, None]
+
+
+def _to_pictures(images: Tensor, shown: Tensor) -> tuple[NDArray[np.uint8], ...]:
+    pixels = (images.detach().cpu()[shown].clamp(0, 1) * 255).round().to(torch.uint8)
+    return tuple(pixels.permute(0, 2, 3, 1).contiguous().numpy())
