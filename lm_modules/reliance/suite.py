@@ -52,7 +52,7 @@ class RelianceSuite:
     ) -> None:
         """Ask every predictor about a batch under every condition.
 
-        For each predictor that is 7 forward passes of the batch, plus one for each hidden fraction above 0; one less
+        For each predictor that is 6 forward passes of the batch, plus one for each hidden fraction above 0; one less
         where its clean logits are given, 3 less where no image has a valid object, 2 less where none has a swap.
 
         Args:

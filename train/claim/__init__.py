@@ -64,5 +64,10 @@ def _examples(config: ClaimConfig) -> Sequence[ExampleStrip]:
     few = type(batch)(*(tensor[:4] for tensor in batch))
     evaluation = config.evaluation
     return example_strips(
-        few, evaluation.methods, seed=evaluation.seed, patch_size=evaluation.patch_size, mean=config.data.mean
+        few,
+        evaluation.methods,
+        seed=evaluation.seed,
+        patch_size=evaluation.patch_size,
+        mean=config.data.mean,
+        hidden_fraction=evaluation.hidden_fraction,
     )

@@ -9,7 +9,6 @@ from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from train.report import wording
@@ -71,7 +70,7 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
         "plain": _plain,
         "pretty_json": _pretty_json,
     }
-    style = Markup((folder / "claim.css").read_text(encoding="utf-8"))
+    style = (folder / "claim.css").read_text(encoding="utf-8")
     return environment.get_template("claim.html.j2").render(**_content(claim, examples), style=style)
 
 
@@ -79,7 +78,7 @@ def _content(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> dict
     columns = wording.columns(claim["hidden_fraction"])
     notes = _footnotes(claim, columns)
     raw = json.dumps(claim, indent=2, allow_nan=False) + "\n"
-    charts = [(name, Markup(retention_chart(claim, size, name))) for name, size in CHART_SIZES.items()]
+    charts = [(name, retention_chart(claim, size, name)) for name, size in CHART_SIZES.items()]
     return {
         "claim": claim,
         "outcome": OUTCOMES[claim["verdict"]["outcome"]],
@@ -97,7 +96,7 @@ def _content(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> dict
         "notes": notes,
         "probe": _cell(claim["probe"]["accuracy"], wording.percent, notes),
         "examples": _grouped(examples),
-        "embedded": Markup(_for_script(json.dumps(claim, allow_nan=False, separators=(",", ":")))),
+        "embedded": _for_script(json.dumps(claim, allow_nan=False, separators=(",", ":"))),
         "download": "data:application/json;base64," + base64.b64encode(raw.encode()).decode(),
     }
 

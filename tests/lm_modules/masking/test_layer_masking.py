@@ -24,11 +24,21 @@ def assert_same_state(first: nn.Module, second: nn.Module) -> None:
 
 
 @every_network
+@pytest.mark.parametrize("size", [56, 64])
 @torch.no_grad()
-def test_all_visible_is_the_plain_network_bit_for_bit(name: str) -> None:
-    network, images = build(name), draw_images()
+def test_all_visible_is_the_plain_network_bit_for_bit(name: str, size: int) -> None:
+    network, images = build(name), draw_images(size=size)
     masked = LayerMasking(network)
-    assert torch.equal(masked(images, torch.ones_like(VISIBLE)), network(images))
+    assert torch.equal(masked(images, torch.ones_like(holes(size))), network(images))
+
+
+@torch.no_grad()
+def test_all_visible_costs_no_step_of_layer_masking() -> None:
+    masked = LayerMasking(build("small_resnet"))
+    masked.programs.clear()
+    masked(draw_images(), torch.ones_like(VISIBLE))
+    with pytest.raises(KeyError):
+        masked(draw_images(), VISIBLE)
 
 
 @every_network

@@ -17,7 +17,7 @@ def square_garments(count):
     images = np.zeros((count, 28, 28), dtype=np.uint8)
     for row in range(count):
         side = 8 + row % 12
-        images[row, 6 : 6 + side, 5 : 5 + side] = 60 + row
+        images[row, 6 : 6 + side, 5 : 5 + side] = 60 + row % 150
     return images, np.arange(count) % 10
 
 

@@ -20,7 +20,7 @@ from tests.train.report.conftest import (
 from tests.train.report.pages import Page, squeezed
 from train.report import ExampleStrip, render_claim
 
-HOSTILE = '</script></style><b onmouseover="x">&amp; $\\frac{1}{0}$ {{ 7*7 }} {% x %} \u2028 <!-- "\''
+HOSTILE = '</script ></style ><b onmouseover="x">&amp; $\\frac{1}{0}$ {{ 7*7 }} {% x %} \u2028 <!-- "\''
 
 
 def hostile_copy(value):
@@ -108,6 +108,7 @@ def test_the_comparisons_show_difference_loss_and_what_they_say(claim):
     comparisons[1]["difference"] = within
     comparisons[2] |= {"eligible": False, "clean_accuracy_loss": 0.0437}
     comparisons[3]["difference"] = undefined_figure()
+    comparisons[4]["difference"] = within | {"value": 0.04, "high": 0.051}
     rows = [[squeezed(cell) for cell in row] for row in Page(render_claim(claim, [])).tables["comparisons"][1:]]
     assert rows[0] == ["2 Patches, mean fill", "0.21 [0.15, 0.27]", "", "1.2 points", "above the margin"]
     assert rows[1][1:] == ["-0.01 [-0.03, 0.05]", "", "1.2 points", "within the margin"]
@@ -181,7 +182,7 @@ def test_hostile_texts_stay_texts():
 def test_the_whole_claim_can_be_read_back_from_the_page(change):
     claim = change(make_claim(4))
     page = Page(render_claim(claim, []))
-    assert json.loads(page.texts["claim-json"]) == claim
+    assert json.loads(page.texts["claim-json"]) == claim and "<" not in page.texts["claim-json"]
     link = next(attributes for tag, attributes in page.elements if attributes.get("id") == "download")
     kind, content = link["href"].split(",", maxsplit=1)
     assert kind == "data:application/json;base64" and link["download"] == "claim.json"

@@ -1,0 +1,448 @@
+"""`MaskRobustClassifier` in a real trainer, on tiny data."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningCLI
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from augment import Batch, apply_fill, fold_in, patches, sample_keys
+from lm_modules import LayerMasking, MaskRobustClassifier, SmallResNet, build_network
+from tests.lm_modules.test_weights import Malicious
+
+CLASSES, SIZE = 3, 16
+MASKINGS = ["none", "fill", "layer_masking", "mixture"]
+
+
+def draw_batch(ids: Tensor) -> Batch:
+    """Images whose colour tells the class, with an object in the middle."""
+    labels = ids % CLASSES
+    noise = torch.stack([torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(int(i))) for i in ids])
+    images = 0.5 * noise + 0.5 * F.one_hot(labels, CLASSES)[:, :, None, None]
+    object_mask = torch.zeros(len(ids), 1, SIZE, SIZE, dtype=torch.bool)
+    object_mask[:, :, 4:12, 3:10] = True
+    return Batch(ids, images, object_mask, labels)
+
+
+class Data(pl.LightningDataModule):
+    """The same few samples in every epoch, in a given order."""
+
+    def __init__(self, *orders: list[int], num_classes: int = CLASSES) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.batches = [draw_batch(torch.tensor(order)) for order in orders or ([0, 1, 2, 3, 4, 5], [6, 7, 8, 9])]
+
+    def training_batches(self) -> Iterator[Batch]:
+        yield from self.batches
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.batches, batch_size=None)
+
+    val_dataloader = test_dataloader = train_dataloader
+
+
+class CommandLineData(Data):
+    """With arguments that a command line can give."""
+
+    def __init__(self, num_classes: int = 5) -> None:
+        super().__init__(num_classes=num_classes)
+
+
+class Recorder:
+    """What a classifier's network is called with, and the losses."""
+
+    def __init__(self, classifier: MaskRobustClassifier) -> None:
+        self.calls: list[tuple[Tensor, Tensor | None]] = []
+        classifier.network.register_forward_pre_hook(lambda _module, inputs: self.calls.append((*inputs, None)[:2]))
+
+
+class Watcher(pl.Callback):
+    """Learning rate and loss of every step."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict, *_: object) -> None:
+        self.losses.append(outputs["loss"].item())
+
+
+def build(**arguments) -> MaskRobustClassifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        defaults = {"architecture_options": {"width": 8}, "patch_size": 4, "mask_probability": 1.0}
+        return MaskRobustClassifier(num_classes=CLASSES, **{**defaults, **arguments})
+
+
+def make_trainer(steps: int = 2, **options) -> pl.Trainer:
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return pl.Trainer(max_steps=steps, accelerator="cpu", num_sanity_val_steps=0, **{**quiet, **options})
+
+
+def fit(classifier: MaskRobustClassifier, data: Data | None = None, steps: int = 2, **options) -> pl.Trainer:
+    trainer = make_trainer(steps, limit_val_batches=0, **options)
+    trainer.fit(classifier, datamodule=data or Data())
+    return trainer
+
+
+def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
+    message = str(refusal.value)
+    assert all(name in message for name in named), message
+    assert message.endswith((".", "?")) and ". " not in message and "\n" not in message
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", "consistency"])
+@pytest.mark.parametrize("mask_family", ["patches", "rectangles", "silhouettes"])
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_every_way_of_training_takes_its_steps(masking: str, mask_family: str, objective: str) -> None:
+    if masking == "none" and (objective == "consistency" or mask_family != "patches"):
+        with pytest.raises(ValueError, match="consistency"):
+            build(masking="none", objective="consistency")
+        return
+    classifier = build(masking=masking, mask_family=mask_family, objective=objective)
+    before = {name: parameter.clone() for name, parameter in classifier.named_parameters()}
+    recorder = Recorder(classifier)
+    trainer = fit(classifier)
+    assert trainer.global_step == 2 and len(recorder.calls) == 2
+    assert trainer.callback_metrics["train/loss"].isfinite()
+    assert all(not torch.equal(parameter, before[name]) for name, parameter in classifier.named_parameters())
+
+
+def shown(
+    masking: str, objective: str = "cross_entropy", **arguments
+) -> tuple[Tensor, Tensor | None, MaskRobustClassifier]:
+    """What the network is called with in the first training step, in pixel space."""
+    classifier = build(masking=masking, objective=objective, mean=(0.5,) * 3, std=(0.25,) * 3, **arguments)
+    recorder = Recorder(classifier)
+    fit(classifier, steps=1)
+    images, visible = recorder.calls[0]
+    return images * 0.25 + 0.5, visible, classifier
+
+
+def test_without_masking_the_network_sees_the_images() -> None:
+    images, visible, _ = shown("none")
+    torch.testing.assert_close(images, draw_batch(torch.arange(6)).images)
+    assert visible is None
+
+
+def expected_hole(classifier: MaskRobustClassifier, ids: Tensor, step: int = 0) -> Tensor:
+    keys = fold_in(sample_keys(classifier.hparams["seed"], ids), step)
+    return classifier.policy.draw_visible(keys, SIZE, SIZE)
+
+
+def test_a_fill_is_in_the_image_and_layer_masking_beside_it() -> None:
+    clean = draw_batch(torch.arange(6)).images
+    filled, visible, classifier = shown("fill", fill="mean")
+    hole = expected_hole(classifier, torch.arange(6))
+    assert visible is None and not hole.all()
+    torch.testing.assert_close(filled, torch.where(hole, clean, 0.5))
+    images, visible, _ = shown("layer_masking")
+    torch.testing.assert_close(images, clean)
+    assert torch.equal(visible, hole)
+
+
+def test_a_mixture_presents_each_image_one_way_or_the_other() -> None:
+    ids = list(range(60))
+    classifier = build(masking="mixture", mean=(0.5,) * 3, std=(0.25,) * 3, fill="mean")
+    recorder = Recorder(classifier)
+    fit(classifier, Data(ids), steps=1)
+    (images, visible), clean = recorder.calls[0], draw_batch(torch.tensor(ids)).images
+    hole = expected_hole(classifier, torch.tensor(ids))
+    by_fill = visible.flatten(1).all(dim=1)
+    assert 15 < by_fill.sum() < 45
+    assert torch.equal(visible[~by_fill], hole[~by_fill])
+    pictured = images * 0.25 + 0.5
+    torch.testing.assert_close(pictured[~by_fill], clean[~by_fill])
+    torch.testing.assert_close(pictured[by_fill], torch.where(hole, clean, 0.5)[by_fill])
+
+
+@pytest.mark.parametrize("masking", ["fill", "layer_masking"])
+def test_two_views_go_through_the_network_in_one_batch(masking: str) -> None:
+    images, visible, classifier = shown(masking, "consistency")
+    clean, hole = draw_batch(torch.arange(6)).images, expected_hole(classifier, torch.arange(6))
+    assert len(images) == 12
+    torch.testing.assert_close(images[:6], clean)
+    if masking == "layer_masking":
+        assert visible[:6].all() and torch.equal(visible[6:], hole)
+        torch.testing.assert_close(images[6:], clean)
+    else:
+        assert visible is None
+        torch.testing.assert_close(images[6:], torch.where(hole, clean, 0.0), rtol=0, atol=1e-6)
+
+
+def test_the_labels_teach_the_clean_view_and_the_clean_view_the_masked_one() -> None:
+    classifier = build(masking="layer_masking", objective="consistency", consistency_weight=0.5)
+    step = fit(classifier).global_step
+    classifier.eval().log = lambda *_arguments, **_options: None
+    batch = Data().batches[0]
+    clean = classifier(batch.images)
+    masked = classifier(batch.images, expected_hole(classifier, batch.ids, step))
+    agreement = -(clean.softmax(dim=1) * masked.log_softmax(dim=1)).sum(dim=1).mean()
+    expected = F.nll_loss(clean.log_softmax(dim=1), batch.labels) + 0.5 * agreement
+    torch.testing.assert_close(classifier.training_step(batch, 0), expected)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_some_images_stay_whole(probability: float) -> None:
+    classifier = build(masking="layer_masking", mask_probability=probability)
+    recorder = Recorder(classifier)
+    fit(classifier, Data(list(range(40))), steps=1)
+    whole = recorder.calls[0][1].flatten(1).all(dim=1).float().mean()
+    assert whole == 1 if probability == 0 else 0.2 < whole < 0.8
+
+
+def holes_by_sample(orders: list[list[int]], seed: int = 0) -> dict[tuple[int, int], Tensor]:
+    """Hole of each (step, id)."""
+    classifier = build(masking="layer_masking", hidden_fraction=(0.3, 0.7), seed=seed)
+    recorder = Recorder(classifier)
+    fit(classifier, Data(*orders), steps=len(orders))
+    pairs = zip(orders, recorder.calls, strict=True)
+    return {(step, i): visible[row] for step, (ids, (_, visible)) in enumerate(pairs) for row, i in enumerate(ids)}
+
+
+def test_a_hole_depends_on_seed_sample_and_step_alone() -> None:
+    straight = holes_by_sample([[0, 1, 2, 3], [0, 1, 2, 3]])
+    shuffled = holes_by_sample([[3, 7, 1, 0, 2], [2, 9, 8, 0, 1, 3]])
+    assert all(torch.equal(hole, shuffled[key]) for key, hole in straight.items())
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(straight.values(), 2))
+    reseeded = holes_by_sample([[0, 1, 2, 3], [0, 1, 2, 3]], seed=1)
+    assert all(not torch.equal(hole, reseeded[key]) for key, hole in straight.items())
+
+
+def test_a_resumed_run_draws_the_holes_of_an_unbroken_one(tmp_path: Path) -> None:
+    unbroken, data = build(masking="layer_masking"), Data([0, 1, 2, 3, 4, 5])
+    whole, keep = Recorder(unbroken), ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    fit(unbroken, data, steps=4, callbacks=[keep], enable_checkpointing=True)
+    resumed = build(masking="layer_masking")
+    rest = Recorder(resumed)
+    torch.save({**torch.load(tmp_path / "epoch=1.ckpt"), "callbacks": {}}, tmp_path / "half.ckpt")
+    make_trainer(4, limit_val_batches=0).fit(resumed, datamodule=data, ckpt_path=tmp_path / "half.ckpt")
+    assert len(rest.calls) == 2
+    for (_, visible), (_, expected) in zip(rest.calls, whole.calls[2:], strict=True):
+        assert torch.equal(visible, expected)
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), unbroken.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("masking", ["none", "layer_masking"])
+def test_the_loss_goes_down_on_a_toy_problem(masking: str) -> None:
+    classifier = build(masking=masking, hidden_fraction=(0.1, 0.5), learning_rate=0.05, schedule="constant")
+    watcher = Watcher()
+    fit(classifier, Data(list(range(24))), steps=30, callbacks=[watcher])
+    assert sum(watcher.losses[-5:]) < 0.5 * sum(watcher.losses[:5])
+
+
+def test_validation_and_test_log_what_the_network_gets_right() -> None:
+    classifier, data = build(masking="layer_masking").eval(), Data()
+    trainer = make_trainer()
+    (validated,) = trainer.validate(classifier, datamodule=data, verbose=False)
+    (tested,) = trainer.test(classifier, datamodule=data, verbose=False)
+    right, right_masked, losses, count = 0, 0, 0.0, 0
+    for batch in data.batches:
+        keys = sample_keys(0, batch.ids)
+        half = patches(keys, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+        with torch.no_grad():
+            logits, masked_logits = classifier(batch.images), classifier(batch.images, half)
+        right += int((logits.argmax(dim=1) == batch.labels).sum())
+        right_masked += int((masked_logits.argmax(dim=1) == batch.labels).sum())
+        losses += F.cross_entropy(logits, batch.labels, reduction="sum").item()
+        count += len(batch.ids)
+    assert validated["val/accuracy"] == tested["test/accuracy"] == pytest.approx(right / count)
+    assert validated["val/accuracy_half_hidden"] == pytest.approx(right_masked / count)
+    assert validated["val/loss"] == pytest.approx(losses / count, rel=1e-5)
+
+
+def test_a_classifier_trained_with_a_fill_is_validated_with_it() -> None:
+    classifier, data = build(masking="fill", fill="random_colour"), Data()
+    recorder = Recorder(classifier)
+    make_trainer().validate(classifier, datamodule=data, verbose=False)
+    batch, (images, visible) = data.batches[0], recorder.calls[1]
+    keys = sample_keys(0, batch.ids)
+    half = patches(keys, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+    filled = apply_fill("random_colour", batch.images, half, keys=keys, mean=classifier.mean)
+    assert visible is None
+    mean, std = (torch.tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
+    torch.testing.assert_close(images, (filled - mean) / std)
+
+
+def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_not() -> None:
+    classifier, loader = build(masking="fill", mask_family="silhouettes"), Data().train_dataloader()
+    make_trainer().test(classifier, loader, verbose=False)
+    with pytest.raises(ValueError, match="training_batches") as refusal:
+        make_trainer(limit_val_batches=0).fit(classifier, loader, loader)
+    assert_one_sentence(refusal, "silhouettes", "NoneType")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_schedule_spans_the_training(schedule: str) -> None:
+    classifier, watcher = build(schedule=schedule, warmup_fraction=0.5, learning_rate=0.2), Watcher()
+    fit(classifier, steps=8, callbacks=[watcher])
+    rates = watcher.rates
+    assert rates[0] == pytest.approx(0.002) and rates[4] == pytest.approx(0.2)
+    assert rates[6] == pytest.approx(0.1 if schedule == "cosine" else 0.2)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_the_loss_is_cross_entropy_with_the_smoothing_asked_for(label_smoothing: float) -> None:
+    classifier = build(label_smoothing=label_smoothing).eval()
+    batch = Data().batches[0]
+    classifier.log = lambda *_arguments, **_options: None
+    log_probabilities = classifier(batch.images).log_softmax(dim=1)
+    right = log_probabilities[torch.arange(6), batch.labels]
+    expected = -((1 - label_smoothing) * right + label_smoothing * log_probabilities.mean(dim=1)).mean()
+    torch.testing.assert_close(classifier.training_step(batch, 0), expected)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_memory_format_is_that_asked_for(channels_last: bool) -> None:
+    classifier = build(channels_last=channels_last)
+    recorder = Recorder(classifier)
+    classifier(torch.rand(2, 3, SIZE, SIZE))
+    for tensor in (recorder.calls[0][0], classifier.network.network.layer1[0].conv1.weight):
+        assert tensor.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+def test_a_checkpoint_gives_the_classifier_back(tmp_path: Path) -> None:
+    classifier = build(masking="mixture", mean=(0.4, 0.5, 0.6))
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    torch.load(tmp_path / "last.ckpt", weights_only=True)
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert dict(again.hparams) == dict(classifier.hparams)
+    images, visible = torch.rand(4, 3, SIZE, SIZE), torch.rand(4, 1, SIZE, SIZE) < 0.5
+    assert torch.equal(again.eval()(images, visible), classifier.eval()(images, visible))
+
+
+def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
+    torch.save(build_network("small_resnet", 9, {"width": 8}).state_dict(), tmp_path / "weights.pt")
+    classifier = build(init_weights=str(tmp_path / "weights.pt"), new_head=True)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    (tmp_path / "weights.pt").unlink()
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), classifier.parameters(), strict=True))
+
+
+def test_weights_to_start_from_are_loaded(tmp_path: Path) -> None:
+    trained = build()
+    fit(trained).save_checkpoint(tmp_path / "last.ckpt")
+    started = build(init_weights=str(tmp_path / "last.ckpt"))
+    assert all(torch.equal(a, b) for a, b in zip(started.parameters(), trained.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fit"])
+    quiet = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
+    arguments = [f"--trainer.{name}=false" for name in quiet]
+    arguments += ["--trainer.accelerator=cpu", "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
+    cli = LightningCLI(
+        MaskRobustClassifier,
+        CommandLineData,
+        args=["fit", *arguments, "--model.num_classes=5", '--model.architecture_options={"width": 8}'],
+        save_config_callback=None,
+        seed_everything_default=False,
+    )
+    cli.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert again.network.network.fc.weight.equal(cli.model.network.network.fc.weight)
+
+
+def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(tmp_path: Path) -> None:
+    classifier = build(architecture=SmallResNet(CLASSES, width=8), architecture_options=None)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="init_weights") as refusal:
+        MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert_one_sentence(refusal, "last.ckpt", "by name")
+    network = SmallResNet(CLASSES, width=8)
+    again = build(architecture=network, architecture_options=None, init_weights=str(tmp_path / "last.ckpt"))
+    assert torch.equal(again.network.network.conv1.weight, classifier.network.network.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SmallResNet(3, width=8).state_dict(),
+        {"state_dict": {}, "hyper_parameters": {"architecture": "small_resnet", "another_option": 3}},
+        {"state_dict": {}, "hyper_parameters": {}},
+        {"hyper_parameters": {"architecture": "small_resnet"}},
+    ],
+)
+def test_what_is_not_a_checkpoint_of_a_classifier_is_refused(tmp_path: Path, content: dict) -> None:
+    torch.save(dict(content), tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="init_weights") as refusal:
+        MaskRobustClassifier.from_checkpoint(str(tmp_path / "other.ckpt"))
+    assert_one_sentence(refusal, "other.ckpt")
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    fit(build()).save_checkpoint(tmp_path / "last.ckpt")
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    torch.save({**content, "callbacks": Malicious(tmp_path / "executed")}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="run code"):
+        MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert not (tmp_path / "executed").exists()
+
+
+REFUSALS = [
+    ({"hidden_fraction": (0.8, 0.2)}, ["hidden_fraction", "(0.8, 0.2)"]),
+    ({"hidden_fraction": (-0.1, 0.2)}, ["hidden_fraction", "-0.1"]),
+    ({"patch_size": 0}, ["patch_size", "got 0"]),
+    ({"mask_probability": 1.5}, ["mask_probability", "1.5"]),
+    ({"mask_probability": float("nan")}, ["mask_probability", "nan"]),
+    ({"learning_rate": 0.0}, ["learning_rate", "0.0"]),
+    ({"momentum": 1.0}, ["momentum", "1.0"]),
+    ({"weight_decay": -1e-4}, ["weight_decay", "-0.0001"]),
+    ({"warmup_fraction": 1.0}, ["warmup_fraction", "1.0"]),
+    ({"label_smoothing": 1.0}, ["label_smoothing", "1.0"]),
+    ({"consistency_weight": -1.0}, ["consistency_weight", "-1.0"]),
+    ({"masking": "layer-masking"}, ["masking", "'layer-masking'", "layer_masking, mixture"]),
+    ({"mask_family": "circles"}, ["mask_family", "'circles'", "patches, rectangles, silhouettes"]),
+    ({"fill": "blue"}, ["fill", "'blue'", "black"]),
+    ({"objective": "mse"}, ["objective", "'mse'", "consistency"]),
+    ({"optimiser": "lion"}, ["optimiser", "'lion'", "sgd, adamw"]),
+    ({"schedule": "linear"}, ["schedule", "'linear'", "constant, cosine"]),
+    ({"objective": "consistency", "masking": "none"}, ["consistency", "masking"]),
+    ({"architecture": "resnet5O"}, ["'resnet5O'", "resnet50"]),
+    ({"architecture_options": {"depth": 2}}, ["small_resnet", "depth"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), REFUSALS, ids=[str(arguments) for arguments, _ in REFUSALS])
+def test_an_argument_out_of_its_range_is_refused_in_one_sentence(arguments: dict, named: list[str]) -> None:
+    with pytest.raises(ValueError, match=named[0]) as refusal:
+        build(**arguments)
+    assert_one_sentence(refusal, *named)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    for refused in (
+        lambda: build(init_weights=str(tmp_path / "none.pt")),
+        lambda: MaskRobustClassifier.from_checkpoint(str(tmp_path / "none.pt")),
+    ):
+        with pytest.raises(FileNotFoundError, match=r"none\.pt") as refusal:
+            refused()
+        assert_one_sentence(refusal)
+
+
+def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
+    classifier, batch = build(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval(), Data().batches[0]
+    visible = patches(batch.ids, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+    masked = classifier.predictor("layer_masking")(batch.images, visible, batch.ids)
+    torch.testing.assert_close(masked, classifier(batch.images, visible))
+    filled = classifier.predictor("black")(batch.images, visible, batch.ids)
+    torch.testing.assert_close(filled, classifier(torch.where(visible, batch.images, 0)))
+    assert isinstance(classifier.network, LayerMasking) and isinstance(classifier.network.network, nn.Module)

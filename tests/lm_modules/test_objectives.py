@@ -1,0 +1,44 @@
+"""The consistency objective."""
+
+import math
+
+import pytest
+import torch
+
+from lm_modules.objectives import consistency_loss
+
+
+def draw_logits(seed: int) -> torch.Tensor:
+    return 3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def softmax(row: list[float]) -> list[float]:
+    exponentials = [math.exp(value) for value in row]
+    return [value / sum(exponentials) for value in exponentials]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_the_loss_is_the_formula_written_out(weight: float) -> None:
+    clean, masked, labels = draw_logits(0), draw_logits(1), [0, 3, 1, 1, 2, 0]
+    total = 0.0
+    for clean_row, masked_row, label in zip(clean.tolist(), masked.tolist(), labels, strict=True):
+        target, prediction = softmax(clean_row), softmax(masked_row)
+        agreement = -sum(t * math.log(p) for t, p in zip(target, prediction, strict=True))
+        total += -math.log(target[label]) + weight * agreement
+    loss = consistency_loss(clean, masked, torch.tensor(labels), weight)
+    assert loss.shape == () and loss.item() == pytest.approx(total / 6, rel=1e-12)
+
+
+def test_the_clean_view_is_taught_by_the_labels_alone() -> None:
+    clean, masked, labels = draw_logits(0).requires_grad_(), draw_logits(1).requires_grad_(), torch.arange(6) % 4
+    gradients = torch.autograd.grad(consistency_loss(clean, masked, labels, 2.0), [clean, masked])
+    alone = torch.autograd.grad(torch.nn.functional.cross_entropy(clean, labels), clean)[0]
+    assert torch.equal(gradients[0], alone)
+    expected = 2.0 * (masked.softmax(dim=1) - clean.softmax(dim=1)) / 6
+    torch.testing.assert_close(gradients[1], expected.detach())
+
+
+def test_agreement_is_best_when_both_views_predict_alike() -> None:
+    clean, labels = draw_logits(0), torch.arange(6) % 4
+    best = consistency_loss(clean, clean, labels, 1.0)
+    assert all(consistency_loss(clean, draw_logits(seed), labels, 1.0) > best for seed in range(1, 6))
