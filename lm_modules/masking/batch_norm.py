@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lm_modules.masking.functional import hide, visible_moments
-from lm_modules.masking.rows import from_rows, to_rows
+from lm_modules.masking.rows import gather_rows, scatter_rows
 
 
 def batch_norm_of_rows(module: nn.BatchNorm2d, features: Tensor, visible_rows: Tensor) -> Tensor:
@@ -21,10 +21,8 @@ def batch_norm_of_rows(module: nn.BatchNorm2d, features: Tensor, visible_rows: T
     Returns:
         (B, C, H, W) channels-last; 0 at hidden positions.
     """
-    rows = to_rows(features)
-    normalised = module(rows.index_select(0, visible_rows)[:, :, None, None])[:, :, 0, 0]
-    filled = normalised.new_zeros(rows.shape).index_copy(0, visible_rows, normalised)
-    return from_rows(filled, features.shape)
+    normalised = module(gather_rows(features, visible_rows)[:, :, None, None])[:, :, 0, 0]
+    return scatter_rows(normalised, visible_rows, features.shape)
 
 
 def masked_batch_norm(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor, visible: Tensor) -> Tensor:

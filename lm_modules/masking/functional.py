@@ -101,6 +101,21 @@ def propagate_visible(
     return pooled > 0
 
 
+def dilate_3x3(positions: Tensor) -> Tensor:
+    """Where a position or one of its 3x3 neighbours is True.
+
+    Args:
+        positions: (B, 1, H, W) bool.
+
+    Returns:
+        (B, 1, H, W) bool.
+    """
+    _, _, height, width = positions.shape
+    framed = F.pad(positions, (1, 1, 1, 1))
+    across = framed[..., :width] | framed[..., 1 : width + 1] | framed[..., 2:]
+    return across[..., :height, :] | across[..., 1 : height + 1, :] | across[..., 2:, :]
+
+
 def masked_mean(features: Tensor, visible: Tensor) -> Tensor:
     """Mean over visible positions; 0 for a sample of which nothing is visible.
 

@@ -7,12 +7,13 @@ instead.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lm_modules.masking.functional import neighbour_rings
+from lm_modules.masking.functional import dilate_3x3
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,33 @@ def to_rows(features: Tensor) -> Tensor:
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 
 
-def from_rows(rows: Tensor, shape: torch.Size) -> Tensor:
-    """(B x H x W, C) as a channels-last view of `shape` with its second axis replaced by C."""
-    return rows.reshape(shape[0], shape[2], shape[3], rows.shape[1]).permute(0, 3, 1, 2)
+def gather_rows(features: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a feature map.
+
+    Args:
+        features: (B, C, H, W).
+        rows: (N,) int64, each at most once.
+
+    Returns:
+        (N, C).
+    """
+    gathered: Tensor = _GatherRows.apply(features, rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def scatter_rows(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    """A feature map with given rows, and 0 elsewhere.
+
+    Args:
+        values: (N, C).
+        rows: (N,) int64, each at most once.
+        shape: (B, C, H, W) of the result.
+
+    Returns:
+        (B, C, H, W) channels-last.
+    """
+    scattered: Tensor = _ScatterRows.apply(values, rows, shape)  # type: ignore[no-untyped-call]
+    return scattered
 
 
 def row_indices(positions: Tensor) -> Tensor:
@@ -55,13 +80,14 @@ def ring_rows(visible: Tensor, rings: int) -> list[RingRows]:
     _, _, height, width = visible.shape
     plan = []
     known = visible
-    for ring, weight in neighbour_rings(visible, rings):
-        rows = row_indices(ring)
+    for _ in range(rings):
+        reached = dilate_3x3(known)
+        rows = row_indices(reached & ~known)
         if len(rows) == 0:
             break
         neighbours, is_known = _neighbours(rows, known, height, width)
-        plan.append(RingRows(rows, neighbours, is_known * weight.flatten()[rows, None]))
-        known = known | ring
+        plan.append(RingRows(rows, neighbours, is_known / is_known.sum(dim=1, keepdim=True)))
+        known = reached
     return plan
 
 
@@ -78,19 +104,63 @@ def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = T
     """
     if not plan:
         return features
+    if detach_padding:
+        padded: Tensor = _PadRows.apply(features, plan)  # type: ignore[no-untyped-call]
+        return padded
     rows = to_rows(features)
-    if not detach_padding:
+    for ring in plan:
+        rows = rows.index_copy(0, ring.rows, _weighted_sum(rows, ring))
+    return rows.reshape(features.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+
+
+class _GatherRows(torch.autograd.Function):
+    """Forward a copy of rows; backward a copy to a map of zeros, which no row needs to be added to."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, rows: Tensor) -> Tensor:
+        ctx.rows, ctx.shape = rows, features.shape
+        return to_rows(features).index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _map_of_rows(gradients[0], ctx.rows, ctx.shape), None
+
+
+class _ScatterRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+        ctx.rows = rows
+        return _map_of_rows(values, rows, shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return to_rows(gradients[0]).index_select(0, ctx.rows), None, None
+
+
+class _PadRows(torch.autograd.Function):
+    """Neighbour padding whose filled rows carry no gradient; the result is no view, so in-place layers may follow."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, plan: list[RingRows]) -> Tensor:
+        padded = features.clone(memory_format=torch.channels_last)
+        rows = to_rows(padded)
         for ring in plan:
-            rows = rows.index_copy(0, ring.rows, _weighted_sum(rows, ring))
-        return from_rows(rows, features.shape)
-    with torch.no_grad():
-        padded = rows.clone()
-        for ring in plan:
-            padded.index_copy_(0, ring.rows, _weighted_sum(padded, ring))
-    if not (torch.is_grad_enabled() and features.requires_grad):
-        return from_rows(padded, features.shape)
-    filled = torch.cat([ring.rows for ring in plan])
-    return from_rows(rows.index_copy(0, filled, padded[filled]), features.shape)
+            rows.index_copy_(0, ring.rows, _weighted_sum(rows, ring))
+        ctx.plan = plan
+        return padded
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient = gradients[0].clone(memory_format=torch.channels_last)
+        for ring in ctx.plan:
+            to_rows(gradient).index_fill_(0, ring.rows, 0.0)
+        return gradient, None
+
+
+def _map_of_rows(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    features = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=torch.channels_last).zero_()
+    to_rows(features).index_copy_(0, rows, values)
+    return features
 
 
 def _weighted_sum(rows: Tensor, ring: RingRows) -> Tensor:

@@ -114,7 +114,7 @@ CLAIM_FAULTS = [
     ({"arms": {"no_masks": {"titel": "x"}, "layer_masking": {"title": "y"}}}, "titel"),
     ({"arms": {"no_masks": {"title": "x", "model": {"maskng": "none"}}, "layer_masking": {"title": "y"}}}, "maskng"),
     ({"training": {"epochs": 0}}, "epochs"),
-    ({"evaluation": {"methods": ["black"]}}, "layer_masking"),
+    ({"evaluation": {"methods": ["black", "mean"]}}, "layer_masking"),
     ({"evaluation": {"methods": ["grey"]}}, "grey"),
 ]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from lm_modules import MASKING_METHODS, MaskingMethod, MaskRobustClassifier
+from lm_modules import MaskingMethod, MaskRobustClassifier
 from train.arguments import PARSER_OPTIONS, import_data_modules
 from train.data import AnnotatedDataModule
 
@@ -25,11 +25,13 @@ class Arm:
     Attributes:
         title: as it appears in tables.
         augmentation_only: whether the claim speaks about it: masks as augmentation, no layer masking in training.
+        method: masking method under which the rule looks at it: one that its training has prepared it for.
         model: arguments of `MaskRobustClassifier` that differ from the configuration's model.
     """
 
     title: str
     augmentation_only: bool = False
+    method: MaskingMethod = "black"
     model: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,8 +75,7 @@ class Rule:
 
     Attributes:
         baseline: arm whose clean accuracy the others must come near.
-        layer_masking_arm: arm that every augmentation-only arm is compared with; it is measured under layer masking.
-        method: masking method under which augmentation-only arms are measured for the comparison.
+        layer_masking_arm: arm that every augmentation-only arm is compared with.
         margin: by how much used shares must differ to count.
         clean_accuracy_tolerance: an arm counts when it loses at most this much clean accuracy against the baseline.
         confidence: of all comparisons together; divided among them (Bonferroni).
@@ -82,7 +83,6 @@ class Rule:
 
     baseline: str
     layer_masking_arm: str
-    method: MaskingMethod = "black"
     margin: float = 0.05
     clean_accuracy_tolerance: float = 0.03
     confidence: float = 0.95
@@ -204,7 +204,9 @@ def _check(config: ClaimConfig) -> None:
         raise ValueError("evaluation.patch_size and evaluation.replicates must be at least 1.")
     if not 0.0 < rule.confidence < 1.0:
         raise ValueError(f"rule.confidence must lie between 0 and 1, got {rule.confidence}.")
-    for method in (rule.method, "layer_masking"):
-        if method not in evaluation.methods:
-            known = ", ".join(MASKING_METHODS)
-            raise ValueError(f"evaluation.methods must contain '{method}', which the rule uses (of {known}).")
+    for name, arm in arms.items():
+        if arm.method not in evaluation.methods:
+            raise ValueError(
+                f"evaluation.methods must contain '{arm.method}', the method of arm '{name}', got "
+                f"{', '.join(evaluation.methods)}."
+            )

@@ -50,7 +50,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
     measures = _measures(config, probe)
     comparisons, layer_masking_loss = compare(config, runs, probe)
     verdict = decide(config.rule, comparisons, layer_masking_loss)
-    first = _runs_of(runs, config.rule.baseline, config.rule.method)[0]
+    first = _runs_of(config, runs, config.rule.baseline)[0]
     return {
         "format": 1,
         "question": config.question,
@@ -81,6 +81,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
             name: {
                 "title": arm.title,
                 "augmentation_only": arm.augmentation_only,
+                "method": arm.method,
                 "training": arm.model,
                 "methods": {
                     method: _figures_of(config, measures, runs[name], method) for method in config.evaluation.methods
@@ -105,12 +106,12 @@ def compare(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> tuple[list
     augmented = [name for name, arm in config.arms.items() if arm.augmentation_only]
     confidence = 1.0 - (1.0 - rule.confidence) / max(1, len(augmented))
     measure = used_share(probe)
-    masked = _runs_of(runs, rule.layer_masking_arm, "layer_masking")
+    masked = _runs_of(config, runs, rule.layer_masking_arm)
     comparisons = []
     for name in augmented:
         difference = estimate_difference(
             measure,
-            _runs_of(runs, name, rule.method),
+            _runs_of(config, runs, name),
             masked,
             replicates=config.evaluation.replicates,
             confidence=confidence,
@@ -173,13 +174,14 @@ def _figures(config: ClaimConfig, measures: Mapping[str, Measure], runs: Sequenc
 
 def _clean_accuracy_loss(config: ClaimConfig, runs: Runs, arm: str) -> float:
     def accuracy(name: str) -> float:
-        return float(np.mean([run.clean == run.labels for run in _runs_of(runs, name, config.rule.method)]))
+        return float(np.mean([run.clean == run.labels for run in _runs_of(config, runs, name)]))
 
     return accuracy(config.rule.baseline) - accuracy(arm)
 
 
-def _runs_of(runs: Runs, arm: str, method: str) -> list[Outcomes]:
-    return [run[method] for run in runs[arm].values()]
+def _runs_of(config: ClaimConfig, runs: Runs, arm: str) -> list[Outcomes]:
+    """The arm's outcomes under the method that the rule looks at, one for each seed."""
+    return [run[config.arms[arm].method] for run in runs[arm].values()]
 
 
 def _provenance(seconds: float, command: str) -> dict[str, Any]:

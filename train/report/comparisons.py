@@ -95,10 +95,9 @@ def reading(comparison: Mapping[str, Any], margin: float) -> Reading:
 
 def is_compared(claim: Mapping[str, Any], arm: str, method: str) -> bool:
     """Whether the rule looks at the used share of this arm under this masking method."""
-    rule = claim["rule"]
-    if arm == rule["layer_masking_arm"]:
-        return method == "layer_masking"
-    return bool(claim["arms"][arm]["augmentation_only"] and method == rule["method"])
+    found = claim["arms"][arm]
+    in_the_rule = found["augmentation_only"] or arm == claim["rule"]["layer_masking_arm"]
+    return bool(in_the_rule and method == found["method"])
 
 
 def _bar(found: Figure, margin: float, scale: tuple[float, float]) -> Bar | None:

@@ -5,6 +5,7 @@ eval mode. Weights, images and masks follow from a formula, so that no random ge
 """
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_modules.masking import LayerMasking, rows
+from lm_modules.masking import LayerMasking, masked, rows
 
 SIZE = 128
 
@@ -92,15 +93,17 @@ def test_masked_logits_agree_with_the_papers_code(masked_network, images, visibl
 @torch.no_grad()
 def test_the_difference_is_an_epsilon_in_the_papers_means(masked_network, images, visible, golden, monkeypatch) -> None:
     """The paper's code divides the sum of n known neighbours by n + 1e-5. In float64, to see past rounding."""
-    true_rings = rows.neighbour_rings
+    true_rings = masked.ring_rows
 
-    def papers_rings(visible: Tensor, count: int) -> list[tuple[Tensor, Tensor]]:
+    def papers_rings(visible: Tensor, count: int) -> list[rows.RingRows]:
         plan = true_rings(visible, count)
-        return [(ring, torch.where(ring, 1 / (1 / weight.double() + 1e-5), 0.0)) for ring, weight in plan]
+        known = [(ring.weights > 0).double() for ring in plan]
+        means = [each / (each.sum(dim=1, keepdim=True) + 1e-5) for each in known]
+        return [replace(ring, weights=weights) for ring, weights in zip(plan, means, strict=True)]
 
     network = copy.deepcopy(masked_network).double()
     with_true_means = network(images[2:].double(), visible[2:])
     assert relative_difference(with_true_means, golden["masked_logits"][2:]) > 1e-5
-    monkeypatch.setattr(rows, "neighbour_rings", papers_rings)
+    monkeypatch.setattr(masked, "ring_rows", papers_rings)
     for logits, expected in zip(network(images.double(), visible), golden["masked_logits"], strict=True):
         assert relative_difference(logits, expected) < 1e-6

@@ -92,7 +92,6 @@ def make_claim(arms=4, methods=("black", "mean", "layer_masking"), seeds=(0, 1),
             "text": ["An arm counts when its clean accuracy is at most 3.0% below the baseline's.", "Otherwise not."],
             "baseline": "no_masks",
             "layer_masking_arm": "layer_masking",
-            "method": "black",
             "margin": 0.05,
             "clean_accuracy_tolerance": 0.03,
             "confidence": 0.95,
@@ -105,6 +104,7 @@ def make_claim(arms=4, methods=("black", "mean", "layer_masking"), seeds=(0, 1),
             name: {
                 "title": TITLES[arm],
                 "augmentation_only": name in augmented,
+                "method": "layer_masking" if name == "layer_masking" else "black",
                 "training": {"masking": "fill", "hidden_fraction": [0.1, 0.9]} if arm else {},
                 "methods": {
                     method: {
