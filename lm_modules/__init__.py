@@ -1,4 +1,4 @@
-"""The network: layer masking, the LightningModule, objectives, reliance measures, callbacks. Imports augment alone."""
+"""The network: layer masking, the LightningModule, objectives, reliance measures. Imports augment alone."""
 
 from lm_modules.architectures import SmallResNet, build_network, known_architectures
 from lm_modules.classifier import MaskRobustClassifier

@@ -22,9 +22,10 @@ class SaveConfig(SaveConfigCallback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write config.yaml beside the run's logs, and hand the configuration to W&B as one nested dict."""
+        log_dir = trainer.log_dir  # a collective operation: every process must ask
         if self.already_saved or not trainer.is_global_zero:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder = Path(log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(self._as_yaml(), encoding="utf-8")
         for logger in trainer.loggers:

@@ -26,7 +26,7 @@ from lm_modules.reliance.statistics import (
     hierarchical_bootstrap_means,
     percentile_estimate,
 )
-from lm_modules.reliance.suite import Predictor, RelianceSuite
+from lm_modules.reliance.suite import RelianceSuite
 from lm_modules.reliance.swaps import SwapIndex, SwapTriples, swap_index, swap_triples
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "ObjectHoles",
     "Outcomes",
     "OutlineProbe",
-    "Predictor",
     "ProbeOutcomes",
     "RelianceSuite",
     "SwapIndex",

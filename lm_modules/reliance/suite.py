@@ -1,20 +1,17 @@
 """The reliance suite: fed batches, it asks any number of masking methods about the same holes and keeps the answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from augment import Batch, SilhouetteBank
+from lm_modules.methods import Predictor
 from lm_modules.reliance.arrays import FloatArray, IntArray
 from lm_modules.reliance.conditions import Conditions, draw_conditions
 from lm_modules.reliance.outcomes import Outcomes
 from lm_modules.reliance.swaps import swap_index
-
-Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A network with a masking method: (images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool, keys (B,) int64 for
-random fills) -> logits (B, num_classes)."""
 
 
 class RelianceSuite:

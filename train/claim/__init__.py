@@ -46,6 +46,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     Raises:
         ValueError: the output folder holds runs of another configuration.
     """
+    config.data.prepare_data()
     config.data.setup("fit")
     config.data.setup("test")
     bank = SilhouetteBank.from_batches(config.data.val_dataloader())

@@ -1,5 +1,6 @@
 """One run of one arm: train it, measure it, keep both on disk, and never do either twice."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -89,12 +90,15 @@ def _train(config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+    (folder / "evaluation.json").unlink(missing_ok=True)
     start = time.monotonic()
     trainer.fit(classifier, datamodule=config.data)
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    if not all(math.isfinite(value) for value in metrics.values()):
+        raise ValueError(f"arm '{arm}', seed {seed} diverged (its losses are not finite); lower its learning_rate.")
     with atomic_path(folder / "weights.safetensors") as path:
         save_file({key: value.contiguous() for key, value in classifier.network.state_dict().items()}, path)
     record = {"fingerprint": settings, "seconds": time.monotonic() - start, "steps": trainer.global_step}
-    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     write_json(folder / "training.json", record | {"metrics": metrics})
 
 

@@ -194,6 +194,16 @@ def _check(config: ClaimConfig) -> None:
     for name in arms:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise ValueError(f"an arm's name must be letters, digits, '_' and '-' (it names a folder), got '{name}'.")
+    if rule.layer_masking_arm == rule.baseline or arms[rule.layer_masking_arm].augmentation_only:
+        raise ValueError("rule.layer_masking_arm must be neither the baseline nor augmentation_only; name another arm.")
+    if not any(arm.augmentation_only for arm in arms.values()):
+        raise ValueError("arms must hold at least one with augmentation_only true, got none; the claim is about them.")
+    for name, arm in arms.items():
+        if arm.augmentation_only and config.models[name]["masking"] != "fill":
+            masking = config.models[name]["masking"]
+            raise ValueError(f"arm '{name}' is augmentation_only, so masking must be 'fill', got '{masking}'.")
+    if rule.margin < 0 or rule.clean_accuracy_tolerance < 0:
+        raise ValueError("rule.margin and rule.clean_accuracy_tolerance must be at least 0; correct the rule.")
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be a list of different numbers, got {seeds}.")
     if training.epochs < 1:

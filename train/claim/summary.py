@@ -71,7 +71,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         "rule": {"text": rule_in_words(config.rule), **config.content["rule"]},
         "probe": {
             "accuracy": as_figure(estimate(probe_accuracy(probe), [first], replicates=config.evaluation.replicates)),
-            "majority_share": float(np.bincount(first.labels).max() / len(first)),
+            "majority_share": float(np.bincount(first.labels[first.object_valid]).max() / first.object_valid.sum()),
             "chance": 1.0 / config.data.num_classes,
         },
         "methods": list(config.evaluation.methods),

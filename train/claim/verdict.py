@@ -47,8 +47,8 @@ def rule_in_words(rule: Rule) -> list[str]:
     return [
         f"An arm counts when its clean accuracy is at most {rule.clean_accuracy_tolerance:.1%} below that of "
         f"'{rule.baseline}'; the layer-masking arm '{rule.layer_masking_arm}' must count too.",
-        "Every augmentation-only arm that counts is compared by its used share, under the masking method stated for it, "
-        "with that of the layer-masking arm under its own. The intervals hold all comparisons together with "
+        "Every augmentation-only arm that counts is compared by its used share, under the masking method stated for "
+        "it, with that of the layer-masking arm under its own. The intervals hold all comparisons together with "
         f"{rule.confidence:.0%} confidence (Bonferroni).",
         f"Supported: every difference's lower bound lies above the margin of {rule.margin:g}.",
         f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}.",

@@ -145,11 +145,11 @@ def _draw_margin(axes: Axes, claim: Mapping[str, Any]) -> None:
 
 
 def margin_reference(claim: Mapping[str, Any]) -> float | None:
-    """Used share of the layer-masking arm under layer masking; None where it is undefined or was not measured."""
+    """Used share of the layer-masking arm under its own method; None where it is undefined or was not measured."""
     arm = claim["arms"].get(claim["rule"]["layer_masking_arm"])
-    if arm is None or "layer_masking" not in arm["methods"]:
+    if arm is None or arm["method"] not in arm["methods"]:
         return None
-    value: float | None = arm["methods"]["layer_masking"]["all_seeds"]["used_share"]["value"]
+    value: float | None = arm["methods"][arm["method"]]["all_seeds"]["used_share"]["value"]
     return value
 
 
