@@ -187,7 +187,22 @@ def _arm_model(name: str, arm: Arm, base: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(config: ClaimConfig) -> None:
-    arms, seeds, training, evaluation, rule = config.arms, config.seeds, config.training, config.evaluation, config.rule
+    _check_arms(config)
+    seeds, training, evaluation = config.seeds, config.training, config.evaluation
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be a list of different numbers, got {seeds}.")
+    if training.epochs < 1:
+        raise ValueError(f"training.epochs must be at least 1, got {training.epochs}.")
+    if not 0.0 < evaluation.hidden_fraction <= 1.0:
+        raise ValueError(f"evaluation.hidden_fraction must lie in (0, 1], got {evaluation.hidden_fraction}.")
+    if evaluation.patch_size < 1 or evaluation.replicates < 1:
+        raise ValueError("evaluation.patch_size and evaluation.replicates must be at least 1.")
+    if not 0.0 < config.rule.confidence < 1.0:
+        raise ValueError(f"rule.confidence must lie between 0 and 1, got {config.rule.confidence}.")
+
+
+def _check_arms(config: ClaimConfig) -> None:
+    arms, evaluation, rule = config.arms, config.evaluation, config.rule
     for role in ("baseline", "layer_masking_arm"):
         if getattr(rule, role) not in arms:
             raise ValueError(f"rule.{role} must be one of the arms {', '.join(arms)}, got '{getattr(rule, role)}'.")
@@ -204,16 +219,6 @@ def _check(config: ClaimConfig) -> None:
             raise ValueError(f"arm '{name}' is augmentation_only, so masking must be 'fill', got '{masking}'.")
     if rule.margin < 0 or rule.clean_accuracy_tolerance < 0:
         raise ValueError("rule.margin and rule.clean_accuracy_tolerance must be at least 0; correct the rule.")
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be a list of different numbers, got {seeds}.")
-    if training.epochs < 1:
-        raise ValueError(f"training.epochs must be at least 1, got {training.epochs}.")
-    if not 0.0 < evaluation.hidden_fraction <= 1.0:
-        raise ValueError(f"evaluation.hidden_fraction must lie in (0, 1], got {evaluation.hidden_fraction}.")
-    if evaluation.patch_size < 1 or evaluation.replicates < 1:
-        raise ValueError("evaluation.patch_size and evaluation.replicates must be at least 1.")
-    if not 0.0 < rule.confidence < 1.0:
-        raise ValueError(f"rule.confidence must lie between 0 and 1, got {rule.confidence}.")
     for name, arm in arms.items():
         if arm.method not in evaluation.methods:
             raise ValueError(
