@@ -7,12 +7,12 @@ from torch import Tensor
 
 from augment import Batch, fold_in, uniform
 from augment.families.circles import enclosing_circles
+from lm_modules import Predictor
 from lm_modules.reliance import (
     Estimate,
     Measure,
     Outcomes,
     OutlineProbe,
-    Predictor,
     ProbeOutcomes,
     RelianceSuite,
     estimate,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from augment import Batch, sample_keys
+from lm_modules import Predictor
 from lm_modules.reliance import (
     Outcomes,
-    Predictor,
     RelianceSuite,
     draw_conditions,
     hidden_pixel_sensitivity,
