@@ -109,7 +109,8 @@ def test_rows_are_positions_in_order_and_come_back_where_they_were() -> None:
     assert as_rows.shape == (30, 4)
     for b, y, x in [(0, 0, 0), (1, 3, 1), (2, 4, 0)]:
         assert torch.equal(as_rows[(b * 5 + y) * 2 + x], features[b, :, y, x])
-    back = rows.from_rows(as_rows, features.shape)
+    assert torch.equal(rows.gather_rows(features, torch.tensor([3, 17])), as_rows[[3, 17]])
+    back = rows.scatter_rows(as_rows, torch.arange(30), features.shape)
     assert torch.equal(back, features)
     assert back.is_contiguous(memory_format=torch.channels_last)
     assert rows.to_rows(back).data_ptr() == back.data_ptr()
@@ -119,3 +120,11 @@ def test_row_indices_are_the_true_positions_in_order() -> None:
     visible = draw_visible(5, 7)
     expected = [i for i, value in enumerate(visible.flatten().tolist()) if value]
     assert rows.row_indices(visible).tolist() == expected
+
+
+def test_gathering_and_scattering_rows_have_the_gradients_of_plain_indexing() -> None:
+    features = draw_features(2, 3, 4, 5).double().requires_grad_()
+    chosen = torch.tensor([0, 7, 33])
+    assert torch.autograd.gradcheck(lambda each: rows.gather_rows(each, chosen), features)
+    values = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda each: rows.scatter_rows(each, chosen, features.shape), values)

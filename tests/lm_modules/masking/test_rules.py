@@ -191,8 +191,8 @@ def test_merging_a_branch_with_its_input_is_right_for_every_window(options: Mask
 
 def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    true_rings = rows.neighbour_rings
-    monkeypatch.setattr(rows, "neighbour_rings", lambda *arguments: calls.append(1) or true_rings(*arguments))
+    true_dilation = rows.dilate_3x3
+    monkeypatch.setattr(rows, "dilate_3x3", lambda positions: calls.append(1) or true_dilation(positions))
     counts = []
     for blocks in (2, 5):
         calls.clear()
