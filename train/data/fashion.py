@@ -71,8 +71,8 @@ class Fashion(InMemoryDataModule):
         "bag",
         "ankle boot",
     )
-    mean = (0.33, 0.31, 0.3)
-    std = (0.2, 0.21, 0.21)
+    mean = (0.51, 0.46, 0.45)
+    std = (0.21, 0.21, 0.21)
 
     def __init__(
         self,

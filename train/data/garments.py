@@ -13,7 +13,6 @@ _SPECK_SHARE = 0.1
 _SMALL_HOLE = 16
 _SCALES = (0.9, 1.3)
 _MARGIN = 1
-_DARKEST = 100
 
 
 def garment_masks(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -45,9 +44,9 @@ def place_garments(
     """Scale each garment, tint it, and put it at a random place of its background.
 
     A garment's 28 pixels become 0.9 to 1.3 times 28/48 of the image's side; image and mask are scaled to the same grid,
-    the mask by nearest neighbour. Garments are at least 1 pixel away from the border. A garment's grey g becomes
-    100 + (155/255) g, times a tint of 0.8 to 1 in each channel, and backgrounds are halved, so that even a black
-    garment stands out from what is around it; the background's light does not depend on the garment.
+    the mask by nearest neighbour. Garments are at least 1 pixel away from the border. A garment's grey is multiplied by
+    a tint of 0.8 to 1 in each channel; garments are brighter than their background in one image and darker in the next,
+    as in photographs, so that a dark hole is not beyond what a network has seen of garments.
 
     Args:
         garments: (N, 28, 28) uint8.
@@ -64,12 +63,12 @@ def place_garments(
     corners = _MARGIN + (numbers[:, 1:3] * (image_size - 2 * _MARGIN - sides + 1)[:, None]).astype(np.int64)
     tints = 0.8 + 0.2 * numbers[:, 3:]
     masks = garment_masks(garments)
-    images = backgrounds // 2
+    images = backgrounds.copy()
     object_mask = np.zeros(images.shape[:3], dtype=np.bool_)
     for row, (side, (top, left)) in enumerate(zip(sides.tolist(), corners.tolist(), strict=True)):
         grey = cv2.resize(garments[row], (side, side), interpolation=cv2.INTER_LINEAR)
         inside = cv2.resize(masks[row].view(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT) > 0
-        colours = (_DARKEST + (255 - _DARKEST) / 255 * grey[inside][:, None]) * tints[row]
+        colours = grey[inside][:, None] * tints[row]
         images[row, top : top + side, left : left + side][inside] = colours.astype(np.uint8)
         object_mask[row, top : top + side, left : left + side] = inside
     return images, object_mask

@@ -93,13 +93,14 @@ def test_the_official_test_images_are_the_test_split_and_no_garment_is_in_two_sp
     assert (test.labels.numpy() == labels[test.ids.numpy() - 60_000]).all()
 
 
-def test_garments_stand_out_from_their_surroundings(debian_data):
+def test_garments_are_brighter_than_their_surroundings_in_some_images_and_darker_in_others(debian_data):
     samples = debian_data.samples("train")
     light = samples.images.float().mean(dim=1, keepdim=True)
     inside = (light * samples.object_mask).sum(dim=(1, 2, 3)) / samples.object_mask.sum(dim=(1, 2, 3))
     outside = (light * ~samples.object_mask).sum(dim=(1, 2, 3)) / (~samples.object_mask).sum(dim=(1, 2, 3))
-    assert (inside - outside).min() > 15
-    assert (inside - outside).median() > 90
+    assert (inside > outside + 15).float().mean() > 0.2
+    assert (inside < outside - 15).float().mean() > 0.2
+    assert ((inside - outside).abs() > 15).float().mean() > 0.7
 
 
 def test_mean_and_std_are_those_of_the_training_split(debian_data):
