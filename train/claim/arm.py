@@ -24,7 +24,7 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
     Args:
         config: the claim.
         arm: name of the arm.
-        seed: of initial weights and training masks.
+        seed: of initial weights, training masks and training order.
         bank: silhouettes for the swaps.
         progress: told about every step.
 
@@ -32,14 +32,15 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         ValueError: the folder holds a run of this name with another configuration.
     """
     folder = config.out / "arms" / arm / f"seed-{seed}"
-    settings = {
-        "data": config.content["data"],
-        "model": config.models[arm],
-        "training": config.content["training"],
-        "seed": seed,
-    }
-    trained = fingerprint(settings)
-    measured = fingerprint([trained, config.content["evaluation"]])
+    trained = fingerprint(
+        {
+            "data": config.content_of("data"),
+            "model": config.models[arm],
+            "training": config.content_of("training"),
+            "seed": seed,
+        }
+    )
+    measured = fingerprint([trained, config.content_of("evaluation")])
     if not is_done(folder / "training.json", trained):
         progress.start_run(config.arms[arm].title, seed, config.training.epochs)
         _train(config, arm, seed, folder, trained, progress)
@@ -91,6 +92,7 @@ def _train(config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str
         num_sanity_val_steps=0,
     )
     (folder / "evaluation.json").unlink(missing_ok=True)
+    config.data.order_seed = seed
     start = time.monotonic()
     trainer.fit(classifier, datamodule=config.data)
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +117,10 @@ class ClaimConfig:
     question: str
     content: dict[str, Any]
 
+    def content_of(self, section: str) -> Any:
+        """A section of `content` without what changes no network and no prediction: loader processes, replicates."""
+        return _without(self.content[section], ("num_workers", "replicates"))
+
 
 def parse_config(arguments: list[str]) -> ClaimConfig:
     """Parse and check the arguments of `maskrobust claim`.
@@ -156,6 +161,12 @@ def fingerprint(content: Any) -> str:
         16 hexadecimal digits of a SHA-256.
     """
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without(content: Any, keys: Sequence[str]) -> Any:
+    if not isinstance(content, dict):
+        return content
+    return {key: _without(value, keys) for key, value in content.items() if key not in keys}
 
 
 def _parser() -> ArgumentParser:

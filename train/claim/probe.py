@@ -22,7 +22,7 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
         ValueError: the folder holds a probe of other data.
     """
     folder = config.out / "probe"
-    settings = fingerprint([config.content["data"], _PROBE_SEED])
+    settings = fingerprint([config.content_of("data"), _PROBE_SEED])
     if not is_done(folder / "probe.json", settings):
         progress.start_probe()
         outcomes = _train(config)

@@ -94,12 +94,14 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         class_names: one name for each class, in label order.
         mean: mean of the training split's pixels, in [0, 1], for red, green and blue.
         std: their standard deviation, in the same unit.
+        order_seed: decides the order of the training samples, and nothing else.
     """
 
     num_classes: int
     class_names: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    order_seed: int
 
     @abstractmethod
     def training_batches(self) -> Iterable[Batch]:
@@ -112,7 +114,8 @@ class InMemoryDataModule(AnnotatedDataModule):
     Args:
         batch_size: samples per batch, at least 1; the last batch of an epoch may be smaller.
         num_workers: loader processes, at least 0.
-        seed: at least 0; decides the training order, and whatever else the subclass draws.
+        seed: at least 0; decides whatever the subclass draws, and the training order unless `order_seed` is set to
+            another number afterwards.
 
     Raises:
         ValueError: an argument is below its minimum.
@@ -126,6 +129,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.order_seed = seed
         self._samples: dict[Split, Samples] = {}
 
     @abstractmethod
@@ -144,9 +148,9 @@ class InMemoryDataModule(AnnotatedDataModule):
             self.samples(split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled batches of the training split, in an order that depends on (seed, epoch) alone."""
+        """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""
         dataset = InMemoryDataset(self.samples("train"))
-        return self._loader(dataset, EpochSampler(dataset, self.seed))
+        return self._loader(dataset, EpochSampler(dataset, self.order_seed))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in order of ids."""
