@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
 
 from augment import FILLS, Batch, FillName, RandomMasking, fold_in, patches, sample_keys, uniform
 from augment.families import check_hidden_fraction
 from augment.policy import IMAGENET_MEAN
 from lm_modules.architectures import build_network
-from lm_modules.masking import LayerMasking
+from lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from lm_modules.methods import MaskingMethod, Predictor, normalise, predictor
 from lm_modules.objectives import consistency_loss
 from lm_modules.optimisation import OptimiserName, ScheduleName, build_optimiser, build_schedule
+from lm_modules.sample_mean import SampleMean
 from lm_modules.training_masks import MaskFamilyName, build_mask_family
 from lm_modules.weights import load_weights, read_checkpoint
 
@@ -27,6 +27,7 @@ Objective = Literal["cross_entropy", "consistency"]
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_BY_LAYER_MASKING = ("layer_masking", "mixture")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),
     "mask_family": get_args(MaskFamilyName),
@@ -82,8 +83,9 @@ class MaskRobustClassifier(pl.LightningModule):
         seed: of the training masks.
 
     Raises:
-        ValueError, FileNotFoundError, UnsupportedNetworkError: an argument is out of its range, weights do not fit, or
-            layer masking cannot read the network.
+        ValueError, FileNotFoundError: an argument is out of its range, or weights do not fit.
+        UnsupportedNetworkError: `masking` is "layer_masking" or "mixture", and layer masking cannot read the network.
+            Without layer masking any network can be trained.
     """
 
     def __init__(
@@ -121,14 +123,13 @@ class MaskRobustClassifier(pl.LightningModule):
             architecture = build_network(architecture, num_classes, architecture_options)
         if init_weights is not None:
             load_weights(architecture, init_weights, new_head=new_head)
-        self.network = LayerMasking(architecture)
+        self.network = _with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean, self.std = tuple(mean), tuple(std)
         self.masking, self.fill, self.objective = masking, fill, objective
-        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.val_masked_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.val_loss, self.val_accuracy, self.val_masked_accuracy = SampleMean(), SampleMean(), SampleMean()
+        self.test_accuracy = SampleMean()
         self.policy: RandomMasking | None = None
 
     @classmethod
@@ -161,13 +162,22 @@ class MaskRobustClassifier(pl.LightningModule):
 
         Returns:
             (B, num_classes).
+
+        Raises:
+            UnsupportedNetworkError: `visible` is given, and layer masking cannot read the network.
         """
-        logits: Tensor = self.network(self._normalise(images), visible)
+        images = self._normalise(images)
+        logits: Tensor = self.network(images) if visible is None else self._layer_masking()(images, visible)
         return logits
 
     def predictor(self, method: MaskingMethod) -> Predictor:
-        """What the network predicts for images with a hole under a masking method; see `lm_modules.methods`."""
-        return predictor(self.network, method, self.mean, self.std)
+        """What the network predicts for images with a hole under a masking method; see `lm_modules.methods`.
+
+        Raises:
+            UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
+        """
+        network = self._layer_masking() if method == "layer_masking" else self.network
+        return predictor(network, method, self.mean, self.std)
 
     def on_fit_start(self) -> None:
         """Build the mask policy, with the data module's silhouettes where it asks for them."""
@@ -202,20 +212,22 @@ class MaskRobustClassifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden."""
         logits = self(batch.images)
-        self.val_accuracy.update(logits, batch.labels)
         keys = sample_keys(0, batch.ids)
         height, width = batch.images.shape[2:]
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
-        method: MaskingMethod = "layer_masking" if self.masking in ("layer_masking", "mixture") else self.fill
-        self.val_masked_accuracy.update(self.predictor(method)(batch.images, half, keys), batch.labels)
+        method: MaskingMethod = "layer_masking" if self.masking in _BY_LAYER_MASKING else self.fill
+        masked_logits = self.predictor(method)(batch.images, half, keys)
+        self.val_loss.update(batch.ids, F.cross_entropy(logits, batch.labels, reduction="none"))
+        self.val_accuracy.update(batch.ids, _is_right(logits, batch.labels))
+        self.val_masked_accuracy.update(batch.ids, _is_right(masked_logits, batch.labels))
         size = len(batch.ids)
-        self.log("val/loss", F.cross_entropy(logits, batch.labels), batch_size=size, sync_dist=True)
+        self.log("val/loss", self.val_loss, batch_size=size)
         self.log("val/accuracy", self.val_accuracy, prog_bar=True, batch_size=size)
         self.log("val/accuracy_half_hidden", self.val_masked_accuracy, prog_bar=True, batch_size=size)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the accuracy of clean images."""
-        self.test_accuracy.update(self(batch.images), batch.labels)
+        self.test_accuracy.update(batch.ids, _is_right(self(batch.images), batch.labels))
         self.log("test/accuracy", self.test_accuracy, batch_size=len(batch.ids))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -228,6 +240,10 @@ class MaskRobustClassifier(pl.LightningModule):
         schedule = build_schedule(optimiser, options["schedule"], total_steps, options["warmup_fraction"])
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _layer_masking(self) -> nn.Module:
+        """The network with layer masking; the error that says why where it cannot be read."""
+        return self.network if isinstance(self.network, LayerMasking) else LayerMasking(self.network)
+
     def _normalise(self, images: Tensor) -> Tensor:
         if self.hparams["channels_last"]:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -235,8 +251,13 @@ class MaskRobustClassifier(pl.LightningModule):
 
     def _present(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
         """The images as this training sees them, and `visible` where layer masking takes part."""
-        if self.policy is None:
+        if self.masking == "none":
             return images, None
+        if self.policy is None:
+            raise RuntimeError(
+                "training with masks needs the mask policy, which is built when a fit starts, got a training step "
+                "before; train with pytorch_lightning.Trainer.fit, or call on_fit_start first."
+            )
         filled, visible = self.policy(images, keys)
         if self.masking == "fill":
             return filled, None
@@ -246,13 +267,29 @@ class MaskRobustClassifier(pl.LightningModule):
         return torch.where(by_fill, filled, images), visible | by_fill
 
 
+def _with_layer_masking(network: nn.Module, *, required: bool) -> nn.Module:
+    """The network with layer masking; as it is where layer masking cannot read it and is not required."""
+    try:
+        return LayerMasking(network)
+    except UnsupportedNetworkError:
+        if required:
+            raise
+        return network
+
+
+def _is_right(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.argmax(dim=1) == labels
+
+
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     check_hidden_fraction(arguments["hidden_fraction"])
     for name, choices in _CHOICES.items():
         if arguments[name] not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'.")
+            raise ValueError(
+                f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
+            )
     for name, (holds, expected) in _RANGES.items():
         if not holds(arguments[name]):
-            raise ValueError(f"{name} must {expected}, got {arguments[name]}.")
+            raise ValueError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
     if arguments["objective"] == "consistency" and arguments["masking"] == "none":
         raise ValueError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from augment import FillName, apply_fill
-from lm_modules.masking import LayerMasking
 
 MaskingMethod = FillName | Literal["layer_masking"]
 MASKING_METHODS: tuple[MaskingMethod, ...] = (*get_args(FillName), "layer_masking")
@@ -32,11 +31,11 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (images - shift) / scale
 
 
-def predictor(network: LayerMasking, method: MaskingMethod, mean: Sequence[float], std: Sequence[float]) -> Predictor:
+def predictor(network: nn.Module, method: MaskingMethod, mean: Sequence[float], std: Sequence[float]) -> Predictor:
     """What a network predicts for images with a hole, under one masking method.
 
     Args:
-        network: takes normalised images and, under "layer_masking", `visible`.
+        network: takes normalised images; under "layer_masking" a `LayerMasking`, which takes `visible` as well.
         method: a fill's name, or "layer_masking".
         mean: for normalisation and for the fill "mean".
         std: for normalisation.

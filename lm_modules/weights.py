@@ -1,7 +1,7 @@
 """Weights from files. Files come from strangers: nothing in them is executed or imported."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from a safetensors file, a `torch.save`d state dict, or a Lightning checkpoint.
 
-    Prefixes that wrappers add to every key ("network.", "module.", "_orig_mod.", "model.") are taken off.
+    Returns:
+        The tensors under the keys of the file, on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -27,14 +28,16 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"weights must be a file, but '{path}' does not exist; check the path.")
     if path.suffix == ".safetensors":
         try:
-            return _without_wrappers(safetensors.torch.load_file(path))
+            return safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
             raise ValueError(f"'{path}' is not a readable safetensors file ({error}); write it again.") from error
     content = read_checkpoint(path)
     tensors = content.get("state_dict", content)
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(f"'{path}' must hold a state dict of tensors or a Lightning checkpoint; it holds neither.")
-    return _without_wrappers(dict(tensors))
+        raise ValueError(
+            f"'{path}' must hold a state dict of tensors or a Lightning checkpoint, but holds neither; save one."
+        )
+    return dict(tensors)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -63,7 +66,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False) -> None:
     """Load weights into a network in place; every key and shape must match.
 
-    Only batch norm's `num_batches_tracked` may be missing, as it is from files older than that count.
+    Prefixes that wrappers added to every key ("network.", "module.", "_orig_mod.", "model.") are taken off where the
+    network does not have them itself. Only batch norm's `num_batches_tracked` may be missing, as it is from files older
+    than that count.
 
     Args:
         network: a classifier.
@@ -73,11 +78,13 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
     Raises:
         FileNotFoundError, ValueError: see `read_state_dict`; or keys or shapes differ, and nothing was loaded.
     """
-    given = read_state_dict(path)
     expected = network.state_dict()
+    given = max(_unwrapped(read_state_dict(path)), key=lambda candidate: len(candidate.keys() & expected.keys()))
     head = _head_of(network)
     if new_head and head is None:
-        raise ValueError(f"new_head needs a network with a linear layer, but {type(network).__name__} has none.")
+        raise ValueError(
+            f"new_head needs a network with a linear layer, but {type(network).__name__} has none; leave new_head out."
+        )
     if new_head:
         head_keys = {key for key in expected if key.startswith(f"{head}.")}
         given = {key: value for key, value in given.items() if key not in head_keys}
@@ -116,11 +123,12 @@ def _head_of(network: nn.Module) -> str | None:
     return linear[-1] if linear else None
 
 
-def _without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _unwrapped(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """A state dict as it is, then with the prefix of one wrapper after another taken off."""
+    yield tensors
     for prefix in _WRAPPER_PREFIXES:
         if tensors and all(key.startswith(prefix) for key in tensors):
-            return _without_wrappers({key.removeprefix(prefix): value for key, value in tensors.items()})
-    return tensors
+            yield from _unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})
 
 
 def _some(keys: list[str]) -> str:

@@ -91,6 +91,11 @@ def test_every_folder_with_modules_is_a_package(package):
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_tells_type_checkers_that_it_is_typed(package):
+    assert (ROOT / package / "py.typed").is_file()
+
+
 def test_every_file_inside_a_package_is_installed_with_it():
     patterns = PROJECT["tool"]["setuptools"]["package-data"]
     installed = {path for package in PACKAGES for path in (ROOT / package).rglob("*.py")}

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
 from configs import find_config
 from lm_modules import UnsupportedNetworkError
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False}
 
 _FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError)
+_ABOUT_PATHS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _OUR_PACKAGES = ("augment", "lm_modules", "train", "configs")
 
 
@@ -24,17 +27,20 @@ def import_data_modules() -> list[str]:
 
 
 def with_config_paths(arguments: Sequence[str]) -> list[str]:
-    """Replace the value of every `--config` by the path of the file it names, which may be a shipped one.
+    """Spell `-c` out as `--config`, and replace its value by the path of the file it names: a shipped or an own one.
 
     Raises:
         FileNotFoundError: there is no such file, listing those that are shipped.
     """
-    resolved = list(arguments)
+    resolved: list[str] = []
     for position, argument in enumerate(arguments):
-        if argument == "--config" and position + 1 < len(arguments):
-            resolved[position + 1] = str(find_config(arguments[position + 1]))
-        elif argument.startswith("--config="):
-            resolved[position] = f"--config={find_config(argument.removeprefix('--config='))}"
+        joined = re.fullmatch(r"(--config=|-c=?)(.+)", argument)
+        if position and arguments[position - 1] in ("--config", "-c"):
+            resolved.append(str(find_config(argument)))
+        elif joined:
+            resolved.append(f"--config={find_config(joined[2])}")
+        else:
+            resolved.append("--config" if argument == "-c" else argument)
     return resolved
 
 
@@ -42,18 +48,22 @@ def one_sentence(error: Exception) -> str | None:
     """What to tell a user about an error, on one line; None where it is a fault of the program, not of its input.
 
     An error is the user's to mend when one of this project's own modules raised it (possibly deep inside a library that
-    wrapped it), or the argument parser.
+    wrapped it), or the argument parser; so are paths that cannot be used, and options that Lightning refuses.
     """
     ours = next((each for each in _chain(error) if isinstance(each, _FOR_USERS) and _raised_by_us(each)), None)
     if ours is not None:
         return _on_one_line(str(ours))
+    if isinstance(error, _ABOUT_PATHS):
+        return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
+    if isinstance(error, MisconfigurationException):
+        return f"{_on_one_line(str(error)).rstrip('.!')}; change the trainer's options."
     if not isinstance(error, argparse.ArgumentError):
         return None
     text = _on_one_line(error.message)
     unknown = re.match(r"Parser key \"data\":.*(?:import path string: (\S+)|odule named.* Given value: (\S+)$)", text)
     if unknown:
         known, given = ", ".join(import_data_modules()), unknown[1] or unknown[2]
-        return f"data must be one of {known}, or the import path of a data module, got '{given}'."
+        return f"data must be one of {known}, or the import path of a data module, got '{given}'; choose one of these."
     return text
 
 

@@ -1,16 +1,19 @@
 """`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import wandb
+from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from lm_modules import MaskRobustClassifier
+from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
 from train.data import AnnotatedDataModule
 
@@ -61,22 +64,53 @@ class FitCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse `args`; they may come from a program as well as from a shell."""
+        """Parse `args`, from a program or a shell; refuse missing weights before anything is built."""
         self.config = parser.parse_args(args)
+        command: str = self.config.subcommand
+        config = self.config[command]
+        if config.ckpt_path == "last":
+            config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
+        elif config.ckpt_path is not None:
+            _check_checkpoint(config.ckpt_path)
+        elif command != "fit" and config.model.init_weights is None:
+            raise ValueError(
+                f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
+            )
 
     def before_instantiate_classes(self) -> None:
-        """Refuse a checkpoint that does not exist before anything is built or written."""
+        """Forget what a checkpoint's own training started from: the file may be gone by now."""
         config = self.config[self.subcommand]
-        if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
-            raise FileNotFoundError(f"the checkpoint '{config.ckpt_path}' does not exist; check --ckpt_path.")
+        if config.ckpt_path not in (None, "last"):
+            config.model.init_weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer; it logs to CSV files, and to W&B where asked."""
+        """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked."""
         config = self.config[self.subcommand]
-        root = Path(config.trainer.default_root_dir or "runs")
-        if not config.trainer.logger:
-            kwargs["logger"] = loggers(root, config.run_name, use_wandb=config.wandb)
-        return super().instantiate_trainer(**kwargs)
+        if config.trainer.logger is None:
+            kwargs["logger"] = loggers(_root(config), config.run_name, use_wandb=config.wandb)
+        elif config.wandb:
+            raise ValueError("wandb is true but trainer.logger is given, too; leave one of them out.")
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise ValueError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
+
+
+def _root(config: Namespace) -> Path:
+    return Path(config.trainer.default_root_dir or "runs")
+
+
+def _check_checkpoint(path: str) -> None:
+    if "state_dict" not in read_checkpoint(path):
+        raise ValueError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.init_weights.")
+
+
+def _last_checkpoint(folder: Path, *, needed: bool) -> str:
+    """The newest of a run's last checkpoints, over all its versions; "last" leaves it to Lightning to find one."""
+    found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if needed and not found:
+        raise FileNotFoundError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
+    return str(found[-1]) if found else "last"
 
 
 def loggers(root: Path, run_name: str, *, use_wandb: bool) -> list[Logger]:
@@ -89,6 +123,8 @@ def loggers(root: Path, run_name: str, *, use_wandb: bool) -> list[Logger]:
     """
     chosen: list[Logger] = [CSVLogger(root, name=run_name)]
     if use_wandb:
+        import wandb
+
         offline = wandb.setup().settings.mode in ("offline", "dryrun") or wandb.api.api_key is None
         chosen.append(WandbLogger(name=run_name, project="maskrobust", save_dir=root, offline=offline))
     return chosen
@@ -97,6 +133,8 @@ def loggers(root: Path, run_name: str, *, use_wandb: bool) -> list[Logger]:
 def main(arguments: Sequence[str]) -> None:
     """Run `fit`, `validate` or `test` with command-line arguments, the command first."""
     import_data_modules()
+    # It warns of samples that come twice, which `SampleMean` counts once.
+    warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
     FitCLI(
         MaskRobustClassifier,
         AnnotatedDataModule,

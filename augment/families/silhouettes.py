@@ -27,7 +27,9 @@ class SilhouetteBank:
 
     def __post_init__(self) -> None:
         if len(self) == 0:
-            raise ValueError("a silhouette bank needs at least one non-empty object mask, got none.")
+            raise ValueError(
+                "a silhouette bank needs at least one non-empty object mask, got none; annotate an object."
+            )
 
     def __len__(self) -> int:
         return self.object_masks.shape[0]
@@ -49,7 +51,7 @@ class SilhouetteBank:
             labels.append(batch.labels[annotated].cpu())
             ids.append(batch.ids[annotated].cpu())
         if not masks:
-            raise ValueError("a silhouette bank needs at least one batch, got none.")
+            raise ValueError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
         unique_ids, first = unique_first(torch.cat(ids))
         return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids)
 
@@ -76,11 +78,28 @@ def silhouettes(keys: Tensor, height: int, width: int, *, bank: SilhouetteBank) 
     Raises:
         ValueError: the bank's masks have another size.
     """
-    size = tuple(bank.object_masks.shape[2:])
-    if size != (height, width):
-        raise ValueError(f"the silhouette bank holds masks of {size} but images are {(height, width)}; rebuild it.")
+    check_mask_size(bank.object_masks, height, width)
     chosen = (uniform(fold_in(keys, 0)) * len(bank)).long().clamp(max=len(bank) - 1)
     return ~bank.object_masks[chosen]
+
+
+def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
+    """Refuse silhouettes that do not fit the images they are to be drawn for.
+
+    Args:
+        object_masks: (N, 1, H, W), a bank's.
+        height: image height in pixels.
+        width: image width in pixels.
+
+    Raises:
+        ValueError: (H, W) is not (height, width).
+    """
+    size = tuple(object_masks.shape[2:])
+    if size != (height, width):
+        raise ValueError(
+            f"the silhouette bank must hold masks of the images' size {(height, width)}, got {size}; build it from "
+            "images of that size."
+        )
 
 
 def unique_first(ids: Tensor) -> tuple[Tensor, Tensor]:

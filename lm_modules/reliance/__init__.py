@@ -1,7 +1,7 @@
 """Measures of shape reliance: how much of a prediction comes from the outline of what was hidden."""
 
 from lm_modules.reliance.conditions import Conditions, ObjectHoles, draw_conditions, object_holes
-from lm_modules.reliance.estimation import Finding, estimate, estimate_difference
+from lm_modules.reliance.estimation import Finding, estimate, estimate_difference, estimate_magnitude_difference
 from lm_modules.reliance.information import Information, hole_information, mutual_information
 from lm_modules.reliance.measures import (
     Columns,
@@ -49,6 +49,7 @@ __all__ = [
     "draw_conditions",
     "estimate",
     "estimate_difference",
+    "estimate_magnitude_difference",
     "hidden_pixel_sensitivity",
     "hierarchical_bootstrap_means",
     "hole_information",

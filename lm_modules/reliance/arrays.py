@@ -1,4 +1,8 @@
-"""Names for the NumPy arrays that outcomes and statistics are made of."""
+"""NumPy arrays that outcomes and statistics are made of: names for their types, and reading them from a file."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,3 +10,23 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Read arrays by name from an npz archive; nothing in the file is executed.
+
+    Raises:
+        ValueError: the file is missing, is no readable npz archive, or lacks an array.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+    except Exception as error:  # a damaged file can make the reader raise anything
+        raise ValueError(
+            f"'{path}' must be a readable npz archive, but reading it failed ({type(error).__name__}); delete it to "
+            "have it made again."
+        ) from error
+    missing = sorted(set(names) - found.keys())
+    if missing:
+        raise ValueError(f"'{path}' lacks the arrays {', '.join(missing)}; delete it to have it made again.")
+    return {name: found[name] for name in names}

@@ -1,7 +1,7 @@
 """From a measure to a figure with its interval: of one run, of several seeds, or of the difference between two arms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,7 +35,9 @@ def estimate(
 ) -> Finding:
     """A measure's figure over the runs of one arm.
 
-    With one run the interval is over images, with several over seeds crossed with images.
+    With one run the interval is over images and says nothing about other seeds; with several it is over seeds crossed
+    with images. Few seeds make it too narrow: where runs differ by their seed alone, a 95 % interval holds the truth in
+    50 % of cases with 2 seeds and in 86 % with 5; see `hierarchical_bootstrap_means`.
 
     Args:
         measure: what to compute.
@@ -48,7 +50,7 @@ def estimate(
         ValueError: there is no run, or runs cover different images.
     """
     columns, left_out = _stack(measure, runs)
-    return _find(measure, columns, left_out, 1, replicates, seed, confidence)
+    return _find(measure, columns, left_out, (1,), replicates, seed, confidence)
 
 
 def estimate_difference(
@@ -73,19 +75,69 @@ def estimate_difference(
     Raises:
         ValueError: there is no run, arms differ in their number of runs, or runs cover different images.
     """
+    return _find(measure, *_stack_pair(measure, runs_a, runs_b), (1, -1), replicates, seed, confidence)
+
+
+def estimate_magnitude_difference(
+    measure: Measure,
+    runs_a: Sequence[Outcomes],
+    runs_b: Sequence[Outcomes],
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Finding:
+    """The magnitude |a| of a measure's figure over the runs of arm A, minus |b| over those of arm B, paired on both.
+
+    For figures whose sign only says which way an effect goes. Resampled magnitudes would be biased: noise around 0 has
+    a magnitude above 0. So the interval is put together from those of the signed a - b and a + b, by
+
+        |a| - |b| = max(min(a - b, a + b), min(b - a, -a - b)),
+
+    every term at its lower bound for `low`, at its upper bound for `high`. Hence `low` is above a margin exactly where
+    a - b and a + b both are, or both lie below minus the margin, their intervals included. Whatever the signs, each of
+    the two readings "above the margin" (`low`) and "below it" (`high`) is wrong in at most 1 - confidence of cases,
+    provided that each end of the signed intervals is wrong in at most half of that. Where a is clearly positive and b
+    clearly not negative, this is the interval of a - b.
+
+    Args:
+        measure: what to compute.
+        runs_a: outcomes of arm A, one for each seed, at least one.
+        runs_b: outcomes of arm B on the same images, of the same seeds in the same order.
+        replicates: number of bootstrap resamples.
+        seed: decides the resamples.
+        confidence: share in (0, 1) of resamples inside each of the two signed intervals.
+
+    Raises:
+        ValueError: there is no run, arms differ in their number of runs, or runs cover different images.
+    """
+    columns, left_out = _stack_pair(measure, runs_a, runs_b)
+    difference, total = (
+        _find(measure, columns, left_out, signs, replicates, seed, confidence) for signs in ((1, -1), (1, 1))
+    )
+    if difference.estimate is None or total.estimate is None:
+        return difference
+    minus, plus = difference.estimate, total.estimate
+    value = max(min(minus.value, plus.value), -max(minus.value, plus.value))
+    low = max(min(minus.low, plus.low), -max(minus.high, plus.high))
+    high = max(min(minus.high, plus.high), -max(minus.low, plus.low))
+    return replace(difference, estimate=Estimate(value, low, high))
+
+
+def _stack_pair(measure: Measure, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> tuple[FloatArray, int]:
+    """Columns (2 * C, S, N), first those of arm A, and the number of images left out."""
     if len(runs_a) != len(runs_b):
         raise ValueError(
             f"both arms must have a run for each seed, got {len(runs_a)} and {len(runs_b)}; leave unmatched seeds out."
         )
     stacked, left_out = _stack(measure, [*runs_a, *runs_b])
-    columns = np.concatenate(np.split(stacked, 2, axis=1))
-    return _find(measure, columns, left_out, 2, replicates, seed, confidence)
+    return np.concatenate(np.split(stacked, 2, axis=1)), left_out
 
 
 def _stack(measure: Measure, runs: Sequence[Outcomes]) -> tuple[FloatArray, int]:
     """Columns (C, S, N) of all runs, and the number of images left out."""
     if not runs:
-        raise ValueError("a figure needs the outcomes of at least one run, got none.")
+        raise ValueError("a figure needs the outcomes of at least one run, got none; give those of one seed or more.")
     columns = [measure.columns(run) for run in runs]
     for other in columns[1:]:
         if not np.array_equal(other.ids, columns[0].ids):
@@ -97,14 +149,20 @@ def _stack(measure: Measure, runs: Sequence[Outcomes]) -> tuple[FloatArray, int]
 
 
 def _find(
-    measure: Measure, columns: FloatArray, left_out: int, arms: int, replicates: int, seed: int, confidence: float
+    measure: Measure,
+    columns: FloatArray,
+    left_out: int,
+    signs: Sequence[int],
+    replicates: int,
+    seed: int,
+    confidence: float,
 ) -> Finding:
-    """The figure of the first arm, minus that of the second where there are two; `columns` is (arms * C, S, N)."""
+    """The sum of the arms' figures, each times its sign; `columns` is (arms * C, S, N)."""
     images = columns.shape[2]
     if images == 0:
         return Finding(measure.name, None, 0, left_out, "undefined because no image is valid for it.")
-    resampled = np.split(hierarchical_bootstrap_means(columns, replicates, seed), arms, axis=-1)
-    observed = np.split(columns.mean(axis=(1, 2)), arms)
+    resampled = np.split(hierarchical_bootstrap_means(columns, replicates, seed), len(signs), axis=-1)
+    observed = np.split(columns.mean(axis=(1, 2)), len(signs))
     if measure.denominator is not None:
         for means, replicate_means in zip(observed, resampled, strict=True):
             bound = percentile_estimate(
@@ -116,8 +174,8 @@ def _find(
                     f"interval {bound.low:.3f} to {bound.high:.3f}, which does not lie above 0."
                 )
                 return Finding(measure.name, None, images, left_out, reason)
-    value = measure.combine(observed[0])
-    figures = measure.combine(resampled[0])
-    if arms == 2:
-        value, figures = value - measure.combine(observed[1]), figures - measure.combine(resampled[1])
+    value, figures = (
+        np.sum([sign * measure.combine(means) for sign, means in zip(signs, each, strict=True)], axis=0)
+        for each in (observed, resampled)
+    )
     return Finding(measure.name, percentile_estimate(value.item(), figures, confidence), images, left_out)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
 _SHARED = ("num_classes", "hidden_fractions")
 
@@ -98,13 +98,7 @@ class Outcomes:
         """Read what `save` wrote; nothing in the file is executed.
 
         Raises:
-            ValueError: the archive lacks a field.
+            ValueError: the file is missing, is no readable npz archive, or lacks a field.
         """
-        with np.load(path, allow_pickle=False) as archive:
-            missing = sorted({field.name for field in fields(cls)} - set(archive.files))
-            if missing:
-                raise ValueError(
-                    f"{path} must hold every field of Outcomes, but lacks {', '.join(missing)}; evaluate again."
-                )
-            arrays = {field.name: archive[field.name] for field in fields(cls)}
+        arrays = read_arrays(path, [field.name for field in fields(cls)])
         return cls(**(arrays | {"num_classes": int(arrays["num_classes"])}))

@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from augment import Batch
-from lm_modules.reliance.arrays import IntArray
+from lm_modules.reliance.arrays import IntArray, read_arrays
 
 _BATCH_SIZE = 64
 _EVALUATION_BATCH_SIZE = 512
@@ -61,6 +63,20 @@ class ProbeOutcomes:
     predictions: IntArray
     labels: IntArray
 
+    def save(self, path: Path) -> None:
+        """Write every field to `path` as an npz archive, replacing what is there."""
+        with path.open("wb") as file:
+            np.savez(file, ids=self.ids, predictions=self.predictions, labels=self.labels)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; nothing in the file is executed.
+
+        Raises:
+            ValueError: the file is missing, is no readable npz archive, or lacks a field.
+        """
+        return cls(**read_arrays(path, [field.name for field in fields(cls)]))
+
 
 def probe_outcomes(probe: OutlineProbe, batches: Iterable[Batch]) -> ProbeOutcomes:
     """Ask the probe about every object mask of some batches; repeated ids are kept once.
@@ -106,7 +122,8 @@ def train_probe(
     """
     if len(train_masks) == 0 or len(val_masks) == 0:
         raise ValueError(
-            f"the mask-only probe needs masks to train on and to hold out, got {len(train_masks)} and {len(val_masks)}."
+            f"the mask-only probe needs masks to train on and to hold out, got {len(train_masks)} and {len(val_masks)}"
+            "; give it splits whose images have objects."
         )
     device = train_masks.device
     network = _build_network(num_classes, seed).to(device)

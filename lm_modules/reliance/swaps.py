@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from augment import SilhouetteBank, fold_in, uniform
+from augment.families.silhouettes import check_mask_size
 
 
 class SwapIndex(NamedTuple):
@@ -68,9 +69,7 @@ def swap_triples(keys: Tensor, labels: Tensor, height: int, width: int, *, index
     Raises:
         ValueError: the bank's masks have another size.
     """
-    size = tuple(index.object_masks.shape[2:])
-    if size != (height, width):
-        raise ValueError(f"the silhouette bank holds masks of {size} but images are {(height, width)}; rebuild it.")
+    check_mask_size(index.object_masks, height, width)
     j = _draw_other_class(fold_in(keys, 0), labels, index)
     k, found = _closest_of_third_class(fold_in(keys, 1), labels, j, index)
     valid = found & (index.labels[j] != labels)

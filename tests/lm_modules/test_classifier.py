@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from augment import Batch, apply_fill, fold_in, patches, sample_keys
-from lm_modules import LayerMasking, MaskRobustClassifier, SmallResNet, build_network
+from lm_modules import LayerMasking, MaskRobustClassifier, SmallResNet, UnsupportedNetworkError, build_network
 from tests.lm_modules.test_weights import Malicious
 
 CLASSES, SIZE = 3, 16
@@ -277,6 +277,54 @@ def test_a_classifier_trained_with_a_fill_is_validated_with_it() -> None:
     assert visible is None
     mean, std = (torch.tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
     torch.testing.assert_close(images, (filled - mean) / std)
+
+
+class Unreadable(nn.Module):
+    """What its forward does depends on the data, so layer masking cannot read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
+        self.fc = nn.Linear(8, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.conv1(images if images.mean() > 0 else -images)
+        return self.fc(features.relu().mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("masking", ["none", "fill"])
+def test_a_network_that_layer_masking_cannot_read_is_trained_without_it(masking: str, tmp_path: Path) -> None:
+    classifier = build(architecture=Unreadable(), architecture_options=None, masking=masking)
+    before = classifier.network.fc.weight.clone()
+    trainer = fit(classifier)
+    assert not torch.equal(classifier.network.fc.weight, before)
+    trainer.validate(classifier, datamodule=Data(), verbose=False)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    assert "network.conv1.weight" in torch.load(tmp_path / "last.ckpt")["state_dict"]
+    again = build(architecture=Unreadable(), architecture_options=None, init_weights=str(tmp_path / "last.ckpt"))
+    assert torch.equal(again.network.fc.weight, classifier.network.fc.weight)
+
+
+@pytest.mark.parametrize("masking", ["layer_masking", "mixture"])
+def test_layer_masking_in_training_needs_a_network_it_can_read(masking: str) -> None:
+    with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
+        build(architecture=Unreadable(), architecture_options=None, masking=masking)
+
+
+def test_layer_masking_in_measuring_needs_a_network_it_can_read() -> None:
+    classifier, batch = build(architecture=Unreadable(), architecture_options=None), Data().batches[0]
+    assert classifier.predictor("black")(batch.images, batch.object_mask, batch.ids).shape == (6, CLASSES)
+    with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
+        classifier.predictor("layer_masking")
+    with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
+        classifier(batch.images, batch.object_mask)
+
+
+@pytest.mark.parametrize("masking", MASKINGS[1:])
+def test_a_training_step_without_the_mask_policy_is_refused(masking: str) -> None:
+    with pytest.raises(RuntimeError, match="mask policy") as refusal:
+        build(masking=masking).training_step(Data().batches[0], 0)
+    assert_one_sentence(refusal, "on_fit_start")
 
 
 def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_not() -> None:

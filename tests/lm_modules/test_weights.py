@@ -45,15 +45,26 @@ def test_every_kind_of_file_loads_whatever_wrapped_the_network(tmp_path: Path, k
         safetensors.torch.save_file(state, path)
     else:
         torch.save(state if kind == "state dict" else {"state_dict": state, "epoch": 3, "lr": [0.1]}, path)
-    assert_equal(read_state_dict(path), dict(source.state_dict()))
+    assert_equal(read_state_dict(path), state)
     load_weights(target, str(path))
     assert_equal(target.state_dict(), source.state_dict())
 
 
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("name", ["network", "model", "module"])
+def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path, name: str, prefix: str) -> None:
+    source, target = nn.Sequential(OrderedDict({name: draw(seed=1)})), nn.Sequential(OrderedDict({name: draw()}))
+    torch.save({prefix + key: tensor for key, tensor in source.state_dict().items()}, tmp_path / "weights.pt")
+    load_weights(target, tmp_path / "weights.pt")
+    assert_equal(target.state_dict(), source.state_dict())
+
+
 def test_a_prefix_that_only_some_keys_have_is_a_name(tmp_path: Path) -> None:
-    state = {"model.weight": torch.zeros(1), "head.weight": torch.ones(1)}
-    torch.save(state, tmp_path / "weights.pt")
-    assert_equal(read_state_dict(tmp_path / "weights.pt"), state)
+    source = nn.ModuleDict({"model": nn.Linear(1, 2), "head": nn.Linear(1, 2)})
+    target = nn.ModuleDict({"model": nn.Linear(1, 2), "head": nn.Linear(1, 2)})
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    load_weights(target, tmp_path / "weights.pt")
+    assert_equal(target.state_dict(), source.state_dict())
 
 
 def test_a_masked_networks_file_loads_into_the_plain_one_and_back(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from train.cli import main
 
 FIGURES = (
     "clean_accuracy",
-    "accuracy_half_hidden",
+    "retention",
     "silhouette_accuracy",
     "circle_accuracy",
     "silhouette_leak",
@@ -59,7 +60,10 @@ def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(
 ) -> None:
     for arm in undisturbed[2]["arms"].values():
         for method in arm["methods"].values():
-            assert method["all_seeds"]["hidden_pixel_sensitivity"] == 0.0
+            assert method["all_seeds"]["hidden_pixel_sensitivity"] == {
+                "value": 0.0,
+                "undefined_because": None,
+            }
 
 
 def test_the_report_is_written_beside_the_numbers(undisturbed: tuple[Path, Path, dict[str, Any]]) -> None:
@@ -74,6 +78,44 @@ def test_a_second_call_trains_and_measures_nothing_again(undisturbed: tuple[Path
     assert {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()} == written
     assert after["arms"] == before["arms"]
     assert after["verdict"] == before["verdict"]
+
+
+def test_missing_outcomes_are_measured_again_without_training(
+    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, finished, before = undisturbed
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    run_folder = out / "arms" / "patches_mean" / "seed-1"
+    trained = (run_folder / "training.json").stat().st_mtime_ns
+    (run_folder / "outcomes-mean.npz").unlink()
+    (out / "probe" / "outcomes.npz").unlink()
+    assert run(config, out)["arms"] == before["arms"]
+    assert (run_folder / "outcomes-mean.npz").exists()
+    assert (run_folder / "training.json").stat().st_mtime_ns == trained
+
+
+def test_weights_may_go_once_their_network_is_measured(
+    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, finished, before = undisturbed
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    for weights in out.rglob("weights.safetensors"):
+        weights.unlink()
+    assert run(config, out)["arms"] == before["arms"]
+    assert list(out.rglob("weights.safetensors")) == []
+
+
+@pytest.mark.parametrize("name", ["arms/no_masks/seed-0/outcomes-black.npz", "probe/outcomes.npz"])
+def test_a_damaged_file_is_named_with_its_remedy(
+    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    config, finished, _ = undisturbed
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    (out / name).write_bytes((out / name).read_bytes()[:100])
+    with pytest.raises(SystemExit):
+        main(["claim", f"--config={config}", f"--out={out}"])
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert name in sentence and "delete it to have it made again" in sentence
 
 
 def test_another_configuration_is_refused_in_the_same_folder(

@@ -2,7 +2,7 @@ import pytest
 
 from lm_modules.reliance import Estimate, Finding
 from train.claim.config import Rule
-from train.claim.verdict import Comparison, decide, rule_in_words
+from train.claim.verdict import Comparison, caveat, decide, rule_in_words
 
 RULE = Rule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_accuracy_tolerance=0.03)
 
@@ -47,6 +47,31 @@ def test_an_undefined_share_leaves_the_claim_undecided_and_says_why() -> None:
     verdict = decide(RULE, [Comparison("augmented", undefined, 0.0, eligible=True)], 0.0)
     assert verdict.outcome == "undecided"
     assert "outlines hold nothing." in verdict.reason
+
+
+def test_an_undefined_share_does_not_hide_that_another_arm_refutes() -> None:
+    undefined = Finding("used share", None, images=100, left_out=0, undefined_because="outlines hold nothing.")
+    unknown = Comparison("unknown", undefined, 0.0, eligible=True)
+    verdict = decide(RULE, [unknown, comparison(-0.1, 0.04)], 0.0)
+    assert verdict.outcome == "refuted"
+    assert "'augmented'" in verdict.reason and "unknown" not in verdict.reason
+    assert decide(RULE, [unknown, comparison(0.06, 0.2)], 0.0).outcome == "undecided"
+
+
+@pytest.mark.parametrize(("seeds", "named"), [(1, "images alone"), (2, "50%"), (3, "75%"), (4, "82%")])
+def test_few_seeds_have_a_caveat_that_says_how_much_is_lost_and_what_to_do(seeds: int, named: str) -> None:
+    sentence = caveat(seeds)
+    assert sentence is not None
+    assert named in sentence and sentence.endswith("use five.")
+
+
+@pytest.mark.parametrize("seeds", [5, 6, 20])
+def test_five_seeds_have_none(seeds: int) -> None:
+    assert caveat(seeds) is None
+
+
+def test_the_rule_in_words_says_that_reliance_has_no_sign() -> None:
+    assert "magnitude" in " ".join(rule_in_words(RULE))
 
 
 def test_the_rule_in_words_names_its_numbers() -> None:

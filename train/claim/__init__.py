@@ -15,7 +15,7 @@ from train.claim.progress import Progress
 from train.claim.summary import summarise
 from train.files import write_json, write_text
 from train.quiet import quiet_lightning
-from train.report import ExampleStrip, claim_table, example_strips, render_claim, verdict_panel
+from train.report import ExampleStrip, annotated_examples, claim_table, example_strips, render_claim, verdict_panel
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -61,8 +61,9 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
 
 
 def _examples(config: ClaimConfig) -> Sequence[ExampleStrip]:
-    batch = next(iter(config.data.test_dataloader()))
-    few = type(batch)(*(tensor[:4] for tensor in batch))
+    few = annotated_examples(config.data.test_dataloader())
+    if few is None:
+        return ()
     evaluation = config.evaluation
     return example_strips(
         few,

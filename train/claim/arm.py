@@ -17,6 +17,8 @@ from train.claim.config import ClaimConfig, fingerprint
 from train.claim.progress import Progress
 from train.files import atomic_path, read_json, write_json
 
+_WEIGHTS = "weights.safetensors"
+
 
 def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress) -> dict[str, Outcomes]:
     """The outcomes of one run under every masking method; whatever is on disk already is taken from there.
@@ -29,7 +31,7 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         progress: told about every step.
 
     Raises:
-        ValueError: the folder holds a run of this name with another configuration.
+        ValueError: the folder holds a run of this name with another configuration, or a damaged file.
     """
     folder = config.out / "arms" / arm / f"seed-{seed}"
     trained = fingerprint(
@@ -41,20 +43,21 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         }
     )
     measured = fingerprint([trained, config.content_of("evaluation")])
-    if not is_done(folder / "training.json", trained):
-        progress.start_run(config.arms[arm].title, seed, config.training.epochs)
-        _train(config, arm, seed, folder, trained, progress)
-    if not is_done(folder / "evaluation.json", measured):
+    outcomes = {method: _outcomes_path(folder, method) for method in config.evaluation.methods}
+    if not is_done(folder / "evaluation.json", measured, outcomes.values()):
+        if not is_done(folder / "training.json", trained, [folder / _WEIGHTS]):
+            progress.start_run(config.arms[arm].title, seed, config.training.epochs)
+            _train(config, arm, seed, folder, trained, progress)
         progress.start_evaluation(config.arms[arm].title, seed)
         _evaluate(config, arm, seed, folder, measured, bank, progress)
-    return {method: Outcomes.load(_outcomes_path(folder, method)) for method in config.evaluation.methods}
+    return {method: Outcomes.load(path) for method, path in outcomes.items()}
 
 
-def is_done(record: Path, expected: str) -> bool:
-    """Whether a step's record is on disk and has the expected fingerprint.
+def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
+    """Whether a step's record is on disk with the expected fingerprint, and its results beside it.
 
     Raises:
-        ValueError: it has another fingerprint.
+        ValueError: the record has another fingerprint.
     """
     if not record.exists():
         return False
@@ -64,7 +67,7 @@ def is_done(record: Path, expected: str) -> bool:
             f"'{record.parent}' holds a run with another configuration ({record.name} says {found}, expected "
             f"{expected}); give another --out, or delete that folder."
         )
-    return True
+    return all(result.exists() for result in results)
 
 
 def _build(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifier:
@@ -98,7 +101,7 @@ def _train(config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     if not all(math.isfinite(value) for value in metrics.values()):
         raise ValueError(f"arm '{arm}', seed {seed} diverged (its losses are not finite); lower its learning_rate.")
-    with atomic_path(folder / "weights.safetensors") as path:
+    with atomic_path(folder / _WEIGHTS) as path:
         save_file({key: value.contiguous() for key, value in classifier.network.state_dict().items()}, path)
     record = {"fingerprint": settings, "seconds": time.monotonic() - start, "steps": trainer.global_step}
     write_json(folder / "training.json", record | {"metrics": metrics})
@@ -108,7 +111,7 @@ def _evaluate(
     config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str, bank: SilhouetteBank, progress: Progress
 ) -> None:
     classifier = _build(config, arm, seed)
-    load_weights(classifier.network.network, folder / "weights.safetensors")
+    load_weights(classifier.network, folder / _WEIGHTS)
     device = _device(config)
     classifier.to(device).eval()
     predictors: dict[str, Predictor] = {method: classifier.predictor(method) for method in config.evaluation.methods}

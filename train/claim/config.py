@@ -77,7 +77,7 @@ class Rule:
     Attributes:
         baseline: arm whose clean accuracy the others must come near.
         layer_masking_arm: arm that every augmentation-only arm is compared with.
-        margin: by how much used shares must differ to count.
+        margin: by how much the magnitudes of used shares must differ to count.
         clean_accuracy_tolerance: an arm counts when it loses at most this much clean accuracy against the baseline.
         confidence: of all comparisons together; divided among them (Bonferroni).
     """
@@ -192,7 +192,9 @@ def _arm_model(name: str, arm: Arm, base: dict[str, Any]) -> dict[str, Any]:
     try:
         parsed = parser.parse_object({**base, **arm.model})
     except ArgumentError as error:
-        raise ValueError(f"arm '{name}' does not fit the model: {error.message}") from error
+        raise ValueError(
+            f"arm '{name}' does not fit the model: {error.message.rstrip('.')}; correct model or arms.{name}.model."
+        ) from error
     model: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))
     return model
 
@@ -201,38 +203,54 @@ def _check(config: ClaimConfig) -> None:
     _check_arms(config)
     seeds, training, evaluation = config.seeds, config.training, config.evaluation
     if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be a list of different numbers, got {seeds}.")
+        raise ValueError(f"seeds must be a list of different numbers, got {seeds}; give each once.")
     if training.epochs < 1:
-        raise ValueError(f"training.epochs must be at least 1, got {training.epochs}.")
+        raise ValueError(f"training.epochs must be at least 1, got {training.epochs}; raise it.")
     if not 0.0 < evaluation.hidden_fraction <= 1.0:
-        raise ValueError(f"evaluation.hidden_fraction must lie in (0, 1], got {evaluation.hidden_fraction}.")
-    if evaluation.patch_size < 1 or evaluation.replicates < 1:
-        raise ValueError("evaluation.patch_size and evaluation.replicates must be at least 1.")
+        raise ValueError(
+            f"evaluation.hidden_fraction must lie in (0, 1], got {evaluation.hidden_fraction}; 0.5 is usual."
+        )
+    for name in ("patch_size", "replicates"):
+        if getattr(evaluation, name) < 1:
+            raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(evaluation, name)}; raise it.")
     if not 0.0 < config.rule.confidence < 1.0:
-        raise ValueError(f"rule.confidence must lie between 0 and 1, got {config.rule.confidence}.")
+        raise ValueError(f"rule.confidence must lie between 0 and 1, got {config.rule.confidence}; 0.95 is usual.")
 
 
 def _check_arms(config: ClaimConfig) -> None:
     arms, evaluation, rule = config.arms, config.evaluation, config.rule
     for role in ("baseline", "layer_masking_arm"):
         if getattr(rule, role) not in arms:
-            raise ValueError(f"rule.{role} must be one of the arms {', '.join(arms)}, got '{getattr(rule, role)}'.")
+            raise ValueError(
+                f"rule.{role} must be one of the arms {', '.join(arms)}, got '{getattr(rule, role)}'; name one of them."
+            )
     for name in arms:
         if not name.replace("_", "").replace("-", "").isalnum():
-            raise ValueError(f"an arm's name must be letters, digits, '_' and '-' (it names a folder), got '{name}'.")
+            raise ValueError(
+                f"an arm's name must be letters, digits, '_' and '-' (it names a folder), got '{name}'; rename it, and "
+                "say the rest in its title."
+            )
     if rule.layer_masking_arm == rule.baseline or arms[rule.layer_masking_arm].augmentation_only:
-        raise ValueError("rule.layer_masking_arm must be neither the baseline nor augmentation_only; name another arm.")
+        raise ValueError(
+            "rule.layer_masking_arm must be neither the baseline nor augmentation_only, got "
+            f"'{rule.layer_masking_arm}'; name another arm."
+        )
     if not any(arm.augmentation_only for arm in arms.values()):
-        raise ValueError("arms must hold at least one with augmentation_only true, got none; the claim is about them.")
+        raise ValueError(
+            "arms must hold at least one with augmentation_only true, got none; mark those that the claim is about."
+        )
     for name, arm in arms.items():
         if arm.augmentation_only and config.models[name]["masking"] != "fill":
             masking = config.models[name]["masking"]
-            raise ValueError(f"arm '{name}' is augmentation_only, so masking must be 'fill', got '{masking}'.")
-    if rule.margin < 0 or rule.clean_accuracy_tolerance < 0:
-        raise ValueError("rule.margin and rule.clean_accuracy_tolerance must be at least 0; correct the rule.")
+            raise ValueError(
+                f"arm '{name}' is augmentation_only, so masking must be 'fill', got '{masking}'; correct one of them."
+            )
+    for part in ("margin", "clean_accuracy_tolerance"):
+        if getattr(rule, part) < 0:
+            raise ValueError(f"rule.{part} must be at least 0, got {getattr(rule, part)}; raise it.")
     for name, arm in arms.items():
         if arm.method not in evaluation.methods:
             raise ValueError(
                 f"evaluation.methods must contain '{arm.method}', the method of arm '{name}', got "
-                f"{', '.join(evaluation.methods)}."
+                f"{', '.join(evaluation.methods)}; add it."
             )

@@ -1,6 +1,5 @@
 """The mask-only probe of a claim, trained once for its data and kept on disk."""
 
-import numpy as np
 import torch
 
 from augment import SilhouetteBank
@@ -19,18 +18,17 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
     Trained on the training split's masks, stopped on the validation split's.
 
     Raises:
-        ValueError: the folder holds a probe of other data.
+        ValueError: the folder holds a probe of other data, or a damaged file.
     """
     folder = config.out / "probe"
     settings = fingerprint([config.content_of("data"), _PROBE_SEED])
-    if not is_done(folder / "probe.json", settings):
+    outcomes = folder / "outcomes.npz"
+    if not is_done(folder / "probe.json", settings, [outcomes]):
         progress.start_probe()
-        outcomes = _train(config)
-        with atomic_path(folder / "outcomes.npz") as path, path.open("wb") as file:
-            np.savez(file, ids=outcomes.ids, predictions=outcomes.predictions, labels=outcomes.labels)
+        with atomic_path(outcomes) as path:
+            _train(config).save(path)
         write_json(folder / "probe.json", {"fingerprint": settings})
-    with np.load(folder / "outcomes.npz", allow_pickle=False) as archive:
-        return ProbeOutcomes(archive["ids"], archive["predictions"], archive["labels"])
+    return ProbeOutcomes.load(outcomes)
 
 
 def _train(config: ClaimConfig) -> ProbeOutcomes:

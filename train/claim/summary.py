@@ -20,7 +20,7 @@ from lm_modules.reliance import (
     circle_accuracy,
     clean_accuracy,
     estimate,
-    estimate_difference,
+    estimate_magnitude_difference,
     hidden_pixel_sensitivity,
     hole_information,
     probe_accuracy,
@@ -31,7 +31,7 @@ from lm_modules.reliance import (
     used_share,
 )
 from train.claim.config import ClaimConfig
-from train.claim.verdict import CLAIM, Comparison, decide, rule_in_words
+from train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
 
 Runs = Mapping[str, Mapping[int, Mapping[str, Outcomes]]]
 """Outcomes by arm, seed and masking method."""
@@ -52,12 +52,13 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
     verdict = decide(config.rule, comparisons, layer_masking_loss)
     first = _runs_of(config, runs, config.rule.baseline)[0]
     return {
-        "format": 1,
+        "format": 2,
         "question": config.question,
         "claim": CLAIM,
         "verdict": {
             "outcome": verdict.outcome,
             "reason": verdict.reason,
+            "caveat": caveat(len(config.seeds)),
             "comparisons": [
                 {
                     "arm": each.arm,
@@ -71,7 +72,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         "rule": {"text": rule_in_words(config.rule), **config.content["rule"]},
         "probe": {
             "accuracy": as_figure(estimate(probe_accuracy(probe), [first], replicates=config.evaluation.replicates)),
-            "majority_share": float(np.bincount(first.labels[first.object_valid]).max() / first.object_valid.sum()),
+            "majority_share": _majority_share(first),
             "chance": 1.0 / config.data.num_classes,
         },
         "methods": list(config.evaluation.methods),
@@ -95,7 +96,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
 
 
 def compare(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> tuple[list[Comparison], float]:
-    """Every augmentation-only arm against the layer-masking arm.
+    """Every augmentation-only arm against the layer-masking arm, by the magnitudes of their used shares.
 
     The confidence of the intervals is 1 - (1 - rule.confidence) / number of augmentation-only arms (Bonferroni).
 
@@ -109,7 +110,7 @@ def compare(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> tuple[list
     masked = _runs_of(config, runs, rule.layer_masking_arm)
     comparisons = []
     for name in augmented:
-        difference = estimate_difference(
+        difference = estimate_magnitude_difference(
             measure,
             _runs_of(config, runs, name),
             masked,
@@ -137,7 +138,7 @@ def as_figure(finding: Finding) -> dict[str, Any]:
 def _measures(config: ClaimConfig, probe: ProbeOutcomes) -> dict[str, Measure]:
     return {
         "clean_accuracy": clean_accuracy(),
-        "accuracy_half_hidden": retention(config.evaluation.hidden_fraction),
+        "retention": retention(config.evaluation.hidden_fraction),
         "silhouette_accuracy": silhouette_accuracy(),
         "circle_accuracy": circle_accuracy(),
         "silhouette_leak": silhouette_leak(),
@@ -163,13 +164,26 @@ def _figures(config: ClaimConfig, measures: Mapping[str, Measure], runs: Sequenc
     }
     for hole in ("silhouette", "circle"):
         found = [hole_information(run, hole) for run in runs]
-        figures[f"information_{hole}"] = {
-            "bits": float(np.mean([each.bits for each in found])),
-            "null_low": float(np.mean([each.null_low for each in found])),
-            "null_high": float(np.mean([each.null_high for each in found])),
-        }
-    figures["hidden_pixel_sensitivity"] = max(hidden_pixel_sensitivity(run) for run in runs)
+        means = {name: np.mean([getattr(each, name) for each in found]) for name in ("bits", "null_low", "null_high")}
+        figures[f"information_{hole}"] = _where_finite(means, runs)
+    changes = np.max([hidden_pixel_sensitivity(run) for run in runs])
+    figures["hidden_pixel_sensitivity"] = _where_finite({"value": changes}, runs)
     return figures
+
+
+def _where_finite(figure: Mapping[str, np.floating[Any]], runs: Sequence[Outcomes]) -> dict[str, Any]:
+    """The numbers of a figure as JSON can hold them; where one is not finite all are None, with the reason."""
+    if all(np.isfinite(number) for number in figure.values()):
+        return {name: float(number) for name, number in figure.items()} | {"undefined_because": None}
+    seen = any(run.object_valid.any() for run in runs)
+    reason = "undefined because a logit is not finite." if seen else "undefined because no image is valid for it."
+    return dict.fromkeys(figure) | {"undefined_because": reason}
+
+
+def _majority_share(outcomes: Outcomes) -> float | None:
+    """Share of the most frequent class among images with a valid object; None where there is none."""
+    labels = outcomes.labels[outcomes.object_valid]
+    return float(np.bincount(labels).max() / len(labels)) if len(labels) else None
 
 
 def _clean_accuracy_loss(config: ClaimConfig, runs: Runs, arm: str) -> float:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from augment.batch import Batch
 from augment.random import fold_in, sample_keys, uniform
@@ -64,17 +64,24 @@ class InMemoryDataset(Dataset[Batch]):
         return Batch(self.samples.ids[rows], images, self.samples.object_mask[rows], self.samples.labels[rows])
 
 
-class EpochSampler(RandomSampler):
+class EpochSampler(Sampler[int]):
     """A random order that is a function of (seed, epoch) alone, so that a resumed run goes on as it would have.
 
-    Lightning calls `set_epoch` before every epoch; without it each pass moves on to the next epoch. As a
-    `RandomSampler` it is recognised as shuffling, and replaced by a shuffling `DistributedSampler` under DDP.
+    Lightning calls `set_epoch` before every epoch; without it each pass moves on to the next epoch. Under DDP Lightning
+    deals this order out to the processes; a `RandomSampler` it would replace by one with a seed of its own.
+
+    Args:
+        num_samples: number of samples.
+        seed: decides the order, together with the epoch.
     """
 
-    def __init__(self, dataset: InMemoryDataset, seed: int) -> None:
-        super().__init__(dataset)
+    def __init__(self, num_samples: int, seed: int) -> None:
+        self.num_samples = num_samples
         self.seed = seed
         self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next pass that of `epoch`, counted from 0."""
@@ -150,7 +157,7 @@ class InMemoryDataModule(AnnotatedDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""
         dataset = InMemoryDataset(self.samples("train"))
-        return self._loader(dataset, EpochSampler(dataset, self.order_seed))
+        return self._loader(dataset, EpochSampler(len(dataset), self.order_seed))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in order of ids."""

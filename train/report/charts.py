@@ -18,7 +18,7 @@ from train.report.wording import Figure, hidden_share
 ARM_COLOURS = 12
 """Number of colours that the page defines: the variables --arm-1 to --arm-12."""
 
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _INK = "#fd0000"
 _ACCENT = "#fd0001"
 _ARM = "#fe00{:02x}"
@@ -49,12 +49,14 @@ class Point(NamedTuple):
     Attributes:
         arm: position of the arm, from 0.
         method: position of the masking method, from 0.
+        own: whether it is the arm's own method, under which the rule looks at it.
         retention: accuracy with patches hidden at random.
         used_share: the headline.
     """
 
     arm: int
     method: int
+    own: bool
     retention: Figure
     used_share: Figure
 
@@ -79,17 +81,18 @@ def chart_points(claim: Mapping[str, Any]) -> tuple[list[Point], list[Point]]:
     for arm, entry in enumerate(claim["arms"].values()):
         for method, name in enumerate(claim["methods"]):
             figures = entry["methods"][name]["all_seeds"]
-            point = Point(arm, method, figures["accuracy_half_hidden"], figures["used_share"])
+            point = Point(arm, method, name == entry["method"], figures["retention"], figures["used_share"])
             defined = point.retention["value"] is not None and point.used_share["value"] is not None
             (drawn if defined else left_out).append(point)
     return drawn, left_out
 
 
 def retention_chart(claim: Mapping[str, Any], size: ChartSize, identity: str) -> str:
-    """Retention (x) against used share (y) of every arm under every masking method, with both intervals.
+    """Retention (x) against used share (y) of every arm under every masking method.
 
-    Each point carries its arm's number. A dashed line marks zero, a shaded band the layer-masking arm's used share
-    plus the margin of the rule.
+    Under its own method an arm is a large mark with its number and both intervals, under the others a small pale mark.
+    A dashed line marks zero. A shaded band on both sides of it holds the used
+    shares whose magnitude exceeds the layer-masking arm's by no more than the margin of the rule.
 
     Args:
         claim: the content of claim.json.
@@ -139,28 +142,31 @@ def _tick(value: float) -> str:
 
 
 def _draw_margin(axes: Axes, claim: Mapping[str, Any]) -> None:
-    reference = margin_reference(claim)
-    if reference is not None:
-        axes.axhspan(reference, reference + claim["rule"]["margin"], color=_ACCENT, alpha=0.14, linewidth=0)
+    limit = reliance_limit(claim)
+    if limit is not None:
+        axes.axhspan(-limit, limit, color=_ACCENT, alpha=0.14, linewidth=0)
 
 
-def margin_reference(claim: Mapping[str, Any]) -> float | None:
-    """Used share of the layer-masking arm under its own method; None where it is undefined or was not measured."""
+def reliance_limit(claim: Mapping[str, Any]) -> float | None:
+    """Reliance of the layer-masking arm under its own method, plus the margin; None where it is not known."""
     arm = claim["arms"].get(claim["rule"]["layer_masking_arm"])
     if arm is None or arm["method"] not in arm["methods"]:
         return None
-    value: float | None = arm["methods"][arm["method"]]["all_seeds"]["used_share"]["value"]
-    return value
+    share: float | None = arm["methods"][arm["method"]]["all_seeds"]["used_share"]["value"]
+    return None if share is None else abs(share) + float(claim["rule"]["margin"])
 
 
 def _draw_point(axes: Axes, point: Point, font_size: int) -> None:
     x, y = point.retention["value"], point.used_share["value"]
     colour = _ARM.format(arm_number(point.arm))
+    marker = _MARKERS[point.method % len(_MARKERS)]
+    if not point.own:
+        axes.plot([x], [y], marker=marker, color=colour, markersize=5.5, markeredgewidth=0, alpha=0.6, zorder=2)
+        return
     for figure, horizontal in ((point.retention, True), (point.used_share, False)):
         if figure["low"] is not None and figure["high"] is not None:
             ends = [figure["low"], figure["high"]]
             axes.plot(*((ends, [y, y]) if horizontal else ([x, x], ends)), color=colour, linewidth=1.6, alpha=0.5)
-    marker = _MARKERS[point.method % len(_MARKERS)]
     axes.plot([x], [y], marker=marker, color=colour, markersize=9, markeredgewidth=0, zorder=3)
     axes.annotate(
         str(point.arm + 1),

@@ -33,7 +33,7 @@ class ComparisonRow(NamedTuple):
         arm: its name.
         title: its title.
         number: its position from 1.
-        difference: its used share minus the layer-masking arm's; "undefined" where it is.
+        difference: its reliance minus the layer-masking arm's; "undefined" where it is.
         interval: of the difference; empty where there is none.
         reason: why it is undefined; empty where it is not.
         loss: of clean accuracy against the baseline, in points.

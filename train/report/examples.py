@@ -1,6 +1,6 @@
 """Pictures of what a network is shown: the very holes of the measures, under each masking method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,30 @@ class ExampleStrip(NamedTuple):
     label: str
     method: MaskingMethod | None
     images: tuple[NDArray[np.uint8], ...]
+
+
+def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None:
+    """The first images with an object, from as many batches as it takes, those of different classes first.
+
+    Args:
+        batches: of one image size.
+        count: number of images wanted, at least 1.
+
+    Returns:
+        At most `count` images, fewer where there are no more; None where no image has an object.
+    """
+    found: list[Batch] = []
+    for batch in batches:
+        annotated = batch.object_mask.flatten(1).any(dim=1)
+        found.append(Batch(*(tensor[annotated] for tensor in batch)))
+        if sum(len(part.ids) for part in found) >= count:
+            break
+    if not any(len(part.ids) for part in found):
+        return None
+    joined = Batch(*(torch.cat(column) for column in zip(*found, strict=True)))
+    repeats = torch.tensor([int((joined.labels[:place] == label).sum()) for place, label in enumerate(joined.labels)])
+    chosen = repeats.argsort(stable=True)[:count]
+    return Batch(*(tensor[chosen] for tensor in joined))
 
 
 def example_strips(

@@ -12,12 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from train.report import wording
-from train.report.charts import CHART_SIZES, arm_number, chart_points, margin_reference, marker_points, retention_chart
+from train.report.charts import CHART_SIZES, arm_number, chart_points, marker_points, reliance_limit, retention_chart
 from train.report.comparisons import comparison_rows, is_compared
 from train.report.examples import ExampleStrip
-from train.report.wording import INFORMATION, Column, Figure
+from train.report.wording import INFORMATION, SENSITIVITY, Column, Figure
 
 OUTCOMES = {"supported": "Supported", "refuted": "Refuted", "undecided": "Undecided"}
+_FORMAT = 2
 _LARGEST_PICTURE = 160
 
 
@@ -39,7 +40,7 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
     """One self-contained page: verdict, rule, chart, tables, pictures, definitions, settings, and claim.json itself.
 
     Args:
-        claim: the content of claim.json, format 1.
+        claim: the content of claim.json, format 2.
         examples: what `example_strips` returns; may be empty.
 
     Returns:
@@ -49,8 +50,10 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
     Raises:
         ValueError: the claim holds a number that is not finite, or has another format.
     """
-    if claim["format"] != 1:
-        raise ValueError(f"the report shows claim.json of format 1, got {claim['format']}; run the claim again.")
+    if claim["format"] != _FORMAT:
+        raise ValueError(
+            f"the report shows claim.json of format {_FORMAT}, got {claim['format']}; run the claim again."
+        )
     folder = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -83,8 +86,9 @@ def _content(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> dict
         "claim": claim,
         "outcome": OUTCOMES[claim["verdict"]["outcome"]],
         "columns": columns,
-        "has_band": margin_reference(claim) is not None,
+        "has_band": reliance_limit(claim) is not None,
         "information": INFORMATION,
+        "interval_definition": wording.INTERVAL_DEFINITION,
         "information_definition": wording.INFORMATION_DEFINITION,
         "sensitivity_definition": wording.SENSITIVITY_DEFINITION,
         "arms": _arms(claim, columns, notes),
@@ -94,6 +98,7 @@ def _content(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> dict
         "not_drawn": len(chart_points(claim)[1]),
         "comparisons": comparison_rows(claim),
         "notes": notes,
+        "majority": wording.or_undefined(claim["probe"]["majority_share"], wording.percent),
         "probe": _cell(claim["probe"]["accuracy"], wording.percent, notes),
         "examples": _grouped(examples),
         "embedded": _for_script(json.dumps(claim, allow_nan=False, separators=(",", ":"))),
@@ -123,9 +128,10 @@ def _cells(figures: Mapping[str, Any], columns: Sequence[Column], notes: Mapping
     cells = [_cell(figures[column.key], column.write, notes) for column in columns]
     for key in INFORMATION:
         found = figures[key]
-        chance = {"low": found["null_low"], "high": found["null_high"]}
-        cells.append(Cell(wording.decimal(found["bits"]), wording.bounds(chance, wording.decimal), ""))
-    return [*cells, Cell(wording.compact(figures["hidden_pixel_sensitivity"]), "", "")]
+        chance = {"value": found["bits"], "low": found["null_low"], "high": found["null_high"]}
+        cells.append(_cell({**found, **chance}, wording.decimal, notes))
+    without_interval = {**figures[SENSITIVITY], "low": None, "high": None}
+    return [*cells, _cell(without_interval, wording.compact, notes)]
 
 
 def _cell(figure: Figure, write: Callable[[float], str], notes: Mapping[str, str]) -> Cell:
@@ -137,7 +143,7 @@ def _cell(figure: Figure, write: Callable[[float], str], notes: Mapping[str, str
 def _footnotes(claim: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, str]:
     """A letter for every reason why a figure is undefined, in order of appearance: a to z, aa, bb, ..."""
     reasons = dict.fromkeys(
-        figure["undefined_because"] for figure in _figures(claim, columns) if figure["value"] is None
+        figure["undefined_because"] for figure in _figures(claim, columns) if figure["undefined_because"] is not None
     )
     return {reason: ascii_lowercase[place % 26] * (place // 26 + 1) for place, reason in enumerate(reasons)}
 
@@ -148,7 +154,7 @@ def _figures(claim: Mapping[str, Any], columns: Sequence[Column]) -> Iterator[Fi
         for method in claim["methods"]:
             found = arm["methods"][method]
             for figures in (found["all_seeds"], *found["seeds"].values()):
-                yield from (figures[column.key] for column in columns)
+                yield from (figures[key] for key in (*(column.key for column in columns), *INFORMATION, SENSITIVITY))
 
 
 def _image_count(claim: Mapping[str, Any], key: str) -> tuple[str, str]:

@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from train.report.comparisons import comparison_rows, is_compared
-from train.report.wording import Figure
+from train.report.wording import Figure, hidden_share
 
 _COLUMNS = {
     "clean_accuracy": "clean",
-    "accuracy_half_hidden": "half hidden",
+    "retention": "{hidden} hidden",
     "silhouette_accuracy": "silhouette",
     "silhouette_leak": "leak",
     "swap_pull": "pull",
@@ -64,7 +64,7 @@ def claim_table(claim: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("arm, method", overflow="fold")
     for title in _COLUMNS.values():
-        table.add_column(title, justify="right")
+        table.add_column(title.format(hidden=hidden_share(claim["hidden_fraction"])), justify="right")
     for name, arm in claim["arms"].items():
         table.add_row(Text(arm["title"], style="bold"))
         for method in claim["methods"]:
@@ -76,7 +76,7 @@ def claim_table(claim: Mapping[str, Any]) -> Table:
 
 
 def verdict_panel(claim: Mapping[str, Any]) -> Panel:
-    """The claim, the verdict with its reason, and every comparison behind it."""
+    """The claim, the verdict with its reason, every comparison behind it, and its caveat where it has one."""
     verdict = claim["verdict"]
     colour = _COLOURS[verdict["outcome"]]
     lines = [Text(claim["claim"], style="bold"), Text(verdict["reason"])]
@@ -84,6 +84,8 @@ def verdict_panel(claim: Mapping[str, Any]) -> Panel:
         difference = f"{row.difference} {row.interval}".strip()
         said = row.reading if row.difference == row.reading else f"{difference}, {row.reading}"
         lines.append(Text(f"{row.title}: {said}", style="dim"))
+    if verdict["caveat"] is not None:
+        lines.append(Text(verdict["caveat"]))
     return Panel(
         Group(*lines), title=Text(verdict["outcome"], style=f"bold {colour}"), border_style=colour, padding=(1, 2)
     )

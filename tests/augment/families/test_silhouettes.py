@@ -124,6 +124,6 @@ def test_drawing_does_not_change_the_bank() -> None:
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH + 1), (WIDTH, HEIGHT), (1, 1)])
 def test_a_bank_of_another_size_is_refused(size: tuple[int, int]) -> None:
     bank = SilhouetteBank.from_batches([batch_of([1])])
-    with pytest.raises(ValueError, match="silhouette bank holds masks of") as caught:
+    with pytest.raises(ValueError, match="silhouette bank must hold masks of") as caught:
         silhouettes(torch.arange(2), *size, bank=bank)
     assert str(size) in str(caught.value) and str((HEIGHT, WIDTH)) in str(caught.value)

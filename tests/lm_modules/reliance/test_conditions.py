@@ -87,5 +87,5 @@ def test_another_seed_draws_other_holes() -> None:
 def test_a_bank_of_another_size_is_refused() -> None:
     batch = shape_batch(4, 0)
     wide = Batch(batch.ids, batch.images[..., :16], batch.object_mask[..., :16], batch.labels)
-    with pytest.raises(ValueError, match=rf"masks of \({SIZE}, {SIZE}\)"):
+    with pytest.raises(ValueError, match=rf"\({SIZE}, 16\), got \({SIZE}, {SIZE}\)"):
         conditions_of(wide)

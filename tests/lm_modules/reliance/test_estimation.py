@@ -1,5 +1,8 @@
 """Figures over seeds and differences between arms."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from lm_modules.reliance import (
     clean_accuracy,
     estimate,
     estimate_difference,
+    estimate_magnitude_difference,
     silhouette_leak,
     used_share,
 )
@@ -61,6 +65,67 @@ def test_pairing_on_images_narrows_the_interval() -> None:
     assert difference.high - difference.low < 0.5 * (single.high - single.low)
 
 
+def misled(runs: list[Outcomes]) -> list[Outcomes]:
+    """The runs with the two holes exchanged: a leak of the other sign, and nothing else."""
+    return [replace(run, silhouette=run.circle, circle=run.silhouette) for run in runs]
+
+
+SIGNS: list[tuple[Callable[[list[Outcomes]], list[Outcomes]], ...]] = [
+    (list, list),
+    (misled, list),
+    (list, misled),
+    (misled, misled),
+]
+
+
+@pytest.mark.parametrize(("sign_a", "sign_b"), SIGNS, ids=["++", "-+", "+-", "--"])
+def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
+    sign_a: Callable[[list[Outcomes]], list[Outcomes]], sign_b: Callable[[list[Outcomes]], list[Outcomes]]
+) -> None:
+    strong, weak = arm(0.8), arm(0.3, first_seed=50)
+    plain = estimate_difference(silhouette_leak(), strong, weak).estimate
+    found = estimate_magnitude_difference(silhouette_leak(), sign_a(strong), sign_b(weak)).estimate
+    back = estimate_magnitude_difference(silhouette_leak(), sign_b(weak), sign_a(strong)).estimate
+    assert plain is not None
+    assert found is not None
+    assert back is not None
+    assert found == pytest.approx(plain)
+    assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
+
+
+@pytest.mark.parametrize("sign_b", [list, misled], ids=["+", "-"])
+def test_a_difference_of_magnitudes_near_zero_is_not_pulled_away_from_it(
+    sign_b: Callable[[list[Outcomes]], list[Outcomes]],
+) -> None:
+    blind, also_blind = arm(0.0), arm(0.0, first_seed=50)
+    found = estimate_magnitude_difference(silhouette_leak(), blind, sign_b(also_blind)).estimate
+    assert found is not None
+    values = [abs(np.mean([leak_of(run) for run in runs])) for runs in (blind, also_blind)]
+    assert found.value == pytest.approx(values[0] - values[1])
+    assert found.low < 0 < found.high
+
+
+@pytest.mark.parametrize("skill", [0.0, 0.06])
+def test_equal_magnitudes_are_called_different_in_at_most_the_stated_share_of_cases(skill: float) -> None:
+    wrong = 0
+    for trial in range(200):
+        runs_a = [make_outcomes(150, seed=2 * trial, skill=skill)]
+        runs_b = misled([make_outcomes(150, seed=2 * trial + 1, skill=skill)])
+        options = {"replicates": 300, "seed": trial, "confidence": 0.9}
+        found = estimate_magnitude_difference(silhouette_leak(), runs_a, runs_b, **options).estimate
+        assert found is not None
+        wrong += not found.low <= 0 <= found.high
+    assert wrong / 200 <= 0.15
+
+
+def test_a_difference_of_magnitudes_is_undefined_where_that_of_figures_is() -> None:
+    runs = arm(0.5)
+    blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
+    found = estimate_magnitude_difference(used_share(blind), runs, runs)
+    assert found.estimate is None
+    assert found == estimate_difference(used_share(blind), runs, runs)
+
+
 def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing() -> None:
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
@@ -92,3 +157,5 @@ def test_runs_that_cannot_be_compared_are_refused() -> None:
         estimate(silhouette_leak(), [make_outcomes(5, seed=0), make_outcomes(6, seed=0)])
     with pytest.raises(ValueError, match="got 4 and 3"):
         estimate_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))
+    with pytest.raises(ValueError, match="got 4 and 3"):
+        estimate_magnitude_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))

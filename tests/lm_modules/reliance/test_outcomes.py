@@ -1,5 +1,6 @@
 """Outcomes on disk and across ranks."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,23 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 def test_an_incomplete_file_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", ids=np.arange(3))
-    with pytest.raises(ValueError, match="lacks circle, clean"):
+    with pytest.raises(ValueError, match="lacks the arrays circle, clean"):
         Outcomes.load(tmp_path / "short.npz")
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:200], lambda _: b"", lambda _: b"no archive at all"])
+def test_a_damaged_file_is_refused_in_one_sentence(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "run.npz"
+    make_outcomes(20, seed=0).save(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"run\.npz' must be a readable npz archive.*; delete it") as caught:
+        Outcomes.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="FileNotFoundError"):
+        Outcomes.load(tmp_path / "run.npz")
 
 
 def test_merging_sorts_by_id_and_keeps_the_first_of_a_repeated_one() -> None:

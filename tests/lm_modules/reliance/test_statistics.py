@@ -96,6 +96,23 @@ def test_intervals_over_five_seeds_hold_the_truth_in_at_least_90_percent(spread_
     assert hits / 200 >= 0.90
 
 
+@pytest.mark.parametrize(
+    ("seeds", "where_seeds_decide", "where_images_count"), [(2, 0.50, 0.86), (3, 0.75, 0.91), (5, 0.86, 0.93)]
+)
+def test_few_seeds_hold_the_truth_as_seldom_as_is_said(
+    seeds: int, where_seeds_decide: float, where_images_count: float
+) -> None:
+    for standard_error, expected in ((0.0, where_seeds_decide), (0.5, where_images_count)):
+        rng = np.random.default_rng(1)
+        hits = 0
+        for trial in range(1000):
+            columns = rng.normal(size=(1, seeds, 1)) + rng.normal(0, standard_error * 30**0.5, (1, 1, 30))
+            means = hierarchical_bootstrap_means(columns, replicates=300, seed=trial)
+            interval = percentile_estimate(0.0, means[:, 0])
+            hits += interval.low <= 0 <= interval.high
+        assert hits / 1000 == pytest.approx(expected, abs=0.04)
+
+
 def test_replicates_do_not_depend_on_the_size_of_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = paired_columns(40, 0)
     expected = bootstrap_means(columns, replicates=100, seed=2)

@@ -4,8 +4,8 @@ import jsonargparse
 import pytest
 import torch
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.trainer.connectors.data_connector import _get_distributed_sampler
 from pytorch_lightning.utilities.data import _is_dataloader_shuffled, _update_dataloader
-from torch.utils.data import DistributedSampler
 
 from augment.batch import Batch
 from train.data import Cues, Fashion
@@ -142,16 +142,25 @@ def test_a_batch_holds_the_bytes_of_its_samples_as_shares_of_255(make_data):
     assert all(torch.equal(batch[position], samples[position]) for position in (0, 2, 3))
 
 
-def test_ranks_share_the_training_samples_when_lightning_replaces_the_sampler(make_data):
-    whole = make_data().train_dataloader()
-    assert _is_dataloader_shuffled(whole)
-    assert not _is_dataloader_shuffled(make_data().val_dataloader())
-    ids = [
-        joined(_update_dataloader(whole, DistributedSampler(whole.dataset, num_replicas=2, rank=rank))).ids.tolist()
-        for rank in range(2)
-    ]
-    assert len(ids[0]) == len(ids[1]) == 15
-    assert len(set(ids[0] + ids[1])) == 30
+def ids_of_rank(whole, rank, epoch):
+    """What one of two processes gets of a loader, as Lightning deals it out."""
+    shuffled = _is_dataloader_shuffled(whole)
+    sampler = _get_distributed_sampler(whole, shuffled, overfit_batches=0, num_replicas=2, rank=rank)
+    sampler.set_epoch(epoch)
+    return joined(_update_dataloader(whole, sampler)).ids.tolist()
+
+
+@pytest.mark.parametrize("order_seed", [0, 3])
+def test_two_processes_share_the_order_of_one(make_data, order_seed):
+    def training_loader():
+        data = make_data()
+        data.order_seed = order_seed
+        return data.train_dataloader()
+
+    whole = training_loader()
+    for epoch in range(2):
+        order = joined(whole).ids.tolist()
+        assert [ids_of_rank(training_loader(), rank, epoch) for rank in range(2)] == [order[::2], order[1::2]]
 
 
 @pytest.mark.parametrize(

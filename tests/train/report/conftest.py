@@ -7,7 +7,8 @@ import pytest
 from tests.conftest import require_component
 
 OUTLINES_HOLD_NOTHING = "probe accuracy minus majority share is not above 0 (lower bound -0.012)."
-ACCURACIES = ("clean_accuracy", "accuracy_half_hidden", "silhouette_accuracy", "circle_accuracy")
+CAVEAT = "With few seeds the intervals are too narrow; use five."
+ACCURACIES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy")
 SHARES = ("silhouette_leak", "swap_pull", "used_share")
 TITLES = (
     "No masks",
@@ -58,7 +59,7 @@ def figures(arm, method, seed, masked):
     reads = 0.0 if masked else 0.28 - 0.02 * arm
     found = {
         "clean_accuracy": figure(0.931 + 0.01 * wave, 0.012, 1000, 0),
-        "accuracy_half_hidden": figure(0.68 + 0.02 * arm % 0.2 + 0.06 * wave, 0.023, 1000, 0),
+        "retention": figure(0.68 + 0.02 * arm % 0.2 + 0.06 * wave, 0.023, 1000, 0),
         "silhouette_accuracy": figure(0.21 + reads + 0.03 * wave, 0.03),
         "circle_accuracy": figure(0.19 + 0.02 * wave, 0.03),
         "silhouette_leak": figure(0.8 * reads + 0.03 * wave),
@@ -67,8 +68,13 @@ def figures(arm, method, seed, masked):
     }
     for place, hole in enumerate(("silhouette", "circle")):
         bits = 0.61 * reads + 0.013 * wave + 0.004 * place
-        found[f"information_{hole}"] = {"bits": bits, "null_low": -0.011, "null_high": 0.012}
-    found["hidden_pixel_sensitivity"] = 0.0
+        found[f"information_{hole}"] = {
+            "bits": bits,
+            "null_low": -0.011,
+            "null_high": 0.012,
+            "undefined_because": None,
+        }
+    found["hidden_pixel_sensitivity"] = {"value": 0.0, "undefined_because": None}
     return found
 
 
@@ -79,13 +85,14 @@ def make_claim(arms=4, methods=("black", "mean", "layer_masking"), seeds=(0, 1),
         for place, name in enumerate(augmented)
     ]
     return {
-        "format": 1,
+        "format": 2,
         "question": "Does a network trained with masked images still read the outline of the hole?",
         "claim": "Training with mask augmentation alone does not stop a network from reading the shape of the hole.",
         "verdict": {
             "outcome": outcome,
             "reason": "Every augmentation-only arm that counts reads the outline by more than 0.05 of used share above "
             "the layer-masking arm, lower bound included.",
+            "caveat": CAVEAT if len(seeds) < 5 else None,
             "comparisons": comparisons,
         },
         "rule": {
@@ -133,7 +140,8 @@ def make_claim(arms=4, methods=("black", "mean", "layer_masking"), seeds=(0, 1),
 def set_undefined(claim, arm, method, key, reason=OUTLINES_HOLD_NOTHING):
     found = claim["arms"][arm]["methods"][method]
     for each in (found["all_seeds"], *found["seeds"].values()):
-        each[key] = undefined_figure(reason)
+        counts = {name: each[key][name] for name in ("images", "left_out") if name in each[key]}
+        each[key] = dict.fromkeys(each[key]) | counts | {"undefined_because": reason}
 
 
 @pytest.fixture

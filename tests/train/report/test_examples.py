@@ -5,7 +5,7 @@ import torch
 from augment import Batch, SilhouetteBank, apply_fill
 from lm_modules import MASKING_METHODS
 from lm_modules.reliance import RelianceSuite
-from train.report import example_strips
+from train.report import annotated_examples, example_strips
 
 MEAN = (0.2, 0.5, 0.7)
 SEED, PATCH_SIZE = 3, 8
@@ -97,6 +97,42 @@ def test_images_without_an_object_are_passed_over(batch):
     assert {len(strip.images) for strip in strips_of(batch, "black", "mean")} == {3}
     with pytest.raises(ValueError, match="silhouette bank"):
         strips_of(select(batch, torch.tensor([3])), "black")
+
+
+def without_objects(batch, rows):
+    object_mask = batch.object_mask.clone()
+    object_mask[rows] = False
+    return batch._replace(object_mask=object_mask)
+
+
+def test_examples_are_the_first_images_with_an_object_however_many_batches_it_takes():
+    whole = without_objects(make_batch(12)._replace(labels=torch.arange(12)), [0, 1, 2, 5])
+    batches = [select(whole, slice(start, start + 3)) for start in range(0, 12, 3)]
+    chosen = annotated_examples(iter(batches))
+    assert chosen.ids.tolist() == [103, 104, 106, 107]
+    for found, given in zip(chosen, select(whole, torch.tensor([3, 4, 6, 7])), strict=True):
+        assert torch.equal(found, given)
+
+
+def test_examples_are_of_different_classes_where_the_batches_read_hold_them():
+    batch = make_batch(9)._replace(labels=torch.tensor([5, 5, 5, 2, 5, 2, 7, 5, 0]))
+    assert annotated_examples([batch]).labels.tolist() == [5, 2, 7, 5]
+    assert annotated_examples([batch]).ids.tolist() == [100, 103, 106, 101]
+
+
+def test_no_more_batches_are_read_than_needed():
+    def batches():
+        yield make_batch(3)
+        yield make_batch(4)
+        raise AssertionError("a third batch was asked for")
+
+    assert len(annotated_examples(batches()).ids) == 4
+
+
+def test_fewer_images_with_an_object_give_fewer_examples(batch):
+    assert annotated_examples([without_objects(batch, [1])]).ids.tolist() == [100, 102]
+    assert annotated_examples([without_objects(batch, slice(None))]) is None
+    assert annotated_examples([]) is None
 
 
 def test_strips_come_in_the_order_of_the_methods(batch):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.train.report.conftest import (
     ACCURACIES,
+    CAVEAT,
     NAMES,
     OUTLINES_HOLD_NOTHING,
     SHARES,
@@ -20,6 +21,7 @@ from tests.train.report.conftest import (
 from tests.train.report.pages import Page, squeezed
 from train.report import ExampleStrip, render_claim
 
+INFORMATION = ("information_silhouette", "information_circle")
 HOSTILE = '</script ></style ><b onmouseover="x">&amp; $\\frac{1}{0}$ {{ 7*7 }} {% x %} \u2028 <!-- "\''
 
 
@@ -51,10 +53,10 @@ def expected_cell(figure, key):
 
 def expected_cells(figures):
     cells = [expected_cell(figures[key], key) for key in (*ACCURACIES, *SHARES)]
-    for key in ("information_silhouette", "information_circle"):
+    for key in INFORMATION:
         bits, low, high = (rounded(figures[key][end], 1, 2) for end in ("bits", "null_low", "null_high"))
         cells.append(f"{bits} [{low}, {high}]")
-    return [*cells, f"{figures['hidden_pixel_sensitivity']:.3g}"]
+    return [*cells, f"{figures['hidden_pixel_sensitivity']['value']:.3g}"]
 
 
 def body_rows(page, table):
@@ -87,7 +89,7 @@ def test_the_verdict_comes_first_and_in_words(outcome):
 @pytest.mark.parametrize("arms", [1, 4, 11])
 def test_every_number_of_the_tables_is_that_of_the_claim(arms):
     claim = make_claim(arms, seeds=(0, 1, 7))
-    claim["arms"]["no_masks"]["methods"]["mean"]["all_seeds"]["hidden_pixel_sensitivity"] = 12.3456
+    claim["arms"]["no_masks"]["methods"]["mean"]["all_seeds"]["hidden_pixel_sensitivity"]["value"] = 12.3456
     set_undefined(claim, "no_masks", "black", "used_share")
     page = Page(render_claim(claim, []))
     results, seeds = [], []
@@ -156,6 +158,30 @@ def test_reasons_why_figures_are_undefined_are_footnotes_that_exist():
     targets = {element["href"] for tag, element in page.elements if tag == "a" and element["href"].startswith("#")}
     assert targets == {"#note-a", "#note-b"}
     assert {target.removeprefix("#") for target in targets} <= page.texts.keys()
+
+
+@pytest.mark.parametrize("key", [*INFORMATION, "hidden_pixel_sensitivity"])
+def test_undefined_information_and_sensitivity_are_shown_with_their_reason(claim, key):
+    set_undefined(claim, "no_masks", "black", key, "no image has a valid object.")
+    page = Page(render_claim(claim, []))
+    names = (*ACCURACIES, *SHARES, *INFORMATION, "hidden_pixel_sensitivity")
+    row = dict(zip(names, body_rows(page, "results")[0][1:], strict=True))
+    assert [name for name, cell in row.items() if cell == "undefineda"] == [key]
+    assert squeezed(page.texts["notes"]) == "ano image has a valid object."
+
+
+def test_a_probe_that_saw_no_object_is_shown_as_undefined(claim):
+    claim["probe"] = {"accuracy": undefined_figure("no image is valid for it."), "majority_share": None, "chance": 0.1}
+    page = Page(render_claim(claim, []))
+    assert squeezed(page.texts["probe"]) == "undefineda"
+    assert page.texts["majority"] == "undefined"
+
+
+def test_few_seeds_are_a_caveat_beside_the_comparisons_and_in_the_method():
+    few, many = (Page(render_claim(make_claim(seeds=range(seeds)), [])) for seeds in (2, 5))
+    assert few.texts["caveat"] == CAVEAT
+    assert "caveat" not in many.texts
+    assert "Fewer than five seeds" in few.texts["intervals"] == many.texts["intervals"]
 
 
 def test_a_claim_where_no_used_share_is_defined_says_so_instead_of_a_chart(claim):
@@ -229,6 +255,11 @@ def test_only_layer_masking_explains_a_checkerboard(claim):
     assert "What the network is shown" in both and "What the network is shown" not in render_claim(claim, [])
 
 
+def test_a_method_without_a_title_is_called_by_its_name_in_words():
+    html = render_claim(make_claim(methods=("black", "image_mean", "layer_masking")), [])
+    assert "Image mean" in html and ">image_mean<" not in html
+
+
 def test_another_hidden_fraction_is_not_called_half(claim):
     claim["hidden_fraction"] = 0.3
     html = squeezed(render_claim(claim, []))
@@ -251,8 +282,8 @@ def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim):
     claim["provenance"]["seconds"] = float("nan")
     with pytest.raises(ValueError, match="JSON"):
         render_claim(claim, [])
-    with pytest.raises(ValueError, match="format 1, got 2"):
-        render_claim(claim | {"format": 2}, [])
+    with pytest.raises(ValueError, match="format 2, got 1"):
+        render_claim(claim | {"format": 1}, [])
 
 
 def test_the_fixture_has_as_many_names_as_arms():

@@ -4,13 +4,13 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from tests.train.report.conftest import make_claim, set_undefined, undefined_figure
+from tests.train.report.conftest import CAVEAT, make_claim, set_undefined, undefined_figure
 from train.report import claim_table, verdict_panel
 from train.report.table import short
 
 KEYS = (
     "clean_accuracy",
-    "accuracy_half_hidden",
+    "retention",
     "silhouette_accuracy",
     "silhouette_leak",
     "swap_pull",
@@ -64,6 +64,11 @@ def test_on_short_lines_no_number_is_lost(arms, width):
     assert sorted(tokens) == sorted(expected)
 
 
+def test_the_head_names_the_hidden_fraction(claim):
+    assert "half hidden" in printed(claim_table(claim), 120)[0]
+    assert "30\u202f% hidden" in printed(claim_table(claim | {"hidden_fraction": 0.3}), 120)[0]
+
+
 def test_undefined_figures_are_named(claim):
     set_undefined(claim, "no_masks", "black", "used_share")
     lines = printed(claim_table(claim), 120)
@@ -99,3 +104,9 @@ def test_the_panel_says_verdict_reason_and_comparisons(outcome, width):
     assert claim["claim"] in text and claim["verdict"]["reason"] in text
     assert "Patches, mean fill: 0.21 [0.15, 0.27], above the margin" in text
     assert "Other silhouettes, random colours: undefined" in text
+    assert CAVEAT in text
+
+
+def test_without_a_caveat_the_panel_ends_with_the_comparisons():
+    lines = printed(verdict_panel(make_claim(seeds=range(5))), 120)
+    assert "Other silhouettes" in lines[-3]

@@ -1,0 +1,203 @@
+"""`maskrobust fit | validate | test`: which weights are measured, where a run logs, and runs on two processes."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs import find_config
+from lm_modules import build_network
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import tiny_fit
+from train.cli import main
+
+resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
+
+
+def arguments_of(command: str, folder: Path, *more: str) -> list[str]:
+    return [command, *tiny_fit("cues.yaml", folder), "--trainer.accelerator=cpu", *more]
+
+
+def save_weights(path: Path) -> Path:
+    torch.manual_seed(0)
+    torch.save(build_network("small_resnet", 8, {"width": 8}).state_dict(), path)
+    return path
+
+
+def logged(folder: Path) -> dict[str, float]:
+    """The numbers in the last row of a run's CSV log."""
+    (path,) = folder.rglob("metrics.csv")
+    *_, last = csv.DictReader(path.read_text().splitlines())
+    return {name: float(value) for name, value in last.items() if value}
+
+
+def fit(folder: Path, *more: str) -> Path:
+    """Train for two steps, and return the last checkpoint."""
+    main(arguments_of("fit", folder, *more))
+    return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_random_weights_are_not_measured(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = sentence_of(arguments_of(command, tmp_path), capsys)
+    assert sentence.startswith(command) and "--ckpt_path" in sentence and "--model.init_weights" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_to_start_from_are_measured(tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "weights.pt")
+    main(arguments_of("test", tmp_path / "runs", f"--model.init_weights={weights}"))
+    assert "test/accuracy" in logged(tmp_path / "runs")
+
+
+@resumes
+def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_started_from_are_gone(
+    tmp_path: Path,
+) -> None:
+    weights = save_weights(tmp_path / "weights.pt")
+    checkpoint = fit(tmp_path / "runs", f"--model.init_weights={weights}")
+    weights.unlink()
+    main(arguments_of("test", tmp_path / "runs", "--ckpt_path=last"))
+    main(arguments_of("test", tmp_path / "other", f"--ckpt_path={checkpoint}"))
+    tested = [logged(tmp_path / folder)["test/accuracy"] for folder in ("runs/cues/version_1", "other")]
+    assert tested[0] == tested[1]
+
+
+@resumes
+def test_a_run_goes_on_from_the_newest_last_checkpoint(tmp_path: Path) -> None:
+    older = fit(tmp_path, "--model.warmup_fraction=0")
+    os.utime(older, (0, 0))
+    newer = fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")
+    newest = fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=3")
+    assert [torch.load(path)["global_step"] for path in (older, newer, newest)] == [2, 4, 6]
+
+
+@pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available")
+def test_a_first_run_may_ask_for_the_last_checkpoint(tmp_path: Path) -> None:
+    assert torch.load(fit(tmp_path, "--ckpt_path=last"))["global_step"] == 2
+
+
+def write_nothing(_path: Path) -> None:
+    """Leave it missing."""
+
+
+def write_text(path: Path) -> None:
+    path.write_text("not a checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "named"),
+    [
+        ("last", write_nothing, "no last checkpoint"),
+        ("best", write_nothing, "'best' does not exist"),
+        ("none.ckpt", write_nothing, "none.ckpt' does not exist"),
+        ("text.ckpt", write_text, "text.ckpt' is damaged"),
+        ("weights.ckpt", save_weights, "--model.init_weights"),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_checkpoint_that_cannot_be_measured_is_refused_in_one_sentence(
+    command: str,
+    name: str,
+    write: Callable[[Path], object],
+    named: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / name
+    write(path)
+    given = str(path) if "." in name else name
+    assert named in sentence_of(arguments_of(command, tmp_path / "runs", f"--ckpt_path={given}"), capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "given", [["-c", "cues"], ["-ccues"], ["-c=cues.yaml"], ["--config", "cues"], ["--config=cues"]]
+)
+def test_a_shipped_config_is_found_however_it_is_given(
+    given: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *given, "--print_config"])
+    assert stopped.value.code == 0
+    assert "run_name: cues" in capsys.readouterr().out
+    assert "run_name: cues" in find_config("cues").read_text()
+
+
+def test_a_run_logs_unless_told_not_to(tmp_path: Path) -> None:
+    fit(tmp_path / "unset")
+    assert "val/accuracy" in (tmp_path / "unset/cues/version_0/metrics.csv").read_text()
+    main(arguments_of("fit", tmp_path / "none", "--trainer.logger=false", "--trainer.callbacks=[]"))
+    assert list((tmp_path / "none").rglob("metrics.csv")) == []
+    assert (tmp_path / "none/config.yaml").is_file()
+
+
+def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = arguments_of("fit", tmp_path, "--trainer.logger=false", "--wandb=true")
+    assert "leave one of them out" in sentence_of(arguments, capsys)
+
+
+def test_wandb_is_imported_only_where_it_is_used() -> None:
+    code = "import sys, train.fit; sys.exit('wandb' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("accelerator=foo", "'foo'"),
+        ("devices=0", "devices='0'"),
+        ("devices=x", "`devices`"),
+        ("strategy=foo", "'foo'"),
+        ("max_epochs=-5", "-5"),
+        ("logger=false", "LearningRateMonitor"),
+    ],
+)
+def test_an_option_that_the_trainer_refuses_is_one_sentence(
+    option: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = sentence_of(arguments_of("fit", tmp_path, f"--trainer.{option}"), capsys)
+    assert named in sentence and sentence.endswith("; change the trainer's options.")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "gpu" in sentence_of(arguments_of("fit", tmp_path, "--trainer.accelerator=gpu"), capsys)
+
+
+def test_a_folder_that_may_not_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str | Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    sentence = sentence_of(arguments_of("fit", tmp_path / "locked"), capsys)
+    assert str(tmp_path / "locked") in sentence and "Permission denied" in sentence and "choose another" in sentence
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("")
+    sentence = sentence_of(arguments_of("fit", tmp_path / "taken"), capsys)
+    assert str(tmp_path / "taken") in sentence and "choose another" in sentence
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_two_processes_measure_exactly_what_one_does(command: str, tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "weights.pt")
+    sizes = ["--data.init_args.val_images=7", "--data.init_args.test_images=7", "--data.init_args.batch_size=2"]
+    more = [f"--model.init_weights={weights}", "--trainer.callbacks=[]", *sizes]
+    main(arguments_of(command, tmp_path / "one", *more))
+    two = arguments_of(command, tmp_path / "two", *more, "--trainer.devices=2", "--trainer.strategy=ddp")
+    subprocess.run([sys.executable, "-m", "train.cli", *two], check=True, capture_output=True)
+    alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")
+    accuracy = "test/accuracy" if command == "test" else "val/accuracy"
+    assert 0 < alone[accuracy] < 1
+    assert alone[accuracy] == together[accuracy]
+    assert alone == pytest.approx(together, rel=1e-6)

@@ -1,0 +1,117 @@
+"""From made-up outcomes to claim.json: the comparisons' signs, and figures that are not defined."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lm_modules.reliance import Outcomes, ProbeOutcomes
+from tests.lm_modules.reliance.tables import make_outcomes
+from tests.train.tiny import tiny_claim
+from train.claim.config import ClaimConfig, parse_config
+from train.claim.summary import Runs, summarise
+from train.files import read_json, write_json
+from train.report import claim_table, render_claim, verdict_panel
+
+IMAGES = 400
+Change = Callable[[Outcomes], Outcomes]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> ClaimConfig:
+    folder = tmp_path_factory.mktemp("summary")
+    return parse_config([f"--config={tiny_claim('claim_cues.yaml', folder / 'claim.yaml')}", f"--out={folder}"])
+
+
+def runs_of(config: ClaimConfig, skills: Mapping[str, float], change: Change = lambda run: run) -> Runs:
+    """Made-up outcomes of every arm; a negative skill reads the outline as well as a positive one, and is misled."""
+
+    def outcomes(place: int, arm: str, seed: int) -> Outcomes:
+        skill = skills.get(arm, 0.0)
+        made = make_outcomes(IMAGES, seed=1 + seed + 10 * place, skill=abs(skill))
+        made = replace(made, clean=made.labels)
+        return change(replace(made, silhouette=made.circle, circle=made.silhouette) if skill < 0 else made)
+
+    return {
+        arm: {seed: dict.fromkeys(config.evaluation.methods, outcomes(place, arm, seed)) for seed in config.seeds}
+        for place, arm in enumerate(config.arms)
+    }
+
+
+def summarised(config: ClaimConfig, runs: Runs) -> dict[str, Any]:
+    some = next(iter(next(iter(runs["no_masks"].values())).values()))
+    probe = ProbeOutcomes(some.ids, some.labels, some.labels)
+    return summarise(config, runs, probe, seconds=1.0, command="maskrobust claim")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("augmented", "masked", "outcome"),
+    [(0.6, 0.0, "supported"), (0.6, 0.3, "supported"), (0.3, 0.6, "refuted"), (0.6, -0.3, "supported")],
+)
+def test_an_arm_that_is_misled_relies_on_the_outline_as_one_that_is_helped(
+    config: ClaimConfig, augmented: float, masked: float, outcome: str, sign: int
+) -> None:
+    arms = [name for name, arm in config.arms.items() if arm.augmentation_only]
+    runs = runs_of(config, {**dict.fromkeys(arms, sign * augmented), "layer_masking": sign * masked})
+    assert summarised(config, runs)["verdict"]["outcome"] == outcome
+
+
+def test_a_misled_layer_masking_arm_lends_no_support(config: ClaimConfig) -> None:
+    assert summarised(config, runs_of(config, {"layer_masking": -0.6}))["verdict"]["outcome"] == "refuted"
+
+
+def no_valid_object(run: Outcomes) -> Outcomes:
+    nothing = np.zeros(len(run), dtype=np.bool_)
+    hidden = np.full(len(run), -1)
+    return replace(
+        run, object_valid=nothing, silhouette=hidden, circle=hidden, sensitivity=np.full(len(run), float("nan"))
+    )
+
+
+def shown(claim: Mapping[str, Any]) -> str:
+    console = Console(width=120, file=StringIO())
+    console.print(claim_table(claim))
+    console.print(verdict_panel(claim))
+    return render_claim(claim, [])
+
+
+def test_a_claim_without_any_valid_object_is_written_and_says_what_is_undefined(
+    config: ClaimConfig, tmp_path: Path
+) -> None:
+    claim = summarised(config, runs_of(config, {}, no_valid_object))
+    write_json(tmp_path / "claim.json", claim)
+    claim = read_json(tmp_path / "claim.json")
+    assert claim["verdict"]["outcome"] == "undecided"
+    assert claim["probe"]["majority_share"] is None
+    reason = "undefined because no image is valid for it."
+    figures = claim["arms"]["no_masks"]["methods"]["black"]["all_seeds"]
+    assert figures["hidden_pixel_sensitivity"] == {"value": None, "undefined_because": reason}
+    nothing = {"bits": None, "null_low": None, "null_high": None, "undefined_because": reason}
+    assert figures["information_circle"] == figures["information_silhouette"] == nothing
+    assert figures["retention"]["value"] is not None
+    assert reason in shown(claim)
+
+
+@pytest.mark.parametrize("change", [float("nan"), float("inf")])
+def test_a_sensitivity_that_is_not_finite_is_null_with_the_reason(config: ClaimConfig, change: float) -> None:
+    def overflown(run: Outcomes) -> Outcomes:
+        return replace(run, sensitivity=np.where(run.ids == run.ids[3], change, run.sensitivity))
+
+    claim = summarised(config, runs_of(config, {}, overflown))
+    json.dumps(claim, allow_nan=False)
+    found = claim["arms"]["no_masks"]["methods"]["black"]["all_seeds"]["hidden_pixel_sensitivity"]
+    assert found == {"value": None, "undefined_because": "undefined because a logit is not finite."}
+    assert found["undefined_because"] in shown(claim)
+
+
+def test_two_seeds_are_a_caveat_in_the_claim(config: ClaimConfig) -> None:
+    claim = summarised(config, runs_of(config, {}))
+    assert claim["format"] == 2
+    assert "With 2 seeds" in claim["verdict"]["caveat"]
