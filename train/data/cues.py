@@ -59,7 +59,7 @@ class Cues(InMemoryDataModule):
     Every class has a texture (random crops of one of scikit-image's photographs, shifted in brightness, contrast and
     colour) and an outline (rotated by up to 25 degrees, bent). The smallest enclosing circle of the object has the same
     distribution of radius and centre for every class, the objects of all classes cover nearly the same area (12 to 25 %
-    of the image), and none touches the border. Backgrounds, halved in brightness, are independent of the class. A
+    of the image), and none touches the border. Backgrounds are independent of the class. A
     sample depends on (seed, id) and the knobs alone, so that changing the size of a split keeps the samples it had.
 
     Args:
@@ -77,8 +77,8 @@ class Cues(InMemoryDataModule):
         ValueError: an argument is out of its range.
     """
 
-    mean = (0.29, 0.26, 0.25)
-    std = (0.17, 0.15, 0.15)
+    mean = (0.49, 0.43, 0.42)
+    std = (0.23, 0.21, 0.21)
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Cues(InMemoryDataModule):
         object_mask = self._object_masks(ids, causes.outlines)
         inside = self._crops(ids, "texture", tuple(TEXTURES.values()), causes.textures.numpy())
         background = (self._draw(ids, "choice of background") * len(BACKGROUNDS)).astype(np.int64)
-        outside = self._crops(ids, "background", BACKGROUNDS, background) // 2
+        outside = self._crops(ids, "background", BACKGROUNDS, background)
         images = torch.from_numpy(np.where(object_mask[..., None], inside, outside)).permute(0, 3, 1, 2).contiguous()
         return Samples(ids, images, torch.from_numpy(object_mask).unsqueeze(1), causes.labels)
 
