@@ -1,0 +1,98 @@
+"""Both controls on trained networks: one that saw outlines alone, and one for which outlines were useless."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from augment import SilhouetteBank, sample_keys
+from lm_modules import MaskRobustClassifier, Predictor
+from lm_modules.reliance import (
+    Estimate,
+    OutlineProbe,
+    ProbeOutcomes,
+    RelianceSuite,
+    estimate,
+    object_holes,
+    probe_outcomes,
+    swap_pull,
+    train_probe,
+    used_share,
+)
+from train.data import Cues
+
+CLASSES = 4
+
+
+def cues(**options: float) -> Cues:
+    return Cues(train_images=4000, val_images=400, test_images=800, image_size=32, num_classes=CLASSES, **options)
+
+
+@pytest.fixture(scope="module")
+def told() -> Cues:
+    """Images whose outline tells the class."""
+    return cues()
+
+
+def train_on(masks: dict[str, Tensor], labels: dict[str, Tensor]) -> OutlineProbe:
+    train_masks, val_masks = masks["train"], masks["val"]
+    return train_probe(train_masks, labels["train"], val_masks, labels["val"], CLASSES, seed=0, max_epochs=12)
+
+
+@pytest.fixture(scope="module")
+def probe(told: Cues) -> ProbeOutcomes:
+    samples = {split: told.samples(split) for split in ("train", "val")}
+    trained = train_on(
+        {split: each.object_mask for split, each in samples.items()},
+        {split: each.labels for split, each in samples.items()},
+    )
+    return probe_outcomes(trained, told.test_dataloader())
+
+
+def measured(predictor: Predictor, data: Cues, probe: ProbeOutcomes) -> tuple[Estimate, Estimate]:
+    """Used share and swap pull on the test split."""
+    bank = SilhouetteBank.from_batches(data.val_dataloader())
+    suite = RelianceSuite(bank, CLASSES, hidden_fractions=(0.0,))
+    with torch.inference_mode():
+        for batch in data.test_dataloader():
+            suite.update({"it": predictor}, batch)
+    outcomes = suite.outcomes()["it"]
+    share, pull = (estimate(measure, [outcomes]).estimate for measure in (used_share(probe), swap_pull()))
+    assert share is not None and pull is not None
+    return share, pull
+
+
+def test_a_network_trained_on_holes_alone_uses_all_that_outlines_hold(told: Cues, probe: ProbeOutcomes) -> None:
+    holes, labels = {}, {}
+    for split in ("train", "val"):
+        samples = told.samples(split)
+        found = object_holes(sample_keys(1, samples.ids), samples.object_mask)
+        holes[split], labels[split] = ~found.silhouette_visible[found.valid], samples.labels[found.valid]
+    reader = train_on(holes, labels)
+
+    def predict(_images: Tensor, visible: Tensor, _keys: Tensor) -> Tensor:
+        return one_hot(reader(~visible), CLASSES).float()
+
+    share, pull = measured(predict, told, probe)
+    assert 0.9 < share.low <= 1.0 <= share.high
+    assert pull.low > 0.9
+
+
+def test_a_network_that_had_no_use_for_outlines_uses_none(told: Cues, probe: ProbeOutcomes) -> None:
+    useless = cues(outline_informativeness=0.0)
+    pl.seed_everything(0, verbose=False)
+    classifier = MaskRobustClassifier(
+        num_classes=CLASSES, mean=useless.mean, std=useless.std, architecture_options={"width": 8}
+    )
+    trainer = pl.Trainer(
+        max_epochs=6, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(classifier, datamodule=useless)
+    classifier.eval()
+    assert trainer.callback_metrics["val/accuracy"] > 0.7
+    for method in ("black", "mean", "layer_masking"):
+        share, pull = measured(classifier.predictor(method), told, probe)
+        assert -0.1 < share.low <= 0.0 <= share.high < 0.1
+        assert -0.1 < pull.low <= 0.0 <= pull.high < 0.1
