@@ -18,13 +18,19 @@ class SmallResNet(nn.Module):
 
     Args:
         num_classes: outputs of the linear head.
-        width: channels of the stem and of the first stage.
+        width: channels of the stem and of the first stage, at least 16: with fewer, torch's backward pass of a strided
+            1x1 convolution over channels-last features corrupts memory on CPUs (seen with torch 2.13).
         blocks: basic blocks in each stage.
         in_chans: channels of the images.
+
+    Raises:
+        ValueError: `width` is below 16.
     """
 
     def __init__(self, num_classes: int = 10, *, width: int = 16, blocks: int = 1, in_chans: int = 3) -> None:
         super().__init__()
+        if width < 16:
+            raise ValueError(f"width must be at least 16, got {width}; give a larger number.")
         self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)

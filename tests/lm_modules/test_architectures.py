@@ -41,7 +41,7 @@ def test_a_name_gives_a_network_with_that_many_classes(architecture: str, kind: 
 @pytest.mark.parametrize(
     ("architecture", "options", "channels"),
     [
-        ("small_resnet", {"width": 6, "in_chans": 1}, 6),
+        ("small_resnet", {"width": 24, "in_chans": 1}, 24),
         ("resnet18", {"width_per_group": 64}, 64),
         ("timm/resnet10t", {"stem_width": 16}, 32),
     ],
@@ -76,19 +76,24 @@ def test_a_refusal_is_one_sentence_that_names_what_was_given(
 
 
 def test_the_small_resnet_has_three_stages_at_strides_two_four_and_eight() -> None:
-    network = SmallResNet(4, width=4, blocks=2)
+    network = SmallResNet(4, width=16, blocks=2)
     sizes = {}
     for name in ("conv1", "layer1", "layer2", "layer3"):
         network.get_submodule(name).register_forward_hook(
             lambda _module, _inputs, output, name=name: sizes.update({name: tuple(output.shape[1:])})
         )
     assert network(torch.zeros(1, 3, 32, 48)).shape == (1, 4)
-    assert sizes == {"conv1": (4, 16, 24), "layer1": (4, 16, 24), "layer2": (8, 8, 12), "layer3": (16, 4, 6)}
+    assert sizes == {"conv1": (16, 16, 24), "layer1": (16, 16, 24), "layer2": (32, 8, 12), "layer3": (64, 4, 6)}
     assert [len(network.get_submodule(f"layer{i}")) for i in (1, 2, 3)] == [2, 2, 2]
     assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 1 + 12 + 2
 
 
 def test_the_small_resnet_can_be_masked() -> None:
-    masked, visible = LayerMasking(SmallResNet(3, width=4)).eval(), torch.ones(2, 1, 32, 32, dtype=torch.bool)
+    masked, visible = LayerMasking(SmallResNet(3, width=16)).eval(), torch.ones(2, 1, 32, 32, dtype=torch.bool)
     visible[..., 8:24, 8:24] = False
     assert masked(torch.rand(2, 3, 32, 32), visible).isfinite().all()
+
+
+def test_a_small_resnet_refuses_widths_at_which_torch_corrupts_memory() -> None:
+    with pytest.raises(ValueError, match=r"^width must be at least 16, got 8; give a larger number\.$"):
+        SmallResNet(4, width=8)

@@ -80,7 +80,7 @@ class Watcher(pl.Callback):
 def build(**arguments) -> MaskRobustClassifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        defaults = {"architecture_options": {"width": 8}, "patch_size": 4, "mask_probability": 1.0}
+        defaults = {"architecture_options": {"width": 16}, "patch_size": 4, "mask_probability": 1.0}
         return MaskRobustClassifier(num_classes=CLASSES, **{**defaults, **arguments})
 
 
@@ -375,7 +375,7 @@ def test_a_checkpoint_gives_the_classifier_back(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
-    torch.save(build_network("small_resnet", 9, {"width": 8}).state_dict(), tmp_path / "weights.pt")
+    torch.save(build_network("small_resnet", 9, {"width": 16}).state_dict(), tmp_path / "weights.pt")
     classifier = build(init_weights=str(tmp_path / "weights.pt"), new_head=True)
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
     (tmp_path / "weights.pt").unlink()
@@ -400,7 +400,7 @@ def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
     cli = LightningCLI(
         MaskRobustClassifier,
         CommandLineData,
-        args=["fit", *arguments, "--model.num_classes=5", '--model.architecture_options={"width": 8}'],
+        args=["fit", *arguments, "--model.num_classes=5", '--model.architecture_options={"width": 16}'],
         save_config_callback=None,
         seed_everything_default=False,
     )
@@ -410,12 +410,12 @@ def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
 
 
 def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(tmp_path: Path) -> None:
-    classifier = build(architecture=SmallResNet(CLASSES, width=8), architecture_options=None)
+    classifier = build(architecture=SmallResNet(CLASSES, width=16), architecture_options=None)
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match="init_weights") as refusal:
         MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
     assert_one_sentence(refusal, "last.ckpt", "by name")
-    network = SmallResNet(CLASSES, width=8)
+    network = SmallResNet(CLASSES, width=16)
     again = build(architecture=network, architecture_options=None, init_weights=str(tmp_path / "last.ckpt"))
     assert torch.equal(again.network.network.conv1.weight, classifier.network.network.conv1.weight)
 
@@ -423,7 +423,7 @@ def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(t
 @pytest.mark.parametrize(
     "content",
     [
-        SmallResNet(3, width=8).state_dict(),
+        SmallResNet(3, width=16).state_dict(),
         {"state_dict": {}, "hyper_parameters": {"architecture": "small_resnet", "another_option": 3}},
         {"state_dict": {}, "hyper_parameters": {}},
         {"hyper_parameters": {"architecture": "small_resnet"}},

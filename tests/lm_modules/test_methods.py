@@ -71,7 +71,7 @@ def test_layer_masking_gets_the_images_and_the_hole(inputs) -> None:
 @torch.no_grad()
 def test_no_method_looks_into_the_hole(method, inputs) -> None:
     images, visible, keys = inputs
-    predict = predictor(LayerMasking(SmallResNet(3, width=4)).eval(), method, MEAN, STD)
+    predict = predictor(LayerMasking(SmallResNet(3, width=16)).eval(), method, MEAN, STD)
     logits = predict(images, visible, keys)
     assert torch.equal(predict(torch.where(visible, images, 0.123), visible, keys), logits)
     assert not torch.equal(predict(images, torch.ones_like(visible), keys), logits)
@@ -79,6 +79,6 @@ def test_no_method_looks_into_the_hole(method, inputs) -> None:
 
 def test_random_fills_follow_the_keys(inputs) -> None:
     images, visible, keys = inputs
-    predict = predictor(LayerMasking(SmallResNet(3, width=4)).eval(), "random_colour", MEAN, STD)
+    predict = predictor(LayerMasking(SmallResNet(3, width=16)).eval(), "random_colour", MEAN, STD)
     assert torch.equal(predict(images, visible, keys), predict(images, visible, keys))
     assert not torch.equal(predict(images, visible, keys), predict(images, visible, keys + 1))

@@ -26,7 +26,7 @@ def rates(name: str, steps: int, warmup_fraction: float) -> list[float]:
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_only_weights_of_two_or_more_axes_decay(name: str) -> None:
-    network = SmallResNet(4, width=4)
+    network = SmallResNet(4, width=16)
     network.conv1.weight.requires_grad_(False)
     decayed, kept = build_optimiser(network, name, 0.1, 0.05, 0.9).param_groups
     assert decayed["weight_decay"] == 0.05 and kept["weight_decay"] == 0.0
@@ -44,7 +44,7 @@ def test_only_weights_of_two_or_more_axes_decay(name: str) -> None:
     ("name", "momentum", "kind"), [("sgd", 0.9, optim.SGD), ("sgd", 0.0, optim.SGD), ("adamw", 0.9, optim.AdamW)]
 )
 def test_the_optimiser_is_the_one_named(name: str, momentum: float, kind: type) -> None:
-    optimiser = build_optimiser(SmallResNet(2, width=4), name, 0.1, 0.0, momentum)
+    optimiser = build_optimiser(SmallResNet(2, width=16), name, 0.1, 0.0, momentum)
     assert type(optimiser) is kind
     for group in optimiser.param_groups:
         assert group["lr"] == 0.1

@@ -19,7 +19,7 @@ PREFIXES = ["", "network.", "model.", "module.", "_orig_mod.", "module._orig_mod
 def draw(num_classes: int = 4, seed: int = 0) -> SmallResNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = SmallResNet(num_classes, width=4)
+        network = SmallResNet(num_classes, width=16)
         network.bn1.running_mean.uniform_()
         return network
 

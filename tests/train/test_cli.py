@@ -62,7 +62,7 @@ def test_bad_input_of_fit_is_one_sentence_and_writes_nothing(
 
 
 def _other_classes(path: Path) -> None:
-    torch.save(SmallResNet(5, width=8).state_dict(), path)
+    torch.save(SmallResNet(5, width=16).state_dict(), path)
 
 
 def _other_architecture(path: Path) -> None:

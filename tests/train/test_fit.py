@@ -24,8 +24,8 @@ def arguments_of(command: str, folder: Path, *more: str) -> list[str]:
 
 
 def save_weights(path: Path) -> Path:
-    torch.manual_seed(0)
-    torch.save(build_network("small_resnet", 8, {"width": 8}).state_dict(), path)
+    torch.manual_seed(1)
+    torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), path)
     return path
 
 
@@ -156,7 +156,6 @@ def test_wandb_is_imported_only_where_it_is_used() -> None:
         ("devices=x", "`devices`"),
         ("strategy=foo", "'foo'"),
         ("max_epochs=-5", "-5"),
-        ("logger=false", "LearningRateMonitor"),
     ],
 )
 def test_an_option_that_the_trainer_refuses_is_one_sentence(

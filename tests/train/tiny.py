@@ -14,7 +14,7 @@ def tiny_claim(name: str, path: Path, **changes: Any) -> Path:
     """Write the shipped claim `name`, shrunk and with top-level keys replaced, to `path`."""
     content = yaml.safe_load(find_config(name).read_text())
     content["data"]["init_args"] |= TINY_DATA
-    content["model"]["architecture_options"] = {"width": 8}
+    content["model"]["architecture_options"] = {"width": 16}
     content["training"]["epochs"] = 1
     content["evaluation"]["replicates"] = 50
     path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
@@ -30,6 +30,6 @@ def tiny_fit(name: str, folder: Path) -> list[str]:
         "--trainer.max_epochs=1",
         "--trainer.limit_train_batches=2",
         "--trainer.enable_progress_bar=false",
-        "--model.architecture_options={width: 8}",
+        "--model.architecture_options={width: 16}",
         *sizes,
     ]

@@ -1,6 +1,7 @@
 """One run of one arm: train it, measure it, keep both on disk, and never do either twice."""
 
 import math
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -81,7 +82,9 @@ def _build(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifier:
 
 def _train(config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str, progress: Progress) -> None:
     classifier = _build(config, arm, seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)  # what an interrupted run has left
+    folder.mkdir(parents=True)
     trainer = pl.Trainer(
         max_epochs=config.training.epochs,
         accelerator=config.training.accelerator,
@@ -94,7 +97,6 @@ def _train(config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    (folder / "evaluation.json").unlink(missing_ok=True)
     config.data.order_seed = seed
     start = time.monotonic()
     trainer.fit(classifier, datamodule=config.data)

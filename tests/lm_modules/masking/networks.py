@@ -18,7 +18,7 @@ BUILDERS = {
     "dilated": lambda: ResNet(
         Bottleneck, [1, 1, 2, 1], num_classes=CLASSES, replace_stride_with_dilation=[False, True, True]
     ),
-    "small_resnet": lambda: SmallResNet(CLASSES, width=8, blocks=2),
+    "small_resnet": lambda: SmallResNet(CLASSES, width=16, blocks=2),
 }
 
 

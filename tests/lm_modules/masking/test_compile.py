@@ -23,7 +23,7 @@ def fresh_compiler() -> Iterator[None]:
 def network() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return randomise(SmallResNet(3, width=8))
+        return randomise(SmallResNet(3, width=16))
 
 
 @torch.no_grad()

@@ -196,6 +196,8 @@ def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> No
     counts = []
     for blocks in (2, 5):
         calls.clear()
-        LayerMasking(SmallResNet(3, width=4, blocks=blocks)).eval()(torch.zeros(2, 3, 32, 32), draw_visible(32, 32)[:2])
+        LayerMasking(SmallResNet(3, width=16, blocks=blocks)).eval()(
+            torch.zeros(2, 3, 32, 32), draw_visible(32, 32)[:2]
+        )
         counts.append(len(calls))
     assert counts[0] == counts[1] > 0
