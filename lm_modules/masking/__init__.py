@@ -2,7 +2,6 @@
 
 from lm_modules.masking.layer_masking import LayerMasking
 from lm_modules.masking.masked import Masked, MergeRule, VisibleMap
-from lm_modules.masking.program import UnsupportedNetworkError
-from lm_modules.masking.rules import masking_rule
+from lm_modules.masking.rules import UnsupportedNetworkError, masking_rule
 
 __all__ = ["LayerMasking", "Masked", "MergeRule", "UnsupportedNetworkError", "VisibleMap", "masking_rule"]

@@ -126,9 +126,14 @@ def masked_mean(features: Tensor, visible: Tensor) -> Tensor:
     Returns:
         (B, C, 1, 1), dtype of `features`; summed in float32 at least.
     """
+    return mean_of_zeroed(hide(features, visible), visible)
+
+
+def mean_of_zeroed(features: Tensor, visible: Tensor) -> Tensor:
+    """`masked_mean` of features that are 0 at hidden positions already."""
     precision = torch.promote_types(features.dtype, torch.float32)
     count = visible.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    return (hide(features, visible).sum(dim=(2, 3), keepdim=True, dtype=precision) / count).to(features.dtype)
+    return (features.sum(dim=(2, 3), keepdim=True, dtype=precision) / count).to(features.dtype)
 
 
 def visible_moments(features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,6 +153,40 @@ def visible_moments(features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, 
     mean = hide(features, visible).sum(dim=(0, 2, 3), dtype=precision) / divisor
     centred = hide(features.to(precision) - mean[:, None, None], visible)
     return mean, centred.square().sum(dim=(0, 2, 3)) / divisor, count
+
+
+def masked_group_norm(
+    features: Tensor, visible: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Group norm (Wu and He, 2018, arXiv 1803.08494) with the statistics of visible positions only.
+
+    y = (x - mean) / sqrt(variance + eps) * weight + bias; mean and biased variance of each sample and group are taken
+    over its channels at visible positions.
+
+    Args:
+        features: (B, C, H, W) float, C divisible by `num_groups`.
+        visible: (B, 1, H, W) bool.
+        num_groups: groups of neighbouring channels.
+        weight: (C,) or None for 1.
+        bias: (C,) or None for 0.
+        eps: added to the variance.
+
+    Returns:
+        (B, C, H, W), dtype of `features`, computed in float32 at least; 0 at hidden positions.
+    """
+    precision = torch.promote_types(features.dtype, torch.float32)
+    shown = hide(features, visible).to(precision).unflatten(1, (num_groups, -1))
+    positions = visible.unsqueeze(1)
+    count = positions.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1) * shown.shape[2]
+    mean = shown.sum(dim=(2, 3, 4), keepdim=True) / count
+    centred = hide(shown - mean, positions)
+    variance = centred.square().sum(dim=(2, 3, 4), keepdim=True) / count
+    normalised = (centred * torch.rsqrt(variance + eps)).flatten(1, 2)
+    if weight is not None:
+        normalised = normalised * weight[:, None, None]
+    if bias is not None:
+        normalised = normalised + bias[:, None, None]
+    return hide(normalised.to(features.dtype), visible)
 
 
 def _sum_3x3(images: Tensor) -> Tensor:

@@ -1,13 +1,20 @@
 """`LayerMasking`: any supported CNN, with the mask carried through its layers."""
 
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from augment import check_visible
+from lm_modules.masking.checkpointing import run_in_segments
 from lm_modules.masking.functional import hide
 from lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, VisibleMap
-from lm_modules.masking.program import read_program
+from lm_modules.masking.plan import Plan, plan_rows
+from lm_modules.masking.program import mode, read_program
+from lm_modules.masking.row_engine import LARGEST_SHARE, find_row_suffix, plan_suffix, run_suffix
+from lm_modules.masking.rules import UnsupportedNetworkError
+
+Engine = Literal["auto", "dense", "rows"]
 
 _PREFIX = "network."
 
@@ -24,6 +31,12 @@ class LayerMasking(nn.Module):
         merge: visible positions after a residual sum, "intersection" (the paper) or "union" of the branches'.
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
 
+        engine: "dense" computes every position; "rows" only those that are needed, from the first layer on from which
+            the network allows it (`row_engine`); "auto" decides for each batch in eval mode which is cheaper. Both
+            give the same result but for rounding.
+        checkpoint_segments: parts into which a training pass is cut, each computed again in the backward pass instead
+            of being kept, which saves memory; 0 keeps everything. A network's own checkpointing is not used.
+
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
 
@@ -32,11 +45,27 @@ class LayerMasking(nn.Module):
         >>> logits = masked(images, visible)  # (B, 3, H, W), (B, 1, H, W) -> (B, 1000)
     """
 
-    def __init__(self, network: nn.Module, *, merge: MergeRule = "intersection", detach_padding: bool = True) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        merge: MergeRule = "intersection",
+        detach_padding: bool = True,
+        engine: Engine = "auto",
+        checkpoint_segments: int = 0,
+    ) -> None:
         super().__init__()
         self.options = MaskingOptions(merge, detach_padding)
         self.programs = {training: read_program(network, training=training) for training in (False, True)}
         self.network = network
+        self.engine = engine
+        self.checkpoint_segments = checkpoint_segments
+        self.row_suffix = None if engine == "dense" else find_row_suffix(self.programs[False], network, self.options)
+        if engine == "rows" and self.row_suffix is None:
+            raise UnsupportedNetworkError(
+                f"{type(network).__name__} cannot be computed on rows, which takes ungrouped convolutions, batch norm "
+                "and sums up to global pooling, merged by intersection; set engine to 'auto'."
+            )
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
@@ -63,7 +92,53 @@ class LayerMasking(nn.Module):
             return self.network(images)
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.
         masked_images = Masked(hide(images, visible), visible_map)
-        return self.programs[self.training].run(self.network, masked_images)
+        return self._run(masked_images)
+
+    def _run(self, images: Masked) -> Any:
+        program, suffix = self.programs[self.training], self.row_suffix
+        if self.training and self.checkpoint_segments and torch.is_grad_enabled():
+            return run_in_segments(program, self.network, images, self.checkpoint_segments)
+        if self.training or suffix is None or torch.compiler.is_compiling() or _needs_maps(self.network):
+            return program.run(self.network, images)
+        values: dict[str, Any] = {program.input_name: images}
+        program.run_steps(self.network, values, 0, suffix.start)
+        entry = values[suffix.entry]
+        plan = plan_suffix(program, self.network, suffix, entry.visible)
+        if self.engine == "rows" or plan.share <= LARGEST_SHARE:
+            pool = program.steps[suffix.end - 1].name
+            values[pool] = run_suffix(program, self.network, suffix, plan, entry)
+            program.run_steps(self.network, values, suffix.end, len(program.steps))
+        else:
+            program.run_steps(self.network, values, suffix.start, len(program.steps))
+        return program.output_of(values)
+
+    @torch.no_grad()
+    def plan(self, images: Tensor, visible: Tensor) -> Plan:
+        """What is done to each layer for a given mask: rule, resolution, rings of padding, visible fraction.
+
+        Args:
+            images: (B, C, H, W) float; only their shape matters.
+            visible: (B, 1, H, W) bool; fractions are means over the batch.
+
+        Returns:
+            A list of rows that prints as a table, for the forward pass in eval mode.
+        """
+        check_visible(images, visible)
+        rows = Plan()
+        masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))
+        with mode(self.network, training=False):
+            self.programs[False].run(
+                self.network, masked_images, lambda step, result: rows.extend(plan_rows(step, self.network, result))
+            )
+        return rows
+
+
+def _needs_maps(network: nn.Module) -> bool:
+    """Whether a layer has to see dense features: one in training mode, or one that somebody has hooked."""
+    return any(
+        module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+        for module in network.modules()
+    )
 
 
 def _without_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _local_metadata: Any) -> None:

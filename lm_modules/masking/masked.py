@@ -4,16 +4,44 @@
 is computed once in a forward pass and kept with it: layers that see the same `VisibleMap` share the work.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lm_modules.masking import functional
-from lm_modules.masking.rows import RingRows, pad_rows, ring_rows, row_indices
+from lm_modules.masking.rows import RingRows, pad_rows, ring_rows, row_indices, zero_rows
 
 MergeRule = Literal["intersection", "union"]
+Padding = tuple[int, int, int, int]
+
+
+class Window(NamedTuple):
+    """What a convolution or a pool slides over the image.
+
+    Attributes:
+        kernel_size: (height, width).
+        stride: (vertical, horizontal), as are all pairs.
+        padding: at (left, right, top, bottom), the order of `torch.nn.functional.pad`.
+        dilation: steps between the positions that the window reads.
+        ceil_mode: as in `torch.nn.MaxPool2d`.
+    """
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    ceil_mode: bool = False
+
+    @property
+    def rings(self) -> int:
+        """Rings of neighbour padding that make every output exact that stays visible.
+
+        Such an output reads inputs at most (kernel - 1) x dilation positions from a visible one along each axis.
+        """
+        return max((size - 1) * step for size, step in zip(self.kernel_size, self.dilation, strict=True))
 
 
 @dataclass(frozen=True)
@@ -43,8 +71,9 @@ class VisibleMap:
     options: MaskingOptions
     _rings: dict[int, list[tuple[Tensor, Tensor]]] = field(default_factory=dict, repr=False)
     _ring_rows: dict[int, list[RingRows]] = field(default_factory=dict, repr=False)
-    _windows: dict[tuple[object, ...], "VisibleMap"] = field(default_factory=dict, repr=False)
+    _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
     _row_indices: Tensor | None = field(default=None, repr=False)
+    _hidden_row_indices: Tensor | None = field(default=None, repr=False)
     _shows_its_input: bool = field(default=False, repr=False)
 
     @property
@@ -61,6 +90,13 @@ class VisibleMap:
             self._row_indices = row_indices(self.positions)
         return self._row_indices
 
+    @property
+    def hidden_row_indices(self) -> Tensor:
+        """Rows of the hidden positions."""
+        if self._hidden_row_indices is None:
+            self._hidden_row_indices = row_indices(~self.positions)
+        return self._hidden_row_indices
+
     def rings(self, count: int) -> list[tuple[Tensor, Tensor]]:
         """The padding plan of `functional.neighbour_rings`."""
         if count not in self._rings:
@@ -73,27 +109,31 @@ class VisibleMap:
             self._ring_rows[count] = ring_rows(self.positions, count)
         return self._ring_rows[count]
 
-    def window(
-        self,
-        kernel_size: tuple[int, int],
-        stride: tuple[int, int],
-        padding: tuple[int, int, int, int],
-        dilation: tuple[int, int],
-        *,
-        ceil_mode: bool = False,
-    ) -> "VisibleMap":
+    def window(self, window: Window) -> "VisibleMap":
         """The map after a convolution or pool; see `functional.propagate_visible`."""
-        if kernel_size == stride == (1, 1) and padding == (0, 0, 0, 0):
+        if window == _SINGLE_POSITION:
             return self
-        key = (kernel_size, stride, padding, dilation, ceil_mode)
-        if key not in self._windows:
-            positions = functional.propagate_visible(
-                self.positions, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode
-            )
-            aligned = stride == (1, 1) and padding[2] % dilation[0] == 0 and padding[0] % dilation[1] == 0
-            shows_its_input = aligned and positions.shape == self.positions.shape
-            self._windows[key] = VisibleMap(positions, self.options, _shows_its_input=shows_its_input)
-        return self._windows[key]
+
+        def propagate(positions: Tensor) -> Tensor:
+            kernel_size, stride, padding, dilation, ceil_mode = window
+            return functional.propagate_visible(positions, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+
+        derived = self.derive(window, propagate)
+        _, stride, padding, dilation, _ = window
+        aligned = stride == (1, 1) and padding[2] % dilation[0] == 0 and padding[0] % dilation[1] == 0
+        derived._shows_its_input = aligned and derived.positions.shape == self.positions.shape
+        return derived
+
+    def derive(self, key: Hashable, positions_of: Callable[[Tensor], Tensor]) -> "VisibleMap":
+        """The map whose positions are a function of this one's, computed once for each key.
+
+        Args:
+            key: names the function and its settings.
+            positions_of: from (B, 1, H, W) bool to (B, 1, H', W') bool.
+        """
+        if key not in self._derived:
+            self._derived[key] = VisibleMap(positions_of(self.positions), self.options)
+        return self._derived[key]
 
     def merge(self, other: "VisibleMap") -> "VisibleMap":
         """The map after a residual sum of two branches, by the options' merge rule.
@@ -101,7 +141,17 @@ class VisibleMap:
         Windows of stride 1 show all that their input shows, so the merge of such a branch with its input is one of the
         two: with the intersection rule all blocks of a ResNet stage share one map, and its plans.
         """
-        intersection = self.options.merge == "intersection"
+        return self._merge(other, intersection=self.options.merge == "intersection")
+
+    def intersect(self, other: "VisibleMap") -> "VisibleMap":
+        """The positions visible in both maps."""
+        return self._merge(other, intersection=True)
+
+    def unite(self, other: "VisibleMap") -> "VisibleMap":
+        """The positions visible in either map."""
+        return self._merge(other, intersection=False)
+
+    def _merge(self, other: "VisibleMap", *, intersection: bool) -> "VisibleMap":
         if self._lies_within(other):
             return self if intersection else other
         if other._lies_within(self):
@@ -111,8 +161,11 @@ class VisibleMap:
 
     def _lies_within(self, other: "VisibleMap") -> bool:
         """Whether `other` is this map or follows from it by windows that show all their input; false says nothing."""
-        grown = (window for window in self._windows.values() if window._shows_its_input)
+        grown = (window for window in self._derived.values() if window._shows_its_input)
         return other is self or any(window._lies_within(other) for window in grown)
+
+
+_SINGLE_POSITION = Window((1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,18 +173,58 @@ class Masked:
     """Features of which only some positions are visible. Values at hidden positions are finite and mean nothing.
 
     Attributes:
-        features: (B, C, H, W) float.
+        features: (B, C, H, W) float; also (B, groups, C, H, W), or (B, H, W) for one channel taken out, or
+            (B, H, W, C) where `channels_last`.
         visible: the visible positions at the resolution of `features`.
+        channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
+        rings: how many rings of neighbour padding the operation asked for that made the features.
+
+    Raises:
+        NotImplementedError: the features are no map of these positions.
     """
 
     features: Tensor
     visible: VisibleMap
+    channels_last: bool = False
+    rings: int = 0
+
+    def __post_init__(self) -> None:
+        batch, _, height, width = self.visible.positions.shape
+        axes = (0, *self.spatial_axes)
+        if self.features.ndim < 3 or tuple(self.features.shape[axis] for axis in axes) != (batch, height, width):
+            raise NotImplementedError(
+                f"layer masking needs features whose axes {axes} are the {batch} images and {height} x {width} "
+                f"positions of the mask, got shape {tuple(self.features.shape)}; give this operation, or the module "
+                "around it, a rule of its own."
+            )
+
+    @property
+    def spatial_axes(self) -> tuple[int, int]:
+        """The axes of `features` that are height and width."""
+        return (1, 2) if self.channels_last else (self.features.ndim - 2, self.features.ndim - 1)
+
+    @property
+    def positions(self) -> Tensor:
+        """The visible positions, bool, in a shape that broadcasts against `features`."""
+        positions = self.visible.positions
+        batch, _, height, width = positions.shape
+        channel_axes = [1] * (self.features.ndim - 3)
+        if self.channels_last:
+            return positions.reshape(batch, height, width, *channel_axes)
+        return positions.reshape(batch, *channel_axes, height, width)
+
+    def with_features(self, features: Tensor) -> "Masked":
+        """Other features at the same positions, in the same order of axes."""
+        return Masked(features, self.visible, self.channels_last)
 
     def with_hidden_zero(self) -> Tensor:
-        """The features with 0 at hidden positions, (B, C, H, W)."""
+        """The features with 0 at hidden positions, in the shape of `features`."""
         if self.visible.everything:
             return self.features
-        return functional.hide(self.features, self.visible.positions)
+        in_rows = self.features.ndim == 4 and not self.channels_last
+        if in_rows and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return zero_rows(self.features, self.visible.hidden_row_indices)
+        return functional.hide(self.features, self.positions)
 
     def with_neighbour_padding(self, count: int) -> Tensor:
         """The features with `count` rings of hidden positions filled from their neighbours, (B, C, H, W)."""
@@ -143,3 +236,19 @@ class Masked:
             positions = self.visible.positions
             return functional.neighbour_padding(self.features, positions, plan, detach_padding=detach_padding)
         return pad_rows(self.features, self.visible.ring_rows(count), detach_padding=detach_padding)
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroPadded(Masked):
+    """Features that an operation of its own has framed with zeros, ahead of a convolution or pool without padding.
+
+    The frame counts as hidden; a convolution or pool takes `inside` and `padding` instead, so that padding ahead of it
+    is the same as padding within it.
+
+    Attributes:
+        inside: what was framed.
+        padding: at (left, right, top, bottom).
+    """
+
+    inside: Masked | None = None
+    padding: Padding = (0, 0, 0, 0)

@@ -1,5 +1,7 @@
 """A network as a list of steps, read with `torch.fx` and paired with masking rules when the network is wrapped."""
 
+import importlib
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,11 +10,8 @@ from typing import Any
 from torch import fx, nn
 
 from lm_modules.masking.masked import Masked
-from lm_modules.masking.rules import RULES, Rule, RuleFunction, Target, find_rule
-
-
-class UnsupportedNetworkError(Exception):
-    """A network that layer masking cannot compute exactly; raised when it is wrapped, never later."""
+from lm_modules.masking.rules import RULES, Rule, RuleFunction, Target, UnsupportedNetworkError, find_rule
+from lm_modules.masking.rules.merging import add_into_first
 
 
 @dataclass(frozen=True)
@@ -28,20 +27,24 @@ class Step:
 
     Attributes:
         name: of the result, unique in a program.
+        layer: path of the module that the operation is, or belongs to.
         kind: node kind of `torch.fx` ("call_module", "call_function", "call_method" or "get_attr").
         target: path of a module or attribute, a function, or the name of a tensor method.
         args: positional arguments; `Value` stands for an earlier result.
         kwargs: keyword arguments, likewise.
         rule: applied where an argument is masked; None where none can be.
+        reads: names of earlier results among the arguments.
         last_uses: names of earlier results that no later step needs.
     """
 
     name: str
+    layer: str
     kind: str
     target: str | Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     rule: RuleFunction | None
+    reads: tuple[str, ...]
     last_uses: tuple[str, ...]
 
     def run(self, network: nn.Module, values: dict[str, Any]) -> Any:
@@ -50,12 +53,22 @@ class Step:
         kwargs = _fill_in(self.kwargs, values)
         if self.kind == "get_attr":
             return _attribute(network, str(self.target))
-        operation = self._operation(network)
-        if self.rule is not None:
+        operation = self.operation(network)
+        if self.rule is None:
+            return operation(*args, **kwargs)
+        try:
             return self.rule(operation, *args, **kwargs)
-        return operation(*args, **kwargs)
+        except NotImplementedError as error:
+            raise _refusal(self.layer, network, error) from error
 
-    def _operation(self, network: nn.Module) -> Callable[..., Any]:
+    def operation_name(self, network: nn.Module) -> str:
+        """Class of the module, or name of the function or tensor method."""
+        if self.kind == "call_module":
+            return type(network.get_submodule(str(self.target))).__name__
+        return str(getattr(self.target, "__name__", self.target))
+
+    def operation(self, network: nn.Module) -> Any:
+        """The module, function or tensor method that the plain network calls."""
         if self.kind == "call_module":
             return network.get_submodule(str(self.target))
         if callable(self.target):
@@ -77,13 +90,36 @@ class Program:
     steps: tuple[Step, ...]
     output: Any
 
-    def run(self, network: nn.Module, images: Masked) -> Any:
-        """Compute the network's output for masked images, forgetting each result after its last use."""
+    def run(self, network: nn.Module, images: Masked, observe: Callable[[Step, Any], None] | None = None) -> Any:
+        """Compute the network's output for masked images, forgetting each result after its last use.
+
+        Args:
+            network: whose program this is.
+            images: masked images.
+            observe: called with each step and its result.
+        """
         values: dict[str, Any] = {self.input_name: images}
-        for step in self.steps:
+        self.run_steps(network, values, 0, len(self.steps), observe)
+        return self.output_of(values)
+
+    def run_steps(
+        self,
+        network: nn.Module,
+        values: dict[str, Any],
+        start: int,
+        end: int,
+        observe: Callable[[Step, Any], None] | None = None,
+    ) -> None:
+        """Compute steps `start` to `end`, without the last, into `values`, forgetting each after its last use."""
+        for step in self.steps[start:end]:
             values[step.name] = step.run(network, values)
+            if observe is not None:
+                observe(step, values[step.name])
             for name in step.last_uses:
                 del values[name]
+
+    def output_of(self, values: dict[str, Any]) -> Any:
+        """The network's output from the results of its steps."""
         return _fill_in(self.output, values)
 
 
@@ -98,6 +134,8 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
         UnsupportedNetworkError: the network cannot be traced, or an operation on masked features has no rule; the
             message names the layer, the operation and the remedy.
     """
+    _refuse_attention(network)
+    _load_rules_for(network)
     graph = _trace(network, training=training)
     images, *others = [node for node in graph.nodes if node.op == "placeholder"]
     if any(node.users for node in others):
@@ -120,46 +158,86 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             rule = _rule_for(node, network) if any(argument in masked for argument in node.all_input_nodes) else None
             if rule is not None and not _ends_masking(rule, node, network):
                 masked.add(node)
+            reads = tuple(argument.name for argument in node.all_input_nodes)
             last_uses = tuple(argument.name for argument in node.all_input_nodes if last_use[argument] is node)
-            args, kwargs = _with_values(node.args), _with_values(node.kwargs)
+            args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
             apply = None if rule is None else rule.apply
-            steps.append(Step(node.name, node.op, node.target, args, kwargs, apply, last_uses))
+            target = add_into_first if _may_add_in_place(node, network) else node.target
+            steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, apply, reads, last_uses))
     return Program(images.name, tuple(steps), output)
 
 
 class _Tracer(fx.Tracer):
-    """Keeps every module whole that has a rule, or comes of one that has."""
+    """Keeps every module whole that has a rule, and those that would change their buffers while they are read."""
+
+    failed_at = ""
 
     def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
-        has_rule = any(base in RULES for base in type(module).__mro__)
-        return has_rule or super().is_leaf_module(module, module_qualified_name)
+        if find_rule(type(module)) is not None or isinstance(module, nn.modules.batchnorm._NormBase):
+            return True
+        return super().is_leaf_module(module, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """As ever, and remembers the innermost layer that cannot be read."""
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.failed_at = self.failed_at or f" at layer '{self.path_of_module(m)}'"
+            raise
 
 
 class _Method:
     """A tensor method by name, as an operation."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.__name__ = name
 
     def __call__(self, tensor: Any, *args: Any, **kwargs: Any) -> Any:
-        return getattr(tensor, self.name)(*args, **kwargs)
+        return getattr(tensor, self.__name__)(*args, **kwargs)
+
+
+_TENSORS = ("input", "tensors", "other")
+_ATTENTION = (
+    ("qkv",), ("q", "k"), ("q", "kv"), ("query", "key"), ("to_qkv",), ("in_proj_weight",), ("num_heads", "scale"),
+    ("num_heads", "head_dim"),
+)  # fmt: skip
+
+
+def _load_rules_for(network: nn.Module) -> None:
+    """Import the rules for timm's layers with the first network that has one; a rule that a user added stays."""
+    if any(type(module).__module__.startswith("timm.") for module in network.modules()):
+        added = dict(RULES)
+        importlib.import_module("lm_modules.masking.rules.timm_layers")
+        RULES.update(added)
+
+
+def _refuse_attention(network: nn.Module) -> None:
+    for path, module in network.named_modules():
+        if any(all(hasattr(module, name) for name in names) for names in _ATTENTION):
+            raise UnsupportedNetworkError(
+                f"{type(network).__name__} attends from each position to all others (layer '{path}', "
+                f"{type(module).__name__}), but layer masking is for convolutional networks; a transformer can simply "
+                "drop hidden tokens."
+            )
 
 
 def _trace(network: nn.Module, *, training: bool) -> fx.Graph:
     tracer = _Tracer()
     try:
-        with _mode(network, training=training):
+        with mode(network, training=training):
             return tracer.trace(network)
     except Exception as error:  # whatever the network's own forward makes of a proxy
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UnsupportedNetworkError(
-            f"{type(network).__name__} cannot be read with torch.fx ({reason}), which layer masking needs; give the "
-            "submodule that fails a rule of its own with masking_rule, or free its forward of data-dependent Python."
+            f"{type(network).__name__} cannot be read with torch.fx{tracer.failed_at} ({reason}), which layer masking "
+            "needs; give the submodule that fails a rule of its own with masking_rule, or free its forward of "
+            "data-dependent Python."
         ) from error
 
 
 @contextmanager
-def _mode(network: nn.Module, *, training: bool) -> Iterator[None]:
+def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
+    """Within the context every module is in one mode; afterwards each is in its own again."""
     before = {module: module.training for module in network.modules()}
     network.train(training)
     try:
@@ -184,13 +262,33 @@ def _rule_for(node: fx.Node, network: nn.Module) -> Rule:
 
 def _ends_masking(rule: Rule, node: fx.Node, network: nn.Module) -> bool:
     try:
-        return rule.ends_masking(_operation_of(node, network), *node.args, **node.kwargs)
+        args, kwargs = _arguments(node)
+        return rule.ends_masking(_operation_of(node, network), *args, **kwargs)
     except NotImplementedError as error:
-        raise UnsupportedNetworkError(f"at layer '{_layer_of(node)}' of {type(network).__name__}, {error}") from error
+        raise _refusal(_layer_of(node), network, error) from error
+
+
+def _refusal(layer: str, network: nn.Module, reason: Exception) -> UnsupportedNetworkError:
+    return UnsupportedNetworkError(f"at layer '{layer}' of {type(network).__name__}, {reason}")
+
+
+def _may_add_in_place(node: fx.Node, network: nn.Module) -> bool:
+    """Whether a sum is the only use of what a layer has just written, as in `out += identity`, which fx reads as +."""
+    if node.target is not operator.add or not isinstance(node.args[0], fx.Node):
+        return False
+    first = node.args[0]
+    makes_new_memory = isinstance(_operation_of(first, network), nn.BatchNorm2d | nn.Conv2d)
+    return makes_new_memory and len(first.users) == 1 and len(node.all_input_nodes) == 2
 
 
 def _operation_of(node: fx.Node, network: nn.Module) -> Any:
     return network.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+
+
+def _arguments(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments; tensors that the network names are positional, as rules take them."""
+    named = [node.kwargs[name] for name in _TENSORS if name in node.kwargs]
+    return (*node.args, *named), {name: value for name, value in node.kwargs.items() if name not in _TENSORS}
 
 
 def _layer_of(node: fx.Node) -> str:

@@ -94,6 +94,10 @@ def ring_rows(visible: Tensor, rings: int) -> list[RingRows]:
 def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = True) -> Tensor:
     """`functional.neighbour_padding`, leaving hidden positions beyond the last ring as they are.
 
+    Values at hidden positions mean nothing, so with detached padding channels-last features are filled where they lie:
+    `features` itself changes at hidden positions, and nothing is copied. Backward passes of earlier operations read
+    these positions only together with a gradient of 0.
+
     Args:
         features: (B, C, H, W) float; read at visible positions only.
         plan: from `ring_rows`.
@@ -111,6 +115,22 @@ def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = T
     for ring in plan:
         rows = rows.index_copy(0, ring.rows, _weighted_sum(rows, ring))
     return rows.reshape(features.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+
+
+def zero_rows(features: Tensor, rows: Tensor) -> Tensor:
+    """0 at some rows; channels-last features that no gradient is asked of are changed where they lie.
+
+    Args:
+        features: (B, C, H, W) float.
+        rows: (N,) int64.
+
+    Returns:
+        (B, C, H, W) channels-last.
+    """
+    if torch.is_grad_enabled() or not features.is_contiguous(memory_format=torch.channels_last):
+        features = features.clone(memory_format=torch.channels_last)
+    to_rows(features).index_fill_(0, rows, 0.0)
+    return features
 
 
 class _GatherRows(torch.autograd.Function):
@@ -138,16 +158,18 @@ class _ScatterRows(torch.autograd.Function):
 
 
 class _PadRows(torch.autograd.Function):
-    """Neighbour padding whose filled rows carry no gradient; the result is no view, so in-place layers may follow."""
+    """Neighbour padding whose filled rows carry no gradient."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, plan: list[RingRows]) -> Tensor:
-        padded = features.clone(memory_format=torch.channels_last)
+        in_place = features.is_contiguous(memory_format=torch.channels_last)
+        # Through `data`, for autograd would otherwise refuse the changed values at positions that it multiplies by 0.
+        padded = features.data if in_place else features.clone(memory_format=torch.channels_last)
         rows = to_rows(padded)
         for ring in plan:
             rows.index_copy_(0, ring.rows, _weighted_sum(rows, ring))
         ctx.plan = plan
-        return padded
+        return features.view_as(features) if in_place else padded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

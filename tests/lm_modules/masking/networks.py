@@ -13,7 +13,6 @@ from lm_modules import SmallResNet
 CLASSES = 5
 BUILDERS = {
     "resnet18": lambda: torchvision.models.resnet18(num_classes=CLASSES),
-    "resnet50": lambda: torchvision.models.resnet50(num_classes=CLASSES),
     "wide_resnext": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, groups=8, width_per_group=16),
     "dilated": lambda: ResNet(
         Bottleneck, [1, 1, 2, 1], num_classes=CLASSES, replace_stride_with_dilation=[False, True, True]

@@ -3,8 +3,9 @@
 Features are (B, C, H, W), `visible` is (B, H, W) bool. Padding is ((top, bottom), (left, right)).
 """
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,26 +72,165 @@ def propagate(
 
 
 def convolution(
-    features: Features, visible: Visible, weight: Features, stride: int = 1, padding: int = 0
+    features: Features,
+    visible: Visible,
+    weight: Features,
+    bias: Features | None = None,
+    stride: Pair = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
 ) -> tuple[Features, Visible]:
     kernel = weight.shape[2:]
-    geometry = kernel, (stride, stride), ((padding, padding), (padding, padding)), (1, 1)
-    filled, _ = neighbour_padding(features, visible, rings=max(kernel) - 1)
-    seen = propagate(visible, *geometry)
+    rings = max((size - 1) * step for size, step in zip(kernel, dilation, strict=True))
+    filled, _ = neighbour_padding(features, visible, rings)
+    seen = propagate(visible, kernel, stride, padding, dilation)
     result = np.zeros((len(features), len(weight), *seen.shape[1:]))
-    for row, column, window in windows(visible.shape[1:], *geometry):
-        for j, i, y, x in window:
-            result[:, :, row, column] += filled[:, :, y, x] @ weight[:, :, j, i].T
+    inputs, outputs = features.shape[1] // groups, len(weight) // groups
+    for row, column, window in windows(visible.shape[1:], kernel, stride, padding, dilation):
+        for g, (j, i, y, x) in itertools.product(range(groups), window):
+            reads, makes = slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)
+            result[:, makes, row, column] += filled[:, reads, y, x] @ weight[makes, :, j, i].T
+    return result if bias is None else result + bias[:, None, None], seen
+
+
+def transposed_convolution(
+    features: Features,
+    visible: Visible,
+    weight: Features,
+    stride: Pair,
+    padding: Pair,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int = 1,
+) -> tuple[Features, Visible]:
+    """Every input is added to the outputs that it reaches; `weight` is (in, out / groups, height, width)."""
+    batch, height, width = visible.shape
+    kernel, outputs = weight.shape[2:], weight.shape[1]
+    size = [
+        (visible.shape[1 + a] - 1) * stride[a] - 2 * padding[a] + dilation[a] * (kernel[a] - 1) + output_padding[a] + 1
+        for a in (0, 1)
+    ]
+    filled, _ = neighbour_padding(features, visible, rings=height + width)
+    result, seen = np.zeros((batch, outputs * groups, *size)), np.zeros((batch, *size), dtype=bool)
+    inputs = features.shape[1] // groups
+    for y, x, j, i in np.ndindex(height, width, *kernel):
+        row, column = y * stride[0] - padding[0] + j * dilation[0], x * stride[1] - padding[1] + i * dilation[1]
+        if inside(row, column, *size):
+            seen[:, row, column] |= visible[:, y, x]
+            for g in range(groups):
+                reads, makes = slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)
+                result[:, makes, row, column] += filled[:, reads, y, x] @ weight[reads, :, j, i]
     return result, seen
 
 
-def max_pool(features: Features, visible: Visible, kernel: int, stride: int, padding: int) -> tuple[Features, Visible]:
-    geometry = (kernel, kernel), (stride, stride), ((padding, padding), (padding, padding)), (1, 1)
-    hidden_zero, seen = np.where(visible[:, None], features, 0.0), propagate(visible, *geometry)
+def frame(features: Features, visible: Visible, padding: Padding, mode: str) -> tuple[Features, Visible]:
+    """Features and mask framed alike, by the position that each one of the frame repeats; 0 and hidden for zeros."""
+    size = [visible.shape[1 + a] + sum(padding[a]) for a in (0, 1)]
+    result, seen = np.zeros((*features.shape[:2], *size)), np.zeros((len(visible), *size), dtype=bool)
+    for row, column in np.ndindex(*size):
+        places = [source(place - padding[a][0], visible.shape[1 + a], mode) for a, place in enumerate((row, column))]
+        if None not in places:
+            result[:, :, row, column] = features[:, :, *places]
+            seen[:, row, column] = visible[:, *places]
+    return result, seen
+
+
+def source(place: int, size: int, mode: str) -> int | None:
+    """Which of `size` places a place beyond them repeats."""
+    if 0 <= place < size:
+        return place
+    if mode == "reflect":
+        return -place if place < 0 else 2 * (size - 1) - place
+    return {"zeros": None, "replicate": min(max(place, 0), size - 1), "circular": place % size}[mode]
+
+
+def pool(
+    features: Features,
+    visible: Visible,
+    kernel: Pair,
+    stride: Pair,
+    padding: Padding = ((0, 0), (0, 0)),
+    dilation: Pair = (1, 1),
+    *,
+    reduce: Callable[[list[Features]], Features] = lambda values: np.max(values, axis=0),
+    ceil_mode: bool = False,
+) -> tuple[Features, Visible]:
+    """`reduce` of the values under each window, inside the image, 0 where hidden."""
+    geometry = kernel, stride, padding, dilation
+    hidden_zero, seen = hide(features, visible), propagate(visible, *geometry, ceil_mode=ceil_mode)
     result = np.zeros((*features.shape[:2], *seen.shape[1:]))
-    for row, column, window in windows(visible.shape[1:], *geometry):
-        result[:, :, row, column] = np.max([hidden_zero[:, :, y, x] for _, _, y, x in window], axis=0)
+    for row, column, window in windows(visible.shape[1:], *geometry, ceil_mode=ceil_mode):
+        result[:, :, row, column] = reduce([hidden_zero[:, :, y, x] for _, _, y, x in window])
     return result, seen
+
+
+def adaptive_pool(features: Features, visible: Visible, size: Pair, kind: str) -> tuple[Features, Visible]:
+    """Bins from floor(i h / n) up to ceil((i + 1) h / n): mean over visible values, or maximum with hidden ones 0."""
+    batch, channels = features.shape[:2]
+    result, seen = np.zeros((batch, channels, *size)), np.zeros((batch, *size), dtype=bool)
+    for b, row, column in np.ndindex(batch, *size):
+        places = [
+            slice(i * full // bins, math.ceil((i + 1) * full / bins))
+            for i, full, bins in zip((row, column), visible.shape[1:], size, strict=True)
+        ]
+        shown = visible[b, *places]
+        seen[b, row, column] = shown.any()
+        if shown.any():
+            values = features[b, :, *places]
+            masked = values[:, shown].mean(axis=1) if kind == "mean" else np.where(shown, values, 0).max(axis=(1, 2))
+            result[b, :, row, column] = masked
+    return result, seen
+
+
+def hide(features: Features, visible: Visible) -> Features:
+    return np.where(visible[:, None], features, 0.0)
+
+
+def group_norm(features: Features, visible: Visible, groups: int, eps: float = 1e-5) -> Features:
+    """Each image and group with the mean and biased variance of its visible values; hidden positions become 0."""
+    result = np.zeros(features.shape)
+    width = features.shape[1] // groups
+    for b, g in np.ndindex(len(features), groups):
+        channels = slice(g * width, (g + 1) * width)
+        values = features[b, channels][:, visible[b]]
+        if values.size:
+            result[b, channels][:, visible[b]] = (values - values.mean()) / np.sqrt(values.var() + eps)
+    return result
+
+
+def layer_norm(features: Features, eps: float = 1e-5) -> Features:
+    """Each position with the mean and biased variance of its channels."""
+    result = np.zeros(features.shape)
+    for b, y, x in np.ndindex(len(features), *features.shape[2:]):
+        values = features[b, :, y, x]
+        result[b, :, y, x] = (values - values.mean()) / np.sqrt(values.var() + eps)
+    return result
+
+
+def resize(
+    features: Features, visible: Visible, size: Pair, mode: str, *, align_corners: bool = False
+) -> tuple[Features, Visible]:
+    """A new position is made from one old one, or from the four around it, weighted by how near they are."""
+    filled, _ = neighbour_padding(features, visible, rings=1)
+    result, seen = np.zeros((*features.shape[:2], *size)), np.zeros((len(visible), *size), dtype=bool)
+    for row, column in np.ndindex(*size):
+        rows = shares(row, visible.shape[1], size[0], mode, align_corners=align_corners)
+        columns = shares(column, visible.shape[2], size[1], mode, align_corners=align_corners)
+        for (y, share), (x, other_share) in itertools.product(rows, columns):
+            result[:, :, row, column] += share * other_share * filled[:, :, y, x]
+            seen[:, row, column] |= visible[:, y, x] & (share * other_share > 1e-6)
+    return result, seen
+
+
+def shares(place: int, old: int, new: int, mode: str, *, align_corners: bool) -> list[tuple[int, float]]:
+    """Old places along one axis with their weights."""
+    if mode == "nearest":
+        return [(place * old // new, 1.0)]
+    aligned, centred = place * (old - 1) / max(1, new - 1), max((place + 0.5) * old / new - 0.5, 0.0)
+    at = aligned if align_corners else centred
+    first = min(int(at), old - 1)
+    return [(first, 1 - (at - first)), (min(first + 1, old - 1), at - first)]
 
 
 def visible_values(features: Features, visible: Visible) -> Features:

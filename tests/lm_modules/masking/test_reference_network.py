@@ -74,16 +74,20 @@ def train_norm(module: nn.BatchNorm2d, features: Features, visible: Visible) -> 
     )
 
 
+def convolved(module: nn.Conv2d, x: Features, visible: Visible) -> tuple[Features, Visible]:
+    padding = [(size, size) for size in module.padding]
+    return reference.convolution(x, visible, exact(module.weight), None, module.stride, padding)
+
+
 def reference_block(
     block: nn.Module, x: Features, visible: Visible, merge: MergeRule, norm: Norm
 ) -> tuple[Features, Visible]:
-    stride = block.conv1.stride[0]
-    out, seen = reference.convolution(x, visible, exact(block.conv1.weight), stride, 1)
+    out, seen = convolved(block.conv1, x, visible)
     out = np.maximum(norm(block.bn1, out, seen), 0)
-    out, seen = reference.convolution(out, seen, exact(block.conv2.weight), 1, 1)
+    out, seen = convolved(block.conv2, out, seen)
     out = norm(block.bn2, out, seen)
-    if stride > 1:
-        x, visible = reference.convolution(x, visible, exact(block.shortcut.weight), stride, 0)
+    if isinstance(block.shortcut, nn.Conv2d):
+        x, visible = convolved(block.shortcut, x, visible)
     if merge == "union":
         out, x = np.where(seen[:, None], out, 0), np.where(visible[:, None], x, 0)
         return np.maximum(out + x, 0), seen | visible
@@ -91,9 +95,9 @@ def reference_block(
 
 
 def reference_logits(network: nn.Module, images: Features, visible: Visible, merge: MergeRule, norm: Norm) -> Features:
-    x, seen = reference.convolution(images, visible, exact(network.stem.weight), 1, 2)
+    x, seen = convolved(network.stem, images, visible)
     x = np.maximum(norm(network.bn, x, seen), 0)
-    x, seen = reference.max_pool(x, seen, 3, 2, 1)
+    x, seen = reference.pool(x, seen, (3, 3), (2, 2), ((1, 1), (1, 1)))
     for block in network.blocks:
         x, seen = reference_block(block, x, seen, merge, norm)
     return reference.masked_mean(x, seen) @ exact(network.fc.weight).T + exact(network.fc.bias)

@@ -1,0 +1,96 @@
+"""Operations on several masked tensors: sums, products, concatenation."""
+
+import operator
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+
+from lm_modules.masking.masked import Masked, VisibleMap
+from lm_modules.masking.rules.table import Operation, masking_rule
+
+
+def add_into_first(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Left + right, in the memory of `left` where it has the result's shape and dtype."""
+    fits = left.shape == right.shape and torch.promote_types(left.dtype, right.dtype) == left.dtype
+    return left.add_(right) if fits else left + right
+
+
+RESIDUAL = (
+    add_into_first, operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_",
+    "sub", "sub_",
+)  # fmt: skip
+GATES = (
+    operator.mul, operator.imul, operator.truediv, operator.itruediv, torch.mul, torch.div, torch.addcmul, torch.lerp,
+    torch.maximum, torch.minimum, "mul", "mul_", "div", "div_", "addcmul", "maximum", "minimum",
+)  # fmt: skip
+
+
+@masking_rule(*RESIDUAL)
+def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
+    """Sum or difference: visible where the merge rule says so; a number or plain tensor is added at each position."""
+    operands = [operand for operand in (left, right) if isinstance(operand, Masked)]
+    if len(operands) == 1 or left.visible is right.visible:
+        return _position_by_position(operation, (left, right), kwargs, operands[0].visible)
+    visible = left.visible.merge(right.visible)
+    if left.visible.options.merge == "intersection":
+        return _position_by_position(operation, (left, right), kwargs, visible)
+    shown = tuple(operand.with_features(operand.with_hidden_zero()) for operand in operands)
+    return _position_by_position(operation, shown, kwargs, visible)
+
+
+@masking_rule(*GATES)
+def gate(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
+    """Product and the like: known where every masked operand is."""
+    maps = [operand.visible for operand in operands if isinstance(operand, Masked)]
+    return _position_by_position(operation, operands, kwargs, reduce(VisibleMap.intersect, maps))
+
+
+@masking_rule(torch.cat, torch.concat, torch.concatenate)
+def concatenate(operation: Operation, branches: Sequence[Masked], dim: int = 0, **kwargs: Any) -> Masked:
+    """Channels of several branches: visible where any branch is, each branch 0 where it is hidden itself.
+
+    Raises:
+        NotImplementedError: the axis is not that of the channels.
+    """
+    features, visible = _united(branches)
+    axis = kwargs.get("axis", dim) % branches[0].features.ndim
+    if axis in (0, *branches[0].spatial_axes):
+        raise NotImplementedError(f"layer masking concatenates channels only, got axis {axis}; {_OWN_RULE}")
+    return Masked(operation(features, axis), visible, branches[0].channels_last)
+
+
+@masking_rule(torch.stack)
+def stack(operation: Operation, branches: Sequence[Masked], dim: int = 0) -> Masked:
+    """Several branches along a new axis 1, by the same rule as `concatenate`.
+
+    Raises:
+        NotImplementedError: the new axis is another, or the channels are the last axis.
+    """
+    if dim != 1 or branches[0].channels_last:
+        raise NotImplementedError(f"layer masking stacks (B, C, H, W) features along axis 1 only; {_OWN_RULE}")
+    features, visible = _united(branches)
+    return Masked(operation(features, dim), visible)
+
+
+_OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
+
+
+def _united(branches: Sequence[Masked]) -> tuple[list[torch.Tensor], VisibleMap]:
+    if not all(isinstance(branch, Masked) for branch in branches):
+        raise NotImplementedError(f"layer masking needs every branch here to be masked features; {_OWN_RULE}")
+    visible = reduce(VisibleMap.unite, [branch.visible for branch in branches])
+    if all(branch.visible is visible for branch in branches):
+        return [branch.features for branch in branches], visible
+    return [branch.with_hidden_zero() for branch in branches], visible
+
+
+def _position_by_position(
+    operation: Operation, operands: Sequence[Any], kwargs: dict[str, Any], visible: VisibleMap
+) -> Masked:
+    layouts = {operand.channels_last for operand in operands if isinstance(operand, Masked)}
+    if len(layouts) > 1:
+        raise NotImplementedError(f"layer masking needs operands with the same order of axes; {_OWN_RULE}")
+    plain = (operand.features if isinstance(operand, Masked) else operand for operand in operands)
+    return Masked(operation(*plain, **kwargs), visible, layouts.pop())

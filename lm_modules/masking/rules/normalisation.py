@@ -1,0 +1,128 @@
+"""Normalisation: statistics are those of the visible positions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lm_modules.masking import functional
+from lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
+from lm_modules.masking.masked import Masked
+from lm_modules.masking.rules.table import Operation, masking_rule
+
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+
+
+@masking_rule(nn.BatchNorm2d, nn.SyncBatchNorm)
+def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor] | None = None) -> Masked:
+    """Statistics over visible positions only where the batch's own are used; otherwise position by position.
+
+    Args:
+        operation: the module.
+        x: masked features.
+        then: what the module does to the normalised features, where it does more than to normalise.
+    """
+    uses_batch_statistics = operation.training or operation.running_mean is None
+    if not uses_batch_statistics or (isinstance(operation, nn.BatchNorm2d) and x.visible.everything):
+        return x.with_features(operation(x.features))
+    may_take_rows = not torch.compiler.is_compiling()
+    if isinstance(operation, nn.BatchNorm2d) and may_take_rows and len(x.visible.row_indices) > 1:
+        return x.with_features(batch_norm_of_rows(operation, x.features, x.visible.row_indices))
+    normalised = masked_batch_norm(operation, x.features, x.visible.positions)
+    return x.with_features(normalised if then is None else then(normalised))
+
+
+def _uses_given_statistics(
+    _operation: Operation, _x: Any, _mean: Any, _variance: Any, _weight: Any = None, _bias: Any = None, *args: Any,
+    training: bool = False, **_kwargs: Any,
+) -> bool:  # fmt: skip
+    """Masking goes on; refused where a functional batch norm uses the batch's own statistics."""
+    if training or (args and args[0]):
+        raise NotImplementedError(
+            "layer masking needs batch norm as a module in training mode, got F.batch_norm with training=True; use "
+            "nn.BatchNorm2d, or register another rule for F.batch_norm with masking_rule."
+        )
+    return False
+
+
+@masking_rule(F.batch_norm, ends_masking=_uses_given_statistics)
+def functional_batch_norm(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
+    """Given statistics: position by position."""
+    return x.with_features(operation(x.features, *args, **kwargs))
+
+
+@masking_rule(nn.GroupNorm)
+def group_norm(operation: nn.GroupNorm, x: Masked) -> Masked:
+    """Mean and variance of each sample and group over its visible positions."""
+    return functional_group_norm(F.group_norm, x, operation.num_groups, operation.weight, operation.bias, operation.eps)
+
+
+@masking_rule(F.group_norm)
+def functional_group_norm(
+    operation: Operation,
+    x: Masked,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Masked:
+    """The same for a functional call."""
+    if x.visible.everything:
+        return x.with_features(operation(x.features, num_groups, weight, bias, eps))
+    return x.with_features(functional.masked_group_norm(x.features, x.visible.positions, num_groups, weight, bias, eps))
+
+
+def _has_no_running_statistics(operation: nn.InstanceNorm2d, *_args: Any) -> bool:
+    if operation.track_running_stats:
+        raise NotImplementedError(
+            "layer masking needs instance norm without running statistics, got track_running_stats=True; register "
+            "another rule for nn.InstanceNorm2d with masking_rule."
+        )
+    return False
+
+
+@masking_rule(nn.InstanceNorm2d, ends_masking=_has_no_running_statistics)
+def instance_norm(operation: nn.InstanceNorm2d, x: Masked) -> Masked:
+    """Group norm with one channel in each group."""
+    return functional_group_norm(F.group_norm, x, x.features.shape[1], operation.weight, operation.bias, operation.eps)
+
+
+def _over_channels(_operation: nn.LayerNorm, *_args: Any) -> bool:
+    return _one_axis(_operation.normalized_shape)
+
+
+@masking_rule(nn.LayerNorm, ends_masking=_over_channels)
+def layer_norm(operation: nn.LayerNorm, x: Masked) -> Masked:
+    """Over the channels of one position."""
+    return x.with_features(operation(_channels_last(x)))
+
+
+@masking_rule(
+    F.layer_norm,
+    F.rms_norm,
+    ends_masking=lambda _operation, _x, normalized_shape, *_args, **_: _one_axis(normalized_shape),
+)
+def functional_layer_norm(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
+    """The same for a functional call."""
+    return x.with_features(operation(_channels_last(x), *args, **kwargs))
+
+
+def _one_axis(normalized_shape: Sequence[int]) -> bool:
+    """Masking goes on; refused where layer norm takes in more than the channels."""
+    if len(normalized_shape) != 1:
+        raise NotImplementedError(
+            f"layer masking needs layer norm over the channels alone, got normalized_shape {tuple(normalized_shape)}; "
+            "use group norm with one group, whose statistics can leave hidden positions out."
+        )
+    return False
+
+
+def _channels_last(x: Masked) -> Tensor:
+    if not x.channels_last:
+        raise NotImplementedError(
+            "layer masking needs the channels on the last axis for layer norm over them, but it is the width of the "
+            "image; permute the features to (B, H, W, C)."
+        )
+    return x.features

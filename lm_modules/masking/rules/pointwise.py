@@ -1,0 +1,78 @@
+"""Operations that compute each position from that position alone: visible positions stay what they are."""
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import stochastic_depth
+
+from lm_modules.masking.masked import Masked
+from lm_modules.masking.rules.table import Operation, masking_rule
+
+ACTIVATIONS = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
+    nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Threshold,
+    F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid,
+    F.hardtanh, F.logsigmoid, F.softplus, F.softsign, torch.relu, torch.relu_, torch.sigmoid, torch.tanh,
+    "relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "hardtanh", "hardtanh_",
+)  # fmt: skip
+ARITHMETIC = (
+    operator.neg, operator.pow, torch.neg, torch.abs, torch.exp, torch.sqrt, torch.rsqrt, torch.square, torch.clamp,
+    torch.pow, "neg", "abs", "exp", "sqrt", "rsqrt", "square", "clamp", "clamp_", "clip", "pow",
+)  # fmt: skip
+COPIES = (nn.Identity, "contiguous", "clone", "detach", "to", "float", "half", "bfloat16")
+DROPOUT = (
+    nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout2d, F.dropout, F.dropout2d, F.alpha_dropout,
+    stochastic_depth,
+)  # fmt: skip
+
+
+@masking_rule(*ACTIVATIONS, *ARITHMETIC, *COPIES, *DROPOUT)
+def elementwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
+    """Position by position."""
+    return x.with_features(operation(x.features, *args, **kwargs))
+
+
+@masking_rule("type_as")
+def type_as(operation: Operation, x: Masked, like: Masked | Tensor) -> Masked:
+    """Position by position."""
+    return x.with_features(operation(x.features, like.features if isinstance(like, Masked) else like))
+
+
+@masking_rule(nn.LocalResponseNorm, nn.PReLU, nn.Softmax2d)
+def channelwise(operation: Operation, x: Masked) -> Masked:
+    """Position by position, over or for each channel of axis 1.
+
+    Raises:
+        NotImplementedError: the channels are not on axis 1.
+    """
+    if x.channels_last or x.features.ndim != 4:
+        raise NotImplementedError(
+            f"layer masking needs features (B, C, H, W) here, got shape {tuple(x.features.shape)} with "
+            f"channels_last={x.channels_last}; permute them first."
+        )
+    return x.with_features(operation(x.features))
+
+
+@masking_rule(nn.Linear, F.linear)
+def linear(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
+    """A linear layer over the channels, where these are the last axis.
+
+    Raises:
+        NotImplementedError: the last axis is one of positions.
+    """
+    if not x.channels_last:
+        raise NotImplementedError(
+            "layer masking needs the channels on the last axis for a linear layer over them, but it is the width of "
+            "the image; permute the features to (B, H, W, C), or flatten them first."
+        )
+    return x.with_features(operation(x.features, *args, **kwargs))
+
+
+@masking_rule("expand_as", ends_masking=True)
+def expand_as(operation: Operation, plain: Tensor, like: Masked) -> Tensor:
+    """A plain tensor, such as a gate, in the shape of masked features."""
+    result: Tensor = operation(plain, like.features)
+    return result

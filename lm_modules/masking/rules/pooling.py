@@ -1,0 +1,188 @@
+"""Pools with windows, global pools, and reductions over axes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lm_modules.masking import functional
+from lm_modules.masking.masked import Masked, VisibleMap, Window
+from lm_modules.masking.rules.convolution import pair, slide, symmetric
+from lm_modules.masking.rules.table import Operation, masking_rule
+
+
+def _returns_values(operation: Any, *_args: Any) -> bool:
+    """Masking goes on; refused where the pool returns indices too."""
+    if getattr(operation, "return_indices", False):
+        raise NotImplementedError(
+            f"layer masking needs {type(operation).__name__} without return_indices; give the module around this "
+            "operation a rule of its own with masking_rule."
+        )
+    return False
+
+
+@masking_rule(nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, ends_masking=_returns_values)
+def pool(operation: nn.MaxPool2d | nn.AvgPool2d | nn.LPPool2d, x: Masked) -> Masked:
+    """Hidden positions count as 0; a window is visible when any position in it is."""
+    window = _pool_window(
+        operation.kernel_size,
+        operation.stride,
+        getattr(operation, "padding", 0),
+        getattr(operation, "dilation", 1),
+        operation.ceil_mode,
+    )
+    return slide(x, window, operation, hidden="zero")
+
+
+@masking_rule(F.max_pool2d)
+def functional_max_pool(
+    operation: Operation,
+    x: Masked,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    ceil_mode: bool = False,
+    **_kwargs: bool,
+) -> Masked:
+    """The same for a functional call."""
+    window = _pool_window(kernel_size, stride, padding, dilation, ceil_mode)
+    settings = (kernel_size, stride, padding, dilation, ceil_mode)
+    return slide(x, window, lambda features: operation(features, *settings), hidden="zero")
+
+
+@masking_rule(F.avg_pool2d)
+def functional_average_pool(
+    operation: Operation,
+    x: Masked,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Masked:
+    """The same for a functional call."""
+    window = _pool_window(kernel_size, stride, padding, 1, ceil_mode)
+    settings = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return slide(x, window, lambda features: operation(features, *settings), hidden="zero")
+
+
+def _pool_window(
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None,
+    padding: int | tuple[int, int],
+    dilation: int | tuple[int, int],
+    ceil_mode: bool,
+) -> Window:
+    size = pair(kernel_size)
+    return Window(size, pair(stride) if stride else size, symmetric(padding), pair(dilation), ceil_mode)
+
+
+def _module_pools_to_one(operation: Any, *_args: Any) -> bool:
+    return _returns_values(operation) or _is_one(operation.output_size)
+
+
+@masking_rule(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, ends_masking=_module_pools_to_one)
+def adaptive_pool(operation: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, x: Masked) -> Masked | Tensor:
+    """By `functional_adaptive_pool`."""
+    average = isinstance(operation, nn.AdaptiveAvgPool2d)
+    return functional_adaptive_pool(
+        F.adaptive_avg_pool2d if average else F.adaptive_max_pool2d, x, operation.output_size
+    )
+
+
+@masking_rule(
+    F.adaptive_avg_pool2d,
+    F.adaptive_max_pool2d,
+    ends_masking=lambda _operation, _x, output_size, *_args, **_: _is_one(output_size),
+)
+def functional_adaptive_pool(operation: Operation, x: Masked, output_size: Any, **_: bool) -> Masked | Tensor:
+    """Each bin is the mean over its visible positions, or the maximum with hidden ones counting as 0.
+
+    Masking ends where there is one bin; otherwise a bin is visible when any of its positions is.
+    """
+    averages = operation is F.adaptive_avg_pool2d
+    if averages:
+        ends = _is_one(output_size)
+        return (
+            functional.mean_of_zeroed(x.with_hidden_zero(), x.visible.positions)
+            if ends
+            else adaptive_average(x, output_size)
+        )
+    pooled = torch.as_tensor(operation(x.with_hidden_zero(), output_size))
+    return pooled if _is_one(output_size) else Masked(pooled, _bins(x, output_size))
+
+
+def adaptive_average(x: Masked, output_size: Any) -> Masked:
+    """The mean over the visible positions of each bin, 0 where it has none; a bin is visible when it has one."""
+    pooled = F.adaptive_avg_pool2d(x.with_hidden_zero(), output_size)
+    visible = _bins(x, output_size)
+    if not x.visible.everything:
+        share = F.adaptive_avg_pool2d(x.visible.positions.to(torch.float32), output_size)
+        pooled = pooled / torch.where(visible.positions, share, 1.0).to(pooled.dtype)
+    return Masked(pooled, visible)
+
+
+def _bins(x: Masked, output_size: Any) -> VisibleMap:
+    def shown(positions: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(positions.to(torch.float32), output_size) > 0
+
+    return x.visible.derive(("adaptive", str(output_size)), shown)
+
+
+def _is_one(output_size: Any) -> bool:
+    return output_size == 1 or (not isinstance(output_size, int) and tuple(output_size) == (1, 1))
+
+
+def _reduces_positions(_operation: Operation, _x: Any, *args: Any, **kwargs: Any) -> bool:
+    """Whether a reduction goes over height and width; refused where that cannot be told."""
+    axes = _axes(args, kwargs)
+    if axes is not None and len(axes) in (1, 2):
+        return len(axes) == 2
+    raise NotImplementedError(
+        f"layer masking reduces over height and width, or over the channels, got axes {axes}; give the module around "
+        "this operation a rule of its own with masking_rule."
+    )
+
+
+@masking_rule(
+    "mean", "sum", "amax", "norm", torch.mean, torch.sum, torch.amax, torch.norm, ends_masking=_reduces_positions
+)
+def reduction(operation: Any, x: Masked, *args: Any, **kwargs: Any) -> Masked | Tensor:
+    """Over height and width: a mean over visible positions, anything else with 0 at hidden ones; masking ends.
+
+    Over one other axis, such as the channels: position by position.
+
+    Raises:
+        NotImplementedError: over one of height and width, or over two axes that are not these.
+    """
+    axes = {axis % x.features.ndim for axis in _axes(args, kwargs) or ()}
+    spatial = set(x.spatial_axes)
+    if len(axes) == 1 and not axes & {0, *spatial}:
+        reduced = operation(x.features, *args, **kwargs)
+        return Masked(reduced, x.visible, x.channels_last)
+    if axes != spatial:
+        raise NotImplementedError(
+            f"layer masking reduces over height and width together, or over the channels, got axes {sorted(axes)} of "
+            f"shape {tuple(x.features.shape)}; give the module around this operation a rule of its own."
+        )
+    reduced = operation(x.with_hidden_zero(), *args, **kwargs)
+    if operation.__name__ != "mean":
+        return torch.as_tensor(reduced)
+    height, width = x.visible.positions.shape[2:]
+    count = x.visible.positions.sum(dim=(1, 2, 3)).clamp(min=1).to(torch.promote_types(reduced.dtype, torch.float32))
+    scale = (height * width / count).reshape(-1, *[1] * (reduced.ndim - 1))
+    return torch.as_tensor(reduced * scale.to(reduced.dtype))
+
+
+def _axes(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    """The axes of a reduction: `dim`, or the first argument that is one (the norm's order comes first otherwise)."""
+    given = kwargs.get("dim", kwargs.get("axis"))
+    if given is None:
+        given = next((argument for argument in args if isinstance(argument, list | tuple)), None)
+    if given is None:
+        given = next((argument for argument in args if type(argument) is int), None)
+    return (given,) if isinstance(given, int) else (None if given is None else tuple(given))

@@ -1,0 +1,85 @@
+"""Maps made larger or smaller: interpolation, and exchange of positions and channels."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lm_modules.masking.masked import Masked, Window
+from lm_modules.masking.rules.convolution import slide
+from lm_modules.masking.rules.table import Operation, masking_rule
+
+_NEAREST = ("nearest", "nearest-exact")
+
+
+def _known_mode(mode: str, *, antialias: bool = False) -> bool:
+    if mode not in (*_NEAREST, "bilinear") or antialias:
+        raise NotImplementedError(
+            "layer masking interpolates maps with mode nearest, nearest-exact or bilinear and without antialias, got "
+            f"mode '{mode}' and antialias={antialias}; give the module around this operation a rule of its own with "
+            "masking_rule."
+        )
+    return False
+
+
+@masking_rule(nn.Upsample, ends_masking=lambda operation, *_args: _known_mode(operation.mode))
+def upsample(operation: nn.Upsample, x: Masked) -> Masked:
+    """By `interpolate`."""
+    return interpolate(
+        F.interpolate,
+        x,
+        operation.size,
+        operation.scale_factor,
+        operation.mode,
+        operation.align_corners,
+        recompute_scale_factor=operation.recompute_scale_factor,
+    )
+
+
+def _known_settings(
+    _operation: Operation, _x: Any, _size: Any = None, _factor: Any = None, mode: str = "nearest", *_args: Any,
+    antialias: bool = False, **_kwargs: Any,
+) -> bool:  # fmt: skip
+    return _known_mode(mode, antialias=antialias)
+
+
+@masking_rule(F.interpolate, ends_masking=_known_settings)
+def interpolate(
+    operation: Operation,
+    x: Masked,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    **kwargs: Any,
+) -> Masked:
+    """A new position is visible when it is made from a visible one; what else it is made from is neighbour padding."""
+    settings = (size, scale_factor, mode, align_corners)
+    rings = 0 if mode in _NEAREST else 1
+
+    def resized(positions: Tensor) -> Tensor:
+        return torch.as_tensor(operation(positions.to(torch.float32), *settings, **kwargs)) > 0
+
+    visible = x.visible.derive(("interpolate", str(settings), str(kwargs)), resized)
+    return Masked(operation(x.with_neighbour_padding(rings), *settings, **kwargs), visible, rings=rings)
+
+
+@masking_rule(nn.PixelUnshuffle, F.pixel_unshuffle)
+def pixel_unshuffle(operation: Any, x: Masked, factor: int | None = None) -> Masked:
+    """Blocks of positions become channels: visible where any of the block is, the others 0."""
+    side = operation.downscale_factor if factor is None else factor
+    block = Window((side, side), (side, side))
+    return slide(x, block, operation if factor is None else lambda features: operation(features, side), hidden="zero")
+
+
+@masking_rule(nn.PixelShuffle, F.pixel_shuffle)
+def pixel_shuffle(operation: Any, x: Masked, factor: int | None = None) -> Masked:
+    """Channels become blocks of positions, as visible as the one they come from."""
+    side = operation.upscale_factor if factor is None else factor
+    features = operation(x.features) if factor is None else operation(x.features, factor)
+
+    def enlarged(positions: Tensor) -> Tensor:
+        return positions.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+
+    return Masked(features, x.visible.derive(("pixel_shuffle", side), enlarged))

@@ -1,0 +1,151 @@
+"""Operations that rearrange axes and channels: views, permutes, splits, slices, and flattening into a linear head."""
+
+import operator
+from collections.abc import Sequence
+from types import EllipsisType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lm_modules.masking.masked import Masked
+from lm_modules.masking.rules.table import Operation, masking_rule
+
+_TO_CHANNELS_LAST = (0, 2, 3, 1)
+_TO_CHANNELS_FIRST = (0, 3, 1, 2)
+_OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
+_TOKENS = (
+    "layer masking follows positions of an image, but here they become a sequence of tokens, as in a transformer, "
+    f"from which hidden ones can simply be dropped; {_OWN_RULE}"
+)
+
+
+@masking_rule(getattr, "size", "dim", "numel", "is_contiguous", ends_masking=True)
+def question(operation: Operation, x: Masked, *args: Any) -> Any:
+    """Shape, device and the like."""
+    return operation(x.features, *args)
+
+
+def _ends_in_a_vector(_operation: Operation, _x: Any, *args: Any, **kwargs: Any) -> bool:
+    sizes = kwargs.get("shape", kwargs.get("size", args))
+    while isinstance(sizes, list | tuple) and len(sizes) == 1 and isinstance(sizes[0], list | tuple):
+        sizes = sizes[0]
+    if len(sizes) == 3:
+        raise NotImplementedError(_TOKENS)
+    return len(sizes) == 2
+
+
+@masking_rule("view", "reshape", torch.reshape, ends_masking=_ends_in_a_vector)
+def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked | Tensor:
+    """Channels in groups, or together again; into a vector for each image, hidden positions are 0 and masking ends.
+
+    Features that layer masking has made channels-last are made contiguous, as a view needs them.
+    """
+    if _ends_in_a_vector(operation, x, *args, **kwargs):
+        return torch.as_tensor(operation(x.with_hidden_zero().contiguous(), *args, **kwargs))
+    features = operation(x.features.contiguous(), *args, **kwargs)
+    if x.channels_last or features.shape[0] != x.features.shape[0]:
+        raise NotImplementedError(_TOKENS)
+    return Masked(features, x.visible)
+
+
+def _flattens_all(operation: Any, _x: Any, start_dim: int = 0, end_dim: int = -1) -> bool:
+    if isinstance(operation, nn.Flatten):
+        start_dim, end_dim = operation.start_dim, operation.end_dim
+    if start_dim != 1 or end_dim not in (-1, 3):
+        raise NotImplementedError(_TOKENS)
+    return True
+
+
+@masking_rule(nn.Flatten, torch.flatten, "flatten", ends_masking=_flattens_all)
+def flatten(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Tensor:
+    """Into a vector for each image, 0 at hidden positions; masking ends."""
+    return torch.as_tensor(operation(x.with_hidden_zero(), *args, **kwargs))
+
+
+@masking_rule(torch.permute, "permute")
+def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] | None = None) -> Masked:
+    """Between (B, C, H, W) and (B, H, W, C).
+
+    Raises:
+        NotImplementedError: another order.
+    """
+    given = dims or (axes[0] if isinstance(axes[0], list | tuple) else axes)
+    order = tuple(axis % x.features.ndim for axis in given)
+    if order != (_TO_CHANNELS_FIRST if x.channels_last else _TO_CHANNELS_LAST):
+        raise NotImplementedError(
+            f"layer masking permutes (B, C, H, W) to (B, H, W, C) and back, got {order}; {_OWN_RULE}"
+        )
+    return Masked(operation(x.features, order), x.visible, not x.channels_last)
+
+
+@masking_rule(torch.transpose, "transpose", "swapaxes", torch.swapaxes)
+def transpose(operation: Operation, x: Masked, first: int, second: int) -> Masked:
+    """Axes of channels, as in a channel shuffle.
+
+    Raises:
+        NotImplementedError: an axis of the batch or of positions.
+    """
+    axes = {first % x.features.ndim, second % x.features.ndim}
+    if axes & {0, *x.spatial_axes}:
+        raise NotImplementedError(f"layer masking transposes axes of channels only, got {sorted(axes)}; {_OWN_RULE}")
+    return x.with_features(operation(x.features, first, second))
+
+
+@masking_rule(nn.ChannelShuffle)
+def channel_shuffle(operation: nn.ChannelShuffle, x: Masked) -> Masked:
+    """Position by position."""
+    return x.with_features(operation(x.features))
+
+
+@masking_rule(torch.unsqueeze, "unsqueeze")
+def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
+    """A new axis of channels."""
+    return x.with_features(operation(x.features, dim))
+
+
+@masking_rule(torch.chunk, torch.split, torch.tensor_split, torch.unbind, "chunk", "split", "tensor_split", "unbind")
+def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[Masked, ...]:
+    """Channels in parts.
+
+    Raises:
+        NotImplementedError: positions or images would be taken apart.
+    """
+    parts = operation(x.features, *args, **kwargs)
+    if sum(part.shape[0] for part in parts) != x.features.shape[0] * len(parts):
+        shape = tuple(parts[0].shape)
+        raise NotImplementedError(f"layer masking splits channels only, got parts of shape {shape}; {_OWN_RULE}")
+    return tuple(x.with_features(part) for part in parts)
+
+
+@masking_rule(operator.getitem)
+def index(_operation: Operation, x: Any, place: Any) -> Masked:
+    """One of several parts; or a slice of channels, or of positions with the mask's alike.
+
+    Raises:
+        NotImplementedError: an index other than slices, and one number for the channel.
+    """
+    if not isinstance(x, Masked):
+        part: Masked = x[place]
+        return part
+    places = _one_for_each_axis(place, x.features.ndim)
+    height, width = (places[axis] for axis in x.spatial_axes)
+    whole = slice(None)
+    if places[0] != whole or not isinstance(height, slice) or not isinstance(width, slice):
+        raise NotImplementedError(
+            f"layer masking needs an index that keeps all images, and height and width as axes, got {place}; "
+            f"{_OWN_RULE}"
+        )
+    features = x.features[tuple(places)]
+    if height == width == whole:
+        return x.with_features(features)
+    key = ("slice", (height.start, height.stop, height.step), (width.start, width.stop, width.step))
+    visible = x.visible.derive(key, lambda positions: positions[:, :, height, width])
+    return Masked(features, visible, x.channels_last)
+
+
+def _one_for_each_axis(place: Any, axes: int) -> list[Any]:
+    places = list(place) if isinstance(place, tuple) else [place]
+    at = next((at for at, each in enumerate(places) if isinstance(each, EllipsisType)), len(places))
+    after = places[at + 1 :]
+    return places[:at] + [slice(None)] * (axes - at - len(after)) + after

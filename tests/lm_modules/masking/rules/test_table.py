@@ -1,0 +1,55 @@
+"""The rule table: which rule an operation has."""
+
+from collections.abc import Iterator
+
+import pytest
+from torch import Tensor, nn
+
+from lm_modules.masking import masking_rule
+from lm_modules.masking.rules import RULES, find_rule
+from lm_modules.masking.rules.pointwise import elementwise
+
+
+@pytest.fixture(autouse=True)
+def restored_rules() -> Iterator[None]:
+    before = dict(RULES)
+    yield
+    RULES.clear()
+    RULES.update(before)
+
+
+def test_a_subclass_takes_the_rule_of_the_class_whose_forward_it_keeps() -> None:
+    class Renamed(nn.ReLU6):
+        pass
+
+    class Doubled(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    assert find_rule(Renamed) is find_rule(nn.ReLU6)
+    assert find_rule(Doubled) is None
+    assert find_rule(nn.Bilinear) is None and find_rule("no_such_method") is None
+
+
+def test_the_latest_rule_and_the_nearest_class_win() -> None:
+    class Own(nn.ReLU):
+        pass
+
+    @masking_rule(Own, "own_method", ends_masking=True)
+    def own(operation, x):
+        return operation(x.features)
+
+    assert find_rule(Own).apply is find_rule("own_method").apply is own
+    assert find_rule(nn.ReLU).apply is elementwise
+    assert find_rule(Own).ends_masking(Own())
+    masking_rule(Own)(elementwise)
+    assert find_rule(Own).apply is elementwise
+    assert not find_rule(Own).ends_masking(Own())
+
+
+def test_whether_masking_ends_may_depend_on_the_operation() -> None:
+    @masking_rule("own_method", ends_masking=lambda _operation, _x, axis: axis == 2)
+    def own(operation, x, axis):
+        return operation(x.features, axis)
+
+    assert [find_rule("own_method").ends_masking(None, None, axis) for axis in (1, 2)] == [False, True]

@@ -1,0 +1,57 @@
+"""Checkpointed training computes the same gradients and statistics, and keeps less."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from lm_modules import LayerMasking
+from tests.lm_modules.masking.networks import build, draw_images, holes
+
+
+def trained_once(network: nn.Module, segments: int) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Gradients of images and parameters, and the state after one pass forward and back."""
+    masked = LayerMasking(copy.deepcopy(network), checkpoint_segments=segments).train()
+    images = draw_images().requires_grad_()
+    masked(images, holes()).square().sum().backward()
+    gradients = [images.grad, *(parameter.grad for parameter in masked.parameters())]
+    assert all(gradient is not None for gradient in gradients)
+    return gradients, masked.state_dict()
+
+
+@pytest.mark.parametrize("segments", [1, 3, 1000])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: build("resnet18"),
+        lambda: torchvision.models.densenet121(num_classes=3),
+        lambda: torchvision.models.mobilenet_v3_small(num_classes=3, dropout=0.0),
+    ],
+    ids=["resnet18", "densenet121", "mobilenet_v3_small"],
+)
+def test_gradients_and_statistics_do_not_change(make: Callable[[], nn.Module], segments: int) -> None:
+    torch.manual_seed(0)
+    network = make()
+    gradients, state = trained_once(network, 0)
+    again, state_again = trained_once(network, segments)
+    torch.testing.assert_close(again, gradients, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(state_again, state, rtol=0, atol=0)
+
+
+def test_less_is_kept_for_the_backward_pass() -> None:
+    kept = []
+    for segments in (0, 4):
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        masked = LayerMasking(build("resnet18"), checkpoint_segments=segments).train()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            masked(draw_images(), holes())
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 3

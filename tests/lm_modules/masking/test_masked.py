@@ -1,0 +1,92 @@
+"""Masked features, and how maps of visible positions are shared."""
+
+import pytest
+import torch
+
+from lm_modules import LayerMasking, SmallResNet
+from lm_modules.masking import Masked, VisibleMap, rows
+from lm_modules.masking.masked import MaskingOptions, Window
+from tests.lm_modules.masking.cases import UNION, draw_features, draw_visible, masked
+
+GEOMETRIES = [
+    Window((kernel, kernel), (stride, stride), (left, right, left, right), (dilation, dilation))
+    for kernel in (1, 2, 3, 5)
+    for stride in (1, 2)
+    for dilation in (1, 2)
+    for left in range(4)
+    for right in range(4)
+    if left + right + 6 > dilation * (kernel - 1)
+]
+SAME = Window((3, 3), (1, 1), (1, 1, 1, 1))
+
+
+def test_plans_and_windows_of_a_map_are_computed_once() -> None:
+    visible = VisibleMap(draw_visible(7, 7), MaskingOptions())
+    assert visible.rings(2) is visible.rings(2)
+    assert visible.ring_rows(2) is visible.ring_rows(2)
+    assert visible.ring_rows(2) is not visible.ring_rows(3)
+    assert visible.row_indices is visible.row_indices
+    assert visible.window(SAME) is visible.window(SAME)
+    assert visible.window(SAME) is not visible.window(SAME._replace(stride=(2, 2)))
+    assert visible.window(Window((1, 1))) is visible
+    assert visible.window(Window((1, 1), (2, 2))).positions.shape == (6, 1, 4, 4)
+    flipped = visible.derive("flipped", lambda positions: positions.flip(3))
+    assert flipped is visible.derive("flipped", lambda positions: positions.flip(2))
+    assert flipped.options is visible.options
+
+
+@pytest.mark.parametrize("options", [MaskingOptions(), UNION], ids=["intersection", "union"])
+def test_merging_a_branch_with_its_input_is_right_for_every_window(options: MaskingOptions) -> None:
+    combine = torch.logical_and if options.merge == "intersection" else torch.logical_or
+    shared = 0
+    for geometry in GEOMETRIES:
+        start = VisibleMap(draw_visible(6, 6), options)
+        middle = start.window(SAME)
+        end = middle.window(geometry)
+        if end.positions.shape != start.positions.shape:
+            continue
+        for first, second in [(start, end), (end, start), (end, middle), (start, start)]:
+            merged = first.merge(second)
+            assert torch.equal(merged.positions, combine(first.positions, second.positions))
+            assert torch.equal(first.unite(second).positions, first.positions | second.positions)
+            assert torch.equal(first.intersect(second).positions, first.positions & second.positions)
+            shared += merged is first or merged is second
+    assert shared > len(GEOMETRIES) / 4
+
+
+def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    true_dilation = rows.dilate_3x3
+    monkeypatch.setattr(rows, "dilate_3x3", lambda positions: calls.append(1) or true_dilation(positions))
+    counts = []
+    for blocks in (2, 5):
+        calls.clear()
+        network = LayerMasking(SmallResNet(3, width=16, blocks=blocks), engine="dense").eval()
+        network(torch.zeros(2, 3, 32, 32), draw_visible(32, 32)[:2])
+        counts.append(len(calls))
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 5, 7), (6, 2, 3, 5, 7), (6, 5, 7)])
+def test_hidden_positions_become_zero_in_any_shape(shape: tuple[int, ...]) -> None:
+    visible = draw_visible(5, 7)
+    features = torch.full(shape, 3.0)
+    shown = Masked(features, VisibleMap(visible, MaskingOptions())).with_hidden_zero()
+    expected = visible.reshape(6, *[1] * (len(shape) - 3), 5, 7).expand(shape)
+    assert torch.equal(shown == 3, expected) and torch.equal(shown == 0, ~expected)
+    last = Masked(torch.full((6, 5, 7, 4), 3.0), VisibleMap(visible, MaskingOptions()), channels_last=True)
+    assert torch.equal(last.with_hidden_zero()[..., 0] == 3, visible[:, 0])
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 5, 6), (5, 4, 5, 7), (6, 5, 7, 4), (6, 7)])
+def test_features_that_are_no_map_of_the_positions_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(NotImplementedError, match="5 x 7 positions") as refusal:
+        Masked(torch.zeros(shape), VisibleMap(draw_visible(5, 7), MaskingOptions()))
+    assert str(shape) in str(refusal.value)
+
+
+def test_everything_visible_needs_no_work() -> None:
+    x = masked(draw_features(2, 3, 5, 7), torch.ones(2, 1, 5, 7, dtype=torch.bool))
+    assert x.visible.everything
+    assert x.with_hidden_zero() is x.features and x.with_neighbour_padding(2) is x.features
+    assert not VisibleMap(draw_visible(5, 7), MaskingOptions()).everything

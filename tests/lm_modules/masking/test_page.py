@@ -1,0 +1,92 @@
+"""The page on layer masking: its code runs, its output and its example are the code's."""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lm_modules.masking import LayerMasking, Masked, VisibleMap, rules
+from lm_modules.masking.masked import MaskingOptions
+
+PAGE = (Path(__file__).parents[3] / "docs" / "layer-masking.md").read_text(encoding="utf-8")
+HIDDEN = "·"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+
+
+def table(name: str) -> list[list[str]]:
+    """Cells of the table below a mark, without its empty head and emphasis."""
+    (text,) = re.findall(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", PAGE)
+    lines = text.splitlines()[2:]
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def values(name: str) -> Tensor:
+    """(1, 1, H, W), NaN where hidden."""
+    return torch.tensor([[float("nan" if cell == HIDDEN else cell) for cell in row] for row in table(name)])[None, None]
+
+
+def features() -> Masked:
+    given = values("features")
+    return Masked(given, VisibleMap(~given.isnan(), MaskingOptions()))
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[tuple[dict[str, Any], str]]:
+    """The names that the page's code defines, and what it prints."""
+    before, names, printed = dict(rules.RULES), {}, io.StringIO()
+    with contextlib.redirect_stdout(printed), torch.random.fork_rng(devices=[]):
+        for block in blocks("python"):
+            exec(block, names)
+    yield names, printed.getvalue()
+    rules.RULES.clear()
+    rules.RULES.update(before)
+
+
+def test_padding_fills_the_values_of_the_page() -> None:
+    x, expected = features(), values("filled")
+    filled = x.with_neighbour_padding(2)
+    torch.testing.assert_close(filled[~expected.isnan()], expected[~expected.isnan()])
+    reached = torch.cat([ring.rows for ring in x.visible.ring_rows(2)] + [x.visible.row_indices])
+    assert sorted(reached.tolist()) == (~expected.isnan()).flatten().nonzero().flatten().tolist()
+
+
+def test_the_emphasised_values_are_the_visible_ones() -> None:
+    (text,) = re.findall(r"<!-- table: filled -->\n\n((?:\|.*\n)+)", PAGE)
+    emphasised = [["**" in cell for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+    assert torch.equal(torch.tensor(emphasised), features().visible.positions[0, 0])
+
+
+def test_a_convolution_gives_the_values_of_the_page_where_it_is_visible() -> None:
+    convolution = nn.Conv2d(1, 1, 3, 2, 1, bias=False)
+    nn.init.ones_(convolution.weight)
+    result, expected = rules.convolution.convolution(convolution, features()), values("convolved")
+    assert torch.equal(result.visible.positions, ~expected.isnan())
+    torch.testing.assert_close(result.features[~expected.isnan()], expected[~expected.isnan()])
+
+
+def test_the_plan_of_the_page_is_the_one_that_is_printed(run: tuple[dict[str, Any], str]) -> None:
+    (expected,) = blocks("text")
+    assert run[1] == expected
+
+
+def test_the_pages_networks_and_rules_do_not_see_hidden_pixels(run: tuple[dict[str, Any], str]) -> None:
+    names, _ = run
+    images, visible = names["images"], names["visible"]
+    garbled = torch.where(visible, images, torch.nan)
+    assert torch.equal(names["masked"](garbled, visible), names["logits"])
+    own = LayerMasking(names["network"])
+    assert torch.equal(own(garbled, visible), names["own_logits"]) and names["own_logits"].isfinite().all()
+    everything = torch.ones_like(visible)
+    assert torch.equal(own(images, everything), names["network"](images))
+    nearly = everything.clone()
+    nearly[0, 0, 0, 0] = False
+    torch.testing.assert_close(own(images, nearly)[1], names["network"](images)[1])

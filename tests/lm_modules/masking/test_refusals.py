@@ -1,0 +1,188 @@
+"""What layer masking refuses, in which words, and that the remedy named there works."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from timm.layers import Attention2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lm_modules import LayerMasking, Masked, UnsupportedNetworkError, masking_rule
+from lm_modules.masking.rules import RULES
+from tests.lm_modules.masking.cases import Function
+from tests.lm_modules.masking.networks import draw_images, holes
+
+
+@pytest.fixture(autouse=True)
+def restored_rules() -> Iterator[None]:
+    before = dict(RULES)
+    yield
+    RULES.clear()
+    RULES.update(before)
+
+
+class Roll(nn.Module):
+    """An operation of one's own that moves positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll(1, 2)
+
+
+class Doubled(nn.ReLU):
+    """Not the operation that its base class is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.expit(super().forward(x))
+
+
+class TwoInputs(nn.Module):
+    """Wants more than images."""
+
+    def forward(self, images: Tensor, scale: Tensor) -> Tensor:
+        return F.relu(images) + scale
+
+
+class Branching(nn.Module):
+    """Python that depends on the data."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3)) if images.sum() > 0 else images.amax(dim=(2, 3))
+
+
+class Asserting(nn.Module):
+    """Python that no stand-in for a tensor passes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not isinstance(images, Tensor):
+            raise AssertionError("only\nreal tensors.")
+        return images.mean(dim=(2, 3))
+
+
+class Attends(nn.Module):
+    """Self-attention by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(16, 48, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(x).chunk(3, dim=1)
+        return query * key.softmax(1) + value
+
+
+def classifier(*layers: nn.Module) -> nn.Module:
+    trunk = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), *layers)
+    return nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+
+
+def calling(function: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
+    return lambda: classifier(Function(function))
+
+
+def of_layers(*layers: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: classifier(*layers)
+
+
+AT_WRAPPING = [
+    # network, what the message names
+    (calling(lambda x: x.roll(1, 2)), ["roll", "'0.1'", "masking_rule(roll)", "Sequential"]),
+    (of_layers(nn.Sequential(nn.ReLU(), nn.Softmax(1))), ["Softmax", "'0.1.1'", "masking_rule(Softmax)"]),
+    (of_layers(Doubled()), ["special_expit", "'0.1'", "masking_rule(special_expit)"]),
+    (calling(lambda x: F.interpolate(x, (8, 8), mode="bicubic")), ["interpolates", "bicubic", "'0.1'", "masking_rule"]),
+    (of_layers(nn.Upsample(scale_factor=2, mode="bicubic")), ["interpolates", "bicubic", "'0.1'", "masking_rule"]),
+    (
+        calling(lambda x: F.interpolate(x, (8, 8), mode="bilinear", antialias=True)),
+        ["interpolates", "antialias=True", "'0.1'", "masking_rule"],
+    ),
+    (of_layers(nn.ConstantPad2d(1, 1.0)), ["pads", "constant 1.0", "'0.1'", "masking_rule"]),
+    (calling(lambda x: F.pad(x, (1, 1, 1, 1), value=1.0)), ["pads", "constant 1.0", "'0.1'", "masking_rule"]),
+    (of_layers(nn.MaxPool2d(2, return_indices=True)), ["MaxPool2d", "return_indices", "'0.1'", "masking_rule"]),
+    (of_layers(nn.LayerNorm((16, 32, 32))), ["layer norm", "(16, 32, 32)", "'0.1'", "group norm"]),
+    (calling(lambda x: F.layer_norm(x, (16, 32, 32))), ["layer norm", "(16, 32, 32)", "'0.1'", "group norm"]),
+    (
+        calling(lambda x: F.batch_norm(x, None, None, training=True)),
+        ["F.batch_norm", "training=True", "'0.1'", "nn.BatchNorm2d"],
+    ),
+    (
+        of_layers(nn.InstanceNorm2d(16, track_running_stats=True)),
+        ["instance norm", "track_running_stats", "'0.1'", "masking_rule"],
+    ),
+    (calling(lambda x: x.flatten(2)), ["tokens", "transformer", "'0.1'", "masking_rule"]),
+    (of_layers(nn.Flatten(2)), ["tokens", "transformer", "'0.1'", "masking_rule"]),
+    (of_layers(Attends()), ["attends", "'0.1'", "Attends", "drop hidden tokens"]),
+    (of_layers(nn.Sequential(Attention2d(16))), ["attends", "'0.1.0'", "Attention2d", "drop hidden tokens"]),
+    (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), ["still masked", "Sequential", "global pooling"]),
+    (TwoInputs, ["TwoInputs", "scale", "images alone"]),
+    (Branching, ["Branching", "control flow", "masking_rule"]),
+    (Asserting, ["Asserting", "only real tensors", "masking_rule"]),
+]
+AT_THE_FIRST_FORWARD = [
+    (of_layers(nn.LayerNorm(32)), ["layer norm", "'0.1'", "permute"]),
+    (of_layers(nn.Linear(32, 32)), ["linear layer", "'0.1'", "permute"]),
+    (calling(lambda x: x.mean(3)), ["reduces", "axes [3]", "'0.1'", "rule of its own"]),
+    (calling(lambda x: x[:, :, 0]), ["index", "'0.1'", "masking_rule"]),
+    (calling(lambda x: x.transpose(2, 3)), ["transposes", "'0.1'", "masking_rule"]),
+    (calling(lambda x: x.permute(2, 0, 1, 3)), ["permutes", "'0.1'", "masking_rule"]),
+    (calling(lambda x: F.pad(x, (0, 0, 0, 0, 8, 8))), ["pads", "'0.1'", "rule of its own"]),
+    (calling(lambda x: torch.cat([x, x], 3)), ["concatenates", "axis 3", "'0.1'", "masking_rule"]),
+    (calling(lambda x: torch.cat([x, torch.ones(3, 1, 32, 32)], 1)), ["every branch", "'0.1'", "masking_rule"]),
+]
+
+
+def is_one_sentence(message: str) -> bool:
+    return message.endswith(".") and ". " not in message and "\n" not in message
+
+
+@pytest.mark.parametrize(("make", "named"), AT_WRAPPING, ids=[" ".join(named[:2]) for _, named in AT_WRAPPING])
+def test_what_cannot_be_masked_is_refused_when_wrapped_in_one_sentence(make, named: list[str]) -> None:
+    with pytest.raises(UnsupportedNetworkError) as refusal:
+        LayerMasking(make())
+    message = str(refusal.value)
+    assert [name for name in named if name not in message] == [], message
+    assert is_one_sentence(message)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"), AT_THE_FIRST_FORWARD, ids=[" ".join(named[:2]) for _, named in AT_THE_FIRST_FORWARD]
+)
+def test_what_depends_on_shapes_is_refused_at_the_first_forward_in_one_sentence(make, named: list[str]) -> None:
+    masked = LayerMasking(make().eval())
+    with pytest.raises(UnsupportedNetworkError) as refusal:
+        masked(draw_images(), holes())
+    message = str(refusal.value)
+    assert [name for name in named if name not in message] == [], message
+    assert is_one_sentence(message)
+
+
+def roll(_operation: object, x: Masked, *_args: int) -> Masked:
+    visible = x.visible.derive("roll", lambda positions: positions.roll(1, 2))
+    return Masked(x.with_hidden_zero().roll(1, 2), visible)
+
+
+@pytest.mark.parametrize(("target", "layer"), [("roll", Function(lambda x: x.roll(1, 2))), (Roll, Roll())])
+def test_one_decorated_function_makes_a_network_supported(target, layer: nn.Module) -> None:
+    network, images, visible = classifier(layer, nn.Conv2d(16, 16, 3, padding=1)).eval(), draw_images(), holes()
+    with pytest.raises(UnsupportedNetworkError, match="roll"):
+        LayerMasking(network)
+    masking_rule(target)(roll)
+    masked = LayerMasking(network)
+    logits = masked(torch.where(visible, images, torch.nan), visible)
+    assert logits.isfinite().all() and torch.equal(logits, masked(images, visible))
+    assert torch.equal(masked(images, torch.ones_like(visible)), network(images))
+    rolled = LayerMasking(classifier(nn.Conv2d(16, 16, 3, padding=1)).eval())
+    weights = dict(network.state_dict())
+    rolled.network.load_state_dict({name: weights[name.replace("0.1.", "0.2.")] for name in rolled.state_dict()})
+    assert not torch.equal(logits, rolled(images, visible))
+
+
+def test_a_rule_of_ones_own_mends_a_refusal_of_a_known_operation() -> None:
+    network = classifier(nn.InstanceNorm2d(16, track_running_stats=True)).eval()
+    with pytest.raises(UnsupportedNetworkError):
+        LayerMasking(network)
+
+    @masking_rule(nn.InstanceNorm2d)
+    def by_running_statistics(operation: nn.InstanceNorm2d, x: Masked) -> Masked:
+        return x.with_features(operation(x.features))
+
+    assert LayerMasking(network)(draw_images(), holes()).isfinite().all()

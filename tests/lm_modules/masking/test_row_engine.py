@@ -1,0 +1,259 @@
+"""Computing only the positions that are needed gives what computing all of them gives."""
+
+import copy
+import math
+from functools import cache
+
+import pytest
+import torch
+from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
+from torch import Tensor, nn
+from torchvision.models import densenet121, resnet50
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from lm_modules import LayerMasking, UnsupportedNetworkError
+from lm_modules.masking import layer_masking
+from tests.lm_modules.masking.networks import BUILDERS, CLASSES, build, draw_images, holes, randomise
+from tests.lm_modules.masking.small_networks import Branched, Dense, Gated, Hourglass
+
+SIZE = 64
+NETWORKS = {name: BUILDERS[name] for name in ("resnet18", "dilated", "small_resnet")} | {
+    "resnet50": lambda: resnet50(num_classes=CLASSES),
+    "wide_resnet": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, width_per_group=128),
+}
+every_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+def mask_of(kind: str) -> Tensor:
+    """(1, 1, H, W)."""
+    _, patches, box = holes(SIZE)
+    one_pixel = torch.zeros_like(box)
+    one_pixel[0, 37, 21] = True
+    every = {
+        "box": box,
+        "scattered patches": patches & patches.roll(8, 2) & patches.roll(24, 1),
+        "one pixel": one_pixel,
+        "nothing": torch.zeros_like(box),
+        "everything": torch.ones_like(box),
+    }
+    return every[kind][None]
+
+
+MASKS = ("box", "scattered patches", "one pixel", "nothing", "everything")
+ALL_MASKS = torch.cat([mask_of(kind) for kind in MASKS])
+
+
+@cache
+def _engines(name: str, detach_padding: bool) -> tuple[LayerMasking, LayerMasking]:
+    torch.manual_seed(0)
+    network = randomise(NETWORKS[name]()).eval()
+    rows, dense = (LayerMasking(network, detach_padding=detach_padding, engine=engine) for engine in ("rows", "dense"))
+    return rows, dense
+
+
+def engines(name: str, *, detach_padding: bool = True) -> tuple[LayerMasking, LayerMasking]:
+    """The same network in eval mode, computed on rows and on dense features."""
+    return copy.deepcopy(_engines(name, detach_padding))
+
+
+def spy_on_rows(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Filled with the share of every run on rows."""
+    shares, run = [], layer_masking.run_suffix
+    monkeypatch.setattr(layer_masking, "run_suffix", lambda *args: shares.append(args[3].share) or run(*args))
+    return shares
+
+
+def relative_error(given: Tensor, expected: Tensor) -> float:
+    return ((given.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+@every_network
+@torch.no_grad()
+def test_rows_have_the_logits_of_dense_features(name: str) -> None:
+    rows, dense = engines(name)
+    images = draw_images(len(MASKS), SIZE)
+    together = dense(images, ALL_MASKS)
+    assert relative_error(rows(images, ALL_MASKS), together) < 1e-5
+    for i, kind in enumerate(MASKS[:-1]):
+        alone = rows(images[i : i + 1], ALL_MASKS[i : i + 1])
+        assert relative_error(alone[0], together[i]) < 1e-5, kind
+    assert torch.equal(together[3], dense.network.fc.bias)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "dilated"])
+@pytest.mark.parametrize("detach_padding", [True, False])
+def test_rows_have_the_gradients_of_dense_features(name: str, detach_padding: bool) -> None:
+    gradients = []
+    for engine in engines(name, detach_padding=detach_padding):
+        images = draw_images(len(MASKS), SIZE).double().requires_grad_()
+        engine.double()(images, ALL_MASKS).square().sum().backward()
+        gradients.append([images.grad, *(parameter.grad.clone() for parameter in engine.parameters())])
+        engine.zero_grad()
+        assert (images.grad[~ALL_MASKS.expand_as(images)] == 0).all()
+    for given, expected in zip(*gradients, strict=True):
+        assert relative_error(given, expected) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["resnet18", "small_resnet"])
+@pytest.mark.parametrize("hidden_value", [math.nan, -1e30])
+def test_what_hidden_pixels_hold_changes_no_bit_on_rows(name: str, hidden_value: float) -> None:
+    rows, images = engines(name)[0], draw_images(len(MASKS), SIZE)
+    garbled = torch.where(ALL_MASKS, images, hidden_value).requires_grad_()
+    logits = rows(garbled, ALL_MASKS)
+    assert torch.equal(logits, rows(images, ALL_MASKS))
+    logits.square().sum().backward()
+    assert (garbled.grad[~ALL_MASKS.expand_as(images)] == 0).all() and garbled.grad.isfinite().all()
+
+
+@torch.no_grad()
+def test_auto_takes_rows_for_a_small_box_and_dense_features_for_half_of_the_patches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares = spy_on_rows(monkeypatch)
+    masked = LayerMasking(_engines("resnet50", True)[0].network)
+    images, (_, patches, box) = draw_images(2, SIZE), holes(SIZE)
+    masked(images, box.expand(2, 1, -1, -1))
+    assert len(shares) == 1 and 0.1 < shares[0] < 0.5
+    masked(images, patches.expand(2, 1, -1, -1))
+    assert len(shares) == 1
+    masked.train()(images, box.expand(2, 1, -1, -1))
+    assert len(shares) == 1
+
+
+@torch.no_grad()
+def test_the_engine_given_is_the_one_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = spy_on_rows(monkeypatch)
+    rows, dense = engines("small_resnet")
+    images, (_, patches, box) = draw_images(1, SIZE), holes(SIZE)
+    dense(images, box[None])
+    assert shares == []
+    rows(images, box[None])
+    rows(images, patches[None])
+    assert len(shares) == 2 and shares[0] < 0.5 < shares[1]
+
+
+@torch.no_grad()
+def test_a_batch_norm_in_training_mode_inside_an_eval_network_is_computed_densely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares = spy_on_rows(monkeypatch)
+    (rows, dense), images = engines("small_resnet"), draw_images(len(MASKS), SIZE)
+    rows.network.layer1[0].bn1.train()
+    dense.network.layer1[0].bn1.train()
+    assert torch.equal(rows(images, ALL_MASKS), dense(images, ALL_MASKS))
+    assert shares == []
+
+
+@torch.no_grad()
+def test_rows_under_autocast_stay_close() -> None:
+    rows, dense = engines("resnet18")
+    images = draw_images(3, SIZE)
+    exact = dense(images, ALL_MASKS[:3])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = rows(images, ALL_MASKS[:3])
+    assert logits.dtype == torch.bfloat16
+    assert 0 < relative_error(logits, exact) < 2e-2
+
+
+class Classifier(nn.Sequential):
+    """Some layers between a stem and a pool."""
+
+    def __init__(self, *layers: nn.Module, pool: nn.Module | None = None) -> None:
+        stem = [nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, padding=1)]
+        super().__init__(*stem, *layers, pool or nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES))
+
+
+class Shifted(nn.Module):
+    """A learned constant for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.linspace(-1, 1, 16)[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias
+
+
+class TwoHeads(nn.Module):
+    """A pool in the middle of the network, and one at its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.last = (nn.Conv2d(c, 16, 3, padding=1) for c in (3, 16, 16))
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(32, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        middle = self.pool(x)
+        last = self.pool(self.last(self.conv(x)))
+        return self.fc(torch.cat([middle, last], 1).flatten(1))
+
+
+def frozen() -> nn.Module:
+    norm = freeze_batch_norm_2d(nn.Sequential(randomise(BatchNormAct2d(16))))
+    return Classifier(nn.Conv2d(16, 16, 3), norm, nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 1))
+
+
+MIXED = {
+    "frame": lambda: Classifier(nn.ZeroPad2d(2), *(nn.Conv2d(16, 16, 3) for _ in range(3)), nn.ReLU()),
+    "frozen batch norm": frozen,
+    "constant in a sum": lambda: Classifier(Shifted(), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 1)),
+    "two heads": TwoHeads,
+    "even and asymmetric windows": lambda: Classifier(
+        nn.Conv2d(16, 16, 2, 2, 1), nn.Conv2d(16, 16, (1, 3), padding=(0, 1)), nn.Conv2d(16, 16, 4, padding="same")
+    ),
+    "strides without centres": lambda: Classifier(nn.Conv2d(16, 16, 3, 2, 0), nn.Conv2d(16, 16, 1, 2), nn.SiLU()),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@torch.no_grad()
+def test_networks_that_take_rows_in_part_have_the_logits_of_dense_features(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = spy_on_rows(monkeypatch)
+    network, images = MIXED[name]().eval(), draw_images(len(MASKS), SIZE)
+    rows, dense = (LayerMasking(network, engine=engine) for engine in ("rows", "dense"))
+    assert relative_error(rows(images, ALL_MASKS), dense(images, ALL_MASKS)) < 1e-5
+    assert len(shares) == 1
+
+
+UNFIT = {
+    "densenet121": densenet121,
+    "dense": Dense,
+    "inception": Branched,
+    "gated": Gated,
+    "hourglass": Hourglass,
+    "maximum": lambda: Classifier(pool=nn.AdaptiveMaxPool2d(1)),
+    "grouped": lambda: Classifier(nn.Conv2d(16, 16, 3, groups=4)),
+    "group norm": lambda: Classifier(nn.GroupNorm(4, 16)),
+    "circular": lambda: Classifier(nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular")),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_network_that_rows_cannot_compute_is_refused_in_one_sentence(name: str) -> None:
+    with pytest.raises(UnsupportedNetworkError, match="cannot be computed on rows") as refusal:
+        LayerMasking(UNFIT[name](), engine="rows")
+    message = str(refusal.value)
+    assert "'auto'" in message and message.endswith(".") and ". " not in message
+
+
+def test_the_union_rule_is_refused_on_rows_and_dense_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = spy_on_rows(monkeypatch)
+    network = engines("small_resnet")[0].network
+    with pytest.raises(UnsupportedNetworkError, match="merged by intersection"):
+        LayerMasking(network, merge="union", engine="rows")
+    LayerMasking(network, merge="union")(draw_images(1, SIZE), mask_of("one pixel"))
+    assert shares == []
+
+
+@torch.no_grad()
+def test_hooked_layers_see_the_maps_that_they_make() -> None:
+    network = build("resnet18")
+    masked, images, visible = LayerMasking(network, engine="rows").eval(), draw_images(), holes()
+    expected, seen = masked(images, visible), []
+    network.get_submodule("layer3.0.conv1").register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    torch.testing.assert_close(masked(images, visible), expected, rtol=1e-4, atol=1e-5)
+    assert [output.shape for output in seen] == [(3, 256, 4, 4)]

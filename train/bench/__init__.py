@@ -1,0 +1,1 @@
+"""What the toolkit costs, as ratios inside one run."""

@@ -1,0 +1,90 @@
+"""Time and memory of several ways to do the same, in one run, so that they can be compared."""
+
+import gc
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+_PAGES_TO_BYTES = resource.getpagesize()
+_KIB = 1024
+
+
+def alternate(
+    functions: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Call every function once in each round, after one round that does not count.
+
+    Alternating runs share what else the machine does, so that ratios within a round are steadier than times.
+
+    Args:
+        functions: by name.
+        rounds: number of calls of each, at least 1.
+        device: waited for before and after each call.
+
+    Returns:
+        Seconds of each call, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds + 1):
+        for name, function in functions.items():
+            _wait_for(device)
+            start = time.perf_counter()
+            function()
+            _wait_for(device)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+def median_ratio(times: list[float], baseline: list[float]) -> float:
+    """Median over rounds of a time over the baseline's in the same round."""
+    return statistics.median(one / other for one, other in zip(times, baseline, strict=True))
+
+
+def peak_memory(make: Callable[[], Callable[[], object]], device: torch.device) -> int:
+    """Bytes that a function takes at most, with what it was made of.
+
+    On CUDA the allocator counts them. On a CPU a process of its own, forked before torch has started threads, makes and
+    calls the function twice, and the growth of its resident memory counts.
+
+    Args:
+        make: builds everything that the function needs, and returns it.
+        device: what it runs on.
+    """
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        _call_twice(make)
+        return torch.cuda.max_memory_allocated() - before
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=_measure, args=(make, queue.put))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"the process that measures memory ended with {process.exitcode}; is memory exhausted?")
+    growth: int = queue.get()
+    return growth
+
+
+def _measure(make: Callable[[], Callable[[], object]], report: Callable[[int], None]) -> None:
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * _PAGES_TO_BYTES
+    _call_twice(make)
+    report(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB - before)
+
+
+def _call_twice(make: Callable[[], Callable[[], object]]) -> None:
+    function = make()
+    function()
+    function()
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
