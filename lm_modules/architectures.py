@@ -1,10 +1,12 @@
 """Networks by name: the toolkit's own small ResNet, torchvision's and timm's classifiers."""
 
 import difflib
+import warnings
 from typing import Any
 
 import torchvision
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torchvision.models.resnet import BasicBlock
 
 _TIMM_PREFIX = "timm/"
@@ -82,6 +84,35 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
         return network
     except TypeError as error:
         raise ValueError(f"architecture '{architecture}' does not take the options {options}: {error}.") from error
+
+
+def build_outline(architecture: str, num_classes: int, options: dict[str, Any] | None = None) -> nn.Module:
+    """A network whose parameters have shapes but no values (device "meta"): enough to read it, at next to no cost.
+
+    A constructor that computes with its parameters gets real ones.
+
+    Args:
+        architecture: as in `build_network`, as are the other arguments.
+        num_classes: outputs of the head.
+        options: further keyword arguments of the constructor.
+
+    Raises:
+        ValueError: as `build_network`.
+    """
+
+    def without_values(_module: nn.Module, _name: str, parameter: nn.Parameter) -> nn.Parameter:
+        return parameter if parameter.is_meta else nn.Parameter(parameter.data.to("meta"), parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(without_values)  # type: ignore[arg-type]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torchvision's, on how it will draw initial values
+            return build_network(architecture, num_classes, options)
+    except RuntimeError:
+        hook.remove()
+        return build_network(architecture, num_classes, options)
+    finally:
+        hook.remove()
 
 
 def known_architectures() -> list[str]:

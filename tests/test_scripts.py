@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = [ROOT / "scripts" / "demo", ROOT / "scripts" / "test", ROOT / ".ci" / "run"]
+COMMANDS = [*(ROOT / "scripts" / name for name in ("architectures", "demo", "test")), ROOT / ".ci" / "run"]
 STAND_IN = """#!/usr/bin/env bash
 if [[ $1 == -c ]]; then [[ $2 != *version_info* || ! -e $CLONE/old-python ]]; exit; fi
 echo "$@" >>"$CLONE/calls"
@@ -147,6 +147,11 @@ def test_an_old_python_is_refused_in_one_line(clone):
 def test_the_checks_run_all_and_hand_their_arguments_to_pytest(clone):
     assert run(clone, "test", "-k", "leak").returncode == 0
     assert calls(clone)[2:] == ["-m ruff check .", "-m ruff format --check .", "-m mypy", "-m pytest -q -k leak"]
+
+
+def test_the_check_of_architectures_sets_itself_up_and_runs(clone):
+    assert run(clone, "architectures").returncode == 0
+    assert calls(clone) == [CREATE, INSTALL, "-m tests.lm_modules.masking.architectures"]
 
 
 @pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest"])

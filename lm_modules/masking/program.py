@@ -277,7 +277,8 @@ def _may_add_in_place(node: fx.Node, network: nn.Module) -> bool:
     if node.target is not operator.add or not isinstance(node.args[0], fx.Node):
         return False
     first = node.args[0]
-    makes_new_memory = isinstance(_operation_of(first, network), nn.BatchNorm2d | nn.Conv2d)
+    # Not their subclasses: an activation in one needs its result for the backward pass.
+    makes_new_memory = type(_operation_of(first, network)) in (nn.BatchNorm2d, nn.Conv2d)
     return makes_new_memory and len(first.users) == 1 and len(node.all_input_nodes) == 2
 
 

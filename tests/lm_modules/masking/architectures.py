@@ -1,0 +1,314 @@
+"""Six properties that layer masking must have on every listed network, and the page that reports them.
+
+`python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of the
+lists, one at a time, and writes docs/architectures.md.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+import torchvision
+from rich.progress import track
+from torch import Tensor, nn
+
+from lm_modules import LayerMasking, UnsupportedNetworkError
+from lm_modules.architectures import build_outline
+from lm_modules.masking import Masked, VisibleMap
+from lm_modules.masking.program import Program
+from lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+
+PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
+USUAL_SIZE = 64
+SIZES = {
+    "timm/convmixer_768_32": 32,
+    "inception_v3": 299,
+    "timm/inception_v3": 96,
+    "timm/inception_v4": 96,
+    "timm/inception_resnet_v2": 96,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": True, "transform_input": True},  # as with pretrained weights
+    "inception_v3": {"aux_logits": True, "transform_input": True},
+}
+
+
+def architectures() -> list[str]:
+    """Every listed network, by the name that `build_network` takes."""
+    return [*TORCHVISION, *(f"timm/{name}" for names in TIMM.values() for name in names)]
+
+
+def size_of(architecture: str) -> int:
+    """Side of the images that a network is checked on."""
+    return SIZES.get(architecture, USUAL_SIZE)
+
+
+def build(architecture: str, **options: Any) -> nn.Module:
+    """A network in eval mode whose output depends on all of its layers, with further options of its constructor.
+
+    Freshly initialised, many networks end every branch with a factor of 0 or 1e-6. Here weights keep the variance of
+    what they multiply, scales are about 1, and batch norm has the statistics of random images.
+    """
+    network = build_outline(architecture, 10, OPTIONS.get(architecture, {}) | options)
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(_draw(name, parameter.shape, generator)))
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [module.momentum for module in norms]
+    network.eval()  # no dropout and the like, which would spread statistics that no evaluation meets
+    for module in norms:
+        module.train().momentum = 1.0
+    size = size_of(architecture)
+    with torch.no_grad():
+        network(torch.randn(3, 3, size, size, generator=generator))
+    for module, momentum in zip(norms, momenta, strict=True):
+        module.momentum = momentum
+        # Channels with next to no variance on these images would make rounding errors grow from layer to layer.
+        module.running_var.clamp_(min=0.6 * module.running_var.mean())
+    return network.eval()
+
+
+def _draw(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    fan_in = shape.numel() // shape[0] if shape else 1
+    if fan_in > 1:
+        low, high = -((6 / fan_in) ** 0.5), (6 / fan_in) ** 0.5  # the uniform distribution of He et al.
+    else:
+        low, high = (-0.1, 0.1) if name.endswith("bias") else (0.5, 1.5)
+    return torch.empty(shape).uniform_(low, high, generator=generator)
+
+
+def draw_images(size: int) -> Tensor:
+    """(2, 3, size, size), the same each time."""
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def draw_visible(size: int) -> Tensor:
+    """(2, 1, size, size): of the first image the right part and a disc are hidden, of the second nothing."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    disc = (y - 0.7 * size) ** 2 + (x - 0.25 * size) ** 2 < (0.15 * size) ** 2
+    return torch.stack([(x < 0.6 * size) & ~disc, torch.ones_like(disc)])[:, None]
+
+
+class Case(NamedTuple):
+    """What the properties are asked of.
+
+    Attributes:
+        network: in eval mode.
+        masked: the same, wrapped, computed densely.
+        rows: the same on rows, where the network allows it.
+        images: (2, 3, size, size).
+        visible: (2, 1, size, size) bool, part of the first image and all of the second.
+        plain: the network's output for `images`.
+        output: that of `masked` for `images` and `visible`.
+    """
+
+    network: nn.Module
+    masked: LayerMasking
+    rows: LayerMasking | None
+    images: Tensor
+    visible: Tensor
+    plain: Tensor
+    output: Tensor
+
+    @property
+    def with_hidden_nan(self) -> Tensor:
+        """The images with NaN at hidden pixels."""
+        return torch.where(self.visible, self.images, torch.nan)
+
+    def distance(self, first: Tensor, second: Tensor) -> float:
+        """Largest difference of two outputs over the standard deviation of the plain network's."""
+        return ((first - second).abs().max() / self.plain.std()).item()
+
+
+@torch.no_grad()
+def _case(network: nn.Module, image_size: int) -> Case:
+    images, visible = draw_images(image_size), draw_visible(image_size)
+    masked, rows = LayerMasking(network), None
+    if masked.row_suffix is not None:
+        masked, rows = LayerMasking(network, engine="dense"), LayerMasking(network, engine="rows")
+    return Case(network, masked, rows, images, visible, network(images), masked(images, visible))
+
+
+@torch.no_grad()
+def all_visible_is_the_plain_network(case: Case) -> None:
+    """To the last bit; and nearly so where the rules compute it, and for an image without holes beside one with."""
+    everything = torch.ones_like(case.visible)
+    assert torch.equal(case.masked(case.images, everything), case.plain), "differs from the plain network"
+    by_rules = _run(case, Masked(case.images, VisibleMap(everything, case.masked.options)), scribble=False)
+    assert case.distance(by_rules, case.plain) < 1e-3, "the rules differ from the plain network"
+    assert case.distance(case.output[1], case.plain[1]) < 5e-3, "an image differs for what is hidden of another"
+
+
+@torch.no_grad()
+def hidden_values_change_nothing(case: Case) -> None:
+    """Not by one bit: of pixels, NaN included, and between layers; and what is hidden makes a difference."""
+    assert case.distance(case.output[0], case.plain[0]) > 1e-2, "hiding a part changes nothing"
+    assert case.output.isfinite().all(), "not finite"
+    assert torch.equal(case.masked(case.with_hidden_nan, case.visible), case.output), "hidden pixels matter"
+    if case.rows is not None:
+        output = case.rows(case.images, case.visible)
+        assert torch.equal(case.rows(case.with_hidden_nan, case.visible), output), "hidden pixels matter to rows"
+        assert case.distance(output, case.output) < 5e-3, "rows and dense features differ"
+    masked_images = Masked(case.images.clone(), VisibleMap(case.visible, case.masked.options))
+    assert torch.equal(_run(case, masked_images, scribble=True), case.output), "hidden features matter"
+
+
+def hidden_pixels_have_no_gradient(case: Case) -> None:
+    """Exactly 0; and visible ones have one."""
+    images = case.with_hidden_nan.requires_grad_()
+    case.masked(images, case.visible).square().sum().backward()
+    gradient = images.grad
+    assert gradient is not None and gradient.isfinite().all(), "not finite"
+    first, visible = gradient[0], case.visible[0, 0]
+    assert (first[:, ~visible] == 0).all(), "hidden pixels have a gradient"
+    assert (first[:, visible] != 0).any(), "visible pixels have none"
+
+
+@torch.no_grad()
+def nothing_visible_is_finite(case: Case) -> None:
+    """And the same whatever the images."""
+    nothing = torch.zeros_like(case.visible)
+    for masked in filter(None, (case.masked, case.rows)):
+        output = masked(case.images, nothing)
+        assert output.isfinite().all(), "not finite"
+        assert torch.equal(output[0], output[1]), "depends on the image"
+
+
+def gradients_in_training_are_finite(case: Case) -> None:
+    """Of every parameter that has one, and some have; auxiliary heads included."""
+    case.masked.train().zero_grad()
+    outputs = case.masked(case.with_hidden_nan, case.visible)
+    heads = [outputs] if isinstance(outputs, Tensor) else [each for each in outputs if each is not None]
+    torch.stack([logits.square().mean() for logits in heads]).sum().backward()
+    gradients = [parameter.grad for parameter in case.network.parameters() if parameter.grad is not None]
+    case.masked.eval()
+    assert all(gradient.isfinite().all() for gradient in gradients), "not finite"
+    assert any((gradient != 0).any() for gradient in gradients), "no parameter has one"
+
+
+PROPERTIES: dict[str, Callable[[Case], None]] = {
+    "all visible": all_visible_is_the_plain_network,
+    "hidden values": hidden_values_change_nothing,
+    "hidden gradient": hidden_pixels_have_no_gradient,
+    "nothing visible": nothing_visible_is_finite,
+    "training": gradients_in_training_are_finite,
+}
+COLUMNS = ("wraps", *PROPERTIES)
+MEANINGS = """\
+- **wraps**: every operation has a rule;
+- **all visible**: with everything visible the output is the plain network's to the last bit, and the rules compute the
+  same; so is an image without holes in a batch with one that has some, but for rounding;
+- **hidden values**: what hidden pixels hold, NaN included, changes no output by a bit, nor do other values at hidden
+  positions between layers; on rows too, where the network allows them;
+- **hidden gradient**: exactly 0 at hidden pixels, and finite and not 0 at visible ones;
+- **nothing visible**: the output is finite, and the same for every image;
+- **training**: with batch statistics, and NaN at hidden pixels, every gradient is finite; auxiliary heads included.
+"""
+
+
+def check(network: nn.Module, image_size: int) -> dict[str, bool | str]:
+    """All six properties of a network.
+
+    Args:
+        network: in eval mode; gets gradients, and batch norm statistics of the images.
+        image_size: side of the images.
+
+    Returns:
+        For each of COLUMNS True, or what is wrong.
+    """
+    try:
+        case = _case(network, image_size)
+    except UnsupportedNetworkError as error:
+        return dict.fromkeys(COLUMNS, str(error))
+    return {"wraps": True} | {column: _verdict(holds, case) for column, holds in PROPERTIES.items()}
+
+
+def _verdict(holds: Callable[[Case], None], case: Case) -> bool | str:
+    try:
+        holds(case)
+    except (AssertionError, RuntimeError) as error:
+        return str(error).splitlines()[0]
+    return True
+
+
+def _run(case: Case, images: Masked, *, scribble: bool) -> Any:
+    """The network's output by its rules alone; with random numbers written to all hidden positions, where wanted."""
+    program: Program = case.masked.programs[False]
+    generator = torch.Generator().manual_seed(2)
+    values: dict[str, Any] = {program.input_name: images}
+    for step in program.steps:
+        values[step.name] = step.run(case.network, values)
+        for part in _masked_parts(values[step.name]) if scribble else ():
+            noise = 10 * torch.randn(part.features.shape, generator=generator)
+            part.features.copy_(torch.where(part.positions, part.features, noise))
+        for name in step.last_uses:
+            del values[name]
+    return program.output_of(values)
+
+
+def _masked_parts(result: Any) -> Iterator[Masked]:
+    parts = result if isinstance(result, tuple) else (result,)
+    return (part for part in parts if isinstance(part, Masked))
+
+
+def page(results: dict[str, dict[str, bool | str]]) -> str:
+    """The text of docs/architectures.md.
+
+    Args:
+        results: of `check` by architecture.
+    """
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}"
+    failed = sum(any(verdict is not True for verdict in result.values()) for result in results.values())
+    sections = [
+        "# Architectures",
+        f"`scripts/architectures` has checked {len(results)} networks with {versions}: {len(results) - failed} have "
+        f"all six properties, {failed} do not.",
+        MEANINGS.rstrip(),
+        "Weights are random, images have 32 to 299 pixels a side. A network that is not listed works when wrapping it "
+        "raises no `UnsupportedNetworkError`; `maskrobust arches NAME` tries it.",
+        f"## torchvision: {len(TORCHVISION)} networks",
+        _table(results, {name: name for name in TORCHVISION}),
+        f"## timm: {sum(map(len, TIMM.values()))} networks of {len(TIMM)} families",
+        "Some members of these families attend between positions (fastvit_sa12, caformer_s18) or do what has no rule "
+        "yet (evolved normalisation, global context); they are refused, too.",
+        _table(results, {f"timm/{name}": f"{family}: {name}" for family, names in TIMM.items() for name in names}),
+        f"## Refused: {len(REFUSED)}",
+        "Torchvision's networks and timm's families (with their smallest member) that layer masking does not take.",
+        "\n".join(
+            ["| | smallest | reason |", "|---|---|---|"]
+            + [f"| {name} | {refusal.architecture} | {refusal.reason} |" for name, refusal in REFUSED.items()]
+        ),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(results: dict[str, dict[str, bool | str]], titles: dict[str, str]) -> str:
+    lines = [f"| network | {' | '.join(COLUMNS)} |", f"|---|{':---:|' * len(COLUMNS)}"]
+    for architecture, title in titles.items():
+        cells = ("✓" if verdict is True else f"✗ {verdict}" for verdict in results[architecture].values())
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Check every listed network, write the page, and exit with status 1 where a property fails."""
+    results: dict[str, dict[str, bool | str]] = {}
+    for architecture in track(architectures(), "checking"):
+        results[architecture] = check(build(architecture), size_of(architecture))
+    PAGE.write_text(page(results), encoding="utf-8")
+    failures = [
+        f"{architecture}, {column}: {verdict}"
+        for architecture, result in results.items()
+        for column, verdict in result.items()
+        if verdict is not True
+    ]
+    if failures:
+        sys.exit("\n".join(failures))
+
+
+if __name__ == "__main__":
+    main()

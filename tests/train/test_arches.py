@@ -1,0 +1,65 @@
+"""`maskrobust arches`."""
+
+import pytest
+
+from lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from train.arches import try_to_wrap
+from train.cli import main
+
+
+def printed(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", "1000")
+    main(arguments)
+    return capsys.readouterr().out
+
+
+def test_without_names_all_lists_are_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {word.strip(",") for word in printed(["arches"], capsys, monkeypatch).split()}
+    assert {*TORCHVISION, *TIMM, *REFUSED} <= words
+    assert {f"timm/{name}" for names in TIMM.values() for name in names} <= words
+
+
+def test_every_refusal_is_printed_with_its_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [line.strip() for line in printed(["arches"], capsys, monkeypatch).splitlines()]
+    for name, refusal in REFUSED.items():
+        assert any(line.startswith(f"{name} ") and line.endswith(refusal.reason) for line in lines), name
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "said"),
+    [
+        ("resnet18", True, "on rows"),
+        ("small_resnet", True, "on rows"),
+        ("mobilenet_v2", True, "dense only"),
+        ("regnet_y_128gf", True, "dense only"),
+        ("timm/test_convnext", True, "dense only"),
+        ("vit_b_16", False, "encoder_layer_0"),
+        ("timm/mixer_s32_224", False, "tokens"),
+    ],
+)
+def test_a_named_architecture_is_tried(
+    name: str, taken: bool, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert try_to_wrap(name)[0] is taken
+    (line,) = [line for line in printed(["arches", name], capsys, monkeypatch).splitlines() if line.startswith(name)]
+    assert line.split()[1] == ("yes" if taken else "no")
+    assert said in line
+
+
+def test_several_names_are_printed_in_their_order(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = printed(["arches", "squeezenet1_1", "vit_b_32", "alexnet"], capsys, monkeypatch)
+    assert output.index("squeezenet1_1") < output.index("vit_b_32") < output.index("alexnet")
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["arches", "resnet18", "resnet5O"])
+    assert stopped.value.code == 2
+    shown = capsys.readouterr()
+    assert "'resnet5O'" in shown.err and "resnet50" in shown.err and shown.out == ""

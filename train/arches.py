@@ -1,0 +1,80 @@
+"""`maskrobust arches`: the architectures that layer masking takes, and those it refuses and why."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lm_modules import LayerMasking, UnsupportedNetworkError
+from lm_modules.architectures import build_outline
+from lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+
+_ANY_CLASSES = 1000
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `maskrobust arches` with command-line arguments, the command first.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    parser = argparse.ArgumentParser(
+        prog="maskrobust arches",
+        description="Without names: the architectures that layer masking is tested on, and those it refuses and why. "
+        "With names: whether it takes these.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="as in --model.architecture: resnet50, timm/resnet10t")
+    names = parser.parse_args(arguments[1:]).names
+    Console().print(verdicts_table({name: try_to_wrap(name) for name in names}) if names else lists())
+
+
+def lists() -> RenderableType:
+    """The tested architectures and the refused ones, as two tables."""
+    tested = _table(
+        f"tested: {len(TORCHVISION)} of torchvision, {len(TIMM)} families of timm", "family", "architectures"
+    )
+    tested.add_row("torchvision", ", ".join(TORCHVISION))
+    for family, names in TIMM.items():
+        tested.add_row(f"timm {family}", ", ".join(f"timm/{name}" for name in names))
+    refused = _table(f"refused: {len(REFUSED)}", "architecture or family", "reason")
+    for name, refusal in REFUSED.items():
+        refused.add_row(name, refusal.reason)
+    return Group(tested, refused)
+
+
+def try_to_wrap(architecture: str) -> tuple[bool, str]:
+    """Whether layer masking takes an architecture, and what there is to say.
+
+    Args:
+        architecture: as in `build_network`.
+
+    Returns:
+        True and whether the row engine takes it, or False and the reason.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    network = build_outline(architecture, _ANY_CLASSES)
+    try:
+        masked = LayerMasking(network)
+    except UnsupportedNetworkError as error:
+        return False, str(error)
+    return True, "dense only" if masked.row_suffix is None else "dense, and on rows where little is visible"
+
+
+def verdicts_table(verdicts: Mapping[str, tuple[bool, str]]) -> Table:
+    """The results of `try_to_wrap` by name."""
+    table = _table(None, "architecture", "layer masking", "engine, or reason")
+    for name, (taken, detail) in verdicts.items():
+        table.add_row(name, Text("yes", style="green") if taken else Text("no", style="red"), Text(detail))
+    return table
+
+
+def _table(title: str | None, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
