@@ -4,6 +4,7 @@
 lists, one at a time, and writes docs/architectures.md.
 """
 
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,7 +141,19 @@ def all_visible_is_the_plain_network(case: Case) -> None:
     assert torch.equal(case.masked(case.images, everything), case.plain), "differs from the plain network"
     by_rules = _run(case, Masked(case.images, VisibleMap(everything, case.masked.options)), scribble=False)
     assert case.distance(by_rules, case.plain) < 1e-3, "the rules differ from the plain network"
-    assert case.distance(case.output[1], case.plain[1]) < 5e-3, "an image differs for what is hidden of another"
+    assert _without_holes_is_plain(case), "an image differs for what is hidden of another"
+
+
+def _without_holes_is_plain(case: Case) -> bool:
+    """Whether the second image, without holes, gives the plain output beside the first; but for rounding.
+
+    Where a deep network makes rounding errors of float32 grow, float64 decides.
+    """
+    if case.distance(case.output[1], case.plain[1]) < 5e-3:
+        return True
+    network, images = copy.deepcopy(case.network).double(), case.images.double()
+    plain, output = network(images), LayerMasking(network, engine="dense")(images, case.visible)
+    return case.distance(output[1], plain[1]) < 1e-8
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lm_modules import LayerMasking, SmallResNet
+from tests.lm_modules.masking.architectures import build
 from tests.lm_modules.masking.networks import draw_images, holes, randomise
 
 
@@ -33,6 +34,16 @@ def test_the_compiled_network_equals_the_eager_one(network: nn.Module) -> None:
     for visible in (holes(32), holes(32).flip(2), torch.ones_like(holes(32)), torch.zeros_like(holes(32))):
         images = torch.where(visible, draw_images(size=32), math.nan)
         torch.testing.assert_close(compiled(images, visible), masked(images, visible), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["resnet50", "efficientnet_b0", "convnext_tiny"])
+@torch.no_grad()
+def test_large_networks_compile_without_a_graph_break(architecture: str) -> None:
+    masked = LayerMasking(build(architecture).double())  # random weights make rounding errors of float32 grow
+    compiled = torch.compile(masked, fullgraph=True, backend="eager")
+    images, visible = draw_images(size=64)[:1].double(), holes(64)[:1]
+    expected = masked(images, visible)
+    assert (compiled(images, visible) - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
 @torch.no_grad()
