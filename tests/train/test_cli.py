@@ -39,8 +39,8 @@ def test_the_installed_command_runs() -> None:
 
 FIT_FAULTS = [
     ("--model.architecture=resnet51", "did you mean"),
-    ("--data=Fashon", "data must be one of Cues, Fashion"),
-    ("--data=nowhere.Data", "data must be one of Cues, Fashion"),
+    ("--data=Fashon", "data must be one of Cues, Fashion, Folder"),
+    ("--data=nowhere.Data", "data must be one of Cues, Fashion, Folder"),
     ("--model.maskng=fill", "maskng"),
     ("--model.masking=filled", "masking"),
     ("--model.hidden_fraction=[0.9, 0.1]", "hidden_fraction"),

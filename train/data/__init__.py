@@ -3,5 +3,6 @@
 from train.data.base import AnnotatedDataModule
 from train.data.cues import Cues
 from train.data.fashion import Fashion
+from train.data.folder import Folder
 
-__all__ = ["AnnotatedDataModule", "Cues", "Fashion"]
+__all__ = ["AnnotatedDataModule", "Cues", "Fashion", "Folder"]

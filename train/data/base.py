@@ -19,7 +19,7 @@ Split = Literal["train", "val", "test"]
 Fetched = TypeVar("Fetched")
 
 _ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
+SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
     None: _ALL_SPLITS,
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -151,7 +151,7 @@ class InMemoryDataModule(AnnotatedDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Make the splits that `stage` ("fit", "validate", "test", "predict"; None: all) needs, unless already made."""
-        for split in _SPLITS_OF_STAGE[stage]:
+        for split in SPLITS_OF_STAGE[stage]:
             self.samples(split)
 
     def train_dataloader(self) -> DataLoader[Batch]:

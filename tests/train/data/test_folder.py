@@ -1,0 +1,215 @@
+"""Image folders with parallel masks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from augment.batch import Batch
+from train.cli import main
+from train.data import Folder
+from train.data.image_files import list_images, read_mask
+
+COLOUR = np.array([250, 10, 10], dtype=np.uint8)
+SIZES = {"train": 12, "val": 5, "test": 4}
+
+
+def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A grey image of its own size with a red rectangle, and where that is."""
+    height, width = 60 + number % 7, 90 - number % 11
+    image = np.full((height, width, 3), 40 + number, dtype=np.uint8)
+    object_mask = np.zeros((height, width), dtype=bool)
+    object_mask[15 : 30 + number, 20 : 50 + 2 * number] = True
+    image[object_mask] = COLOUR
+    return image, object_mask
+
+
+def write_tree(folder: Path, splits: tuple[str, ...] = ("train", "val", "test")) -> tuple[Path, Path]:
+    """Two classes; every third image lacks a mask."""
+    root, mask_root = folder / "images", folder / "masks"
+    for split in splits:
+        for number in range(SIZES[split]):
+            image, object_mask = draw(number)
+            inside = Path(split) / ("bird", "cat")[number % 2]
+            (root / inside).mkdir(parents=True, exist_ok=True)
+            (mask_root / inside).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(root / inside / f"{number}.png")
+            if number % 3:
+                Image.fromarray(object_mask.astype(np.uint8) * 255).save(mask_root / inside / f"{number}.png")
+    return root, mask_root
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> tuple[Path, Path]:
+    return write_tree(tmp_path)
+
+
+def make(tree: tuple[Path, Path], **options: object) -> Folder:
+    return Folder(str(tree[0]), str(tree[1]), **{"image_size": 32, "batch_size": 4, "num_workers": 0, **options})
+
+
+def joined(batches) -> Batch:
+    return Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
+
+
+def loaders(data: Folder) -> list:
+    return [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+
+
+def test_batches_keep_the_contract(tree):
+    data = make(tree)
+    assert (data.num_classes, data.class_names) == (2, ("bird", "cat"))
+    for batches in loaders(data):
+        batch = next(iter(batches))
+        assert isinstance(batch, Batch) and type(batch.images) is type(batch.object_mask) is torch.Tensor
+        assert (batch.images.shape, batch.images.dtype) == ((4, 3, 32, 32), torch.float32)
+        assert (batch.object_mask.shape, batch.object_mask.dtype) == ((4, 1, 32, 32), torch.bool)
+        assert batch.ids.dtype == batch.labels.dtype == torch.int64
+        assert batch.images.min() >= 0 and 0.5 < batch.images.max() <= 1
+
+
+def test_every_image_comes_once_under_an_id_of_its_own(tree):
+    ids = [joined(batches).ids.tolist() for batches in loaders(make(tree))]
+    assert [len(each) for each in ids] == list(SIZES.values())
+    assert len({one for each in ids for one in each}) == sum(SIZES.values())
+
+
+def test_ids_stay_when_files_are_added_or_the_folder_is_moved(tree, tmp_path):
+    before = {file.image.name: file.id for file in make(tree).files("train")}
+    Image.fromarray(draw(3)[0]).save(tree[0] / "train" / "bird" / "0a.png")
+    tree[0].rename(tmp_path / "moved")
+    after = {file.image.name: file.id for file in make((tmp_path / "moved", tree[1])).files("train")}
+    assert len(after) == len(before) + 1
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_image_and_mask_go_through_the_same_geometry(tree, split):
+    data = make(tree, image_size=64)
+    batch = joined(getattr(data, f"{split}_dataloader")())
+    annotated = batch.object_mask.flatten(1).any(dim=1)
+    red = (batch.images[:, :1] - batch.images[:, 1:2]) > 0.5
+    agreement = (red == batch.object_mask)[annotated].double().mean(dim=(1, 2, 3))
+    assert len(agreement) >= 2 and (agreement > 0.96).all()  # but for interpolated edges
+    assert red[~annotated].any()
+
+
+def test_images_without_a_mask_are_kept_and_counted(tree, caplog):
+    data = make(tree)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    assert "train: 12 images, 8 with an object mask" in caplog.text
+    assert "val: 5 images, 3 with an object mask" in caplog.text
+    shown = joined(data.training_batches()).object_mask.flatten(1).any(dim=1)
+    assert shown.sum() == 8
+    assert not joined(Folder(str(tree[0]), image_size=32, num_workers=0).test_dataloader()).object_mask.any()
+
+
+def test_the_view_of_evaluation_is_torchvisions(tree):
+    data = make(tree, image_size=48)
+    file = data.files("val")[2]
+    image = v2.functional.pil_to_tensor(Image.open(file.image))
+    expected = v2.CenterCrop(48)(v2.Resize(55)(image)).float() / 255
+    assert torch.equal(joined(data.val_dataloader()).images[2], expected)
+
+
+def test_crops_depend_on_seed_and_epoch_and_not_on_workers(tree):
+    def epochs(**options):
+        batches = make(tree, **options).train_dataloader()
+        return [joined(batches) for _ in range(2)]
+
+    first, second = epochs(num_workers=2)
+    for one, other in zip(epochs(), (first, second), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    sample = first.ids[0]
+    assert not torch.equal(first.images[first.ids == sample], second.images[second.ids == sample])
+    resumed = make(tree).train_dataloader()
+    resumed.sampler.set_epoch(1)
+    assert torch.equal(joined(resumed).images, second.images)
+    other = epochs(seed=1)[0]
+    assert not torch.equal(other.images[other.ids == sample], first.images[first.ids == sample])
+
+
+def test_reading_leaves_the_global_random_state_alone(tree):
+    data = make(tree)
+    before = torch.get_rng_state()
+    data.train_dataloader().dataset[0]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_a_test_folder_validation_is_held_out_of_training(tmp_path):
+    data = make(write_tree(tmp_path, ("train", "val")), holdout=0.3)
+    names = {split: {file.image for file in data.files(split)} for split in ("train", "val", "test")}
+    assert {path.parts[-3] for path in names["test"]} == {"val"} and len(names["test"]) == SIZES["val"]
+    assert {path.parts[-3] for path in names["val"] | names["train"]} == {"train"}
+    assert names["val"] and names["train"].isdisjoint(names["val"])
+    assert len(names["train"] | names["val"]) == SIZES["train"]
+    with pytest.raises(ValueError, match=r"^holdout 1e-06 of 12 training images leaves none for the split 'val';"):
+        make((data.root, data.mask_root), holdout=1e-6).setup("fit")
+
+
+def test_imagenet_s_masks_are_read_by_red_and_green(tmp_path):
+    classes = np.array([[0, 1, 255], [256, 919, 1000]])
+    colours = np.stack([classes % 256, classes // 256, np.full_like(classes, 9)], axis=-1).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", "imagenet_s").tolist() == [[[False, True, True], [True, True, False]]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_binary_masks_may_be_stored_in_any_mode(tmp_path, mode):
+    object_mask = draw(5)[1]
+    Image.fromarray(object_mask.astype(np.uint8) * 255).convert(mode).save(tmp_path / "mask.png")
+    assert torch.equal(read_mask(tmp_path / "mask.png", "binary")[0], torch.from_numpy(object_mask))
+
+
+def refusal(error: type[Exception], tree: tuple[Path, Path], **options: object) -> str:
+    with pytest.raises(error) as refused:
+        joined(make(tree, **options).train_dataloader())
+    message = str(refused.value)
+    assert message.endswith(".") and "\n" not in message
+    return message
+
+
+def test_what_is_wrong_with_the_files_is_said_by_name(tree, tmp_path):
+    assert "check root" in refusal(FileNotFoundError, (tmp_path / "nowhere", tree[1]))
+    assert "nowhere" in refusal(FileNotFoundError, (tree[0], tmp_path / "nowhere"))
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    assert "holds none; sort" in refusal(FileNotFoundError, (tmp_path / "empty", tree[1]))
+    (tree[0] / "val" / "dog").mkdir()
+    with pytest.raises(ValueError, match="got 'dog'; remove it"):
+        make(tree).files("val")
+    mask = next((tree[1] / "train").rglob("*.png"))
+    Image.fromarray(np.ones((9, 8), dtype=np.uint8)).save(mask)
+    assert str(mask) in refusal(ValueError, tree)
+    mask.write_bytes(b"no image")
+    assert "cannot be read as an image" in refusal(ValueError, tree)
+    mask.unlink()
+    image = next((tree[0] / "train").rglob("*.png"))
+    image.write_bytes(image.read_bytes()[:-60])
+    assert str(image) in refusal(ValueError, tree)
+
+
+def test_a_classifier_is_trained_on_a_folder_from_the_command_line(tree, tmp_path):
+    data = [f"--data.root={tree[0]}", f"--data.mask_root={tree[1]}", "--data.image_size=32", "--data.num_workers=0"]
+    model = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
+    model += ["--model.masking=fill", "--model.mask_family=silhouettes", "--model.fill=random_colour"]
+    trainer = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    main(["fit", "--data=Folder", *data, *model, *trainer, f"--trainer.default_root_dir={tmp_path / 'runs'}"])
+    assert "val/accuracy" in next((tmp_path / "runs").rglob("metrics.csv")).read_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("image_size", 31), ("batch_size", 0), ("num_workers", -1), ("seed", -1), ("holdout", 0.0), ("holdout", 1.0)],
+)
+def test_a_number_out_of_its_range_is_refused(tree, argument, value):
+    assert argument in refusal(ValueError, tree, **{argument: value})
+
+
+def test_no_image_is_an_error(tmp_path):
+    (tmp_path / "train" / "bird").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="must hold images"):
+        list_images(tmp_path, "train", None, {"bird": 0})

@@ -1,0 +1,139 @@
+"""Image files and mask files: which belong together, and what is in them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+MaskCode = Literal["binary", "imagenet_s"]
+
+_IMAGENET_S_IGNORE = 1000
+
+
+class ImageFile(NamedTuple):
+    """One labelled image file.
+
+    Attributes:
+        id: in [0, 2^63), a hash of the image's path below the data set's root: it stays when files are added.
+        image: the file.
+        mask: its mask file, None where there is none.
+        label: position of its class.
+    """
+
+    id: int
+    image: Path
+    mask: Path | None
+    label: int
+
+
+def list_classes(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders in `folder`, sorted.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no class folder in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"'{folder}' must be a folder with one folder for each class, but it does not exist; check root."
+        )
+    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    if not classes:
+        raise FileNotFoundError(
+            f"'{folder}' must hold one folder for each class, but holds none; sort the images into folders by class."
+        )
+    return classes
+
+
+def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[str, int]) -> list[ImageFile]:
+    """The images of one split, sorted by path.
+
+    Args:
+        root: images lie in root/split/class/, at any depth.
+        split: name of the split's folder.
+        mask_root: the mask of root/split/class/name.jpg is mask_root/split/class/name.png; None where there are none.
+        labels: label of each class.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no image in it.
+        ValueError: a class folder has no label, or two images have the same id.
+    """
+    files = []
+    for name in list_classes(root / split):
+        if name not in labels:
+            raise ValueError(
+                f"'{root / split}' must hold classes of the training split alone, got '{name}'; remove it, or add it "
+                "to the training split."
+            )
+        for path in sorted((root / split / name).rglob("*")):
+            if path.suffix.lower() in IMG_EXTENSIONS:
+                inside = path.relative_to(root)
+                mask = None if mask_root is None else (mask_root / inside).with_suffix(".png")
+                files.append(
+                    ImageFile(_id_of(inside), path, mask if mask is not None and mask.is_file() else None, labels[name])
+                )
+    if not files:
+        raise FileNotFoundError(
+            f"'{root / split}' must hold images ({', '.join(IMG_EXTENSIONS)}), but holds none; check root."
+        )
+    _check_unique(files)
+    return files
+
+
+def read_image(path: Path) -> Tensor:
+    """An image as (3, H, W) uint8.
+
+    Raises:
+        ValueError: the file is no image that can be read whole.
+    """
+    with _opened(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def read_mask(path: Path, code: MaskCode) -> Tensor:
+    """A mask file as (1, H, W) bool, True on the object.
+
+    Args:
+        path: the file.
+        code: "binary": what is not black is the object. "imagenet_s" (Gao et al., "Large-scale Unsupervised Semantic
+            Segmentation", TPAMI 2022): a pixel's class is red + 256 green, 0 is no object, and 1000, which is to be
+            ignored, counts as none.
+
+    Raises:
+        ValueError: the file is no image that can be read whole.
+    """
+    with _opened(path) as image:
+        if code == "binary":
+            return torch.from_numpy(np.asarray(image.convert("L")) > 0).unsqueeze(0)
+        colours = np.asarray(image.convert("RGB")).astype(np.int32)
+    classes = colours[..., 0] + 256 * colours[..., 1]
+    return torch.from_numpy((classes > 0) & (classes != _IMAGENET_S_IGNORE)).unsqueeze(0)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with path.open("rb") as stream:
+            image = Image.open(stream)
+            image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(
+            f"'{path}' cannot be read as an image ({error}); repair the file, or remove it from the data set."
+        ) from error
+    return image
+
+
+def _id_of(path: Path) -> int:
+    return int.from_bytes(hashlib.blake2b(path.as_posix().encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _check_unique(files: Sequence[ImageFile]) -> None:
+    first: dict[int, Path] = {}
+    for file in files:
+        other = first.setdefault(file.id, file.image)
+        if other != file.image:
+            raise ValueError(f"'{other}' and '{file.image}' have the same id by chance; rename one of them.")
