@@ -1,16 +1,38 @@
 """The augmentation policy: whether a training image is masked, with which hole and which fill."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+from augment.batch import Batch
 from augment.families import MaskFamily
-from augment.fills import FILLS, FillName, apply_fill
-from augment.random import fold_in, uniform
+from augment.fills import FILLS, FillName, apply_fill, draw_partners, mix_images, own_weight
+from augment.random import choose, fold_in, uniform
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+TrainingFillName = FillName | Literal["other_image"]
+TRAINING_FILLS: tuple[TrainingFillName, ...] = (*FILLS, *get_args(Literal["other_image"]))
+"""The fills by name, and Patch Mixing, which no evaluation uses because it depends on the batch."""
+
+
+class MaskedImages(NamedTuple):
+    """A batch as the augmentation shows it.
+
+    Attributes:
+        images: (B, C, H, W) with filled holes.
+        visible: (B, 1, H, W) bool, all True where an image was not masked.
+        partners: (B,) int64, position in the batch of the image that fills the hole; the image itself where none does.
+        own_weight: (B,) float32, how much an image's own label counts against its partner's; 1 where it has none.
+    """
+
+    images: Tensor
+    visible: Tensor
+    partners: Tensor
+    own_weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -18,37 +40,64 @@ class RandomMasking:
     """Mask each image with some probability; give back the filled images and where they may be seen.
 
     Attributes:
-        family: draws the hole, for example ``functools.partial(patches, hidden_fraction=(0.1, 0.9))``.
-        fill: drawn into hidden pixels.
+        family: draws the hole, for example ``build_family("patches")``, or a `mixture` of several.
+        fill: drawn into hidden pixels, one of `TRAINING_FILLS`; or several with their weights, from which each image
+            draws its own.
         probability: chance in [0, 1] that an image is masked at all.
         mean: colour in [0, 1] of the fill "mean", one value for each channel.
     """
 
     family: MaskFamily
-    fill: FillName = "black"
+    fill: TrainingFillName | Mapping[TrainingFillName, float] = "black"
     probability: float = 1.0
     mean: Sequence[float] = IMAGENET_MEAN
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:
             raise ValueError(f"probability must lie in [0, 1], got {self.probability}.")
-        if self.fill not in FILLS:
-            raise ValueError(f"fill must be one of {', '.join(FILLS)}, got '{self.fill}'.")
+        unknown = [name for name in self._weights if name not in TRAINING_FILLS]
+        if unknown:
+            raise ValueError(f"fill must be one of {', '.join(TRAINING_FILLS)}, got '{unknown[0]}'; name one of these.")
+        choose(torch.zeros(1, dtype=torch.int64), list(self._weights.values()))
 
-    def __call__(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, keys: Tensor, batch: Batch) -> MaskedImages:
         """Mask a batch.
 
+        An image's hole and fill depend on its key and on the image alone, but for "other_image".
+
         Args:
-            images: (B, C, H, W) float in [0, 1].
-            keys: (B,) int64 keys on the device of `images`; see `augment.random`.
-
-        Returns:
-            Filled images (B, C, H, W) and `visible` (B, 1, H, W) bool, all True where an image was not masked.
+            keys: (B,) int64 keys on the device of the images; see `augment.random`.
+            batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
         """
-        visible = self.draw_visible(keys, images.shape[2], images.shape[3])
-        return apply_fill(self.fill, images, visible, keys=fold_in(keys, 2), mean=self.mean), visible
+        visible = self.draw_visible(keys, batch)
+        chosen = choose(fold_in(keys, 3), list(self._weights.values()))
+        fill_keys = fold_in(keys, 2)
+        itself = torch.arange(len(keys), device=keys.device)
+        if "other_image" not in self._weights:
+            images = self._fill(batch.images, visible, fill_keys, chosen)
+            return MaskedImages(images, visible, itself, torch.ones(len(keys), device=keys.device))
+        is_mixed = (chosen == list(self._weights).index("other_image")) & ~visible.flatten(1).all(dim=1)
+        partners = torch.where(is_mixed, draw_partners(fill_keys), itself)
+        images = self._fill(mix_images(batch.images, visible, partners), visible, fill_keys, chosen)
+        return MaskedImages(images, visible, partners, own_weight(visible).where(partners != itself, 1.0))
 
-    def draw_visible(self, keys: Tensor, height: int, width: int) -> Tensor:
-        """Only the holes: `visible` (B, 1, height, width) bool for the same keys as in a call."""
+    def draw_visible(self, keys: Tensor, batch: Batch) -> Tensor:
+        """Only the holes: `visible` (B, 1, H, W) bool for the same keys as in a call."""
         untouched = uniform(fold_in(keys, 0)) >= self.probability
-        return torch.logical_or(self.family(fold_in(keys, 1), height, width), untouched[:, None, None, None])
+        return torch.logical_or(self.family(fold_in(keys, 1), batch), untouched[:, None, None, None])
+
+    def _fill(self, images: Tensor, visible: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
+        """Draw the fills by name; those that chose "other_image" are mixed already."""
+        if len(self._weights) == 1:  # nothing to sort the images by
+            (name,) = self._weights
+            return images if name == "other_image" else apply_fill(name, images, visible, keys=keys, mean=self.mean)
+        filled = images.clone()
+        for position, name in enumerate(self._weights):
+            rows = (chosen == position).nonzero().squeeze(1)
+            if name != "other_image" and len(rows):
+                filled[rows] = apply_fill(name, images[rows], visible[rows], keys=keys[rows], mean=self.mean)
+        return filled
+
+    @property
+    def _weights(self) -> Mapping[TrainingFillName, float]:
+        return self.fill if isinstance(self.fill, Mapping) else {self.fill: 1.0}

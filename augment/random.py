@@ -7,6 +7,7 @@ generators", OOPSLA 2014) in counter mode, computed on whole tensors.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,8 +53,7 @@ def fold_in(keys: Tensor, data: int) -> Tensor:
     Returns:
         int64 keys of the shape of `keys`.
     """
-    offset = torch.tensor(_to_signed(data), dtype=torch.int64, device=keys.device)
-    return _mix(keys ^ _mix(offset + _GAMMA))
+    return _mix(keys ^ _to_signed(_mix_integer(data + _GAMMA)))
 
 
 def uniform(keys: Tensor, *shape: int) -> Tensor:
@@ -72,10 +72,38 @@ def uniform(keys: Tensor, *shape: int) -> Tensor:
     return numbers.reshape(keys.shape[0], *shape)
 
 
+def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
+    """One of several things for each key, with the chances that `weights` give.
+
+    Args:
+        keys: (B,) int64 keys.
+        weights: of the things, at least one of them above 0 and none below; they need not add up to 1.
+
+    Returns:
+        (B,) int64 positions in `weights`.
+
+    Raises:
+        ValueError: a weight is below 0 or not finite, or none is above 0.
+    """
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise ValueError(f"weights must be at least 0, and one of them above 0, got {list(weights)}; change them.")
+    ends = torch.tensor(weights, dtype=torch.float64).cumsum(dim=0)
+    positions = torch.searchsorted(ends.to(keys.device), uniform(keys).double() * ends[-1].item(), right=True)
+    return positions.clamp(max=len(weights) - 1)
+
+
 def _mix(bits: Tensor) -> Tensor:
     bits = (bits ^ _logical_shift(bits, 30)) * _MIX_1
     bits = (bits ^ _logical_shift(bits, 27)) * _MIX_2
     return bits ^ _logical_shift(bits, 31)
+
+
+def _mix_integer(value: int) -> int:
+    """`_mix` of one integer modulo 2^64, in [0, 2^64): in Python, several times as fast as a tensor of one number."""
+    bits = value % 2**64
+    bits = (bits ^ (bits >> 30)) * (_MIX_1 % 2**64) % 2**64
+    bits = (bits ^ (bits >> 27)) * (_MIX_2 % 2**64) % 2**64
+    return bits ^ (bits >> 31)
 
 
 def _logical_shift(bits: Tensor, amount: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -10,16 +10,33 @@ import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from augment import FILLS, Batch, FillName, RandomMasking, fold_in, patches, sample_keys, uniform
+from augment import (
+    FAMILIES,
+    TRAINING_FILLS,
+    Batch,
+    FamilyName,
+    RandomMasking,
+    TrainingFillName,
+    fold_in,
+    patches,
+    sample_keys,
+    uniform,
+)
 from augment.families import check_hidden_fraction
 from augment.policy import IMAGENET_MEAN
 from lm_modules.architectures import build_network
 from lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from lm_modules.methods import MaskingMethod, Predictor, normalise, predictor
-from lm_modules.objectives import consistency_loss
+from lm_modules.objectives import consistency_loss, mixed_cross_entropy
 from lm_modules.optimisation import OptimiserName, ScheduleName, build_optimiser, build_schedule
 from lm_modules.sample_mean import SampleMean
-from lm_modules.training_masks import MaskFamilyName, build_mask_family
+from lm_modules.training_masks import (
+    TrainingMasks,
+    as_weights,
+    build_silhouette_bank,
+    check_weights,
+    evaluation_fill,
+)
 from lm_modules.weights import load_weights, read_checkpoint
 
 TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
@@ -30,14 +47,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),
-    "mask_family": get_args(MaskFamilyName),
-    "fill": FILLS,
     "objective": get_args(Objective),
     "optimiser": get_args(OptimiserName),
     "schedule": get_args(ScheduleName),
 }
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "patch_size": (lambda value: value >= 1, "be at least 1 pixel"),
+    "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "consistency_weight": (lambda value: value >= 0, "be at least 0"),
     "learning_rate": (lambda value: value > 0, "be above 0"),
@@ -62,11 +78,16 @@ class MaskRobustClassifier(pl.LightningModule):
         std: channel standard deviations, for normalisation.
         masking: how training images are presented: "none" (never masked), "fill" (the hole is filled), "layer_masking"
             (the hole goes through the network as `visible`), or "mixture" (each image one of the last two, evenly).
-        mask_family: how the hole is drawn; "silhouettes" are those of the data module's training objects.
-        hidden_fraction: (low, high) share of the image hidden by patches and rectangles.
+        mask_family: how the hole is drawn, a name of `augment.FAMILIES`; or several names with their weights, from
+            which each image draws its own. Silhouettes are those of the data module's training objects.
+        hidden_fraction: (low, high) share of the image hidden, by the families that can choose it.
         patch_size: side of a patch in pixels.
         mask_probability: chance that a training image is masked.
-        fill: drawn into the hole.
+        mask_ramp: share of the training, in [0, 1], over which the upper end of `hidden_fraction` grows linearly from
+            the lower one; 0 draws from the whole range from the start.
+        fill: drawn into the hole, a name of `augment.TRAINING_FILLS`; or several names with their weights. Under
+            "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the heaviest one, or "mean"
+            instead of "other_image", for what it shows must not depend on the batch.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`lm_modules.objectives.consistency_loss`).
         consistency_weight: of that agreement.
@@ -97,11 +118,12 @@ class MaskRobustClassifier(pl.LightningModule):
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
         masking: TrainingMasking = "none",
-        mask_family: MaskFamilyName = "patches",
+        mask_family: FamilyName | dict[FamilyName, float] = "patches",
         hidden_fraction: tuple[float, float] = (0.1, 0.9),
         patch_size: int = 16,
         mask_probability: float = 0.5,
-        fill: FillName = "black",
+        mask_ramp: float = 0.0,
+        fill: TrainingFillName | dict[TrainingFillName, float] = "black",
         objective: Objective = "cross_entropy",
         consistency_weight: float = 1.0,
         optimiser: OptimiserName = "sgd",
@@ -127,10 +149,10 @@ class MaskRobustClassifier(pl.LightningModule):
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean, self.std = tuple(mean), tuple(std)
-        self.masking, self.fill, self.objective = masking, fill, objective
+        self.masking, self.fills, self.objective = masking, as_weights(fill), objective
         self.val_loss, self.val_accuracy, self.val_masked_accuracy = SampleMean(), SampleMean(), SampleMean()
         self.test_accuracy = SampleMean()
-        self.policy: RandomMasking | None = None
+        self.training_masks: TrainingMasks | None = None
 
     @classmethod
     def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
@@ -183,19 +205,22 @@ class MaskRobustClassifier(pl.LightningModule):
         """Build the mask policy, with the data module's silhouettes where it asks for them."""
         if self.masking == "none":
             return
-        family = build_mask_family(
-            self.hparams["mask_family"],
+        families = as_weights(self.hparams["mask_family"])
+        self.training_masks = TrainingMasks(
+            families,
+            self.fills,
             hidden_fraction=tuple(self.hparams["hidden_fraction"]),
-            patch_size=self.hparams["patch_size"],
-            silhouette_source=getattr(self.trainer, "datamodule", None),
-            device=self.device,
+            patch_size=int(self.hparams["patch_size"]),
+            probability=float(self.hparams["mask_probability"]),
+            ramp=float(self.hparams["mask_ramp"]),
+            mean=self.mean,
+            bank=build_silhouette_bank(families, getattr(self.trainer, "datamodule", None), self.device),
         )
-        self.policy = RandomMasking(family, self.fill, float(self.hparams["mask_probability"]), self.mean)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float."""
         keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
-        images, visible = self._present(batch.images, keys)
+        images, visible, partners, own_weight = self._present(batch, keys)
         if self.objective == "consistency":
             # Both views in one batch: two forward passes before one backward break DDP with batch norm.
             everything = torch.ones_like(batch.object_mask)
@@ -205,7 +230,8 @@ class MaskRobustClassifier(pl.LightningModule):
             loss = consistency_loss(clean, masked, batch.labels, float(self.hparams["consistency_weight"]))
         else:
             smoothing = float(self.hparams["label_smoothing"])
-            loss = F.cross_entropy(self(images, visible), batch.labels, label_smoothing=smoothing)
+            logits = self(images, visible)
+            loss = mixed_cross_entropy(logits, batch.labels, batch.labels[partners], own_weight, smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
@@ -215,7 +241,7 @@ class MaskRobustClassifier(pl.LightningModule):
         keys = sample_keys(0, batch.ids)
         height, width = batch.images.shape[2:]
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
-        method: MaskingMethod = "layer_masking" if self.masking in _BY_LAYER_MASKING else self.fill
+        method: MaskingMethod = "layer_masking" if self.masking in _BY_LAYER_MASKING else evaluation_fill(self.fills)
         masked_logits = self.predictor(method)(batch.images, half, keys)
         self.val_loss.update(batch.ids, F.cross_entropy(logits, batch.labels, reduction="none"))
         self.val_accuracy.update(batch.ids, _is_right(logits, batch.labels))
@@ -249,22 +275,52 @@ class MaskRobustClassifier(pl.LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         return normalise(images, self.mean, self.std)
 
-    def _present(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The images as this training sees them, and `visible` where layer masking takes part."""
+    def _present(self, batch: Batch, keys: Tensor) -> "PresentedImages":
+        """The images as this training sees them."""
+        own = torch.arange(len(keys), device=keys.device)
+        whole = torch.ones(len(keys), device=keys.device)
         if self.masking == "none":
-            return images, None
-        if self.policy is None:
+            return PresentedImages(batch.images, None, own, whole)
+        policy = self._policy()
+        if self.masking == "layer_masking":
+            return PresentedImages(batch.images, policy.draw_visible(keys, batch), own, whole)
+        masked = policy(keys, batch)
+        if self.masking == "fill":
+            return PresentedImages(masked.images, None, masked.partners, masked.own_weight)
+        by_fill = uniform(fold_in(keys, 3)) < 0.5
+        broadcast = by_fill[:, None, None, None]
+        return PresentedImages(
+            torch.where(broadcast, masked.images, batch.images),
+            masked.visible | broadcast,
+            torch.where(by_fill, masked.partners, own),
+            torch.where(by_fill, masked.own_weight, whole),
+        )
+
+    def _policy(self) -> RandomMasking:
+        """The mask policy at this point of the training."""
+        if self.training_masks is None:
             raise RuntimeError(
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
                 "before; train with pytorch_lightning.Trainer.fit, or call on_fit_start first."
             )
-        filled, visible = self.policy(images, keys)
-        if self.masking == "fill":
-            return filled, None
-        if self.masking == "layer_masking":
-            return images, visible
-        by_fill = (uniform(fold_in(keys, 3)) < 0.5)[:, None, None, None]
-        return torch.where(by_fill, filled, images), visible | by_fill
+        progress = self.global_step / self.trainer.estimated_stepping_batches if self.training_masks.ramp > 0 else 0.0
+        return self.training_masks.policy(progress)
+
+
+class PresentedImages(NamedTuple):
+    """What a network sees of a batch in training, and what it is to say.
+
+    Attributes:
+        images: (B, C, H, W).
+        visible: (B, 1, H, W) bool for layer masking; None where everything is to be seen.
+        partners: (B,) int64, the image of the batch whose label counts for the rest; the image itself where none.
+        own_weight: (B,) float in [0, 1], weight of the image's own label.
+    """
+
+    images: Tensor
+    visible: Tensor | None
+    partners: Tensor
+    own_weight: Tensor
 
 
 def _with_layer_masking(network: nn.Module, *, required: bool) -> nn.Module:
@@ -283,6 +339,8 @@ def _is_right(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     check_hidden_fraction(arguments["hidden_fraction"])
+    check_weights("mask_family", arguments["mask_family"], FAMILIES)
+    check_weights("fill", arguments["fill"], TRAINING_FILLS)
     for name, choices in _CHOICES.items():
         if arguments[name] not in choices:
             raise ValueError(
@@ -293,3 +351,8 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
     if arguments["objective"] == "consistency" and arguments["masking"] == "none":
         raise ValueError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")
+    if arguments["objective"] == "consistency" and as_weights(arguments["fill"]).get("other_image", 0) > 0:
+        raise ValueError(
+            "objective 'consistency' compares two views of one image, got fill 'other_image', which mixes two images; "
+            "choose another fill, or objective 'cross_entropy'."
+        )

@@ -21,3 +21,26 @@ def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor
     """
     target = clean_logits.detach().softmax(dim=1)
     return F.cross_entropy(clean_logits, labels) + weight * F.cross_entropy(masked_logits, target)
+
+
+def mixed_cross_entropy(
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, own_weight: Tensor, label_smoothing: float
+) -> Tensor:
+    """Cross-entropy of images that show a second image in their hole.
+
+    loss = mean over the batch of w CE(logits, labels) + (1 - w) CE(logits, partner_labels), as in CutMix (Yun et al.,
+    ICCV 2019, section 3.1).
+
+    Args:
+        logits: (B, num_classes).
+        labels: (B,) int64, the image's own.
+        partner_labels: (B,) int64, of the image in the hole.
+        own_weight: (B,) float w in [0, 1]; 1 gives the ordinary cross-entropy.
+        label_smoothing: in [0, 1).
+
+    Returns:
+        () loss.
+    """
+    own = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    other = F.cross_entropy(logits, partner_labels, reduction="none", label_smoothing=label_smoothing)
+    return (own_weight * own + (1 - own_weight) * other).mean()

@@ -13,6 +13,7 @@ _COMMANDS = {
     "validate": ("train.fit", "measure a checkpoint on the validation split"),
     "test": ("train.fit", "measure a checkpoint on the test split"),
     "claim": ("train.claim", "train matched arms and decide whether mask augmentation is enough"),
+    "masks": ("train.masks", "show mask families and fills on your images"),
     "arches": ("train.arches", "list the architectures that layer masking takes, or try one"),
 }
 

@@ -1,21 +1,48 @@
 """Mask families: how `visible` is drawn. Batched, on the device of the keys, one independent mask for each key."""
 
+from augment.families.bank import SilhouetteBank
 from augment.families.blobs import CompanionBlobs, companion_blobs
 from augment.families.circles import enclosing_circles
-from augment.families.fraction import MaskFamily, check_hidden_fraction, draw_hidden_fraction
+from augment.families.fraction import check_hidden_fraction, draw_hidden_fraction
+from augment.families.irregular import blobs
+from augment.families.mixture import mixture
+from augment.families.objects import broken_silhouettes, companions, objects
 from augment.families.patches import patches
 from augment.families.rectangles import rectangles
-from augment.families.silhouettes import SilhouetteBank, silhouettes
+from augment.families.registry import (
+    BANK_FAMILIES,
+    FAMILIES,
+    OBJECT_FAMILIES,
+    FamilyName,
+    MaskFamily,
+    build_family,
+)
+from augment.families.silhouettes import SilhouetteOf, silhouettes
+from augment.families.superpixels import SegmentationMethod, hide_segments, superpixels
 
 __all__ = [
+    "BANK_FAMILIES",
+    "FAMILIES",
+    "OBJECT_FAMILIES",
     "CompanionBlobs",
+    "FamilyName",
     "MaskFamily",
+    "SegmentationMethod",
     "SilhouetteBank",
+    "SilhouetteOf",
+    "blobs",
+    "broken_silhouettes",
+    "build_family",
     "check_hidden_fraction",
     "companion_blobs",
+    "companions",
     "draw_hidden_fraction",
     "enclosing_circles",
+    "hide_segments",
+    "mixture",
+    "objects",
     "patches",
     "rectangles",
     "silhouettes",
+    "superpixels",
 ]

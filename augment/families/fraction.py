@@ -1,13 +1,8 @@
-"""The hidden fraction of a mask, and what every mask family has in common."""
-
-from collections.abc import Callable
+"""The hidden fraction of a mask."""
 
 from torch import Tensor
 
 from augment.random import uniform
-
-MaskFamily = Callable[[Tensor, int, int], Tensor]
-"""(keys (B,) int64, height, width) -> visible (B, 1, height, width) bool."""
 
 
 def check_hidden_fraction(hidden_fraction: tuple[float, float]) -> None:

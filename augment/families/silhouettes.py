@@ -1,86 +1,59 @@
 """Object silhouettes drawn from a bank: holes whose outline is that of a real object."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Self
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from augment.batch import Batch
+from augment.families.bank import SilhouetteBank
 from augment.random import fold_in, uniform
 
-
-@dataclass(frozen=True)
-class SilhouetteBank:
-    """Object masks of one size with their labels, sorted by sample id.
-
-    Attributes:
-        object_masks: (N, 1, H, W) bool, True on the object; none is empty.
-        labels: (N,) int64 class of each object.
-        ids: (N,) int64 id of the sample that each mask was annotated on, ascending.
-    """
-
-    object_masks: Tensor
-    labels: Tensor
-    ids: Tensor
-
-    def __post_init__(self) -> None:
-        if len(self) == 0:
-            raise ValueError(
-                "a silhouette bank needs at least one non-empty object mask, got none; annotate an object."
-            )
-
-    def __len__(self) -> int:
-        return self.object_masks.shape[0]
-
-    @classmethod
-    def from_batches(cls, batches: Iterable[Batch]) -> Self:
-        """Collect every non-empty object mask of some batches; the result does not depend on their order.
-
-        Args:
-            batches: batches of one image size; samples without an object are passed over, repeated ids kept once.
-
-        Raises:
-            ValueError: no batch holds a non-empty object mask.
-        """
-        masks, labels, ids = [], [], []
-        for batch in batches:
-            annotated = batch.object_mask.flatten(1).any(dim=1)
-            masks.append(batch.object_mask[annotated].cpu())
-            labels.append(batch.labels[annotated].cpu())
-            ids.append(batch.ids[annotated].cpu())
-        if not masks:
-            raise ValueError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
-        unique_ids, first = unique_first(torch.cat(ids))
-        return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids)
-
-    def to(self, device: torch.device) -> "SilhouetteBank":
-        """The same bank on another device."""
-        return SilhouetteBank(self.object_masks.to(device), self.labels.to(device), self.ids.to(device))
+SilhouetteOf = Literal["any", "own_class", "other_class"]
 
 
-def silhouettes(keys: Tensor, height: int, width: int, *, bank: SilhouetteBank) -> Tensor:
-    """Hide the silhouette of a uniformly drawn object of the bank, where that object stood in its own image.
+def silhouettes(
+    keys: Tensor,
+    height: int,
+    width: int,
+    *,
+    bank: SilhouetteBank,
+    of: SilhouetteOf = "any",
+    labels: Tensor | None = None,
+    ids: Tensor | None = None,
+    scaled: tuple[float, float] = (1.0, 1.0),
+    shifted: float = 0.0,
+    flipped: bool = False,
+) -> Tensor:
+    """Hide the silhouette of a uniformly drawn object of the bank, by default where that object stood in its own image.
 
-    The draw ignores the class of the image, so outline and class are independent. The hidden fraction is the drawn
-    object's own.
+    Without options the hidden area is exactly the drawn object's. `flipped` keeps it; `scaled` by s multiplies it by
+    s^2 to within the nearest-neighbour sampling; scaling up and `shifted` lose what leaves the image.
 
     Args:
         keys: (B,) int64 keys.
         height: image height in pixels; must be the bank's.
         width: image width in pixels; must be the bank's.
         bank: the objects to draw from, on the device of `keys`.
+        of: "any" ignores the class of the image, so that outline and class are independent; "own_class" draws another
+            object of the image's class, "other_class" an object of another class.
+        labels: (B,) int64 classes of the images, needed unless `of` is "any".
+        ids: (B,) int64 sample ids, needed for "own_class", which never draws the sample's own object.
+        scaled: (low, high) of a uniformly drawn factor, around the middle of the object's bounding box.
+        shifted: largest shift as a share of the image, uniform over both directions of either axis.
+        flipped: mirror half of the silhouettes left to right.
 
     Returns:
         `visible`, (B, 1, height, width) bool.
 
     Raises:
-        ValueError: the bank's masks have another size.
+        ValueError: the bank's masks have another size or no object to draw, or an option is missing or out of range.
     """
     check_mask_size(bank.object_masks, height, width)
-    chosen = (uniform(fold_in(keys, 0)) * len(bank)).long().clamp(max=len(bank) - 1)
-    return ~bank.object_masks[chosen]
+    _check_options(of, labels, ids, scaled, shifted)
+    hidden = bank.object_masks[_draw(fold_in(keys, 0), bank, of, labels, ids)]
+    if scaled != (1.0, 1.0) or shifted or flipped:
+        hidden = _move(fold_in(keys, 1), hidden, scaled, shifted, flipped)
+    return ~hidden
 
 
 def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
@@ -102,17 +75,91 @@ def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
         )
 
 
-def unique_first(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorted unique ids and, for each, the position of its first occurrence.
+def _check_options(
+    of: str, labels: Tensor | None, ids: Tensor | None, scaled: tuple[float, float], shifted: float
+) -> None:
+    if of not in get_args(SilhouetteOf):
+        raise ValueError(f"of must be one of {', '.join(get_args(SilhouetteOf))}, got '{of}'; choose one of these.")
+    if (of != "any" and labels is None) or (of == "own_class" and ids is None):
+        raise ValueError(f"silhouettes of '{of}' need the images' labels{' and ids' * (of == 'own_class')}, got none.")
+    low, high = scaled
+    if not 0.0 < low <= high < float("inf"):
+        raise ValueError(f"scaled must be a range 0 < low <= high, got {scaled}.")
+    if not 0.0 <= shifted <= 1.0:
+        raise ValueError(f"shifted must lie in [0, 1], a share of the image, got {shifted}.")
+
+
+def _draw(keys: Tensor, bank: SilhouetteBank, of: SilhouetteOf, labels: Tensor | None, ids: Tensor | None) -> Tensor:
+    """Position in the bank of an object for each key: (B,) int64."""
+    if of == "any" or labels is None:
+        return _draw_below(keys, torch.full_like(keys, len(bank)))
+    classes = bank.labels[bank.by_class]
+    start, end = torch.searchsorted(classes, labels), torch.searchsorted(classes, labels, right=True)
+    if of == "other_class" or ids is None:
+        others = start + len(bank) - end
+        _refuse_lonely(others == 0, labels, "of another class than")
+        drawn = _draw_below(keys, others)
+        return bank.by_class[torch.where(drawn < start, drawn, drawn + end - start)]
+    own = _rank_within_classes(bank, ids)
+    is_among_them = (own >= start) & (own < end)
+    others = end - start - is_among_them.long()
+    _refuse_lonely(others == 0, labels, "other than the sample's own of")
+    drawn = start + _draw_below(keys, others)
+    return bank.by_class[drawn + (is_among_them & (drawn >= own))]
+
+
+def _rank_within_classes(bank: SilhouetteBank, ids: Tensor) -> Tensor:
+    """Where `bank.by_class` holds each sample's own object, (B,) int64; -1 for those that the bank does not hold."""
+    rank = torch.empty_like(bank.by_class)
+    rank[bank.by_class] = torch.arange(len(bank), device=ids.device)
+    position = torch.searchsorted(bank.ids, ids).clamp(max=len(bank) - 1)
+    return torch.where(bank.ids[position] == ids, rank[position], -1)
+
+
+def _draw_below(keys: Tensor, count: Tensor) -> Tensor:
+    """Uniform integers in [0, count): (B,) int64."""
+    return (uniform(keys).double() * count).long()
+
+
+def _refuse_lonely(is_lonely: Tensor, labels: Tensor, which: str) -> None:
+    if is_lonely.any():
+        lonely = int(labels[is_lonely][0])
+        raise ValueError(
+            f"the silhouette bank must hold an object {which} class {lonely}, got none; build it from more samples or "
+            "draw silhouettes of any class."
+        )
+
+
+def _move(keys: Tensor, hidden: Tensor, scaled: tuple[float, float], shifted: float, flipped: bool) -> Tensor:
+    """Mirror, scale and shift silhouettes (B, 1, H, W), by the nearest pixel."""
+    height, width = hidden.shape[2:]
+    low, high = scaled
+    scale = (low + (high - low) * uniform(fold_in(keys, 0)))[:, None]
+    shift = (2 * uniform(fold_in(keys, 1), 2) - 1) * shifted
+    mirrored = (uniform(fold_in(keys, 2)) < 0.5)[:, None] & flipped
+    row, row_inside = _source(hidden.any(dim=3).squeeze(1), scale, shift[:, :1])
+    profile = hidden.any(dim=2).squeeze(1)
+    column, column_inside = _source(torch.where(mirrored, profile.flip(1), profile), scale, shift[:, 1:])
+    column = torch.where(mirrored, width - 1 - column, column)
+    sample = torch.arange(len(keys), device=keys.device)[:, None, None]
+    found = hidden[sample, 0, row[:, :, None], column[:, None, :]]
+    return (found & row_inside[:, :, None] & column_inside[:, None, :]).reshape(-1, 1, height, width)
+
+
+def _source(profile: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each position of one axis takes its pixel from, and whether that lies inside the image.
 
     Args:
-        ids: (N,) int64.
+        profile: (B, size) bool, True between the ends of the object along this axis.
+        scale: (B, 1), around the middle between these ends.
+        shift: (B, 1), as a share of the size.
 
     Returns:
-        (M,) ascending unique ids and (M,) int64 positions into `ids`.
+        (B, size) int64 in [0, size) and (B, size) bool.
     """
-    order = torch.argsort(ids, stable=True)
-    ordered = ids[order]
-    is_first = torch.ones_like(ordered, dtype=torch.bool)
-    is_first[1:] = ordered[1:] != ordered[:-1]
-    return ordered[is_first], order[is_first]
+    size = profile.shape[1]
+    first, last = profile.int().argmax(dim=1), size - 1 - profile.flip(1).int().argmax(dim=1)
+    centre = ((first + last) // 2)[:, None]
+    target = torch.arange(size, device=profile.device) - centre - (shift * size).round().long()
+    source = (target / scale).round().long() + centre
+    return source.clamp(0, size - 1), (source >= 0) & (source < size)

@@ -1,6 +1,28 @@
 """Fills: what is drawn into hidden pixels, in pixel space [0, 1], before normalisation."""
 
-from augment.fills.apply import FILLS, FillName, apply_fill
-from augment.fills.colours import fill_black, fill_mean, fill_random_colour
+from augment.fills.apply import FILLS, LOOKS_INTO_HOLE, FillName, apply_fill
+from augment.fills.blur import fill_blur
+from augment.fills.colours import fill_black, fill_image_mean, fill_mean, fill_random_colour
+from augment.fills.inpainting import fill_inpainting
+from augment.fills.linear_imputation import fill_linear_imputation
+from augment.fills.mixing import draw_partners, mix_images, own_weight
+from augment.fills.noise import fill_gaussian_noise, fill_uniform_noise
 
-__all__ = ["FILLS", "FillName", "apply_fill", "fill_black", "fill_mean", "fill_random_colour"]
+__all__ = [
+    "FILLS",
+    "LOOKS_INTO_HOLE",
+    "FillName",
+    "apply_fill",
+    "draw_partners",
+    "fill_black",
+    "fill_blur",
+    "fill_gaussian_noise",
+    "fill_image_mean",
+    "fill_inpainting",
+    "fill_linear_imputation",
+    "fill_mean",
+    "fill_random_colour",
+    "fill_uniform_noise",
+    "mix_images",
+    "own_weight",
+]

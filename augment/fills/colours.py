@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from augment.batch import check_visible
+from augment.fills.drawing import check_pixels, draw, to_pixels
 from augment.random import uniform
 
 
@@ -13,24 +13,24 @@ def fill_black(images: Tensor, visible: Tensor) -> Tensor:
     """Draw 0 into hidden pixels.
 
     Args:
-        images: (B, C, H, W) float in [0, 1].
+        images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
         visible: (B, 1, H, W) bool.
 
     Returns:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
 
     Raises:
-        TypeError, ValueError: `visible` does not fit `images`; see `check_visible`.
+        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
     """
-    check_visible(images, visible)
-    return torch.where(visible, images, torch.zeros((), dtype=images.dtype, device=images.device))
+    check_pixels(images, visible)
+    return draw(images, visible, torch.zeros((), dtype=images.dtype, device=images.device))
 
 
 def fill_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Draw the data set's mean colour into hidden pixels.
 
     Args:
-        images: (B, C, H, W) float in [0, 1].
+        images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
         visible: (B, 1, H, W) bool.
         mean: one value in [0, 1] for each of the C channels.
 
@@ -38,21 +38,39 @@ def fill_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
 
     Raises:
-        TypeError, ValueError: `visible` does not fit `images`; see `check_visible`.
+        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
         ValueError: `mean` has not one value for each channel.
     """
-    check_visible(images, visible)
-    if len(mean) != images.shape[1]:
-        raise ValueError(f"mean must have one value for each of {images.shape[1]} channels, got {len(mean)}.")
-    colour = torch.tensor(mean, dtype=images.dtype, device=images.device)[None, :, None, None]
-    return torch.where(visible, images, colour)
+    check_pixels(images, visible)
+    return draw(images, visible, to_pixels(mean_colour(images, mean), images.dtype))
+
+
+def fill_image_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
+    """Draw the mean colour of an image's visible pixels into its hidden ones.
+
+    The mean is taken over visible pixels only, so that it tells nothing about what is hidden.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
+        visible: (B, 1, H, W) bool.
+        mean: drawn where nothing is visible: one value in [0, 1] for each of the C channels.
+
+    Returns:
+        (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit. The colour carries no gradient.
+
+    Raises:
+        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        ValueError: `mean` has not one value for each channel.
+    """
+    check_pixels(images, visible)
+    return draw(images, visible, to_pixels(visible_mean(images, visible, mean), images.dtype))
 
 
 def fill_random_colour(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     """Draw one uniformly random colour for each image into its hidden pixels.
 
     Args:
-        images: (B, C, H, W) float in [0, 1].
+        images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
         visible: (B, 1, H, W) bool.
         keys: (B,) int64 keys.
 
@@ -60,8 +78,41 @@ def fill_random_colour(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
 
     Raises:
-        TypeError, ValueError: `visible` does not fit `images`; see `check_visible`.
+        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
     """
-    check_visible(images, visible)
-    colour = uniform(keys, images.shape[1], 1, 1).to(images.dtype)
-    return torch.where(visible, images, colour)
+    check_pixels(images, visible)
+    return draw(images, visible, to_pixels(uniform(keys, images.shape[1], 1, 1), images.dtype))
+
+
+def mean_colour(images: Tensor, mean: Sequence[float]) -> Tensor:
+    """The data set's mean colour: (1, C, 1, 1) float64 in [0, 1], on the device of `images`.
+
+    Raises:
+        ValueError: `mean` has not one value for each of the C channels of `images`.
+    """
+    if len(mean) != images.shape[1]:
+        raise ValueError(f"mean must have one value for each of {images.shape[1]} channels, got {len(mean)}.")
+    return torch.tensor(mean, dtype=torch.float64, device=images.device)[None, :, None, None]
+
+
+@torch.no_grad()
+def visible_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
+    """The mean colour of each image's visible pixels, summed up in float64.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
+        visible: (B, 1, H, W) bool.
+        mean: the colour of an image of which nothing is visible, one value for each channel.
+
+    Returns:
+        (B, C, 1, 1) float64 in [0, 1].
+
+    Raises:
+        ValueError: `mean` has not one value for each of the C channels.
+    """
+    otherwise = mean_colour(images, mean)
+    black = torch.zeros((), dtype=images.dtype, device=images.device)
+    total = draw(images, visible, black).flatten(2).sum(dim=2, dtype=torch.float64)[:, :, None, None]
+    count = visible.sum(dim=(2, 3), keepdim=True)
+    white = 255 if images.dtype == torch.uint8 else 1
+    return torch.where(count > 0, total / (count.clamp(min=1) * white), otherwise)

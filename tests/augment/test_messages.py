@@ -1,7 +1,6 @@
 """Every refusal in one table: its message is one sentence and names what was given."""
 
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 import torch
@@ -11,7 +10,9 @@ from augment import (
     RandomMasking,
     SilhouetteBank,
     apply_fill,
+    build_family,
     check_visible,
+    choose,
     fill_mean,
     patches,
     rectangles,
@@ -44,7 +45,10 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
     (lambda: fill_mean(IMAGES, VISIBLE, [0.5, 0.5]), "got 2"),
     (lambda: apply_fill("mean", IMAGES, VISIBLE, keys=KEYS, mean=[0.5]), "got 1"),
     (lambda: apply_fill("black", IMAGES, VISIBLE[:1], keys=KEYS, mean=[0.5]), "(1, 1, 4, 5)"),
-    (lambda: RandomMasking(partial(silhouettes, bank=BANK), probability=1.5), "1.5"),
+    (lambda: RandomMasking(build_family("silhouettes", bank=BANK), probability=1.5), "1.5"),
+    (lambda: RandomMasking(build_family("patches"), "blue"), "'blue'"),
+    (lambda: build_family("silhouettes"), "none"),
+    (lambda: choose(KEYS, [1.0, -2.0]), "-2.0"),
 ]
 
 

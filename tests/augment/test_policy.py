@@ -1,16 +1,36 @@
 """The augmentation policy."""
 
-from functools import partial
-
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from augment import FILLS, FillName, RandomMasking, patches, random_keys, rectangles, sample_keys, uniform
+from augment import (
+    FILLS,
+    Batch,
+    FillName,
+    MaskFamily,
+    RandomMasking,
+    TrainingFillName,
+    build_family,
+    choose,
+    mixture,
+    random_keys,
+    sample_keys,
+    uniform,
+)
 
-FAMILY = partial(patches, hidden_fraction=(0.1, 0.9), patch_size=2)
+FAMILY = build_family("patches", hidden_fraction=(0.1, 0.9), patch_size=2)
 every_fill = pytest.mark.parametrize("fill", FILLS)
+
+
+def batch_of(images: Tensor) -> Batch:
+    ids = torch.arange(len(images))
+    return Batch(ids, images, torch.zeros(len(images), 1, *images.shape[2:], dtype=torch.bool), ids % 3)
+
+
+def blank(count: int, side: int = 8) -> Batch:
+    return batch_of(torch.zeros(count, 3, side, side))
 
 
 def masked(visible: Tensor) -> Tensor:
@@ -20,41 +40,43 @@ def masked(visible: Tensor) -> Tensor:
 @every_fill
 def test_probability_zero_masks_nothing(fill: FillName) -> None:
     images = uniform(torch.arange(200), 3, 8, 8)
-    filled, visible = RandomMasking(FAMILY, fill, probability=0.0)(images, torch.arange(200))
+    filled, visible, partners, own_weight = RandomMasking(FAMILY, fill, 0.0)(torch.arange(200), batch_of(images))
+    assert torch.equal(partners, torch.arange(200)) and (own_weight == 1).all()
     assert visible.all() and visible.shape == (200, 1, 8, 8) and visible.dtype == torch.bool
     assert torch.equal(filled, images)
 
 
 def test_probability_one_masks_every_image_and_is_the_default() -> None:
     keys = sample_keys(0, torch.arange(5000))
-    assert masked(RandomMasking(FAMILY).draw_visible(keys, 8, 8)).all()
+    assert masked(RandomMasking(FAMILY).draw_visible(keys, blank(len(keys)))).all()
 
 
 @pytest.mark.parametrize("probability", [0.02, 0.3, 0.5, 0.95])
 def test_the_share_of_masked_images_is_the_probability(probability: float) -> None:
     keys = sample_keys(1, torch.arange(5000))
-    count = int(masked(RandomMasking(FAMILY, probability=probability).draw_visible(keys, 8, 8)).sum())
+    count = int(masked(RandomMasking(FAMILY, probability=probability).draw_visible(keys, blank(len(keys)))).sum())
     assert stats.binomtest(count, 5000, probability).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("family", [FAMILY, partial(rectangles, hidden_fraction=(0.2, 0.5))])
-def test_a_masked_image_has_the_hole_it_would_have_at_probability_one(family: partial[Tensor]) -> None:
+@pytest.mark.parametrize("family", [FAMILY, build_family("rectangles", hidden_fraction=(0.2, 0.5))])
+def test_a_masked_image_has_the_hole_it_would_have_at_probability_one(family: MaskFamily) -> None:
     keys = sample_keys(2, torch.arange(300))
-    sometimes = RandomMasking(family, probability=0.5).draw_visible(keys, 8, 8)
-    always = RandomMasking(family).draw_visible(keys, 8, 8)
+    sometimes = RandomMasking(family, probability=0.5).draw_visible(keys, blank(len(keys)))
+    always = RandomMasking(family).draw_visible(keys, blank(len(keys)))
     assert torch.equal(sometimes[masked(sometimes)], always[masked(sometimes)])
 
 
 def test_holes_follow_the_family() -> None:
     keys = sample_keys(2, torch.arange(2000))
-    hidden = 1 - RandomMasking(partial(FAMILY, patch_size=1)).draw_visible(keys, 16, 16).double().mean(dim=(1, 2, 3))
+    family = build_family("patches", hidden_fraction=(0.1, 0.9), patch_size=1)
+    hidden = 1 - RandomMasking(family).draw_visible(keys, blank(2000, 16)).double().mean(dim=(1, 2, 3))
     assert stats.kstest(hidden, stats.uniform(0.1, 0.8).cdf).pvalue > 1e-3
 
 
 def test_whether_an_image_is_masked_says_nothing_about_its_hole_or_its_colour() -> None:
     keys = sample_keys(3, torch.arange(3000))
-    chosen = masked(RandomMasking(FAMILY, probability=0.5).draw_visible(keys, 8, 8))
-    filled, visible = RandomMasking(FAMILY, "random_colour")(torch.full((3000, 3, 8, 8), -1.0), keys)
+    chosen = masked(RandomMasking(FAMILY, probability=0.5).draw_visible(keys, blank(len(keys))))
+    filled, visible, *_ = RandomMasking(FAMILY, "random_colour")(keys, batch_of(torch.full((3000, 3, 8, 8), -1.0)))
     area, colour = (~visible).double().mean(dim=(1, 2, 3)), filled.amax(dim=(2, 3))
     assert stats.ks_2samp(area[chosen], area[~chosen]).pvalue > 1e-3
     for channel in colour.unbind(dim=1):
@@ -67,14 +89,16 @@ def test_whether_an_image_is_masked_says_nothing_about_its_hole_or_its_colour() 
 def test_filled_images_and_visible_agree(fill: FillName, probability: float) -> None:
     images, keys = uniform(torch.arange(60), 3, 8, 8) + 2, sample_keys(4, torch.arange(60))
     policy = RandomMasking(FAMILY, fill, probability)
-    filled, visible = policy(images, keys)
-    assert torch.equal(visible, policy.draw_visible(keys, 8, 8))
-    assert torch.equal(filled == images, visible.expand_as(images))
-    assert torch.equal(filled <= 1, ~visible.expand_as(images))
+    filled, visible, *_ = policy(keys, batch_of(images))
+    assert torch.equal(visible, policy.draw_visible(keys, batch_of(images)))
+    assert torch.equal(filled[visible.expand_as(images)], images[visible.expand_as(images)])
+    if fill in ("black", "mean", "random_colour", "uniform_noise", "gaussian_noise"):
+        assert torch.equal(filled <= 1, ~visible.expand_as(images))
 
 
 def test_the_mean_of_the_policy_is_drawn() -> None:
-    filled, visible = RandomMasking(FAMILY, "mean", mean=(0.25, 0.75))(torch.ones(10, 2, 8, 8), torch.arange(10))
+    policy = RandomMasking(FAMILY, "mean", mean=(0.25, 0.75))
+    filled, visible, *_ = policy(torch.arange(10), batch_of(torch.ones(10, 2, 8, 8)))
     for channel, value in enumerate((0.25, 0.75)):
         assert (filled[:, channel][~visible[:, 0]] == value).all()
 
@@ -83,10 +107,10 @@ def test_the_mean_of_the_policy_is_drawn() -> None:
 def test_a_sample_is_masked_alike_in_any_batch(fill: FillName) -> None:
     images, ids = uniform(torch.arange(40), 3, 8, 12), torch.arange(40)
     policy = RandomMasking(FAMILY, fill, probability=0.7)
-    filled, visible = policy(images, sample_keys(5, ids))
+    filled, visible, *_ = policy(sample_keys(5, ids), batch_of(images))
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     for part in order.split(7):
-        filled_part, visible_part = policy(images[part], sample_keys(5, ids[part]))
+        filled_part, visible_part, *_ = policy(sample_keys(5, ids[part]), batch_of(images[part]))
         assert torch.equal(filled_part, filled[part])
         assert torch.equal(visible_part, visible[part])
 
@@ -96,14 +120,14 @@ def test_training_keys_reproduce_a_run_and_differ_from_step_to_step() -> None:
     runs = []
     for _ in range(2):
         generator = torch.Generator().manual_seed(6)
-        runs.append([policy(images, random_keys(16, generator))[0] for _ in range(2)])
+        runs.append([policy(random_keys(16, generator), batch_of(images)).images for _ in range(2)])
     assert torch.equal(runs[0][0], runs[1][0]) and torch.equal(runs[0][1], runs[1][1])
     assert not torch.equal(runs[0][0], runs[0][1])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 9), (9, 5)])
 def test_height_and_width_are_not_mixed_up(size: tuple[int, int]) -> None:
-    filled, visible = RandomMasking(FAMILY)(torch.ones(3, 3, *size), torch.arange(3))
+    filled, visible, *_ = RandomMasking(FAMILY)(torch.arange(3), batch_of(torch.ones(3, 3, *size)))
     assert filled.shape == (3, 3, *size) and visible.shape == (3, 1, *size)
 
 
@@ -111,3 +135,61 @@ def test_height_and_width_are_not_mixed_up(size: tuple[int, int]) -> None:
 def test_a_probability_outside_zero_to_one_is_refused(probability: float) -> None:
     with pytest.raises(ValueError, match="probability"):
         RandomMasking(FAMILY, probability=probability)
+
+
+@pytest.mark.parametrize("fill", ["blue", {"blue": 1.0}, {"black": 0.0}, {"black": 1.0, "mean": -1.0}, {}])
+def test_an_unknown_fill_or_weights_that_choose_nothing_are_refused(fill: TrainingFillName) -> None:
+    with pytest.raises(ValueError, match=r"fill must be one of|weights must be at least 0"):
+        RandomMasking(FAMILY, fill)
+
+
+def test_each_image_draws_its_fill_by_weight() -> None:
+    images, keys = torch.full((4000, 3, 8, 8), 7.0), sample_keys(8, torch.arange(4000))
+    family = build_family("patches", hidden_fraction=(1.0, 1.0))
+    weights: dict[TrainingFillName, float] = {"black": 1.0, "mean": 3.0, "other_image": 0.0}
+    filled = RandomMasking(family, weights, mean=(0.5, 0.5, 0.5))(keys, batch_of(images)).images
+    black, grey = ((filled == value).flatten(1).all(dim=1) for value in (0.0, 0.5))
+    assert (black ^ grey).all()
+    assert stats.binomtest(int(grey.sum()), 4000, 0.75).pvalue > 1e-3
+    for name in ("black", "mean"):
+        alone = RandomMasking(family, name, mean=(0.5, 0.5, 0.5))(keys, batch_of(images)).images
+        chosen = black if name == "black" else grey
+        assert torch.equal(alone[chosen], filled[chosen])
+
+
+def test_each_image_draws_its_family_by_weight_in_any_batch() -> None:
+    keys, batch = sample_keys(9, torch.arange(3000)), blank(3000)
+    everything = build_family("patches", hidden_fraction=(1.0, 1.0))
+    family = mixture([(everything, 1.0), (FAMILY, 0.0), (build_family("patches", hidden_fraction=(0.0, 0.0)), 4.0)])
+    visible = family(keys, batch)
+    hidden = ~visible.flatten(1).any(dim=1)
+    assert (visible.flatten(1).all(dim=1) ^ hidden).all()
+    assert stats.binomtest(int(hidden.sum()), 3000, 0.2).pvalue > 1e-3
+    order = torch.randperm(3000, generator=torch.Generator().manual_seed(0))
+    shuffled = family(keys[order], Batch(*(tensor[order] for tensor in batch)))
+    assert torch.equal(shuffled, visible[order])
+
+
+def test_another_image_in_the_hole_takes_its_share_of_the_label() -> None:
+    images, keys = uniform(torch.arange(50), 3, 8, 8), sample_keys(10, torch.arange(50))
+    masked = RandomMasking(FAMILY, "other_image", probability=0.7)(keys, batch_of(images))
+    share = masked.visible.double().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(masked.own_weight.double(), share, rtol=0, atol=1e-6)
+    assert torch.equal(masked.images, torch.where(masked.visible, images, images[masked.partners]))
+    assert torch.equal(masked.partners == torch.arange(50), share == 1)
+
+
+def test_only_images_that_drew_another_image_share_their_label() -> None:
+    images, keys = uniform(torch.arange(200), 3, 8, 8) + 1, sample_keys(11, torch.arange(200))
+    masked = RandomMasking(FAMILY, {"black": 1.0, "other_image": 1.0})(keys, batch_of(images))
+    black = (masked.images == 0).flatten(1).any(dim=1)
+    assert 60 < black.sum() < 140
+    assert torch.equal(masked.own_weight == 1, black)
+    assert torch.equal(masked.partners == torch.arange(200), black)
+
+
+def test_the_choice_follows_the_weights_and_leaves_out_what_weighs_nothing() -> None:
+    chosen = choose(sample_keys(12, torch.arange(6000)), [0.0, 2.0, 0.0, 1.0, 3.0, 0.0])
+    counts = chosen.bincount(minlength=6)
+    assert counts[[0, 2, 5]].sum() == 0
+    assert stats.chisquare(counts[[1, 3, 4]], [2000, 1000, 3000]).pvalue > 1e-3

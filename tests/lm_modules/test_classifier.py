@@ -142,7 +142,8 @@ def test_without_masking_the_network_sees_the_images() -> None:
 
 def expected_hole(classifier: MaskRobustClassifier, ids: Tensor, step: int = 0) -> Tensor:
     keys = fold_in(sample_keys(classifier.hparams["seed"], ids), step)
-    return classifier.policy.draw_visible(keys, SIZE, SIZE)
+    assert classifier.training_masks is not None
+    return classifier.training_masks.policy(0.0).draw_visible(keys, draw_batch(ids))
 
 
 def test_a_fill_is_in_the_image_and_layer_masking_beside_it() -> None:
@@ -169,6 +170,42 @@ def test_a_mixture_presents_each_image_one_way_or_the_other() -> None:
     pictured = images * 0.25 + 0.5
     torch.testing.assert_close(pictured[~by_fill], clean[~by_fill])
     torch.testing.assert_close(pictured[by_fill], torch.where(hole, clean, 0.5)[by_fill])
+
+
+def test_the_label_is_mixed_as_the_image_is() -> None:
+    images, visible, classifier = shown("fill", fill="other_image", mask_probability=1.0)
+    batch = draw_batch(torch.arange(6))
+    keys = fold_in(sample_keys(classifier.hparams["seed"], batch.ids), 0)
+    assert visible is None and classifier.training_masks is not None
+    masked = classifier.training_masks.policy(0.0)(keys, batch)
+    torch.testing.assert_close(images, masked.images)
+    fresh = build(masking="fill", fill="other_image", mask_probability=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
+    fresh.training_masks = classifier.training_masks
+    presented = fresh._present(batch, keys)
+    assert torch.equal(presented.partners, masked.partners) and (presented.partners != torch.arange(6)).all()
+    assert torch.equal(presented.own_weight, masked.own_weight) and (presented.own_weight < 1).all()
+
+
+def test_layer_masking_mixes_no_labels() -> None:
+    classifier = build(masking="layer_masking", fill="other_image", mask_probability=1.0)
+    fit(classifier, steps=1)
+    presented = classifier._present(draw_batch(torch.arange(6)), torch.arange(6))
+    assert (presented.own_weight == 1).all() and presented.visible is not None and not presented.visible.all()
+
+
+def test_several_families_and_fills_are_trained_with_at_once() -> None:
+    families, fills = {"patches": 1.0, "rectangles": 2.0}, {"black": 1.0, "mean": 1.0}
+    classifier = build(masking="fill", mask_family=families, fill=fills)
+    assert fit(classifier).global_step == 2
+
+
+def test_the_hidden_fraction_grows_over_the_ramp() -> None:
+    classifier = build(masking="layer_masking", mask_ramp=0.5, hidden_fraction=(0.25, 0.75), mask_probability=1.0)
+    recorder = Recorder(classifier)
+    fit(classifier, steps=4)
+    hidden = [(~visible).double().mean(dim=(1, 2, 3)) for _, visible in recorder.calls]
+    assert (hidden[0] == 0.25).all()
+    assert (hidden[1] <= 0.5).all() and hidden[2].max() > 0.5
 
 
 @pytest.mark.parametrize("masking", ["fill", "layer_masking"])
@@ -390,8 +427,14 @@ def test_weights_to_start_from_are_loaded(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(started.parameters(), trained.parameters(), strict=True))
 
 
+WEIGHTED = ["--model.masking=fill", '--model.mask_family={"patches": 1, "rectangles": 2.5}', "--model.mask_ramp=0.5"]
+
+
+@pytest.mark.parametrize(
+    "options", [[], [*WEIGHTED, "--model.fill=blur"], [*WEIGHTED, '--model.fill={"black": 1, "other_image": 3}']]
+)
 def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["fit"])
     quiet = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
@@ -400,13 +443,16 @@ def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
     cli = LightningCLI(
         MaskRobustClassifier,
         CommandLineData,
-        args=["fit", *arguments, "--model.num_classes=5", '--model.architecture_options={"width": 16}'],
+        args=["fit", *arguments, "--model.num_classes=5", '--model.architecture_options={"width": 16}', *options],
         save_config_callback=None,
         seed_everything_default=False,
     )
     cli.trainer.save_checkpoint(tmp_path / "last.ckpt")
     again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
     assert again.network.network.fc.weight.equal(cli.model.network.network.fc.weight)
+    assert [again.hparams[name] for name in ("mask_family", "fill", "mask_ramp")] == [
+        cli.model.hparams[name] for name in ("mask_family", "fill", "mask_ramp")
+    ]
 
 
 def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(tmp_path: Path) -> None:
@@ -458,7 +504,15 @@ REFUSALS = [
     ({"label_smoothing": 1.0}, ["label_smoothing", "1.0"]),
     ({"consistency_weight": -1.0}, ["consistency_weight", "-1.0"]),
     ({"masking": "layer-masking"}, ["masking", "'layer-masking'", "layer_masking, mixture"]),
-    ({"mask_family": "circles"}, ["mask_family", "'circles'", "patches, rectangles, silhouettes"]),
+    ({"mask_family": "circles"}, ["mask_family", "'circles'", "patches, rectangles, "]),
+    ({"mask_family": {"patches": 1.0, "circles": 1.0}}, ["mask_family", "'circles'"]),
+    ({"mask_family": {"patches": 0.0}}, ["mask_family", "'patches': 0.0"]),
+    ({"fill": {"black": 1.0, "mean": -1.0}}, ["fill 'mean'", "-1.0"]),
+    ({"mask_ramp": 1.5}, ["mask_ramp", "1.5"]),
+    (
+        {"objective": "consistency", "masking": "fill", "fill": {"black": 1.0, "other_image": 1.0}},
+        ["consistency", "'other_image'"],
+    ),
     ({"fill": "blue"}, ["fill", "'blue'", "black"]),
     ({"objective": "mse"}, ["objective", "'mse'", "consistency"]),
     ({"optimiser": "lion"}, ["optimiser", "'lion'", "sgd, adamw"]),

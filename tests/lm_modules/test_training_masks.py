@@ -1,14 +1,24 @@
-"""Mask families from names and numbers."""
+"""The training's masks from names and numbers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
-from augment import Batch, SilhouetteBank, patches, rectangles, sample_keys, silhouettes
-from lm_modules.training_masks import SilhouetteSource, build_mask_family
+from augment import Batch, SilhouetteBank, build_family, sample_keys
+from lm_modules.training_masks import (
+    SilhouetteSource,
+    TrainingMasks,
+    as_weights,
+    build_silhouette_bank,
+    check_weights,
+    evaluation_fill,
+    ramped,
+)
 
 KEYS, CPU = sample_keys(0, torch.arange(6)), torch.device("cpu")
+BATCH = Batch(torch.arange(6), torch.ones(6, 3, 8, 12), torch.zeros(6, 1, 8, 12, dtype=torch.bool), torch.arange(6))
 
 
 class Source:
@@ -21,35 +31,89 @@ class Source:
             yield Batch(torch.arange(2) + 2 * i, torch.zeros(2, 3, 8, 12), object_mask, torch.arange(2))
 
 
-def build(name: str, source: object = None, device: torch.device = CPU, fraction: tuple[float, float] = (0.25, 0.75)):
-    return build_mask_family(name, hidden_fraction=fraction, patch_size=4, silhouette_source=source, device=device)
+def masks(**changes: Any) -> TrainingMasks:
+    settings: dict[str, Any] = {
+        "families": {"patches": 1.0},
+        "fills": {"mean": 1.0},
+        "hidden_fraction": (0.25, 0.75),
+        "patch_size": 4,
+        "probability": 1.0,
+        "ramp": 0.0,
+        "mean": (0.1, 0.2, 0.3),
+    }
+    return TrainingMasks(**settings | changes)
 
 
-def test_patches_and_rectangles_take_their_numbers() -> None:
-    expected = patches(KEYS, 8, 12, hidden_fraction=(0.25, 0.75), patch_size=4)
-    assert torch.equal(build("patches")(KEYS, 8, 12), expected)
-    expected = rectangles(KEYS, 8, 12, hidden_fraction=(0.25, 0.75))
-    assert torch.equal(build("rectangles")(KEYS, 8, 12), expected)
-    assert not build("patches", fraction=(1.0, 1.0))(KEYS, 8, 12).any()
+def test_the_policy_takes_its_numbers() -> None:
+    policy = masks(probability=0.5).policy(0.0)
+    assert (policy.probability, policy.fill, policy.mean) == (0.5, {"mean": 1.0}, (0.1, 0.2, 0.3))
+    expected = build_family("patches", hidden_fraction=(0.25, 0.75), patch_size=4)
+    assert torch.equal(policy.family(KEYS, BATCH), expected(KEYS, BATCH))
+
+
+def test_a_family_without_weight_is_not_built() -> None:
+    alone = masks().policy(0.0).draw_visible(KEYS, BATCH)
+    unused = masks(families={"patches": 2.0, "silhouettes": 0.0}).policy(0.0)
+    assert torch.equal(unused.draw_visible(KEYS, BATCH), alone)
+
+
+def test_several_families_are_mixed() -> None:
+    bank = SilhouetteBank.from_batches(Source().training_batches())
+    mixed = masks(families={"patches": 1.0, "silhouettes": 1.0}, bank=bank).policy(0.0)
+    rows = torch.arange(200) % 6
+    visible = mixed.draw_visible(sample_keys(0, torch.arange(200)), Batch(*(tensor[rows] for tensor in BATCH)))
+    halves = (visible[:, 0, 0, [0, 11]].sum(dim=1) == 1) & ((~visible).sum(dim=(1, 2, 3)) == 48)
+    assert 60 < halves.sum() < 160
+
+
+@pytest.mark.parametrize(("progress", "high"), [(0.0, 0.2), (0.1, 0.3), (0.2, 0.4), (0.4, 0.6), (0.7, 0.6), (1.0, 0.6)])
+def test_the_upper_end_of_the_hidden_fraction_grows_linearly(progress: float, high: float) -> None:
+    assert ramped((0.2, 0.6), progress, 0.4) == pytest.approx((0.2, high))
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_without_a_ramp_the_whole_range_is_drawn_from(progress: float) -> None:
+    assert ramped((0.2, 0.6), progress, 0.0) == (0.2, 0.6)
+
+
+def test_one_name_has_all_the_weight() -> None:
+    assert as_weights("black") == {"black": 1.0}
+    assert as_weights({"black": 2.0, "mean": 1.0}) == {"black": 2.0, "mean": 1.0}
+
+
+@pytest.mark.parametrize(
+    "choice", ["blue", {"blue": 1.0}, {"black": -1.0}, {"black": float("nan")}, {"black": 0.0}, {}], ids=str
+)
+def test_weights_that_choose_nothing_known_are_refused(choice: Any) -> None:
+    with pytest.raises(ValueError, match="fill") as refusal:
+        check_weights("fill", choice, ["black", "mean"])
+    message = str(refusal.value)
+    assert message.endswith(".") and ". " not in message and "\n" not in message
+
+
+def test_the_heaviest_fill_that_evaluation_knows_is_validated_with() -> None:
+    assert evaluation_fill({"black": 1.0, "blur": 2.0, "other_image": 9.0}) == "blur"
+    assert evaluation_fill({"random_colour": 1.0, "black": 1.0}) == "black"
+    assert evaluation_fill({"other_image": 1.0}) == "mean"
 
 
 def test_silhouettes_are_those_of_the_training_objects() -> None:
-    bank = SilhouetteBank.from_batches(Source().training_batches())
-    assert len(bank) == 2
-    visible = build("silhouettes", Source())(KEYS, 8, 12)
-    assert torch.equal(visible, silhouettes(KEYS, 8, 12, bank=bank))
-    assert torch.equal(visible[..., 0, [0, 11]].sum(dim=-1), torch.ones(6, 1, dtype=torch.int64))
+    bank = build_silhouette_bank({"silhouettes": 1.0}, Source(), CPU)
+    expected = SilhouetteBank.from_batches(Source().training_batches())
+    assert bank is not None and torch.equal(bank.object_masks, expected.object_masks)
+    assert build_silhouette_bank({"patches": 1.0, "silhouettes": 0.0}, Source(), CPU) is None
 
 
 def test_the_bank_goes_to_the_device_of_the_keys() -> None:
-    assert build("silhouettes", Source(), torch.device("meta")).keywords["bank"].object_masks.is_meta
+    bank = build_silhouette_bank({"silhouettes": 1.0}, Source(), torch.device("meta"))
+    assert bank is not None and bank.object_masks.is_meta
 
 
 @pytest.mark.parametrize("source", [None, 3, object()])
 def test_a_source_without_silhouettes_is_refused_in_one_sentence(source: object) -> None:
     assert isinstance(Source(), SilhouetteSource) and not isinstance(source, SilhouetteSource)
-    build("patches", source)
+    assert build_silhouette_bank({"patches": 1.0}, source, CPU) is None
     with pytest.raises(ValueError, match=type(source).__name__) as refusal:
-        build("silhouettes", source)
+        build_silhouette_bank({"silhouettes": 1.0}, source, CPU)
     message = str(refusal.value)
     assert message.endswith(".") and ". " not in message and "\n" not in message

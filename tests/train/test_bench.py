@@ -1,15 +1,24 @@
 """The benchmark runs, counts what it says it counts, and writes what it prints."""
 
+import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from train.bench.__main__ import main
+from train.bench.augment import FAMILIES, HIDDEN, imputation, others, own_fills
 from train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
+from train.bench.sparse_imputation import impute_by_sparse_solve
 from train.bench.timing import alternate, median_ratio
+
+CPU = torch.device("cpu")
 
 
 def test_every_function_is_called_once_a_round_in_turn_and_the_first_round_does_not_count() -> None:
@@ -41,17 +50,83 @@ def test_an_unknown_mask_is_refused() -> None:
         draw_mask("hole", 1)
 
 
-def test_the_benchmark_prints_and_writes_a_row_for_each_network_mode_and_mask(tmp_path: Path) -> None:
+SMALL = ["--networks", "squeezenet1_1", "--device", "cpu", "--batch", "1", "--augment-batch", "2", "--imputed", "1"]
+SMALL += ["--rounds", "1"]
+
+
+def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "train.bench", "--networks", "squeezenet1_1", "--device", "cpu"]
-    command += ["--batch", "1", "--rounds", "1", f"--json={path}"]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rows = json.loads(path.read_text())["rows"]
+    command = [sys.executable, "-m", "train.bench", "masking", *SMALL, f"--json={path}"]
+    wide = os.environ | {"COLUMNS": "200"}
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=wide).stdout
+    content = json.loads(path.read_text())
+    rows = content["masking"]["rows"]
+    assert "augment" not in content
     assert [(row["mode"], row["mask"]) for row in rows] == [
         (mode, mask) for mode in ("eval", "training step") for mask in COMMON_MASKS
     ]
     assert all(row["time"] > 0 and row["memory"] > 0 and row["plain_seconds"] > 0 for row in rows)
-    assert "squee" in printed and str(path) in printed
+    assert "squeezenet1_1" in printed and str(path) in printed
+
+
+def test_the_augment_part_has_a_row_for_each_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["augment", *SMALL, f"--json={tmp_path / 'bench.json'}"])
+    content, printed = json.loads((tmp_path / "bench.json").read_text()), capsys.readouterr().out
+    rows = content["augment"]["rows"]
+    assert "masking" not in content
+    methods: dict[str, set[str]] = {}
+    for row in rows:
+        methods.setdefault(row["task"], set()).add(row["method"])
+    assert set(methods) == {"mask", "mask and black fill", "linear imputation"}
+    assert methods["mask"] == set(FAMILIES) < methods["mask and black fill"]
+    assert all(row["microseconds"] > 0 and row["method"] in printed for row in rows)
+
+
+def test_an_unknown_part_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["maskin"])
+    assert "a part must be masking or augment, got 'maskin'" in capsys.readouterr().err
+
+
+def test_every_method_hides_the_same_share_of_an_image() -> None:
+    hidden: dict[str, list[float]] = {}
+    for case in (*own_fills(2, CPU, FAMILIES), *others(2, CPU)):
+        for _ in range(3):
+            hidden.setdefault(case.method, []).extend(black_share(image) for image in case.function())
+    assert len(hidden) == len(FAMILIES) + 4
+    for method, shares in hidden.items():
+        assert np.mean(shares) == pytest.approx(HIDDEN, abs=0.02), method
+
+
+def black_share(image: Any) -> float:
+    """Share of pixels that are 0 in all channels, whatever the library's form of an image."""
+    pixels = image["image"] if isinstance(image, dict) else image.permute(1, 2, 0).numpy()
+    return float((pixels == 0).all(axis=2).mean())
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.3, 0.9])
+def test_the_sparse_solver_makes_every_hidden_pixel_the_weighted_mean_of_its_neighbours(hidden: float) -> None:
+    rng = np.random.default_rng(0)
+    image, visible = rng.random((2, 9, 11)), rng.random((9, 11)) >= hidden
+    filled = impute_by_sparse_solve(image, visible)
+    assert np.array_equal(filled[:, visible], image[:, visible])
+    for row, column in np.argwhere(~visible):
+        total, weights = np.zeros(2), 0.0
+        for down, across in itertools.product((-1, 0, 1), repeat=2):
+            if (down, across) != (0, 0) and 0 <= row + down < 9 and 0 <= column + across < 11:
+                weight = 1 / 6 if 0 in (down, across) else 1 / 12
+                total += weight * filled[:, row + down, column + across]
+                weights += weight
+        assert filled[:, row, column] == pytest.approx(total / weights, abs=1e-12)
+
+
+def test_both_ways_of_linear_imputation_agree_but_for_the_noise() -> None:
+    own, scipy = imputation(1, CPU)
+    difference = np.abs(own.function().numpy()[0] - scipy.function()[0])
+    assert difference.mean() < 0.02
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")

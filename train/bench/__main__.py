@@ -1,32 +1,63 @@
-"""`scripts/bench`: what the toolkit costs, as ratios inside one run, as a table and as JSON."""
+"""`scripts/bench`: what the toolkit costs, as ratios and times inside one run, as tables and as JSON."""
 
 import platform
-from argparse import ArgumentParser
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from train.bench.augment import measure_augment
 from train.bench.masking import NETWORKS, measure_masking
 from train.files import write_json
 
+PARTS = ("masking", "augment")
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print the table row by row, and write the JSON."""
-    parser = ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="torchvision classifiers")
-    parser.add_argument("--batch", type=int, default=8, help="images in a batch")
-    parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path, default=Path("runs/bench-masking.json"), help="file for the numbers")
-    options = parser.parse_args(arguments)
+    """Measure the parts asked for, print a table of each, and write one JSON."""
+    options = _parse(arguments)
     device = torch.device(options.device)
-    rows = list(measure_masking(options.networks, options.batch, options.rounds, device))
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     machine = f"{platform.machine()}, {name}"
-    table = Table(title=f"Layer masking over the plain network; {machine}; torch {torch.__version__}")
+    content: dict[str, Any] = {"machine": machine, "torch": torch.__version__}
+    console = Console()
+    for part in options.parts:
+        if part == "masking":
+            rows = list(measure_masking(options.networks, options.batch, options.rounds, device))
+            content[part] = {"batch": options.batch, "rows": rows}
+            console.print(_masking_table(rows, f"{machine}; torch {torch.__version__}"))
+        else:
+            rows = list(measure_augment(options.augment_batch, options.imputed, options.rounds, device))
+            content[part] = {"rows": rows}
+            console.print(_augment_table(rows, f"{machine}; torch {torch.__version__}"))
+    write_json(options.json, content)
+    print(f"numbers: {options.json}")
+
+
+def _parse(arguments: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{' or '.join(PARTS)}; both when left out")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: torchvision classifiers")
+    parser.add_argument("--batch", type=int, default=8, help="masking: images in a batch")
+    parser.add_argument("--augment-batch", type=int, default=32, help="augment: images in a batch")
+    parser.add_argument("--imputed", type=int, default=4, help="augment: images in a batch of linear imputation")
+    parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
+    options = parser.parse_args(arguments)
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"a part must be {' or '.join(PARTS)}, got '{min(unknown)}'; name one of them, or none for both.")
+    options.parts = [part for part in PARTS if part in options.parts or not options.parts]
+    return options
+
+
+def _masking_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
+    table = Table(title=f"Layer masking over the plain network; {machine}")
     for column in ("network", "mode", "mask", "hidden", "visible inside", "plain", "time", "memory"):
         table.add_column(column, justify="left" if column in ("network", "mode", "mask") else "right")
     for row in rows:
@@ -34,9 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             row["network"], row["mode"], row["mask"], f"{row['hidden']:.0%}", f"{row['positions']:.0%}",
             f"{row['plain_seconds'] * 1000:.0f} ms", f"{row['time']:.2f}", f"{row['memory']:.2f}",
         )  # fmt: skip
-    Console().print(table)
-    write_json(options.json, {"machine": machine, "torch": torch.__version__, "batch": options.batch, "rows": rows})
-    print(f"numbers: {options.json}")
+    return table
+
+
+def _augment_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
+    table = Table(title=f"Masks and fills for each image of 224 x 224; {machine}")
+    for column in ("task", "method", "pixels", "device", "images", "microseconds"):
+        table.add_column(column, justify="right" if column in ("images", "microseconds") else "left")
+    for row in rows:
+        values = (row["task"], row["method"], row["pixels"], row["device"], str(row["images"]))
+        table.add_row(*values, f"{row['microseconds']:,.0f}")
+    return table
 
 
 if __name__ == "__main__":

@@ -86,23 +86,32 @@ def example_strips(
     index = swap_index(SilhouetteBank.from_batches([batch]).to(batch.images.device))
     conditions = draw_conditions(batch, index, seed=seed, hidden_fractions=(hidden_fraction,), patch_size=patch_size)
     holes = conditions.holes
-    shown = holes.valid.cpu()
     presented = {
         f"{capitalised(hidden_share(hidden_fraction))} of the patches hidden": conditions.patches_visible[0],
         "Hidden along the outline": holes.silhouette_visible,
         "Enclosing circle hidden": holes.circle_visible,
     }
-    strips = [ExampleStrip("Original", None, _to_pictures(batch.images, shown))]
+    strips = [ExampleStrip("Original", None, to_pictures(batch.images[holes.valid]))]
     for method in methods:
         for label, visible in presented.items():
-            images = _presented_images(method, batch.images, visible, conditions.fill_keys, mean)
-            strips.append(ExampleStrip(label, method, _to_pictures(images, shown)))
+            images = present(method, batch.images, visible, conditions.fill_keys, mean)
+            strips.append(ExampleStrip(label, method, to_pictures(images[holes.valid])))
     return strips
 
 
-def _presented_images(
-    method: MaskingMethod, images: Tensor, visible: Tensor, fill_keys: Tensor, mean: Sequence[float]
-) -> Tensor:
+def present(method: MaskingMethod, images: Tensor, visible: Tensor, fill_keys: Tensor, mean: Sequence[float]) -> Tensor:
+    """What a masking method shows of images; under layer masking a grey checkerboard stands for hidden pixels.
+
+    Args:
+        method: a fill, or "layer_masking".
+        images: (B, C, H, W) float in [0, 1].
+        visible: (B, 1, H, W) bool.
+        fill_keys: (B,) int64 keys of random fills.
+        mean: the data set's mean colour, for the fill "mean".
+
+    Returns:
+        (B, C, H, W), dtype of `images`.
+    """
     if method == "layer_masking":
         height, width = images.shape[2:]
         return torch.where(visible, images, _checkerboard(height, width, images.device))
@@ -118,6 +127,7 @@ def _checkerboard(height: int, width: int, device: torch.device) -> Tensor:
     return torch.where(light, _LIGHT_CELL, _DARK_CELL)[None, None]
 
 
-def _to_pictures(images: Tensor, shown: Tensor) -> tuple[NDArray[np.uint8], ...]:
-    pixels = (images.detach().cpu()[shown].clamp(0, 1) * 255).round().to(torch.uint8)
+def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:
+    """Images (B, C, H, W), float in [0, 1], as (H, W, C) uint8 arrays, rounded."""
+    pixels = (images.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return tuple(pixels.permute(0, 2, 3, 1).contiguous().numpy())

@@ -54,6 +54,17 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
         raise ValueError(
             f"the report shows claim.json of format {_FORMAT}, got {claim['format']}; run the claim again."
         )
+    return render_template("claim.html.j2", ("claim.css",), **_content(claim, examples))
+
+
+def render_template(name: str, styles: Sequence[str], **content: Any) -> str:
+    """A page made from a template of this package.
+
+    Args:
+        name: file of the template.
+        styles: files of the style sheets, joined in this order for the template's `style`.
+        content: everything else that the template names.
+    """
     folder = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -73,8 +84,8 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
         "plain": _plain,
         "pretty_json": _pretty_json,
     }
-    style = (folder / "claim.css").read_text(encoding="utf-8")
-    return environment.get_template("claim.html.j2").render(**_content(claim, examples), style=style)
+    style = "\n".join((folder / sheet).read_text(encoding="utf-8") for sheet in styles)
+    return environment.get_template(name).render(**content, style=style)
 
 
 def _content(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> dict[str, Any]:

@@ -92,3 +92,41 @@ def test_the_default_cell_is_16_pixels() -> None:
 def test_a_cell_below_one_pixel_is_refused(patch_size: int) -> None:
     with pytest.raises(ValueError, match=f"patch_size must be at least 1 pixel, got {patch_size}"):
         patches(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), patch_size=patch_size)
+
+
+def test_a_cell_may_be_wider_than_high() -> None:
+    keys = sample_keys(4, torch.arange(30))
+    wide = patches(keys, 12, 18, hidden_fraction=(0.1, 0.9), patch_size=(2, 6))
+    cells = patches(keys, 6, 3, hidden_fraction=(0.1, 0.9), patch_size=1)
+    assert torch.equal(wide, cells.repeat_interleave(2, dim=2).repeat_interleave(6, dim=3))
+    square = patches(keys, 12, 18, hidden_fraction=(0.1, 0.9), patch_size=(5, 5))
+    assert torch.equal(square, patches(keys, 12, 18, hidden_fraction=(0.1, 0.9), patch_size=5))
+
+
+def test_a_side_below_one_pixel_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"patch_size must be at least 1 pixel, got \(4, 0\)"):
+        patches(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), patch_size=(4, 0))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_shifted_grid_is_cut_out_of_a_larger_one(size: tuple[int, int, int]) -> None:
+    height, width, patch_size = size
+    keys = sample_keys(5, torch.arange(20))
+    shifted = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=patch_size, random_offset=True)
+    large = [(ceil(side / patch_size) + 1) * patch_size for side in (height, width)]
+    grid = patches(keys, *large, hidden_fraction=(0.5, 0.5), patch_size=patch_size)
+    for image, whole in zip(shifted, grid, strict=True):
+        places = [(down, across) for down in range(patch_size) for across in range(patch_size)]
+        assert any(torch.equal(image, whole[:, y : y + height, x : x + width]) for y, x in places)
+
+
+def test_a_shifted_grid_hides_every_pixel_equally_often_and_all_offsets_occur() -> None:
+    count, share = 4000, 6 / 16
+    keys = sample_keys(6, torch.arange(count))
+    hidden = ~patches(keys, 9, 9, hidden_fraction=(share, share), patch_size=3, random_offset=True)[:, 0]
+    times = hidden.sum(dim=0).double()
+    assert ((times - count * share).abs() < 4.5 * (count * share * (1 - share)) ** 0.5).all()
+    edges = (hidden[:, :, 1:] != hidden[:, :, :-1]).any(dim=1).sum(dim=0).double()
+    assert edges.min() > 0.8 * edges.max()
+    assert patches(keys, 9, 9, hidden_fraction=(0.0, 0.0), patch_size=3, random_offset=True).all()
+    assert not patches(keys, 9, 9, hidden_fraction=(1.0, 1.0), patch_size=3, random_offset=True).any()

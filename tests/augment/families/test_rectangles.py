@@ -1,5 +1,6 @@
-"""The one rectangle of each image, read back as the bounding box of the hidden pixels."""
+"""The rectangles of each image, read back as the bounding box of the hidden pixels."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -126,3 +127,39 @@ def test_area_ratio_and_place_are_independent() -> None:
 def test_an_aspect_ratio_out_of_order_or_not_above_zero_is_refused(aspect_ratio: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="aspect_ratio"):
         rectangles(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), aspect_ratio=aspect_ratio)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (33, 32), (61, 17), (64, 64), (7, 224)])
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.37, 0.8, 1.0])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_several_rectangles_hide_the_fraction_asked_for_in_each_strip(
+    size: tuple[int, int], fraction: float, count: int
+) -> None:
+    visible = rectangles(sample_keys(1, torch.arange(40)), *size, hidden_fraction=(fraction, fraction), count=count)
+    assert visible.shape == (40, 1, *size) and visible.dtype == torch.bool
+    fits = []
+    for axis in (2, 3):
+        edges = [i * size[axis - 2] // count for i in range(count + 1)]
+        strips = [visible.narrow(axis, a, b - a) for a, b in pairwise(edges)]
+        boxes = [bounding_box(strip) for strip in strips]
+        hidden = [(~strip).sum(dim=(1, 2, 3)) for strip in strips]
+        solid = [torch.eq(box.height * box.width, area) for box, area in zip(boxes, hidden, strict=True)]
+        exact = [
+            (area - fraction * strip[0].numel()).abs() <= (box.height.clamp(min=1) + box.width) / 2 + 1e-3
+            for strip, box, area in zip(strips, boxes, hidden, strict=True)
+        ]
+        fits.append(torch.stack(solid + exact).all(dim=0))
+    assert torch.logical_or(*fits).all()
+
+
+def test_strips_lie_along_either_side_and_everywhere_is_reached() -> None:
+    visible = rectangles(sample_keys(2, torch.arange(2000)), 24, 24, hidden_fraction=(0.2, 0.2), count=2)
+    left_and_right = (~visible[..., :12]).any(dim=(1, 2, 3)) & (~visible[..., 12:]).any(dim=(1, 2, 3))
+    assert 1000 < left_and_right.sum() < 2000
+    assert ((~visible).sum(dim=(0, 1)) > 0).all()
+
+
+@pytest.mark.parametrize("count", [0, -1, 6])
+def test_a_count_that_does_not_fit_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"count must lie between 1 and the smaller side .* got {count}"):
+        rectangles(torch.arange(2), 5, 9, hidden_fraction=(0.5, 0.5), count=count)

@@ -1,12 +1,15 @@
 """The bank of silhouettes and the holes drawn from it."""
 
+from typing import Any
+
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
 from augment import Batch, SilhouetteBank, sample_keys, silhouettes
-from augment.families.silhouettes import unique_first
+from augment.families import SilhouetteOf
+from augment.families.bank import unique_first
 
 HEIGHT, WIDTH = 6, 9
 
@@ -127,3 +130,126 @@ def test_a_bank_of_another_size_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="silhouette bank must hold masks of") as caught:
         silhouettes(torch.arange(2), *size, bank=bank)
     assert str(size) in str(caught.value) and str((HEIGHT, WIDTH)) in str(caught.value)
+
+
+def class_bank(size: int = 40) -> SilhouetteBank:
+    return SilhouetteBank.from_batches([batch_of(list(range(1, size + 1)))])
+
+
+def positions(hidden: Tensor, bank: SilhouetteBank) -> Tensor:
+    matches = (hidden[:, None] == bank.object_masks[None]).flatten(2).all(dim=2)
+    assert (matches.sum(dim=1) == 1).all()
+    return matches.int().argmax(dim=1)
+
+
+def test_own_class_draws_every_other_object_of_the_class_equally_often() -> None:
+    bank, count = class_bank(), 4000
+    ids = torch.full((count,), 5)
+    labels = ids % 4
+    hidden = ~silhouettes(
+        sample_keys(0, torch.arange(count)), HEIGHT, WIDTH, bank=bank, of="own_class", labels=labels, ids=ids
+    )
+    drawn = torch.bincount(bank.ids[positions(hidden, bank)], minlength=41)
+    expected = [number for number in range(1, 41) if number % 4 == 1 and number != 5]
+    assert drawn.nonzero().flatten().tolist() == expected
+    assert stats.chisquare(drawn[expected]).pvalue > 1e-3
+
+
+def test_own_class_serves_samples_that_the_bank_does_not_hold() -> None:
+    bank, count = class_bank(), 2000
+    ids, labels = torch.arange(count) + 1000, torch.arange(count) % 4
+    hidden = ~silhouettes(sample_keys(0, ids), HEIGHT, WIDTH, bank=bank, of="own_class", labels=labels, ids=ids)
+    drawn = positions(hidden, bank)
+    assert torch.equal(bank.labels[drawn], labels)
+    assert stats.chisquare(torch.bincount(drawn, minlength=40)).pvalue > 1e-3
+
+
+def test_other_class_draws_every_object_of_other_classes_equally_often() -> None:
+    bank, count = class_bank(), 4000
+    for label in range(4):
+        labels = torch.full((count,), label)
+        keys = sample_keys(label, torch.arange(count))
+        drawn = positions(~silhouettes(keys, HEIGHT, WIDTH, bank=bank, of="other_class", labels=labels), bank)
+        others = (bank.labels != label).nonzero().flatten()
+        counts = torch.bincount(drawn, minlength=40)
+        assert counts.sum() == counts[others].sum()
+        assert stats.chisquare(counts[others]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("of", "ids", "label", "message"),
+    [
+        ("own_class", [1], 1, "other than the sample's own of class 1, got none"),
+        ("own_class", [9], 7, "other than the sample's own of class 7, got none"),
+        ("other_class", [1, 5], 1, "of another class than class 1, got none"),
+    ],
+)
+def test_a_class_without_an_object_to_draw_is_named(of: SilhouetteOf, ids: list[int], label: int, message: str) -> None:
+    bank = SilhouetteBank.from_batches([batch_of(ids)])
+    with pytest.raises(ValueError, match=message):
+        silhouettes(
+            torch.arange(1), HEIGHT, WIDTH, bank=bank, of=of, labels=torch.tensor([label]), ids=torch.tensor(ids[:1])
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"of": "own_class", "labels": torch.zeros(1, dtype=torch.int64)}, "need the images' labels and ids"),
+        ({"of": "other_class"}, "need the images' labels, got none"),
+        ({"of": "others"}, "got 'others'"),
+        ({"scaled": (0.0, 1.0)}, "scaled must be a range"),
+        ({"scaled": (2.0, 1.0)}, "scaled must be a range"),
+        ({"shifted": -0.1}, "shifted must lie in"),
+        ({"shifted": 1.1}, "shifted must lie in"),
+    ],
+)
+def test_an_option_that_is_missing_or_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        silhouettes(torch.arange(1), HEIGHT, WIDTH, bank=class_bank(), **options)
+
+
+def disc_bank(height: int, width: int, radius: float) -> SilhouetteBank:
+    down, across = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
+    disc = down.square()[:, None] + across.square()[None, :] <= radius**2
+    return SilhouetteBank(disc[None, None], torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
+
+
+def test_a_flip_mirrors_half_of_the_silhouettes_left_to_right() -> None:
+    bank, keys = class_bank(1), sample_keys(3, torch.arange(1000))
+    hidden = ~silhouettes(keys, HEIGHT, WIDTH, bank=bank, flipped=True)
+    straight = (hidden == bank.object_masks).flatten(1).all(dim=1)
+    mirrored = (hidden == bank.object_masks.flip(3)).flatten(1).all(dim=1)
+    assert (straight ^ mirrored).all()
+    assert stats.binomtest(int(mirrored.sum()), 1000, 0.5).pvalue > 1e-3
+
+
+def test_a_shift_moves_the_silhouette_by_whole_pixels_up_to_the_largest_one() -> None:
+    bank, count = disc_bank(21, 31, 1.0), 2000
+    hidden = ~silhouettes(sample_keys(4, torch.arange(count)), 21, 31, bank=bank, shifted=0.2)
+    assert (hidden.sum(dim=(1, 2, 3)) == 5).all()
+    rows = (hidden.sum(dim=3).squeeze(1) * torch.arange(21)).sum(dim=1) / 5 - 10
+    columns = (hidden.sum(dim=2).squeeze(1) * torch.arange(31)).sum(dim=1) / 5 - 15
+    assert rows.min() == -4 and rows.max() == 4 and columns.min() == -6 and columns.max() == 6
+    assert torch.equal(rows, rows.round())
+    assert stats.spearmanr(rows, columns).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1.0, 1.7, 2.0])
+def test_a_scale_multiplies_the_area_by_its_square(scale: float) -> None:
+    bank = disc_bank(81, 95, 18.0)
+    hidden = ~silhouettes(torch.arange(1), 81, 95, bank=bank, scaled=(scale, scale), shifted=0.0, flipped=True)
+    area = int(bank.object_masks.sum())
+    assert abs(int(hidden.sum()) - scale**2 * area) < 4 * scale * 18
+    assert scale != 1.0 or torch.equal(hidden, bank.object_masks)
+
+
+def test_a_moved_silhouette_depends_on_its_key_alone() -> None:
+    bank, keys = class_bank(), sample_keys(5, torch.arange(60))
+    still = ~silhouettes(keys, HEIGHT, WIDTH, bank=bank)
+    moved = ~silhouettes(keys, HEIGHT, WIDTH, bank=bank, scaled=(0.5, 2.0), shifted=0.5, flipped=True)
+    assert not torch.equal(moved, still)
+    alone = [
+        ~silhouettes(k[None], HEIGHT, WIDTH, bank=bank, scaled=(0.5, 2.0), shifted=0.5, flipped=True) for k in keys
+    ]
+    assert torch.equal(torch.cat(alone), moved)

@@ -4,24 +4,54 @@ import pytest
 import torch
 from torch import Tensor
 
-from augment import FILLS, FillName, apply_fill, fill_black, fill_mean, fill_random_colour, uniform
+from augment import (
+    FILLS,
+    LOOKS_INTO_HOLE,
+    FillName,
+    apply_fill,
+    fill_black,
+    fill_blur,
+    fill_gaussian_noise,
+    fill_image_mean,
+    fill_inpainting,
+    fill_linear_imputation,
+    fill_mean,
+    fill_random_colour,
+    fill_uniform_noise,
+    patches,
+    sample_keys,
+    uniform,
+)
 
 MEAN = (0.125, 0.5, 0.875)
 KEYS = torch.arange(4) + 100
-BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float64: torch.int64}
+BITS = {
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+    torch.float64: torch.int64,
+    torch.uint8: torch.uint8,
+}
+FLOATS = [dtype for dtype in BITS if dtype.is_floating_point]
 HOLES = {
     "some hidden": uniform(KEYS, 1, 5, 7) < 0.6,
     "one image whole": (uniform(KEYS, 1, 5, 7) < 0.6) | (torch.arange(4) == 2)[:, None, None, None],
+    "one image gone": (uniform(KEYS, 1, 5, 7) < 0.6) & (torch.arange(4) != 2)[:, None, None, None],
     "all hidden": torch.zeros(4, 1, 5, 7, dtype=torch.bool),
     "nothing hidden": torch.ones(4, 1, 5, 7, dtype=torch.bool),
 }
+BLIND_FILLS = [name for name in FILLS if name not in LOOKS_INTO_HOLE]
+FLAT_FILLS: list[FillName] = ["black", "mean", "random_colour"]
+SMOOTH_FILLS: list[FillName] = ["image_mean", "blur", "linear_imputation"]
 every_fill = pytest.mark.parametrize("name", FILLS)
 every_dtype = pytest.mark.parametrize("dtype", BITS.keys(), ids=str)
+every_float = pytest.mark.parametrize("dtype", FLOATS, ids=str)
 every_hole = pytest.mark.parametrize("visible", HOLES.values(), ids=HOLES.keys())
 
 
-def images(dtype: torch.dtype, seed: int = 0) -> Tensor:
-    return uniform(KEYS + 1000 * (seed + 1), 3, 5, 7).to(dtype)
+def images(dtype: torch.dtype, seed: int = 0, shape: tuple[int, ...] = (3, 5, 7)) -> Tensor:
+    numbers = uniform(KEYS + 1000 * (seed + 1), *shape)
+    return (numbers * 256).to(dtype) if dtype == torch.uint8 else numbers.to(dtype)
 
 
 def fill(name: FillName, pictures: Tensor, visible: Tensor) -> Tensor:
@@ -29,15 +59,28 @@ def fill(name: FillName, pictures: Tensor, visible: Tensor) -> Tensor:
 
 
 def test_every_fill_has_a_name() -> None:
-    assert FILLS == ("black", "mean", "random_colour")
+    colours = ("black", "mean", "image_mean", "random_colour")
+    assert (*colours, "uniform_noise", "gaussian_noise", "blur", "linear_imputation", "inpainting") == FILLS
+    assert frozenset({"blur"}) == LOOKS_INTO_HOLE
 
 
 @every_hole
 def test_the_names_stand_for_the_functions(visible: Tensor) -> None:
     pictures = images(torch.float32)
-    assert torch.equal(fill("black", pictures, visible), fill_black(pictures, visible))
-    assert torch.equal(fill("mean", pictures, visible), fill_mean(pictures, visible, MEAN))
-    assert torch.equal(fill("random_colour", pictures, visible), fill_random_colour(pictures, visible, KEYS))
+    expected: dict[FillName, Tensor] = {
+        "black": fill_black(pictures, visible),
+        "mean": fill_mean(pictures, visible, MEAN),
+        "image_mean": fill_image_mean(pictures, visible, MEAN),
+        "random_colour": fill_random_colour(pictures, visible, KEYS),
+        "uniform_noise": fill_uniform_noise(pictures, visible, KEYS),
+        "gaussian_noise": fill_gaussian_noise(pictures, visible, KEYS),
+        "blur": fill_blur(pictures, visible),
+        "linear_imputation": fill_linear_imputation(pictures, visible, KEYS, MEAN),
+        "inpainting": fill_inpainting(pictures, visible, MEAN),
+    }
+    assert set(expected) == set(FILLS)
+    for name, filled in expected.items():
+        assert torch.equal(fill(name, pictures, visible), filled)
 
 
 @every_fill
@@ -45,27 +88,41 @@ def test_the_names_stand_for_the_functions(visible: Tensor) -> None:
 @every_hole
 def test_visible_pixels_are_unchanged_bit_for_bit(name: FillName, dtype: torch.dtype, visible: Tensor) -> None:
     pictures = images(dtype)
-    special = torch.tensor([-0.0, float("nan"), float("inf"), -float("inf"), torch.finfo(dtype).tiny / 2], dtype=dtype)
-    pictures.flatten()[::3] = special.repeat(100)[: pictures.flatten()[::3].numel()]
+    if dtype.is_floating_point:
+        special = [-0.0, float("nan"), float("inf"), -float("inf"), torch.finfo(dtype).tiny / 2]
+        third = pictures.flatten()[::3]
+        third.copy_(torch.tensor(special, dtype=dtype).repeat(100)[: third.numel()])
     filled = fill(name, pictures, visible)
     everywhere = visible.expand_as(pictures)
     assert filled.dtype == dtype and filled.shape == pictures.shape
     assert torch.equal(filled.view(BITS[dtype])[everywhere], pictures.view(BITS[dtype])[everywhere])
 
 
-@every_fill
+@pytest.mark.parametrize("name", BLIND_FILLS)
 @every_dtype
 @every_hole
 def test_the_result_does_not_depend_on_what_the_hole_held(name: FillName, dtype: torch.dtype, visible: Tensor) -> None:
     pictures = images(dtype)
     filled = fill(name, pictures, visible)
-    for other in (images(dtype, seed=1), torch.full_like(pictures, float("nan")), torch.full_like(pictures, torch.inf)):
+    others = [images(dtype, seed=1), torch.full_like(pictures, 1), torch.zeros_like(pictures)]
+    if dtype.is_floating_point:
+        others += [torch.full_like(pictures, value) for value in (float("nan"), torch.inf)]
+    for other in others:
         assert torch.equal(fill(name, torch.where(visible, pictures, other), visible), filled)
     assert filled.isfinite().all()
 
 
-@every_fill
+@pytest.mark.parametrize("name", sorted(LOOKS_INTO_HOLE))
 @every_dtype
+def test_a_fill_that_looks_into_the_hole_shows_something_of_it(name: FillName, dtype: torch.dtype) -> None:
+    pictures, visible = images(dtype, shape=(3, 40, 40)), torch.arange(40).expand(4, 1, 40, 40) < 20
+    filled = fill(name, pictures, visible)
+    other = fill(name, torch.where(visible, pictures, images(dtype, seed=1, shape=(3, 40, 40))), visible)
+    assert (filled != other).flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("name", FLAT_FILLS)
+@every_float
 @every_hole
 def test_each_hole_has_one_colour_in_zero_to_one_in_every_channel(
     name: FillName, dtype: torch.dtype, visible: Tensor
@@ -89,7 +146,8 @@ def test_the_given_images_are_left_alone(name: FillName) -> None:
 @every_fill
 @every_hole
 def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name: FillName, visible: Tensor) -> None:
-    pictures = images(torch.float64).masked_fill(~visible, float("nan")).requires_grad_()
+    hidden_value = 0.5 if name in LOOKS_INTO_HOLE else float("nan")
+    pictures = images(torch.float64).masked_fill(~visible, hidden_value).requires_grad_()
     fill(name, pictures, visible).sum().backward()
     assert pictures.grad is not None
     assert torch.equal(pictures.grad, visible.expand_as(pictures).double())
@@ -98,7 +156,7 @@ def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name: Fi
 @every_fill
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_any_number_of_channels_is_filled(name: FillName, channels: int) -> None:
-    pictures = torch.full((4, channels, 1, 1), 7.0)
+    pictures = torch.full((4, channels, 1, 1), 1.0 if name in LOOKS_INTO_HOLE else 7.0)
     filled = apply_fill(name, pictures, torch.zeros(4, 1, 1, 1, dtype=torch.bool), keys=KEYS, mean=[0.5] * channels)
     assert filled.shape == pictures.shape and (filled <= 1).all()
 
@@ -108,3 +166,97 @@ def test_any_number_of_channels_is_filled(name: FillName, channels: int) -> None
 def test_a_visible_that_would_only_broadcast_is_refused(name: FillName, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="visible must have shape"):
         fill(name, images(torch.float32), torch.ones(shape, dtype=torch.bool))
+
+
+@every_fill
+@every_hole
+def test_eight_bits_show_what_floats_show(name: FillName, visible: Tensor) -> None:
+    pictures = images(torch.uint8)
+    shown = fill(name, pictures, visible)
+    exact = fill(name, pictures.double() / 255, visible) * 255
+    assert shown.dtype == torch.uint8
+    assert (shown - exact).abs().max() <= 0.5 + 1e-4
+
+
+@every_fill
+@every_dtype
+def test_what_is_drawn_lies_in_the_range_of_pixels(name: FillName, dtype: torch.dtype) -> None:
+    for value in (0, 1 if dtype.is_floating_point else 255):
+        filled = fill(name, torch.full((4, 3, 5, 7), value, dtype=dtype), HOLES["some hidden"])
+        assert ((filled >= 0) & (filled <= (1 if dtype.is_floating_point else 255))).all()
+
+
+@pytest.mark.parametrize("name", SMOOTH_FILLS)
+@every_float
+def test_an_image_of_one_colour_is_continued_in_every_channel(name: FillName, dtype: torch.dtype) -> None:
+    colour = torch.tensor([51, 102, 204]).div(255).to(dtype)[:, None, None]
+    filled = fill(name, colour.expand(4, 3, 5, 7).contiguous(), HOLES["some hidden"])
+    noise = 0.05 if name == "linear_imputation" else 0
+    assert (filled - colour).abs().max() <= torch.finfo(dtype).eps + noise
+
+
+@pytest.mark.parametrize("name", ["mean", "image_mean", "linear_imputation", "inpainting"])
+@every_dtype
+def test_where_nothing_is_visible_the_mean_of_the_data_set_is_drawn(name: FillName, dtype: torch.dtype) -> None:
+    white = 1 if dtype.is_floating_point else 255
+    filled = fill(name, images(dtype), HOLES["one image gone"])[2].double() / white
+    error = (filled - torch.tensor(MEAN, dtype=torch.float64)[:, None, None]).abs().max()
+    assert error <= (0.05 if name == "linear_imputation" else 0.5 / 255)
+
+
+@every_fill
+@pytest.mark.parametrize("channels", [1, 3])
+@every_dtype
+def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name: FillName, channels: int, dtype: torch.dtype) -> None:
+    keys = sample_keys(0, torch.arange(64))
+    pictures = (uniform(keys, channels, 33, 22) * (1 if dtype.is_floating_point else 255)).to(dtype)
+    visible = uniform(keys + 1, 1, 33, 22) < uniform(keys + 2, 1, 1, 1)
+    mean = [0.5] * channels
+    filled = apply_fill(name, pictures, visible, keys=keys, mean=mean)
+    for part in (slice(5, 6), slice(63, 64), slice(20, 37)):
+        alone = apply_fill(name, pictures[part].clone(), visible[part].clone(), keys=keys[part], mean=mean)
+        assert torch.equal(alone, filled[part])
+
+
+@every_fill
+@every_dtype
+def test_an_empty_batch_stays_empty(name: FillName, dtype: torch.dtype) -> None:
+    pictures, visible = torch.zeros(0, 3, 5, 7, dtype=dtype), torch.zeros(0, 1, 5, 7, dtype=torch.bool)
+    filled = apply_fill(name, pictures, visible, keys=KEYS[:0], mean=MEAN)
+    assert filled.shape == pictures.shape and filled.dtype == dtype
+
+
+@every_fill
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (1, 512), (512, 1), (3, 3), (31, 17), (127, 130), (512, 511)])
+def test_any_size_is_filled(name: FillName, size: tuple[int, int]) -> None:
+    key = torch.tensor([9])
+    pictures = uniform(key, 3, *size)
+    for threshold in (0.0, 0.3, 1.0):
+        visible = uniform(key + 1, 1, *size) < threshold
+        filled = apply_fill(name, pictures, visible, keys=key, mean=MEAN)
+        assert filled.shape == pictures.shape and filled.isfinite().all()
+        assert torch.equal(torch.where(visible, filled, 0), torch.where(visible, pictures, 0))
+
+
+@every_fill
+def test_channels_last_images_are_filled_alike(name: FillName) -> None:
+    pictures, visible = images(torch.float32), HOLES["one image gone"]
+    filled = fill(name, pictures.contiguous(memory_format=torch.channels_last), visible)
+    assert torch.equal(filled, fill(name, pictures, visible))
+    assert filled.is_contiguous(memory_format=torch.channels_last)
+
+
+@every_fill
+def test_autocast_changes_nothing(name: FillName) -> None:
+    pictures = images(torch.float32, shape=(3, 24, 40))
+    visible = patches(KEYS, 24, 40, hidden_fraction=(0.7, 0.7), patch_size=8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        filled = fill(name, pictures, visible)
+    assert torch.equal(filled, fill(name, pictures, visible))
+
+
+@every_fill
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.int16], ids=str)
+def test_images_that_are_neither_float_nor_bytes_are_refused(name: FillName, dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=f"float in .* or uint8 in .*, got {dtype}"):
+        fill(name, torch.zeros(4, 3, 5, 7, dtype=dtype), HOLES["some hidden"])

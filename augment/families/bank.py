@@ -1,0 +1,139 @@
+"""A bank of object silhouettes: collected from batches, kept in one file."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from augment.batch import Batch
+
+_FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64}
+
+
+@dataclass(frozen=True)
+class SilhouetteBank:
+    """Object masks of one size with their labels, sorted by sample id.
+
+    Attributes:
+        object_masks: (N, 1, H, W) bool, True on the object; none is empty.
+        labels: (N,) int64 class of each object.
+        ids: (N,) int64 id of the sample that each mask was annotated on, ascending.
+    """
+
+    object_masks: Tensor
+    labels: Tensor
+    ids: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self) == 0:
+            raise ValueError(
+                "a silhouette bank needs at least one non-empty object mask, got none; annotate an object."
+            )
+
+    def __len__(self) -> int:
+        return self.object_masks.shape[0]
+
+    @cached_property
+    def by_class(self) -> Tensor:
+        """(N,) int64, the positions sorted by class, within a class by id."""
+        return self.labels.argsort(stable=True)
+
+    @classmethod
+    def from_batches(cls, batches: Iterable[Batch]) -> Self:
+        """Collect every non-empty object mask of some batches; the result does not depend on their order.
+
+        Args:
+            batches: batches of one image size; samples without an object are passed over, repeated ids kept once.
+
+        Raises:
+            ValueError: no batch holds a non-empty object mask.
+        """
+        masks, labels, ids = [], [], []
+        for batch in batches:
+            annotated = batch.object_mask.flatten(1).any(dim=1)
+            masks.append(batch.object_mask[annotated].cpu())
+            labels.append(batch.labels[annotated].cpu())
+            ids.append(batch.ids[annotated].cpu())
+        if not masks:
+            raise ValueError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
+        unique_ids, first = unique_first(torch.cat(ids))
+        return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a bank that `save` has written, onto the CPU.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no safetensors file, or holds anything but a valid bank.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"a silhouette bank must be a file, but '{path}' does not exist; check the path.")
+        try:
+            fields = safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"'{path}' is not a readable safetensors file ({error}); save the bank again.") from error
+        fault = _find_fault(fields)
+        if fault is not None:
+            raise ValueError(f"'{path}' is no silhouette bank: {fault}; write it with SilhouetteBank.save.")
+        return cls(**fields)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the bank to one safetensors file, which is there whole or not at all; the folder is made when missing.
+
+        Args:
+            path: of the file; one that exists is replaced.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            safetensors.torch.save_file({name: getattr(self, name).contiguous() for name in _FIELDS}, temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def to(self, device: torch.device) -> "SilhouetteBank":
+        """The same bank on another device."""
+        return SilhouetteBank(self.object_masks.to(device), self.labels.to(device), self.ids.to(device))
+
+
+def unique_first(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted unique ids and, for each, the position of its first occurrence.
+
+    Args:
+        ids: (N,) int64.
+
+    Returns:
+        (M,) ascending unique ids and (M,) int64 positions into `ids`.
+    """
+    order = torch.argsort(ids, stable=True)
+    ordered = ids[order]
+    is_first = torch.ones_like(ordered, dtype=torch.bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_first], order[is_first]
+
+
+def _find_fault(fields: Mapping[str, Tensor]) -> str | None:
+    """What keeps the tensors of a file from being a bank; None where nothing does."""
+    if fields.keys() != _FIELDS.keys():
+        return f"it must hold {', '.join(_FIELDS)}, got {', '.join(sorted(fields)) or 'nothing'}"
+    for name, dtype in _FIELDS.items():
+        if fields[name].dtype != dtype:
+            return f"{name} must be {dtype}, got {fields[name].dtype}"
+    masks, labels, ids = (fields[name] for name in _FIELDS)
+    if masks.ndim != 4 or masks.shape[1] != 1 or not len(masks) or not (labels.shape == ids.shape == masks.shape[:1]):
+        shapes = ", ".join(f"{name} {tuple(fields[name].shape)}" for name in _FIELDS)
+        return f"object_masks must be (N, 1, H, W), labels and ids (N,) with N > 0, got {shapes}"
+    if not (ids.diff() > 0).all():
+        return "ids must ascend, got some that do not"
+    if not masks.flatten(1).any(dim=1).all():
+        return "every object mask must hold an object, got an empty one"
+    return None

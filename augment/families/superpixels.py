@@ -1,0 +1,146 @@
+"""Superpixels: holes made of whole segments of the image, as in LIME and in the paper's retention curves.
+
+Segmentation is the one mask family that works on the CPU, image by image; its results are cached.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal, assert_never
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment.batch import Batch
+from augment.families.fraction import draw_hidden_fraction
+from augment.random import fold_in, uniform
+
+SegmentationMethod = Literal["slic", "quickshift"]
+
+_CACHED_IMAGES = 1024
+
+
+def superpixels(
+    keys: Tensor, batch: Batch, *, method: SegmentationMethod, hidden_fraction: tuple[float, float]
+) -> Tensor:
+    """Hide whole segments of each image, in random order; see `hide_segments` for what is exact.
+
+    Args:
+        keys: (B,) int64 keys.
+        batch: its images, float in [0, 1] or uint8, are segmented. A segmentation is kept for (method, sample id,
+            checksum of the image), so that crops of one sample are not confused, for the 1024 images used last.
+        method: "slic" or "quickshift"; see `segment_image`.
+        hidden_fraction: (low, high) of the share of hidden pixels, drawn uniformly for each sample.
+
+    Returns:
+        `visible`, (B, 1, H, W) bool on the device of the images.
+
+    Raises:
+        ValueError: images have neither 1 nor 3 channels, or the range is not 0 <= low <= high <= 1.
+    """
+    height, width = batch.images.shape[2:]
+    segments = np.empty((len(batch.images), height, width), dtype=np.int32)
+    images = batch.images.detach().float() / (1 if batch.images.is_floating_point() else 255)
+    pictures = images.cpu().permute(0, 2, 3, 1).numpy()
+    for row, (sample_id, picture) in enumerate(zip(batch.ids.tolist(), pictures, strict=True)):
+        segments[row] = _CACHE.segments(method, sample_id, picture)
+    return hide_segments(keys, torch.from_numpy(segments).to(batch.images.device), hidden_fraction=hidden_fraction)
+
+
+def hide_segments(keys: Tensor, segments: Tensor, *, hidden_fraction: tuple[float, float]) -> Tensor:
+    """Hide segments in random order until the hidden pixels are nearest to fraction x H x W.
+
+    The hidden fraction is exact to half of the segment at which the order is cut; 0 and 1 are exact. Where two cuts are
+    equally near, the smaller hole is taken.
+
+    Args:
+        keys: (B,) int64 keys.
+        segments: (B, H, W) integers from 0, the segment of each pixel.
+        hidden_fraction: (low, high) of the share of hidden pixels, drawn uniformly for each sample.
+
+    Returns:
+        `visible`, (B, 1, H, W) bool.
+
+    Raises:
+        ValueError: the range is not 0 <= low <= high <= 1.
+    """
+    fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
+    if len(keys) == 0:
+        return segments.unsqueeze(1).bool()
+    labels = segments.flatten(1).long()
+    count = int(labels.max()) + 1
+    sizes = torch.zeros(len(keys), count, dtype=torch.int64, device=keys.device)
+    sizes.scatter_add_(1, labels, torch.ones_like(labels))
+    order = uniform(fold_in(keys, 1), count).argsort(dim=1, stable=True)
+    hidden = torch.nn.functional.pad(sizes.gather(1, order).cumsum(dim=1), (1, 0))
+    wanted = (fraction.double() * labels.shape[1]).round().long()[:, None]
+    distance = 2 * (hidden - wanted).abs() + (hidden > wanted)
+    cut = distance.argmin(dim=1, keepdim=True)
+    visible_segments = torch.zeros_like(sizes, dtype=torch.bool)
+    visible_segments.scatter_(1, order, torch.arange(count, device=keys.device) >= cut)
+    return visible_segments.gather(1, labels).reshape(segments.shape).unsqueeze(1)
+
+
+def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Segment one image with scikit-image.
+
+    Args:
+        method: "slic" (Achanta et al., "SLIC superpixels", TPAMI 2012; about 100 segments) or "quickshift" (Vedaldi and
+            Soatto, "Quick shift and kernel methods for mode seeking", ECCV 2008; kernel of 2 pixels, distance 10).
+        picture: (H, W, C) in [0, 1], C being 1 or 3.
+
+    Returns:
+        (H, W) int32 from 0.
+
+    Raises:
+        ValueError: the image has neither 1 nor 3 channels.
+    """
+    from skimage.segmentation import quickshift, slic
+
+    if picture.shape[2] not in (1, 3):
+        raise ValueError(f"superpixels need images of 1 or 3 channels, got {picture.shape[2]}; convert them.")
+    colours = np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+    match method:
+        case "slic":
+            found = slic(colours, n_segments=100, compactness=10.0, start_label=0)
+        case "quickshift":
+            found = quickshift(colours, kernel_size=2, max_dist=10, ratio=0.5)  # type: ignore[no-untyped-call]
+        case _:
+            assert_never(method)
+    return np.asarray(found, dtype=np.int32)
+
+
+class SegmentCache:
+    """Segmentations of the images used last.
+
+    Args:
+        capacity: how many are kept, at least 1.
+        segment: computes what is missing.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        segment: Callable[[SegmentationMethod, NDArray[np.float32]], NDArray[np.int32]] = segment_image,
+    ) -> None:
+        self._capacity, self._segment = capacity, segment
+        self._kept: OrderedDict[tuple[str, int, tuple[int, ...], bytes], NDArray[np.int32]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def segments(self, method: SegmentationMethod, sample_id: int, picture: NDArray[np.float32]) -> NDArray[np.int32]:
+        """The segments (H, W) int32 of a picture (H, W, C), computed once for each method, sample and content."""
+        checksum = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
+        key = (method, sample_id, picture.shape, checksum)
+        if key not in self._kept:
+            self._kept[key] = self._segment(method, picture)
+            if len(self._kept) > self._capacity:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+_CACHE = SegmentCache(_CACHED_IMAGES)

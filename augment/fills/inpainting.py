@@ -1,0 +1,59 @@
+"""Inpainting: the hole's surroundings are continued into it, by OpenCV, image by image on the CPU."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment.fills.colours import mean_colour
+from augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
+
+INPAINTING_RADIUS = 3
+
+
+@torch.no_grad()
+def inpainted(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
+    """Every image inpainted, the data set's mean colour where nothing is visible: (B, C, H, W) float32 in [0, 1]."""
+    black = torch.zeros((), dtype=torch.uint8, device=images.device)
+    pixels = draw(to_pixels(from_pixels(images), torch.uint8), visible, black).cpu().numpy()
+    holes = visible[:, 0].logical_not().to("cpu", torch.uint8).numpy()
+    for image, hole in zip(pixels, holes, strict=True):
+        if hole.any():
+            image[:] = _inpaint(image, hole)
+    shown = from_pixels(torch.from_numpy(pixels).to(images.device))
+    return torch.where(visible.any(dim=3).any(dim=2)[:, :, None, None], shown, mean_colour(images, mean).float())
+
+
+def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
+    """Inpaint hidden pixels with the fast marching method.
+
+    Telea, "An image inpainting technique based on the fast marching method" (Journal of Graphics Tools 9(1), 2004), as
+    implemented by `cv2.inpaint`, which albumentations calls too, with its radius of 3 pixels. It works on 8 bits: what
+    is drawn is a multiple of 1/255. `cv2.inpaint` reads what the hole holds, so it is given 0 there: the result does
+    not depend on it. Where nothing is visible, the data set's mean colour is drawn.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
+        visible: (B, 1, H, W) bool.
+        mean: the data set's mean colour, one value in [0, 1] for each of the C channels.
+
+    Returns:
+        (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit. What is drawn carries no gradient.
+
+    Raises:
+        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        ValueError: `mean` has not one value for each channel.
+    """
+    check_pixels(images, visible)
+    return draw(images, visible, to_pixels(inpainted(images, visible, mean), images.dtype))
+
+
+def _inpaint(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One image (C, H, W) inpainted where hole (H, W) is not 0; OpenCV takes one channel or three, to one result."""
+    if image.shape[0] == 3:
+        pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+        return cv2.inpaint(pixels, hole, INPAINTING_RADIUS, cv2.INPAINT_TELEA).transpose(2, 0, 1).astype(np.uint8)
+    return np.stack([cv2.inpaint(channel, hole, INPAINTING_RADIUS, cv2.INPAINT_TELEA) for channel in image])

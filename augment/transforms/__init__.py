@@ -1,0 +1,9 @@
+"""Masks as albumentations transforms: image, object mask and `visible` stay together through a user's `Compose`.
+
+Only this package needs albumentations; `import augment` does not load it.
+"""
+
+from augment.transforms.hide_regions import HideRegions
+from augment.transforms.track_visible import TrackVisible
+
+__all__ = ["HideRegions", "TrackVisible"]

@@ -1,0 +1,156 @@
+"""Hiding regions of an image inside an albumentations pipeline, by any mask family and any fill."""
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import AfterValidator, PositiveInt
+from torch import Tensor
+
+from augment.batch import Batch
+from augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, SilhouetteBank, build_family
+from augment.fills import FillName, apply_fill
+from augment.policy import IMAGENET_MEAN
+from augment.random import fold_in
+from augment.transforms.offline import BaseTransformInitSchema, check_range_bounds, nondecreasing
+from augment.transforms.track_visible import TrackVisible
+
+_NO_SAMPLE = -1
+_LABEL_FAMILIES = BANK_FAMILIES - {"silhouettes"}
+
+
+class HideRegions(TrackVisible):
+    """Hide regions of the image, and give back where it may still be seen.
+
+    The hole is drawn by a mask family for the image as it is at this place of the pipeline. `visible` becomes
+    ``visible and not hole``, and every pixel that is not visible then holds the fill, those that an earlier transform
+    hid or padded included. The object mask (`mask`: anything but 0 is the object), boxes and keypoints stay as they
+    are. `visible` is described at `TrackVisible`; it is (H, W) uint8, so that the model's (1, H, W) bool is
+    ``visible[None].bool()`` after `ToTensorV2`.
+
+    Fills work in pixel space: put this before `Normalize`. Flips, crops and turns by 90 degrees may come before or
+    after it. Put transforms that interpolate before it: afterwards they would blend fill and image along the hole's
+    outline, which `visible`, not being interpolated, does not say.
+
+    All that is random follows from one integer, drawn from the pipeline's own generator: the same `seed` of `Compose`
+    gives the same holes, `ReplayCompose` stores that integer and replays it, and what it stores is plain.
+
+    Example:
+        >>> pipeline = A.Compose(
+        ...     [
+        ...         A.RandomResizedCrop((224, 224)),
+        ...         A.HorizontalFlip(),
+        ...         HideRegions(family="rectangles", fill="mean", hidden_fraction=(0.2, 0.6), p=1.0),
+        ...         A.Normalize(),
+        ...         A.ToTensorV2(),
+        ...     ],
+        ...     additional_targets={"visible": "mask"},
+        ... )
+        >>> out = pipeline(image=image, mask=object_mask)
+        >>> out["image"], out["mask"], out["visible"]
+
+    Args:
+        family: one of `augment.families.FAMILIES`.
+        fill: one of `augment.fills.FILLS`.
+        hidden_fraction: (low, high) share of the image that is hidden, by the families that can choose it.
+        patch_size: side of a patch in pixels, or its (height, width), at least 1.
+        mean: colour in [0, 1] of the fill "mean", one value for each channel.
+        bank: file written by `SilhouetteBank.save`, for the families that draw silhouettes.
+        p: probability of hiding anything.
+
+    Targets:
+        image, mask, bboxes, keypoints; `label`, the image's class, for the families that ask for it.
+
+    Image types:
+        uint8, float32 in [0, 1]; one or three channels.
+
+    Raises:
+        ValueError: an argument leaves its domain, or the family needs a bank and none is given. On a call: the family
+            needs `mask` or `label` and it is missing, or the image is of another type.
+        FileNotFoundError: there is no such bank.
+    """
+
+    fill: FillName  # type: ignore[assignment]  # a colour, for albumentations' own transforms
+
+    class InitSchema(BaseTransformInitSchema):
+        """Checks the arguments."""
+
+        family: FamilyName
+        fill: FillName
+        hidden_fraction: Annotated[
+            tuple[float, float], AfterValidator(check_range_bounds(0, 1)), AfterValidator(nondecreasing)
+        ]
+        patch_size: PositiveInt | tuple[PositiveInt, PositiveInt]
+        mean: tuple[float, ...]
+        bank: str | os.PathLike[str] | None
+
+    def __init__(
+        self,
+        family: FamilyName = "patches",
+        fill: FillName = "black",
+        hidden_fraction: tuple[float, float] = (0.1, 0.9),
+        patch_size: int | tuple[int, int] = 16,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        bank: str | os.PathLike[str] | None = None,
+        p: float = 0.5,
+    ) -> None:
+        super().__init__(p=p)
+        self.family = family
+        self.fill = fill
+        self.hidden_fraction = hidden_fraction
+        self.patch_size = patch_size
+        self.mean = tuple(mean)
+        self.bank = None if bank is None else os.fspath(bank)
+        self._family = build_family(
+            family,
+            hidden_fraction=hidden_fraction,
+            patch_size=patch_size,
+            bank=None if bank is None else SilhouetteBank.load(bank),
+        )
+
+    def _set_keys(self) -> None:
+        super()._set_keys()
+        self._available_keys.add("label")  # for a strict Compose
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the integer that hole and fill follow from."""
+        return {"key": int(self.random_generator.integers(2**63 - 1))}
+
+    def apply_with_params(self, params: dict[str, Any], *args: Any, **data: Any) -> dict[str, Any]:
+        """Draw the hole, fill the image or images, and take the hole out of `visible`."""
+        keys = torch.tensor([params["key"]])
+        hole = ~self._family(fold_in(keys, 0), self._as_batch(data))[0, 0].numpy()
+        visible = np.where(hole, np.zeros((), dtype=data["visible"].dtype), data["visible"])
+        done: dict[str, Any] = super().apply_with_params({**params, "visible": visible}, *args, **data)
+        return done | {"visible": visible}
+
+    def apply(self, img: NDArray[Any], key: int, visible: NDArray[Any], **params: Any) -> NDArray[Any]:
+        """Draw the fill into every pixel of the image that is not visible."""
+        images = _to_tensor(img)
+        keys = fold_in(torch.tensor([key]), 1)
+        filled = apply_fill(self.fill, images, _to_tensor(visible) != 0, keys=keys, mean=self.mean)
+        return filled[0].permute(1, 2, 0).reshape(img.shape).numpy()
+
+    def _as_batch(self, data: dict[str, Any]) -> Batch:
+        image, mask, label = data["image"], data.get("mask"), data.get("label")
+        if image.dtype not in (np.uint8, np.float32):
+            raise ValueError(f"the image must be uint8, or float32 in [0, 1], got {image.dtype}; convert it.")
+        for families, name, given in ((OBJECT_FAMILIES, "mask", mask), (_LABEL_FAMILIES, "label", label)):
+            if self.family in families and given is None:
+                raise ValueError(f"mask family '{self.family}' needs {name}, got none; pass {name} to Compose.")
+        images = _to_tensor(image)
+        return Batch(
+            ids=torch.tensor([_NO_SAMPLE]),
+            images=images / 255 if image.dtype == np.uint8 else images,
+            object_mask=torch.zeros_like(images[:, :1], dtype=torch.bool) if mask is None else _to_tensor(mask) != 0,
+            labels=torch.tensor([0 if label is None else int(label)]),
+        )
+
+
+def _to_tensor(array: NDArray[Any]) -> Tensor:
+    """(H, W) or (H, W, C) as a tensor (1, C, H, W) that shares its memory, or a copy where that is read-only."""
+    array = array if array.flags.writeable else array.copy()
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)[None]

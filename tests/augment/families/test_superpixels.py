@@ -1,0 +1,131 @@
+"""Superpixels: whole segments, nearest to the wanted fraction, segmented once."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from augment import Batch, sample_keys, superpixels, uniform
+from augment.families import SegmentationMethod, hide_segments
+from augment.families.superpixels import SegmentCache, segment_image
+
+METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
+
+
+def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
+    """Four flat quadrants."""
+    rows, columns = np.arange(height) >= height // 2, np.arange(width) >= width // 2
+    quadrant = 2 * rows[:, None] + columns[None, :]
+    return np.repeat((quadrant / 3).astype(np.float32)[:, :, None], channels, axis=2)
+
+
+def hidden_by_the_slow_way(order: list[int], segments: Tensor, wanted: int) -> Tensor:
+    """Hide segments one after the other; keep the first of the nearest."""
+    best = torch.zeros_like(segments, dtype=torch.bool)
+    hidden = best
+    for segment in order:
+        hidden = hidden | (segments == segment)
+        if abs(int(hidden.sum()) - wanted) < abs(int(best.sum()) - wanted):
+            best = hidden
+    return best
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.4, 0.5, 0.9, 1.0])
+def test_the_cut_is_the_nearest_one_along_a_random_order(fraction: float) -> None:
+    segments = (uniform(torch.arange(30), 7, 9).square() * 12).long()
+    keys = sample_keys(0, torch.arange(30))
+    hidden = ~hide_segments(keys, segments, hidden_fraction=(fraction, fraction))[:, 0]
+    everything = [hide_segments(keys, segments, hidden_fraction=(f / 63, f / 63))[:, 0] for f in range(64)]
+    for row in range(30):
+        when = {
+            int(s): sum(int(step[row][segments[row] == s].any()) for step in everything) for s in segments[row].unique()
+        }
+        order = sorted(when, key=lambda segment: when[segment])
+        assert torch.equal(hidden[row], hidden_by_the_slow_way(order, segments[row], round(fraction * 63)))
+
+
+def test_every_segment_comes_first_equally_often() -> None:
+    segments = torch.arange(4).repeat_interleave(3).reshape(1, 2, 6).expand(4000, -1, -1)
+    hidden = ~hide_segments(sample_keys(1, torch.arange(4000)), segments, hidden_fraction=(0.25, 0.25))
+    assert (hidden.sum(dim=(1, 2, 3)) == 3).all()
+    counts = hidden.flatten(1)[:, ::3].sum(dim=0)
+    assert ((counts - 1000).abs() < 4 * (4000 * 0.25 * 0.75) ** 0.5).all()
+
+
+def test_segments_of_another_image_do_not_disturb_the_order() -> None:
+    few, many = torch.zeros(1, 6, 6, dtype=torch.int64), torch.arange(36).reshape(1, 6, 6)
+    few[:, 3:] = 1
+    keys = sample_keys(2, torch.arange(2))
+    together = hide_segments(keys, torch.cat([few, many]), hidden_fraction=(0.5, 0.5))
+    assert torch.equal(together[:1], hide_segments(keys[:1], few, hidden_fraction=(0.5, 0.5)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_segment_does_not_cross_a_strong_edge(method: SegmentationMethod, channels: int) -> None:
+    segments = segment_image(method, picture(32, 48, channels))
+    assert segments.shape == (32, 48) and segments.dtype == np.int32
+    quadrants = [set(np.unique(part)) for half in np.split(segments, 2) for part in np.split(half, 2, axis=1)]
+    assert len(set.union(*quadrants)) == sum(len(quadrant) for quadrant in quadrants)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (13, 7), (40, 25)])
+def test_holes_are_unions_of_segments(method: SegmentationMethod, size: tuple[int, int]) -> None:
+    images = uniform(torch.arange(3), 3, *size)
+    empty = torch.zeros(3, 1, *size, dtype=torch.bool)
+    visible = superpixels(
+        torch.arange(3),
+        Batch(torch.arange(3), images, empty, torch.zeros(3)),
+        method=method,
+        hidden_fraction=(0.5, 0.5),
+    )
+    for image, seen in zip(images, visible, strict=True):
+        segments = segment_image(method, np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+        for segment in np.unique(segments):
+            assert len(seen[0].numpy()[segments == segment].tolist()) == (segments == segment).sum()
+            assert len(set(seen[0].numpy()[segments == segment].tolist())) == 1
+
+
+def test_bytes_are_segmented_as_the_numbers_they_stand_for() -> None:
+    bytes_ = (uniform(torch.arange(2), 3, 16, 16) * 255).byte()
+    ids, empty = torch.arange(2), torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    drawn = [
+        superpixels(ids, Batch(ids, images, empty, ids), method="slic", hidden_fraction=(0.5, 0.5))
+        for images in (bytes_, bytes_.float() / 255)
+    ]
+    assert torch.equal(*drawn)
+
+
+def counting_cache(capacity: int) -> tuple[SegmentCache, list[SegmentationMethod]]:
+    calls: list[SegmentationMethod] = []
+
+    def segment(method: SegmentationMethod, image: np.ndarray) -> np.ndarray:
+        calls.append(method)
+        return (image[..., 0] * 100).astype(np.int32)
+
+    return SegmentCache(capacity, segment), calls
+
+
+def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused() -> None:
+    cache, calls = counting_cache(10)
+    first, crop = picture(6, 8), picture(6, 8)[:, ::-1]
+    for _ in range(3):
+        assert np.array_equal(cache.segments("slic", 7, first), (first[..., 0] * 100).astype(np.int32))
+        assert np.array_equal(cache.segments("slic", 7, crop), (crop[..., 0] * 100).astype(np.int32))
+    cache.segments("quickshift", 7, first)
+    cache.segments("slic", 8, first)
+    cache.segments("slic", 7, first.reshape(8, 6, 3))
+    assert calls == ["slic", "slic", "quickshift", "slic", "slic"] and len(cache) == 5
+
+
+def test_the_cache_keeps_the_images_used_last() -> None:
+    cache, calls = counting_cache(2)
+    for sample_id in (1, 2, 1, 3, 1, 2):
+        cache.segments("slic", sample_id, picture(4, 4))
+    assert len(calls) == 4 and len(cache) == 2
+
+
+def test_images_of_two_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 or 3 channels, got 2"):
+        segment_image("slic", np.zeros((4, 4, 2), dtype=np.float32))

@@ -1,0 +1,42 @@
+"""The blurred fill, against SciPy's Gaussian filter."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from augment import fill_blur, uniform
+
+SIZES = [(1, 1), (1, 40), (40, 1), (2, 300), (23, 57), (64, 64), (224, 224), (511, 300)]
+
+
+def hidden(images: Tensor) -> Tensor:
+    return torch.zeros_like(images[:, :1], dtype=torch.bool)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_it_is_a_gaussian_filter_over_an_image_continued_by_its_border(size: tuple[int, int]) -> None:
+    images = uniform(torch.arange(1), 2, *size).double()
+    deviation = min(size) * 10 / 224
+    expected = gaussian_filter(images.numpy(), deviation, mode="nearest", truncate=4.0, axes=(2, 3))
+    np.testing.assert_allclose(fill_blur(images, hidden(images)), expected, atol=1e-12)
+    np.testing.assert_allclose(fill_blur(images.float(), hidden(images)), expected, atol=1e-6)
+
+
+def test_the_blur_is_ten_pixels_wide_at_224() -> None:
+    point = torch.zeros(1, 1, 224, 224, dtype=torch.float64)
+    point[..., 112, 100] = 1
+    blurred = fill_blur(point, hidden(point))[0, 0]
+    assert blurred.sum().item() == pytest.approx(1)
+    columns = torch.arange(224) - 100
+    assert (blurred.sum(dim=0) * columns.square()).sum().sqrt().item() == pytest.approx(10, rel=2e-3)
+
+
+def test_a_nan_in_one_image_stays_there() -> None:
+    images = uniform(torch.arange(3), 3, 20, 20)
+    expected = fill_blur(images, hidden(images))
+    images[1, 0, 10, 10] = float("nan")
+    filled = fill_blur(images, hidden(images))
+    assert torch.equal(filled[::2], expected[::2]) and torch.equal(filled[1, 1:], expected[1, 1:])
+    assert filled[1, 0].isnan().any()

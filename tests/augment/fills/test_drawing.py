@@ -1,0 +1,49 @@
+"""Drawing a fill into the hole, against `torch.where`."""
+
+import pytest
+import torch
+
+from augment import uniform
+from augment.fills.drawing import draw, from_pixels, to_pixels
+
+KEYS = torch.arange(3)
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8]
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+@every_dtype
+@pytest.mark.parametrize("fill_shape", [(), (1, 4, 1, 1), (3, 4, 1, 1), (3, 4, 6, 5), (3, 1, 6, 5)], ids=str)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_drawing_is_where(dtype: torch.dtype, fill_shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+    images = (uniform(KEYS, 4, 6, 5) * 255).to(dtype).contiguous(memory_format=memory_format)
+    fill = (uniform(KEYS + 1, 4, 6, 5) * 255).to(dtype).flatten()[: torch.Size(fill_shape).numel()].reshape(fill_shape)
+    visible = uniform(KEYS + 2, 1, 6, 5) < 0.5
+    drawn = draw(images, visible, fill)
+    assert torch.equal(drawn, torch.where(visible, images, fill))
+    assert drawn.is_contiguous(memory_format=memory_format)
+
+
+def test_a_view_of_a_larger_image_is_drawn_into_alike() -> None:
+    images, visible = uniform(KEYS, 3, 12, 10)[:, :, 1::2, 2:7], uniform(KEYS + 1, 1, 12, 10)[:, :, 1::2, 2:7] < 0.5
+    fill = torch.zeros(())
+    assert torch.equal(draw(images, visible, fill), torch.where(visible, images, fill))
+
+
+def test_what_needs_a_gradient_gets_one_and_is_drawn_alike() -> None:
+    images, visible = uniform(KEYS, 3, 6, 5), uniform(KEYS + 1, 1, 6, 5) < 0.5
+    fill = torch.full((), 0.25)
+    drawn = draw(images.clone().requires_grad_(), visible, fill)
+    assert drawn.requires_grad
+    assert torch.equal(drawn, draw(images, visible, fill))
+
+
+def test_bytes_become_numbers_and_bytes_again() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(from_pixels(pixels), torch.arange(256) / 255)
+    assert torch.equal(to_pixels(from_pixels(pixels), torch.uint8), pixels)
+    assert to_pixels(torch.tensor([-0.2, 0.0019, 0.002, 1.3]), torch.uint8).tolist() == [0, 0, 1, 255]
+
+
+@pytest.mark.parametrize(("dtype", "as_numbers"), [(torch.float16, torch.float32), (torch.float64, torch.float64)])
+def test_numbers_are_at_least_float32(dtype: torch.dtype, as_numbers: torch.dtype) -> None:
+    assert from_pixels(torch.ones(2, dtype=dtype)).dtype == as_numbers

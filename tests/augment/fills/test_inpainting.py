@@ -1,0 +1,47 @@
+"""Inpainting, against OpenCV's own call."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from augment import fill_inpainting, patches, uniform
+
+KEYS = torch.arange(3)
+VISIBLE = patches(KEYS, 33, 46, hidden_fraction=(0.3, 0.6), patch_size=8)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def test_it_is_what_opencv_makes_of_each_channel_with_black_in_the_hole(channels: int, dtype: torch.dtype) -> None:
+    pixels = (uniform(KEYS, channels, 33, 46) * 256).to(torch.uint8)
+    images = pixels if dtype == torch.uint8 else pixels.to(dtype) / 255
+    filled = fill_inpainting(images, VISIBLE, [0.5] * channels)
+    as_bytes = filled if dtype == torch.uint8 else (filled * 255).round().to(torch.uint8)
+    for sample in range(3):
+        hole = (~VISIBLE[sample, 0]).numpy().astype(np.uint8)
+        for channel in range(channels):
+            black = np.where(hole, 0, pixels[sample, channel].numpy()).astype(np.uint8)
+            expected = cv2.inpaint(black, hole, 3, cv2.INPAINT_TELEA)
+            np.testing.assert_array_equal(as_bytes[sample, channel], expected)
+
+
+def test_opencv_would_read_what_the_hole_holds() -> None:
+    pixels = (uniform(KEYS[:1], 33, 46)[0] * 256).numpy().astype(np.uint8)
+    hole = (~VISIBLE[0, 0]).numpy().astype(np.uint8)
+    other = np.where(hole, 255 - pixels, pixels).astype(np.uint8)
+    shown = [cv2.inpaint(image, hole, 3, cv2.INPAINT_TELEA) for image in (pixels, other)]
+    assert (shown[0] != shown[1]).any()
+
+
+def test_visible_pixels_between_two_bytes_are_not_rounded() -> None:
+    images = torch.full((3, 3, 33, 46), 0.3001)
+    filled = fill_inpainting(images, VISIBLE, (0.5, 0.5, 0.5))
+    everywhere = VISIBLE.expand_as(images)
+    assert (filled[everywhere] == images[everywhere]).all()
+    assert ((filled[~everywhere] * 255 - (filled[~everywhere] * 255).round()).abs() < 1e-4).all()
+
+
+def test_a_mean_of_another_number_of_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 channels, got 2"):
+        fill_inpainting(torch.ones(3, 3, 33, 46), VISIBLE, (0.5, 0.5))

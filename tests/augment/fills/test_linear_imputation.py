@@ -1,0 +1,125 @@
+"""Linear imputation, against a direct sparse solution in float64."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import sparse, stats
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+from augment import companion_blobs, fill_linear_imputation, patches, rectangles, sample_keys, uniform
+from augment.fills.multigrid import impute
+
+STEPS = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if (down, across) != (0, 0)]
+
+
+def solve_directly(image: NDArray[np.float64], visible: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Every hidden pixel of (C, H, W) the mean of its neighbours in the image, 1/6 direct and 1/12 diagonal."""
+    height, width = visible.shape
+    rows, columns = np.nonzero(~visible)
+    number = np.full(visible.shape, -1)
+    number[rows, columns] = np.arange(len(rows))
+    matrix = sparse.lil_matrix((len(rows), len(rows)))
+    right = np.zeros((len(rows), len(image)))
+    for equation, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        for down, across in STEPS:
+            i, j, weight = row + down, column + across, (1 / 12 if down and across else 1 / 6)
+            if 0 <= i < height and 0 <= j < width:
+                matrix[equation, equation] += weight
+                if visible[i, j]:
+                    right[equation] += weight * image[:, i, j]
+                else:
+                    matrix[equation, number[i, j]] -= weight
+    filled = image.copy()
+    filled[:, ~visible] = spsolve(matrix.tocsr(), right).reshape(len(rows), -1).T
+    return filled
+
+
+def one_pixel(height: int, width: int, row: int, column: int) -> Tensor:
+    visible = torch.zeros(1, 1, height, width, dtype=torch.bool)
+    visible[..., row, column] = True
+    return visible
+
+
+KEY = torch.tensor([7])
+RANDOM = uniform(KEY, 1, 61, 83)
+MASKS = {
+    "patches": patches(KEY, 96, 96, hidden_fraction=(0.5, 0.5)),
+    "most patches": patches(KEY, 96, 80, hidden_fraction=(0.9, 0.9), patch_size=8),
+    "one large rectangle": rectangles(KEY, 90, 75, hidden_fraction=(0.8, 0.8)),
+    "a blob": ~companion_blobs(KEY, torch.zeros(1, 1, 70, 90, dtype=torch.bool), torch.tensor([3000])).blobs,
+    "all but a pixel in the corner": one_pixel(64, 64, 0, 0),
+    "all but a pixel inside": one_pixel(57, 71, 20, 41),
+    "all but two pixels": one_pixel(80, 80, 20, 41) | one_pixel(80, 80, 75, 3),
+    "all but a column": (torch.arange(83) == 0).expand(1, 1, 61, 83),
+    "all but a few pixels": RANDOM < 0.01,
+    "all but some pixels": RANDOM < 0.1,
+    "half of the pixels": RANDOM < 0.5,
+    "few pixels hidden": RANDOM < 0.98,
+    "lines": ((torch.arange(61) % 13) == 5)[:, None].expand(1, 1, 61, 83),
+    "a grid": (((torch.arange(61) % 9) == 5)[:, None] | ((torch.arange(83) % 11) == 3)).expand(1, 1, 61, 83),
+    "one row": uniform(KEY, 1, 1, 300) < 0.02,
+    "one column": uniform(KEY, 1, 512, 1) < 0.01,
+    "three rows": uniform(KEY, 1, 3, 200) < 0.01,
+    "two pixels": one_pixel(1, 2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("visible", MASKS.values(), ids=MASKS.keys())
+def test_it_agrees_with_a_direct_solution_in_every_channel(visible: Tensor) -> None:
+    images = uniform(KEY + 1, 2, *visible.shape[2:])
+    images[:, 1] = images[:, 1].cumsum(dim=2) / images.shape[3]
+    solved = impute(images, visible, torch.full((1, 2, 1, 1), 0.5))[0]
+    expected = solve_directly(images[0].double().numpy(), visible[0, 0].numpy())
+    np.testing.assert_allclose(solved, expected, rtol=0, atol=1e-4)
+
+
+def test_a_large_image_with_one_visible_pixel_becomes_that_pixel() -> None:
+    visible = one_pixel(512, 509, 100, 400)
+    solved = impute(torch.full((1, 1, 512, 509), 0.75), visible, torch.full((1, 1, 1, 1), 0.65))
+    assert (solved - 0.75).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(512, 1), (1, 512), (3, 512), (512, 8)], ids=str)
+def test_a_thin_image_with_one_visible_pixel_at_its_end_becomes_that_pixel(size: tuple[int, int]) -> None:
+    solved = impute(torch.full((1, 1, *size), 0.75), one_pixel(*size, 0, 0), torch.zeros(1, 1, 1, 1))
+    assert (solved - 0.75).abs().max() < 1e-4
+
+
+def test_a_plane_is_continued_across_a_hole_inside_it() -> None:
+    down, across = torch.meshgrid(torch.linspace(0, 0.6, 50), torch.linspace(0, 0.4, 60), indexing="ij")
+    plane, visible = (down + across)[None, None], torch.ones(1, 1, 50, 60, dtype=torch.bool)
+    visible[..., 10:40, 5:55] = False
+    solved = impute(torch.where(visible, plane, 9.0), visible, torch.full((1, 1, 1, 1), 0.5))
+    assert (solved - plane).abs().max() < 1e-4
+
+
+def test_the_noise_is_gaussian_with_a_deviation_of_a_hundredth() -> None:
+    keys = sample_keys(0, torch.arange(40))
+    visible = patches(keys, 32, 32, hidden_fraction=(0.5, 0.5), patch_size=8)
+    images = torch.full((40, 3, 32, 32), 0.5)
+    noise = (fill_linear_imputation(images, visible, keys, (0.5,) * 3) - images)[~visible.expand_as(images)] / 0.01
+    assert stats.kstest(noise, "norm").pvalue > 1e-3
+
+
+def test_the_noise_follows_the_key_and_the_solution_does_not() -> None:
+    visible = patches(KEY, 32, 32, hidden_fraction=(0.5, 0.5), patch_size=8)
+    images = uniform(KEY, 3, 32, 32) * 0.5 + 0.25
+    many, keys = images.repeat(400, 1, 1, 1), sample_keys(0, torch.arange(400))
+    drawn = fill_linear_imputation(many, visible.repeat(400, 1, 1, 1), keys, (0.5,) * 3)
+    solution = impute(images, visible, torch.full((1, 3, 1, 1), 0.5))
+    hole = ~visible.expand_as(images)
+    assert (drawn[0] != drawn[1])[hole[0]].float().mean() > 0.99
+    assert (drawn.mean(dim=0, keepdim=True) - solution)[hole].abs().max() < 5 * 0.01 / 400**0.5
+
+
+def test_a_visible_nan_spoils_no_other_image() -> None:
+    keys = sample_keys(0, torch.arange(3))
+    visible = patches(keys, 32, 32, hidden_fraction=(0.5, 0.5), patch_size=8)
+    images = uniform(keys, 3, 32, 32)
+    expected = fill_linear_imputation(images, visible, keys, (0.5,) * 3)
+    spoilt = images.clone()
+    spoilt[1] = spoilt[1].where(~visible[1], float("nan"))
+    filled = fill_linear_imputation(spoilt, visible, keys, (0.5,) * 3)
+    assert torch.equal(filled[::2], expected[::2])

@@ -1,0 +1,65 @@
+"""What noise is drawn."""
+
+import pytest
+import torch
+from scipy import stats
+
+from augment import fill_gaussian_noise, fill_uniform_noise, sample_keys
+from augment.fills.noise import gaussian
+
+KEYS = sample_keys(0, torch.arange(50))
+NOISES = {"uniform": fill_uniform_noise, "gaussian": fill_gaussian_noise}
+HIDDEN = torch.zeros(50, 1, 13, 11, dtype=torch.bool)
+every_noise = pytest.mark.parametrize("name", NOISES)
+
+
+def test_uniform_noise_is_uniform() -> None:
+    noise = fill_uniform_noise(torch.ones(50, 3, 13, 11), HIDDEN, KEYS).flatten()
+    assert stats.kstest(noise, "uniform").pvalue > 1e-3
+
+
+def test_gaussian_noise_is_gaussian_about_a_half_and_clipped() -> None:
+    noise = fill_gaussian_noise(torch.ones(50, 3, 13, 11), HIDDEN, KEYS).flatten()
+    inside = noise[(noise > 0) & (noise < 1)]
+    assert noise.min() == 0 and noise.max() == 1
+    assert stats.kstest(inside, stats.truncnorm(-2, 2, loc=0.5, scale=0.25).cdf).pvalue > 1e-3
+    clipped = int(((noise == 0) | (noise == 1)).sum())
+    assert stats.binomtest(clipped, len(noise), 2 * stats.norm.cdf(-2)).pvalue > 1e-3
+
+
+def test_gaussian_numbers_are_standard_normal_far_into_the_tails() -> None:
+    numbers = gaussian(sample_keys(1, torch.arange(100)), 10_000).flatten()
+    assert stats.kstest(numbers, "norm").pvalue > 1e-3
+    for bound in (2.0, 3.0, 3.7):
+        assert stats.binomtest(int((numbers > bound).sum()), len(numbers), stats.norm.sf(bound)).pvalue > 1e-3
+        assert stats.binomtest(int((numbers < -bound).sum()), len(numbers), stats.norm.sf(bound)).pvalue > 1e-3
+    assert numbers.abs().max() < 4.33
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (4,), (5,), (2, 3, 7)], ids=str)
+def test_gaussian_numbers_have_the_shape_asked_for(shape: tuple[int, ...]) -> None:
+    assert gaussian(KEYS, *shape).shape == (50, *shape)
+    assert gaussian(KEYS[:0], *shape).shape == (0, *shape)
+
+
+@every_noise
+def test_noise_is_independent_over_pixels_channels_and_images(name: str) -> None:
+    noise = NOISES[name](torch.ones(50, 3, 13, 11), HIDDEN, KEYS)
+    pairs = [
+        (noise[:, 0], noise[:, 1]),
+        (noise[:, 0], noise[:, 2]),
+        (noise[..., 1:], noise[..., :-1]),
+        (noise[:, :, 1:], noise[:, :, :-1]),
+        (noise[1:], noise[:-1]),
+    ]
+    for first, second in pairs:
+        assert stats.pearsonr(first.flatten(), second.flatten()).pvalue > 1e-3
+
+
+@every_noise
+def test_neighbouring_keys_share_no_noise(name: str) -> None:
+    keys = torch.arange(50)
+    noise = NOISES[name](torch.ones(50, 1, 13, 11), HIDDEN, keys).flatten(1)
+    for shift in (1, 2, 4):
+        assert stats.pearsonr(noise[1:, shift:].flatten(), noise[:-1, :-shift].flatten()).pvalue > 1e-3
+        assert stats.pearsonr(noise[:-1, shift:].flatten(), noise[1:, :-shift].flatten()).pvalue > 1e-3

@@ -1,0 +1,214 @@
+import json
+import pickle
+from functools import partial
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from augment import FILLS, apply_fill
+from augment.policy import IMAGENET_MEAN
+from augment.transforms import HideRegions, TrackVisible
+
+HEIGHT, WIDTH = 40, 56
+HIDE = partial(HideRegions, hidden_fraction=(0.5, 0.5), patch_size=8, p=1.0)
+EXACT = [
+    A.HorizontalFlip(p=1.0),
+    A.VerticalFlip(p=1.0),
+    A.Transpose(p=1.0),
+    A.RandomRotate90(p=1.0),
+    A.RandomCrop(24, 32),
+    A.PadIfNeeded(64, 64, fill=0),
+    A.Affine(translate_px=(-9, 9), interpolation=0, p=1.0),
+]
+
+
+def compose(*transforms, **options):
+    return A.Compose(list(transforms), additional_targets={"visible": "mask"}, **options)
+
+
+def numbered_image():
+    """Every pixel's first channel says which one it is, from 1; the others are never 0."""
+    numbers = np.arange(1, HEIGHT * WIDTH + 1, dtype=np.float32).reshape(HEIGHT, WIDTH, 1)
+    return np.concatenate([numbers, np.ones((HEIGHT, WIDTH, 2), np.float32)], axis=2)
+
+
+def ring():
+    row, column = np.ogrid[:HEIGHT, :WIDTH]
+    distance = (row - 20) ** 2 + (column - 25) ** 2
+    return ((distance < 200) & (distance > 40)).astype(np.uint8)
+
+
+def photograph(dtype=np.uint8, channels=3, seed=0):
+    pixels = np.random.default_rng(seed).integers(1, 255, (HEIGHT, WIDTH, channels), dtype=np.uint8)
+    return pixels if dtype == np.uint8 else (pixels / 255).astype(np.float32)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("transform", EXACT, ids=lambda transform: type(transform).__name__)
+def test_image_object_mask_and_visible_agree_at_every_pixel(transform, first):
+    order = [HIDE(), transform] if first else [TrackVisible(), transform, HIDE()]
+    done = compose(*order, seed=3)(image=numbered_image(), mask=ring())
+    numbers = done["image"][..., 0].astype(int)
+    shown = numbers > 0
+    assert np.array_equal(done["visible"].astype(bool), shown)
+    assert 0.1 < shown.mean() < 0.9
+    assert np.array_equal(done["mask"][shown], ring().ravel()[numbers[shown] - 1])
+    assert (done["image"][~shown] == 0).all()
+
+
+@pytest.mark.parametrize("order", [(TrackVisible(), A.PadIfNeeded(64, 64)), (HIDE(), A.PadIfNeeded(64, 64))])
+def test_pixels_brought_in_by_padding_are_not_visible(order):
+    done = compose(*order)(image=photograph())
+    padded = np.ones((64, 64), bool)
+    padded[12:52, 4:60] = False
+    assert not done["visible"][padded].any()
+    assert done["visible"][~padded].any()
+
+
+@pytest.mark.parametrize("fill", ["mean", "random_colour"])
+def test_pixels_padded_before_get_the_fill_too(fill):
+    done = compose(TrackVisible(), A.PadIfNeeded(64, 64), HIDE(fill=fill))(image=photograph())
+    hidden = done["image"][done["visible"] == 0]
+    assert len(np.unique(hidden, axis=0)) == 1
+    assert (hidden[0] > 0).any()
+
+
+def test_the_usual_pipeline_gives_tensors_that_agree_and_can_be_batched():
+    pipeline = compose(
+        A.RandomResizedCrop((32, 32)),
+        A.HorizontalFlip(),
+        HIDE(),
+        A.Normalize(IMAGENET_MEAN, (0.5,) * 3),
+        A.ToTensorV2(),
+    )
+    samples = [pipeline(image=photograph(seed=seed), mask=ring()) for seed in range(4)]
+    batch = default_collate(samples)
+    black = (torch.zeros(3) - torch.tensor(IMAGENET_MEAN)) / 0.5
+    is_black = torch.isclose(batch["image"], black[:, None, None], atol=1e-5).all(dim=1)
+    assert batch["image"].shape == (4, 3, 32, 32) and batch["mask"].shape == batch["visible"].shape == (4, 32, 32)
+    assert torch.equal(is_black, batch["visible"] == 0)
+    assert batch["visible"].float().mean(dim=(1, 2)).tolist() == [0.5] * 4
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_fill_leaves_visible_pixels_alone_and_keeps_type_and_shape(fill, dtype, channels):
+    image = photograph(dtype, channels)
+    done = compose(HIDE(fill=fill, mean=IMAGENET_MEAN[:channels]), seed=1)(image=image)
+    seen = done["visible"].astype(bool)
+    assert done["image"].dtype == dtype and done["image"].shape == image.shape
+    assert np.array_equal(done["image"][seen], image[seen])
+    assert not np.array_equal(done["image"][~seen], image[~seen])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_fill_is_that_of_apply_fill_under_the_visible_that_is_given_back(channels):
+    image = photograph(np.float32, channels)
+    done = compose(HIDE(fill="mean", mean=IMAGENET_MEAN[:channels]))(image=image)
+    images = torch.from_numpy(image).permute(2, 0, 1)[None]
+    visible = torch.from_numpy(done["visible"])[None, None].bool()
+    filled = apply_fill("mean", images, visible, keys=torch.zeros(1, dtype=torch.int64), mean=IMAGENET_MEAN[:channels])
+    assert np.array_equal(done["image"], filled[0].permute(1, 2, 0).numpy())
+
+
+def test_an_image_without_a_channel_dimension_keeps_its_shape():
+    done = compose(HIDE())(image=photograph()[..., 0])
+    assert done["image"].shape == done["visible"].shape == (HEIGHT, WIDTH)
+    assert np.array_equal(done["image"] > 0, done["visible"] > 0)
+
+
+def test_a_read_only_image_is_taken_and_left_as_it_is():
+    image = photograph()
+    image.setflags(write=False)
+    before = image.copy()
+    assert (compose(HIDE())(image=image)["image"] == 0).any()
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_])
+def test_a_given_visible_is_only_ever_narrowed(dtype):
+    given = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 > 0).astype(dtype)
+    done = compose(HIDE(), seed=5)(image=photograph(), visible=given)
+    alone = compose(HIDE(), seed=5)(image=photograph())
+    assert done["visible"].dtype == dtype
+    assert np.array_equal(done["visible"].astype(bool), given.astype(bool) & alone["visible"].astype(bool))
+
+
+def test_hiding_twice_hides_what_either_hides():
+    done = compose(HIDE(), HIDE(), seed=0)(image=photograph())
+    assert 0.5 < (done["visible"] == 0).mean() < 0.95
+    assert np.array_equal((done["image"] > 0).all(axis=2), done["visible"] > 0)
+
+
+def test_an_image_that_is_not_masked_is_wholly_visible_and_unchanged():
+    done = compose(HIDE(p=0.0))(image=photograph(), mask=ring())
+    assert np.array_equal(done["image"], photograph()) and (done["visible"] == 1).all()
+
+
+def test_p_is_the_share_of_images_that_are_masked():
+    pipeline = compose(HIDE(p=0.3), seed=0)
+    masked = [(pipeline(image=photograph())["visible"] == 0).any() for _ in range(400)]
+    assert np.mean(masked) == pytest.approx(0.3, abs=0.08)
+
+
+def test_the_same_seed_gives_the_same_holes_and_the_global_generators_do_not_matter():
+    def run(seed):
+        pipeline = compose(HIDE(fill="random_colour"), seed=seed)
+        return [pipeline(image=photograph())["image"] for _ in range(3)]
+
+    np.random.seed(0)
+    torch.manual_seed(0)
+    first = run(7)
+    assert np.array_equal(first, run(7))
+    assert not np.array_equal(first, run(8))
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_a_replay_repeats_hole_and_fill_from_plain_parameters():
+    transforms = [A.RandomCrop(32, 32), A.HorizontalFlip(), HIDE(fill="random_colour")]
+    done = A.ReplayCompose(transforms, additional_targets={"visible": "mask"})(image=photograph(), mask=ring())
+    saved = json.loads(json.dumps(done["replay"]))
+    again = A.ReplayCompose.replay(saved, image=photograph(), mask=ring())
+    other = A.ReplayCompose.replay(saved, image=photograph(seed=1))
+    assert all(np.array_equal(again[name], done[name]) for name in ("image", "mask", "visible"))
+    assert np.array_equal(other["visible"], done["visible"])
+
+
+def test_what_was_not_masked_is_not_masked_in_a_replay():
+    done = A.ReplayCompose([HIDE(p=0.0)], additional_targets={"visible": "mask"})(image=photograph())
+    assert (A.ReplayCompose.replay(done["replay"], image=photograph())["visible"] == 1).all()
+
+
+def test_a_pipeline_comes_back_from_json():
+    pipeline = compose(TrackVisible(), A.HorizontalFlip(), HIDE("rectangles", fill="mean", hidden_fraction=(0.2, 0.4)))
+    restored = A.from_dict(json.loads(json.dumps(A.to_dict(pipeline))))
+    assert A.to_dict(restored) == A.to_dict(pipeline)
+    for each in (pipeline, restored):
+        each.set_random_seed(2)
+    assert np.array_equal(restored(image=photograph())["image"], pipeline(image=photograph())["image"])
+
+
+def test_a_pipeline_can_be_sent_to_a_loader_process():
+    pipeline = pickle.loads(pickle.dumps(compose(HIDE(), seed=4)))
+    assert (pipeline(image=photograph())["visible"] == 0).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_boxes_and_keypoints_stay_where_they_are():
+    pipeline = compose(
+        HIDE(),
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["classes"]),
+        keypoint_params=A.KeypointParams("xy"),
+        strict=True,
+    )
+    done = pipeline(image=photograph(), bboxes=[[4, 5, 20, 30]], classes=[1], keypoints=[(7.0, 9.0)])
+    assert np.allclose(done["bboxes"], [[4, 5, 20, 30]], atol=1e-4) and np.allclose(done["keypoints"], [(7, 9)])
+
+
+def test_a_second_image_gets_the_same_hole():
+    pipeline = A.Compose([HIDE()], additional_targets={"visible": "mask", "other": "image"})
+    done = pipeline(image=photograph(), other=photograph(seed=1))
+    assert np.array_equal((done["other"] > 0).all(axis=2), done["visible"] > 0)

@@ -1,0 +1,31 @@
+"""albumentations stays out of the way: it is loaded only where it is used, and asks nothing over the network."""
+
+import subprocess
+import sys
+
+REFUSE_NETWORK = """
+import socket, warnings
+warnings.simplefilter("error")
+def refuse(*arguments, **options):
+    raise SystemExit("the network was asked")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+def run(program, **environment):
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_augment_alone_does_not_load_albumentations():
+    done = run("import sys, augment; print('albumentations' in sys.modules)")
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_the_transforms_load_it_without_a_request_or_a_warning():
+    done = run(REFUSE_NETWORK + "import augment.transforms")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_who_wants_the_version_check_keeps_it():
+    done = run(REFUSE_NETWORK + "import augment.transforms", NO_ALBUMENTATIONS_UPDATE="0")
+    assert done.stderr == "the network was asked\n"

@@ -1,0 +1,233 @@
+"""`maskrobust masks`: every cell shows what its label says, and the page needs nothing from anywhere else."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import Progress
+
+from augment.families import BANK_FAMILIES, FAMILIES, OBJECT_FAMILIES
+from tests.conftest import require_component
+from tests.train.report.pages import Page, brightness, measured
+from tests.train.test_cli import sentence_of
+from train.cli import main
+from train.data.base import InMemoryDataModule, Samples, Split
+from train.masks.config import COLUMNS, GalleryConfig
+from train.masks.drawing import draw_gallery
+from train.report.gallery import OUTLINE, column_title, draw_outlines, family_title
+
+SIZE = 40
+
+
+class Discs(InMemoryDataModule):
+    """Images of four colours, nowhere black; unless `annotated` is False, with discs of two classes as objects."""
+
+    num_classes = 2
+    class_names = ("left <b>disc</b>", "right disc")
+    mean = std = (0.5, 0.5, 0.5)
+
+    def __init__(self, annotated: bool = True, count: int = 8) -> None:
+        super().__init__(batch_size=4, num_workers=0, seed=0)
+        self.annotated = annotated
+        self.count = count
+
+    def make_samples(self, split: Split) -> Samples:
+        ids = torch.arange(self.count) + 100 * ("train", "val", "test").index(split)
+        labels = ids % 2
+        down, across = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+        centre = 12 + 14 * labels[:, None, None]
+        discs = (down - 16 - ids[:, None, None] % 8).square() + (across - centre).square() < 60
+        colours = torch.randint(40, 250, (self.count, 3, 2, 2), generator=torch.Generator().manual_seed(0))
+        images = colours.repeat_interleave(SIZE // 2, 2).repeat_interleave(SIZE // 2, 3).to(torch.uint8)
+        return Samples(ids, images, (discs & self.annotated).unsqueeze(1), labels)
+
+
+DISCS = f"--data={__name__}.Discs"
+
+
+def make_page(folder: Path, *options: str) -> str:
+    main(["masks", DISCS, "--patch_size=8", f"--out={folder}", *options])
+    return (folder / "masks.html").read_text(encoding="utf-8")
+
+
+def pictures_of(page: Page) -> dict[str, list[NDArray[np.uint8]]]:
+    """Pixels of every picture by its description, in the order of the page."""
+    found: dict[str, list[NDArray[np.uint8]]] = {}
+    for tag, attributes in page.elements:
+        if tag == "img":
+            raw = base64.b64decode(attributes["src"].removeprefix("data:image/png;base64,"))
+            found.setdefault(attributes["alt"], []).append(np.asarray(Image.open(io.BytesIO(raw))))
+    return found
+
+
+@pytest.fixture(scope="module")
+def page_text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_page(tmp_path_factory.mktemp("masks"), "--images=2")
+
+
+@pytest.fixture(scope="module")
+def page(page_text: str) -> Page:
+    return Page(page_text)
+
+
+def test_every_image_has_a_row_for_each_family_and_a_column_for_each_fill(page: Page) -> None:
+    assert list(page.tables) == ["gallery-1", "gallery-2"]
+    for rows in page.tables.values():
+        assert rows[0] == ["Family", "Visible", *map(column_title, COLUMNS)]
+        assert [row[0] for row in rows[1:]] == list(map(family_title, FAMILIES))
+        assert {len(row) for row in rows} == {len(COLUMNS) + 2}
+    assert "left-out" not in page.texts
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_label_is_the_share_that_is_hidden_in_the_picture(page: Page, family: str) -> None:
+    pictures = pictures_of(page)
+    for place in range(2):
+        row = page.tables[f"gallery-{place + 1}"][1 + FAMILIES.index(family)]
+        hidden = (pictures[f"{family_title(family)}, Black fill"][place] == 0).all(axis=2)
+        assert set(row[1:]) == {f"{100 * hidden.mean():.1f}\u202f%"}
+        assert 0 < hidden.mean() < 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page: Page, family: str) -> None:
+    pictures = pictures_of(page)
+    original = pictures["left <b>disc</b>, image 100, nothing hidden"][0]
+    hole = (pictures[f"{family_title(family)}, Black fill"][0] == 0).all(axis=2)
+    for column in COLUMNS:
+        picture = pictures[f"{family_title(family)}, {column_title(column)}"][0]
+        outside = ~hole & ~(original == OUTLINE).all(axis=2)
+        assert np.array_equal(picture[outside], original[outside])
+    visible = pictures[f"{family_title(family)}, Visible"][0]
+    drawn = (visible == OUTLINE).all(axis=2)
+    assert np.array_equal((visible == 0).all(axis=2), hole & ~drawn)
+    assert np.array_equal(drawn, (original == OUTLINE).all(axis=2))
+
+
+def test_patch_mixing_shows_the_other_image(page: Page) -> None:
+    pictures = pictures_of(page)
+    hole = (pictures["Patches, Black fill"][0] == 0).all(axis=2)
+    other = pictures["right disc, image 101, nothing hidden"][0]
+    inside = hole & ~(other == OUTLINE).all(axis=2)
+    assert np.array_equal(pictures["Patches, Other image"][0][inside], other[inside])
+
+
+def test_the_outline_runs_inside_the_object_and_around_it() -> None:
+    inside = np.zeros((2, 9, 9), dtype=bool)
+    inside[0, 2:7, 0:5] = True
+    picture = np.zeros((9, 9, 3), dtype=np.uint8)
+    outlined, empty = draw_outlines([picture, picture], inside)
+    expected = inside[0].copy()
+    expected[3:6, 1:4] = False
+    assert np.array_equal((outlined == OUTLINE).all(axis=2), expected)
+    assert not empty.any() and not picture.any()
+
+
+def test_the_page_loads_nothing_and_names_are_no_markup(page: Page, page_text: str) -> None:
+    policy = next(each["content"] for tag, each in page.elements if each.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert not {"script", "b", "link", "iframe"} & {tag for tag, _ in page.elements}
+    sources = [each[key] for _, each in page.elements for key in ("src", "href") if key in each]
+    assert all(source.startswith(("data:image/png;base64,", "#image-")) for source in sources)
+    assert "url(" not in page_text and "http" not in page_text.replace("http-equiv", "")
+
+
+def test_the_same_arguments_draw_the_same_gallery_and_another_seed_another() -> None:
+    def drawn(seed: int) -> NDArray[np.uint8]:
+        config = GalleryConfig(data=Discs(), out=Path(), images=1, families=("patches",), fills=("black",), seed=seed)
+        return draw_gallery(config, Progress(disable=True)).images[0].rows[0].pictures[1]
+
+    assert np.array_equal(drawn(1), drawn(1))
+    assert not np.array_equal(drawn(1), drawn(2))
+
+
+def test_families_that_the_data_cannot_serve_are_left_out_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Page(make_page(tmp_path, "--data.init_args.annotated=false", "--fills=[black]", "--images=1"))
+    shown = [row[0] for row in page.tables["gallery-1"][1:]]
+    assert shown == [family_title(name) for name in FAMILIES if name not in BANK_FAMILIES | OBJECT_FAMILIES]
+    for name in BANK_FAMILIES:
+        assert f"{family_title(name)}a silhouette bank needs" in page.texts["left-out"].replace("\n", "").replace(
+            "    ", ""
+        )
+    assert page.texts["left-out"].count("none of these images has one") == len(OBJECT_FAMILIES)
+    assert capsys.readouterr().out.count("left out: ") == len(BANK_FAMILIES | OBJECT_FAMILIES)
+
+
+def test_a_split_of_one_image_has_none_to_mix_in(tmp_path: Path) -> None:
+    page = Page(make_page(tmp_path, "--data.init_args.count=1", "--families=[patches]", "--fills=[black,other_image]"))
+    assert page.tables["gallery-1"][0] == ["Family", "Visible", "Black fill"]
+    assert "Other image" in page.texts["left-out"]
+
+
+def test_data_come_from_a_shipped_configuration_and_can_be_changed(tmp_path: Path) -> None:
+    sizes = ["--data.init_args.image_size=32", "--data.init_args.val_images=8", "--data.init_args.train_images=8"]
+    options = [*sizes, "--families=[rectangles]", "--fills=[mean]", "--images=1", "--hidden_fraction=[0.25, 0.25]"]
+    for name in ("cues", "claim_cues"):
+        main(["masks", "-c", name, f"--out={tmp_path / name}", *options])
+        pictures = pictures_of(Page((tmp_path / name / "masks.html").read_text(encoding="utf-8")))
+        assert pictures["Rectangles, Mean colour fill"][0].shape == (32, 32, 3)
+
+
+FAULTS = [
+    ("--families=[circles]", "circles"),
+    ("--fills=[green]", "green"),
+    ("--families=[]", "families must name at least one"),
+    ("--images=0", "images must be at least 1"),
+    ("--patch_size=0", "patch_size must be at least 1"),
+    ("--hidden_fraction=[0.9, 0.1]", "hidden_fraction must be a range"),
+    ("--split=trial", "split"),
+    ("--data=nowhere.Data", "data must be one of"),
+    ("--config=nowhere", "nowhere"),
+    ("--colour=red", "colour"),
+]
+
+
+@pytest.mark.parametrize(("argument", "named"), FAULTS)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    argument: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named in sentence_of(["masks", DISCS, f"--out={tmp_path / 'out'}", argument], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_configuration_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("model: {}\n")
+    assert "says nothing about data" in sentence_of(["masks", f"--config={path}", "--out=x"], capsys)
+    path.write_text("data: [\n")
+    assert "own.yaml" in sentence_of(["masks", f"--config={path}", "--out=x"], capsys)
+
+
+MEASURE = """
+  const tiles = [...page.querySelectorAll(".gallery .tile")].map(each => each.getBoundingClientRect());
+  const parts = [...page.querySelectorAll("main > *, .gallery-top li")].map(each => each.getBoundingClientRect());
+  return {
+    scrollWidth: root.scrollWidth, width: root.clientWidth, right: Math.max(...parts.map(box => box.right)),
+    smallest: Math.min(...tiles.map(box => Math.min(box.width, box.height))),
+    square: tiles.every(box => Math.abs(box.width - box.height) < 1),
+    loaded: [...page.images].every(each => each.complete && each.naturalWidth > 0),
+    background: view.getComputedStyle(page.body).backgroundColor,
+  };
+"""
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("0", True), ("1", False)])
+def test_in_a_browser_nothing_overflows_and_light_and_dark_follow_the_system(
+    scheme: str, dark: bool, page_text: str, tmp_path: Path
+) -> None:
+    require_component("chromium", "apt install chromium")
+    pages = [(f"w{width}", width, page_text) for width in (320, 390, 1280, 1800)]
+    option = f"--blink-settings=preferredColorScheme={scheme}"
+    found = measured("chromium", tmp_path, MEASURE, pages, option)
+    assert len(found) == 4
+    for each in found.values():
+        assert each["scrollWidth"] <= each["width"] and each["right"] <= each["width"]
+        assert each["loaded"] and each["square"] and each["smallest"] >= 72
+        assert (brightness(each["background"]) < 150) is dark

@@ -1,0 +1,33 @@
+"""`maskrobust masks`: a page of mask families and fills on one's own images, to see what a network will be shown."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from train.files import write_text
+from train.masks.config import parse_config
+from train.masks.drawing import draw_gallery
+from train.report.gallery import render_gallery
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `maskrobust masks` with command-line arguments, the command first."""
+    config = parse_config(arguments[1:])
+    console = Console()
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    with progress:
+        gallery = draw_gallery(config, progress)
+    path = config.out / "masks.html"
+    write_text(path, render_gallery(gallery, " ".join(sys.argv)))
+    for name, reason in gallery.left_out.items():
+        console.print(f"left out: {name}: {reason}", markup=False, soft_wrap=True)
+    console.print(f"masks: {path}", soft_wrap=True)

@@ -1,0 +1,146 @@
+"""Drawing every mask family and every masking method on a few images."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from augment import Batch, SilhouetteBank, fold_in, sample_keys
+from augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, build_family
+from augment.fills import draw_partners, mix_images
+from train.data import AnnotatedDataModule
+from train.data.base import Split
+from train.masks.config import Column, GalleryConfig
+from train.report.examples import annotated_examples, present, to_pictures
+from train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
+
+_SEARCHED_BATCHES = 20
+_STAGES = {"train": "fit", "val": "validate", "test": "test"}
+
+
+def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
+    """Draw every family and every masking method on the first images of the split, those of different classes first.
+
+    Args:
+        config: what to draw.
+        progress: told about every step.
+
+    Raises:
+        ValueError: the split is empty, or no family can be drawn.
+    """
+    data = config.data
+    data.prepare_data()
+    data.setup(_STAGES[config.split])
+    batch = _choose(_batches(data, config.split), max(config.images, 2))
+    columns, left_out = _usable_columns(config.fills, batch)
+    visible, reasons = _draw_holes(config, batch, progress)
+    if not visible:
+        raise ValueError(f"no mask family can be drawn for these images, for {next(iter(reasons.values()))}")
+    shown = slice(config.images)
+    originals = _with_outlines(batch.images, batch)[shown]
+    rows = [
+        _draw_row(config, batch, name, visible[name], columns)[shown]
+        for name in progress.track(visible, description="filling holes")
+    ]
+    images = tuple(
+        GalleryImage(
+            title=f"{data.class_names[int(batch.labels[place])]}, image {int(batch.ids[place])}",
+            original=original,
+            has_object=bool(batch.object_mask[place].any()),
+            rows=tuple(row[place] for row in rows),
+        )
+        for place, original in enumerate(originals)
+    )
+    settings = {name: getattr(config, name) for name in ("split", "seed", "hidden_fraction", "patch_size")}
+    return Gallery(tuple(columns), images, left_out | reasons, settings)
+
+
+def _batches(data: AnnotatedDataModule, split: Split) -> Iterable[Batch]:
+    match split:
+        case "train":
+            return data.training_batches()
+        case "val":
+            loader: Iterable[Batch] = data.val_dataloader()
+        case "test":
+            loader = data.test_dataloader()
+    return loader
+
+
+def _choose(batches: Iterable[Batch], count: int) -> Batch:
+    """Images with an object, of different classes first; where the first batches hold none, the first images."""
+    first = list(itertools.islice(batches, _SEARCHED_BATCHES))
+    annotated = annotated_examples(first, count)
+    if annotated is not None:
+        return annotated
+    if not first:
+        raise ValueError("the split holds no image; choose another with --split.")
+    return Batch(*(torch.cat(column)[:count] for column in zip(*first, strict=True)))
+
+
+def _usable_columns(fills: Sequence[Column], batch: Batch) -> tuple[list[Column], dict[str, str]]:
+    if "other_image" not in fills or len(batch.ids) > 1:
+        return list(fills), {}
+    reason = "it shows another image, and the split holds one alone."
+    return [name for name in fills if name != "other_image"], {"other_image": reason}
+
+
+def _draw_holes(
+    config: GalleryConfig, batch: Batch, progress: Progress
+) -> tuple[dict[FamilyName, Tensor], dict[str, str]]:
+    """`visible` (B, 1, H, W) by family, and why each of the others cannot be drawn for these images."""
+    keys = fold_in(sample_keys(config.seed, batch.ids), 0)
+    bank, no_bank = _make_bank(config.data, progress) if BANK_FAMILIES.intersection(config.families) else (None, "")
+    visible: dict[FamilyName, Tensor] = {}
+    reasons: dict[str, str] = {}
+    for name in progress.track(config.families, description="drawing holes"):
+        if name in BANK_FAMILIES and bank is None:
+            reasons[name] = no_bank
+        elif name in OBJECT_FAMILIES and not batch.object_mask.any():
+            reasons[name] = "it is made from an image's own object, and none of these images has one."
+        else:
+            family = build_family(name, hidden_fraction=config.hidden_fraction, patch_size=config.patch_size, bank=bank)
+            try:
+                visible[name] = family(keys, batch)
+            except ValueError as error:  # a class with no other object, images that cannot be segmented
+                reasons[name] = str(error)
+    return visible, reasons
+
+
+def _make_bank(data: AnnotatedDataModule, progress: Progress) -> tuple[SilhouetteBank | None, str]:
+    """The silhouettes of the training split; or None, and why there is no bank."""
+    data.setup("fit")
+    batches = progress.track(data.training_batches(), description="collecting silhouettes")
+    try:
+        return SilhouetteBank.from_batches(batches), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _draw_row(
+    config: GalleryConfig, batch: Batch, family: str, visible: Tensor, columns: Sequence[Column]
+) -> list[GalleryRow]:
+    """One row for each image: the hole, then every column."""
+    fill_keys = fold_in(sample_keys(config.seed, batch.ids), 1)
+    drawn: list[tuple[Picture, ...]] = [_with_outlines(visible.float(), batch)]
+    for column in columns:
+        if column == "other_image":
+            images = mix_images(batch.images, visible, draw_partners(fill_keys))
+        else:
+            images = present(column, batch.images, visible, fill_keys, config.data.mean)
+        drawn.append(to_pictures(_in_colour(images)))
+    hidden = 1 - visible.double().mean(dim=(1, 2, 3))
+    return [
+        GalleryRow(family, share, pictures)
+        for share, pictures in zip(hidden.tolist(), zip(*drawn, strict=True), strict=True)
+    ]
+
+
+def _with_outlines(images: Tensor, batch: Batch) -> tuple[Picture, ...]:
+    return draw_outlines(to_pictures(_in_colour(images)), batch.object_mask[:, 0].cpu().numpy())
+
+
+def _in_colour(images: Tensor) -> Tensor:
+    """(B, C, H, W) with one or three channels as (B, 3, H, W)."""
+    return images.expand(-1, 3, -1, -1)
