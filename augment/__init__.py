@@ -1,6 +1,6 @@
 """Input space: mask families, fills and the augmentation policy. Imports nothing else of maskrobust."""
 
-from augment.batch import Batch, check_visible
+from augment.batch import Batch, check_object_mask, check_visible
 from augment.families import (
     BANK_FAMILIES,
     FAMILIES,
@@ -27,6 +27,7 @@ from augment.fills import (
     LOOKS_INTO_HOLE,
     FillName,
     apply_fill,
+    check_mean,
     draw_partners,
     fill_black,
     fill_blur,
@@ -63,6 +64,8 @@ __all__ = [
     "blobs",
     "broken_silhouettes",
     "build_family",
+    "check_mean",
+    "check_object_mask",
     "check_visible",
     "choose",
     "companion_blobs",

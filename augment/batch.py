@@ -24,11 +24,24 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
+def check_object_mask(object_mask: Tensor) -> None:
+    """Refuse an object mask that is not boolean, whose inverse would be no mask.
+
+    Raises:
+        TypeError: naming the dtype given.
+    """
+    if object_mask.dtype != torch.bool:
+        raise TypeError(
+            f"object_mask must be a bool tensor (True on the object), got {object_mask.dtype}; convert it with "
+            "object_mask.bool()."
+        )
+
+
 def check_visible(images: Tensor, visible: Tensor) -> None:
     """Refuse a `visible` that does not fit `images`, before anything is computed with it.
 
     Args:
-        images: (B, C, H, W), any float dtype.
+        images: (B, C, H, W), any dtype.
         visible: must be (B, 1, H, W), bool, on the same device; True where a pixel may be seen.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from augment.batch import Batch
 from augment.families import MaskFamily
-from augment.fills import FILLS, FillName, apply_fill, draw_partners, mix_images, own_weight
+from augment.fills import FILLS, FillName, apply_fill, check_mean, draw_partners, mix_images, own_weight
 from augment.random import choose, fold_in, uniform
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -58,12 +58,14 @@ class RandomMasking:
         unknown = [name for name in self._weights if name not in TRAINING_FILLS]
         if unknown:
             raise ValueError(f"fill must be one of {', '.join(TRAINING_FILLS)}, got '{unknown[0]}'; name one of these.")
+        check_mean(self.mean)
         choose(torch.zeros(1, dtype=torch.int64), list(self._weights.values()))
 
     def __call__(self, keys: Tensor, batch: Batch) -> MaskedImages:
         """Mask a batch.
 
-        An image's hole and fill depend on its key and on the image alone, but for "other_image".
+        An image's hole and fill depend on its key and on the image alone, but for "other_image": an image that is to
+        show another one and has none beside it is not masked.
 
         Args:
             keys: (B,) int64 keys on the device of the images; see `augment.random`.
@@ -76,15 +78,22 @@ class RandomMasking:
         if "other_image" not in self._weights:
             images = self._fill(batch.images, visible, fill_keys, chosen)
             return MaskedImages(images, visible, itself, torch.ones(len(keys), device=keys.device))
-        is_mixed = (chosen == list(self._weights).index("other_image")) & ~visible.flatten(1).all(dim=1)
-        partners = torch.where(is_mixed, draw_partners(fill_keys), itself)
+        to_mix, others = chosen == list(self._weights).index("other_image"), draw_partners(fill_keys)
+        visible = visible | (to_mix & (others == itself))[:, None, None, None]
+        is_mixed = to_mix & ~visible.flatten(1).all(dim=1)
+        partners = torch.where(is_mixed, others, itself)
         images = self._fill(mix_images(batch.images, visible, partners), visible, fill_keys, chosen)
         return MaskedImages(images, visible, partners, own_weight(visible).where(partners != itself, 1.0))
 
     def draw_visible(self, keys: Tensor, batch: Batch) -> Tensor:
         """Only the holes: `visible` (B, 1, H, W) bool for the same keys as in a call."""
-        untouched = uniform(fold_in(keys, 0)) >= self.probability
-        return torch.logical_or(self.family(fold_in(keys, 1), batch), untouched[:, None, None, None])
+        if self.probability == 1:
+            return self.family(fold_in(keys, 1), batch)
+        rows = (uniform(fold_in(keys, 0)) < self.probability).nonzero().squeeze(1)
+        visible = torch.ones(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
+        if len(rows):
+            visible[rows] = self.family(fold_in(keys, 1)[rows], Batch(*(tensor[rows] for tensor in batch)))
+        return visible
 
     def _fill(self, images: Tensor, visible: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
         """Draw the fills by name; those that chose "other_image" are mixed already."""

@@ -1,6 +1,7 @@
 """The LightningModule: a CNN trained with random masks, with layer masking in the forward pass, or both."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -17,6 +18,7 @@ from augment import (
     FamilyName,
     RandomMasking,
     TrainingFillName,
+    check_mean,
     fold_in,
     patches,
     sample_keys,
@@ -44,6 +46,7 @@ Objective = Literal["cross_entropy", "consistency"]
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),
@@ -52,7 +55,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": get_args(ScheduleName),
 }
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "patch_size": (lambda value: value >= 1, "be at least 1 pixel"),
+    "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
     "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "consistency_weight": (lambda value: value >= 0, "be at least 0"),
@@ -262,9 +265,21 @@ class MaskRobustClassifier(pl.LightningModule):
         optimiser = build_optimiser(
             self.network, options["optimiser"], options["learning_rate"], options["weight_decay"], options["momentum"]
         )
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = build_schedule(optimiser, options["schedule"], total_steps, options["warmup_fraction"])
+        schedule = build_schedule(optimiser, options["schedule"], self._total_steps(), options["warmup_fraction"])
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _total_steps(self) -> int:
+        """Optimiser steps of the whole training; 1 where it has no end and nothing depends on one."""
+        steps = self.trainer.estimated_stepping_batches
+        if math.isfinite(steps):
+            return int(steps)
+        options = self.hparams
+        if options["schedule"] != "constant" or options["warmup_fraction"] > 0 or options["mask_ramp"] > 0:
+            raise ValueError(
+                "a schedule, a warm-up and mask_ramp need to know how long the training is, got one without an end; "
+                "set the trainer's max_epochs or max_steps, or schedule constant, warmup_fraction 0 and mask_ramp 0."
+            )
+        return 1
 
     def _layer_masking(self) -> nn.Module:
         """The network with layer masking; the error that says why where it cannot be read."""
@@ -287,7 +302,7 @@ class MaskRobustClassifier(pl.LightningModule):
         masked = policy(keys, batch)
         if self.masking == "fill":
             return PresentedImages(masked.images, None, masked.partners, masked.own_weight)
-        by_fill = uniform(fold_in(keys, 3)) < 0.5
+        by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
         broadcast = by_fill[:, None, None, None]
         return PresentedImages(
             torch.where(broadcast, masked.images, batch.images),
@@ -303,7 +318,7 @@ class MaskRobustClassifier(pl.LightningModule):
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
                 "before; train with pytorch_lightning.Trainer.fit, or call on_fit_start first."
             )
-        progress = self.global_step / self.trainer.estimated_stepping_batches if self.training_masks.ramp > 0 else 0.0
+        progress = self.global_step / self._total_steps() if self.training_masks.ramp > 0 else 0.0
         return self.training_masks.policy(progress)
 
 
@@ -339,6 +354,9 @@ def _is_right(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     check_hidden_fraction(arguments["hidden_fraction"])
+    check_mean(arguments["mean"])
+    if not all(value > 0 for value in arguments["std"]):
+        raise ValueError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
     check_weights("mask_family", arguments["mask_family"], FAMILIES)
     check_weights("fill", arguments["fill"], TRAINING_FILLS)
     for name, choices in _CHOICES.items():

@@ -1,6 +1,6 @@
 """The masks of training images: from names and numbers in a configuration to the policy of a training step."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol, TypeVar, runtime_checkable
@@ -131,7 +131,7 @@ def build_silhouette_bank(
         device: of the keys that the families will be called with.
 
     Raises:
-        ValueError: silhouettes are asked for and the source has none to give.
+        ValueError: silhouettes are asked for and the source has none to give, or a class lacks another object to draw.
     """
     needing = [name for name, weight in families.items() if weight > 0 and name in BANK_FAMILIES]
     if not needing:
@@ -141,4 +141,22 @@ def build_silhouette_bank(
             f"mask_family '{needing[0]}' needs a data module with training_batches() to take silhouettes from, got "
             f"{type(source).__name__}; train with one of train.data, or choose another mask family."
         )
-    return SilhouetteBank.from_batches(source.training_batches()).to(device)
+    bank = SilhouetteBank.from_batches(source.training_batches())
+    _check_classes(bank, needing)
+    return bank.to(device)
+
+
+def _check_classes(bank: SilhouetteBank, families: Collection[str]) -> None:
+    """Refuse a bank that leaves an object without another one to draw, before training comes across it."""
+    classes, counts = bank.labels.unique(return_counts=True)
+    if "own_class_silhouettes" in families and counts.min() == 1:
+        alone = int(classes[counts.argmin()])
+        raise ValueError(
+            f"mask_family 'own_class_silhouettes' needs two training objects of each class, got one of class {alone}; "
+            "annotate more, or choose another mask family."
+        )
+    if "other_class_silhouettes" in families and len(classes) == 1:
+        raise ValueError(
+            "mask_family 'other_class_silhouettes' needs training objects of two classes, got those of class "
+            f"{int(classes[0])} alone; choose another mask family."
+        )

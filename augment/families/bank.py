@@ -53,7 +53,7 @@ class SilhouetteBank:
             batches: batches of one image size; samples without an object are passed over, repeated ids kept once.
 
         Raises:
-            ValueError: no batch holds a non-empty object mask.
+            ValueError: no batch holds a non-empty object mask, or batches differ in size.
         """
         masks, labels, ids = [], [], []
         for batch in batches:
@@ -63,6 +63,9 @@ class SilhouetteBank:
             ids.append(batch.ids[annotated].cpu())
         if not masks:
             raise ValueError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
+        sizes = sorted({tuple(mask.shape[2:]) for mask in masks})
+        if len(sizes) > 1:
+            raise ValueError(f"a silhouette bank holds masks of one size, got {sizes}; resize the images to one size.")
         unique_ids, first = unique_first(torch.cat(ids))
         return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids)
 

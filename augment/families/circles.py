@@ -6,6 +6,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from augment.batch import check_object_mask
+
 
 def enclosing_circles(object_mask: Tensor) -> Tensor:
     """The disc of the smallest enclosing circle of each object, cut off at the image border.
@@ -19,7 +21,11 @@ def enclosing_circles(object_mask: Tensor) -> Tensor:
     Returns:
         Hidden pixels, (B, 1, H, W) bool on the device of `object_mask`: True inside the disc, all False where there is
         no object.
+
+    Raises:
+        TypeError: `object_mask` is not boolean.
     """
+    check_object_mask(object_mask)
     objects = object_mask.squeeze(1).cpu().numpy()
     _, height, width = objects.shape
     centres = np.array([_centre(pixels) for pixels in objects]).reshape(-1, 2)

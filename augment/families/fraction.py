@@ -1,5 +1,7 @@
 """The hidden fraction of a mask."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from augment.random import uniform
@@ -11,9 +13,11 @@ def check_hidden_fraction(hidden_fraction: tuple[float, float]) -> None:
     Raises:
         ValueError: naming the range given.
     """
-    low, high = hidden_fraction
-    if not 0.0 <= low <= high <= 1.0:
-        raise ValueError(f"hidden_fraction must be a range 0 <= low <= high <= 1, got {(low, high)}.")
+    is_range = isinstance(hidden_fraction, Sequence) and len(hidden_fraction) == 2
+    if not is_range or not 0.0 <= hidden_fraction[0] <= hidden_fraction[1] <= 1.0:
+        raise ValueError(
+            f"hidden_fraction must be a range 0 <= low <= high <= 1, got {hidden_fraction}; give two shares."
+        )
 
 
 def draw_hidden_fraction(keys: Tensor, hidden_fraction: tuple[float, float]) -> Tensor:

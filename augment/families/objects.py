@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from augment.batch import check_object_mask
 from augment.families.blobs import companion_blobs
 from augment.families.circles import enclosing_circles
 
@@ -14,7 +15,11 @@ def objects(object_mask: Tensor) -> Tensor:
 
     Returns:
         `visible`, (B, 1, H, W) bool.
+
+    Raises:
+        TypeError: `object_mask` is not boolean.
     """
+    check_object_mask(object_mask)
     return ~object_mask
 
 
@@ -29,7 +34,11 @@ def broken_silhouettes(object_mask: Tensor) -> Tensor:
 
     Returns:
         `visible`, (B, 1, H, W) bool.
+
+    Raises:
+        TypeError: `object_mask` is not boolean.
     """
+    check_object_mask(object_mask)
     height, width = object_mask.shape[2:]
     return ~object_mask.roll((height // 2, width // 2), dims=(2, 3))
 
@@ -45,7 +54,11 @@ def companions(keys: Tensor, object_mask: Tensor) -> Tensor:
 
     Returns:
         `visible`, (B, 1, H, W) bool.
+
+    Raises:
+        TypeError: `object_mask` is not boolean.
     """
+    check_object_mask(object_mask)
     missing_pixels = (enclosing_circles(object_mask) & ~object_mask).sum(dim=(1, 2, 3))
     beside, fits = companion_blobs(keys, object_mask, missing_pixels)
     return ~((object_mask | beside) & fits[:, None, None, None])

@@ -95,12 +95,14 @@ def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> N
         (H, W) int32 from 0.
 
     Raises:
-        ValueError: the image has neither 1 nor 3 channels.
+        ValueError: the image has neither 1 nor 3 channels, or pixels that are not finite.
     """
     from skimage.segmentation import quickshift, slic
 
     if picture.shape[2] not in (1, 3):
         raise ValueError(f"superpixels need images of 1 or 3 channels, got {picture.shape[2]}; convert them.")
+    if not np.isfinite(picture).all():
+        raise ValueError("superpixels need finite pixels, got NaN or infinity; repair the image.")
     colours = np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
     match method:
         case "slic":

@@ -2,7 +2,7 @@
 
 from augment.fills.apply import FILLS, LOOKS_INTO_HOLE, FillName, apply_fill
 from augment.fills.blur import fill_blur
-from augment.fills.colours import fill_black, fill_image_mean, fill_mean, fill_random_colour
+from augment.fills.colours import check_mean, fill_black, fill_image_mean, fill_mean, fill_random_colour
 from augment.fills.inpainting import fill_inpainting
 from augment.fills.linear_imputation import fill_linear_imputation
 from augment.fills.mixing import draw_partners, mix_images, own_weight
@@ -13,6 +13,7 @@ __all__ = [
     "LOOKS_INTO_HOLE",
     "FillName",
     "apply_fill",
+    "check_mean",
     "draw_partners",
     "fill_black",
     "fill_blur",

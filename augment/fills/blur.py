@@ -47,7 +47,7 @@ def _blur_matrix(size: int, deviation: float) -> Tensor:
     """(size, size) float64: row i holds the weight of every position in the blurred value at position i."""
     reach = int(4 * deviation + 0.5)
     offsets = torch.arange(-reach, reach + 1)
-    weights = torch.exp(-0.5 * (offsets / deviation).double().square())
+    weights = torch.exp(-0.5 * (offsets.double() / deviation).square())
     sources = (torch.arange(size).unsqueeze(1) + offsets).clamp(0, size - 1)
     matrix = torch.zeros(size, size, dtype=torch.float64)
     return matrix.scatter_add_(1, sources, (weights / weights.sum()).expand(size, -1))

@@ -84,14 +84,27 @@ def fill_random_colour(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     return draw(images, visible, to_pixels(uniform(keys, images.shape[1], 1, 1), images.dtype))
 
 
+def check_mean(mean: Sequence[float]) -> None:
+    """Refuse a colour that leaves [0, 1].
+
+    Raises:
+        ValueError: naming the colour given.
+    """
+    if not all(0 <= value <= 1 for value in mean):
+        raise ValueError(f"mean must be a colour in [0, 1], got {tuple(mean)}; divide values in [0, 255] by 255.")
+
+
 def mean_colour(images: Tensor, mean: Sequence[float]) -> Tensor:
     """The data set's mean colour: (1, C, 1, 1) float64 in [0, 1], on the device of `images`.
 
     Raises:
-        ValueError: `mean` has not one value for each of the C channels of `images`.
+        ValueError: `mean` has not one value in [0, 1] for each of the C channels of `images`.
     """
+    check_mean(mean)
     if len(mean) != images.shape[1]:
-        raise ValueError(f"mean must have one value for each of {images.shape[1]} channels, got {len(mean)}.")
+        raise ValueError(
+            f"mean must have one value for each of {images.shape[1]} channels, got {len(mean)}; give as many."
+        )
     return torch.tensor(mean, dtype=torch.float64, device=images.device)[None, :, None, None]
 
 

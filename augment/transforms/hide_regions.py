@@ -12,7 +12,7 @@ from torch import Tensor
 
 from augment.batch import Batch
 from augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, SilhouetteBank, build_family
-from augment.fills import FillName, apply_fill
+from augment.fills import FillName, apply_fill, check_mean
 from augment.policy import IMAGENET_MEAN
 from augment.random import fold_in
 from augment.transforms.offline import BaseTransformInitSchema, check_range_bounds, nondecreasing
@@ -102,6 +102,7 @@ class HideRegions(TrackVisible):
         self.fill = fill
         self.hidden_fraction = hidden_fraction
         self.patch_size = patch_size
+        check_mean(mean)
         self.mean = tuple(mean)
         self.bank = None if bank is None else os.fspath(bank)
         self._family = build_family(
@@ -138,6 +139,11 @@ class HideRegions(TrackVisible):
         image, mask, label = data["image"], data.get("mask"), data.get("label")
         if image.dtype not in (np.uint8, np.float32):
             raise ValueError(f"the image must be uint8, or float32 in [0, 1], got {image.dtype}; convert it.")
+        several = sorted({"images", "volume", "volumes"} & data.keys())
+        if several:
+            raise ValueError(
+                f"HideRegions fills the target image alone, got {several[0]} too; transform them one by one."
+            )
         for families, name, given in ((OBJECT_FAMILIES, "mask", mask), (_LABEL_FAMILIES, "label", label)):
             if self.family in families and given is None:
                 raise ValueError(f"mask family '{self.family}' needs {name}, got none; pass {name} to Compose.")
@@ -145,12 +151,14 @@ class HideRegions(TrackVisible):
         return Batch(
             ids=torch.tensor([_NO_SAMPLE]),
             images=images / 255 if image.dtype == np.uint8 else images,
-            object_mask=torch.zeros_like(images[:, :1], dtype=torch.bool) if mask is None else _to_tensor(mask) != 0,
+            object_mask=torch.zeros_like(images[:, :1], dtype=torch.bool)
+            if mask is None
+            else (_to_tensor(mask) != 0).any(dim=1, keepdim=True),
             labels=torch.tensor([0 if label is None else int(label)]),
         )
 
 
 def _to_tensor(array: NDArray[Any]) -> Tensor:
-    """(H, W) or (H, W, C) as a tensor (1, C, H, W) that shares its memory, or a copy where that is read-only."""
-    array = array if array.flags.writeable else array.copy()
+    """(H, W) or (H, W, C) as a tensor (1, C, H, W) that shares its memory where torch can."""
+    array = np.require(array, requirements=["C", "W"])
     return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)[None]

@@ -30,7 +30,8 @@ class TrackVisible(DualTransform):
         uint8, float32
 
     Raises:
-        ValueError: on a call: there is no image of three or two dimensions, or `visible` is not declared as a mask.
+        ValueError: on a call: there is no image of three or two dimensions, `visible` is not declared as a mask, or is
+            given with another size than the image.
     """
 
     _targets = (Targets.IMAGE, Targets.MASK, Targets.BBOXES, Targets.KEYPOINTS)
@@ -66,8 +67,7 @@ class TrackVisible(DualTransform):
                 f"{type(self).__name__} needs an image as a NumPy array (H, W, C), got {given}; put it before "
                 "ToTensorV2, and pass image=... to Compose."
             )
-        if data.get("visible") is None:
-            data["visible"] = np.ones(image.shape[:2], dtype=np.uint8)
+        data["visible"] = _as_plane(data.get("visible"), image.shape[:2])
         return super().__call__(*args, force_apply=force_apply, **data)
 
     def apply(self, img: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
@@ -85,3 +85,13 @@ class TrackVisible(DualTransform):
     def apply_to_keypoints(self, keypoints: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
         """The keypoints as they are."""
         return keypoints
+
+
+def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """`visible` as (H, W) uint8 of 0 and 1, from (H, W) or (H, W, 1) of any numbers; all 1 where it is None."""
+    if visible is None:
+        return np.ones(size, dtype=np.uint8)
+    if visible.shape not in (size, (*size, 1)):
+        raise ValueError(f"visible must have the size of the image, {size}, got shape {visible.shape}; give (H, W).")
+    plane: NDArray[np.uint8] = (visible.reshape(size) != 0).astype(np.uint8)
+    return plane

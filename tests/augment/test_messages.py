@@ -10,10 +10,14 @@ from augment import (
     RandomMasking,
     SilhouetteBank,
     apply_fill,
+    broken_silhouettes,
     build_family,
     check_visible,
     choose,
+    companions,
+    enclosing_circles,
     fill_mean,
+    objects,
     patches,
     rectangles,
     silhouettes,
@@ -25,6 +29,7 @@ IMAGES = torch.zeros(2, 3, 4, 5)
 VISIBLE = torch.ones(2, 1, 4, 5, dtype=torch.bool)
 BANK = SilhouetteBank(VISIBLE, torch.zeros(2, dtype=torch.int64), KEYS)
 NO_OBJECT = Batch(KEYS, IMAGES, ~VISIBLE, KEYS)
+ONE = Batch(KEYS, IMAGES, VISIBLE, KEYS)
 HALF = (0.5, 0.5)
 
 REFUSALS: list[tuple[Callable[[], object], str]] = [
@@ -48,6 +53,15 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
     (lambda: RandomMasking(build_family("silhouettes", bank=BANK), probability=1.5), "1.5"),
     (lambda: RandomMasking(build_family("patches"), "blue"), "'blue'"),
     (lambda: build_family("silhouettes"), "none"),
+    (lambda: RandomMasking(build_family("patches"), "mean", mean=(124, 116, 104)), "(124, 116, 104)"),
+    (lambda: objects(VISIBLE.float()), "torch.float32"),
+    (lambda: broken_silhouettes(VISIBLE.to(torch.uint8)), "torch.uint8"),
+    (lambda: companions(KEYS, VISIBLE.to(torch.uint8)), "torch.uint8"),
+    (lambda: enclosing_circles(VISIBLE.to(torch.uint8)), "torch.uint8"),
+    (lambda: check_hidden_fraction((0.1, 0.5, 0.9)), "(0.1, 0.5, 0.9)"),
+    (lambda: check_hidden_fraction(0.5), "0.5"),
+    (lambda: SilhouetteBank.from_batches([ONE, ONE._replace(object_mask=VISIBLE.transpose(2, 3))]), "(4, 5), (5, 4)"),
+    (lambda: apply_fill("mean", IMAGES, VISIBLE, keys=KEYS, mean=[float("nan")] * 3), "nan"),
     (lambda: choose(KEYS, [1.0, -2.0]), "-2.0"),
 ]
 

@@ -193,3 +193,23 @@ def test_the_choice_follows_the_weights_and_leaves_out_what_weighs_nothing() -> 
     counts = chosen.bincount(minlength=6)
     assert counts[[0, 2, 5]].sum() == 0
     assert stats.chisquare(counts[[1, 3, 4]], [2000, 1000, 3000]).pvalue > 1e-3
+
+
+def test_an_image_with_none_beside_it_is_not_masked_by_another() -> None:
+    images = uniform(torch.arange(1), 3, 8, 8)
+    masked = RandomMasking(FAMILY, "other_image")(torch.arange(1), batch_of(images))
+    assert masked.visible.all() and torch.equal(masked.images, images) and masked.own_weight.tolist() == [1.0]
+
+
+def test_the_family_is_asked_about_images_that_are_masked_alone() -> None:
+    asked: list[int] = []
+
+    def family(keys: Tensor, batch: Batch) -> Tensor:
+        asked.append(len(keys))
+        return FAMILY(keys, batch)
+
+    keys = sample_keys(13, torch.arange(400))
+    visible = RandomMasking(family, probability=0.25).draw_visible(keys, blank(400))
+    assert asked == [int(masked(visible).sum())] and 50 < asked[0] < 150
+    RandomMasking(family, probability=0.0).draw_visible(keys, blank(400))
+    assert len(asked) == 1

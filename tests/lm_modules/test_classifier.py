@@ -186,6 +186,30 @@ def test_the_label_is_mixed_as_the_image_is() -> None:
     assert torch.equal(presented.own_weight, masked.own_weight) and (presented.own_weight < 1).all()
 
 
+def test_how_an_image_is_presented_says_nothing_about_its_fill() -> None:
+    classifier = build(masking="mixture", fill={"black": 1.0, "other_image": 1.0}, mask_probability=1.0)
+    fit(classifier, steps=1)
+    batch = Batch(*(tensor[torch.arange(400) % 6] for tensor in draw_batch(torch.arange(6))))
+    presented = classifier._present(batch, sample_keys(0, torch.arange(400)))
+    assert presented.visible is not None
+    by_fill = presented.visible.flatten(1).all(dim=1)
+    mixed = presented.own_weight < 1
+    assert 150 < by_fill.sum() < 250 and not (mixed & ~by_fill).any()
+    assert 60 < mixed.sum() < 140
+
+
+def test_a_training_without_an_end_needs_nothing_that_depends_on_it() -> None:
+    stop = {"max_epochs": -1, "max_time": {"seconds": 1}}
+    options = {"schedule": "constant", "warmup_fraction": 0.0}
+    trainer = make_trainer(-1, limit_val_batches=0, **stop)
+    trainer.fit(build(**options), datamodule=Data())
+    assert trainer.global_step > 0
+    for needs in ({"schedule": "cosine"}, {"warmup_fraction": 0.1}, {"mask_ramp": 0.5, "masking": "fill"}):
+        with pytest.raises(ValueError, match="need to know how long the training is") as refusal:
+            make_trainer(-1, limit_val_batches=0, **stop).fit(build(**{**options, **needs}), datamodule=Data())
+        assert_one_sentence(refusal, "max_steps")
+
+
 def test_layer_masking_mixes_no_labels() -> None:
     classifier = build(masking="layer_masking", fill="other_image", mask_probability=1.0)
     fit(classifier, steps=1)
@@ -508,6 +532,9 @@ REFUSALS = [
     ({"mask_family": {"patches": 1.0, "circles": 1.0}}, ["mask_family", "'circles'"]),
     ({"mask_family": {"patches": 0.0}}, ["mask_family", "'patches': 0.0"]),
     ({"fill": {"black": 1.0, "mean": -1.0}}, ["fill 'mean'", "-1.0"]),
+    ({"mean": (124.0, 116.0, 104.0)}, ["mean", "124.0"]),
+    ({"std": (0.2, 0.0, 0.2)}, ["std", "0.0"]),
+    ({"patch_size": 2.5}, ["patch_size", "2.5"]),
     ({"mask_ramp": 1.5}, ["mask_ramp", "1.5"]),
     (
         {"objective": "consistency", "masking": "fill", "fill": {"black": 1.0, "other_image": 1.0}},

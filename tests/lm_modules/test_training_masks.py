@@ -117,3 +117,20 @@ def test_a_source_without_silhouettes_is_refused_in_one_sentence(source: object)
         build_silhouette_bank({"silhouettes": 1.0}, source, CPU)
     message = str(refusal.value)
     assert message.endswith(".") and ". " not in message and "\n" not in message
+
+
+def test_classes_with_nothing_else_to_draw_are_refused_before_training() -> None:
+    class Alone(Source):
+        def training_batches(self) -> Iterator[Batch]:
+            yield next(super().training_batches())
+
+    with pytest.raises(ValueError, match="two training objects of each class, got one of class 0;"):
+        build_silhouette_bank({"own_class_silhouettes": 1.0}, Alone(), CPU)
+
+    class OneClass(Source):
+        def training_batches(self) -> Iterator[Batch]:
+            return (batch._replace(labels=torch.full_like(batch.labels, 3)) for batch in super().training_batches())
+
+    with pytest.raises(ValueError, match="of two classes, got those of class 3 alone;"):
+        build_silhouette_bank({"other_class_silhouettes": 1.0}, OneClass(), CPU)
+    assert build_silhouette_bank({"own_class_silhouettes": 1.0}, OneClass(), CPU) is not None

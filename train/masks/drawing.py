@@ -1,6 +1,5 @@
 """Drawing every mask family and every masking method on a few images."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -70,7 +69,11 @@ def _batches(data: AnnotatedDataModule, split: Split) -> Iterable[Batch]:
 
 def _choose(batches: Iterable[Batch], count: int) -> Batch:
     """Images with an object, of different classes first; where the first batches hold none, the first images."""
-    first = list(itertools.islice(batches, _SEARCHED_BATCHES))
+    first: list[Batch] = []
+    for batch in batches:
+        first.append(batch)
+        if len(first) >= _SEARCHED_BATCHES and sum(len(each.ids) for each in first) >= count:
+            break
     annotated = annotated_examples(first, count)
     if annotated is not None:
         return annotated

@@ -12,7 +12,13 @@ PERCENT = "\u202f%"
 METHOD_TITLES = {
     "black": "Black fill",
     "mean": "Mean colour fill",
+    "image_mean": "Image mean fill",
     "random_colour": "Random colour fill",
+    "uniform_noise": "Uniform noise",
+    "gaussian_noise": "Gaussian noise",
+    "blur": "Blurred image",
+    "linear_imputation": "Linear imputation",
+    "inpainting": "Inpainting",
     "layer_masking": "Layer masking",
 }
 

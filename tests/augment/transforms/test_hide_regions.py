@@ -134,7 +134,7 @@ def test_a_given_visible_is_only_ever_narrowed(dtype):
     given = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 > 0).astype(dtype)
     done = compose(HIDE(), seed=5)(image=photograph(), visible=given)
     alone = compose(HIDE(), seed=5)(image=photograph())
-    assert done["visible"].dtype == dtype
+    assert done["visible"].dtype == np.uint8
     assert np.array_equal(done["visible"].astype(bool), given.astype(bool) & alone["visible"].astype(bool))
 
 
@@ -212,3 +212,43 @@ def test_a_second_image_gets_the_same_hole():
     pipeline = A.Compose([HIDE()], additional_targets={"visible": "mask", "other": "image"})
     done = pipeline(image=photograph(), other=photograph(seed=1))
     assert np.array_equal((done["other"] > 0).all(axis=2), done["visible"] > 0)
+
+
+def one_hole(**options):
+    return compose(HideRegions(p=1.0, **options), seed=1)
+
+
+def test_arrays_that_run_backwards_are_taken() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for view in (image[..., ::-1], image[::-1], np.asfortranarray(image)):
+        result, expected = one_hole()(image=view), one_hole()(image=view.copy())
+        assert np.array_equal(result["image"], expected["image"])
+
+
+def test_an_object_in_any_channel_of_the_mask_counts() -> None:
+    object_mask = np.zeros((20, 30, 3), dtype=np.uint8)
+    object_mask[5:10, 5:20, 1] = 1
+    result = one_hole(family="objects")(image=np.full((20, 30, 3), 200, dtype=np.uint8), mask=object_mask)
+    assert np.array_equal(result["visible"] == 0, object_mask[..., 1] == 1)
+
+
+def test_a_given_visible_may_have_one_channel_and_any_numbers_but_no_other_size() -> None:
+    image, visible = np.full((20, 20, 3), 200, dtype=np.uint8), np.zeros((20, 20, 1), dtype=bool)
+    visible[:10] = True
+    result = one_hole(hidden_fraction=(0.0, 0.0))(image=image, visible=visible)
+    assert result["visible"].dtype == np.uint8 and np.array_equal(result["visible"], visible[..., 0])
+    transform = HideRegions(p=1.0)
+    transform.add_targets({"visible": "mask"})
+    with pytest.raises(ValueError, match=r"visible must have the size of the image, \(20, 20\), got shape \(9, 20\)"):
+        transform(image=image, visible=visible[:9, :, 0])
+
+
+def test_several_images_at_once_are_refused() -> None:
+    image = np.zeros((20, 30, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match="fills the target image alone, got images too"):
+        one_hole()(image=image, images=np.stack([image, image]))
+
+
+def test_a_mean_in_bytes_is_refused() -> None:
+    with pytest.raises(ValueError, match="divide values in"):
+        HideRegions(fill="mean", mean=(124, 116, 104))
