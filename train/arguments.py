@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from configs import find_config
@@ -26,6 +27,34 @@ def import_data_modules() -> list[str]:
     return [name for name in data.__all__ if name != "AnnotatedDataModule"]
 
 
+def parse_with_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+    """Parse options together with the data module to use, from `--data` or from the `data` of a YAML (`--config`).
+
+    Args:
+        parser: knows the other options; gets `--config` and `--data` here.
+        arguments: without the command.
+
+    Returns:
+        Values by option, the data module instantiated, without "config".
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        ValueError: the YAML has no data.
+    """
+    from train.data import AnnotatedDataModule
+
+    import_data_modules()
+    parser.add_argument("--config", type=str, help="YAML whose `data` is taken, the rest not; a shipped name or a path")
+    parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config")
+    path = first.parse_known_args(arguments)[0].config
+    if path is not None:
+        parser.set_defaults({"data": _data_of(path)})
+    made = parser.instantiate(parser.parse_args(list(arguments)))
+    return {key: value for key, value in made.items() if key != "config"}
+
+
 def with_config_paths(arguments: Sequence[str]) -> list[str]:
     """Spell `-c` out as `--config`, and replace its value by the path of the file it names: a shipped or an own one.
 
@@ -42,6 +71,15 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
         else:
             resolved.append("--config" if argument == "-c" else argument)
     return resolved
+
+
+def _data_of(path: str) -> Any:
+    reader = ArgumentParser(**PARSER_OPTIONS)
+    reader.add_argument("--config", type=dict[str, Any], enable_path=True)
+    content: dict[str, Any] = reader.parse_args(["--config", path]).config
+    if "data" not in content:
+        raise ValueError(f"'{path}' says nothing about data; name a configuration with data, or give --data.")
+    return content["data"]
 
 
 def one_sentence(error: Exception) -> str | None:

@@ -12,6 +12,7 @@ _COMMANDS = {
     "fit": ("train.fit", "train or fine-tune a classifier"),
     "validate": ("train.fit", "measure a checkpoint on the validation split"),
     "test": ("train.fit", "measure a checkpoint on the test split"),
+    "evaluate": ("train.evaluate", "measure how far checkpoints read the outline of holes"),
     "claim": ("train.claim", "train matched arms and decide whether mask augmentation is enough"),
     "masks": ("train.masks", "show mask families and fills on your images"),
     "arches": ("train.arches", "list the architectures that layer masking takes, or try one"),

@@ -1,13 +1,11 @@
 """The mask-only probe of a claim, trained once for its data and kept on disk."""
 
-import torch
-
-from augment import SilhouetteBank
-from lm_modules.reliance import ProbeOutcomes, probe_outcomes, train_probe
+from lm_modules.reliance import ProbeOutcomes
 from train.claim.arm import is_done
 from train.claim.config import ClaimConfig, fingerprint
 from train.claim.progress import Progress
 from train.files import atomic_path, write_json
+from train.probe import outline_outcomes
 
 _PROBE_SEED = 0
 
@@ -26,22 +24,6 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
     if not is_done(folder / "probe.json", settings, [outcomes]):
         progress.start_probe()
         with atomic_path(outcomes) as path:
-            _train(config).save(path)
+            outline_outcomes(config.data, config.data.test_dataloader(), _PROBE_SEED).save(path)
         write_json(folder / "probe.json", {"fingerprint": settings})
     return ProbeOutcomes.load(outcomes)
-
-
-def _train(config: ClaimConfig) -> ProbeOutcomes:
-    data = config.data
-    training = SilhouetteBank.from_batches(data.training_batches())
-    validation = SilhouetteBank.from_batches(data.val_dataloader())
-    probe = train_probe(
-        training.object_masks,
-        training.labels,
-        validation.object_masks,
-        validation.labels,
-        data.num_classes,
-        _PROBE_SEED,
-    )
-    with torch.inference_mode():
-        return probe_outcomes(probe, data.test_dataloader())

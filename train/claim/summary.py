@@ -1,19 +1,11 @@
 """From outcomes to claim.json: every figure with its interval, the comparisons, and the verdict."""
 
-import platform
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from lm_modules.reliance import (
-    Finding,
     Measure,
     Outcomes,
     ProbeOutcomes,
@@ -21,8 +13,6 @@ from lm_modules.reliance import (
     clean_accuracy,
     estimate,
     estimate_magnitude_difference,
-    hidden_pixel_sensitivity,
-    hole_information,
     probe_accuracy,
     retention,
     silhouette_accuracy,
@@ -32,6 +22,7 @@ from lm_modules.reliance import (
 )
 from train.claim.config import ClaimConfig
 from train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
+from train.figures import as_figure, figures_of, provenance
 
 Runs = Mapping[str, Mapping[int, Mapping[str, Outcomes]]]
 """Outcomes by arm, seed and masking method."""
@@ -91,7 +82,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
             for name, arm in config.arms.items()
         },
         "config": config.content,
-        "provenance": _provenance(seconds, command),
+        "provenance": provenance(seconds, command),
     }
 
 
@@ -122,19 +113,6 @@ def compare(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> tuple[list
     return comparisons, _clean_accuracy_loss(config, runs, rule.layer_masking_arm)
 
 
-def as_figure(finding: Finding) -> dict[str, Any]:
-    """A finding as plain values."""
-    value, low, high = finding.estimate if finding.estimate is not None else (None, None, None)
-    return {
-        "value": value,
-        "low": low,
-        "high": high,
-        "images": finding.images,
-        "left_out": finding.left_out,
-        "undefined_because": finding.undefined_because,
-    }
-
-
 def _measures(config: ClaimConfig, probe: ProbeOutcomes) -> dict[str, Measure]:
     return {
         "clean_accuracy": clean_accuracy(),
@@ -151,33 +129,11 @@ def _figures_of(
     config: ClaimConfig, measures: Mapping[str, Measure], runs: Mapping[int, Mapping[str, Outcomes]], method: str
 ) -> dict[str, Any]:
     by_seed = {seed: run[method] for seed, run in runs.items()}
-    return {
-        "all_seeds": _figures(config, measures, list(by_seed.values())),
-        "seeds": {str(seed): _figures(config, measures, [run]) for seed, run in by_seed.items()},
-    }
-
-
-def _figures(config: ClaimConfig, measures: Mapping[str, Measure], runs: Sequence[Outcomes]) -> dict[str, Any]:
     replicates = config.evaluation.replicates
-    figures: dict[str, Any] = {
-        name: as_figure(estimate(measure, runs, replicates=replicates)) for name, measure in measures.items()
+    return {
+        "all_seeds": figures_of(measures, list(by_seed.values()), replicates),
+        "seeds": {str(seed): figures_of(measures, [run], replicates) for seed, run in by_seed.items()},
     }
-    for hole in ("silhouette", "circle"):
-        found = [hole_information(run, hole) for run in runs]
-        means = {name: np.mean([getattr(each, name) for each in found]) for name in ("bits", "null_low", "null_high")}
-        figures[f"information_{hole}"] = _where_finite(means, runs)
-    changes = np.max([hidden_pixel_sensitivity(run) for run in runs])
-    figures["hidden_pixel_sensitivity"] = _where_finite({"value": changes}, runs)
-    return figures
-
-
-def _where_finite(figure: Mapping[str, np.floating[Any]], runs: Sequence[Outcomes]) -> dict[str, Any]:
-    """The numbers of a figure as JSON can hold them; where one is not finite all are None, with the reason."""
-    if all(np.isfinite(number) for number in figure.values()):
-        return {name: float(number) for name, number in figure.items()} | {"undefined_because": None}
-    seen = any(run.object_valid.any() for run in runs)
-    reason = "undefined because a logit is not finite." if seen else "undefined because no image is valid for it."
-    return dict.fromkeys(figure) | {"undefined_because": reason}
 
 
 def _majority_share(outcomes: Outcomes) -> float | None:
@@ -196,36 +152,3 @@ def _clean_accuracy_loss(config: ClaimConfig, runs: Runs, arm: str) -> float:
 def _runs_of(config: ClaimConfig, runs: Runs, arm: str) -> list[Outcomes]:
     """The arm's outcomes under the method that the rule looks at, one for each seed."""
     return [run[config.arms[arm].method] for run in runs[arm].values()]
-
-
-def _provenance(seconds: float, command: str) -> dict[str, Any]:
-    return {
-        "maskrobust": version("maskrobust"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {_device_name()}",
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
-        "commit": _commit(),
-        "command": command,
-    }
-
-
-def _device_name() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, with "+" where files differ from it; None outside a git checkout."""
-    if shutil.which("git") is None:
-        return None
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or None

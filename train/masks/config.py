@@ -1,16 +1,15 @@
 """What `maskrobust masks` draws, from which data."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
 from augment.families import FAMILIES, FamilyName, check_hidden_fraction
 from lm_modules import MASKING_METHODS, MaskingMethod
-from train.arguments import PARSER_OPTIONS, import_data_modules
+from train.arguments import PARSER_OPTIONS, parse_with_data
 from train.data import AnnotatedDataModule
 from train.data.base import Split, check_at_least
 
@@ -52,18 +51,9 @@ def parse_config(arguments: Sequence[str]) -> GalleryConfig:
         ArgumentError: an argument is unknown or of the wrong type.
         ValueError: an argument leaves its domain, or a configuration file has no data.
     """
-    import_data_modules()
     parser = ArgumentParser(prog="maskrobust masks", description=__doc__, **PARSER_OPTIONS)
-    parser.add_argument("--config", type=str, help="YAML whose `data` is taken, the rest not; a shipped name or a path")
     parser.add_class_arguments(GalleryConfig, skip={"data"})
-    parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config")
-    path = first.parse_known_args(arguments)[0].config
-    if path is not None:
-        parser.set_defaults({"data": _data_of(path)})
-    made = parser.instantiate(parser.parse_args(list(arguments)))
-    config = GalleryConfig(**{key: value for key, value in made.items() if key != "config"})
+    config = GalleryConfig(**parse_with_data(parser, arguments))
     check_at_least("images", config.images, 1)
     check_at_least("patch_size", config.patch_size, 1)
     check_hidden_fraction(config.hidden_fraction)
@@ -71,12 +61,3 @@ def parse_config(arguments: Sequence[str]) -> GalleryConfig:
         if not getattr(config, name):
             raise ValueError(f"{name} must name at least one, got none; leave the option out for all of them.")
     return config
-
-
-def _data_of(path: str) -> Any:
-    reader = ArgumentParser(**PARSER_OPTIONS)
-    reader.add_argument("--config", type=dict[str, Any], enable_path=True)
-    content: dict[str, Any] = reader.parse_args(["--config", path]).config
-    if "data" not in content:
-        raise ValueError(f"'{path}' says nothing about data; name a configuration with data, or give --data.")
-    return content["data"]

@@ -1,0 +1,119 @@
+"""`maskrobust evaluate`: the figures of checkpoints, side by side, and what it refuses."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from augment import SilhouetteBank
+from lm_modules import MaskRobustClassifier
+from lm_modules.reliance import Outcomes, RelianceSuite, estimate_difference, silhouette_accuracy
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import TINY_DATA, tiny_fit
+from train.cli import main
+from train.data import Cues
+
+DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
+QUICK = ["--methods=[black, layer_masking]", "--patch_size=8", "--replicates=50"]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    found = []
+    for masking in ("none", "layer_masking"):
+        folder = tmp_path_factory.mktemp(masking)
+        main(["fit", *tiny_fit("cues.yaml", folder), "--trainer.accelerator=cpu", f"--model.masking={masking}"])
+        found.append(str(next(folder.rglob("last.ckpt"))))
+    return found
+
+
+@pytest.fixture(scope="module")
+def evaluated(checkpoints: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluated")
+    main(["evaluate", f"--checkpoint={json.dumps(checkpoints)}", *DATA, *QUICK, f"--out={out}"])
+    return out
+
+
+def outcomes_of(path: str, method: str) -> Outcomes:
+    data = Cues(**TINY_DATA)
+    suite = RelianceSuite(
+        SilhouetteBank.from_batches(data.test_dataloader()), data.num_classes, patch_size=8, hidden_fractions=(0.5,)
+    )
+    classifier = MaskRobustClassifier.from_checkpoint(path).eval()
+    for batch in data.test_dataloader():
+        suite.update({method: classifier.predictor(method)}, batch)
+    return suite.outcomes()[method]
+
+
+def test_the_figures_are_those_of_the_networks_in_the_files(evaluated: Path, checkpoints: list[str]) -> None:
+    reliance = json.loads((evaluated / "reliance.json").read_text())
+    assert list(reliance["checkpoints"]) == checkpoints
+    for path in checkpoints:
+        for method in ("black", "layer_masking"):
+            figures, outcomes = reliance["checkpoints"][path][method], outcomes_of(path, method)
+            valid = outcomes.object_valid
+            assert figures["clean_accuracy"]["value"] == pytest.approx((outcomes.clean == outcomes.labels).mean())
+            expected = (outcomes.silhouette == outcomes.labels)[valid].mean()
+            assert figures["silhouette_accuracy"]["value"] == pytest.approx(expected)
+            assert figures["retention_0.5"]["value"] == pytest.approx((outcomes.patches[0] == outcomes.labels).mean())
+    assert reliance["checkpoints"][checkpoints[1]]["layer_masking"]["hidden_pixel_sensitivity"]["value"] == 0
+
+
+def test_further_checkpoints_are_compared_with_the_first_image_by_image(
+    evaluated: Path, checkpoints: list[str]
+) -> None:
+    reliance = json.loads((evaluated / "reliance.json").read_text())
+    assert list(reliance["differences"]) == checkpoints[1:] and reliance["compared_with"] == checkpoints[0]
+    found = reliance["differences"][checkpoints[1]]["black"]["silhouette_accuracy"]
+    runs = [[outcomes_of(path, "black")] for path in reversed(checkpoints)]
+    expected = estimate_difference(silhouette_accuracy(), *runs, replicates=50).estimate
+    assert expected is not None and [found[name] for name in ("value", "low", "high")] == pytest.approx(list(expected))
+
+
+def test_every_figure_with_an_interval_is_in_the_csv(evaluated: Path, checkpoints: list[str]) -> None:
+    reliance = json.loads((evaluated / "reliance.json").read_text())
+    rows = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
+    assert len(rows) == (2 + 1) * 2 * 7
+    for row in rows:
+        part = "differences" if row["compared_with"] else "checkpoints"
+        figure = reliance[part][row["checkpoint"]][row["method"]][row["figure"]]
+        assert row["value"] == ("" if figure["value"] is None else str(figure["value"]))
+
+
+def test_weights_of_a_named_architecture_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tmp_path / "weights.pt"
+    data = Cues(**TINY_DATA)
+    classifier = MaskRobustClassifier("small_resnet", data.num_classes, architecture_options={"width": 16})
+    torch.save(classifier.network.state_dict(), weights)
+    architecture = ["--architecture=small_resnet", "--architecture_options={width: 16}"]
+    main(["evaluate", f"--checkpoint=[{weights}]", *architecture, *DATA, *QUICK, f"--out={tmp_path / 'out'}"])
+    printed = capsys.readouterr().out
+    assert {"Layer", "masking", "share"} <= set(printed.split()) and "reliance.json" in printed
+    assert json.loads((tmp_path / "out" / "reliance.json").read_text())["differences"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--checkpoint=[nowhere.ckpt]"], "'nowhere.ckpt' does not exist"),
+        (["--checkpoint=[]"], "checkpoint must name at least one"),
+        (["--checkpoint=[a.ckpt, a.ckpt]"], "different files"),
+        (["--checkpoint=[a.ckpt]", "--hidden_fractions=[1.5]"], "hidden_fractions"),
+        (["--checkpoint=[a.ckpt]", "--methods=[]"], "methods"),
+        (["--checkpoint=[a.ckpt]", "--replicates=0"], "replicates"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_and_nothing_written(
+    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named in sentence_of(["evaluate", *options, *DATA, f"--out={tmp_path / 'out'}"], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_for_other_classes_is_refused(
+    checkpoints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--checkpoint={json.dumps(checkpoints)}", *DATA, "--data.num_classes=3", f"--out={tmp_path}"]
+    assert "classes but the data have 3" in sentence_of(["evaluate", *options], capsys)

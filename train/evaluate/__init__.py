@@ -1,0 +1,36 @@
+"""`maskrobust evaluate`: how far trained networks read the outline of what is hidden from them, side by side."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from train.evaluate.config import parse_config
+from train.evaluate.measure import measure
+from train.evaluate.summary import reliance_tables, summarise, write_csv
+from train.files import write_json
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `maskrobust evaluate` with command-line arguments, the command first."""
+    start = time.monotonic()
+    config = parse_config(arguments[1:])
+    console = Console()
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    with progress:
+        runs, probe = measure(config, progress)
+    reliance = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
+    write_json(config.out / "reliance.json", reliance)
+    write_csv(config.out / "reliance.csv", reliance)
+    for table in reliance_tables(reliance):
+        console.print(table, "")
+    console.print(f"reliance: {config.out / 'reliance.json'}, {config.out / 'reliance.csv'}", soft_wrap=True)

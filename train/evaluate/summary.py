@@ -1,0 +1,146 @@
+"""From outcomes to reliance.json, reliance.csv and tables."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lm_modules.reliance import (
+    Measure,
+    Outcomes,
+    ProbeOutcomes,
+    circle_accuracy,
+    clean_accuracy,
+    estimate,
+    estimate_difference,
+    probe_accuracy,
+    retention,
+    silhouette_accuracy,
+    silhouette_leak,
+    swap_pull,
+    used_share,
+)
+from train.evaluate.config import EvaluationConfig
+from train.figures import as_figure, figures_of, provenance
+from train.files import write_text
+from train.report.table import FigureCell
+from train.report.wording import Figure, bounds, decimal, method_title
+
+Runs = Mapping[str, Mapping[str, Outcomes]]
+"""Outcomes by checkpoint and masking method."""
+
+_COLUMNS = {
+    "silhouette_accuracy": "object hidden",
+    "silhouette_leak": "leak",
+    "swap_pull": "pull",
+    "used_share": "used share",
+}
+
+
+def summarise(
+    config: EvaluationConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str
+) -> dict[str, Any]:
+    """Everything that reliance.json holds, as plain values.
+
+    Args:
+        config: what was measured.
+        runs: the networks' outcomes.
+        probe: the mask-only probe's outcomes on the same images.
+        seconds: how long the command took.
+        command: as typed.
+
+    Returns:
+        "checkpoints": figures by checkpoint, method and name; "differences": each further checkpoint minus the first,
+        paired on images; "probe_accuracy", "settings" and "provenance".
+    """
+    measures = _measures(config, probe)
+    first = next(iter(runs))
+    some_run = next(iter(runs[first].values()))
+    return {
+        "format": 1,
+        "checkpoints": {
+            path: {method: figures_of(measures, [run], config.replicates) for method, run in by_method.items()}
+            for path, by_method in runs.items()
+        },
+        "differences": {
+            path: {
+                method: {
+                    name: as_figure(
+                        estimate_difference(measure, [run], [runs[first][method]], replicates=config.replicates)
+                    )
+                    for name, measure in measures.items()
+                }
+                for method, run in by_method.items()
+            }
+            for path, by_method in runs.items()
+            if path != first
+        },
+        "compared_with": first,
+        "probe_accuracy": as_figure(estimate(probe_accuracy(probe), [some_run], replicates=config.replicates)),
+        "settings": {
+            "split": config.split,
+            "patch_size": config.patch_size,
+            "hidden_fractions": list(config.hidden_fractions),
+            "replicates": config.replicates,
+            "seed": config.seed,
+        },
+        "provenance": provenance(seconds, command),
+    }
+
+
+def write_csv(path: Path, reliance: Mapping[str, Any]) -> None:
+    """One row for each checkpoint, method and figure that has an interval, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["checkpoint", "compared_with", "method", "figure", "value", "low", "high", "images", "left_out"])
+    for checkpoint, compared_with, method, name, figure in _rows(reliance):
+        numbers = [figure[key] for key in ("value", "low", "high", "images", "left_out")]
+        writer.writerow([checkpoint, compared_with, method, name, *numbers])
+    write_text(path, text.getvalue())
+
+
+def reliance_tables(reliance: Mapping[str, Any]) -> Iterator[Table]:
+    """For each checkpoint its masking methods, with the main figures and their 95 % intervals."""
+    retentions = {f"retention_{share:g}": f"{share:.0%} hidden" for share in reliance["settings"]["hidden_fractions"]}
+    columns = {"clean_accuracy": "clean", **retentions, **_COLUMNS}
+    for path, methods in reliance["checkpoints"].items():
+        table = Table(title=Text(path), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table.add_column("method", min_width=len("imputation"))
+        for title in columns.values():
+            table.add_column(title, justify="right", overflow="fold")
+        for method, figures in methods.items():
+            table.add_row(method_title(method), *(_cell(figures[name]) for name in columns))
+        yield table
+
+
+def _cell(figure: Figure) -> FigureCell:
+    if figure["value"] is None:
+        return FigureCell(("undefined",), "dim")
+    return FigureCell((decimal(figure["value"]), *bounds(figure, decimal).split()), "bold")
+
+
+def _measures(config: EvaluationConfig, probe: ProbeOutcomes) -> dict[str, Measure]:
+    return {
+        "clean_accuracy": clean_accuracy(),
+        **{f"retention_{fraction:g}": retention(fraction) for fraction in config.hidden_fractions},
+        "silhouette_accuracy": silhouette_accuracy(),
+        "circle_accuracy": circle_accuracy(),
+        "silhouette_leak": silhouette_leak(),
+        "swap_pull": swap_pull(),
+        "used_share": used_share(probe),
+    }
+
+
+def _rows(reliance: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, Mapping[str, Any]]]:
+    compared = {"checkpoints": "", "differences": reliance["compared_with"]}
+    for part, other in compared.items():
+        for checkpoint, methods in reliance[part].items():
+            for method, figures in methods.items():
+                for name, figure in figures.items():
+                    if "low" in figure:
+                        yield checkpoint, other, method, name, figure
