@@ -49,7 +49,7 @@ class RelianceCallback(pl.Callback):
     network was shown, too.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state is left as it
-    is. For each method a measured batch costs about 6 forward passes, plus one for each hidden fraction above 0.
+    is. For each method a measured batch costs about 8 forward passes, plus one for each hidden fraction above 0.
 
     Args:
         methods: masking methods to ask the network under.

@@ -6,6 +6,7 @@ from lm_modules.reliance.information import Information, hole_information, mutua
 from lm_modules.reliance.measures import (
     Columns,
     Measure,
+    broken_mask_accuracy,
     circle_accuracy,
     clean_accuracy,
     hidden_pixel_sensitivity,
@@ -17,6 +18,8 @@ from lm_modules.reliance.measures import (
     swap_pull,
     unchanged_predictions,
     used_share,
+    whole_mask_accuracy,
+    whole_over_broken,
 )
 from lm_modules.reliance.outcomes import Outcomes
 from lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
@@ -44,6 +47,7 @@ __all__ = [
     "SwapIndex",
     "SwapTriples",
     "bootstrap_means",
+    "broken_mask_accuracy",
     "circle_accuracy",
     "clean_accuracy",
     "draw_conditions",
@@ -68,4 +72,6 @@ __all__ = [
     "train_probe",
     "unchanged_predictions",
     "used_share",
+    "whole_mask_accuracy",
+    "whole_over_broken",
 ]

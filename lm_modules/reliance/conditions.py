@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from augment import Batch, fold_in, sample_keys, uniform
+from augment import Batch, broken_silhouettes, fold_in, objects, sample_keys, uniform
 from augment.families.blobs import companion_blobs
 from augment.families.circles import enclosing_circles
 from augment.families.patches import patches
@@ -32,6 +32,9 @@ class Conditions(NamedTuple):
 
     Attributes:
         holes: silhouette and circle.
+        whole_visible: (B, 1, H, W) bool, hides the object along its outline and nothing else.
+        broken_visible: (B, 1, H, W) bool, hides the same mask broken; see `augment.broken_silhouettes`. Neither hides
+            anything where the holes are not valid.
         swaps: other objects' silhouettes.
         patches_visible: one (B, 1, H, W) bool for each hidden fraction.
         redrawn_images: (B, C, H, W), the images with uniform noise in [0, 1) in the silhouette hole.
@@ -39,6 +42,8 @@ class Conditions(NamedTuple):
     """
 
     holes: ObjectHoles
+    whole_visible: Tensor
+    broken_visible: Tensor
     swaps: SwapTriples
     patches_visible: tuple[Tensor, ...]
     redrawn_images: Tensor
@@ -66,9 +71,12 @@ def draw_conditions(
     height, width = batch.images.shape[2:]
     keys = sample_keys(seed, batch.ids)
     holes = object_holes(fold_in(keys, 1), batch.object_mask)
+    nothing_hidden = ~holes.valid[:, None, None, None]
     noise = uniform(fold_in(keys, 4), *batch.images.shape[1:]).to(batch.images.dtype)
     return Conditions(
         holes=holes,
+        whole_visible=objects(batch.object_mask) | nothing_hidden,
+        broken_visible=broken_silhouettes(batch.object_mask) | nothing_hidden,
         swaps=swap_triples(fold_in(keys, 2), batch.labels, height, width, index=index),
         patches_visible=tuple(
             patches(fold_in(keys, 3), height, width, hidden_fraction=(fraction, fraction), patch_size=patch_size)

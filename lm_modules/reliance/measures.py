@@ -29,6 +29,8 @@ class Columns(NamedTuple):
     left_out: int
 
 
+_CLEAN = "clean accuracy"
+
 Combine = Callable[[FloatArray], FloatArray]
 """Column means (..., C) -> figure (...)."""
 
@@ -89,6 +91,36 @@ def swap_pull() -> Measure:
     are exchangeable, of equal expectation as either and of less variance, from the same two forward passes.
     """
     return Measure("swap pull", _pull_columns, _first)
+
+
+def whole_mask_accuracy() -> Measure:
+    """Measure 3: accuracy with the object hidden along its outline, in [0, 1], over images that are right unhidden."""
+    return Measure(
+        "whole mask accuracy", _mask_columns, lambda means: _quotient(means[..., 1], means[..., 0]), _first, _CLEAN
+    )
+
+
+def broken_mask_accuracy() -> Measure:
+    """Measure 3: accuracy with the broken mask hidden, in [0, 1], over images that are right when nothing is hidden."""
+    return Measure(
+        "broken mask accuracy", _mask_columns, lambda means: _quotient(means[..., 2], means[..., 0]), _first, _CLEAN
+    )
+
+
+def whole_over_broken() -> Measure:
+    """Measure 3, the paper's test: accuracy behind the whole mask over that behind the broken one, at least 0.
+
+    Both over images with a valid object that are right when nothing is hidden (Balasubramanian and Feizi, arXiv
+    2211.14646). The broken mask hides equally many pixels, but often leaves the object visible, so that the quotient
+    compares networks, and is no measure of shape on its own.
+    """
+    return Measure(
+        "whole over broken",
+        _mask_columns,
+        lambda means: _quotient(means[..., 1], means[..., 2]),
+        lambda means: means[..., 2],
+        "accuracy behind the broken mask",
+    )
 
 
 def used_share(probe: ProbeOutcomes) -> Measure:
@@ -190,6 +222,22 @@ def _leak_columns(outcomes: Outcomes) -> Columns:
         outcomes.silhouette == outcomes.labels,
         outcomes.circle == outcomes.labels,
     )
+
+
+def _mask_columns(outcomes: Outcomes) -> Columns:
+    right = outcomes.clean == outcomes.labels
+    return _valid(
+        outcomes,
+        outcomes.object_valid,
+        right,
+        right & (outcomes.whole_mask == outcomes.labels),
+        right & (outcomes.broken_mask == outcomes.labels),
+    )
+
+
+def _quotient(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Where a single resample's denominator is 0 it counts as 1e-9."""
+    return numerator / np.maximum(denominator, 1e-9)
 
 
 def _pull_columns(outcomes: Outcomes) -> Columns:

@@ -24,6 +24,9 @@ class Outcomes:
         clean: (N,) int64 predictions with nothing hidden.
         silhouette: (N,) int64 predictions with the object hidden along its outline; -1 where not `object_valid`.
         circle: (N,) int64 predictions with its enclosing circle hidden; -1 where not `object_valid`.
+        whole_mask: (N,) int64 predictions with the object alone hidden along its outline, without the companion blob of
+            `silhouette`; -1 where not `object_valid`.
+        broken_mask: (N,) int64 predictions with the same mask broken and hidden; -1 where not `object_valid`.
         patches: (F, N) int64 predictions with patches hidden.
         swap_j: (N,) int64 predictions with object j's silhouette hidden; -1 where not `swap_valid`.
         swap_k: (N,) int64 predictions with object k's silhouette hidden; -1 where not `swap_valid`.
@@ -44,6 +47,8 @@ class Outcomes:
     clean: IntArray
     silhouette: IntArray
     circle: IntArray
+    whole_mask: IntArray
+    broken_mask: IntArray
     patches: IntArray
     swap_j: IntArray
     swap_k: IntArray

@@ -49,8 +49,8 @@ class RelianceSuite:
     ) -> None:
         """Ask every predictor about a batch under every condition.
 
-        For each predictor that is 6 forward passes of the batch, plus one for each hidden fraction above 0; one less
-        where its clean logits are given, 3 less where no image has a valid object, 2 less where none has a swap.
+        For each predictor that is 8 forward passes of the batch, plus one for each hidden fraction above 0; one less
+        where its clean logits are given, 5 less where no image has a valid object, 2 less where none has a swap.
 
         Args:
             predictors: masking methods by name.
@@ -106,6 +106,8 @@ class RelianceSuite:
             clean=_predictions(clean),
             silhouette=_predictions(silhouette, holes.valid),
             circle=_predictions(logits(holes.circle_visible, holes.valid), holes.valid),
+            whole_mask=_predictions(logits(conditions.whole_visible, holes.valid), holes.valid),
+            broken_mask=_predictions(logits(conditions.broken_visible, holes.valid), holes.valid),
             patches=np.array([_predictions(each) for each in patches], dtype=np.int64).reshape(-1, len(batch.ids)),
             swap_j=_predictions(logits(swaps.visible_j, swaps.valid), swaps.valid),
             swap_k=_predictions(logits(swaps.visible_k, swaps.valid), swaps.valid),

@@ -75,7 +75,7 @@ def test_further_checkpoints_are_compared_with_the_first_image_by_image(
 def test_every_figure_with_an_interval_is_in_the_csv(evaluated: Path, checkpoints: list[str]) -> None:
     reliance = json.loads((evaluated / "reliance.json").read_text())
     rows = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
-    assert len(rows) == (2 + 1) * 2 * 7
+    assert len(rows) == (2 + 1) * 2 * 10
     for row in rows:
         part = "differences" if row["compared_with"] else "checkpoints"
         figure = reliance[part][row["checkpoint"]][row["method"]][row["figure"]]

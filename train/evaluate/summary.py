@@ -14,6 +14,7 @@ from lm_modules.reliance import (
     Measure,
     Outcomes,
     ProbeOutcomes,
+    broken_mask_accuracy,
     circle_accuracy,
     clean_accuracy,
     estimate,
@@ -24,6 +25,8 @@ from lm_modules.reliance import (
     silhouette_leak,
     swap_pull,
     used_share,
+    whole_mask_accuracy,
+    whole_over_broken,
 )
 from train.evaluate.config import EvaluationConfig
 from train.figures import as_figure, figures_of, provenance
@@ -133,6 +136,9 @@ def _measures(config: EvaluationConfig, probe: ProbeOutcomes) -> dict[str, Measu
         "silhouette_leak": silhouette_leak(),
         "swap_pull": swap_pull(),
         "used_share": used_share(probe),
+        "whole_mask_accuracy": whole_mask_accuracy(),
+        "broken_mask_accuracy": broken_mask_accuracy(),
+        "whole_over_broken": whole_over_broken(),
     }
 
 

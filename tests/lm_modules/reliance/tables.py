@@ -33,6 +33,8 @@ def make_outcomes(
         clean=guess(),
         silhouette=np.where(rng.random(images) < skill, labels, guess()),
         circle=guess(),
+        whole_mask=labels,
+        broken_mask=labels,
         patches=guess(len(fractions)),
         swap_j=guess(),
         swap_k=guess(),
@@ -43,4 +45,5 @@ def make_outcomes(
         swap_valid=valid,
         sensitivity=rng.random(images),
     )
-    return replace(outcomes, silhouette=np.where(valid, outcomes.silhouette, -1))
+    silhouette = np.where(valid, outcomes.silhouette, -1)
+    return replace(outcomes, silhouette=silhouette, whole_mask=guess(), broken_mask=guess())

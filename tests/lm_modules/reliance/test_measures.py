@@ -1,5 +1,7 @@
 """Each measure against its formula written out image by image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from lm_modules.reliance import (
     Measure,
     Outcomes,
     ProbeOutcomes,
+    broken_mask_accuracy,
     circle_accuracy,
     clean_accuracy,
     estimate,
@@ -21,6 +24,8 @@ from lm_modules.reliance import (
     swap_pull,
     unchanged_predictions,
     used_share,
+    whole_mask_accuracy,
+    whole_over_broken,
 )
 from tests.lm_modules.reliance.tables import make_outcomes
 
@@ -157,3 +162,24 @@ def test_information_behind_a_hole_counts_valid_images(outcomes: Outcomes) -> No
         found = hole_information(outcomes, hole, permutations=20, seed=3)
         assert found == mutual_information(predictions[rows], outcomes.labels[rows], permutations=20, seed=3)
     assert hole_information(outcomes, "silhouette").bits > hole_information(outcomes, "silhouette").null_high
+
+
+def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden() -> None:
+    outcomes = make_outcomes(400, 3, invalid=range(0, 400, 7))
+    right = (outcomes.clean == outcomes.labels) & outcomes.object_valid
+    whole, broken = (
+        (predictions == outcomes.labels)[right].mean() for predictions in (outcomes.whole_mask, outcomes.broken_mask)
+    )
+    for measure, expected in (
+        (whole_mask_accuracy(), whole),
+        (broken_mask_accuracy(), broken),
+        (whole_over_broken(), whole / broken),
+    ):
+        found = estimate(measure, [outcomes]).estimate
+        assert found is not None and found.value == pytest.approx(expected) and found.low < expected < found.high
+
+
+def test_the_quotient_is_undefined_where_nothing_is_right_behind_the_broken_mask() -> None:
+    outcomes = replace(make_outcomes(50, 3), broken_mask=np.full(50, -1))
+    finding = estimate(whole_over_broken(), [outcomes])
+    assert finding.estimate is None and "behind the broken mask" in str(finding.undefined_because)

@@ -24,7 +24,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 def test_an_incomplete_file_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", ids=np.arange(3))
-    with pytest.raises(ValueError, match="lacks the arrays circle, clean"):
+    with pytest.raises(ValueError, match="lacks the arrays broken_mask, circle, clean"):
         Outcomes.load(tmp_path / "short.npz")
 
 

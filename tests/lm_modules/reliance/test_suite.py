@@ -76,6 +76,9 @@ def test_every_answer_is_the_one_under_its_condition(batch: Batch, expected: dic
     assert np.array_equal(found.clean, answers(torch.ones_like(batch.object_mask)))
     assert np.array_equal(found.silhouette[valid], answers(conditions.holes.silhouette_visible)[valid])
     assert np.array_equal(found.circle[valid], answers(conditions.holes.circle_visible)[valid])
+    assert np.array_equal(found.whole_mask[valid], answers(~batch.object_mask)[valid])
+    broken = batch.object_mask.roll((SIZE // 2, SIZE // 2), dims=(2, 3))
+    assert np.array_equal(found.broken_mask[valid], answers(~broken)[valid])
     assert np.array_equal(found.swap_j, answers(conditions.swaps.visible_j))
     assert np.array_equal(found.swap_k, answers(conditions.swaps.visible_k))
     assert np.array_equal(found.patches, [answers(visible) for visible in conditions.patches_visible])
@@ -90,6 +93,7 @@ def test_invalid_images_have_no_answer_behind_their_holes(expected: dict[str, Ou
         assert np.flatnonzero(~found.object_valid).tolist() == [3, 5]
         assert found.silhouette[[3, 5]].tolist() == [-1, -1]
         assert found.circle[[3, 5]].tolist() == [-1, -1]
+        assert found.whole_mask[[3, 5]].tolist() == found.broken_mask[[3, 5]].tolist() == [-1, -1]
         assert np.isnan(found.sensitivity[[3, 5]]).all()
         assert (found.clean >= 0).all()
         assert (found.silhouette[found.object_valid] >= 0).all()
@@ -139,10 +143,10 @@ def test_known_clean_logits_replace_a_forward_pass(batch: Batch, expected: dict[
     clean = count_visible(batch.images, torch.ones_like(batch.object_mask), keys)
     suite = RelianceSuite(BANK, NUM_CLASSES, seed=5, hidden_fractions=FRACTIONS)
     suite.update({"count": counted}, batch, clean_logits={"count": clean})
-    assert calls == [False] * 7
+    assert calls == [False] * 9
     assert_equal(suite.outcomes()["count"], expected["count"])
     suite.update({"count": counted}, batch)
-    assert len(calls) == 15
+    assert len(calls) == 19
 
 
 def test_without_objects_only_the_other_conditions_are_asked(batch: Batch) -> None:
