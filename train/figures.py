@@ -73,7 +73,7 @@ def provenance(seconds: float, command: str) -> dict[str, Any]:
         "maskrobust": version("maskrobust"),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {_device_name()}",
+        "machine": f"{platform.machine()}, {device_name(_default_device())}",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "commit": _commit(),
@@ -81,10 +81,13 @@ def provenance(seconds: float, command: str) -> dict[str, Any]:
     }
 
 
-def _device_name() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+def device_name(device: torch.device) -> str:
+    """The card's name, or the number of threads on a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def _default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _commit() -> str | None:

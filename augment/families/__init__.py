@@ -6,7 +6,7 @@ from augment.families.circles import enclosing_circles
 from augment.families.fraction import check_hidden_fraction, draw_hidden_fraction
 from augment.families.irregular import blobs
 from augment.families.mixture import mixture
-from augment.families.objects import broken_silhouettes, companions, objects
+from augment.families.objects import ObjectHoles, broken_silhouettes, companions, object_holes, objects
 from augment.families.patches import patches
 from augment.families.rectangles import rectangles
 from augment.families.registry import (
@@ -27,6 +27,7 @@ __all__ = [
     "CompanionBlobs",
     "FamilyName",
     "MaskFamily",
+    "ObjectHoles",
     "SegmentationMethod",
     "SilhouetteBank",
     "SilhouetteOf",
@@ -40,6 +41,7 @@ __all__ = [
     "enclosing_circles",
     "hide_segments",
     "mixture",
+    "object_holes",
     "objects",
     "patches",
     "rectangles",

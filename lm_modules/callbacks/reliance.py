@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import WandbLogger
@@ -14,10 +13,12 @@ from torch import Tensor
 from torch.distributed import all_gather_object, get_world_size, is_initialized
 from torchvision.utils import make_grid
 
-from augment import Batch, SilhouetteBank, apply_fill, sample_keys
+from augment import Batch, SilhouetteBank, apply_fill, fold_in, object_holes, sample_keys
 from lm_modules.classifier import MaskRobustClassifier
-from lm_modules.methods import MASKING_METHODS, MaskingMethod
+from lm_modules.methods import MASKING_METHODS, MaskingMethod, Predictor
 from lm_modules.reliance import (
+    FILL_STREAM,
+    HOLE_STREAM,
     Measure,
     Outcomes,
     OutlineProbe,
@@ -25,7 +26,6 @@ from lm_modules.reliance import (
     RelianceSuite,
     estimate,
     hidden_pixel_sensitivity,
-    object_holes,
     probe_accuracy,
     probe_outcomes,
     retention,
@@ -93,6 +93,7 @@ class RelianceCallback(pl.Callback):
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
         self._suite: RelianceSuite | None = None
+        self._predictors: dict[str, Predictor] = {}
         self._read: list[ProbeOutcomes] = []
         self._seen = 0
 
@@ -108,8 +109,7 @@ class RelianceCallback(pl.Callback):
         if trainer.sanity_checking or not is_due:
             return
         classifier = _classifier(pl_module)
-        for method in self.methods:
-            classifier.predictor(method)
+        self._predictors = {method: classifier.predictor(method) for method in self.methods}
         if self._bank is None:
             self._prepare(getattr(trainer, "datamodule", None), classifier)
         assert self._bank is not None
@@ -134,13 +134,12 @@ class RelianceCallback(pl.Callback):
         wanted = -(-self.max_images // trainer.world_size) - self._seen
         if self._suite is None or wanted <= 0:
             return
-        classifier = _classifier(pl_module)
         batch = Batch(*(tensor[:wanted] for tensor in batch))
-        self._suite.update({method: classifier.predictor(method) for method in self.methods}, batch)
+        self._suite.update(self._predictors, batch)
         if self._probe is not None:
             self._read.append(probe_outcomes(self._probe, [batch]))
         if self._seen == 0:
-            self._show(trainer, classifier, batch)
+            self._show(trainer, _classifier(pl_module), batch)
         self._seen += len(batch.ids)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -148,13 +147,14 @@ class RelianceCallback(pl.Callback):
         if self._suite is None:
             return
         parts = _of_all_ranks((self._suite.outcomes(), self._read))
-        probe = _merge_probe([outcomes for _, read in parts for outcomes in read])
+        read = [outcomes for _, each in parts for outcomes in each]
+        probe = ProbeOutcomes.merge(read) if read else None
         measures = _measures(self.hidden_fractions, probe)
         for method in self.methods:
             outcomes = Outcomes.merge([by_method[method] for by_method, _ in parts if method in by_method])
             for name, value in self._figures(measures, outcomes):
                 pl_module.log(f"reliance/{method}/{name}", value, batch_size=1)
-        self._suite = None
+        self._suite, self._predictors, self._read = None, {}, []
 
     def _figures(self, measures: Sequence[Measure], outcomes: Outcomes) -> Iterator[tuple[str, float]]:
         for measure in measures:
@@ -214,13 +214,13 @@ class RelianceCallback(pl.Callback):
             (3, height, width) float in [0, 1].
         """
         keys = sample_keys(self.seed, batch.ids)
-        visible = object_holes(keys, batch.object_mask).silhouette_visible
-        columns = [batch.images]
+        visible = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask).silhouette_visible
+        columns, fill_keys = [batch.images], fold_in(keys, FILL_STREAM)
         for method in self.methods:
             if method == "layer_masking":
                 columns.append(torch.where(visible, batch.images, 0.5))
             else:
-                columns.append(apply_fill(method, batch.images, visible, keys=keys, mean=classifier.mean))
+                columns.append(apply_fill(method, batch.images, visible, keys=fill_keys, mean=classifier.mean))
         cells = torch.stack(columns, dim=1).flatten(0, 1)
         grid: Tensor = make_grid(cells.float().cpu(), nrow=len(columns), pad_value=1.0)
         return grid
@@ -246,16 +246,6 @@ def _up_to(batches: Iterable[Batch], objects: int) -> Iterator[Batch]:
         objects -= int(batch.object_mask.flatten(1).any(dim=1).sum())
         if objects <= 0:
             return
-
-
-def _merge_probe(parts: Sequence[ProbeOutcomes]) -> ProbeOutcomes | None:
-    if not parts:
-        return None
-    ids, predictions, labels = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "predictions", "labels")
-    )
-    unique_ids, kept = np.unique(ids, return_index=True)
-    return ProbeOutcomes(unique_ids, predictions[kept], labels[kept])
 
 
 def _of_all_ranks(found: Found) -> list[Found]:

@@ -1,6 +1,6 @@
 """Measures of shape reliance: how much of a prediction comes from the outline of what was hidden."""
 
-from lm_modules.reliance.conditions import Conditions, ObjectHoles, draw_conditions, object_holes
+from lm_modules.reliance.conditions import FILL_STREAM, HOLE_STREAM, Conditions, draw_conditions
 from lm_modules.reliance.estimation import Finding, estimate, estimate_difference, estimate_magnitude_difference
 from lm_modules.reliance.information import Information, hole_information, mutual_information
 from lm_modules.reliance.measures import (
@@ -33,13 +33,14 @@ from lm_modules.reliance.suite import RelianceSuite
 from lm_modules.reliance.swaps import SwapIndex, SwapTriples, swap_index, swap_triples
 
 __all__ = [
+    "FILL_STREAM",
+    "HOLE_STREAM",
     "Columns",
     "Conditions",
     "Estimate",
     "Finding",
     "Information",
     "Measure",
-    "ObjectHoles",
     "Outcomes",
     "OutlineProbe",
     "ProbeOutcomes",
@@ -58,7 +59,6 @@ __all__ = [
     "hierarchical_bootstrap_means",
     "hole_information",
     "mutual_information",
-    "object_holes",
     "percentile_estimate",
     "probe_accuracy",
     "probe_outcomes",

@@ -6,25 +6,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from augment import Batch, broken_silhouettes, fold_in, objects, sample_keys, uniform
-from augment.families.blobs import companion_blobs
-from augment.families.circles import enclosing_circles
-from augment.families.patches import patches
+from augment import (
+    Batch,
+    ObjectHoles,
+    broken_silhouettes,
+    fold_in,
+    object_holes,
+    objects,
+    patches,
+    sample_keys,
+    uniform,
+)
 from lm_modules.reliance.swaps import SwapIndex, SwapTriples, swap_triples
 
-
-class ObjectHoles(NamedTuple):
-    """The two holes of measure 1. Both hide the whole object and the same number of pixels.
-
-    Attributes:
-        silhouette_visible: (B, 1, H, W) bool, hides the object along its outline, and a companion blob elsewhere.
-        circle_visible: (B, 1, H, W) bool, hides the object's smallest enclosing circle.
-        valid: (B,) bool, False where there is no object or no room for the blob; nothing is hidden there.
-    """
-
-    silhouette_visible: Tensor
-    circle_visible: Tensor
-    valid: Tensor
+FILL_STREAM, HOLE_STREAM = 0, 1
+"""Of a sample's key: what fills are drawn from, and what the holes of measure 1 are."""
 
 
 class Conditions(NamedTuple):
@@ -70,7 +66,7 @@ def draw_conditions(
     """
     height, width = batch.images.shape[2:]
     keys = sample_keys(seed, batch.ids)
-    holes = object_holes(fold_in(keys, 1), batch.object_mask)
+    holes = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask)
     nothing_hidden = ~holes.valid[:, None, None, None]
     noise = uniform(fold_in(keys, 4), *batch.images.shape[1:]).to(batch.images.dtype)
     return Conditions(
@@ -83,24 +79,5 @@ def draw_conditions(
             for fraction in hidden_fractions
         ),
         redrawn_images=torch.where(holes.silhouette_visible, batch.images, noise),
-        fill_keys=fold_in(keys, 0),
+        fill_keys=fold_in(keys, FILL_STREAM),
     )
-
-
-def object_holes(keys: Tensor, object_mask: Tensor) -> ObjectHoles:
-    """Hide each object along its outline with a blob elsewhere, and by its enclosing circle.
-
-    With o the object and c its enclosing disc, the blob has |c| - |o| pixels: both holes hide |c| pixels.
-
-    Args:
-        keys: (B,) int64 keys.
-        object_mask: (B, 1, H, W) bool, True on the object.
-
-    Returns:
-        Both holes, and where they are valid.
-    """
-    circles = enclosing_circles(object_mask)
-    blobs, fits = companion_blobs(keys, object_mask, (circles & ~object_mask).sum(dim=(1, 2, 3)))
-    valid = fits & object_mask.flatten(1).any(dim=1)
-    nothing_hidden = ~valid[:, None, None, None]
-    return ObjectHoles(~(object_mask | blobs) | nothing_hidden, ~circles | nothing_hidden, valid)

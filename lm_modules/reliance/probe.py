@@ -1,7 +1,7 @@
 """The mask-only probe (measure 4): how much about the class the outlines hold, for a network that sees nothing else."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -63,6 +63,15 @@ class ProbeOutcomes:
     predictions: IntArray
     labels: IntArray
 
+    @classmethod
+    def merge(cls, parts: Sequence[Self]) -> Self:
+        """Join the predictions on several batches or of several ranks, at least one; repeated ids are kept once."""
+        ids, predictions, labels = (
+            np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)
+        )
+        unique_ids, kept = np.unique(ids, return_index=True)
+        return cls(unique_ids, predictions[kept], labels[kept])
+
     def save(self, path: Path) -> None:
         """Write every field to `path` as an npz archive, replacing what is there."""
         with path.open("wb") as file:
@@ -85,10 +94,12 @@ def probe_outcomes(probe: OutlineProbe, batches: Iterable[Batch]) -> ProbeOutcom
         probe: a trained probe.
         batches: at least one, on the probe's device.
     """
-    read = [(batch.ids.cpu(), probe(batch.object_mask).cpu(), batch.labels.cpu()) for batch in batches]
-    ids, predictions, labels = (torch.cat(column).numpy() for column in zip(*read, strict=True))
-    unique_ids, kept = np.unique(ids, return_index=True)
-    return ProbeOutcomes(unique_ids, predictions[kept], labels[kept])
+    return ProbeOutcomes.merge(
+        [
+            ProbeOutcomes(*(column.cpu().numpy() for column in (batch.ids, probe(batch.object_mask), batch.labels)))
+            for batch in batches
+        ]
+    )
 
 
 def train_probe(

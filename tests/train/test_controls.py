@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from augment import SilhouetteBank, sample_keys
+from augment import SilhouetteBank, object_holes, sample_keys
 from lm_modules import MaskRobustClassifier, Predictor
 from lm_modules.reliance import (
     Estimate,
@@ -14,7 +14,6 @@ from lm_modules.reliance import (
     ProbeOutcomes,
     RelianceSuite,
     estimate,
-    object_holes,
     probe_outcomes,
     swap_pull,
     train_probe,

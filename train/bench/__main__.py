@@ -12,6 +12,7 @@ from rich.table import Table
 
 from train.bench.augment import measure_augment
 from train.bench.masking import NETWORKS, measure_masking
+from train.figures import device_name
 from train.files import write_json
 
 PARTS = ("masking", "augment")
@@ -21,8 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts asked for, print a table of each, and write one JSON."""
     options = _parse(arguments)
     device = torch.device(options.device)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    machine = f"{platform.machine()}, {name}"
+    machine = f"{platform.machine()}, {device_name(device)}"
     content: dict[str, Any] = {"machine": machine, "torch": torch.__version__}
     console = Console()
     for part in options.parts:

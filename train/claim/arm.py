@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -11,11 +11,12 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 
-from augment import Batch, SilhouetteBank
+from augment import SilhouetteBank
 from lm_modules import MaskRobustClassifier, Predictor, load_weights
 from lm_modules.reliance import Outcomes, RelianceSuite
 from train.claim.config import ClaimConfig, fingerprint
 from train.claim.progress import Progress
+from train.data.batches import batches_on
 from train.files import atomic_path, read_json, write_json
 
 _WEIGHTS = "weights.safetensors"
@@ -136,12 +137,6 @@ def _evaluate(
 
 def _outcomes_path(folder: Path, method: str) -> Path:
     return folder / f"outcomes-{method}.npz"
-
-
-def batches_on(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches, moved to a device."""
-    for batch in batches:
-        yield Batch(*(tensor.to(device) for tensor in batch))
 
 
 def _device(config: ClaimConfig) -> torch.device:

@@ -5,12 +5,12 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from train.evaluate.config import parse_config
 from train.evaluate.measure import measure
 from train.evaluate.summary import reliance_tables, summarise, write_csv
 from train.files import write_json
+from train.progress import counting_display
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -18,15 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     start = time.monotonic()
     config = parse_config(arguments[1:])
     console = Console()
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    with progress:
+    with counting_display(console) as progress:
         runs, probe = measure(config, progress)
     reliance = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
     write_json(config.out / "reliance.json", reliance)

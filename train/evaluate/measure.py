@@ -1,18 +1,14 @@
 """Networks from files, and what they answer under every masking method."""
 
-from collections.abc import Iterable
-
 import torch
 from rich.progress import Progress
 
-from augment import Batch, SilhouetteBank
+from augment import SilhouetteBank
 from lm_modules import MaskRobustClassifier, Predictor
 from lm_modules.reliance import Outcomes, ProbeOutcomes, RelianceSuite
-from train.data.base import Split
+from train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
 from train.evaluate.config import EvaluationConfig
 from train.probe import outline_outcomes
-
-_STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 
 
 def measure(config: EvaluationConfig, progress: Progress) -> tuple[dict[str, dict[str, Outcomes]], ProbeOutcomes]:
@@ -33,9 +29,9 @@ def measure(config: EvaluationConfig, progress: Progress) -> tuple[dict[str, dic
     data = config.data
     data.prepare_data()
     data.setup("fit")
-    data.setup(_STAGES[config.split])
+    data.setup(STAGE_OF_SPLIT[config.split])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bank = SilhouetteBank.from_batches(_batches(config))
+    bank = SilhouetteBank.from_batches(split_batches(data, config.split))
     runs = {}
     for path, classifier in classifiers.items():
         suite = RelianceSuite(
@@ -47,11 +43,14 @@ def measure(config: EvaluationConfig, progress: Progress) -> tuple[dict[str, dic
         )
         classifier.to(device).eval()
         predictors: dict[str, Predictor] = {method: classifier.predictor(method) for method in config.methods}
-        for batch in progress.track(_batches(config), description=f"measuring {path}"):
-            suite.update(predictors, Batch(*(tensor.to(device) for tensor in batch)))
+        batches = progress.track(split_batches(data, config.split), description=f"measuring {path}")
+        for batch in batches_on(batches, device):
+            suite.update(predictors, batch)
         classifier.cpu()
         runs[path] = suite.outcomes()
-    probe = outline_outcomes(data, progress.track(_batches(config), description="asking the probe"), config.seed)
+    probe = outline_outcomes(
+        data, progress.track(split_batches(data, config.split), description="asking the probe"), config.seed
+    )
     return runs, probe
 
 
@@ -83,14 +82,3 @@ def build_classifier(config: EvaluationConfig, path: str) -> MaskRobustClassifie
     for method in config.methods:
         classifier.predictor(method)
     return classifier
-
-
-def _batches(config: EvaluationConfig) -> Iterable[Batch]:
-    match config.split:
-        case "train":
-            return config.data.training_batches()
-        case "val":
-            loader: Iterable[Batch] = config.data.val_dataloader()
-        case "test":
-            loader = config.data.test_dataloader()
-    return loader

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from train.files import write_text
 from train.masks.config import parse_config
 from train.masks.drawing import draw_gallery
+from train.progress import counting_display
 from train.report.gallery import render_gallery
 
 
@@ -16,15 +16,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust masks` with command-line arguments, the command first."""
     config = parse_config(arguments[1:])
     console = Console()
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    with progress:
+    with counting_display(console) as progress:
         gallery = draw_gallery(config, progress)
     path = config.out / "masks.html"
     write_text(path, render_gallery(gallery, " ".join(sys.argv)))

@@ -10,13 +10,12 @@ from augment import Batch, SilhouetteBank, fold_in, sample_keys
 from augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, build_family
 from augment.fills import draw_partners, mix_images
 from train.data import AnnotatedDataModule
-from train.data.base import Split
+from train.data.batches import STAGE_OF_SPLIT, split_batches
 from train.masks.config import Column, GalleryConfig
 from train.report.examples import annotated_examples, present, to_pictures
 from train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
 
 _SEARCHED_BATCHES = 20
-_STAGES = {"train": "fit", "val": "validate", "test": "test"}
 
 
 def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
@@ -31,8 +30,8 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     """
     data = config.data
     data.prepare_data()
-    data.setup(_STAGES[config.split])
-    batch = _choose(_batches(data, config.split), max(config.images, 2))
+    data.setup(STAGE_OF_SPLIT[config.split])
+    batch = _choose(split_batches(data, config.split), max(config.images, 2))
     columns, left_out = _usable_columns(config.fills, batch)
     visible, reasons = _draw_holes(config, batch, progress)
     if not visible:
@@ -54,17 +53,6 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     )
     settings = {name: getattr(config, name) for name in ("split", "seed", "hidden_fraction", "patch_size")}
     return Gallery(tuple(columns), images, left_out | reasons, settings)
-
-
-def _batches(data: AnnotatedDataModule, split: Split) -> Iterable[Batch]:
-    match split:
-        case "train":
-            return data.training_batches()
-        case "val":
-            loader: Iterable[Batch] = data.val_dataloader()
-        case "test":
-            loader = data.test_dataloader()
-    return loader
 
 
 def _choose(batches: Iterable[Batch], count: int) -> Batch:

@@ -18,7 +18,15 @@ from augment import Batch, SilhouetteBank
 from lm_modules import MaskRobustClassifier
 from lm_modules.callbacks import RelianceCallback
 from lm_modules.callbacks.reliance import _of_all_ranks
-from lm_modules.reliance import RelianceSuite, estimate, retention, silhouette_leak, swap_pull
+from lm_modules.reliance import (
+    RelianceSuite,
+    draw_conditions,
+    estimate,
+    retention,
+    silhouette_leak,
+    swap_index,
+    swap_pull,
+)
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 
 TRAINING = [shape_batch(16, seed, first_id=16 * seed) for seed in range(4)]
@@ -139,6 +147,9 @@ def test_the_panel_has_a_column_for_each_method() -> None:
     assert torch.equal(picture[:, 2 : side + 2, 2 : side + 2], shown.images[0])
     black = picture[:, 2 : side + 2, side + 4 : 2 * side + 4]
     assert (black[:, shown.object_mask[0, 0]] == 0).all()
+    index = swap_index(SilhouetteBank.from_batches(TRAINING))
+    measured = draw_conditions(shown, index, seed=0, hidden_fractions=(), patch_size=4).holes.silhouette_visible[0]
+    assert torch.equal(black, torch.where(measured, shown.images[0], 0.0))
 
 
 @pytest.mark.parametrize(

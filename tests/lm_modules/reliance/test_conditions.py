@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from augment import Batch, sample_keys
-from lm_modules.reliance import Conditions, draw_conditions, object_holes, swap_index
+from augment import Batch, object_holes, sample_keys
+from lm_modules.reliance import Conditions, draw_conditions, swap_index
 from tests.lm_modules.reliance.shapes import SIZE, shape_bank, shape_batch
 
 FRACTIONS = (0.0, 0.25, 0.5, 1.0)
