@@ -9,11 +9,14 @@ import torch
 
 from augment import SilhouetteBank
 from lm_modules import MaskRobustClassifier
-from lm_modules.reliance import Outcomes, RelianceSuite, estimate_difference, silhouette_accuracy
+from lm_modules.reliance import Outcomes, ProbeOutcomes, RelianceSuite, estimate_difference, silhouette_accuracy
+from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA, tiny_fit
 from train.cli import main
 from train.data import Cues
+from train.evaluate.config import EvaluationConfig
+from train.evaluate.summary import summarise
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
 QUICK = ["--methods=[black, layer_masking]", "--patch_size=8", "--replicates=50"]
@@ -70,6 +73,17 @@ def test_further_checkpoints_are_compared_with_the_first_image_by_image(
     runs = [[outcomes_of(path, "black")] for path in reversed(checkpoints)]
     expected = estimate_difference(silhouette_accuracy(), *runs, replicates=50).estimate
     assert expected is not None and [found[name] for name in ("value", "low", "high")] == pytest.approx(list(expected))
+
+
+def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path: Path) -> None:
+    runs = {name: {"black": make_outcomes(80, seed, skill=seed / 2)} for seed, name in enumerate(("first", "further"))}
+    first, further = (by_method["black"] for by_method in runs.values())
+    probe = ProbeOutcomes(first.ids, first.labels, first.labels)
+    config = EvaluationConfig(Cues(**TINY_DATA), tmp_path, list(runs), methods=("black",), replicates=50)
+    differences = summarise(config, runs, probe, seconds=0.0, command="")["differences"]["further"]["black"]
+    for name, predictions in (("clean_accuracy", "clean"), ("silhouette_accuracy", "silhouette")):
+        before, after = ((getattr(run, predictions) == run.labels).mean() for run in (first, further))
+        assert differences[name]["value"] == pytest.approx(after - before) != 0
 
 
 def test_every_figure_with_an_interval_is_in_the_csv(evaluated: Path, checkpoints: list[str]) -> None:
