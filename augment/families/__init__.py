@@ -17,8 +17,9 @@ from augment.families.registry import (
     MaskFamily,
     build_family,
 )
+from augment.families.segments import hide_in_order, hide_segments, patch_segments, random_order, segment_sums
 from augment.families.silhouettes import SilhouetteOf, silhouettes
-from augment.families.superpixels import SegmentationMethod, hide_segments, superpixels
+from augment.families.superpixels import SegmentationMethod, segment_batch, superpixels
 
 __all__ = [
     "BANK_FAMILIES",
@@ -39,12 +40,17 @@ __all__ = [
     "companions",
     "draw_hidden_fraction",
     "enclosing_circles",
+    "hide_in_order",
     "hide_segments",
     "mixture",
     "object_holes",
     "objects",
+    "patch_segments",
     "patches",
+    "random_order",
     "rectangles",
+    "segment_batch",
+    "segment_sums",
     "silhouettes",
     "superpixels",
 ]

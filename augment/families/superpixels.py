@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from augment.batch import Batch
-from augment.families.fraction import draw_hidden_fraction
-from augment.random import fold_in, uniform
+from augment.families.segments import hide_segments
 
 SegmentationMethod = Literal["slic", "quickshift"]
 
@@ -25,12 +24,11 @@ _CACHED_IMAGES = 1024
 def superpixels(
     keys: Tensor, batch: Batch, *, method: SegmentationMethod, hidden_fraction: tuple[float, float]
 ) -> Tensor:
-    """Hide whole segments of each image, in random order; see `hide_segments` for what is exact.
+    """Hide whole segments of each image, in random order; see `hide_in_order` for what is exact.
 
     Args:
         keys: (B,) int64 keys.
-        batch: its images, float in [0, 1] or uint8, are segmented. A segmentation is kept for (method, sample id,
-            checksum of the image), so that crops of one sample are not confused, for the 1024 images used last.
+        batch: its images are segmented; see `segment_batch`.
         method: "slic" or "quickshift"; see `segment_image`.
         hidden_fraction: (low, high) of the share of hidden pixels, drawn uniformly for each sample.
 
@@ -40,47 +38,30 @@ def superpixels(
     Raises:
         ValueError: images have neither 1 nor 3 channels, or the range is not 0 <= low <= high <= 1.
     """
+    return hide_segments(keys, segment_batch(batch, method), hidden_fraction=hidden_fraction)
+
+
+def segment_batch(batch: Batch, method: SegmentationMethod) -> Tensor:
+    """The segments of each image of a batch.
+
+    Args:
+        batch: its images, float in [0, 1] or uint8, are segmented. A segmentation is kept for (method, sample id,
+            checksum of the image), so that crops of one sample are not confused, for the 1024 images used last.
+        method: "slic" or "quickshift"; see `segment_image`.
+
+    Returns:
+        (B, H, W) int32 from 0, on the device of the images.
+
+    Raises:
+        ValueError: images have neither 1 nor 3 channels, or pixels that are not finite.
+    """
     height, width = batch.images.shape[2:]
     segments = np.empty((len(batch.images), height, width), dtype=np.int32)
     images = batch.images.detach().float() / (1 if batch.images.is_floating_point() else 255)
     pictures = images.cpu().permute(0, 2, 3, 1).numpy()
     for row, (sample_id, picture) in enumerate(zip(batch.ids.tolist(), pictures, strict=True)):
         segments[row] = _CACHE.segments(method, sample_id, picture)
-    return hide_segments(keys, torch.from_numpy(segments).to(batch.images.device), hidden_fraction=hidden_fraction)
-
-
-def hide_segments(keys: Tensor, segments: Tensor, *, hidden_fraction: tuple[float, float]) -> Tensor:
-    """Hide segments in random order until the hidden pixels are nearest to fraction x H x W.
-
-    The hidden fraction is exact to half of the segment at which the order is cut; 0 and 1 are exact. Where two cuts are
-    equally near, the smaller hole is taken.
-
-    Args:
-        keys: (B,) int64 keys.
-        segments: (B, H, W) integers from 0, the segment of each pixel.
-        hidden_fraction: (low, high) of the share of hidden pixels, drawn uniformly for each sample.
-
-    Returns:
-        `visible`, (B, 1, H, W) bool.
-
-    Raises:
-        ValueError: the range is not 0 <= low <= high <= 1.
-    """
-    fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
-    if len(keys) == 0:
-        return segments.unsqueeze(1).bool()
-    labels = segments.flatten(1).long()
-    count = int(labels.max()) + 1
-    sizes = torch.zeros(len(keys), count, dtype=torch.int64, device=keys.device)
-    sizes.scatter_add_(1, labels, torch.ones_like(labels))
-    order = uniform(fold_in(keys, 1), count).argsort(dim=1, stable=True)
-    hidden = torch.nn.functional.pad(sizes.gather(1, order).cumsum(dim=1), (1, 0))
-    wanted = (fraction.double() * labels.shape[1]).round().long()[:, None]
-    distance = 2 * (hidden - wanted).abs() + (hidden > wanted)
-    cut = distance.argmin(dim=1, keepdim=True)
-    visible_segments = torch.zeros_like(sizes, dtype=torch.bool)
-    visible_segments.scatter_(1, order, torch.arange(count, device=keys.device) >= cut)
-    return visible_segments.gather(1, labels).reshape(segments.shape).unsqueeze(1)
+    return torch.from_numpy(segments).to(batch.images.device)
 
 
 def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> NDArray[np.int32]:

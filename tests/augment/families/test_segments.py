@@ -1,0 +1,128 @@
+"""Holes along an order, against hiding one segment after the other."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from augment import (
+    Batch,
+    hide_in_order,
+    patch_segments,
+    random_order,
+    sample_keys,
+    segment_batch,
+    segment_sums,
+    uniform,
+)
+from augment.families import SegmentationMethod
+from augment.families.superpixels import segment_image
+
+FRACTIONS = [0.0, 0.05, 0.1, 0.3, 0.5, 0.77, 0.9, 1.0]
+
+
+def uneven_segments(count: int, height: int = 7, width: int = 9) -> Tensor:
+    """Segments of very different sizes, some numbers left out."""
+    return (uniform(torch.arange(count), height, width).square() * 12).long()
+
+
+def some_order(segments: Tensor) -> Tensor:
+    return random_order(sample_keys(8, torch.arange(len(segments))), segments)
+
+
+def holes(segments: Tensor, order: Tensor, fractions: list[float]) -> Tensor:
+    """Hidden pixels, (F, B, H, W) bool."""
+    shares = torch.tensor(fractions, dtype=torch.float64)[:, None].expand(-1, len(segments))
+    return ~hide_in_order(segments, order, shares).squeeze(2)
+
+
+def hidden_by_the_slow_way(order: list[int], segments: Tensor, wanted: int) -> Tensor:
+    """Hide segments one after the other; of all holes on the way, the first of those nearest to `wanted`."""
+    way = [torch.zeros_like(segments, dtype=torch.bool)]
+    for segment in order:
+        way.append(way[-1] | (segments == segment))
+    return min(way, key=lambda hidden: abs(int(hidden.sum()) - wanted))
+
+
+def test_segments_are_hidden_one_after_the_other_up_to_the_nearest_cut() -> None:
+    segments = uneven_segments(30)
+    order = some_order(segments)
+    for fraction, hidden in zip(FRACTIONS, holes(segments, order, FRACTIONS), strict=True):
+        for row in range(30):
+            slow = hidden_by_the_slow_way(order[row].tolist(), segments[row], round(fraction * 63))
+            assert torch.equal(hidden[row], slow)
+
+
+def test_holes_are_nested_exact_at_both_ends_and_else_to_half_a_segment() -> None:
+    segments = uneven_segments(50)
+    hidden = holes(segments, some_order(segments), FRACTIONS)
+    for smaller, larger in pairwise(hidden):
+        assert not (smaller & ~larger).any()
+    assert not hidden[0].any() and hidden[-1].all()
+    largest = max(int((segments[row] == segment).sum()) for row in range(50) for segment in segments[row].unique())
+    for fraction, hole in zip(FRACTIONS, hidden, strict=True):
+        assert ((hole.sum(dim=(1, 2)) - fraction * 63).abs() <= (largest + 1) / 2).all()
+
+
+def test_each_image_may_have_its_own_fraction() -> None:
+    segments = uneven_segments(6)
+    order = some_order(segments)
+    own = torch.linspace(0, 1, 6)
+    together = hide_in_order(segments, order, own.unsqueeze(0))[0]
+    assert together.shape == (6, 1, 7, 9) and together.dtype == torch.bool
+    for row in range(6):
+        alone = hide_in_order(segments[row : row + 1], order[row : row + 1], own[row].reshape(1, 1))
+        assert torch.equal(alone[0, 0], together[row])
+
+
+def test_where_a_segment_that_does_not_occur_stands_makes_no_difference() -> None:
+    segments = torch.tensor([[[0, 0, 3], [3, 5, 5]]])
+    plain = holes(segments, torch.tensor([[3, 5, 0, 1, 2, 4]]), FRACTIONS)
+    assert torch.equal(plain, holes(segments, torch.tensor([[4, 2, 3, 1, 5, 0]]), FRACTIONS))
+
+
+def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch() -> None:
+    segments = uneven_segments(20)
+    keys = sample_keys(0, torch.arange(20))
+    order = random_order(keys, segments)
+    assert torch.equal(order.sort(dim=1).values, torch.arange(order.shape[1]).expand(20, -1))
+    for row in range(20):
+        alone = random_order(keys[row : row + 1], segments[row : row + 1])[0]
+        assert alone.tolist() == [segment for segment in order[row].tolist() if segment < len(alone)]
+
+
+def test_sums_are_those_of_a_loop_over_segments() -> None:
+    segments, values = uneven_segments(4), uniform(torch.arange(4), 7, 9) < 0.5
+    sums = segment_sums(segments, values, 15)
+    expected = [[int((values[row] & (segments[row] == segment)).sum()) for segment in range(15)] for row in range(4)]
+    assert sums.tolist() == expected
+
+
+@pytest.mark.parametrize(("height", "width", "patch_size"), [(8, 12, 4), (7, 5, 3), (1, 9, 16), (5, 4, 1)])
+def test_patches_are_numbered_row_by_row(height: int, width: int, patch_size: int) -> None:
+    segments = patch_segments(height, width, patch_size)
+    across = len(range(0, width, patch_size))
+    expected = [[(y // patch_size) * across + x // patch_size for x in range(width)] for y in range(height)]
+    assert segments.tolist() == expected
+
+
+@pytest.mark.parametrize("patch_size", [0, -3])
+def test_a_patch_below_one_pixel_is_refused(patch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 1 pixel, got {patch_size}"):
+        patch_segments(8, 8, patch_size)
+
+
+@pytest.mark.parametrize("method", ["slic", "quickshift"])
+def test_a_batch_is_segmented_image_by_image(method: SegmentationMethod) -> None:
+    images = uniform(torch.arange(3), 3, 12, 10)
+    segments = segment_batch(Batch(torch.arange(3), images, images[:, :1] > 0.5, torch.zeros(3)), method)
+    assert segments.dtype == torch.int32
+    for image, found in zip(images, segments, strict=True):
+        assert found.tolist() == segment_image(method, image.permute(1, 2, 0).numpy()).tolist()
+
+
+def test_an_empty_batch_has_empty_holes() -> None:
+    segments = torch.zeros(0, 4, 5, dtype=torch.int64)
+    order = random_order(torch.zeros(0, dtype=torch.int64), segments)
+    assert hide_in_order(segments, order, torch.zeros(3, 0)).shape == (3, 0, 1, 4, 5)
