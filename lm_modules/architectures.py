@@ -123,6 +123,12 @@ def known_architectures() -> list[str]:
     return ["small_resnet", *torchvision_names, *(_TIMM_PREFIX + name for name in timm.list_models())]
 
 
+def head_of(network: nn.Module) -> str | None:
+    """Path of the last linear layer, which is a classifier's head; None where there is no linear layer."""
+    linear: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
+
+
 def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
     downsample = None
     if stride != 1 or in_channels != channels:

@@ -28,7 +28,14 @@ from augment.families import check_hidden_fraction
 from augment.policy import IMAGENET_MEAN
 from lm_modules.architectures import build_network
 from lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from lm_modules.methods import MaskingMethod, Predictor, normalise, predictor
+from lm_modules.methods import (
+    FeatureExtractor,
+    MaskingMethod,
+    Predictor,
+    feature_extractor,
+    normalise,
+    predictor,
+)
 from lm_modules.objectives import consistency_loss, mixed_cross_entropy
 from lm_modules.optimisation import OptimiserName, ScheduleName, build_optimiser, build_schedule
 from lm_modules.sample_mean import SampleMean
@@ -201,8 +208,16 @@ class MaskRobustClassifier(pl.LightningModule):
         Raises:
             UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
         """
-        network = self._layer_masking() if method == "layer_masking" else self.network
-        return predictor(network, method, self.mean, self.std)
+        return predictor(self._network_for(method), method, self.mean, self.std)
+
+    def feature_extractor(self, method: MaskingMethod, layer: str | None = None) -> FeatureExtractor:
+        """What the network makes of images with a hole ahead of its prediction; see `lm_modules.methods`.
+
+        Raises:
+            UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
+            ValueError: the network has no linear layer, or no module at `layer`.
+        """
+        return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
 
     def on_fit_start(self) -> None:
         """Build the mask policy, with the data module's silhouettes where it asks for them."""
@@ -284,6 +299,9 @@ class MaskRobustClassifier(pl.LightningModule):
     def _layer_masking(self) -> nn.Module:
         """The network with layer masking; the error that says why where it cannot be read."""
         return self.network if isinstance(self.network, LayerMasking) else LayerMasking(self.network)
+
+    def _network_for(self, method: MaskingMethod) -> nn.Module:
+        return self._layer_masking() if method == "layer_masking" else self.network
 
     def _normalise(self, images: Tensor) -> Tensor:
         if self.hparams["channels_last"]:

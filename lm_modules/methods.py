@@ -1,18 +1,23 @@
 """Masking methods: how an image with a hole is presented to a network, by a fill or by layer masking."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from augment import FillName, apply_fill
+from lm_modules.architectures import head_of
+from lm_modules.masking import LayerMasking, Masked
 
 MaskingMethod = FillName | Literal["layer_masking"]
 MASKING_METHODS: tuple[MaskingMethod, ...] = (*get_args(FillName), "layer_masking")
 
 Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool, keys (B,) int64) -> logits (B, num_classes)."""
+
+FeatureExtractor = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The arguments of a `Predictor` -> features (B, F) float32."""
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -52,3 +57,95 @@ def predictor(network: nn.Module, method: MaskingMethod, mean: Sequence[float], 
         return network(normalise(filled, mean, std))  # type: ignore[no-any-return]
 
     return predict
+
+
+def feature_extractor(
+    network: nn.Module, method: MaskingMethod, mean: Sequence[float], std: Sequence[float], layer: str | None = None
+) -> FeatureExtractor:
+    """What a network makes of images with a hole ahead of its prediction, under one masking method.
+
+    Args:
+        network: as for `predictor`.
+        method: a fill's name, or "layer_masking".
+        mean: for normalisation and for the fill "mean".
+        std: for normalisation.
+        layer: path of a module that returns (B, C, H, W) or (B, F), such as "layer2" of a ResNet: its output, averaged
+            over positions, under layer masking over visible ones alone. None for the penultimate features, the input
+            of the last linear layer.
+
+    Returns:
+        A function of images in pixel space, `visible` and keys. It raises ValueError where the layer is not called, or
+        where its features have another shape.
+
+    Raises:
+        ValueError: the network has no linear layer, or no module at `layer`.
+    """
+    plain = network.network if isinstance(network, LayerMasking) else network
+    path = head_of(plain) if layer is None else layer
+    if path is None:
+        raise ValueError(
+            f"penultimate features are the input of the last linear layer, but {type(plain).__name__} has none; name a "
+            "layer to read instead."
+        )
+    if path not in dict(plain.named_modules()):
+        raise ValueError(
+            f"layer must be the path of a module of {type(plain).__name__}, got '{path}'; choose one of its "
+            "named_modules()."
+        )
+    if layer is not None and method == "layer_masking" and isinstance(network, LayerMasking):
+        return lambda images, visible, _keys: _pooled(
+            network.output_of(path, normalise(images, mean, std), visible), path
+        )
+    predict = predictor(network, method, mean, std)
+    return _head_input(predict, plain, path) if layer is None else _layer_output(predict, plain, path)
+
+
+def _head_input(predict: Predictor, network: nn.Module, path: str) -> FeatureExtractor:
+    def read(inputs: tuple[Any, ...], _output: Any) -> Tensor:
+        if inputs[0].ndim != 2:
+            raise ValueError(
+                f"the last linear layer must take features (B, F), but '{path}' of {type(network).__name__} takes "
+                f"shape {tuple(inputs[0].shape)}; name a layer to read instead."
+            )
+        features: Tensor = inputs[0].float()
+        return features
+
+    return _while_predicting(predict, network, path, read)
+
+
+def _layer_output(predict: Predictor, network: nn.Module, path: str) -> FeatureExtractor:
+    return _while_predicting(predict, network, path, lambda _inputs, output: _pooled(output, path))
+
+
+def _while_predicting(
+    predict: Predictor, network: nn.Module, path: str, read: Callable[[tuple[Any, ...], Any], Tensor]
+) -> FeatureExtractor:
+    """What `read` makes of the last call of a module, through a hook that is there while the network predicts."""
+    module = network.get_submodule(path)
+
+    def extract(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        # Read within the hook: a later layer may write into the same memory.
+        with module.register_forward_hook(lambda _module, inputs, output: found.append(read(inputs, output))):
+            predict(images, visible, keys)
+        if not found:
+            raise ValueError(
+                f"features can be read from modules that {type(network).__name__} calls, but it does not call "
+                f"'{path}'; name another layer."
+            )
+        return found[-1]
+
+    return extract
+
+
+def _pooled(output: Any, path: str) -> Tensor:
+    """The output of a layer as (B, F) float32: the mean over its (visible) positions."""
+    if isinstance(output, Masked):
+        return output.mean_over_visible().float()
+    if not isinstance(output, Tensor) or output.ndim not in (2, 4):
+        given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"a layer to read must return (B, C, H, W) or (B, F), but '{path}' returns {given}; name another."
+        )
+    features = output.float()
+    return features if features.ndim == 2 else features.mean(dim=(2, 3))

@@ -10,6 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from lm_modules.architectures import head_of
+
 _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 
 
@@ -80,7 +82,7 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
     """
     expected = network.state_dict()
     given = max(_unwrapped(read_state_dict(path)), key=lambda candidate: len(candidate.keys() & expected.keys()))
-    head = _head_of(network)
+    head = head_of(network)
     if new_head and head is None:
         raise ValueError(
             f"new_head needs a network with a linear layer, but {type(network).__name__} has none; leave new_head out."
@@ -115,12 +117,6 @@ def _check_classes(
             f"'{path}' has {given[key].shape[0]} classes but the model has {expected[key].shape[0]}; set num_classes "
             "to match, or new_head to true to train a new head."
         )
-
-
-def _head_of(network: nn.Module) -> str | None:
-    """Name of the last linear layer."""
-    linear: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else None
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -112,6 +112,25 @@ class LayerMasking(nn.Module):
             program.run_steps(self.network, values, suffix.start, len(program.steps))
         return program.output_of(values)
 
+    def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
+        """What one module of the network returns for images of which only `visible` may be seen.
+
+        Args:
+            layer: path of the module within the network; it may hold others, such as a stage of a ResNet.
+            images: (B, C, H, W) float, as the network expects them (normalised).
+            visible: (B, 1, H, W) bool.
+
+        Returns:
+            Features with the positions of them that are visible; a tensor from global pooling on.
+
+        Raises:
+            TypeError, ValueError: `visible` does not fit `images`, or the forward pass has no such result.
+        """
+        check_visible(images, visible)
+        masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))
+        output: Masked | Tensor = self.programs[self.training].run_to(self.network, masked_images, layer)
+        return output
+
     @torch.no_grad()
     def plan(self, images: Tensor, visible: Tensor) -> Plan:
         """What is done to each layer for a given mask: rule, resolution, rings of padding, visible fraction.

@@ -226,6 +226,16 @@ class Masked:
             return zero_rows(self.features, self.visible.hidden_row_indices)
         return functional.hide(self.features, self.positions)
 
+    def mean_over_visible(self) -> Tensor:
+        """The mean of each channel over visible positions, (B, channels); 0 for an image of which nothing is visible.
+
+        Computed in float32 at least.
+        """
+        shown = self.with_hidden_zero()
+        sums = shown.sum(dim=self.spatial_axes, dtype=torch.promote_types(shown.dtype, torch.float32))
+        count = self.visible.positions.sum(dim=(1, 2, 3)).clamp(min=1)
+        return sums.reshape(len(count), -1) / count[:, None]
+
     def with_neighbour_padding(self, count: int) -> Tensor:
         """The features with `count` rings of hidden positions filled from their neighbours, (B, C, H, W)."""
         if count == 0 or self.visible.everything:

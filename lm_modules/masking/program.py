@@ -2,7 +2,7 @@
 
 import importlib
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -84,11 +84,14 @@ class Program:
         input_name: of the value that holds the masked images.
         steps: in the order of computation.
         output: the network's result, with `Value` for results of steps.
+        results: name of the value that a module returns, by the module's path, for modules called in the forward pass
+            that return a single value, those that hold other modules included; of several calls the last.
     """
 
     input_name: str
     steps: tuple[Step, ...]
     output: Any
+    results: Mapping[str, str]
 
     def run(self, network: nn.Module, images: Masked, observe: Callable[[Step, Any], None] | None = None) -> Any:
         """Compute the network's output for masked images, forgetting each result after its last use.
@@ -118,6 +121,28 @@ class Program:
             for name in step.last_uses:
                 del values[name]
 
+    def run_to(self, network: nn.Module, images: Masked, layer: str) -> Any:
+        """Compute what one module of the network returns for masked images, and nothing after it.
+
+        Args:
+            network: whose program this is.
+            images: masked images.
+            layer: path of the module.
+
+        Raises:
+            ValueError: the forward pass has no result of a module at that path.
+        """
+        if layer not in self.results:
+            raise ValueError(
+                f"layer must be a module that {type(network).__name__} calls and that returns one tensor, got "
+                f"'{layer}'; name another of its named_modules()."
+            )
+        name = self.results[layer]
+        end = next((index for index, step in enumerate(self.steps, start=1) if step.name == name), 0)
+        values: dict[str, Any] = {self.input_name: images}
+        self.run_steps(network, values, 0, end)
+        return values[name]
+
     def output_of(self, values: dict[str, Any]) -> Any:
         """The network's output from the results of its steps."""
         return _fill_in(self.output, values)
@@ -136,7 +161,7 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
     """
     _refuse_attention(network)
     _load_rules_for(network)
-    graph = _trace(network, training=training)
+    graph, results = _trace(network, training=training)
     images, *others = [node for node in graph.nodes if node.op == "placeholder"]
     if any(node.users for node in others):
         raise UnsupportedNetworkError(
@@ -164,7 +189,7 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             apply = None if rule is None else rule.apply
             target = add_into_first if _may_add_in_place(node, network) else node.target
             steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, apply, reads, last_uses))
-    return Program(images.name, tuple(steps), output)
+    return Program(images.name, tuple(steps), output, results)
 
 
 class _Tracer(fx.Tracer):
@@ -172,18 +197,25 @@ class _Tracer(fx.Tracer):
 
     failed_at = ""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: dict[str, str] = {}
+
     def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
         if find_rule(type(module)) is not None or isinstance(module, nn.modules.batchnorm._NormBase):
             return True
         return super().is_leaf_module(module, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """As ever, and remembers the innermost layer that cannot be read."""
+        """As ever, and remembers each layer's result, or the innermost layer that cannot be read."""
         try:
-            return super().call_module(m, forward, args, kwargs)
+            result = super().call_module(m, forward, args, kwargs)
         except Exception:
             self.failed_at = self.failed_at or f" at layer '{self.path_of_module(m)}'"
             raise
+        if isinstance(result, fx.Proxy):
+            self.results[self.path_of_module(m)] = result.node.name
+        return result
 
 
 class _Method:
@@ -221,11 +253,12 @@ def _refuse_attention(network: nn.Module) -> None:
             )
 
 
-def _trace(network: nn.Module, *, training: bool) -> fx.Graph:
+def _trace(network: nn.Module, *, training: bool) -> tuple[fx.Graph, dict[str, str]]:
+    """The graph, and the names of the nodes that modules return."""
     tracer = _Tracer()
     try:
         with mode(network, training=training):
-            return tracer.trace(network)
+            return tracer.trace(network), tracer.results
     except Exception as error:  # whatever the network's own forward makes of a proxy
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UnsupportedNetworkError(

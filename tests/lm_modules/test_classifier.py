@@ -575,3 +575,17 @@ def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
     filled = classifier.predictor("black")(batch.images, visible, batch.ids)
     torch.testing.assert_close(filled, classifier(torch.where(visible, batch.images, 0)))
     assert isinstance(classifier.network, LayerMasking) and isinstance(classifier.network.network, nn.Module)
+
+
+@torch.no_grad()
+def test_the_features_are_those_that_the_prediction_is_made_of() -> None:
+    classifier, batch = build(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval(), Data().batches[0]
+    visible = patches(batch.ids, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+    for method in ("layer_masking", "black"):
+        features = classifier.feature_extractor(method)(batch.images, visible, batch.ids)
+        logits = classifier.predictor(method)(batch.images, visible, batch.ids)
+        torch.testing.assert_close(classifier.network.get_submodule("network.fc")(features), logits)
+    shown = classifier.feature_extractor("black", "layer1")(batch.images, visible, batch.ids)
+    assert not torch.allclose(
+        classifier.feature_extractor("layer_masking", "layer1")(batch.images, visible, batch.ids), shown
+    )

@@ -1,11 +1,11 @@
-"""Masking methods: normalisation, and what a network is shown under each of them."""
+"""Masking methods: normalisation, what a network is shown under each of them, and what it makes of that."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from augment import FILLS, LOOKS_INTO_HOLE, apply_fill, sample_keys
-from lm_modules import MASKING_METHODS, LayerMasking, SmallResNet, normalise, predictor
+from lm_modules import MASKING_METHODS, LayerMasking, SmallResNet, feature_extractor, normalise, predictor
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)
 
@@ -83,3 +83,101 @@ def test_random_fills_follow_the_keys(inputs) -> None:
     predict = predictor(LayerMasking(SmallResNet(3, width=16)).eval(), "random_colour", MEAN, STD)
     assert torch.equal(predict(images, visible, keys), predict(images, visible, keys))
     assert not torch.equal(predict(images, visible, keys), predict(images, visible, keys + 1))
+
+
+@pytest.mark.parametrize("method", MASKING_METHODS)
+@torch.no_grad()
+def test_the_head_makes_the_prediction_of_the_penultimate_features(method, inputs) -> None:
+    images, visible, keys = inputs
+    network = LayerMasking(SmallResNet(3, width=16)).eval()
+    features = feature_extractor(network, method, MEAN, STD)(images, visible, keys)
+    assert features.shape == (4, 64) and features.dtype == torch.float32
+    expected = predictor(network, method, MEAN, STD)(images, visible, keys)
+    torch.testing.assert_close(network.network.fc(features), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["black", "layer_masking"])
+@torch.no_grad()
+def test_features_of_wholly_visible_images_are_those_of_the_plain_network(method, inputs) -> None:
+    images, visible, keys = inputs
+    network = LayerMasking(SmallResNet(3, width=16)).eval()
+    plain = network.network
+    shown = plain.layer2(plain.layer1(plain.relu(plain.bn1(plain.conv1(normalise(images, MEAN, STD))))))
+    for layer, expected in (("layer2", shown.mean((2, 3))), (None, plain.layer3(shown).mean((2, 3)))):
+        features = feature_extractor(network, method, MEAN, STD, layer)(images, torch.ones_like(visible), keys)
+        torch.testing.assert_close(features, expected)
+
+
+@torch.no_grad()
+def test_the_features_of_a_layer_are_the_mean_of_its_output_over_visible_positions(inputs) -> None:
+    images, visible, keys = inputs
+    network = LayerMasking(SmallResNet(3, width=16)).eval()
+    last = feature_extractor(network, "layer_masking", MEAN, STD, "layer3")(images, visible, keys)
+    torch.testing.assert_close(last, feature_extractor(network, "layer_masking", MEAN, STD)(images, visible, keys))
+    masked = network.output_of("layer2", normalise(images, MEAN, STD), visible)
+    found = feature_extractor(network, "layer_masking", MEAN, STD, "layer2")(images, visible, keys)
+    for image in range(4):
+        shown = masked.visible.positions[image, 0]
+        torch.testing.assert_close(found[image], masked.features[image][:, shown].mean(dim=1))
+
+
+@pytest.mark.parametrize("layer", [None, "conv1", "bn1", "layer2", "layer2.0.relu", "avgpool", "fc"])
+@pytest.mark.parametrize("method", ["black", "layer_masking"])
+@torch.no_grad()
+def test_no_layer_shows_what_is_in_the_hole(method, layer, inputs) -> None:
+    images, visible, keys = inputs
+    extract = feature_extractor(LayerMasking(SmallResNet(3, width=16)).eval(), method, MEAN, STD, layer)
+    features = extract(images, visible, keys)
+    assert torch.equal(extract(torch.where(visible, images, torch.nan), visible, keys), features)
+    assert not torch.equal(extract(images, torch.ones_like(visible), keys), features)
+
+
+@torch.no_grad()
+def test_a_layer_that_a_later_one_writes_into_is_read_before_that(inputs) -> None:
+    images, visible, keys = inputs
+    network = SmallResNet(3, width=16).eval()
+    features = feature_extractor(network, "black", MEAN, STD, "bn1")(images, visible, keys)
+    filled = normalise(apply_fill("black", images, visible, keys=keys, mean=MEAN), MEAN, STD)
+    torch.testing.assert_close(features, network.bn1(network.conv1(filled)).mean((2, 3)))
+    masked = feature_extractor(LayerMasking(network), "layer_masking", MEAN, STD, "bn1")(images, visible, keys)
+    assert (masked < 0).any()
+
+
+@torch.no_grad()
+def test_reading_features_leaves_no_hook_behind(inputs) -> None:
+    images, visible, keys = inputs
+    network = SmallResNet(3, width=16).eval()
+    feature_extractor(network, "black", MEAN, STD)(images, visible, keys)
+    with pytest.raises(RuntimeError):
+        feature_extractor(network, "black", MEAN, STD)(images[:, :2], visible, keys)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_features_of_a_network_without_a_linear_head_are_refused() -> None:
+    with pytest.raises(ValueError, match="Recorder has none; name a layer"):
+        feature_extractor(Recorder(), "black", MEAN, STD)
+
+
+def test_features_of_an_unknown_layer_are_refused() -> None:
+    with pytest.raises(ValueError, match="module of SmallResNet, got 'layer9'"):
+        feature_extractor(SmallResNet(3, width=16), "black", MEAN, STD, "layer9")
+
+
+class Odd(nn.Module):
+    """Its last linear layer works at each position, and one module is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle, self.mix = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.mix(images.permute(0, 2, 3, 1)).mean(dim=(1, 2))
+
+
+@pytest.mark.parametrize("method", ["black", "layer_masking"])
+def test_layers_that_have_no_features_of_an_image_are_refused(method, inputs) -> None:
+    network = LayerMasking(Odd())
+    with pytest.raises(ValueError, match="'mix' of Odd takes shape"):
+        feature_extractor(network, method, MEAN, STD)(*inputs)
+    with pytest.raises(ValueError, match="'idle'"):
+        feature_extractor(network, method, MEAN, STD, "idle")(*inputs)

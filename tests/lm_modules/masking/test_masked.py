@@ -68,6 +68,21 @@ def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("shape", [(6, 4, 5, 7), (6, 2, 3, 5, 7), (6, 5, 7)])
+def test_the_mean_over_visible_positions_is_that_of_each_channel(shape: tuple[int, ...]) -> None:
+    visible = draw_visible(5, 7)
+    visible[0] = False
+    features = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    means = Masked(features, VisibleMap(visible, MaskingOptions())).mean_over_visible()
+    for image in range(6):
+        channels = features[image].reshape(-1, 35)[:, visible[image].flatten()]
+        expected = channels.mean(dim=1) if visible[image].any() else torch.zeros(len(channels))
+        torch.testing.assert_close(means[image], expected)
+    if len(shape) == 4:
+        last = Masked(features.permute(0, 2, 3, 1), VisibleMap(visible, MaskingOptions()), channels_last=True)
+        torch.testing.assert_close(last.mean_over_visible(), means)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 5, 7), (6, 2, 3, 5, 7), (6, 5, 7)])
 def test_hidden_positions_become_zero_in_any_shape(shape: tuple[int, ...]) -> None:
     visible = draw_visible(5, 7)
     features = torch.full(shape, 3.0)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from lm_modules import LayerMasking
+from lm_modules import LayerMasking, Masked
 from lm_modules.masking.rules import normalisation
 from tests.lm_modules.masking.networks import build, draw_images, holes
 
@@ -123,3 +123,40 @@ def test_results_are_forgotten_after_their_last_use() -> None:
         alive -= set(step.last_uses)
     assert most <= 4
     assert len(alive) == 1
+
+
+def plain_output(network: nn.Module, layer: str, images: Tensor) -> Tensor:
+    outputs = []
+    with network.get_submodule(layer).register_forward_hook(lambda _m, _i, output: outputs.append(output.clone())):
+        network(images)
+    return outputs[-1]
+
+
+@pytest.mark.parametrize("layer", ["stem", "conv", "bn2"])
+@torch.no_grad()
+def test_the_output_of_a_layer_used_twice_is_that_of_its_last_use(layer) -> None:
+    network, images = Twice().eval(), draw_images()
+    masked = LayerMasking(network).output_of(layer, images, torch.ones_like(holes()))
+    torch.testing.assert_close(masked.features, plain_output(network, layer, images))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "dilated"])
+@torch.no_grad()
+def test_any_module_is_read_whether_or_not_it_holds_others(name) -> None:
+    network, images = build(name), draw_images()
+    masked, everything = LayerMasking(network), torch.ones_like(holes())
+    for layer in ("conv1", "layer1", "layer2.0", "layer2.0.downsample", "layer4", "avgpool", "fc"):
+        output = masked.output_of(layer, images, everything)
+        features = output.features if isinstance(output, Masked) else output
+        torch.testing.assert_close(features, plain_output(network, layer, images), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_output_of_the_head_is_the_prediction() -> None:
+    masked = LayerMasking(build("small_resnet"), engine="dense")
+    assert torch.equal(masked.output_of("fc", draw_images(), holes()), masked(draw_images(), holes()))
+
+
+def test_the_output_of_what_is_no_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="got 'layer9'; name another"):
+        LayerMasking(build("small_resnet")).output_of("layer9", draw_images(), holes())
