@@ -12,8 +12,12 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 
-def read_arrays(path: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Read arrays by name from an npz archive; nothing in the file is executed.
+def read_arrays(path: Path, needed: Iterable[str]) -> dict[str, Any]:
+    """Read all arrays of an npz archive by name; nothing in the file is executed.
+
+    Args:
+        path: the archive.
+        needed: names that must be there.
 
     Raises:
         ValueError: the file is missing, is no readable npz archive, or lacks an array.
@@ -26,7 +30,7 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, Any]:
             f"'{path}' must be a readable npz archive, but reading it failed ({type(error).__name__}); delete it to "
             "have it made again."
         ) from error
-    missing = sorted(set(names) - found.keys())
+    missing = sorted(set(needed) - found.keys())
     if missing:
         raise ValueError(f"'{path}' lacks the arrays {', '.join(missing)}; delete it to have it made again.")
-    return {name: found[name] for name in names}
+    return found

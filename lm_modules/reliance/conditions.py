@@ -1,15 +1,19 @@
 """Which pixels each measure hides: a function of (seed, sample id) and the silhouette bank alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from augment import (
+    OBJECT_FAMILIES,
     Batch,
+    FamilyName,
     ObjectHoles,
+    SilhouetteBank,
     broken_silhouettes,
+    build_family,
     fold_in,
     object_holes,
     objects,
@@ -17,67 +21,154 @@ from augment import (
     sample_keys,
     uniform,
 )
-from lm_modules.reliance.swaps import SwapIndex, SwapTriples, swap_triples
+from lm_modules.reliance.curves import curve_condition, curve_holes
+from lm_modules.reliance.plan import ReliancePlan
+from lm_modules.reliance.swaps import SwapTriples, swap_index, swap_triples
 
 FILL_STREAM, HOLE_STREAM = 0, 1
 """Of a sample's key: what fills are drawn from, and what the holes of measure 1 are."""
+
+_SWAP_STREAM, _PATCH_STREAM, _NOISE_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 4, 5, 6, 7
+
+
+class Condition(NamedTuple):
+    """One way of hiding parts of a batch.
+
+    Attributes:
+        name: key of `Outcomes.predictions`.
+        visible: (B, 1, H, W) bool.
+        asked: (B,) bool, False where the condition says nothing about an image.
+    """
+
+    name: str
+    visible: Tensor
+    asked: Tensor
 
 
 class Conditions(NamedTuple):
     """Everything that is hidden from a batch, and the numbers that predictors may draw their fills from.
 
     Attributes:
-        holes: silhouette and circle.
-        whole_visible: (B, 1, H, W) bool, hides the object along its outline and nothing else.
-        broken_visible: (B, 1, H, W) bool, hides the same mask broken; see `augment.broken_silhouettes`. Neither hides
-            anything where the holes are not valid.
-        swaps: other objects' silhouettes.
-        patches_visible: one (B, 1, H, W) bool for each hidden fraction.
+        all: every condition of the plan; without "clean", under which nothing is hidden.
+        holes: silhouette and circle, of the conditions with these names.
+        swaps: other objects' silhouettes, of the conditions "swap_j" and "swap_k".
         redrawn_images: (B, C, H, W), the images with uniform noise in [0, 1) in the silhouette hole.
         fill_keys: (B,) int64, the same for every condition, so that only the hole differs between them.
     """
 
+    all: tuple[Condition, ...]
     holes: ObjectHoles
-    whole_visible: Tensor
-    broken_visible: Tensor
     swaps: SwapTriples
-    patches_visible: tuple[Tensor, ...]
     redrawn_images: Tensor
     fill_keys: Tensor
 
+    def visible(self, name: str) -> Tensor:
+        """What a condition leaves visible, (B, 1, H, W) bool.
 
-def draw_conditions(
-    batch: Batch, index: SwapIndex, *, seed: int, hidden_fractions: Sequence[float], patch_size: int
-) -> Conditions:
-    """Draw all conditions of a batch.
+        Raises:
+            ValueError: the plan has no such condition.
+        """
+        for condition in self.all:
+            if condition.name == name:
+                return condition.visible
+        names = ", ".join(condition.name for condition in self.all)
+        raise ValueError(f"condition must be one of {names}, got '{name}'; add it to the plan.")
+
+
+class ConditionSource:
+    """Draws the conditions of one plan, with one silhouette bank.
 
     Args:
-        batch: annotated images.
-        index: the silhouette bank, prepared by `swap_index`, on the batch's device and of its image size.
+        bank: objects whose silhouettes are swapped in and drawn, of the images' size.
+        plan: what is asked.
         seed: any integer; with the sample ids it decides every draw.
-        hidden_fractions: shares in [0, 1] of patches to hide. Smaller holes lie within larger ones.
-        patch_size: side of a patch in pixels.
-
-    Returns:
-        The conditions, on the batch's device.
-
-    Raises:
-        ValueError: the bank's masks have another size than the images, or a fraction leaves [0, 1].
     """
-    height, width = batch.images.shape[2:]
-    keys = sample_keys(seed, batch.ids)
-    holes = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask)
+
+    def __init__(self, bank: SilhouetteBank, plan: ReliancePlan, seed: int) -> None:
+        self.plan = plan
+        self.seed = seed
+        self._bank = bank
+        self._index = swap_index(bank)
+
+    def draw(self, batch: Batch) -> Conditions:
+        """All conditions of a batch of annotated images, on the batch's device.
+
+        Raises:
+            ValueError: the bank's masks have another size than the images.
+        """
+        self._follow(batch.labels.device)
+        keys = sample_keys(self.seed, batch.ids)
+        height, width = batch.images.shape[2:]
+        holes = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask)
+        swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, height, width, index=self._index)
+        noise = uniform(fold_in(keys, _NOISE_STREAM), *batch.images.shape[1:]).to(batch.images.dtype)
+        conditions = (
+            *(_shapes(batch, holes, swaps) if self.plan.shapes else ()),
+            *self._retention(batch, keys),
+            *self._curves(batch, keys),
+            *self._transfer(batch, keys),
+        )
+        redrawn = torch.where(holes.silhouette_visible, batch.images, noise)
+        return Conditions(conditions, holes, swaps, redrawn, fold_in(keys, FILL_STREAM))
+
+    def _follow(self, device: torch.device) -> None:
+        """Keep bank and index on the device of the batches."""
+        if self._index.labels.device != device:
+            self._bank = self._bank.to(device)
+            self._index = swap_index(self._bank)
+
+    def _retention(self, batch: Batch, keys: Tensor) -> Iterator[Condition]:
+        height, width = batch.images.shape[2:]
+        keys = fold_in(keys, _PATCH_STREAM)
+        for fraction in self.plan.hidden_fractions:
+            fixed = (fraction, fraction)
+            visible = patches(keys, height, width, hidden_fraction=fixed, patch_size=self.plan.patch_size)
+            yield Condition(retention_condition(fraction), visible, torch.ones_like(batch.labels, dtype=torch.bool))
+
+    def _curves(self, batch: Batch, keys: Tensor) -> Iterator[Condition]:
+        plan, sampled = self.plan, self._sampled(keys)
+        for family in plan.curve_families:
+            for order in plan.curve_orders:
+                holes = curve_holes(
+                    fold_in(keys, _CURVE_STREAM),
+                    batch,
+                    family=family,
+                    order=order,
+                    hidden_fractions=plan.curve_fractions,
+                    patch_size=plan.patch_size,
+                )
+                for fraction, visible in zip(plan.curve_fractions, holes.visible, strict=True):
+                    yield Condition(curve_condition(family, order, fraction), visible, holes.valid & sampled)
+
+    def _transfer(self, batch: Batch, keys: Tensor) -> Iterator[Condition]:
+        annotated, sampled = batch.object_mask.flatten(1).any(dim=1), self._sampled(keys)
+        fixed = (self.plan.transfer_fraction, self.plan.transfer_fraction)
+        for family in self.plan.transfer_families:
+            draw = build_family(family, hidden_fraction=fixed, patch_size=self.plan.patch_size, bank=self._bank)
+            visible = draw(fold_in(keys, _TRANSFER_STREAM), batch)
+            asked = sampled & annotated if family in OBJECT_FAMILIES else sampled
+            yield Condition(transfer_condition(family), visible, asked)
+
+    def _sampled(self, keys: Tensor) -> Tensor:
+        """Which images curves and matrix are asked about, (B,) bool."""
+        return uniform(fold_in(keys, _SAMPLING_STREAM)) < self.plan.sampled_share
+
+
+def retention_condition(hidden_fraction: float) -> str:
+    """Name of the condition that hides a share of the patches, at random, from every image."""
+    return f"retention/{hidden_fraction:g}"
+
+
+def transfer_condition(family: FamilyName) -> str:
+    """Name of the condition that hides what a mask family draws."""
+    return f"transfer/{family}"
+
+
+def _shapes(batch: Batch, holes: ObjectHoles, swaps: SwapTriples) -> Iterator[Condition]:
     nothing_hidden = ~holes.valid[:, None, None, None]
-    noise = uniform(fold_in(keys, 4), *batch.images.shape[1:]).to(batch.images.dtype)
-    return Conditions(
-        holes=holes,
-        whole_visible=objects(batch.object_mask) | nothing_hidden,
-        broken_visible=broken_silhouettes(batch.object_mask) | nothing_hidden,
-        swaps=swap_triples(fold_in(keys, 2), batch.labels, height, width, index=index),
-        patches_visible=tuple(
-            patches(fold_in(keys, 3), height, width, hidden_fraction=(fraction, fraction), patch_size=patch_size)
-            for fraction in hidden_fractions
-        ),
-        redrawn_images=torch.where(holes.silhouette_visible, batch.images, noise),
-        fill_keys=fold_in(keys, FILL_STREAM),
-    )
+    yield Condition("silhouette", holes.silhouette_visible, holes.valid)
+    yield Condition("circle", holes.circle_visible, holes.valid)
+    yield Condition("whole", objects(batch.object_mask) | nothing_hidden, holes.valid)
+    yield Condition("broken", broken_silhouettes(batch.object_mask) | nothing_hidden, holes.valid)
+    yield Condition("swap_j", swaps.visible_j, swaps.valid)
+    yield Condition("swap_k", swaps.visible_k, swaps.valid)

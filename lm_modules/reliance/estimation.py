@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lm_modules.reliance.arrays import FloatArray
+from lm_modules.reliance.magnitudes import MagnitudeDifference
 from lm_modules.reliance.measures import Measure
 from lm_modules.reliance.outcomes import Outcomes
-from lm_modules.reliance.statistics import Estimate, hierarchical_bootstrap_means, percentile_estimate
+from lm_modules.reliance.statistics import Estimate, Resampled, hierarchical_bootstrap_means, percentile_estimate
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def estimate(
         ValueError: there is no run, or runs cover different images.
     """
     columns, left_out = _stack(measure, runs)
-    return _find(measure, columns, left_out, (1,), replicates, seed, confidence)
+    finding, figures = _resample(measure, columns, left_out, 1, replicates, seed, confidence)
+    return replace(finding, estimate=percentile_estimate(*figures[0], confidence)) if figures else finding
 
 
 def estimate_difference(
@@ -75,10 +77,14 @@ def estimate_difference(
     Raises:
         ValueError: there is no run, arms differ in their number of runs, or runs cover different images.
     """
-    return _find(measure, *_stack_pair(measure, runs_a, runs_b), (1, -1), replicates, seed, confidence)
+    columns, left_out = _stack_pair(measure, runs_a, runs_b)
+    finding, figures = _resample(measure, columns, left_out, 2, replicates, seed, confidence)
+    if not figures:
+        return finding
+    return replace(finding, estimate=percentile_estimate(*_signed_sum(figures, -1), confidence))
 
 
-def estimate_magnitude_difference(
+def resample_magnitude_difference(
     measure: Measure,
     runs_a: Sequence[Outcomes],
     runs_b: Sequence[Outcomes],
@@ -86,19 +92,8 @@ def estimate_magnitude_difference(
     replicates: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Finding:
+) -> tuple[Finding, MagnitudeDifference | None]:
     """The magnitude |a| of a measure's figure over the runs of arm A, minus |b| over those of arm B, paired on both.
-
-    For figures whose sign only says which way an effect goes. Resampled magnitudes would be biased: noise around 0 has
-    a magnitude above 0. So the interval is put together from those of the signed a - b and a + b, by
-
-        |a| - |b| = max(min(a - b, a + b), min(b - a, -a - b)),
-
-    every term at its lower bound for `low`, at its upper bound for `high`. Hence `low` is above a margin exactly where
-    a - b and a + b both are, or both lie below minus the margin, their intervals included. Whatever the signs, each of
-    the two readings "above the margin" (`low`) and "below it" (`high`) is wrong in at most 1 - confidence of cases,
-    provided that each end of the signed intervals is wrong in at most half of that. Where a is clearly positive and b
-    clearly not negative, this is the interval of a - b.
 
     Args:
         measure: what to compute.
@@ -106,22 +101,20 @@ def estimate_magnitude_difference(
         runs_b: outcomes of arm B on the same images, of the same seeds in the same order.
         replicates: number of bootstrap resamples.
         seed: decides the resamples.
-        confidence: share in (0, 1) of resamples inside each of the two signed intervals.
+        confidence: in (0, 1), with which a denominator must lie above 0 for the figure to be defined.
+
+    Returns:
+        A finding whose estimate is left open, and what its interval is read from at any level; None where the figure is
+        undefined.
 
     Raises:
         ValueError: there is no run, arms differ in their number of runs, or runs cover different images.
     """
     columns, left_out = _stack_pair(measure, runs_a, runs_b)
-    difference, total = (
-        _find(measure, columns, left_out, signs, replicates, seed, confidence) for signs in ((1, -1), (1, 1))
-    )
-    if difference.estimate is None or total.estimate is None:
-        return difference
-    minus, plus = difference.estimate, total.estimate
-    value = max(min(minus.value, plus.value), -max(minus.value, plus.value))
-    low = max(min(minus.low, plus.low), -max(minus.high, plus.high))
-    high = max(min(minus.high, plus.high), -max(minus.low, plus.low))
-    return replace(difference, estimate=Estimate(value, low, high))
+    finding, figures = _resample(measure, columns, left_out, 2, replicates, seed, confidence)
+    if not figures:
+        return finding, None
+    return finding, MagnitudeDifference(_signed_sum(figures, -1), _signed_sum(figures, 1))
 
 
 def _stack_pair(measure: Measure, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> tuple[FloatArray, int]:
@@ -148,23 +141,28 @@ def _stack(measure: Measure, runs: Sequence[Outcomes]) -> tuple[FloatArray, int]
     return np.stack([each.values for each in columns], axis=1), columns[0].left_out
 
 
-def _find(
+def _resample(
     measure: Measure,
     columns: FloatArray,
     left_out: int,
-    signs: Sequence[int],
+    arms: int,
     replicates: int,
     seed: int,
     confidence: float,
-) -> Finding:
-    """The sum of the arms' figures, each times its sign; `columns` is (arms * C, S, N)."""
+) -> tuple[Finding, list[Resampled]]:
+    """A finding whose estimate is left open, and the figure of each arm, none where one is undefined.
+
+    `columns` is (arms * C, S, N).
+    """
     images = columns.shape[2]
+    finding = Finding(measure.name, None, images, left_out)
     if images == 0:
-        return Finding(measure.name, None, 0, left_out, "undefined because no image is valid for it.")
-    resampled = np.split(hierarchical_bootstrap_means(columns, replicates, seed), len(signs), axis=-1)
-    observed = np.split(columns.mean(axis=(1, 2)), len(signs))
-    if measure.denominator is not None:
-        for means, replicate_means in zip(observed, resampled, strict=True):
+        return replace(finding, undefined_because="undefined because no image is valid for it."), []
+    resampled = np.split(hierarchical_bootstrap_means(columns, replicates, seed), arms, axis=-1)
+    observed = np.split(columns.mean(axis=(1, 2)), arms)
+    figures = []
+    for means, replicate_means in zip(observed, resampled, strict=True):
+        if measure.denominator is not None:
             bound = percentile_estimate(
                 measure.denominator(means).item(), measure.denominator(replicate_means), confidence
             )
@@ -173,9 +171,12 @@ def _find(
                     f"undefined because {measure.denominator_name} is {bound.value:.3f}, "
                     f"interval {bound.low:.3f} to {bound.high:.3f}, which does not lie above 0."
                 )
-                return Finding(measure.name, None, images, left_out, reason)
-    value, figures = (
-        np.sum([sign * measure.combine(means) for sign, means in zip(signs, each, strict=True)], axis=0)
-        for each in (observed, resampled)
-    )
-    return Finding(measure.name, percentile_estimate(value.item(), figures, confidence), images, left_out)
+                return replace(finding, undefined_because=reason), []
+        figures.append(Resampled(measure.combine(means).item(), measure.combine(replicate_means)))
+    return finding, figures
+
+
+def _signed_sum(figures: Sequence[Resampled], sign: int) -> Resampled:
+    """The first of two figures plus `sign` times the second."""
+    first, second = figures
+    return Resampled(first.value + sign * second.value, first.replicates + sign * second.replicates)

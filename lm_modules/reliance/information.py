@@ -43,7 +43,7 @@ def hole_information(
         seed: decides them.
         confidence: share in (0, 1) of permutations inside the null interval.
     """
-    predictions = outcomes.silhouette if hole == "silhouette" else outcomes.circle
+    predictions = outcomes.behind(hole)
     valid = outcomes.object_valid
     return mutual_information(
         predictions[valid], outcomes.labels[valid], permutations=permutations, seed=seed, confidence=confidence

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from lm_modules.reliance.conditions import retention_condition
 from lm_modules.reliance.outcomes import Outcomes
 from lm_modules.reliance.probe import ProbeOutcomes
 
@@ -55,27 +56,36 @@ class Measure:
     denominator_name: str = ""
 
 
+def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
+    """Whether predictions are right under each condition, (C, N) in {0, 1}, over the images asked under all of them.
+
+    Raises:
+        ValueError: the outcomes lack a condition.
+    """
+    predictions = np.stack([outcomes.behind(condition) for condition in conditions])
+    asked: BoolArray = np.all(predictions >= 0, axis=0)
+    return columns_of(outcomes, asked, *(predictions == outcomes.labels))
+
+
+def columns_of(outcomes: Outcomes, counted: BoolArray, *rows: FloatArray | BoolArray) -> Columns:
+    """Rows (N,) of quantities, over the images that are `counted` (N,) alone."""
+    values = np.stack(rows).astype(np.float64)[:, counted]
+    return Columns(outcomes.ids[counted], values, int((~counted).sum()))
+
+
 def clean_accuracy() -> Measure:
     """Accuracy with nothing hidden, in [0, 1], over all images."""
-    return Measure("clean accuracy", lambda outcomes: _all(outcomes, outcomes.clean == outcomes.labels), _first)
+    return Measure("clean accuracy", lambda outcomes: right_answers(outcomes, "clean"), _first)
 
 
 def silhouette_accuracy() -> Measure:
     """Accuracy with the object hidden along its outline, in [0, 1], over images with a valid object."""
-    return Measure(
-        "silhouette accuracy",
-        lambda outcomes: _valid(outcomes, outcomes.object_valid, outcomes.silhouette == outcomes.labels),
-        _first,
-    )
+    return Measure("silhouette accuracy", lambda outcomes: right_answers(outcomes, "silhouette"), _first)
 
 
 def circle_accuracy() -> Measure:
     """Accuracy with the object's enclosing circle hidden, in [0, 1], over images with a valid object."""
-    return Measure(
-        "circle accuracy",
-        lambda outcomes: _valid(outcomes, outcomes.object_valid, outcomes.circle == outcomes.labels),
-        _first,
-    )
+    return Measure("circle accuracy", lambda outcomes: right_answers(outcomes, "circle"), _first)
 
 
 def silhouette_leak() -> Measure:
@@ -168,41 +178,13 @@ def retention(hidden_fraction: float) -> Measure:
     """Measure 5: accuracy with a share of the patches hidden at random, in [0, 1], over all images.
 
     Args:
-        hidden_fraction: one of the outcomes' hidden fractions; the columns raise ValueError otherwise.
+        hidden_fraction: one of the plan's `hidden_fractions`; the columns raise ValueError otherwise.
     """
     return Measure(
         f"accuracy at hidden fraction {hidden_fraction:g}",
-        lambda outcomes: _all(outcomes, _behind_patches(outcomes, hidden_fraction) == outcomes.labels),
+        lambda outcomes: right_answers(outcomes, retention_condition(hidden_fraction)),
         _first,
     )
-
-
-def unchanged_predictions(hidden_fraction: float) -> Measure:
-    """Measure 5: share of predictions that hiding patches does not change, in [0, 1], over all images.
-
-    Args:
-        hidden_fraction: one of the outcomes' hidden fractions; the columns raise ValueError otherwise.
-    """
-    return Measure(
-        f"unchanged predictions at hidden fraction {hidden_fraction:g}",
-        lambda outcomes: _all(outcomes, _behind_patches(outcomes, hidden_fraction) == outcomes.clean),
-        _first,
-    )
-
-
-def retention_score() -> Measure:
-    """Measure 5: the mean of the accuracies at all hidden fractions, in [0, 1], over all images.
-
-    Returns:
-        The measure; its columns raise ValueError where the outcomes have no hidden fraction.
-    """
-
-    def columns(outcomes: Outcomes) -> Columns:
-        if len(outcomes.patches) == 0:
-            raise ValueError("a retention score needs at least one hidden fraction, got none; evaluate with some.")
-        return _all(outcomes, *(outcomes.patches == outcomes.labels))
-
-    return Measure("retention score", columns, lambda means: np.asarray(means.mean(axis=-1)))
 
 
 def hidden_pixel_sensitivity(outcomes: Outcomes) -> float:
@@ -216,23 +198,12 @@ def hidden_pixel_sensitivity(outcomes: Outcomes) -> float:
 
 
 def _leak_columns(outcomes: Outcomes) -> Columns:
-    return _valid(
-        outcomes,
-        outcomes.object_valid,
-        outcomes.silhouette == outcomes.labels,
-        outcomes.circle == outcomes.labels,
-    )
+    return right_answers(outcomes, "silhouette", "circle")
 
 
 def _mask_columns(outcomes: Outcomes) -> Columns:
-    right = outcomes.clean == outcomes.labels
-    return _valid(
-        outcomes,
-        outcomes.object_valid,
-        right,
-        right & (outcomes.whole_mask == outcomes.labels),
-        right & (outcomes.broken_mask == outcomes.labels),
-    )
+    asked = right_answers(outcomes, "clean", "whole", "broken")
+    return asked._replace(values=asked.values * asked.values[0])
 
 
 def _quotient(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
@@ -241,9 +212,10 @@ def _quotient(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
 
 
 def _pull_columns(outcomes: Outcomes) -> Columns:
-    towards_j = _agreement(outcomes.swap_j, outcomes.swap_label_j) - _agreement(outcomes.swap_k, outcomes.swap_label_j)
-    towards_k = _agreement(outcomes.swap_k, outcomes.swap_label_k) - _agreement(outcomes.swap_j, outcomes.swap_label_k)
-    return _valid(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
+    behind_j, behind_k = outcomes.behind("swap_j"), outcomes.behind("swap_k")
+    towards_j = _agreement(behind_j, outcomes.swap_label_j) - _agreement(behind_k, outcomes.swap_label_j)
+    towards_k = _agreement(behind_k, outcomes.swap_label_k) - _agreement(behind_j, outcomes.swap_label_k)
+    return columns_of(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
 
 
 def _agreement(predictions: IntArray, labels: IntArray) -> FloatArray:
@@ -254,26 +226,6 @@ def _agreement(predictions: IntArray, labels: IntArray) -> FloatArray:
 def _first(means: FloatArray) -> FloatArray:
     first: FloatArray = means[..., 0]
     return first
-
-
-def _all(outcomes: Outcomes, *rows: FloatArray | BoolArray) -> Columns:
-    return _valid(outcomes, np.ones(len(outcomes), dtype=np.bool_), *rows)
-
-
-def _valid(outcomes: Outcomes, valid: BoolArray, *rows: FloatArray | BoolArray) -> Columns:
-    values = np.stack(rows).astype(np.float64)[:, valid]
-    return Columns(outcomes.ids[valid], values, int((~valid).sum()))
-
-
-def _behind_patches(outcomes: Outcomes, hidden_fraction: float) -> IntArray:
-    position = np.flatnonzero(np.isclose(outcomes.hidden_fractions, hidden_fraction))
-    if position.size == 0:
-        raise ValueError(
-            f"hidden fraction must be one of {outcomes.hidden_fractions.tolist()}, got {hidden_fraction}; "
-            "evaluate with that fraction."
-        )
-    predictions: IntArray = outcomes.patches[position[0]]
-    return predictions
 
 
 def _probe_correct(probe: ProbeOutcomes, ids: IntArray) -> FloatArray:

@@ -1,15 +1,16 @@
 """What a network answered under every condition, per image: all that the measures need, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
-_SHARED = ("num_classes", "hidden_fractions")
+_BY_CONDITION = ("predictions", "features")
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,18 +19,12 @@ class Outcomes:
 
     Attributes:
         num_classes: number of classes.
-        hidden_fractions: (F,) float64, shares of hidden patches.
         ids: (N,) int64, ascending.
         labels: (N,) int64 true classes.
-        clean: (N,) int64 predictions with nothing hidden.
-        silhouette: (N,) int64 predictions with the object hidden along its outline; -1 where not `object_valid`.
-        circle: (N,) int64 predictions with its enclosing circle hidden; -1 where not `object_valid`.
-        whole_mask: (N,) int64 predictions with the object alone hidden along its outline, without the companion blob of
-            `silhouette`; -1 where not `object_valid`.
-        broken_mask: (N,) int64 predictions with the same mask broken and hidden; -1 where not `object_valid`.
-        patches: (F, N) int64 predictions with patches hidden.
-        swap_j: (N,) int64 predictions with object j's silhouette hidden; -1 where not `swap_valid`.
-        swap_k: (N,) int64 predictions with object k's silhouette hidden; -1 where not `swap_valid`.
+        predictions: (N,) int64 by condition; -1 where an image was not asked under it. Always holds "clean", with
+            nothing hidden; the others are those of a `ReliancePlan`, named in `lm_modules.reliance.conditions`.
+        features: (N, F) float64 penultimate features by condition, NaN where an image was not asked under it; empty
+            where none were kept.
         swap_label_j: (N,) int64 class of j; -1 where not `swap_valid`.
         swap_label_k: (N,) int64 class of k; -1 where not `swap_valid`.
         swap_area_difference: (N,) float64 in [0, 1), relative difference of the areas of j and k; NaN where not
@@ -41,17 +36,10 @@ class Outcomes:
     """
 
     num_classes: int
-    hidden_fractions: FloatArray
     ids: IntArray
     labels: IntArray
-    clean: IntArray
-    silhouette: IntArray
-    circle: IntArray
-    whole_mask: IntArray
-    broken_mask: IntArray
-    patches: IntArray
-    swap_j: IntArray
-    swap_k: IntArray
+    predictions: Mapping[str, IntArray]
+    features: Mapping[str, FloatArray]
     swap_label_j: IntArray
     swap_label_k: IntArray
     swap_area_difference: FloatArray
@@ -67,36 +55,55 @@ class Outcomes:
         """Join the outcomes of several batches or ranks; of a repeated id the first occurrence is kept.
 
         Args:
-            parts: at least one, of the same classes and hidden fractions.
+            parts: at least one, of the same classes and conditions.
 
         Raises:
-            ValueError: there is no part, or parts differ in classes or hidden fractions.
+            ValueError: there is no part, or parts differ in classes or conditions.
         """
         if not parts:
             raise ValueError("merging outcomes needs at least one part, got none; feed the suite a batch first.")
         first = parts[0]
         for part in parts:
-            if part.num_classes != first.num_classes or not np.array_equal(
-                part.hidden_fractions, first.hidden_fractions
-            ):
+            if part.num_classes != first.num_classes or part._conditions != first._conditions:
                 raise ValueError(
-                    "outcomes to merge must share classes and hidden fractions, got "
-                    f"{part.num_classes} classes at {part.hidden_fractions.tolist()} beside "
-                    f"{first.num_classes} at {first.hidden_fractions.tolist()}; evaluate them with one configuration."
+                    f"outcomes to merge must share classes and conditions, got {part.num_classes} classes under "
+                    f"{part._conditions} beside {first.num_classes} under {first._conditions}; evaluate them with one "
+                    "configuration."
                 )
         _, kept = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
-        per_image = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts], axis=-1)[..., kept]
+
+        def joined(values_of: Callable[[Self], NDArray[Any]]) -> NDArray[Any]:
+            return np.concatenate([values_of(part) for part in parts])[kept]
+
+        per_image: dict[str, Any] = {
+            field.name: joined(lambda part, name=field.name: getattr(part, name))  # type: ignore[misc]
             for field in fields(cls)
-            if field.name not in _SHARED
+            if field.name not in ("num_classes", *_BY_CONDITION)
         }
-        return cls(num_classes=first.num_classes, hidden_fractions=first.hidden_fractions, **per_image)
+        for name in _BY_CONDITION:
+            per_image[name] = {
+                condition: joined(lambda part, name=name, condition=condition: getattr(part, name)[condition])  # type: ignore[misc]
+                for condition in getattr(first, name)
+            }
+        return cls(num_classes=first.num_classes, **per_image)
+
+    def behind(self, condition: str) -> IntArray:
+        """Predictions (N,) int64 under a condition; -1 where an image was not asked.
+
+        Raises:
+            ValueError: there is no such condition, naming those that there are.
+        """
+        if condition not in self.predictions:
+            raise ValueError(
+                f"condition must be one of {', '.join(self.predictions)}, got '{condition}'; evaluate with a plan that "
+                "has it."
+            )
+        return self.predictions[condition]
 
     def save(self, path: Path) -> None:
         """Write every field to `path` as an npz archive, replacing what is there."""
-        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **self._arrays())
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -105,5 +112,26 @@ class Outcomes:
         Raises:
             ValueError: the file is missing, is no readable npz archive, or lacks a field.
         """
-        arrays = read_arrays(path, [field.name for field in fields(cls)])
+        plain = [field.name for field in fields(cls) if field.name not in _BY_CONDITION]
+        found = read_arrays(path, [*plain, "predictions/clean"])
+        arrays: dict[str, Any] = {name: found[name] for name in plain}
+        for group in _BY_CONDITION:
+            prefix = f"{group}/"
+            arrays[group] = {
+                name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)
+            }
         return cls(**(arrays | {"num_classes": int(arrays["num_classes"])}))
+
+    @property
+    def _conditions(self) -> list[str]:
+        return [f"{group}/{condition}" for group in _BY_CONDITION for condition in getattr(self, group)]
+
+    def _arrays(self) -> dict[str, Any]:
+        """Every array by its name in a file; those of a condition as "group/condition"."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _BY_CONDITION}
+        by_condition = {
+            f"{group}/{condition}": values
+            for group in _BY_CONDITION
+            for condition, values in getattr(self, group).items()
+        }
+        return plain | by_condition

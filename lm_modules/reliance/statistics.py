@@ -1,12 +1,18 @@
 """Bootstrap intervals for functions of means over images, paired across measures and runs, and over seeds."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lm_modules.reliance.arrays import FloatArray
 
 _CHUNK_ELEMENTS = 2**22
+_KEPT_ELEMENTS = 2**24
+
+Counts = NDArray[np.unsignedinteger[Any]]
 
 
 class Estimate(NamedTuple):
@@ -21,6 +27,18 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Resampled(NamedTuple):
+    """A figure on the data as they are, and on resamples of them.
+
+    Attributes:
+        value: the figure.
+        replicates: (R,) float64, the figure on each resample.
+    """
+
+    value: float
+    replicates: FloatArray
 
 
 def bootstrap_means(columns: FloatArray, replicates: int = 2000, seed: int = 0) -> FloatArray:
@@ -58,7 +76,8 @@ def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, se
         seed: decides the resamples, together with S and N.
 
     Returns:
-        (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time.
+        (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time, and the counts of four resamplings of up
+        to 2^24 draws are kept for the figures that follow.
 
     Raises:
         ValueError: there is no image or no seed, or an entry is not finite.
@@ -70,17 +89,12 @@ def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, se
         )
     if not np.isfinite(columns).all():
         raise ValueError("columns to resample must be finite, got NaN or infinity; leave invalid images out.")
-    image_stream, seed_stream = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
     flat = np.ascontiguousarray(columns.reshape(quantities * seeds, images).T)
-    seed_draws = max(seeds - 1, 1)
-    chunk = max(1, _CHUNK_ELEMENTS // images)
+    resamples = _kept_resamples if replicates * images <= _KEPT_ELEMENTS else _resamples
     means = []
-    for start in range(0, replicates, chunk):
-        size = min(chunk, replicates - start)
-        image_counts = _resample_counts(image_stream, size, images, images)
-        seed_counts = _resample_counts(seed_stream, size, seeds, seed_draws)
-        per_seed = (image_counts @ flat).reshape(size, quantities, seeds)
-        means.append(np.einsum("rcs,rs->rc", per_seed, seed_counts) / (images * seed_draws))
+    for image_counts, seed_counts in resamples(seed, replicates, seeds, images):
+        per_seed = (image_counts.astype(np.float64) @ flat).reshape(len(image_counts), quantities, seeds)
+        means.append(np.einsum("rcs,rs->rc", per_seed, seed_counts) / (images * max(seeds - 1, 1)))
     return np.concatenate(means)
 
 
@@ -102,8 +116,27 @@ def percentile_estimate(value: float, replicates: FloatArray, confidence: float 
     return Estimate(float(value), float(low), float(high))
 
 
-def _resample_counts(stream: np.random.Generator, replicates: int, items: int, draws: int) -> FloatArray:
-    """How many of the `draws` fell on each item, (replicates, items) float64: sums of whole numbers stay exact."""
+def _resamples(seed: int, replicates: int, seeds: int, images: int) -> Iterator[tuple[Counts, Counts]]:
+    """How often each image (r, N) and each seed (r, S) is drawn, for so many resamples r at a time."""
+    image_stream, seed_stream = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
+    chunk = max(1, _CHUNK_ELEMENTS // images)
+    for start in range(0, replicates, chunk):
+        size = min(chunk, replicates - start)
+        yield (
+            _resample_counts(image_stream, size, images, images),
+            _resample_counts(seed_stream, size, seeds, max(seeds - 1, 1)),
+        )
+
+
+@lru_cache(maxsize=4)
+def _kept_resamples(seed: int, replicates: int, seeds: int, images: int) -> tuple[tuple[Counts, Counts], ...]:
+    """The same, kept: figures of one report resample alike, and drawing takes ten times as long as averaging."""
+    return tuple(_resamples(seed, replicates, seeds, images))
+
+
+def _resample_counts(stream: np.random.Generator, replicates: int, items: int, draws: int) -> Counts:
+    """How many of the `draws` fell on each item, (replicates, items) in the smallest whole numbers that hold them."""
     drawn = stream.integers(0, items, size=(replicates, draws))
     drawn += np.arange(replicates)[:, np.newaxis] * items
-    return np.bincount(drawn.ravel(), minlength=replicates * items).reshape(replicates, items).astype(np.float64)
+    counts = np.bincount(drawn.ravel(), minlength=replicates * items).reshape(replicates, items)
+    return counts.astype(np.min_scalar_type(draws))

@@ -2,122 +2,144 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from augment import Batch, SilhouetteBank
-from lm_modules.methods import Predictor
+from lm_modules.methods import FeatureExtractor, Predictor
 from lm_modules.reliance.arrays import FloatArray, IntArray
-from lm_modules.reliance.conditions import Conditions, draw_conditions
+from lm_modules.reliance.conditions import Condition, Conditions, ConditionSource
+from lm_modules.reliance.features import FEATURE_HOLES, feature_key
 from lm_modules.reliance.outcomes import Outcomes
-from lm_modules.reliance.swaps import swap_index
+from lm_modules.reliance.plan import ReliancePlan
+
+FeatureExtractors = Mapping[str | None, FeatureExtractor]
+"""By layer; None stands for the penultimate features."""
+
+_SMALLEST_PASS = 64
 
 
 class RelianceSuite:
     """Collects what the measures of shape reliance need, in one pass over the data.
 
     The holes are drawn once for each batch, from (seed, sample id) and the bank alone, and shared by all predictors.
-    Only predictions are kept. Whether networks are in train or eval mode is left to the caller.
+    All images that something is hidden from are gathered over the conditions, and go through a predictor in forward
+    passes of the batch's size, or of 64 images where that is more. Only predictions are kept (and features, where asked
+    for). Whether networks are in train or eval mode is left to the caller.
 
     Args:
         bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split.
         num_classes: number of classes.
+        plan: what is asked.
         seed: decides every draw, together with the sample ids.
-        patch_size: side in pixels of the patches that are hidden at random.
-        hidden_fractions: shares in [0, 1] of patches to hide; 0 costs no forward pass.
     """
 
     def __init__(
-        self,
-        bank: SilhouetteBank,
-        num_classes: int,
-        seed: int = 0,
-        patch_size: int = 8,
-        hidden_fractions: Sequence[float] = (0.0, 0.5),
+        self, bank: SilhouetteBank, num_classes: int, plan: ReliancePlan | None = None, *, seed: int = 0
     ) -> None:
         self.num_classes = num_classes
-        self.seed = seed
-        self.patch_size = patch_size
-        self.hidden_fractions = tuple(hidden_fractions)
-        self._bank = bank
-        self._index = swap_index(bank)
+        self.plan = plan or ReliancePlan()
+        self._source = ConditionSource(bank, self.plan, seed)
         self._parts: dict[str, list[Outcomes]] = {}
 
     def update(
-        self, predictors: Mapping[str, Predictor], batch: Batch, clean_logits: Mapping[str, Tensor] | None = None
+        self,
+        predictors: Mapping[str, Predictor],
+        batch: Batch,
+        clean_logits: Mapping[str, Tensor] | None = None,
+        feature_extractors: Mapping[str, FeatureExtractors] | None = None,
     ) -> None:
         """Ask every predictor about a batch under every condition.
 
-        For each predictor that is 8 forward passes of the batch, plus one for each hidden fraction above 0; one less
-        where its clean logits are given, 5 less where no image has a valid object, 2 less where none has a swap.
+        An image of which a condition hides nothing is not asked again: its answer is the clean one.
 
         Args:
             predictors: masking methods by name.
             batch: annotated images on the predictors' device.
             clean_logits: logits (B, num_classes) with nothing hidden, for those predictors where they are known
                 already. One tensor may serve several methods of one network.
+            feature_extractors: by a predictor's name, what gives its features, by layer; None stands for the
+                penultimate ones. Used where the plan keeps features.
 
         Raises:
             ValueError: a predictor's logits are not (B, num_classes), or the bank's masks have another size.
         """
         with torch.inference_mode():
-            if self._index.labels.device != batch.labels.device:
-                self._index = swap_index(self._bank.to(batch.labels.device))
-            conditions = draw_conditions(
-                batch,
-                self._index,
-                seed=self.seed,
-                hidden_fractions=self.hidden_fractions,
-                patch_size=self.patch_size,
-            )
+            conditions = self._source.draw(batch)
             for name, predictor in predictors.items():
                 clean = None if clean_logits is None else clean_logits.get(name)
-                self._parts.setdefault(name, []).append(self._observe(predictor, batch, conditions, clean))
+                extractors = {} if feature_extractors is None else feature_extractors.get(name, {})
+                outcomes = self._observe(predictor, batch, conditions, clean, extractors)
+                self._parts.setdefault(name, []).append(outcomes)
 
     def outcomes(self) -> dict[str, Outcomes]:
-        """What each predictor answered so far, by name; under several ranks, join with `Outcomes.merge`."""
+        """What each predictor answered so far, by name.
+
+        Under several ranks, join them with `Outcomes.merge`; features of the whole become the predictions of a probe
+        with `with_feature_predictions`.
+        """
         return {name: Outcomes.merge(parts) for name, parts in self._parts.items()}
 
     def _observe(
-        self, predictor: Predictor, batch: Batch, conditions: Conditions, clean_logits: Tensor | None
+        self,
+        predictor: Predictor,
+        batch: Batch,
+        conditions: Conditions,
+        clean: Tensor | None,
+        extractors: FeatureExtractors,
     ) -> Outcomes:
-        holes, swaps, keys = conditions.holes, conditions.swaps, conditions.fill_keys
-
-        def logits(visible: Tensor, valid: Tensor | None = None, images: Tensor = batch.images) -> Tensor:
-            if valid is not None and not valid.any():
-                return torch.full((len(batch.ids), self.num_classes), torch.nan, device=images.device)
-            return self._check(predictor(images, visible, keys))
-
-        everything = torch.ones_like(batch.object_mask)
-        clean = logits(everything) if clean_logits is None else self._check(clean_logits)
-        silhouette = logits(holes.silhouette_visible, holes.valid)
-        redrawn = logits(holes.silhouette_visible, holes.valid, conditions.redrawn_images)
-        patches = [
-            clean if fraction == 0.0 else logits(visible)
-            for fraction, visible in zip(self.hidden_fractions, conditions.patches_visible, strict=True)
-        ]
-        change = (redrawn.double() - silhouette.double()).abs().amax(dim=1)
+        if clean is None:
+            clean = predictor(batch.images, torch.ones_like(batch.object_mask), conditions.fill_keys)
+        self._check(clean)
+        # The redrawn images pass in the same company as the silhouettes, so that not even rounding tells them apart.
+        first, rest = conditions.all[: int(self.plan.shapes)], conditions.all[int(self.plan.shapes) :]
+        logits = [*self._ask(predictor, batch.images, first, conditions.fill_keys, clean)]
+        redrawn = [*self._ask(predictor, conditions.redrawn_images, first, conditions.fill_keys, clean)]
+        change = torch.full_like(conditions.holes.valid, torch.nan, dtype=torch.float64)
+        for before, after in zip(logits, redrawn, strict=True):
+            change = (after.double() - before.double()).abs().amax(dim=1).where(conditions.holes.valid, torch.nan)
+        logits += self._ask(predictor, batch.images, rest, conditions.fill_keys, clean)
+        swaps, asked = conditions.swaps, zip(conditions.all, logits, strict=True)
+        predictions = {each.name: _predictions(answer, each.asked) for each, answer in asked}
         return Outcomes(
             num_classes=self.num_classes,
-            hidden_fractions=np.array(self.hidden_fractions, dtype=np.float64),
             ids=_to_numpy(batch.ids),
             labels=_to_numpy(batch.labels),
-            clean=_predictions(clean),
-            silhouette=_predictions(silhouette, holes.valid),
-            circle=_predictions(logits(holes.circle_visible, holes.valid), holes.valid),
-            whole_mask=_predictions(logits(conditions.whole_visible, holes.valid), holes.valid),
-            broken_mask=_predictions(logits(conditions.broken_visible, holes.valid), holes.valid),
-            patches=np.array([_predictions(each) for each in patches], dtype=np.int64).reshape(-1, len(batch.ids)),
-            swap_j=_predictions(logits(swaps.visible_j, swaps.valid), swaps.valid),
-            swap_k=_predictions(logits(swaps.visible_k, swaps.valid), swaps.valid),
+            predictions={"clean": _to_numpy(clean.argmax(dim=1)), **predictions},
+            features=self._features(extractors, batch, conditions),
             swap_label_j=_to_numpy(swaps.labels_j),
             swap_label_k=_to_numpy(swaps.labels_k),
             swap_area_difference=_to_float(swaps.area_difference),
-            object_valid=holes.valid.cpu().numpy(),
+            object_valid=conditions.holes.valid.cpu().numpy(),
             swap_valid=swaps.valid.cpu().numpy(),
-            sensitivity=_to_float(change.where(holes.valid, torch.nan)),
+            sensitivity=_to_float(change),
         )
+
+    def _ask(
+        self, predictor: Predictor, images: Tensor, conditions: Sequence[Condition], keys: Tensor, clean: Tensor
+    ) -> list[Tensor]:
+        """Logits (B, num_classes) under each condition: the clean ones where nothing is hidden."""
+        if not conditions:
+            return []
+        visible = torch.stack([condition.visible for condition in conditions])
+        asked = torch.stack([condition.asked for condition in conditions])
+        logits = clean.expand(len(conditions), -1, -1).clone()
+        for rows in _passes(asked & ~visible.flatten(2).all(dim=2), len(images)):
+            condition, image = rows.unbind(dim=1)
+            answer = self._check(predictor(images[image], visible[condition, image], keys[image]))
+            logits[condition, image] = answer.to(logits.dtype)
+        return list(logits)
+
+    def _features(self, extractors: FeatureExtractors, batch: Batch, conditions: Conditions) -> dict[str, FloatArray]:
+        """Features (B, F) behind both object holes; NaN where there is no valid object."""
+        if not (self.plan.features and self.plan.shapes):
+            return {}
+        found, valid = {}, conditions.holes.valid[:, None]
+        for layer, extract in extractors.items():
+            for hole in FEATURE_HOLES:
+                features = extract(batch.images, conditions.visible(hole), conditions.fill_keys).flatten(1)
+                found[feature_key(hole, layer)] = _to_float(features.where(valid, torch.nan))
+        return found
 
     def _check(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] != self.num_classes:
@@ -128,9 +150,14 @@ class RelianceSuite:
         return logits
 
 
-def _predictions(logits: Tensor, valid: Tensor | None = None) -> IntArray:
-    chosen = logits.argmax(dim=1)
-    return _to_numpy(chosen if valid is None else chosen.where(valid, -1))
+def _passes(asked: Tensor, batch_size: int) -> Sequence[Tensor]:
+    """Positions (condition, image) that are True in (conditions, B), parted into forward passes of (n, 2) int64."""
+    positions = asked.nonzero()
+    return positions.split(max(_SMALLEST_PASS, batch_size)) if len(positions) else ()
+
+
+def _predictions(logits: Tensor, asked: Tensor) -> IntArray:
+    return _to_numpy(logits.argmax(dim=1).where(asked, -1))
 
 
 def _to_numpy(values: Tensor) -> IntArray:

@@ -12,6 +12,7 @@ from lm_modules.reliance import (
     Estimate,
     OutlineProbe,
     ProbeOutcomes,
+    ReliancePlan,
     RelianceSuite,
     estimate,
     probe_outcomes,
@@ -52,7 +53,7 @@ def probe(told: Cues) -> ProbeOutcomes:
 def measured(predictor: Predictor, data: Cues, probe: ProbeOutcomes) -> tuple[Estimate, Estimate]:
     """Used share and swap pull on the test split."""
     bank = SilhouetteBank.from_batches(data.val_dataloader())
-    suite = RelianceSuite(bank, CLASSES, hidden_fractions=(0.0,))
+    suite = RelianceSuite(bank, CLASSES, ReliancePlan(hidden_fractions=()))
     with torch.inference_mode():
         for batch in data.test_dataloader():
             suite.update({"it": predictor}, batch)

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from lm_modules.reliance import Outcomes
+from lm_modules.reliance import Outcomes, retention_condition
 
 NUM_CLASSES = 3
 
 
 def make_outcomes(
-    images: int, seed: int, fractions: Sequence[float] = (0.0, 0.5), skill: float = 0.0, invalid: Sequence[int] = ()
+    images: int, seed: int, fractions: Sequence[float] = (0.5,), skill: float = 0.0, invalid: Sequence[int] = ()
 ) -> Outcomes:
     """Random outcomes with ids 10, 11, ...
 
@@ -22,22 +22,19 @@ def make_outcomes(
     labels = fixed.integers(0, NUM_CLASSES, images)
     valid = ~np.isin(np.arange(images), invalid)
 
-    def guess(*shape: int) -> np.ndarray:
-        return rng.integers(0, NUM_CLASSES, (*shape, images))
+    def guess() -> np.ndarray:
+        return rng.integers(0, NUM_CLASSES, images)
 
-    outcomes = Outcomes(
+    predictions = {"clean": guess(), "silhouette": np.where(rng.random(images) < skill, labels, guess())}
+    for name in ("circle", "whole", "broken", "swap_j", "swap_k"):
+        predictions[name] = guess()
+    asked = {name: values if name == "clean" else np.where(valid, values, -1) for name, values in predictions.items()}
+    return Outcomes(
         num_classes=NUM_CLASSES,
-        hidden_fractions=np.array(fractions),
         ids=10 + np.arange(images),
         labels=labels,
-        clean=guess(),
-        silhouette=np.where(rng.random(images) < skill, labels, guess()),
-        circle=guess(),
-        whole_mask=labels,
-        broken_mask=labels,
-        patches=guess(len(fractions)),
-        swap_j=guess(),
-        swap_k=guess(),
+        predictions={**asked, **{retention_condition(fraction): guess() for fraction in fractions}},
+        features={},
         swap_label_j=(labels + 1) % NUM_CLASSES,
         swap_label_k=(labels + 2) % NUM_CLASSES,
         swap_area_difference=rng.random(images),
@@ -45,5 +42,13 @@ def make_outcomes(
         swap_valid=valid,
         sensitivity=rng.random(images),
     )
-    silhouette = np.where(valid, outcomes.silhouette, -1)
-    return replace(outcomes, silhouette=silhouette, whole_mask=guess(), broken_mask=guess())
+
+
+def answering(outcomes: Outcomes, **predictions: np.ndarray) -> Outcomes:
+    """The same outcomes with other predictions (N,) under some conditions."""
+    return replace(outcomes, predictions={**outcomes.predictions, **predictions})
+
+
+def misled(outcomes: Outcomes) -> Outcomes:
+    """The same outcomes with the two object holes exchanged: a leak of the other sign, and nothing else."""
+    return answering(outcomes, silhouette=outcomes.behind("circle"), circle=outcomes.behind("silhouette"))

@@ -6,25 +6,25 @@ import pytest
 import torch
 
 from augment import Batch, object_holes, sample_keys
-from lm_modules.reliance import Conditions, draw_conditions, swap_index
+from lm_modules.reliance import Conditions, ConditionSource, ReliancePlan, retention_condition
 from tests.lm_modules.reliance.shapes import SIZE, shape_bank, shape_batch
 
 FRACTIONS = (0.0, 0.25, 0.5, 1.0)
+PLAN = ReliancePlan(
+    hidden_fractions=FRACTIONS,
+    patch_size=8,
+    transfer_families=("blobs", "silhouettes", "objects", "patches"),
+    sampled_share=0.5,
+)
 
 
 def conditions_of(batch: Batch, seed: int = 3) -> Conditions:
-    return draw_conditions(batch, swap_index(shape_bank()), seed=seed, hidden_fractions=FRACTIONS, patch_size=8)
+    return ConditionSource(shape_bank(), PLAN, seed).draw(batch)
 
 
 def tensors_of(conditions: Conditions) -> list[torch.Tensor]:
-    noise_free = [
-        *conditions.holes,
-        conditions.whole_visible,
-        conditions.broken_visible,
-        *conditions.swaps,
-        *conditions.patches_visible,
-    ]
-    return [*noise_free, conditions.redrawn_images, conditions.fill_keys]
+    by_name = [tensor for condition in conditions.all for tensor in (condition.visible, condition.asked)]
+    return [*conditions.holes, *conditions.swaps, *by_name, conditions.redrawn_images, conditions.fill_keys]
 
 
 def test_both_holes_remove_the_object_and_hide_equally_many_pixels() -> None:
@@ -54,7 +54,8 @@ def test_without_an_object_or_room_nothing_is_hidden_and_the_image_is_invalid() 
 
 
 def test_patches_hide_the_fraction_asked_for_and_smaller_holes_lie_within_larger_ones() -> None:
-    visible = conditions_of(shape_batch(20, 0)).patches_visible
+    conditions = conditions_of(shape_batch(20, 0))
+    visible = [conditions.visible(retention_condition(fraction)) for fraction in FRACTIONS]
     for fraction, mask in zip(FRACTIONS, visible, strict=True):
         assert ((~mask).double().mean(dim=(1, 2, 3)) == fraction).all()
     for smaller, larger in pairwise(visible):
@@ -84,11 +85,34 @@ def test_conditions_do_not_depend_on_batch_size_or_order(batch_size: int) -> Non
 def test_another_seed_draws_other_holes() -> None:
     batch = shape_batch(64, 0)
     first, second = conditions_of(batch, 1), conditions_of(batch, 2)
-    unseeded = (first.holes.circle_visible, first.whole_visible, first.broken_visible)
+    unseeded = [first.visible(name) for name in ("circle", "whole", "broken", "transfer/objects")]
     for one, other in zip(tensors_of(first), tensors_of(second), strict=True):
         if one.dtype == torch.bool and one.ndim == 4 and 0 < (~one).sum() < one.numel():
             same_hole = (one == other).flatten(1).all(dim=1).double().mean()
             assert same_hole < 0.5 or any(torch.equal(one, fixed) for fixed in unseeded)
+
+
+def test_curves_and_matrix_are_asked_about_a_share_of_the_images_and_the_rest_about_all() -> None:
+    conditions = conditions_of(shape_batch(200, 0))
+    asked = {condition.name: condition.asked for condition in conditions.all}
+    assert asked["retention/0.5"].all()
+    assert 70 < asked["transfer/blobs"].sum() < 130
+    assert torch.equal(asked["transfer/blobs"], asked["transfer/patches"])
+
+
+def test_what_is_made_from_the_object_is_not_asked_about_images_without_one() -> None:
+    batch = shape_batch(50, 0)
+    batch.object_mask[:10] = False
+    plan = ReliancePlan(transfer_families=("objects", "blobs"))
+    conditions = ConditionSource(shape_bank(), plan, seed=0).draw(batch)
+    asked = {condition.name: condition.asked for condition in conditions.all}
+    assert not asked["transfer/objects"][:10].any() and asked["transfer/objects"][10:].all()
+    assert asked["transfer/blobs"].all()
+
+
+def test_a_condition_outside_the_plan_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one of silhouette, circle, .*, got 'retention/0\.3'; add it"):
+        conditions_of(shape_batch(4, 0)).visible(retention_condition(0.3))
 
 
 def test_a_bank_of_another_size_is_refused() -> None:

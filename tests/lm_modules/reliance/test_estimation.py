@@ -1,22 +1,23 @@
 """Figures over seeds and differences between arms."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lm_modules.reliance import (
+    Finding,
+    Measure,
     Outcomes,
     ProbeOutcomes,
     clean_accuracy,
+    compare_magnitudes,
     estimate,
     estimate_difference,
-    estimate_magnitude_difference,
     silhouette_leak,
     used_share,
 )
-from tests.lm_modules.reliance.tables import make_outcomes
+from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes, misled
 
 
 def arm(skill: float, seeds: int = 4, first_seed: int = 0) -> list[Outcomes]:
@@ -25,8 +26,16 @@ def arm(skill: float, seeds: int = 4, first_seed: int = 0) -> list[Outcomes]:
 
 def leak_of(run: Outcomes) -> float:
     valid = run.object_valid
-    right = (run.silhouette == run.labels).astype(float) - (run.circle == run.labels)
+    right = (run.behind("silhouette") == run.labels).astype(float) - (run.behind("circle") == run.labels)
     return float(right[valid].mean())
+
+
+def magnitude_difference(
+    measure: Measure, runs_a: list[Outcomes], runs_b: list[Outcomes], confidence: float = 0.95, **options: int
+) -> Finding:
+    """The difference of magnitudes of two arms: a comparison that is the only one."""
+    compared = compare_magnitudes(measure, {"a": runs_a}, runs_b, margin=0.0, confidence=confidence, **options)
+    return compared["a"].difference
 
 
 def test_the_figure_over_seeds_is_the_mean_of_their_figures() -> None:
@@ -57,7 +66,8 @@ def test_an_arm_does_not_differ_from_itself() -> None:
 
 def test_pairing_on_images_narrows_the_interval() -> None:
     base = arm(0.5, seeds=1)
-    nearly = [Outcomes(**vars(base[0]) | {"clean": np.where(base[0].ids % 20 == 0, -1, base[0].clean)})]
+    wrong = np.where(base[0].ids % 20 == 0, NUM_CLASSES, base[0].behind("clean"))
+    nearly = [answering(base[0], clean=wrong)]
     single = estimate(clean_accuracy(), base).estimate
     difference = estimate_difference(clean_accuracy(), base, nearly).estimate
     assert single is not None
@@ -65,16 +75,15 @@ def test_pairing_on_images_narrows_the_interval() -> None:
     assert difference.high - difference.low < 0.5 * (single.high - single.low)
 
 
-def misled(runs: list[Outcomes]) -> list[Outcomes]:
-    """The runs with the two holes exchanged: a leak of the other sign, and nothing else."""
-    return [replace(run, silhouette=run.circle, circle=run.silhouette) for run in runs]
+def all_misled(runs: list[Outcomes]) -> list[Outcomes]:
+    return [misled(run) for run in runs]
 
 
 SIGNS: list[tuple[Callable[[list[Outcomes]], list[Outcomes]], ...]] = [
     (list, list),
-    (misled, list),
-    (list, misled),
-    (misled, misled),
+    (all_misled, list),
+    (list, all_misled),
+    (all_misled, all_misled),
 ]
 
 
@@ -84,8 +93,8 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
 ) -> None:
     strong, weak = arm(0.8), arm(0.3, first_seed=50)
     plain = estimate_difference(silhouette_leak(), strong, weak).estimate
-    found = estimate_magnitude_difference(silhouette_leak(), sign_a(strong), sign_b(weak)).estimate
-    back = estimate_magnitude_difference(silhouette_leak(), sign_b(weak), sign_a(strong)).estimate
+    found = magnitude_difference(silhouette_leak(), sign_a(strong), sign_b(weak)).estimate
+    back = magnitude_difference(silhouette_leak(), sign_b(weak), sign_a(strong)).estimate
     assert plain is not None
     assert found is not None
     assert back is not None
@@ -93,12 +102,12 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
     assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
 
 
-@pytest.mark.parametrize("sign_b", [list, misled], ids=["+", "-"])
+@pytest.mark.parametrize("sign_b", [list, all_misled], ids=["+", "-"])
 def test_a_difference_of_magnitudes_near_zero_is_not_pulled_away_from_it(
     sign_b: Callable[[list[Outcomes]], list[Outcomes]],
 ) -> None:
     blind, also_blind = arm(0.0), arm(0.0, first_seed=50)
-    found = estimate_magnitude_difference(silhouette_leak(), blind, sign_b(also_blind)).estimate
+    found = magnitude_difference(silhouette_leak(), blind, sign_b(also_blind)).estimate
     assert found is not None
     values = [abs(np.mean([leak_of(run) for run in runs])) for runs in (blind, also_blind)]
     assert found.value == pytest.approx(values[0] - values[1])
@@ -110,9 +119,9 @@ def test_equal_magnitudes_are_called_different_in_at_most_the_stated_share_of_ca
     wrong = 0
     for trial in range(200):
         runs_a = [make_outcomes(150, seed=2 * trial, skill=skill)]
-        runs_b = misled([make_outcomes(150, seed=2 * trial + 1, skill=skill)])
-        options = {"replicates": 300, "seed": trial, "confidence": 0.9}
-        found = estimate_magnitude_difference(silhouette_leak(), runs_a, runs_b, **options).estimate
+        runs_b = [misled(make_outcomes(150, seed=2 * trial + 1, skill=skill))]
+        options = {"replicates": 300, "seed": trial}
+        found = magnitude_difference(silhouette_leak(), runs_a, runs_b, confidence=0.9, **options).estimate
         assert found is not None
         wrong += not found.low <= 0 <= found.high
     assert wrong / 200 <= 0.15
@@ -121,7 +130,7 @@ def test_equal_magnitudes_are_called_different_in_at_most_the_stated_share_of_ca
 def test_a_difference_of_magnitudes_is_undefined_where_that_of_figures_is() -> None:
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
-    found = estimate_magnitude_difference(used_share(blind), runs, runs)
+    found = magnitude_difference(used_share(blind), runs, runs)
     assert found.estimate is None
     assert found == estimate_difference(used_share(blind), runs, runs)
 
@@ -158,4 +167,4 @@ def test_runs_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(ValueError, match="got 4 and 3"):
         estimate_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))
     with pytest.raises(ValueError, match="got 4 and 3"):
-        estimate_magnitude_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))
+        magnitude_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))

@@ -1,7 +1,9 @@
 """Outcomes on disk and across ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,20 +13,18 @@ from tests.lm_modules.reliance.tables import make_outcomes
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    saved = make_outcomes(20, seed=0)
+    features = {"silhouette": np.random.default_rng(0).random((20, 3))}
+    saved = replace(make_outcomes(20, seed=0), features=features)
     saved.save(tmp_path / "run.outcomes")
     loaded = Outcomes.load(tmp_path / "run.outcomes")
     assert loaded.num_classes == saved.num_classes
     assert isinstance(loaded.num_classes, int)
-    for name, values in vars(saved).items():
-        found = getattr(loaded, name)
-        assert np.array_equal(found, values)
-        assert np.asarray(found).dtype == np.asarray(values).dtype
+    assert_equal(loaded, saved)
 
 
 def test_an_incomplete_file_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", ids=np.arange(3))
-    with pytest.raises(ValueError, match="lacks the arrays broken_mask, circle, clean"):
+    with pytest.raises(ValueError, match="lacks the arrays labels, num_classes, object_valid, predictions/clean"):
         Outcomes.load(tmp_path / "short.npz")
 
 
@@ -44,23 +44,42 @@ def test_a_missing_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_merging_sorts_by_id_and_keeps_the_first_of_a_repeated_one() -> None:
-    whole = make_outcomes(30, seed=1)
+    whole = replace(make_outcomes(30, seed=1), features={"circle": np.random.default_rng(0).random((30, 3))})
     order = np.random.default_rng(0).permutation(30)
     parts = [take(whole, order[:12]), take(whole, order[10:]), take(whole, order[[3, 3]])]
     merged = Outcomes.merge(parts)
-    for name, values in vars(whole).items():
-        assert np.array_equal(getattr(merged, name), values)
+    assert_equal(merged, whole)
     assert len(merged) == 30
+
+
+def test_a_condition_that_was_not_asked_is_refused_with_those_that_were() -> None:
+    with pytest.raises(ValueError, match=r"one of clean, silhouette, .*, got 'square'; evaluate"):
+        make_outcomes(5, seed=0).behind("square")
 
 
 def test_parts_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one part"):
         Outcomes.merge([])
-    with pytest.raises(ValueError, match="share classes and hidden fractions"):
-        Outcomes.merge([make_outcomes(5, seed=0), make_outcomes(5, seed=0, fractions=(0.0, 0.7))])
+    with pytest.raises(ValueError, match="share classes and conditions"):
+        Outcomes.merge([make_outcomes(5, seed=0), make_outcomes(5, seed=0, fractions=(0.7,))])
 
 
 def take(outcomes: Outcomes, chosen: np.ndarray) -> Outcomes:
-    shared = {"num_classes": outcomes.num_classes, "hidden_fractions": outcomes.hidden_fractions}
-    rest = {name: values[..., chosen] for name, values in vars(outcomes).items() if name not in shared}
-    return Outcomes(**shared, **rest)
+    def rows(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: rows(each) for name, each in value.items()}
+        return value if isinstance(value, int) else value[chosen]
+
+    return Outcomes(**{name: rows(value) for name, value in vars(outcomes).items()})
+
+
+def assert_equal(one: Outcomes, other: Outcomes) -> None:
+    for name, values in vars(other).items():
+        found = getattr(one, name)
+        if not isinstance(values, Mapping):
+            assert np.array_equal(found, values)
+            continue
+        assert list(found) == list(values)
+        for condition, each in values.items():
+            assert np.array_equal(found[condition], each)
+            assert found[condition].dtype == each.dtype

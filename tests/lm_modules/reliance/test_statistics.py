@@ -35,6 +35,16 @@ def test_the_interval_of_a_difference_is_that_of_scipys_paired_bootstrap(seed: i
     assert ours.low < value < ours.high
 
 
+def test_replicates_over_images_are_distributed_as_those_of_a_plain_loop() -> None:
+    columns = paired_columns(80, 0)
+    rng = np.random.default_rng(1)
+    ours = bootstrap_means(columns, replicates=8000)
+    loop = np.array([columns[:, rng.integers(0, 80, 80)].mean(axis=1) for _ in range(8000)])
+    for combine in ([1, 0], [0, 1], [1, -1]):
+        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
+        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+
+
 def test_all_columns_see_the_same_resampled_images() -> None:
     column = np.random.default_rng(0).normal(size=50)
     means = bootstrap_means(np.stack([column, 2 * column, np.ones(50)]))

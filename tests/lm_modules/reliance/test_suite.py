@@ -10,15 +10,24 @@ from torch import Tensor, nn
 from augment import Batch, sample_keys
 from lm_modules import Predictor
 from lm_modules.reliance import (
+    Conditions,
+    ConditionSource,
     Outcomes,
+    ReliancePlan,
     RelianceSuite,
-    draw_conditions,
     hidden_pixel_sensitivity,
-    swap_index,
 )
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, shape_bank, shape_batch
 
-FRACTIONS = (0.0, 0.3, 0.8)
+PLAN = ReliancePlan(
+    hidden_fractions=(0.3, 0.8),
+    curve_families=("slic",),
+    curve_orders=("most_salient",),
+    curve_fractions=(0.0, 0.4),
+    transfer_families=("blobs", "silhouettes", "objects"),
+    sampled_share=0.5,
+    features=True,
+)
 BANK = shape_bank(60)
 
 
@@ -41,15 +50,25 @@ PREDICTORS: dict[str, Predictor] = {"count": count_visible, "peek": peek}
 
 
 def evaluate(batches: Iterator[Batch] | list[Batch], seed: int = 5) -> dict[str, Outcomes]:
-    suite = RelianceSuite(BANK, NUM_CLASSES, seed=seed, hidden_fractions=FRACTIONS)
+    suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=seed)
     for batch in batches:
-        suite.update(PREDICTORS, batch)
+        suite.update(PREDICTORS, batch, feature_extractors={"count": {None: count_visible, "stem": count_visible}})
     return suite.outcomes()
+
+
+def drawn(batch: Batch) -> Conditions:
+    return ConditionSource(BANK, PLAN, seed=5).draw(batch)
 
 
 def assert_equal(one: Outcomes, other: Outcomes) -> None:
     for name, values in vars(one).items():
-        assert np.array_equal(values, getattr(other, name), equal_nan=name in ("sensitivity", "swap_area_difference"))
+        expected = getattr(other, name)
+        if isinstance(values, dict):
+            assert list(values) == list(expected)
+            for condition in values:
+                assert np.array_equal(values[condition], expected[condition], equal_nan=name == "features"), condition
+        else:
+            assert np.array_equal(values, expected, equal_nan=name in ("sensitivity", "swap_area_difference"))
 
 
 @pytest.fixture(scope="module")
@@ -66,37 +85,51 @@ def expected(batch: Batch) -> dict[str, Outcomes]:
 
 
 def test_every_answer_is_the_one_under_its_condition(batch: Batch, expected: dict[str, Outcomes]) -> None:
-    conditions = draw_conditions(batch, swap_index(BANK), seed=5, hidden_fractions=FRACTIONS, patch_size=8)
-
-    def answers(visible: Tensor) -> np.ndarray:
-        return count_visible(batch.images, visible, conditions.fill_keys).argmax(dim=1).numpy()
-
-    found = expected["count"]
-    valid = found.object_valid
-    assert np.array_equal(found.clean, answers(torch.ones_like(batch.object_mask)))
-    assert np.array_equal(found.silhouette[valid], answers(conditions.holes.silhouette_visible)[valid])
-    assert np.array_equal(found.circle[valid], answers(conditions.holes.circle_visible)[valid])
-    assert np.array_equal(found.whole_mask[valid], answers(~batch.object_mask)[valid])
-    broken = batch.object_mask.roll((SIZE // 2, SIZE // 2), dims=(2, 3))
-    assert np.array_equal(found.broken_mask[valid], answers(~broken)[valid])
-    assert np.array_equal(found.swap_j, answers(conditions.swaps.visible_j))
-    assert np.array_equal(found.swap_k, answers(conditions.swaps.visible_k))
-    assert np.array_equal(found.patches, [answers(visible) for visible in conditions.patches_visible])
-    assert np.array_equal(found.patches[0], found.clean)
+    conditions, found = drawn(batch), expected["count"]
+    names = ["silhouette", "circle", "whole", "broken", "swap_j", "swap_k", "retention/0.3", "retention/0.8"]
+    names += ["curve/slic/most_salient/0", "curve/slic/most_salient/0.4"]
+    names += ["transfer/blobs", "transfer/silhouettes", "transfer/objects"]
+    assert [condition.name for condition in conditions.all] == names
+    assert list(found.predictions) == ["clean", *names]
+    for name, visible, asked in [("clean", torch.ones_like(batch.object_mask), batch.ids >= 0), *conditions.all]:
+        answers = count_visible(batch.images, visible, conditions.fill_keys).argmax(dim=1)
+        assert np.array_equal(found.behind(name), answers.where(asked, -1)), name
     assert np.array_equal(found.swap_label_j, conditions.swaps.labels_j)
     assert np.array_equal(found.labels, batch.labels)
     assert np.array_equal(found.ids, batch.ids)
 
 
+def test_the_holes_of_the_shapes_are_those_of_the_object(batch: Batch) -> None:
+    conditions = drawn(batch)
+    valid = conditions.holes.valid
+    assert torch.equal(conditions.visible("silhouette"), conditions.holes.silhouette_visible)
+    assert torch.equal(conditions.visible("circle"), conditions.holes.circle_visible)
+    assert torch.equal(conditions.visible("whole")[valid], ~batch.object_mask[valid])
+    broken = batch.object_mask.roll((SIZE // 2, SIZE // 2), dims=(2, 3))
+    assert torch.equal(conditions.visible("broken")[valid], ~broken[valid])
+    assert torch.equal(conditions.visible("swap_j"), conditions.swaps.visible_j)
+    assert torch.equal(conditions.visible("swap_k"), conditions.swaps.visible_k)
+
+
+def test_features_are_those_behind_both_object_holes(batch: Batch, expected: dict[str, Outcomes]) -> None:
+    conditions = drawn(batch)
+    assert list(expected["count"].features) == ["silhouette", "circle", "silhouette/stem", "circle/stem"]
+    assert expected["peek"].features == {}
+    for name, found in expected["count"].features.items():
+        features = count_visible(batch.images, conditions.visible(name.split("/")[0]), conditions.fill_keys).numpy()
+        valid = expected["count"].object_valid
+        assert np.array_equal(found[valid], features[valid])
+        assert np.isnan(found[~valid]).all()
+
+
 def test_invalid_images_have_no_answer_behind_their_holes(expected: dict[str, Outcomes]) -> None:
     for found in expected.values():
         assert np.flatnonzero(~found.object_valid).tolist() == [3, 5]
-        assert found.silhouette[[3, 5]].tolist() == [-1, -1]
-        assert found.circle[[3, 5]].tolist() == [-1, -1]
-        assert found.whole_mask[[3, 5]].tolist() == found.broken_mask[[3, 5]].tolist() == [-1, -1]
+        for name in ("silhouette", "circle", "whole", "broken"):
+            assert found.behind(name)[[3, 5]].tolist() == [-1, -1]
+            assert (found.behind(name)[found.object_valid] >= 0).all()
         assert np.isnan(found.sensitivity[[3, 5]]).all()
-        assert (found.clean >= 0).all()
-        assert (found.silhouette[found.object_valid] >= 0).all()
+        assert (found.behind("clean") >= 0).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 64])
@@ -121,8 +154,7 @@ def test_ranks_merge_into_the_answers_of_one_process_and_repeated_samples_count_
 def test_sensitivity_is_the_largest_change_of_a_logit_when_the_hole_is_redrawn(
     batch: Batch, expected: dict[str, Outcomes]
 ) -> None:
-    conditions = draw_conditions(batch, swap_index(BANK), seed=5, hidden_fractions=FRACTIONS, patch_size=8)
-    before, after = (images.numpy().astype(float) for images in (batch.images, conditions.redrawn_images))
+    before, after = (images.numpy().astype(float) for images in (batch.images, drawn(batch).redrawn_images))
     quarters = [slice(start, start + SIZE // 4) for start in range(0, SIZE, SIZE // 4)]
     changes = [abs(after[:, :, rows].max(axis=(1, 2, 3)) - before[:, :, rows].max(axis=(1, 2, 3))) for rows in quarters]
     found = expected["peek"]
@@ -132,36 +164,54 @@ def test_sensitivity_is_the_largest_change_of_a_logit_when_the_hole_is_redrawn(
     assert hidden_pixel_sensitivity(expected["count"]) == 0.0
 
 
-def test_known_clean_logits_replace_a_forward_pass(batch: Batch, expected: dict[str, Outcomes]) -> None:
-    calls = []
+class Counter:
+    """A predictor that notes how many images it is asked about, pass by pass."""
 
-    def counted(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        calls.append(visible.all().item())
+    def __init__(self) -> None:
+        self.passes: list[int] = []
+
+    def __call__(self, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        self.passes.append(len(images))
         return count_visible(images, visible, keys)
 
-    keys = draw_conditions(batch, swap_index(BANK), seed=5, hidden_fractions=(), patch_size=8).fill_keys
-    clean = count_visible(batch.images, torch.ones_like(batch.object_mask), keys)
-    suite = RelianceSuite(BANK, NUM_CLASSES, seed=5, hidden_fractions=FRACTIONS)
-    suite.update({"count": counted}, batch, clean_logits={"count": clean})
-    assert calls == [False] * 9
+
+def test_known_clean_logits_replace_a_forward_pass(batch: Batch, expected: dict[str, Outcomes]) -> None:
+    clean = count_visible(batch.images, torch.ones_like(batch.object_mask), drawn(batch).fill_keys)
+    told, asking = Counter(), Counter()
+    suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5)
+    suite.update({"count": told}, batch, {"count": clean}, {"count": {None: count_visible, "stem": count_visible}})
     assert_equal(suite.outcomes()["count"], expected["count"])
-    suite.update({"count": counted}, batch)
-    assert len(calls) == 19
+    suite.update({"count": asking}, batch)
+    assert asking.passes == [64, *told.passes]
+
+
+def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch: Batch) -> None:
+    counter = Counter()
+    RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5).update({"count": counter}, part_of(batch, torch.arange(16)))
+    conditions = drawn(part_of(batch, torch.arange(16)))
+    asked = [int((each.asked & ~each.visible.flatten(1).all(dim=1)).sum()) for each in conditions.all]
+    clean, silhouette, redrawn, *rest = counter.passes
+    assert (clean, silhouette, redrawn) == (16, asked[0], asked[0])
+    assert sum(rest) == sum(asked[1:])
+    assert all(size == 64 for size in rest[:-1])
 
 
 def test_without_objects_only_the_other_conditions_are_asked(batch: Batch) -> None:
-    calls = []
-
-    def counted(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        calls.append(visible)
-        return count_visible(images, visible, keys)
-
-    suite = RelianceSuite(BANK, NUM_CLASSES, hidden_fractions=(0.0,))
-    suite.update({"count": counted}, batch._replace(object_mask=torch.zeros_like(batch.object_mask)))
-    assert len(calls) == 3
+    counter = Counter()
+    suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(hidden_fractions=()))
+    suite.update({"count": counter}, batch._replace(object_mask=torch.zeros_like(batch.object_mask)))
+    assert counter.passes == [64, 64, 64]  # clean, and both swaps
     found = suite.outcomes()["count"]
     assert not found.object_valid.any()
     assert np.isnan(hidden_pixel_sensitivity(found))
+
+
+def test_a_plan_without_shapes_asks_for_none(batch: Batch) -> None:
+    suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(shapes=False, hidden_fractions=(1.0,), features=True))
+    suite.update(PREDICTORS, batch, feature_extractors={"count": {None: count_visible}})
+    found = suite.outcomes()["count"]
+    assert list(found.predictions) == ["clean", "retention/1"]
+    assert found.features == {}
 
 
 def test_the_mode_of_a_network_is_left_alone_and_no_graph_is_built(batch: Batch) -> None:
@@ -190,10 +240,10 @@ def test_the_bank_may_lack_classes_for_swaps(batch: Batch) -> None:
     suite.update(PREDICTORS, two_classes[0])
     found = suite.outcomes()["count"]
     assert not found.swap_valid.any()
-    assert (found.swap_j == -1).all()
+    assert (found.behind("swap_j") == -1).all()
 
 
 def test_the_seed_decides_the_answers(batch: Batch, expected: dict[str, Outcomes]) -> None:
     other = evaluate([batch], seed=6)["count"]
-    assert not np.array_equal(other.silhouette, expected["count"].silhouette)
+    assert not np.array_equal(other.behind("silhouette"), expected["count"].behind("silhouette"))
     assert not np.array_equal(sample_keys(5, batch.ids), sample_keys(6, batch.ids))

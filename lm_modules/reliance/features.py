@@ -1,0 +1,129 @@
+"""Carried information (measure 7): how much of the outline a linear probe still finds in the features, used or not."""
+
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from augment import sample_keys, uniform
+from lm_modules.reliance.arrays import FloatArray, IntArray
+from lm_modules.reliance.measures import Measure, right_answers
+from lm_modules.reliance.outcomes import Outcomes
+
+FeatureHole = Literal["silhouette", "circle"]
+FEATURE_HOLES: tuple[FeatureHole, ...] = get_args(FeatureHole)
+
+_FOLDS = 5
+_FOLD_SEED = 7  # no draw of a suite: the folds are the same whatever its seed
+_PENALTY = 1e-3
+
+
+def feature_key(hole: FeatureHole, layer: str | None = None) -> str:
+    """Name of features in `Outcomes.features`: those behind one hole, penultimate or of a layer."""
+    return hole if layer is None else f"{hole}/{layer}"
+
+
+def feature_condition(hole: FeatureHole, layer: str | None = None) -> str:
+    """Name of the condition of `Outcomes.predictions` that holds the probe's answers on such features."""
+    return f"features/{feature_key(hole, layer)}"
+
+
+def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
+    """Outcomes in which the features have become the predictions of a linear probe, and are dropped.
+
+    Every image is predicted by a probe fitted to the true classes of the images in the other folds, behind the same
+    hole. The folds follow from the ids alone, so both holes have the same ones and their difference is paired. The
+    probe reads what the features hold of the class linearly, whether or not the network's own head uses it; see
+    `cross_validated_predictions`.
+
+    Args:
+        outcomes: of all batches and ranks, joined. An image counts where its features are finite.
+
+    Returns:
+        The outcomes without features, and with a condition of `feature_condition` for each that they had; -1
+        where an image has no features or no other fold has an image. As they were where there are no features.
+    """
+    folds = _folds(outcomes.ids)
+    probed = {}
+    for key, features in outcomes.features.items():
+        asked = np.isfinite(features).all(axis=1)
+        predictions = np.full(len(outcomes), -1, dtype=np.int64)
+        predictions[asked] = cross_validated_predictions(features[asked], outcomes.labels[asked], folds[asked])
+        probed[f"features/{key}"] = predictions
+    return replace(outcomes, predictions={**outcomes.predictions, **probed}, features={})
+
+
+def cross_validated_predictions(features: FloatArray, labels: IntArray, folds: IntArray) -> IntArray:
+    """Predict each image's class from its features, by multinomial logistic regression on the other folds.
+
+    Features are standardised over the training folds. Weights W and biases b minimise
+
+        mean cross-entropy + penalty / 2 |W|^2, penalty = 0.001 (with two classes twice that),
+
+    which has one minimum. A class that the training folds lack is never predicted; where they hold a single class it
+    always is. One call takes about a second on one core for 3,000 images of 512 features and 10 classes, in proportion
+    to all three.
+
+    Args:
+        features: (N, F) finite.
+        labels: (N,) int64.
+        folds: (N,) int64.
+
+    Returns:
+        (N,) int64; -1 where all images are in one fold.
+    """
+    predictions = np.full(len(labels), -1, dtype=np.int64)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        if not held_out.all():
+            predictions[held_out] = _predict(features[~held_out], labels[~held_out], features[held_out])
+    return predictions
+
+
+def probed_features(hole: FeatureHole, layer: str | None = None) -> Measure:
+    """Measure 7: accuracy of a linear probe on the features behind one hole, in [0, 1], over valid objects.
+
+    Penultimate features, or those of a layer: its output averaged over (visible) positions.
+
+    The outcomes must have been through `with_feature_predictions`; the columns raise ValueError otherwise. Intervals
+    take the fitted probes as they are.
+    """
+    return Measure(
+        f"probed features behind the {hole}",
+        lambda outcomes: right_answers(outcomes, feature_condition(hole, layer)),
+        lambda means: np.asarray(means[..., 0]),
+    )
+
+
+def carried_information(layer: str | None = None) -> Measure:
+    """Measure 7: accuracy of the probe behind the silhouette minus that behind the circle, in [-1, 1], paired.
+
+    0 where the features hold nothing of the outline that they do not hold of its circle. See `probed_features`.
+    """
+    return Measure(
+        "carried information",
+        lambda outcomes: right_answers(
+            outcomes, feature_condition("silhouette", layer), feature_condition("circle", layer)
+        ),
+        lambda means: means[..., 0] - means[..., 1],
+    )
+
+
+def _folds(ids: IntArray) -> IntArray:
+    """A fold in [0, 5) for each id, (N,) int64."""
+    folds: IntArray = (uniform(sample_keys(_FOLD_SEED, torch.from_numpy(ids))) * _FOLDS).long().numpy()
+    return folds
+
+
+def _predict(train_features: FloatArray, train_labels: IntArray, features: FloatArray) -> IntArray:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(np.unique(train_labels)) == 1:
+        return np.full(len(features), train_labels[0])
+    strength = 1.0 / (_PENALTY * len(train_labels))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+    predictions: IntArray = probe.fit(train_features, train_labels).predict(features)
+    return predictions

@@ -1,0 +1,71 @@
+"""What a reliance suite asks a network about: plain values, so that a configuration file can hold them."""
+
+from dataclasses import dataclass, fields
+
+from augment import FAMILIES, FamilyName
+from lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
+
+
+@dataclass(frozen=True)
+class ReliancePlan:
+    """The conditions under which images are shown.
+
+    Attributes:
+        shapes: whether to hide objects along their outline, by their enclosing circle, whole and broken, and to swap
+            outlines (measures 1 to 4 and 8).
+        hidden_fractions: shares in [0, 1] of patches to hide from all images.
+        patch_size: side of a patch in pixels.
+        curve_families: segments of the retention curves (measure 5); none for no curves.
+        curve_orders: orders in which segments are hidden.
+        curve_fractions: shares in [0, 1] of the image to hide.
+        transfer_families: mask families of the transfer matrix (measure 6); none for no matrix.
+        transfer_fraction: share in [0, 1] of the image hidden for it, by the families that can choose it.
+        sampled_share: share in (0, 1] of the images that curves and matrix are asked about; which ones follows from
+            (seed, sample id) alone.
+        features: whether to keep features behind both object holes (measure 7): those that the suite is given
+            something to extract with.
+
+    Raises:
+        ValueError: a number leaves its range, or a name is unknown.
+    """
+
+    shapes: bool = True
+    hidden_fractions: tuple[float, ...] = (0.5,)
+    patch_size: int = 8
+    curve_families: tuple[CurveFamily, ...] = ()
+    curve_orders: tuple[CurveOrder, ...] = CURVE_ORDERS
+    curve_fractions: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    transfer_families: tuple[FamilyName, ...] = ()
+    transfer_fraction: float = 0.5
+    sampled_share: float = 1.0
+    features: bool = False
+
+    def __post_init__(self) -> None:
+        """Take lists for tuples, as configuration files give them, and check every value."""
+        for field in fields(self):
+            if isinstance(getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+        for name in ("hidden_fractions", "curve_fractions"):
+            _check_shares(name, getattr(self, name))
+        _check_shares("transfer_fraction", (self.transfer_fraction,))
+        _check_shares("sampled_share", (self.sampled_share,))
+        if self.sampled_share == 0:
+            raise ValueError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
+        if self.patch_size < 1:
+            raise ValueError(f"patch_size must be at least 1, got {self.patch_size}; raise it.")
+        for name, choices in (
+            ("curve_families", CURVE_FAMILIES),
+            ("curve_orders", CURVE_ORDERS),
+            ("transfer_families", FAMILIES),
+        ):
+            unknown = [choice for choice in getattr(self, name) if choice not in choices]
+            if unknown:
+                raise ValueError(f"{name} must be some of {', '.join(choices)}, got '{unknown[0]}'; name these.")
+        if self.curve_families and not (self.curve_orders and self.curve_fractions):
+            raise ValueError("curves need at least one of curve_orders and curve_fractions, got none; name some.")
+
+
+def _check_shares(name: str, shares: tuple[float, ...]) -> None:
+    for share in shares:
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"{name} must lie in [0, 1], got {share}; give such a share.")

@@ -1,0 +1,83 @@
+"""Several arms against one: bounds clear the margin exactly where Holm's procedure rejects, and seldom by mistake."""
+
+import numpy as np
+import pytest
+
+from lm_modules.reliance import Outcomes, ProbeOutcomes, compare_magnitudes, silhouette_leak, used_share
+from lm_modules.reliance.magnitudes import MagnitudeDifference, tail_level
+from lm_modules.reliance.statistics import Resampled
+from tests.lm_modules.reliance.tables import make_outcomes
+
+
+def arm(skill: float, seed: int = 0, images: int = 400) -> list[Outcomes]:
+    return [make_outcomes(images, seed=seed + run, skill=skill) for run in range(2)]
+
+
+def resampled(rng: np.random.Generator, value: float) -> Resampled:
+    return Resampled(value, rng.normal(value, 0.1, 500))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_quantile_exceeds_a_bound_above_its_tail_level_and_nowhere_else(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    replicates = np.round(rng.normal(size=200), seed)  # with and without ties
+    for bound in (*rng.normal(size=20), replicates[0], replicates.min(), replicates.max(), -9.0, 9.0):
+        level = tail_level(replicates, bound)
+        for offset in (-0.2, -1e-3, -1e-9, 1e-9, 1e-3, 0.2):
+            if 0.0 < level + offset < 1.0:
+                assert (np.quantile(replicates, level + offset) > bound) == (offset > 0)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_each_bound_clears_the_margin_above_the_level_for_it_and_nowhere_else(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = rng.normal(0, 0.2, 2)
+    magnitudes = MagnitudeDifference(resampled(rng, first - second), resampled(rng, first + second))
+    margin = 0.05
+    for level in rng.uniform(0.001, 0.5, 30):
+        found = magnitudes.interval(level, level)
+        assert (found.low > margin) == (level > magnitudes.level_to_exceed(margin))
+        assert (found.high < margin) == (level > magnitudes.level_to_fall_below(margin))
+
+
+def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure() -> None:
+    skills = {"clear": 0.9, "equal": 0.3, "clearer": 1.0, "less": 0.1}
+    arms = {name: arm(skill, seed=10 * place) for place, (name, skill) in enumerate(skills.items())}
+    found = compare_magnitudes(silhouette_leak(), arms, arm(0.3, seed=100), margin=0.05, replicates=1000)
+    assert list(found) == list(arms)
+    low = {name: each.level_low for name, each in found.items()}
+    assert sorted([low["clear"], low["clearer"]]) == pytest.approx([0.025 / 4, 0.025 / 3])
+    assert low["equal"] == low["less"] == pytest.approx(0.025 / 2)
+    assert found["less"].level_high == pytest.approx(0.025 / 4)
+    for name, each in found.items():
+        assert each.difference.estimate is not None
+        assert (each.difference.estimate.low > 0.05) == (name in ("clear", "clearer"))
+
+
+def test_one_comparison_has_the_interval_of_its_own_confidence() -> None:
+    found = compare_magnitudes(silhouette_leak(), {"only": arm(0.8)}, arm(0.3, seed=9), margin=0.05, confidence=0.9)
+    assert (found["only"].level_low, found["only"].level_high) == pytest.approx((0.05, 0.05))
+
+
+def test_an_undefined_figure_clears_nothing_and_keeps_its_reason() -> None:
+    runs = arm(0.5)
+    blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
+    found = compare_magnitudes(used_share(blind), {"a": runs, "b": arm(0.9)}, runs, margin=0.05)
+    for each in found.values():
+        assert each.difference.estimate is None
+        assert "does not lie above 0" in str(each.difference.undefined_because)
+        assert (each.level_low, each.level_high) == pytest.approx((0.0125, 0.0125))
+
+
+def test_any_of_several_equal_arms_is_called_different_in_at_most_the_stated_share_of_cases() -> None:
+    below = above = 0
+    for trial in range(200):
+        runs = [[make_outcomes(120, seed=10 * trial + place, skill=0.4)] for place in range(5)]
+        arms = {str(place): each for place, each in enumerate(runs[1:])}
+        options = {"replicates": 400, "seed": trial}
+        found = compare_magnitudes(silhouette_leak(), arms, runs[0], margin=0.0, confidence=0.8, **options)
+        intervals = [each.difference.estimate for each in found.values() if each.difference.estimate]
+        above += any(each.low > 0 for each in intervals)
+        below += any(each.high < 0 for each in intervals)
+    assert 0.01 <= above / 200 <= 0.15
+    assert 0.01 <= below / 200 <= 0.15

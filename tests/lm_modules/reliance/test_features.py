@@ -1,0 +1,179 @@
+"""The linear probe on features: it finds what is there, nothing else, and the same whatever the order."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from augment import sample_keys, uniform
+from lm_modules.reliance import (
+    Outcomes,
+    carried_information,
+    circle_accuracy,
+    cross_validated_predictions,
+    estimate,
+    probed_features,
+    silhouette_accuracy,
+    with_feature_predictions,
+)
+from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
+
+INVALID = (2, 3, 11)
+RNG_SEED = 5
+
+
+def with_features(outcomes: Outcomes, silhouette: np.ndarray, circle: np.ndarray) -> Outcomes:
+    valid = outcomes.object_valid[:, np.newaxis]
+    return replace(
+        outcomes,
+        features={"silhouette": np.where(valid, silhouette, np.nan), "circle": np.where(valid, circle, np.nan)},
+    )
+
+
+def draw(images: int = 400, width: int = 6, signal: float = 1.0, invalid: tuple[int, ...] = INVALID) -> Outcomes:
+    """Noise behind the circle; behind the silhouette the class as well, as far as `signal` goes."""
+    outcomes, rng = make_outcomes(images, seed=0, invalid=invalid), np.random.default_rng(RNG_SEED)
+    one_hot = np.eye(width)[outcomes.labels]
+    return with_features(
+        outcomes, signal * one_hot + rng.normal(size=(images, width)), rng.normal(size=(images, width))
+    )
+
+
+def value_of(measure, outcomes: Outcomes) -> float:
+    found = estimate(measure, [outcomes], replicates=200).estimate
+    assert found is not None
+    return found.value
+
+
+def test_features_that_hold_the_class_are_read_and_noise_is_not() -> None:
+    probed = with_feature_predictions(draw(signal=20.0))
+    assert value_of(probed_features("silhouette"), probed) > 0.99
+    assert value_of(probed_features("circle"), probed) == pytest.approx(1 / NUM_CLASSES, abs=0.1)
+    assert value_of(carried_information(), probed) > 0.55
+
+
+def test_features_that_hold_the_same_carry_nothing_of_the_outline() -> None:
+    outcomes = draw()
+    same = with_features(outcomes, outcomes.features["silhouette"], outcomes.features["silhouette"])
+    found = estimate(carried_information(), [with_feature_predictions(same)])
+    assert found.estimate == (0.0, 0.0, 0.0)
+    assert (found.images, found.left_out) == (397, 3)
+
+
+def test_carried_information_is_the_difference_of_the_two_accuracies() -> None:
+    probed = with_feature_predictions(draw())
+    behind = [value_of(probed_features(hole), probed) for hole in ("silhouette", "circle")]
+    assert value_of(carried_information(), probed) == pytest.approx(behind[0] - behind[1])
+
+
+def test_predictions_are_those_of_a_pipeline_fitted_to_the_other_folds() -> None:
+    outcomes = draw(signal=1.5)
+    probed = with_feature_predictions(outcomes)
+    valid = outcomes.object_valid
+    numbers = uniform(sample_keys(7, torch.from_numpy(outcomes.ids))).numpy()
+    for hole in ("silhouette", "circle"):
+        for fold in range(5):
+            held_out = (numbers >= fold / 5) & (numbers < (fold + 1) / 5) & valid
+            fitted = valid & ~held_out
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=1000 / fitted.sum(), tol=1e-8, max_iter=5000))
+            probe.fit(outcomes.features[hole][fitted], outcomes.labels[fitted])
+            expected = probe.predict(outcomes.features[hole][held_out])
+            assert held_out.sum() > 50
+            assert (probed.behind(f"features_{hole}")[held_out] == expected).mean() > 0.98
+        assert (probed.behind(f"features_{hole}")[~valid] == -1).all()
+
+
+def test_images_of_one_fold_are_not_fitted_to() -> None:
+    labels, folds = np.arange(40) % 4, np.arange(40) // 8
+    found = cross_validated_predictions(np.eye(40), labels, folds)
+    assert (found == labels).mean() < 0.5  # each image alone has its feature: learnt by heart, it would be right
+    assert (cross_validated_predictions(np.eye(4)[labels], labels, folds) == labels).all()
+
+
+def test_the_scale_of_a_feature_and_constant_features_change_nothing() -> None:
+    labels, folds = np.arange(300) % 3, np.arange(300) % 5
+    features = np.eye(3)[labels] + np.random.default_rng(0).normal(size=(300, 3))
+    found = cross_validated_predictions(features, labels, folds)
+    scaled = np.column_stack([features * [1e6, 1.0, 1e-6] + [3.0, 0.0, 1e4], np.full(300, 7.0), np.zeros(300)])
+    assert (cross_validated_predictions(scaled, labels, folds) == found).mean() > 0.99
+
+
+def test_features_that_are_all_constant_tell_the_majority() -> None:
+    labels = np.where(np.arange(50) % 5 == 0, 2, 1)
+    assert (cross_validated_predictions(np.ones((50, 3)), labels, np.arange(50) // 10) == 1).all()
+
+
+def test_a_class_that_the_other_folds_lack_is_never_predicted_and_does_no_harm() -> None:
+    labels, folds = np.repeat([0, 1, 2], 20), np.tile(np.arange(5), 12)
+    folds[labels == 2] = 0
+    found = cross_validated_predictions(np.eye(3)[labels], labels, folds)
+    assert (found[labels < 2] == labels[labels < 2]).all()
+    assert (found[labels == 2] != 2).all()
+
+
+def test_few_images_and_classes_are_enough_for_an_answer() -> None:
+    features = np.array([[0.0], [1.0], [2.0]])
+    assert cross_validated_predictions(features, np.array([1, 1, 1]), np.array([0, 1, 1])).tolist() == [1, 1, 1]
+    assert cross_validated_predictions(features, np.array([0, 1, 1]), np.array([2, 2, 2])).tolist() == [-1, -1, -1]
+    assert cross_validated_predictions(features[:0], np.array([], int), np.array([], int)).tolist() == []
+
+
+def test_folds_follow_from_ids_and_not_from_what_else_was_asked() -> None:
+    outcomes = draw(signal=1.5)
+    probed = with_feature_predictions(outcomes)
+    order = np.random.default_rng(1).permutation(len(outcomes))
+    halves = [_rows(outcomes, order[:150]), _rows(outcomes, order[120:])]
+    again = with_feature_predictions(Outcomes.merge(halves))
+    for condition in ("features/silhouette", "features/circle"):
+        assert again.behind(condition).tolist() == probed.behind(condition).tolist()
+
+
+def _rows(outcomes: Outcomes, chosen: np.ndarray) -> Outcomes:
+    chosen = np.sort(chosen)
+    values = {name: value[chosen] for name, value in vars(outcomes).items() if isinstance(value, np.ndarray)}
+    return replace(
+        outcomes,
+        **values,
+        predictions={name: value[chosen] for name, value in outcomes.predictions.items()},
+        features={name: value[chosen] for name, value in outcomes.features.items()},
+    )
+
+
+def test_images_whose_features_are_not_finite_are_left_out() -> None:
+    outcomes = draw()
+    broken = outcomes.features["circle"].copy()
+    broken[7, 2], broken[8, 0] = np.nan, np.inf
+    found = estimate(
+        carried_information(),
+        [with_feature_predictions(replace(outcomes, features={**outcomes.features, "circle": broken}))],
+    )
+    assert (found.images, found.left_out) == (395, 5)
+
+
+def test_features_are_dropped_and_all_else_stays() -> None:
+    outcomes = draw()
+    probed = with_feature_predictions(outcomes)
+    assert probed.features == {}
+    assert probed.predictions.items() >= outcomes.predictions.items()
+    for measure in (silhouette_accuracy(), circle_accuracy()):
+        assert estimate(measure, [probed]) == estimate(measure, [outcomes])
+    assert with_feature_predictions(probed).predictions.keys() == probed.predictions.keys()
+
+
+def test_outcomes_without_features_say_so() -> None:
+    outcomes = make_outcomes(20, seed=0)
+    assert with_feature_predictions(outcomes).predictions.keys() == outcomes.predictions.keys()
+    with pytest.raises(ValueError, match="got 'features/silhouette'"):
+        estimate(carried_information(), [with_feature_predictions(outcomes)])
+
+
+def test_several_seeds_have_their_own_probes() -> None:
+    first = with_feature_predictions(draw(signal=20.0))
+    blind = answering(first, **{"features/silhouette": first.behind("features/circle")})
+    found = estimate(carried_information(), [first, blind]).estimate
+    assert found is not None
+    assert found.value == pytest.approx(value_of(carried_information(), first) / 2)

@@ -1,0 +1,45 @@
+"""Cells of the transfer matrix against plain means."""
+
+import numpy as np
+import pytest
+
+from lm_modules.reliance import Outcomes, estimate, transfer_accuracy, transfer_condition, worst_family
+from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
+
+FAMILIES = ("blobs", "slic", "objects")
+
+
+@pytest.fixture
+def outcomes() -> Outcomes:
+    """Blobs are read in 3 of 4 images, segments never, objects at random; 20 images are asked about nothing."""
+    made = make_outcomes(200, seed=0)
+    rng = np.random.default_rng(1)
+    wrong = (made.labels + 1) % NUM_CLASSES
+    answers = {
+        "blobs": np.where(made.ids % 4 == 0, wrong, made.labels),
+        "slic": wrong,
+        "objects": rng.integers(0, NUM_CLASSES, 200),
+    }
+    return answering(
+        made, **{transfer_condition(name): np.where(made.ids < 30, -1, each) for name, each in answers.items()}
+    )
+
+
+def test_a_cell_is_the_accuracy_over_the_images_asked(outcomes: Outcomes) -> None:
+    for family in FAMILIES:
+        answers = outcomes.behind(transfer_condition(family))
+        found = estimate(transfer_accuracy(family), [outcomes])
+        assert found.estimate is not None
+        assert found.estimate.value == pytest.approx((answers == outcomes.labels)[answers >= 0].mean())
+        assert (found.images, found.left_out) == (180, 20)
+
+
+def test_the_worst_family_is_the_lowest_cell(outcomes: Outcomes) -> None:
+    assert estimate(worst_family(FAMILIES), [outcomes]).estimate == (0.0, 0.0, 0.0)
+    two = estimate(worst_family(("blobs", "objects")), [outcomes]).estimate
+    assert two == estimate(transfer_accuracy("objects"), [outcomes]).estimate
+
+
+def test_a_family_that_was_not_asked_about_is_refused(outcomes: Outcomes) -> None:
+    with pytest.raises(ValueError, match="got 'transfer/patches'; evaluate with a plan"):
+        estimate(transfer_accuracy("patches"), [outcomes])

@@ -1,0 +1,74 @@
+"""The mask-only probe is a bound: it reads what outlines hold, and a simple other reader does not read more."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm_modules.reliance import ProbeOutcomes
+from train.data import Cues
+from train.probe import outline_outcomes
+
+CLASSES, SIDE, NEIGHBOURS = 4, 24, 15
+INFORMATIVENESS = (0.0, 0.5, 1.0)
+
+
+def cues(informativeness: float) -> Cues:
+    return Cues(
+        train_images=3000,
+        val_images=500,
+        test_images=1000,
+        image_size=32,
+        num_classes=CLASSES,
+        outline_informativeness=informativeness,
+    )
+
+
+@pytest.fixture(scope="module", params=INFORMATIVENESS)
+def read(request: pytest.FixtureRequest) -> tuple[Cues, ProbeOutcomes]:
+    data = cues(request.param)
+    return data, outline_outcomes(data, data.test_dataloader(), seed=0)
+
+
+def accuracy(outcomes: ProbeOutcomes) -> float:
+    return float((outcomes.predictions == outcomes.labels).mean())
+
+
+def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can(read: tuple[Cues, ProbeOutcomes]) -> None:
+    """A perfect reader names the outline's class: right in s + (1 - s) / K of cases."""
+    data, outcomes = read
+    causes = data.causes(torch.from_numpy(outcomes.ids))
+    perfect = (causes.outlines == causes.labels).double().mean().item()
+    informativeness = data.outline_informativeness
+    assert perfect == pytest.approx(informativeness + (1 - informativeness) / CLASSES, abs=0.05)
+    assert perfect - 0.06 < accuracy(outcomes) < perfect + 0.06
+
+
+def test_nearest_neighbours_by_overlap_do_not_read_more(read: tuple[Cues, ProbeOutcomes]) -> None:
+    data, outcomes = read
+    train, test = data.samples("train"), data.samples("test")
+    overlap = overlaps(cut_out(test.object_mask), cut_out(train.object_mask))
+    nearest = np.argpartition(-overlap, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+    votes = np.stack([np.bincount(row, minlength=CLASSES) for row in train.labels.numpy()[nearest]])
+    others = float((votes.argmax(axis=1) == test.labels.numpy()).mean())
+    assert others > 0.8 * data.outline_informativeness
+    assert accuracy(outcomes) > others - 0.06
+
+
+def cut_out(object_mask: Tensor) -> NDArray[np.float32]:
+    """Every mask's bounding box, stretched to a square of `SIDE` pixels: (N, SIDE ** 2) of 0 or 1."""
+    rows = []
+    for mask in object_mask[:, 0].numpy():
+        down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        steps = (np.arange(SIDE) + 0.5) / SIDE
+        row = (down[0] + steps * (np.ptp(down) + 1)).astype(int)
+        column = (across[0] + steps * (np.ptp(across) + 1)).astype(int)
+        rows.append(mask[np.ix_(row, column)].ravel())
+    return np.array(rows, dtype=np.float32)
+
+
+def overlaps(masks: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of each mask with each of the others, (N, M)."""
+    both = masks @ others.T
+    return both / (masks.sum(axis=1)[:, None] + others.sum(axis=1) - both)
