@@ -23,6 +23,7 @@ from lm_modules.reliance import (
     Outcomes,
     OutlineProbe,
     ProbeOutcomes,
+    ReliancePlan,
     RelianceSuite,
     estimate,
     hidden_pixel_sensitivity,
@@ -116,9 +117,8 @@ class RelianceCallback(pl.Callback):
         self._suite = RelianceSuite(
             self._bank,
             int(classifier.hparams["num_classes"]),
+            ReliancePlan(patch_size=self.patch_size, hidden_fractions=self.hidden_fractions),
             seed=self.seed,
-            patch_size=self.patch_size,
-            hidden_fractions=self.hidden_fractions,
         )
 
     def on_validation_batch_end(

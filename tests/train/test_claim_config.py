@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.train.tiny import tiny_claim
-from train.claim.config import parse_config
+from train.claim.arguments import parse_config
 
 REFUSALS: list[tuple[str, Any, str]] = [
     ("seeds", [], "got []"),
@@ -26,6 +26,17 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("arms.a/b", {"title": "x"}, "got 'a/b'"),
     ("arms.layer_masking.model.masking", "everything", "arm 'layer_masking' does not fit the model"),
     ("arms.patches_mean.model.masking", "layer_masking", "got 'layer_masking'"),
+    ("arms.x", {"title": "x", "network_of": "nobody"}, "got 'nobody'"),
+    ("arms.x", {"title": "x", "network_of": "x"}, "got 'x'"),
+    ("arms.no_masks.network_of", "layer_masking", "got masking"),
+    ("arms.x", {"title": "x", "calibration": True}, "got none"),
+    ("arms.x", {"title": "x", "network_of": "no_masks", "model": {"fill": "mean"}}, "may say nothing, got fill"),
+    (
+        "arms.x",
+        {"title": "x", "network_of": "no_masks", "calibration": True, "model": {"patch_size": 4, "learning_rate": 1}},
+        "may say mask_family, hidden_fraction, patch_size, got learning_rate",
+    ),
+    ("arms.x", {"title": "x", "network_of": "no_masks", "augmentation_only": True}, "got network_of 'no_masks'"),
 ]
 
 
@@ -40,9 +51,9 @@ def changed(config: Path, key: str, value: Any) -> Path:
     return config
 
 
-def refusal(config: Path) -> str:
+def refusal(config: Path, *options: str) -> str:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (what it says is what the tests look at)
-        parse_config([f"--config={config}", f"--out={config.parent / 'out'}"])
+        parse_config([f"--config={config}", f"--out={config.parent / 'out'}", *options])
     return str(caught.value)
 
 
@@ -59,3 +70,46 @@ def test_a_claim_about_nothing_is_refused(tmp_path: Path) -> None:
     for arm in ("patches_mean", "silhouettes_random_colour"):
         changed(config, f"arms.{arm}.augmentation_only", value=False)
     assert "got none; mark" in refusal(config)
+
+
+def test_networks_are_not_taken_from_an_arm_that_takes_its_own_from_another(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    changed(config, "arms.first", {"title": "First", "network_of": "no_masks"})
+    changed(config, "arms.second", {"title": "Second", "network_of": "first"})
+    message = refusal(config)
+    assert "got 'first'" in message and "first," not in message
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (["--arm=nobody"], "layer_masking, got 'nobody'"),
+        (["--arm=[no_masks, nobody]"], "got 'nobody'"),
+        (["--seed=7"], "--seed must be one of 1, 2, got 7"),
+        (["--seed=1", "--collect"], "--collect joins all runs"),
+        (["--arm=no_masks", "--collect"], "--collect joins all runs"),
+    ],
+)
+def test_a_part_that_the_claim_does_not_have_is_refused(tmp_path: Path, options: list[str], given: str) -> None:
+    message = refusal(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), *options)
+    assert given in message and "; " in message
+
+
+def test_an_arm_that_uses_a_network_has_the_model_that_was_trained(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    changed(config, "arms.no_masks.model.learning_rate", 0.01)
+    given = {"title": "MCal", "network_of": "no_masks", "calibration": True, "model": {"patch_size": 4}}
+    changed(config, "arms.mcal", given)
+    changed(config, "arms.looked_at", {"title": "As it is", "network_of": "no_masks", "method": "mean"})
+    models = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"]).models
+    assert models["looked_at"] == models["no_masks"]
+    assert models["mcal"] == {**models["no_masks"], "patch_size": 4}
+
+
+def test_arms_are_made_after_those_whose_networks_they_use(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    changed(config, "arms.a_look", {"title": "A look", "network_of": "no_masks"})
+    parsed = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
+    first, *others = parsed.arms
+    assert first == "a_look"
+    assert parsed.execution_order == [*others, first]

@@ -9,7 +9,14 @@ import torch
 
 from augment import SilhouetteBank
 from lm_modules import MaskRobustClassifier
-from lm_modules.reliance import Outcomes, ProbeOutcomes, RelianceSuite, estimate_difference, silhouette_accuracy
+from lm_modules.reliance import (
+    Outcomes,
+    ProbeOutcomes,
+    ReliancePlan,
+    RelianceSuite,
+    estimate_difference,
+    silhouette_accuracy,
+)
 from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA, tiny_fit
@@ -41,9 +48,8 @@ def evaluated(checkpoints: list[str], tmp_path_factory: pytest.TempPathFactory) 
 
 def outcomes_of(path: str, method: str) -> Outcomes:
     data = Cues(**TINY_DATA)
-    suite = RelianceSuite(
-        SilhouetteBank.from_batches(data.test_dataloader()), data.num_classes, patch_size=8, hidden_fractions=(0.5,)
-    )
+    bank = SilhouetteBank.from_batches(data.test_dataloader())
+    suite = RelianceSuite(bank, data.num_classes, ReliancePlan(patch_size=8, hidden_fractions=(0.5,)))
     classifier = MaskRobustClassifier.from_checkpoint(path).eval()
     for batch in data.test_dataloader():
         suite.update({method: classifier.predictor(method)}, batch)
@@ -57,10 +63,14 @@ def test_the_figures_are_those_of_the_networks_in_the_files(evaluated: Path, che
         for method in ("black", "layer_masking"):
             figures, outcomes = reliance["checkpoints"][path][method], outcomes_of(path, method)
             valid = outcomes.object_valid
-            assert figures["clean_accuracy"]["value"] == pytest.approx((outcomes.clean == outcomes.labels).mean())
-            expected = (outcomes.silhouette == outcomes.labels)[valid].mean()
-            assert figures["silhouette_accuracy"]["value"] == pytest.approx(expected)
-            assert figures["retention_0.5"]["value"] == pytest.approx((outcomes.patches[0] == outcomes.labels).mean())
+            for figure, condition in (
+                ("clean_accuracy", "clean"),
+                ("silhouette_accuracy", "silhouette"),
+                ("retention_0.5", "retention/0.5"),
+            ):
+                right = outcomes.behind(condition) == outcomes.labels
+                asked = valid if condition == "silhouette" else slice(None)
+                assert figures[figure]["value"] == pytest.approx(right[asked].mean())
     assert reliance["checkpoints"][checkpoints[1]]["layer_masking"]["hidden_pixel_sensitivity"]["value"] == 0
 
 
@@ -79,17 +89,20 @@ def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path
     runs = {name: {"black": make_outcomes(80, seed, skill=seed / 2)} for seed, name in enumerate(("first", "further"))}
     first, further = (by_method["black"] for by_method in runs.values())
     probe = ProbeOutcomes(first.ids, first.labels, first.labels)
-    config = EvaluationConfig(Cues(**TINY_DATA), tmp_path, list(runs), methods=("black",), replicates=50)
+    shapes_alone = {"features": False, "curve_families": (), "transfer_families": ()}
+    config = EvaluationConfig(
+        Cues(**TINY_DATA), tmp_path, list(runs), methods=("black",), replicates=50, **shapes_alone
+    )
     differences = summarise(config, runs, probe, seconds=0.0, command="")["differences"]["further"]["black"]
-    for name, predictions in (("clean_accuracy", "clean"), ("silhouette_accuracy", "silhouette")):
-        before, after = ((getattr(run, predictions) == run.labels).mean() for run in (first, further))
+    for name, condition in (("clean_accuracy", "clean"), ("silhouette_accuracy", "silhouette")):
+        before, after = ((run.behind(condition) == run.labels).mean() for run in (first, further))
         assert differences[name]["value"] == pytest.approx(after - before) != 0
 
 
 def test_every_figure_with_an_interval_is_in_the_csv(evaluated: Path, checkpoints: list[str]) -> None:
     reliance = json.loads((evaluated / "reliance.json").read_text())
     rows = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
-    assert len(rows) == (2 + 1) * 2 * 10
+    assert len(rows) == (2 + 1) * 2 * 10 + 2 * 2 * 4
     for row in rows:
         part = "differences" if row["compared_with"] else "checkpoints"
         figure = reliance[part][row["checkpoint"]][row["method"]][row["figure"]]

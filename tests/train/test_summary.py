@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 
 from lm_modules.reliance import Outcomes, ProbeOutcomes
-from tests.lm_modules.reliance.tables import make_outcomes
+from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
 from tests.train.tiny import tiny_claim
-from train.claim.config import ClaimConfig, parse_config
-from train.claim.summary import Runs, summarise
+from train.claim.arguments import parse_config
+from train.claim.config import ClaimConfig
+from train.claim.summary import Runs, compare, summarise
 from train.files import read_json, write_json
 from train.report import claim_table, render_claim, verdict_panel
 
@@ -35,8 +36,8 @@ def runs_of(config: ClaimConfig, skills: Mapping[str, float], change: Change = l
     def outcomes(place: int, arm: str, seed: int) -> Outcomes:
         skill = skills.get(arm, 0.0)
         made = make_outcomes(IMAGES, seed=1 + seed + 10 * place, skill=abs(skill))
-        made = replace(made, clean=made.labels)
-        return change(replace(made, silhouette=made.circle, circle=made.silhouette) if skill < 0 else made)
+        made = answering(made, clean=made.labels)
+        return change(misled(made) if skill < 0 else made)
 
     return {
         arm: {seed: dict.fromkeys(config.evaluation.methods, outcomes(place, arm, seed)) for seed in config.seeds}
@@ -67,12 +68,27 @@ def test_a_misled_layer_masking_arm_lends_no_support(config: ClaimConfig) -> Non
     assert summarised(config, runs_of(config, {"layer_masking": -0.6}))["verdict"]["outcome"] == "refuted"
 
 
+def test_only_arms_that_count_share_the_level(config: ClaimConfig) -> None:
+    runs = dict(runs_of(config, {"patches_mean": 0.6, "silhouettes_random_colour": 0.6}))
+    some = runs["no_masks"][config.seeds[0]]["black"]
+    probe = ProbeOutcomes(some.ids, some.labels, some.labels)
+
+    def levels() -> list[list[float]]:
+        return [[each.level_low, each.level_high] for each in compare(config, runs, probe)[0]]
+
+    assert np.sort(levels(), axis=0) == pytest.approx(np.array([[0.0125, 0.0125], [0.025, 0.0125]]))
+    runs["patches_mean"] = {
+        seed: {method: answering(run, clean=(run.labels + 1) % run.num_classes) for method, run in by_method.items()}
+        for seed, by_method in runs["patches_mean"].items()
+    }
+    assert np.array(levels()) == pytest.approx(0.025)
+
+
 def no_valid_object(run: Outcomes) -> Outcomes:
     nothing = np.zeros(len(run), dtype=np.bool_)
     hidden = np.full(len(run), -1)
-    return replace(
-        run, object_valid=nothing, silhouette=hidden, circle=hidden, sensitivity=np.full(len(run), float("nan"))
-    )
+    blind = answering(run, **dict.fromkeys(("silhouette", "circle", "whole", "broken"), hidden))
+    return replace(blind, object_valid=nothing, sensitivity=np.full(len(run), float("nan")))
 
 
 def shown(claim: Mapping[str, Any]) -> str:

@@ -9,7 +9,11 @@ RULE = Rule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_acc
 
 def comparison(low: float, high: float, *, arm: str = "augmented", loss: float = 0.0) -> Comparison:
     finding = Finding("used share", Estimate((low + high) / 2, low, high), images=100, left_out=0)
-    return Comparison(arm, finding, loss, loss <= RULE.clean_accuracy_tolerance)
+    return of_finding(finding, arm, loss)
+
+
+def of_finding(finding: Finding, arm: str = "augmented", loss: float = 0.0) -> Comparison:
+    return Comparison(arm, finding, loss, loss <= RULE.clean_accuracy_tolerance, level_low=0.025, level_high=0.025)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +48,14 @@ def test_nothing_is_decided_when_layer_masking_lost_accuracy() -> None:
 
 def test_an_undefined_share_leaves_the_claim_undecided_and_says_why() -> None:
     undefined = Finding("used share", None, images=100, left_out=0, undefined_because="outlines hold nothing.")
-    verdict = decide(RULE, [Comparison("augmented", undefined, 0.0, eligible=True)], 0.0)
+    verdict = decide(RULE, [of_finding(undefined)], 0.0)
     assert verdict.outcome == "undecided"
     assert "outlines hold nothing." in verdict.reason
 
 
 def test_an_undefined_share_does_not_hide_that_another_arm_refutes() -> None:
     undefined = Finding("used share", None, images=100, left_out=0, undefined_because="outlines hold nothing.")
-    unknown = Comparison("unknown", undefined, 0.0, eligible=True)
+    unknown = of_finding(undefined, "unknown")
     verdict = decide(RULE, [unknown, comparison(-0.1, 0.04)], 0.0)
     assert verdict.outcome == "refuted"
     assert "'augmented'" in verdict.reason and "unknown" not in verdict.reason
@@ -76,4 +80,4 @@ def test_the_rule_in_words_says_that_reliance_has_no_sign() -> None:
 
 def test_the_rule_in_words_names_its_numbers() -> None:
     text = " ".join(rule_in_words(RULE))
-    assert all(part in text for part in ("3.0%", "0.05", "95%", "'plain'", "'masked'"))
+    assert all(part in text for part in ("3.0%", "0.05", "5% of cases", "0.025 / m", "'plain'", "'masked'"))

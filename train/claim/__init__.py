@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from augment import SilhouetteBank
+from lm_modules import MaskingMethod
 from lm_modules.reliance import Outcomes, ProbeOutcomes
+from train.claim.arguments import parse_config
 from train.claim.arm import run_arm
-from train.claim.config import ClaimConfig, parse_config
+from train.claim.config import ClaimConfig
 from train.claim.probe import measured_probe
 from train.claim.progress import Progress
+from train.claim.runs import refuse_missing, what_is_left
 from train.claim.summary import summarise
 from train.files import write_json, write_text
 from train.quiet import quiet_lightning
@@ -22,9 +25,14 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust claim` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(list(arguments[1:]))
+    if config.collect:
+        refuse_missing(config)
     console = Console()
     quiet_lightning()
     runs, probe = run_claim(config, console)
+    if probe is None:
+        console.print(what_is_left(config), soft_wrap=True)
+        return
     claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
     write_json(config.out / "claim.json", claim)
     write_text(config.out / "report.html", render_claim(claim, _examples(config)))
@@ -33,30 +41,33 @@ def main(arguments: Sequence[str]) -> None:
     console.print(f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}", soft_wrap=True)
 
 
-def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int, dict[str, Outcomes]]], ProbeOutcomes]:
-    """Train and measure whatever is not on disk yet.
+def run_claim(
+    config: ClaimConfig, console: Console
+) -> tuple[dict[str, dict[int, dict[MaskingMethod, Outcomes]]], ProbeOutcomes | None]:
+    """Train and measure whatever is not on disk yet, of all runs or of those that this process is to make.
 
     Args:
         config: the claim.
         console: for progress.
 
     Returns:
-        Outcomes by arm, seed and masking method, and the mask-only probe's.
+        Outcomes by arm, seed and masking method, and the mask-only probe's; None for a process that makes a part.
 
     Raises:
-        ValueError: the output folder holds runs of another configuration.
+        ValueError: the output folder holds runs of another configuration, or another process makes one of a part.
     """
     config.data.prepare_data()
     config.data.setup("fit")
     config.data.setup("test")
     bank = SilhouetteBank.from_batches(config.data.val_dataloader())
-    with Progress(console, runs=len(config.arms) * len(config.seeds)) as progress:
-        probe = measured_probe(config, progress)
-        runs: dict[str, dict[int, dict[str, Outcomes]]] = {arm: {} for arm in config.arms}
-        for seed in config.seeds:
-            for arm in config.arms:
-                runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
-                progress.finish_run()
+    with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
+        probe = None if config.is_part else measured_probe(config, progress)
+        runs: dict[str, dict[int, dict[MaskingMethod, Outcomes]]] = {arm: {} for arm in config.only_arms}
+        for seed in config.only_seeds:
+            for arm in config.execution_order:
+                if arm in config.only_arms:
+                    runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
+                    progress.finish_run()
     return runs, probe
 
 

@@ -2,9 +2,9 @@
 
 import math
 import shutil
+import sys
 import time
-from collections.abc import Iterable
-from pathlib import Path
+from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -12,18 +12,26 @@ from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 
 from augment import SilhouetteBank
-from lm_modules import MaskRobustClassifier, Predictor, load_weights
-from lm_modules.reliance import Outcomes, RelianceSuite
-from train.claim.config import ClaimConfig, fingerprint
+from lm_modules import MaskingMethod, MaskRobustClassifier, Predictor, calibrated, load_weights
+from lm_modules.reliance import Outcomes
+from train.claim.calibrate import calibrations
+from train.claim.config import ClaimConfig
+from train.claim.locks import run_lock
 from train.claim.progress import Progress
-from train.data.batches import batches_on
-from train.files import atomic_path, read_json, write_json
+from train.claim.runs import StoredRun, source_run, stored_run
+from train.data.batches import batches_on, split_batches
+from train.figures import provenance
+from train.files import atomic_path, write_json
+from train.measurement import measure_network
 
-_WEIGHTS = "weights.safetensors"
 
-
-def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress) -> dict[str, Outcomes]:
+def run_arm(
+    config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress
+) -> dict[MaskingMethod, Outcomes]:
     """The outcomes of one run under every masking method; whatever is on disk already is taken from there.
+
+    While another process makes the run, a process that runs a part of the claim stops; one that runs all of it waits,
+    and takes what it finds.
 
     Args:
         config: the claim.
@@ -33,43 +41,40 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         progress: told about every step.
 
     Raises:
-        ValueError: the folder holds a run of this name with another configuration, or a damaged file.
+        ValueError: the folder holds a run of this name with another configuration, or a damaged file; the arm uses the
+            network of another one, whose run is missing; or another process makes this run.
     """
-    folder = config.out / "arms" / arm / f"seed-{seed}"
-    trained = fingerprint(
-        {
-            "data": config.content_of("data"),
-            "model": config.models[arm],
-            "training": config.content_of("training"),
-            "seed": seed,
-        }
-    )
-    measured = fingerprint([trained, config.content_of("evaluation")])
-    outcomes = {method: _outcomes_path(folder, method) for method in config.evaluation.methods}
-    if not is_done(folder / "evaluation.json", measured, outcomes.values()):
-        if not is_done(folder / "training.json", trained, [folder / _WEIGHTS]):
-            progress.start_run(config.arms[arm].title, seed, config.training.epochs)
-            _train(config, arm, seed, folder, trained, progress)
-        progress.start_evaluation(config.arms[arm].title, seed)
-        _evaluate(config, arm, seed, folder, measured, bank, progress)
-    return {method: Outcomes.load(path) for method, path in outcomes.items()}
+    run = stored_run(config, arm, seed)
+    if not run.is_measured():
+        _require_source(config, arm, run)
+        what = f"arm '{arm}', seed {seed},"
+        on_wait = None if config.is_part else partial(progress.start_waiting, f"{config.arms[arm].title}, seed {seed}")
+        with run_lock(run.lock, what, on_wait):
+            if not run.is_measured():  # another process may have made it meanwhile
+                _make(config, run, bank, progress)
+    return {method: Outcomes.load(path) for method, path in run.outcomes.items()}
 
 
-def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
-    """Whether a step's record is on disk with the expected fingerprint, and its results beside it.
-
-    Raises:
-        ValueError: the record has another fingerprint.
-    """
-    if not record.exists():
-        return False
-    found = read_json(record)["fingerprint"]
-    if found != expected:
+def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
+    """Refuse to go on without the network that the arm takes from another one."""
+    source = source_run(config, arm, run.seed)
+    if source.arm != arm and not (run.arm == arm and source.is_trained()):
         raise ValueError(
-            f"'{record.parent}' holds a run with another configuration ({record.name} says {found}, expected "
-            f"{expected}); give another --out, or delete that folder."
+            f"arm '{arm}' uses the network of arm '{source.arm}', seed {run.seed}, which is not in '{source.folder}'; "
+            f"run that arm first (--arm {source.arm} --seed {run.seed}), and where its weights were removed, delete "
+            "that folder before."
         )
-    return all(result.exists() for result in results)
+
+
+def _make(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress) -> None:
+    title = config.arms[run.arm].title
+    if not config.arms[run.arm].calibration and not run.is_trained():
+        progress.start_run(title, run.seed, config.training.epochs)
+        _train(config, run, progress)
+    classifier = _build(config, run.arm, run.seed)
+    load_weights(classifier.network, source_run(config, run.arm, run.seed).learned)
+    classifier.to(_device(config)).eval()
+    _evaluate(config, run, classifier, bank, progress)
 
 
 def _build(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifier:
@@ -81,62 +86,71 @@ def _build(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifier:
     )
 
 
-def _train(config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str, progress: Progress) -> None:
-    classifier = _build(config, arm, seed)
-    if folder.exists():
-        shutil.rmtree(folder)  # what an interrupted run has left
-    folder.mkdir(parents=True)
+def _train(config: ClaimConfig, run: StoredRun, progress: Progress) -> None:
+    classifier = _build(config, run.arm, run.seed)
+    if run.folder.exists():
+        shutil.rmtree(run.folder)  # what an interrupted run has left
+    run.folder.mkdir(parents=True)
     trainer = pl.Trainer(
         max_epochs=config.training.epochs,
         accelerator=config.training.accelerator,
         devices=1,
         precision=config.training.precision,
-        logger=CSVLogger(folder, name="", version="log"),
+        logger=CSVLogger(run.folder, name="", version="log"),
         callbacks=[progress.lightning_callback()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    config.data.order_seed = seed
+    config.data.order_seed = run.seed
     start = time.monotonic()
     trainer.fit(classifier, datamodule=config.data)
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     if not all(math.isfinite(value) for value in metrics.values()):
-        raise ValueError(f"arm '{arm}', seed {seed} diverged (its losses are not finite); lower its learning_rate.")
-    with atomic_path(folder / _WEIGHTS) as path:
+        raise ValueError(
+            f"arm '{run.arm}', seed {run.seed} diverged (its losses are not finite); lower its learning_rate."
+        )
+    with atomic_path(run.learned) as path:
         save_file({key: value.contiguous() for key, value in classifier.network.state_dict().items()}, path)
-    record = {"fingerprint": settings, "seconds": time.monotonic() - start, "steps": trainer.global_step}
-    write_json(folder / "training.json", record | {"metrics": metrics})
+    record = {
+        "fingerprint": run.settings,
+        "steps": trainer.global_step,
+        "metrics": metrics,
+        "provenance": provenance(time.monotonic() - start, " ".join(sys.argv)),
+    }
+    write_json(run.training_record, record)
 
 
 def _evaluate(
-    config: ClaimConfig, arm: str, seed: int, folder: Path, settings: str, bank: SilhouetteBank, progress: Progress
+    config: ClaimConfig, run: StoredRun, classifier: MaskRobustClassifier, bank: SilhouetteBank, progress: Progress
 ) -> None:
-    classifier = _build(config, arm, seed)
-    load_weights(classifier.network, folder / _WEIGHTS)
-    device = _device(config)
-    classifier.to(device).eval()
-    predictors: dict[str, Predictor] = {method: classifier.predictor(method) for method in config.evaluation.methods}
-    suite = RelianceSuite(
+    batches = batches_on(split_batches(config.data, config.evaluation.split), classifier.device)
+    calibrated_predictors = _calibrated(config, run, classifier, progress)
+    progress.start_evaluation(config.arms[run.arm].title, run.seed)
+    found = measure_network(
+        classifier,
+        progress.track_batches(batches),
         bank,
-        classifier.hparams["num_classes"],
+        config.plans_of(run.arm),
         seed=config.evaluation.seed,
-        patch_size=config.evaluation.patch_size,
-        hidden_fractions=(0.0, config.evaluation.hidden_fraction),
+        layers=config.evaluation.layers,
+        predictors=calibrated_predictors,
     )
-    with torch.inference_mode():
-        for batch in progress.track_batches(batches_on(config.data.test_dataloader(), device)):
-            clean = classifier(batch.images)
-            suite.update(predictors, batch, clean_logits=dict.fromkeys(predictors, clean))
-    for method, outcomes in suite.outcomes().items():
-        with atomic_path(_outcomes_path(folder, method)) as path:
+    for method, outcomes in found.items():
+        with atomic_path(run.outcomes[method]) as path:
             outcomes.save(path)
-    write_json(folder / "evaluation.json", {"fingerprint": settings})
+    write_json(run.evaluation_record, {"fingerprint": run.measured})
 
 
-def _outcomes_path(folder: Path, method: str) -> Path:
-    return folder / f"outcomes-{method}.npz"
+def _calibrated(
+    config: ClaimConfig, run: StoredRun, classifier: MaskRobustClassifier, progress: Progress
+) -> dict[MaskingMethod, Predictor]:
+    """The network's predictors with calibrated logits, where the arm asks for that."""
+    if not config.arms[run.arm].calibration:
+        return {}
+    fitted = calibrations(config, run, classifier, progress)
+    return {method: calibrated(classifier.predictor(method), affine) for method, affine in fitted.items()}
 
 
 def _device(config: ClaimConfig) -> torch.device:

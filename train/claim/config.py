@@ -2,37 +2,51 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentError, ArgumentParser
-
-from lm_modules import MaskingMethod, MaskRobustClassifier
-from train.arguments import PARSER_OPTIONS, import_data_modules
+from augment import FamilyName
+from lm_modules import MaskingMethod
+from lm_modules.reliance import CurveFamily, ReliancePlan
 from train.data import AnnotatedDataModule
+from train.data.base import Split
+from train.measurement import with_transfer_methods
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "init_weights", "new_head"}
 """Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
 
+MASK_OPTIONS = ("mask_family", "hidden_fraction", "patch_size")
+"""Model arguments that say which holes a calibration is fitted on."""
+
+CALIBRATION_IMAGES = 4000
+"""How many training images, the first in order of ids, a calibration is fitted on at most."""
+
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train.
+    """One way to train, or to use what another arm has trained.
 
     Attributes:
         title: as it appears in tables.
         augmentation_only: whether the claim speaks about it: masks as augmentation, no layer masking in training.
         method: masking method under which the rule looks at it: one that its training has prepared it for.
-        model: arguments of `MaskRobustClassifier` that differ from the configuration's model.
+        network_of: arm whose trained network of the same seed it uses, instead of one of its own. Unless `calibration`
+            is true its outcomes are those of that arm, looked at under its own `method`.
+        calibration: put an affine map behind the logits of `network_of` where something is hidden, one for each masking
+            method, fitted on masked training images so that they are predicted as with nothing hidden (MCal).
+        model: arguments of `MaskRobustClassifier` that differ from the configuration's model; with `calibration` those
+            of its masks (`MASK_OPTIONS`) alone, with `network_of` otherwise none.
     """
 
     title: str
     augmentation_only: bool = False
     method: MaskingMethod = "black"
+    network_of: str | None = None
+    calibration: bool = False
     model: dict[str, Any] = field(default_factory=dict)
 
 
@@ -61,6 +75,13 @@ class Evaluation:
         hidden_fraction: share of patches hidden for it.
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.
+        split: of which split the images are; "val" to choose between settings before the test split is looked at.
+        curve_families: segments of the retention curves, drawn for each arm under its own method; none for no curves.
+        transfer_families: mask families of the transfer matrix of each network; none for no matrix.
+        transfer_methods: masking methods of its rows, beside `methods`.
+        sampled_share: share in (0, 1] of the images that curves and matrix are asked about.
+        features: whether to probe penultimate features for what they hold of the outline.
+        layers: inner layers to probe as well, by which the outline may enter.
     """
 
     methods: list[MaskingMethod]
@@ -68,6 +89,31 @@ class Evaluation:
     hidden_fraction: float = 0.5
     seed: int = 0
     replicates: int = 2000
+    split: Split = "test"
+    curve_families: tuple[CurveFamily, ...] = ()
+    transfer_families: tuple[FamilyName, ...] = ()
+    transfer_methods: tuple[MaskingMethod, ...] = ()
+    sampled_share: float = 1.0
+    features: bool = False
+    layers: tuple[str, ...] = ()
+
+    def plans(self, own_methods: Collection[MaskingMethod]) -> dict[MaskingMethod, ReliancePlan]:
+        """What a network is asked under each masking method.
+
+        Args:
+            own_methods: those under which its arms are looked at: curves are drawn for these.
+        """
+        full = ReliancePlan(
+            hidden_fractions=(self.hidden_fraction,),
+            patch_size=self.patch_size,
+            curve_families=self.curve_families,
+            transfer_families=self.transfer_families,
+            sampled_share=self.sampled_share,
+            features=self.features,
+        )
+        without_curves = replace(full, curve_families=())
+        by_method = {method: full if method in own_methods else without_curves for method in self.methods}
+        return with_transfer_methods(by_method, self.transfer_methods)
 
 
 @dataclass(frozen=True)
@@ -79,7 +125,7 @@ class Rule:
         layer_masking_arm: arm that every augmentation-only arm is compared with.
         margin: by how much the magnitudes of used shares must differ to count.
         clean_accuracy_tolerance: an arm counts when it loses at most this much clean accuracy against the baseline.
-        confidence: of all comparisons together; divided among them (Bonferroni).
+        confidence: of the bounds of all comparisons together; divided among them by Holm's procedure.
     """
 
     baseline: str
@@ -104,6 +150,9 @@ class ClaimConfig:
         rule: how the claim is decided.
         question: one sentence for the report.
         content: everything above but `out` as plain values, for the report and for fingerprints.
+        only_arms: the arms that this process runs; all where it is the only one.
+        only_seeds: the seeds that this process runs; all where it is the only one.
+        collect: join what other processes have run, and run nothing.
     """
 
     out: Path
@@ -116,39 +165,34 @@ class ClaimConfig:
     rule: Rule
     question: str
     content: dict[str, Any]
+    only_arms: list[str]
+    only_seeds: list[int]
+    collect: bool
+
+    @property
+    def execution_order(self) -> list[str]:
+        """All arms, those that train before those that use their networks."""
+        return sorted(self.arms, key=lambda name: self.arms[name].network_of is not None)
+
+    def plans_of(self, arm: str) -> dict[MaskingMethod, ReliancePlan]:
+        """What the network of an arm is asked under each masking method, for all arms that look at it as it is."""
+        given = self.arms[arm]
+        network = arm if given.network_of is None or given.calibration else given.network_of
+        own_methods = {
+            other.method
+            for name, other in self.arms.items()
+            if name == network or (other.network_of == network and not other.calibration)
+        }
+        return self.evaluation.plans(own_methods)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this process runs some of the runs alone, and leaves the verdict to `--collect`."""
+        return len(self.only_arms) < len(self.arms) or len(self.only_seeds) < len(self.seeds)
 
     def content_of(self, section: str) -> Any:
         """A section of `content` without what changes no network and no prediction: loader processes, replicates."""
         return _without(self.content[section], ("num_workers", "replicates"))
-
-
-def parse_config(arguments: list[str]) -> ClaimConfig:
-    """Parse and check the arguments of `maskrobust claim`.
-
-    Raises:
-        ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: arguments contradict each other.
-    """
-    import_data_modules()
-    parser = _parser()
-    parsed = parser.parse_args(arguments)
-    plain = parser.dump(parsed, format="json", skip_unset=False)
-    content = {key: value for key, value in json.loads(plain).items() if key not in ("out", "config")}
-    made = parser.instantiate(parsed)
-    config = ClaimConfig(
-        out=Path(made.out),
-        data=made.data,
-        arms=made.arms,
-        models={name: _arm_model(name, arm, content["model"]) for name, arm in made.arms.items()},
-        seeds=made.seeds,
-        training=made.training,
-        evaluation=made.evaluation,
-        rule=made.rule,
-        question=made.question,
-        content=content,
-    )
-    _check(config)
-    return config
 
 
 def fingerprint(content: Any) -> str:
@@ -167,90 +211,3 @@ def _without(content: Any, keys: Sequence[str]) -> Any:
     if not isinstance(content, dict):
         return content
     return {key: _without(value, keys) for key, value in content.items() if key not in keys}
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="maskrobust claim", description=__doc__, **PARSER_OPTIONS)
-    parser.add_argument("--config", action="config", help="YAML with everything below; a shipped name or a path")
-    parser.add_argument("--out", type=str, required=True, help="folder for claim.json, report.html and the arms")
-    parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
-    parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
-    parser.add_argument(
-        "--model", type=dict[str, Any], default={}, help="arguments of MaskRobustClassifier, for all arms"
-    )
-    parser.add_argument("--arms", type=dict[str, Arm], required=True)
-    parser.add_argument("--seeds", type=list[int], required=True)
-    parser.add_argument("--training", type=Training, required=True)
-    parser.add_argument("--evaluation", type=Evaluation, required=True)
-    parser.add_argument("--rule", type=Rule, required=True)
-    return parser
-
-
-def _arm_model(name: str, arm: Arm, base: dict[str, Any]) -> dict[str, Any]:
-    parser = ArgumentParser(**PARSER_OPTIONS)
-    parser.add_class_arguments(MaskRobustClassifier, skip=set(SET_BY_THE_CLAIM))
-    try:
-        parsed = parser.parse_object({**base, **arm.model})
-    except ArgumentError as error:
-        raise ValueError(
-            f"arm '{name}' does not fit the model: {error.message.rstrip('.')}; correct model or arms.{name}.model."
-        ) from error
-    model: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))
-    return model
-
-
-def _check(config: ClaimConfig) -> None:
-    _check_arms(config)
-    seeds, training, evaluation = config.seeds, config.training, config.evaluation
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be a list of different numbers, got {seeds}; give each once.")
-    if training.epochs < 1:
-        raise ValueError(f"training.epochs must be at least 1, got {training.epochs}; raise it.")
-    if not 0.0 < evaluation.hidden_fraction <= 1.0:
-        raise ValueError(
-            f"evaluation.hidden_fraction must lie in (0, 1], got {evaluation.hidden_fraction}; 0.5 is usual."
-        )
-    for name in ("patch_size", "replicates"):
-        if getattr(evaluation, name) < 1:
-            raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(evaluation, name)}; raise it.")
-    if not 0.0 < config.rule.confidence < 1.0:
-        raise ValueError(f"rule.confidence must lie between 0 and 1, got {config.rule.confidence}; 0.95 is usual.")
-
-
-def _check_arms(config: ClaimConfig) -> None:
-    arms, evaluation, rule = config.arms, config.evaluation, config.rule
-    for role in ("baseline", "layer_masking_arm"):
-        if getattr(rule, role) not in arms:
-            raise ValueError(
-                f"rule.{role} must be one of the arms {', '.join(arms)}, got '{getattr(rule, role)}'; name one of them."
-            )
-    for name in arms:
-        if not name.replace("_", "").replace("-", "").isalnum():
-            raise ValueError(
-                f"an arm's name must be letters, digits, '_' and '-' (it names a folder), got '{name}'; rename it, and "
-                "say the rest in its title."
-            )
-    if rule.layer_masking_arm == rule.baseline or arms[rule.layer_masking_arm].augmentation_only:
-        raise ValueError(
-            "rule.layer_masking_arm must be neither the baseline nor augmentation_only, got "
-            f"'{rule.layer_masking_arm}'; name another arm."
-        )
-    if not any(arm.augmentation_only for arm in arms.values()):
-        raise ValueError(
-            "arms must hold at least one with augmentation_only true, got none; mark those that the claim is about."
-        )
-    for name, arm in arms.items():
-        if arm.augmentation_only and config.models[name]["masking"] != "fill":
-            masking = config.models[name]["masking"]
-            raise ValueError(
-                f"arm '{name}' is augmentation_only, so masking must be 'fill', got '{masking}'; correct one of them."
-            )
-    for part in ("margin", "clean_accuracy_tolerance"):
-        if getattr(rule, part) < 0:
-            raise ValueError(f"rule.{part} must be at least 0, got {getattr(rule, part)}; raise it.")
-    for name, arm in arms.items():
-        if arm.method not in evaluation.methods:
-            raise ValueError(
-                f"evaluation.methods must contain '{arm.method}', the method of arm '{name}', got "
-                f"{', '.join(evaluation.methods)}; add it."
-            )

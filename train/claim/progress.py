@@ -51,6 +51,14 @@ class Progress:
         """Say that the evaluation of a trained network begins."""
         self._begin(f"measure {title}, seed {seed}", f"measuring  {title}, seed {seed}")
 
+    def start_calibration(self, title: str, seed: int) -> None:
+        """Say that the logits of a trained network are being calibrated."""
+        self._begin(f"calibrate {title}, seed {seed}", f"calibrating {title}, seed {seed}")
+
+    def start_waiting(self, what: str) -> None:
+        """Say that another process makes what is wanted next."""
+        self._begin(f"wait for another process: {what}", f"waiting    for another process: {what}")
+
     def start_probe(self) -> None:
         """Say that the mask-only probe is being trained."""
         self._begin("train the mask-only probe", "training   the mask-only probe")

@@ -5,26 +5,32 @@ from typing import Any
 
 import numpy as np
 
+from lm_modules import MaskingMethod
 from lm_modules.reliance import (
     Measure,
     Outcomes,
     ProbeOutcomes,
+    broken_mask_accuracy,
     circle_accuracy,
     clean_accuracy,
+    compare_magnitudes,
     estimate,
-    estimate_magnitude_difference,
     probe_accuracy,
     retention,
     silhouette_accuracy,
     silhouette_leak,
     swap_pull,
     used_share,
+    whole_mask_accuracy,
+    whole_over_broken,
 )
+from lm_modules.training_masks import as_weights
 from train.claim.config import ClaimConfig
 from train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
 from train.figures import as_figure, figures_of, provenance
+from train.plan_figures import plan_figures, transfer_figures, worst_cell
 
-Runs = Mapping[str, Mapping[int, Mapping[str, Outcomes]]]
+Runs = Mapping[str, Mapping[int, Mapping[MaskingMethod, Outcomes]]]
 """Outcomes by arm, seed and masking method."""
 
 
@@ -56,6 +62,8 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
                     "difference": as_figure(each.difference),
                     "clean_accuracy_loss": each.clean_accuracy_loss,
                     "eligible": each.eligible,
+                    "level_low": each.level_low,
+                    "level_high": each.level_high,
                 }
                 for each in comparisons
             ],
@@ -76,8 +84,10 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
                 "method": arm.method,
                 "training": arm.model,
                 "methods": {
-                    method: _figures_of(config, measures, runs[name], method) for method in config.evaluation.methods
+                    method: _figures_of(config, measures, name, runs[name], method)
+                    for method in config.evaluation.methods
                 },
+                **_matrix(config, name, runs[name]),
             }
             for name, arm in config.arms.items()
         },
@@ -89,27 +99,35 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
 def compare(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> tuple[list[Comparison], float]:
     """Every augmentation-only arm against the layer-masking arm, by the magnitudes of their used shares.
 
-    The confidence of the intervals is 1 - (1 - rule.confidence) / number of augmentation-only arms (Bonferroni).
+    The arms that count share the rule's confidence (`compare_magnitudes`); any other has all of it.
 
     Returns:
         The comparisons, and the layer-masking arm's loss of clean accuracy against the baseline.
     """
     rule = config.rule
-    augmented = [name for name, arm in config.arms.items() if arm.augmentation_only]
-    confidence = 1.0 - (1.0 - rule.confidence) / max(1, len(augmented))
-    measure = used_share(probe)
-    masked = _runs_of(config, runs, rule.layer_masking_arm)
-    comparisons = []
-    for name in augmented:
-        difference = estimate_magnitude_difference(
-            measure,
-            _runs_of(config, runs, name),
-            masked,
+    losses = {
+        name: _clean_accuracy_loss(config, runs, name) for name, arm in config.arms.items() if arm.augmentation_only
+    }
+    counted = [name for name, loss in losses.items() if loss <= rule.clean_accuracy_tolerance]
+    families = [counted, *([name] for name in losses if name not in counted)]
+    compared = {
+        name: found
+        for family in families
+        for name, found in compare_magnitudes(
+            used_share(probe),
+            {name: _runs_of(config, runs, name) for name in family},
+            _runs_of(config, runs, rule.layer_masking_arm),
+            margin=rule.margin,
+            confidence=rule.confidence,
             replicates=config.evaluation.replicates,
-            confidence=confidence,
+        ).items()
+    }
+    comparisons = [
+        Comparison(
+            name, compared[name].difference, loss, name in counted, compared[name].level_low, compared[name].level_high
         )
-        loss = _clean_accuracy_loss(config, runs, name)
-        comparisons.append(Comparison(name, difference, loss, loss <= rule.clean_accuracy_tolerance))
+        for name, loss in losses.items()
+    ]
     return comparisons, _clean_accuracy_loss(config, runs, rule.layer_masking_arm)
 
 
@@ -122,17 +140,44 @@ def _measures(config: ClaimConfig, probe: ProbeOutcomes) -> dict[str, Measure]:
         "silhouette_leak": silhouette_leak(),
         "swap_pull": swap_pull(),
         "used_share": used_share(probe),
+        "whole_mask_accuracy": whole_mask_accuracy(),
+        "broken_mask_accuracy": broken_mask_accuracy(),
+        "whole_over_broken": whole_over_broken(),
     }
 
 
 def _figures_of(
-    config: ClaimConfig, measures: Mapping[str, Measure], runs: Mapping[int, Mapping[str, Outcomes]], method: str
+    config: ClaimConfig,
+    measures: Mapping[str, Measure],
+    arm: str,
+    runs: Mapping[int, Mapping[MaskingMethod, Outcomes]],
+    method: MaskingMethod,
 ) -> dict[str, Any]:
     by_seed = {seed: run[method] for seed, run in runs.items()}
-    replicates = config.evaluation.replicates
+    replicates, plan, layers = config.evaluation.replicates, config.plans_of(arm)[method], config.evaluation.layers
     return {
-        "all_seeds": figures_of(measures, list(by_seed.values()), replicates),
+        "all_seeds": figures_of(measures, list(by_seed.values()), replicates)
+        | plan_figures(plan, list(by_seed.values()), replicates, layers),
         "seeds": {str(seed): figures_of(measures, [run], replicates) for seed, run in by_seed.items()},
+    }
+
+
+def _matrix(config: ClaimConfig, arm: str, runs: Mapping[int, Mapping[MaskingMethod, Outcomes]]) -> dict[str, Any]:
+    """The transfer matrix of an arm, its worst cell, and what its training has seen; nothing where none was asked."""
+    families = config.evaluation.transfer_families
+    if not families:
+        return {}
+    by_method = {method: [run[method] for run in runs.values()] for method in config.plans_of(arm)}
+    matrix = transfer_figures(families, by_method, config.evaluation.replicates)
+    return {"transfer": matrix, "worst_cell": worst_cell(matrix), "trained_on": _trained_on(config.models[arm])}
+
+
+def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Mask families and fills of a training, by name; none where it masks nothing, no fill under layer masking."""
+    masked, filled = model["masking"] != "none", model["masking"] in ("fill", "mixture")
+    return {
+        "families": list(as_weights(model["mask_family"])) if masked else [],
+        "fills": list(as_weights(model["fill"])) if filled else [],
     }
 
 
@@ -144,7 +189,7 @@ def _majority_share(outcomes: Outcomes) -> float | None:
 
 def _clean_accuracy_loss(config: ClaimConfig, runs: Runs, arm: str) -> float:
     def accuracy(name: str) -> float:
-        return float(np.mean([run.clean == run.labels for run in _runs_of(config, runs, name)]))
+        return float(np.mean([run.behind("clean") == run.labels for run in _runs_of(config, runs, name)]))
 
     return accuracy(config.rule.baseline) - accuracy(arm)
 

@@ -4,7 +4,8 @@ A network that reads the outline does so whether the outline helps it (a positiv
 misleads it (a negative one). So reliance is the magnitude of the used share, and an arm is compared with the
 layer-masking arm by |used share| - |used share|: with the plain difference, an arm that is misled would look like one
 that does not read, and a layer-masking arm that is misled would lend support to the claim. How the interval of this
-difference avoids the bias of resampled magnitudes is said at `estimate_magnitude_difference`.
+difference avoids the bias of resampled magnitudes is said at `lm_modules.reliance.magnitudes.MagnitudeDifference`, and
+how its bounds hold for all arms together at `lm_modules.reliance.compare_magnitudes`.
 """
 
 from collections.abc import Sequence
@@ -28,16 +29,19 @@ class Comparison:
 
     Attributes:
         arm: name of the augmentation-only arm.
-        difference: magnitude of its used share minus that of the layer-masking arm's, with the interval of the
-            corrected confidence.
+        difference: magnitude of its used share minus that of the layer-masking arm's, its bounds at the levels below.
         clean_accuracy_loss: clean accuracy of the baseline minus that of the arm.
         eligible: whether that loss is within the rule's tolerance.
+        level_low: one-sided level of the lower bound: Holm's among the arms that count, the rule's own for any other.
+        level_high: the same of the upper bound.
     """
 
     arm: str
     difference: Finding
     clean_accuracy_loss: float
     eligible: bool
+    level_low: float
+    level_high: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Verdict:
 
 def rule_in_words(rule: Rule) -> list[str]:
     """The rule as sentences, for the report."""
+    level = (1.0 - rule.confidence) / 2.0
     return [
         f"An arm counts when its clean accuracy is at most {rule.clean_accuracy_tolerance:.1%} below that of "
         f"'{rule.baseline}'; the layer-masking arm '{rule.layer_masking_arm}' must count too.",
@@ -62,8 +67,11 @@ def rule_in_words(rule: Rule) -> list[str]:
         "is reliance too, on an outline that misleads. The difference is the reliance of an augmentation-only arm that "
         "counts minus that of the layer-masking arm.",
         "Its interval is put together from those of the difference and of the sum of the two used shares, so that it "
-        "holds whatever their signs are, for all comparisons together with "
-        f"{rule.confidence:.0%} confidence (Bonferroni).",
+        "holds whatever their signs are.",
+        f"Lower bounds lie wrongly above the margin in at most {1 - rule.confidence:.0%} of cases, all arms that "
+        "count together, and upper bounds wrongly below it in no more. By Holm's step-down procedure, once for lower "
+        f"and once for upper bounds, the clearest of m arms has a one-sided level of {level:.3g} / m, the next one of "
+        f"{level:.3g} / (m - 1), and so on while bounds clear the margin; the rest keep the level where that ends.",
         f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}.",
         f"Supported: every difference's lower bound lies above the margin of {rule.margin:g}.",
         "Undecided: otherwise, or where no arm counts.",

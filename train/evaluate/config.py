@@ -7,10 +7,13 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from augment import FamilyName
 from lm_modules import MaskingMethod
+from lm_modules.reliance import CURVE_ORDERS, CurveFamily, CurveOrder, ReliancePlan
 from train.arguments import PARSER_OPTIONS, parse_with_data
 from train.data import AnnotatedDataModule
 from train.data.base import Split, check_at_least
+from train.measurement import with_transfer_methods
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class EvaluationConfig:
         split: of which split the images are.
         patch_size: side of the patches that are hidden at random, in pixels.
         hidden_fractions: shares in [0, 1] of patches to hide.
+        curve_families: segments of the retention curves: patches, slic, quickshift; none for no curves.
+        curve_orders: orders in which they are hidden: random, most_salient, least_salient.
+        transfer_families: mask families of the transfer matrix; none for no matrix.
+        transfer_methods: masking methods of its rows, beside `methods`.
+        sampled_share: share in (0, 1] of the images that curves and matrix are asked about.
+        features: whether to probe penultimate features for what they hold of the outline; false for networks without a
+            linear head.
+        layers: inner layers to probe as well, such as layer1 and layer2 of a ResNet: by which of them the outline
+            enters.
         replicates: bootstrap resamples behind each interval.
         seed: of holes, probe and resamples.
     """
@@ -41,8 +53,29 @@ class EvaluationConfig:
     split: Split = "test"
     patch_size: int = 16
     hidden_fractions: tuple[float, ...] = (0.5,)
+    curve_families: tuple[CurveFamily, ...] = ("patches", "slic")
+    curve_orders: tuple[CurveOrder, ...] = CURVE_ORDERS
+    transfer_families: tuple[FamilyName, ...] = ("patches", "rectangles", "blobs", "slic", "silhouettes")
+    transfer_methods: tuple[MaskingMethod, ...] = ()
+    sampled_share: float = 0.25
+    features: bool = True
+    layers: tuple[str, ...] = ()
     replicates: int = 2000
     seed: int = 0
+
+    @property
+    def plans(self) -> dict[MaskingMethod, ReliancePlan]:
+        """What is asked under each masking method."""
+        plan = ReliancePlan(
+            hidden_fractions=self.hidden_fractions,
+            patch_size=self.patch_size,
+            curve_families=self.curve_families,
+            curve_orders=self.curve_orders,
+            transfer_families=self.transfer_families,
+            sampled_share=self.sampled_share,
+            features=self.features,
+        )
+        return with_transfer_methods(dict.fromkeys(self.methods, plan), self.transfer_methods)
 
 
 def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
@@ -55,13 +88,11 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
     parser.add_class_arguments(EvaluationConfig, skip={"data"})
     config = EvaluationConfig(**parse_with_data(parser, arguments))
-    check_at_least("patch_size", config.patch_size, 1)
     check_at_least("replicates", config.replicates, 1)
     for name in ("checkpoint", "methods", "hidden_fractions"):
         if not getattr(config, name):
             raise ValueError(f"{name} must name at least one, got none; give one or more.")
     if len(set(config.checkpoint)) < len(config.checkpoint):
         raise ValueError(f"checkpoint must name different files, got {config.checkpoint}; leave repeated ones out.")
-    if not all(0 <= fraction <= 1 for fraction in config.hidden_fractions):
-        raise ValueError(f"hidden_fractions must lie in [0, 1], got {config.hidden_fractions}; give such shares.")
+    _ = config.plans  # refuses what cannot be asked
     return config

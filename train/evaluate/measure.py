@@ -1,17 +1,25 @@
 """Networks from files, and what they answer under every masking method."""
 
+from collections.abc import Mapping
+
 import torch
 from rich.progress import Progress
 
 from augment import SilhouetteBank
-from lm_modules import MaskRobustClassifier, Predictor
-from lm_modules.reliance import Outcomes, ProbeOutcomes, RelianceSuite
+from lm_modules import MaskingMethod, MaskRobustClassifier
+from lm_modules.reliance import Outcomes, ProbeOutcomes
 from train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
 from train.evaluate.config import EvaluationConfig
+from train.measurement import measure_network
 from train.probe import outline_outcomes
 
+Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
+"""Outcomes by checkpoint and masking method."""
 
-def measure(config: EvaluationConfig, progress: Progress) -> tuple[dict[str, dict[str, Outcomes]], ProbeOutcomes]:
+
+def measure(
+    config: EvaluationConfig, progress: Progress
+) -> tuple[dict[str, dict[MaskingMethod, Outcomes]], ProbeOutcomes]:
     """Ask every network about the split's images.
 
     Args:
@@ -32,22 +40,14 @@ def measure(config: EvaluationConfig, progress: Progress) -> tuple[dict[str, dic
     data.setup(STAGE_OF_SPLIT[config.split])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bank = SilhouetteBank.from_batches(split_batches(data, config.split))
-    runs = {}
+    runs: dict[str, dict[MaskingMethod, Outcomes]] = {}
     for path, classifier in classifiers.items():
-        suite = RelianceSuite(
-            bank,
-            data.num_classes,
-            seed=config.seed,
-            patch_size=config.patch_size,
-            hidden_fractions=config.hidden_fractions,
-        )
-        classifier.to(device).eval()
-        predictors: dict[str, Predictor] = {method: classifier.predictor(method) for method in config.methods}
         batches = progress.track(split_batches(data, config.split), description=f"measuring {path}")
-        for batch in batches_on(batches, device):
-            suite.update(predictors, batch)
+        classifier.to(device).eval()
+        runs[path] = measure_network(
+            classifier, batches_on(batches, device), bank, config.plans, seed=config.seed, layers=config.layers
+        )
         classifier.cpu()
-        runs[path] = suite.outcomes()
     probe = outline_outcomes(
         data, progress.track(split_batches(data, config.split), description="asking the probe"), config.seed
     )
@@ -79,6 +79,9 @@ def build_classifier(config: EvaluationConfig, path: str) -> MaskRobustClassifie
             f"'{path}' was trained for {trained_for} classes but the data have {data.num_classes}; give the data "
             "that it was trained for."
         )
-    for method in config.methods:
+    for method, plan in config.plans.items():
         classifier.predictor(method)
+        if plan.features:
+            for layer in (None, *config.layers):
+                classifier.feature_extractor(method, layer)
     return classifier

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lm_modules import MaskingMethod
 from lm_modules.reliance import (
     Measure,
     Outcomes,
@@ -29,13 +30,12 @@ from lm_modules.reliance import (
     whole_over_broken,
 )
 from train.evaluate.config import EvaluationConfig
+from train.evaluate.measure import Runs
 from train.figures import as_figure, figures_of, provenance
 from train.files import write_text
+from train.plan_figures import plan_figures, transfer_figures, worst_cell
 from train.report.table import FigureCell
 from train.report.wording import Figure, bounds, decimal, method_title
-
-Runs = Mapping[str, Mapping[str, Outcomes]]
-"""Outcomes by checkpoint and masking method."""
 
 _COLUMNS = {
     "silhouette_accuracy": "object hidden",
@@ -58,27 +58,34 @@ def summarise(
         command: as typed.
 
     Returns:
-        "checkpoints": figures by checkpoint, method and name; "differences": each further checkpoint minus the first,
-        paired on images; "probe_accuracy", "settings" and "provenance".
+        "checkpoints": figures by checkpoint, method and name; "networks": transfer matrices; "differences": each
+        further checkpoint minus the first, paired on images; "probe_accuracy", "settings" and "provenance".
     """
     measures = _measures(config, probe)
     first = next(iter(runs))
-    some_run = next(iter(runs[first].values()))
+    some_run = runs[first][config.methods[0]]
     return {
         "format": 1,
         "checkpoints": {
-            path: {method: figures_of(measures, [run], config.replicates) for method, run in by_method.items()}
+            path: {
+                method: figures_of(measures, [by_method[method]], config.replicates)
+                | plan_figures(config.plans[method], [by_method[method]], config.replicates, config.layers)
+                for method in config.methods
+            }
             for path, by_method in runs.items()
         },
+        "networks": {path: _matrix(config, by_method) for path, by_method in runs.items()},
         "differences": {
             path: {
                 method: {
                     name: as_figure(
-                        estimate_difference(measure, [run], [runs[first][method]], replicates=config.replicates)
+                        estimate_difference(
+                            measure, [by_method[method]], [runs[first][method]], replicates=config.replicates
+                        )
                     )
                     for name, measure in measures.items()
                 }
-                for method, run in by_method.items()
+                for method in config.methods
             }
             for path, by_method in runs.items()
             if path != first
@@ -125,6 +132,15 @@ def _cell(figure: Figure) -> FigureCell:
     if figure["value"] is None:
         return FigureCell(("undefined",), "dim")
     return FigureCell((decimal(figure["value"]), *bounds(figure, decimal).split()), "bold")
+
+
+def _matrix(config: EvaluationConfig, by_method: Mapping[MaskingMethod, Outcomes]) -> dict[str, Any]:
+    """The transfer matrix of one network, and its worst cell; nothing where none was asked about."""
+    if not config.transfer_families:
+        return {}
+    runs = {method: [run] for method, run in by_method.items()}
+    matrix = transfer_figures(config.transfer_families, runs, config.replicates)
+    return {"transfer": matrix, "worst_cell": worst_cell(matrix)}
 
 
 def _measures(config: EvaluationConfig, probe: ProbeOutcomes) -> dict[str, Measure]:

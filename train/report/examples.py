@@ -10,7 +10,7 @@ from torch import Tensor
 
 from augment import Batch, SilhouetteBank, apply_fill
 from lm_modules import MaskingMethod
-from lm_modules.reliance import draw_conditions, swap_index
+from lm_modules.reliance import ConditionSource, ReliancePlan, retention_condition
 from train.report.wording import capitalised, hidden_share
 
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68
@@ -65,7 +65,7 @@ def example_strips(
 ) -> list[ExampleStrip]:
     """The originals, then for each method a share of the patches, the outline and the enclosing circle hidden.
 
-    Holes and fills are those of `draw_conditions`, hence of the measures, for the same seed and sample ids. An image
+    Holes and fills are those of `ConditionSource`, hence of the measures, for the same seed and sample ids. An image
     without a valid object hole (no object, or no room for the companion blob) is passed over.
 
     Args:
@@ -83,11 +83,13 @@ def example_strips(
     Raises:
         ValueError: no image has an object.
     """
-    index = swap_index(SilhouetteBank.from_batches([batch]).to(batch.images.device))
-    conditions = draw_conditions(batch, index, seed=seed, hidden_fractions=(hidden_fraction,), patch_size=patch_size)
+    plan = ReliancePlan(hidden_fractions=(hidden_fraction,), patch_size=patch_size)
+    conditions = ConditionSource(SilhouetteBank.from_batches([batch]), plan, seed).draw(batch)
     holes = conditions.holes
     presented = {
-        f"{capitalised(hidden_share(hidden_fraction))} of the patches hidden": conditions.patches_visible[0],
+        f"{capitalised(hidden_share(hidden_fraction))} of the patches hidden": conditions.visible(
+            retention_condition(hidden_fraction)
+        ),
         "Hidden along the outline": holes.silhouette_visible,
         "Enclosing circle hidden": holes.circle_visible,
     }

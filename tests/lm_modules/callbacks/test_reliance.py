@@ -19,12 +19,12 @@ from lm_modules import MaskRobustClassifier
 from lm_modules.callbacks import RelianceCallback
 from lm_modules.callbacks.reliance import _of_all_ranks
 from lm_modules.reliance import (
+    ConditionSource,
+    ReliancePlan,
     RelianceSuite,
-    draw_conditions,
     estimate,
     retention,
     silhouette_leak,
-    swap_index,
     swap_pull,
 )
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
@@ -102,7 +102,8 @@ def test_training_goes_on_as_it_would_without(measured, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["black", "layer_masking"])
 def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: str) -> None:
     folder, classifier, _ = measured
-    suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, patch_size=4, hidden_fractions=(0.5,))
+    plan = ReliancePlan(patch_size=4, hidden_fractions=(0.5,))
+    suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, plan)
     classifier.eval()
     for batch in VALIDATION:
         suite.update({method: classifier.predictor(method)}, batch)
@@ -147,8 +148,8 @@ def test_the_panel_has_a_column_for_each_method() -> None:
     assert torch.equal(picture[:, 2 : side + 2, 2 : side + 2], shown.images[0])
     black = picture[:, 2 : side + 2, side + 4 : 2 * side + 4]
     assert (black[:, shown.object_mask[0, 0]] == 0).all()
-    index = swap_index(SilhouetteBank.from_batches(TRAINING))
-    measured = draw_conditions(shown, index, seed=0, hidden_fractions=(), patch_size=4).holes.silhouette_visible[0]
+    source = ConditionSource(SilhouetteBank.from_batches(TRAINING), ReliancePlan(), seed=0)
+    measured = source.draw(shown).holes.silhouette_visible[0]
     assert torch.equal(black, torch.where(measured, shown.images[0], 0.0))
 
 
