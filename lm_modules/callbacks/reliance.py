@@ -1,64 +1,60 @@
 """Shape reliance during training: the measures of `lm_modules.reliance` on validation images, as they come by."""
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.seed import isolate_rng
-from torch import Tensor
 from torch.distributed import all_gather_object, get_world_size, is_initialized
-from torchvision.utils import make_grid
 
-from augment import Batch, SilhouetteBank, apply_fill, fold_in, object_holes, sample_keys
+from augment import Batch, SilhouetteBank
+from lm_modules.callbacks.figures import plan_figures
+from lm_modules.callbacks.loggers import log_picture, log_table
+from lm_modules.callbacks.panel import draw_panel
 from lm_modules.classifier import MaskRobustClassifier
 from lm_modules.methods import MASKING_METHODS, MaskingMethod, Predictor
 from lm_modules.reliance import (
-    FILL_STREAM,
-    HOLE_STREAM,
-    Measure,
+    FeatureExtractors,
     Outcomes,
     OutlineProbe,
     ProbeOutcomes,
     ReliancePlan,
     RelianceSuite,
-    estimate,
-    hidden_pixel_sensitivity,
-    probe_accuracy,
     probe_outcomes,
-    retention,
-    silhouette_leak,
-    swap_pull,
     train_probe,
-    used_share,
+    with_feature_predictions,
 )
 from lm_modules.training_masks import SilhouetteSource
 
 Found = TypeVar("Found")
+
+TABLE_COLUMNS = ("epoch", "method", "figure", "value", "low", "high")
+"""Of the table that Weights & Biases gets: a row for each figure, masking method and measured epoch."""
 
 
 class RelianceCallback(pl.Callback):
     """Measures how far the network reads the shape of a hole, every few epochs, and logs it.
 
     It asks the network about validation batches as Lightning goes through them, keeps predictions alone, and joins them
-    over all processes. Logged under ``reliance/<method>/``, with the ends of 95 % intervals over images as ``_low`` and
-    ``_high``: silhouette leak, swap pull, probe accuracy, used share, accuracy at each hidden fraction; and the
-    hidden-pixel sensitivity. A figure that is undefined is not logged. A `WandbLogger` gets pictures of what the
-    network was shown, too.
+    over all processes. Every logger gets, under ``reliance/<method>/`` and with the ends of 95 % intervals over images
+    as ``_low`` and ``_high``, what the plan asks: silhouette leak, swap pull, probe accuracy and used share; accuracy
+    at each hidden fraction; the mean accuracy over each retention curve; accuracy behind each transfer family and the
+    worst of them; carried information; and the hidden-pixel sensitivity. A figure that is undefined is not logged.
+    Where objects are hidden, Weights & Biases and TensorBoard get a picture of what the network was shown, too;
+    Weights & Biases gets the figures of all epochs so far as one table.
 
-    Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state is left as it
-    is. For each method a measured batch costs about 8 forward passes, plus one for each hidden fraction above 0.
+    Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
+    the mode of every layer are left as they are. For each method a measured image costs 8 forward passes with the
+    default plan; each curve adds one for each of its fractions above 0.
 
     Args:
         methods: masking methods to ask the network under.
+        plan: what to ask; by default what `ReliancePlan` does.
         every_n_epochs: epochs between two measurements, at least 1; the last epoch of each group is measured.
         max_images: validation images to measure on, from the first on, over all processes.
         max_objects: training objects whose silhouettes are swapped in, and train the mask-only probe.
-        patch_size: side in pixels of the patches that are hidden at random.
-        hidden_fractions: shares in [0, 1] of patches to hide.
         replicates: bootstrap resamples behind each interval.
         pictures: validation images to show; 0 for none.
         seed: decides the holes, the probe and the resamples.
@@ -71,11 +67,10 @@ class RelianceCallback(pl.Callback):
         self,
         methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking"),
         *,
+        plan: ReliancePlan | None = None,
         every_n_epochs: int = 1,
         max_images: int = 1000,
         max_objects: int = 4000,
-        patch_size: int = 16,
-        hidden_fractions: tuple[float, ...] = (0.5,),
         replicates: int = 500,
         pictures: int = 4,
         seed: int = 0,
@@ -88,21 +83,37 @@ class RelianceCallback(pl.Callback):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}; give a larger number.")
         self.methods = tuple(methods)
+        self.plan = plan or ReliancePlan()
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
-        self.patch_size, self.hidden_fractions = patch_size, tuple(hidden_fractions)
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
         self._suite: RelianceSuite | None = None
         self._predictors: dict[str, Predictor] = {}
+        self._extractors: dict[str, FeatureExtractors] = {}
         self._read: list[ProbeOutcomes] = []
         self._seen = 0
+        self._rows: list[list[Any]] = []
+
+    @property
+    def state_key(self) -> str:
+        """Tells callbacks for different methods apart in a checkpoint."""
+        return self._generate_state_key(methods=self.methods)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows of the table so far, so that a resumed run goes on with it."""
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the rows of a checkpoint."""
+        self._rows = [*state_dict["rows"]]
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Get ready where this epoch is to be measured.
 
         Raises:
-            ValueError: the data module has no training objects to lend, or the module is no `MaskRobustClassifier`.
+            ValueError: the data module has no training objects to lend, the module is no `MaskRobustClassifier`, or the
+                plan keeps features of a network without a linear layer.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
         self._suite, self._read, self._seen = None, [], 0
@@ -111,15 +122,12 @@ class RelianceCallback(pl.Callback):
             return
         classifier = _classifier(pl_module)
         self._predictors = {method: classifier.predictor(method) for method in self.methods}
+        if self.plan.features:
+            self._extractors = {method: {None: classifier.feature_extractor(method)} for method in self.methods}
         if self._bank is None:
             self._prepare(getattr(trainer, "datamodule", None), classifier)
         assert self._bank is not None
-        self._suite = RelianceSuite(
-            self._bank,
-            int(classifier.hparams["num_classes"]),
-            ReliancePlan(patch_size=self.patch_size, hidden_fractions=self.hidden_fractions),
-            seed=self.seed,
-        )
+        self._suite = RelianceSuite(self._bank, int(classifier.hparams["num_classes"]), self.plan, seed=self.seed)
 
     def on_validation_batch_end(
         self,
@@ -135,11 +143,15 @@ class RelianceCallback(pl.Callback):
         if self._suite is None or wanted <= 0:
             return
         batch = Batch(*(tensor[:wanted] for tensor in batch))
-        self._suite.update(self._predictors, batch)
+        self._suite.update(self._predictors, batch, feature_extractors=self._extractors)
         if self._probe is not None:
             self._read.append(probe_outcomes(self._probe, [batch]))
-        if self._seen == 0:
-            self._show(trainer, _classifier(pl_module), batch)
+        if self._seen == 0 and self.pictures > 0 and self.plan.shapes and trainer.is_global_zero:
+            shown = Batch(*(tensor[: self.pictures] for tensor in batch))
+            picture = draw_panel(shown, self.methods, _classifier(pl_module).mean, self.seed)
+            log_picture(
+                trainer.loggers, "reliance/shown", picture, " | ".join(("image", *self.methods)), trainer.global_step
+            )
         self._seen += len(batch.ids)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -149,22 +161,15 @@ class RelianceCallback(pl.Callback):
         parts = _of_all_ranks((self._suite.outcomes(), self._read))
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
-        measures = _measures(self.hidden_fractions, probe)
         for method in self.methods:
             outcomes = Outcomes.merge([by_method[method] for by_method, _ in parts if method in by_method])
-            for name, value in self._figures(measures, outcomes):
-                pl_module.log(f"reliance/{method}/{name}", value, batch_size=1)
-        self._suite, self._predictors, self._read = None, {}, []
-
-    def _figures(self, measures: Sequence[Measure], outcomes: Outcomes) -> Iterator[tuple[str, float]]:
-        for measure in measures:
-            found = estimate(measure, [outcomes], replicates=self.replicates, seed=self.seed).estimate
-            if found is not None:
-                name = measure.name.replace(" ", "_")
-                yield from ((name, found.value), (f"{name}_low", found.low), (f"{name}_high", found.high))
-        sensitivity = hidden_pixel_sensitivity(outcomes)
-        if not math.isnan(sensitivity):
-            yield "hidden_pixel_sensitivity", sensitivity
+            outcomes = with_feature_predictions(outcomes)
+            for figure in plan_figures(self.plan, outcomes, probe, replicates=self.replicates, seed=self.seed):
+                self._rows.append([trainer.current_epoch, method, *figure])
+                for name, value in figure.scalars().items():
+                    pl_module.log(f"reliance/{method}/{name}", value, batch_size=1)
+        log_table(trainer.loggers, "reliance/figures", TABLE_COLUMNS, self._rows)
+        self._suite, self._predictors, self._extractors, self._read = None, {}, {}, []
 
     def _prepare(self, source: object, classifier: MaskRobustClassifier) -> None:
         """Collect silhouettes and train the probe, with gradients and a random state of its own."""
@@ -176,7 +181,7 @@ class RelianceCallback(pl.Callback):
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
             self._bank = SilhouetteBank.from_batches(_up_to(source.training_batches(), self.max_objects))
             held_out = torch.arange(len(self._bank)) % 5 == 0
-            if held_out.all():
+            if held_out.all() or not self.plan.shapes:
                 return
             masks, labels = (tensor.to(classifier.device) for tensor in (self._bank.object_masks, self._bank.labels))
             held_out = held_out.to(classifier.device)
@@ -189,42 +194,6 @@ class RelianceCallback(pl.Callback):
                 self.seed,
             )
 
-    def _show(self, trainer: pl.Trainer, classifier: MaskRobustClassifier, batch: Batch) -> None:
-        """Give every W&B logger a panel of the first images."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        if not loggers or self.pictures == 0 or not trainer.is_global_zero:
-            return
-        shown = Batch(*(tensor[: self.pictures] for tensor in batch))
-        for logger in loggers:
-            logger.log_image("reliance/shown", [self.panel(classifier, shown)], caption=[" | ".join(self.columns)])
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What the columns of `panel` show."""
-        return ("image", *self.methods)
-
-    def panel(self, classifier: MaskRobustClassifier, batch: Batch) -> Tensor:
-        """What the network is shown behind the silhouette hole, as one picture; hidden is grey under layer masking.
-
-        Args:
-            classifier: for the fill "mean".
-            batch: a row for each of its images.
-
-        Returns:
-            (3, height, width) float in [0, 1].
-        """
-        keys = sample_keys(self.seed, batch.ids)
-        visible = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask).silhouette_visible
-        columns, fill_keys = [batch.images], fold_in(keys, FILL_STREAM)
-        for method in self.methods:
-            if method == "layer_masking":
-                columns.append(torch.where(visible, batch.images, 0.5))
-            else:
-                columns.append(apply_fill(method, batch.images, visible, keys=fill_keys, mean=classifier.mean))
-        cells = torch.stack(columns, dim=1).flatten(0, 1)
-        grid: Tensor = make_grid(cells.float().cpu(), nrow=len(columns), pad_value=1.0)
-        return grid
-
 
 def _classifier(module: pl.LightningModule) -> MaskRobustClassifier:
     if not isinstance(module, MaskRobustClassifier):
@@ -232,11 +201,6 @@ def _classifier(module: pl.LightningModule) -> MaskRobustClassifier:
             f"the reliance callback measures a MaskRobustClassifier, got {type(module).__name__}; leave it out."
         )
     return module
-
-
-def _measures(hidden_fractions: Sequence[float], probe: ProbeOutcomes | None) -> list[Measure]:
-    measures = [silhouette_leak(), swap_pull(), *(retention(fraction) for fraction in hidden_fractions)]
-    return measures if probe is None else [*measures, probe_accuracy(probe), used_share(probe)]
 
 
 def _up_to(batches: Iterable[Batch], objects: int) -> Iterator[Batch]:

@@ -1,25 +1,19 @@
 """Reliance measured during training: right figures, from every process, and nothing disturbed."""
 
-import csv
 import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-import wandb
-from PIL import Image
-from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from torch.utils.data import DataLoader
 
-from augment import Batch, SilhouetteBank
+from augment import SilhouetteBank
 from lm_modules import MaskRobustClassifier
 from lm_modules.callbacks import RelianceCallback
 from lm_modules.callbacks.reliance import _of_all_ranks
 from lm_modules.reliance import (
-    ConditionSource,
     ReliancePlan,
     RelianceSuite,
     estimate,
@@ -27,83 +21,68 @@ from lm_modules.reliance import (
     silhouette_leak,
     swap_pull,
 )
-from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
+from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, build, callback, csv_logger, fit, logged
+from tests.lm_modules.reliance.shapes import NUM_CLASSES
 
-TRAINING = [shape_batch(16, seed, first_id=16 * seed) for seed in range(4)]
-VALIDATION = [shape_batch(16, 100 + seed, first_id=1000 + 16 * seed) for seed in range(3)]
-
-
-class Shapes(pl.LightningDataModule):
-    def training_batches(self) -> Iterator[Batch]:
-        torch.rand(7)  # as a DataLoader draws from the global generator
-        yield from TRAINING
-
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(TRAINING, batch_size=None, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader(VALIDATION, batch_size=None)
-
-
-def build() -> MaskRobustClassifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return MaskRobustClassifier(
-            num_classes=NUM_CLASSES,
-            architecture_options={"width": 16},
-            masking="fill",
-            patch_size=4,
-            learning_rate=0.02,
-        )
-
-
-def callback(**options) -> RelianceCallback:
-    return RelianceCallback(("black", "layer_masking"), **{"patch_size": 4, "replicates": 50, **options})
-
-
-def fit(folder: Path, *callbacks: pl.Callback, epochs: int = 2) -> tuple[pl.Trainer, MaskRobustClassifier]:
-    torch.manual_seed(3)
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=CSVLogger(folder, name="", version=""),
-        log_every_n_steps=1,
-        callbacks=[*callbacks],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    classifier = build()
-    trainer.fit(classifier, datamodule=Shapes())
-    return trainer, classifier
-
-
-def logged(folder: Path) -> dict[str, list[float]]:
-    """Every logged number by name, in order of epochs."""
-    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
-    return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+EVERYTHING = ReliancePlan(
+    patch_size=4,
+    curve_families=("patches",),
+    curve_orders=("random", "most_salient"),
+    curve_fractions=(0.0, 0.5, 1.0),
+    transfer_families=("rectangles", "silhouettes"),
+    features=True,
+)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MaskRobustClassifier, torch.Tensor]:
     folder = tmp_path_factory.mktemp("measured")
-    _, classifier = fit(folder, callback())
+    _, classifier = fit(csv_logger(folder), callback())
     return folder, classifier, torch.get_rng_state()
 
 
-def test_training_goes_on_as_it_would_without(measured, tmp_path: Path) -> None:
-    _, classifier, random_state = measured
-    _, undisturbed = fit(tmp_path)
+@pytest.mark.parametrize("plan", [PLAN, EVERYTHING])
+def test_training_goes_on_as_it_would_without(tmp_path: Path, plan: ReliancePlan) -> None:
+    """Measured amid an epoch and amid the accumulation of gradients, too."""
+    often = {"val_check_interval": 2, "accumulate_grad_batches": 3}
+    _, classifier = fit(csv_logger(tmp_path / "measured"), callback(plan=plan), **often)
+    random_state = torch.get_rng_state()
+    _, undisturbed = fit(csv_logger(tmp_path / "undisturbed"), **often)
     assert torch.equal(torch.get_rng_state(), random_state)
+    assert [module.training for module in classifier.modules()] == [module.training for module in undisturbed.modules()]
     for name, weights in undisturbed.state_dict().items():
         assert torch.equal(classifier.state_dict()[name], weights), name
+
+
+def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path: Path) -> None:
+    fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
+    everything, default = logged(tmp_path), logged(measured[0])
+    added = {
+        "accuracy_patches_random_mean_over_the_curve",
+        "accuracy_patches_most_salient_mean_over_the_curve",
+        "accuracy_behind_rectangles",
+        "accuracy_behind_silhouettes",
+        "accuracy_behind_the_worst_family",
+        "carried_information",
+    }
+    names = {f"reliance/{method}/{name}" for method in ("black", "layer_masking") for name in added}
+    assert names <= set(everything)
+    assert not names & set(default)
+    for name in names:
+        assert everything[f"{name}_low"][0] <= everything[name][0] <= everything[f"{name}_high"][0]
+
+
+def test_without_shapes_nothing_is_said_about_outlines(tmp_path: Path) -> None:
+    fit(csv_logger(tmp_path), callback(plan=ReliancePlan(shapes=False, patch_size=4)), epochs=1)
+    names = {name.removeprefix("reliance/black/") for name in logged(tmp_path) if name.startswith("reliance/black/")}
+    retained = "accuracy_at_hidden_fraction_0.5"
+    assert names == {retained, f"{retained}_low", f"{retained}_high"}
 
 
 @pytest.mark.parametrize("method", ["black", "layer_masking"])
 def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: str) -> None:
     folder, classifier, _ = measured
-    plan = ReliancePlan(patch_size=4, hidden_fractions=(0.5,))
-    suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, plan)
+    suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, PLAN)
     classifier.eval()
     for batch in VALIDATION:
         suite.update({method: classifier.predictor(method)}, batch)
@@ -123,7 +102,7 @@ def test_layer_masking_shows_no_hidden_pixel(measured) -> None:
 
 
 def test_only_every_nth_epoch_is_measured_and_the_sanity_check_is_not(tmp_path: Path) -> None:
-    fit(tmp_path, callback(every_n_epochs=2), epochs=5)
+    fit(csv_logger(tmp_path), callback(every_n_epochs=2), epochs=5)
     assert len(logged(tmp_path)["reliance/black/silhouette_leak"]) == 2
 
 
@@ -133,24 +112,10 @@ def test_no_more_images_are_measured_than_asked_for(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(
         RelianceSuite,
         "update",
-        lambda self, predictors, batch: asked.append(len(batch.ids)) or update(self, predictors, batch),
+        lambda self, predictors, batch, **rest: asked.append(len(batch.ids)) or update(self, predictors, batch, **rest),
     )
-    fit(tmp_path, callback(max_images=20), epochs=1)
+    fit(csv_logger(tmp_path), callback(max_images=20), epochs=1)
     assert asked == [16, 4]
-
-
-def test_the_panel_has_a_column_for_each_method() -> None:
-    reliance, batch = callback(), VALIDATION[0]
-    shown = Batch(*(tensor[:3] for tensor in batch))
-    picture, side = reliance.panel(build(), shown), batch.images.shape[-1]
-    assert reliance.columns == ("image", "black", "layer_masking")
-    assert picture.shape == (3, 3 * (side + 2) + 2, 3 * (side + 2) + 2)
-    assert torch.equal(picture[:, 2 : side + 2, 2 : side + 2], shown.images[0])
-    black = picture[:, 2 : side + 2, side + 4 : 2 * side + 4]
-    assert (black[:, shown.object_mask[0, 0]] == 0).all()
-    source = ConditionSource(SilhouetteBank.from_batches(TRAINING), ReliancePlan(), seed=0)
-    measured = source.draw(shown).holes.silhouette_visible[0]
-    assert torch.equal(black, torch.where(measured, shown.images[0], 0.0))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +125,17 @@ def test_the_panel_has_a_column_for_each_method() -> None:
 def test_what_cannot_be_measured_is_refused(options: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         RelianceCallback(**options)
+
+
+def test_a_resumed_run_goes_on_with_the_table(tmp_path: Path) -> None:
+    first, second = callback(), callback()
+    trainer, _ = fit(csv_logger(tmp_path / "first"), first, epochs=1)
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    saved = torch.load(tmp_path / "first.ckpt", weights_only=True)["callbacks"]
+    second.load_state_dict(saved[second.state_key])
+    fit(csv_logger(tmp_path / "second"), second, epochs=1)
+    rows = first.state_dict()["rows"]
+    assert len(rows) > 0 and second.state_dict()["rows"] == rows + rows
 
 
 def test_data_without_objects_to_lend_are_refused(tmp_path: Path) -> None:
@@ -184,17 +160,3 @@ def test_every_process_gets_what_all_have_found(tmp_path: Path) -> None:
         process.join(60)
     found = dict([queue.get(), queue.get()])
     assert [len(each["ids"]) for each in found[0]] == [len(each["ids"]) for each in found[1]] == [1, 2]
-
-
-def test_a_real_offline_run_of_weights_and_biases_gets_the_pictures(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    logger = WandbLogger(save_dir=tmp_path, project="test", offline=True)
-    trainer = pl.Trainer(
-        max_epochs=1, accelerator="cpu", logger=logger, callbacks=[callback()], enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
-    )  # fmt: skip
-    trainer.fit(build(), datamodule=Shapes())
-    wandb.finish()
-    (picture,) = tmp_path.rglob("media/images/reliance/shown*.png")
-    with Image.open(picture) as panel:
-        assert panel.width > 3 * VALIDATION[0].images.shape[-1]

@@ -1,0 +1,29 @@
+"""The panel shows what the suite shows the network."""
+
+import torch
+
+from augment import Batch, SilhouetteBank
+from lm_modules.callbacks.panel import draw_panel
+from lm_modules.reliance import ConditionSource, ReliancePlan
+from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION
+
+SIDE = VALIDATION[0].images.shape[-1]
+
+
+def test_there_is_a_row_for_each_image_and_a_column_for_it_and_each_method() -> None:
+    batch = Batch(*(tensor[:3] for tensor in VALIDATION[0]))
+    picture = draw_panel(batch, ("black", "layer_masking"), (0.5, 0.5, 0.5), seed=0)
+    assert picture.shape == (3, 3 * (SIDE + 2) + 2, 3 * (SIDE + 2) + 2)
+    image, black, grey = (cell(picture, row=1, column=column) for column in range(3))
+    source = ConditionSource(SilhouetteBank.from_batches(TRAINING), ReliancePlan(), seed=0)
+    visible = source.draw(batch).holes.silhouette_visible[1]
+    assert not visible[batch.object_mask[1]].any()
+    assert torch.equal(image, batch.images[1])
+    assert torch.equal(black, torch.where(visible, batch.images[1], 0.0))
+    assert torch.equal(grey, torch.where(visible, batch.images[1], 0.5))
+
+
+def cell(picture: torch.Tensor, row: int, column: int) -> torch.Tensor:
+    """One picture of the grid, without the frame of two pixels."""
+    top, left = (2 + place * (SIDE + 2) for place in (row, column))
+    return picture[:, top : top + SIDE, left : left + SIDE]
