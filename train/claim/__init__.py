@@ -25,6 +25,8 @@ def main(arguments: Sequence[str]) -> None:
     console = Console()
     quiet_lightning()
     runs, probe = run_claim(config, console)
+    if probe is None:
+        return
     claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
     write_json(config.out / "claim.json", claim)
     write_text(config.out / "report.html", render_claim(claim, _examples(config)))
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     console.print(f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}", soft_wrap=True)
 
 
-def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int, dict[str, Outcomes]]], ProbeOutcomes]:
+def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int, dict[str, Outcomes]]], ProbeOutcomes | None]:
     """Train and measure whatever is not on disk yet.
 
     Args:
@@ -50,11 +52,11 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     config.data.setup("fit")
     config.data.setup("test")
     bank = SilhouetteBank.from_batches(config.data.val_dataloader())
-    with Progress(console, runs=len(config.arms) * len(config.seeds)) as progress:
-        probe = measured_probe(config, progress)
-        runs: dict[str, dict[int, dict[str, Outcomes]]] = {arm: {} for arm in config.arms}
-        for seed in config.seeds:
-            for arm in config.arms:
+    with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
+        probe = None if config.is_part else measured_probe(config, progress)
+        runs: dict[str, dict[int, dict[str, Outcomes]]] = {arm: {} for arm in config.only_arms}
+        for seed in config.only_seeds:
+            for arm in config.only_arms:
                 runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
                 progress.finish_run()
     return runs, probe

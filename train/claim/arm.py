@@ -16,7 +16,7 @@ from lm_modules import MaskRobustClassifier, Predictor, load_weights
 from lm_modules.reliance import Outcomes, RelianceSuite
 from train.claim.config import ClaimConfig, fingerprint
 from train.claim.progress import Progress
-from train.data.batches import batches_on
+from train.data.batches import batches_on, split_batches
 from train.files import atomic_path, read_json, write_json
 
 _WEIGHTS = "weights.safetensors"
@@ -126,7 +126,7 @@ def _evaluate(
         hidden_fractions=(0.0, config.evaluation.hidden_fraction),
     )
     with torch.inference_mode():
-        for batch in progress.track_batches(batches_on(config.data.test_dataloader(), device)):
+        for batch in progress.track_batches(batches_on(split_batches(config.data, config.evaluation.split), device)):
             clean = classifier(batch.images)
             suite.update(predictors, batch, clean_logits=dict.fromkeys(predictors, clean))
     for method, outcomes in suite.outcomes().items():

@@ -5,18 +5,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lm_modules import MaskingMethod, MaskRobustClassifier
 from train.arguments import PARSER_OPTIONS, import_data_modules
 from train.data import AnnotatedDataModule
+from train.data.base import Split
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Value = TypeVar("Value")
 
 SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "init_weights", "new_head"}
 """Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
+
+_NOT_CONTENT = ("out", "config", "arm", "seed", "collect")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Evaluation:
         hidden_fraction: share of patches hidden for it.
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.
+        split: of which split the images are; "val" to choose between settings before the test split is looked at.
     """
 
     methods: list[MaskingMethod]
@@ -68,6 +73,7 @@ class Evaluation:
     hidden_fraction: float = 0.5
     seed: int = 0
     replicates: int = 2000
+    split: Split = "test"
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,9 @@ class ClaimConfig:
         rule: how the claim is decided.
         question: one sentence for the report.
         content: everything above but `out` as plain values, for the report and for fingerprints.
+        only_arms: the arms that this process runs; all where it is the only one.
+        only_seeds: the seeds that this process runs; all where it is the only one.
+        collect: join what other processes have run, and run nothing.
     """
 
     out: Path
@@ -116,6 +125,14 @@ class ClaimConfig:
     rule: Rule
     question: str
     content: dict[str, Any]
+    only_arms: list[str]
+    only_seeds: list[int]
+    collect: bool
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this process runs some of the runs alone, and leaves the verdict to `--collect`."""
+        return len(self.only_arms) < len(self.arms) or len(self.only_seeds) < len(self.seeds)
 
     def content_of(self, section: str) -> Any:
         """A section of `content` without what changes no network and no prediction: loader processes, replicates."""
@@ -133,7 +150,7 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     plain = parser.dump(parsed, format="json", skip_unset=False)
-    content = {key: value for key, value in json.loads(plain).items() if key not in ("out", "config")}
+    content = {key: value for key, value in json.loads(plain).items() if key not in _NOT_CONTENT}
     made = parser.instantiate(parsed)
     config = ClaimConfig(
         out=Path(made.out),
@@ -146,6 +163,9 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
         rule=made.rule,
         question=made.question,
         content=content,
+        only_arms=_as_list(made.arm) or list(made.arms),
+        only_seeds=_as_list(made.seed) or made.seeds,
+        collect=made.collect,
     )
     _check(config)
     return config
@@ -169,10 +189,20 @@ def _without(content: Any, keys: Sequence[str]) -> Any:
     return {key: _without(value, keys) for key, value in content.items() if key not in keys}
 
 
+def _as_list(given: Value | list[Value] | None) -> list[Value]:
+    """One value, several, or none."""
+    if given is None:
+        return []
+    return given if isinstance(given, list) else [given]
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="maskrobust claim", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument("--config", action="config", help="YAML with everything below; a shipped name or a path")
     parser.add_argument("--out", type=str, required=True, help="folder for claim.json, report.html and the arms")
+    parser.add_argument("--arm", type=str | list[str] | None, help="run these arms alone, for a job array; see --collect")
+    parser.add_argument("--seed", type=int | list[int] | None, help="run these seeds alone, for a job array")
+    parser.add_argument("--collect", type=bool, default=False, help="join what such jobs have run; train nothing")
     parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
     parser.add_argument(
