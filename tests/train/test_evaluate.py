@@ -18,6 +18,7 @@ from lm_modules.reliance import (
     silhouette_accuracy,
 )
 from tests.lm_modules.reliance.tables import make_outcomes
+from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA, tiny_fit
 from train.cli import main
@@ -101,12 +102,24 @@ def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path
 
 def test_every_figure_with_an_interval_is_in_the_csv(evaluated: Path, checkpoints: list[str]) -> None:
     reliance = json.loads((evaluated / "reliance.json").read_text())
-    rows = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
-    assert len(rows) == (2 + 1) * 2 * 10 + 2 * 2 * 4
-    for row in rows:
-        part = "differences" if row["compared_with"] else "checkpoints"
-        figure = reliance[part][row["checkpoint"]][row["method"]][row["figure"]]
-        assert row["value"] == ("" if figure["value"] is None else str(figure["value"]))
+    rows = csv.DictReader((evaluated / "reliance.csv").read_text().splitlines())
+    values = {(row["checkpoint"], row["compared_with"], row["method"], row["figure"]): row["value"] for row in rows}
+    for part, other in {"checkpoints": "", "differences": checkpoints[0]}.items():
+        for path, methods in reliance[part].items():
+            for method, figures in methods.items():
+                for name, figure in figures.items():
+                    if "low" in figure:
+                        expected = "" if figure["value"] is None else str(figure["value"])
+                        assert values[path, other, method, name] == expected
+
+
+def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(evaluated: Path) -> None:
+    page = Page((evaluated / "report.html").read_text())
+    reliance = json.loads((evaluated / "reliance.json").read_text())
+    assert json.loads(page.texts["reliance-json"]) == reliance
+    assert all(path in page.texts["checkpoints"] for path in reliance["checkpoints"])
+    names = [name.replace("_", " ") for name in Cues(**TINY_DATA).class_names]
+    assert any(name.replace("_", " ") in page.texts["examples"] for name in names)
 
 
 def test_weights_of_a_named_architecture_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

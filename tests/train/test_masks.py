@@ -19,7 +19,8 @@ from train.cli import main
 from train.data.base import InMemoryDataModule, Samples, Split
 from train.masks.config import COLUMNS, GalleryConfig
 from train.masks.drawing import draw_gallery
-from train.report.gallery import OUTLINE, column_title, draw_outlines, family_title
+from train.report.gallery import OUTLINE, column_title, draw_outlines
+from train.report.wording import family_title
 
 SIZE = 40
 

@@ -12,13 +12,14 @@ from lm_modules.reliance import Outcomes, ProbeOutcomes
 from train.claim.arguments import parse_config
 from train.claim.arm import run_arm
 from train.claim.config import ClaimConfig
+from train.claim.examples import claim_examples
 from train.claim.probe import measured_probe
 from train.claim.progress import Progress
 from train.claim.runs import refuse_missing, what_is_left
 from train.claim.summary import summarise
 from train.files import write_json, write_text
 from train.quiet import quiet_lightning
-from train.report import ExampleStrip, annotated_examples, claim_table, example_strips, render_claim, verdict_panel
+from train.report import claim_table, render_claim, verdict_panel
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
     write_json(config.out / "claim.json", claim)
-    write_text(config.out / "report.html", render_claim(claim, _examples(config)))
+    write_text(config.out / "report.html", render_claim(claim, claim_examples(config, runs)))
     console.print(claim_table(claim))
     console.print(verdict_panel(claim))
     console.print(f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}", soft_wrap=True)
@@ -69,18 +70,3 @@ def run_claim(
                     runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
                     progress.finish_run()
     return runs, probe
-
-
-def _examples(config: ClaimConfig) -> Sequence[ExampleStrip]:
-    few = annotated_examples(config.data.test_dataloader())
-    if few is None:
-        return ()
-    evaluation = config.evaluation
-    return example_strips(
-        few,
-        evaluation.methods,
-        seed=evaluation.seed,
-        patch_size=evaluation.patch_size,
-        mean=config.data.mean,
-        hidden_fraction=evaluation.hidden_fraction,
-    )

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from train.evaluate.config import parse_config
+from train.evaluate.examples import evaluation_examples
 from train.evaluate.measure import measure
-from train.evaluate.summary import reliance_tables, summarise, write_csv
-from train.files import write_json
+from train.evaluate.summary import reliance_tables, summarise
+from train.files import write_json, write_text
 from train.progress import counting_display
+from train.report import reliance_csv, render_reliance
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,7 +24,9 @@ def main(arguments: Sequence[str]) -> None:
         runs, probe = measure(config, progress)
     reliance = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
     write_json(config.out / "reliance.json", reliance)
-    write_csv(config.out / "reliance.csv", reliance)
+    write_text(config.out / "reliance.csv", reliance_csv(reliance))
+    write_text(config.out / "report.html", render_reliance(reliance, evaluation_examples(config, runs)))
     for table in reliance_tables(reliance):
         console.print(table, "")
-    console.print(f"reliance: {config.out / 'reliance.json'}, {config.out / 'reliance.csv'}", soft_wrap=True)
+    numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
+    console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", soft_wrap=True)

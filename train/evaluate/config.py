@@ -22,7 +22,7 @@ class EvaluationConfig:
 
     Attributes:
         data: where the images come from, instantiated.
-        out: folder of reliance.json and reliance.csv.
+        out: folder of reliance.json, reliance.csv and report.html.
         checkpoint: files to measure, the first being the one that the others are compared with. Checkpoints of
             `maskrobust fit`; with `architecture`, any state dict or safetensors file that fits it.
         architecture: name of the network that the files hold weights of; None for checkpoints that say it themselves.

@@ -1,9 +1,6 @@
-"""From outcomes to reliance.json, reliance.csv and tables."""
+"""From outcomes to reliance.json and tables."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -32,7 +29,6 @@ from lm_modules.reliance import (
 from train.evaluate.config import EvaluationConfig
 from train.evaluate.measure import Runs
 from train.figures import as_figure, figures_of, provenance
-from train.files import write_text
 from train.plan_figures import plan_figures, transfer_figures, worst_cell
 from train.report.table import FigureCell
 from train.report.wording import Figure, bounds, decimal, method_title
@@ -103,17 +99,6 @@ def summarise(
     }
 
 
-def write_csv(path: Path, reliance: Mapping[str, Any]) -> None:
-    """One row for each checkpoint, method and figure that has an interval, atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["checkpoint", "compared_with", "method", "figure", "value", "low", "high", "images", "left_out"])
-    for checkpoint, compared_with, method, name, figure in _rows(reliance):
-        numbers = [figure[key] for key in ("value", "low", "high", "images", "left_out")]
-        writer.writerow([checkpoint, compared_with, method, name, *numbers])
-    write_text(path, text.getvalue())
-
-
 def reliance_tables(reliance: Mapping[str, Any]) -> Iterator[Table]:
     """For each checkpoint its masking methods, with the main figures and their 95 % intervals."""
     retentions = {f"retention_{share:g}": f"{share:.0%} hidden" for share in reliance["settings"]["hidden_fractions"]}
@@ -156,13 +141,3 @@ def _measures(config: EvaluationConfig, probe: ProbeOutcomes) -> dict[str, Measu
         "broken_mask_accuracy": broken_mask_accuracy(),
         "whole_over_broken": whole_over_broken(),
     }
-
-
-def _rows(reliance: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, Mapping[str, Any]]]:
-    compared = {"checkpoints": "", "differences": reliance["compared_with"]}
-    for part, other in compared.items():
-        for checkpoint, methods in reliance[part].items():
-            for method, figures in methods.items():
-                for name, figure in figures.items():
-                    if "low" in figure:
-                        yield checkpoint, other, method, name, figure

@@ -1,29 +1,12 @@
 """The comparisons behind the verdict, one row for each augmentation-only arm, with its interval as a bar."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from train.report.wording import Figure, bounds, decimal, points
+from train.report.bars import Bar, bar, scale_of
+from train.report.wording import bounds, decimal, points
 
 Reading = Literal["above the margin", "within the margin", "not settled", "does not count", "undefined"]
-
-
-class Bar(NamedTuple):
-    """An interval on a scale that all rows share; everything in percent of the scale's length.
-
-    Attributes:
-        low: lower bound.
-        value: the figure.
-        high: upper bound.
-        zero: the place of 0.
-        margin: the place of the rule's margin.
-    """
-
-    low: float
-    value: float
-    high: float
-    zero: float
-    margin: float
 
 
 class ComparisonRow(NamedTuple):
@@ -59,7 +42,7 @@ def comparison_rows(claim: Mapping[str, Any]) -> list[ComparisonRow]:
     comparisons = claim["verdict"]["comparisons"]
     margin = claim["rule"]["margin"]
     names = list(claim["arms"])
-    scale = _scale(comparisons, margin)
+    scale = scale_of((comparison["difference"] for comparison in comparisons), margin)
     rows = []
     for comparison in comparisons:
         found = comparison["difference"]
@@ -75,7 +58,7 @@ def comparison_rows(claim: Mapping[str, Any]) -> list[ComparisonRow]:
                 loss=points(comparison["clean_accuracy_loss"]),
                 eligible=comparison["eligible"],
                 reading=reading(comparison, margin),
-                bar=_bar(found, margin, scale),
+                bar=bar(found, scale, margin),
             )
         )
     return rows
@@ -98,19 +81,3 @@ def is_compared(claim: Mapping[str, Any], arm: str, method: str) -> bool:
     found = claim["arms"][arm]
     in_the_rule = found["augmentation_only"] or arm == claim["rule"]["layer_masking_arm"]
     return bool(in_the_rule and method == found["method"])
-
-
-def _bar(found: Figure, margin: float, scale: tuple[float, float]) -> Bar | None:
-    places = [found["low"], found["value"], found["high"], 0.0, margin]
-    if None in places:
-        return None
-    start, end = scale
-    return Bar(*(100.0 * (place - start) / (end - start) for place in places))
-
-
-def _scale(comparisons: Sequence[Mapping[str, Any]], margin: float) -> tuple[float, float]:
-    """Ends of a scale that holds every interval, 0 and the margin, with a little room."""
-    bounds_found = [x["difference"][end] for x in comparisons for end in ("low", "value", "high")]
-    numbers = [0.0, margin, *(number for number in bounds_found if number is not None)]
-    room = 0.05 * (max(numbers) - min(numbers)) or 0.01
-    return min(numbers) - room, max(numbers) + room

@@ -16,6 +16,20 @@ from train.report.wording import capitalised, hidden_share
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68
 
 
+class Answer(NamedTuple):
+    """A class that networks predict for a picture.
+
+    Attributes:
+        class_name: of the predicted class.
+        right: whether it is the true class.
+        networks: numbers, from 1, of the networks that predict it.
+    """
+
+    class_name: str
+    right: bool
+    networks: tuple[int, ...]
+
+
 class ExampleStrip(NamedTuple):
     """One row of pictures, the same images in every row.
 
@@ -23,11 +37,21 @@ class ExampleStrip(NamedTuple):
         label: what was done to the images.
         method: the masking method; None for the originals.
         images: (H, W, 3) uint8 each.
+        condition: name of what is hidden, as `Outcomes` knows it.
+        ids: of the images.
+        labels: their true classes.
+        classes: names of these; see `with_predictions`, as for the next.
+        answers: what networks predict for each image.
     """
 
     label: str
     method: MaskingMethod | None
     images: tuple[NDArray[np.uint8], ...]
+    condition: str = ""
+    ids: tuple[int, ...] = ()
+    labels: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+    answers: tuple[tuple[Answer, ...], ...] = ()
 
 
 def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None:
@@ -84,20 +108,19 @@ def example_strips(
         ValueError: no image has an object.
     """
     plan = ReliancePlan(hidden_fractions=(hidden_fraction,), patch_size=patch_size)
-    conditions = ConditionSource(SilhouetteBank.from_batches([batch]), plan, seed).draw(batch)
-    holes = conditions.holes
-    presented = {
-        f"{capitalised(hidden_share(hidden_fraction))} of the patches hidden": conditions.visible(
-            retention_condition(hidden_fraction)
-        ),
-        "Hidden along the outline": holes.silhouette_visible,
-        "Enclosing circle hidden": holes.circle_visible,
+    drawn = ConditionSource(SilhouetteBank.from_batches([batch]), plan, seed).draw(batch)
+    valid = drawn.holes.valid
+    asked = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
+    labels = {
+        retention_condition(hidden_fraction): f"{capitalised(hidden_share(hidden_fraction))} of the patches hidden",
+        "silhouette": "Hidden along the outline",
+        "circle": "Enclosing circle hidden",
     }
-    strips = [ExampleStrip("Original", None, to_pictures(batch.images[holes.valid]))]
+    strips = [ExampleStrip("Original", None, to_pictures(batch.images[valid]), "clean", **asked)]
     for method in methods:
-        for label, visible in presented.items():
-            images = present(method, batch.images, visible, conditions.fill_keys, mean)
-            strips.append(ExampleStrip(label, method, to_pictures(images[holes.valid])))
+        for condition, label in labels.items():
+            images = present(method, batch.images, drawn.visible(condition), drawn.fill_keys, mean)
+            strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **asked))
     return strips
 
 

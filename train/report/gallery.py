@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from train.report import wording
-from train.report.page import render_template
+from train.report.templates import render_template
 
 Picture = NDArray[np.uint8]
 
@@ -75,18 +75,12 @@ def render_gallery(gallery: Gallery, command: str) -> str:
     columns = [column_title(name) for name in gallery.columns]
     return render_template(
         "masks.html.j2",
-        ("claim.css", "masks.css"),
+        ("page.css", "masks.css"),
         gallery=gallery,
         command=command,
         columns=columns,
-        family_title=family_title,
         outline="rgb({}, {}, {})".format(*OUTLINE),
     )
-
-
-def family_title(name: str) -> str:
-    """A mask family's name in words, as in "Own class silhouettes"; SLIC is an abbreviation."""
-    return "SLIC" if name == "slic" else wording.capitalised(name.replace("_", " "))
 
 
 def column_title(name: str) -> str:

@@ -1,10 +1,10 @@
-"""How the figures of a claim are called, explained and written, the same in the page and in the terminal."""
+"""How figures, masking methods and mask families are written, the same in the pages and in the terminal."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 Figure = Mapping[str, Any]
-"""A figure of claim.json: value, low, high, images, left_out, undefined_because."""
+"""A figure of claim.json or reliance.json: value, low, high, images, left_out, undefined_because."""
 
 PERCENT = "\u202f%"
 """A percent sign after a narrow no-break space."""
@@ -28,6 +28,11 @@ def method_title(method: str) -> str:
     return METHOD_TITLES.get(method, capitalised(method.replace("_", " ")))
 
 
+def family_title(name: str) -> str:
+    """A mask family's name in words, as in "Own class silhouettes"; SLIC is an abbreviation."""
+    return "SLIC" if name == "slic" else capitalised(name.replace("_", " "))
+
+
 def percent(value: float) -> str:
     """A share in [0, 1] as a percentage with one decimal, as in "93.1 %"."""
     return f"{_signed(100 * value, 1)}{PERCENT}"
@@ -41,6 +46,11 @@ def decimal(value: float) -> str:
 def points(value: float) -> str:
     """A difference of accuracies in percentage points with one decimal, as in "1.2 points"."""
     return f"{_signed(100 * value, 1)} points"
+
+
+def hundredths(value: float) -> str:
+    """A share in [0, 1] in percent without the sign, as in "93.1"; also a difference of shares in points."""
+    return _signed(100 * value, 1)
 
 
 def compact(value: float) -> str:
@@ -96,85 +106,3 @@ def capitalised(text: str) -> str:
 def _signed(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
-
-
-class Column(NamedTuple):
-    """One measure as a table shows it.
-
-    Attributes:
-        key: its name in claim.json.
-        group: heading over this and its neighbours.
-        title: a short heading.
-        write: writes a value or a bound.
-        definition: one or two sentences.
-    """
-
-    key: str
-    group: str
-    title: str
-    write: Callable[[float], str]
-    definition: str
-
-
-_ACCURACY, _OUTLINE = "Accuracy", "Reading the outline"
-
-_SILHOUETTE_ACCURACY = (
-    "Accuracy when the object is hidden exactly along its outline, and a blob elsewhere that does not touch it."
-)
-_CIRCLE_ACCURACY = (
-    "Accuracy when the smallest circle around the object is hidden: as many pixels, the whole object, no outline."
-)
-_LEAK = (
-    "Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object; only the "
-    "first leaves its outline. Below zero the outline is read too, and misleads."
-)
-_SWAP_PULL = (
-    "How far a prediction follows another object's outline that is cut out of the image, against that of a third "
-    "object of like area. Only the shape changes, so this is the causal effect of the shape."
-)
-_USED_SHARE = (
-    "The headline: leak divided by what a network that sees nothing but outlines reads from them (accuracy of the "
-    "mask-only probe minus share of the majority class). At 0 outlines are not read; at 1 they are read as well as by "
-    "the probe; below zero they are read and mislead. Reliance, which the rule compares, is its magnitude."
-)
-
-
-def columns(hidden_fraction: float) -> tuple[Column, ...]:
-    """The figures of claim.json that have an interval, in the order of the tables.
-
-    Args:
-        hidden_fraction: share of patches hidden for the retention measure.
-    """
-    hidden = hidden_share(hidden_fraction)
-    retention = f"Retention: accuracy when {hidden} of the square patches are hidden at random."
-    return (
-        Column("clean_accuracy", _ACCURACY, "Nothing hidden", percent, "Clean accuracy: accuracy with nothing hidden."),
-        Column("retention", _ACCURACY, f"{capitalised(hidden)} hidden", percent, retention),
-        Column("silhouette_accuracy", _ACCURACY, "Silhouette hidden", percent, _SILHOUETTE_ACCURACY),
-        Column("circle_accuracy", _ACCURACY, "Circle hidden", percent, _CIRCLE_ACCURACY),
-        Column("silhouette_leak", _OUTLINE, "Leak", decimal, _LEAK),
-        Column("swap_pull", _OUTLINE, "Swap pull", decimal, _SWAP_PULL),
-        Column("used_share", _OUTLINE, "Used share", decimal, _USED_SHARE),
-    )
-
-
-INFORMATION = {"information_silhouette": "Silhouette hidden", "information_circle": "Circle hidden"}
-"""The two figures in bits, each given beside the interval that chance alone would show."""
-
-INTERVAL_DEFINITION = (
-    "Bootstrap intervals over images; over several seeds also over seeds, each resample drawing both. Fewer than five "
-    "seeds make them too narrow where seeds differ more than images do: a 95\u202f% interval holds the truth in 50, "
-    "75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone decides."
-)
-
-INFORMATION_DEFINITION = (
-    "Mutual information between prediction and label behind the hole, in bits, corrected for bias. It sees any "
-    "dependence, also where the outline misleads. In brackets: the interval under permuted labels, which is chance."
-)
-
-SENSITIVITY = "hidden_pixel_sensitivity"
-"""The one figure in logits, without an interval."""
-
-SENSITIVITY_DEFINITION = (
-    "The largest change of any logit when the hidden pixels are redrawn. Exactly 0: what is hidden cannot matter."
-)

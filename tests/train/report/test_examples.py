@@ -4,7 +4,7 @@ import torch
 
 from augment import Batch, SilhouetteBank, apply_fill
 from lm_modules import MASKING_METHODS
-from lm_modules.reliance import RelianceSuite
+from lm_modules.reliance import ReliancePlan, RelianceSuite
 from train.report import annotated_examples, example_strips
 
 MEAN = (0.2, 0.5, 0.7)
@@ -33,7 +33,8 @@ def holes_of_the_measures(batch):
         asked.append((images, visible, keys))
         return torch.zeros(len(images), 4)
 
-    suite = RelianceSuite(SilhouetteBank.from_batches([batch]), 4, seed=SEED, patch_size=PATCH_SIZE)
+    plan = ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE)
+    suite = RelianceSuite(SilhouetteBank.from_batches([batch]), 4, plan, seed=SEED)
     suite.update({"recorder": predictor}, batch)
     return asked
 
@@ -55,12 +56,13 @@ def as_bytes(images):
 def test_pictures_are_what_the_measures_show_to_the_network(batch, method):
     original, *strips = strips_of(batch, method)
     assert np.array_equal(np.stack(original.images), as_bytes(batch.images)[:3])
-    shown = [
-        as_bytes(apply_fill(method, images, visible, keys=keys, mean=MEAN))[:3]
+    shown = {
+        pixels.tobytes()
         for images, visible, keys in holes_of_the_measures(batch)
-    ]
+        for pixels in as_bytes(apply_fill(method, images, visible, keys=keys, mean=MEAN))
+    }
     for strip in strips:
-        assert any(np.array_equal(np.stack(strip.images), pixels) for pixels in shown), strip.label
+        assert {picture.tobytes() for picture in strip.images} <= shown, strip.label
     assert len({np.stack(strip.images).tobytes() for strip in strips}) == 3
 
 
@@ -133,6 +135,12 @@ def test_fewer_images_with_an_object_give_fewer_examples(batch):
     assert annotated_examples([without_objects(batch, [1])]).ids.tolist() == [100, 102]
     assert annotated_examples([without_objects(batch, slice(None))]) is None
     assert annotated_examples([]) is None
+
+
+def test_strips_say_which_images_they_show_and_under_which_condition(batch):
+    strips = strips_of(batch, "black", "mean")
+    assert {strip.ids for strip in strips} == {(100, 101, 102)} and {strip.labels for strip in strips} == {(0, 1, 2)}
+    assert [strip.condition for strip in strips] == ["clean", *["retention/0.5", "silhouette", "circle"] * 2]
 
 
 def test_strips_come_in_the_order_of_the_methods(batch):

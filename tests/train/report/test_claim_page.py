@@ -9,25 +9,24 @@ import pytest
 from PIL import Image
 
 from tests.train.report.conftest import (
-    ACCURACIES,
     CAVEAT,
     NAMES,
     OUTLINES_HOLD_NOTHING,
-    SHARES,
     make_claim,
     set_undefined,
     undefined_figure,
 )
+from tests.train.report.everything import add_everything
+from tests.train.report.expected import TABLES, body_rows, expected_cell, expected_cells
 from tests.train.report.pages import Page, squeezed
-from train.report import ExampleStrip, render_claim
+from train.report import Answer, ExampleStrip, claim_csv, render_claim
 
-INFORMATION = ("information_silhouette", "information_circle")
 HOSTILE = '</script ></style ><b onmouseover="x">&amp; $\\frac{1}{0}$ {{ 7*7 }} {% x %} \u2028 <!-- "\''
 
 
 def hostile_copy(value):
     """The value with a hostile text in place of every free text, keys that are looked up kept."""
-    kept = {"outcome", "baseline", "layer_masking_arm", "method", "arm"}
+    kept = {"outcome", "baseline", "layer_masking_arm", "method", "arm", "compared_with"}
     if isinstance(value, dict):
         return {
             key: each if key in kept or (key == "methods" and isinstance(each, list)) else hostile_copy(each)
@@ -36,31 +35,6 @@ def hostile_copy(value):
     if isinstance(value, list):
         return [hostile_copy(each) for each in value]
     return HOSTILE if isinstance(value, str) else value
-
-
-def rounded(value, scale, decimals):
-    text = format(scale * value, f".{decimals}f")
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def expected_cell(figure, key):
-    if figure["value"] is None:
-        return "undefineda"
-    scale, decimals, unit = (100, 1, "%") if key in ACCURACIES else (1, 2, "")
-    value, low, high = (rounded(figure[end], scale, decimals) for end in ("value", "low", "high"))
-    return f"{value}{unit} [{low}, {high}]"
-
-
-def expected_cells(figures):
-    cells = [expected_cell(figures[key], key) for key in (*ACCURACIES, *SHARES)]
-    for key in INFORMATION:
-        bits, low, high = (rounded(figures[key][end], 1, 2) for end in ("bits", "null_low", "null_high"))
-        cells.append(f"{bits} [{low}, {high}]")
-    return [*cells, f"{figures['hidden_pixel_sensitivity']['value']:.3g}"]
-
-
-def body_rows(page, table):
-    return [[squeezed(cell) for cell in row] for row in page.tables[table] if len(row) == 11]
 
 
 def pictures(count=2):
@@ -87,20 +61,29 @@ def test_the_verdict_comes_first_and_in_words(outcome):
 
 
 @pytest.mark.parametrize("arms", [1, 4, 11])
-def test_every_number_of_the_tables_is_that_of_the_claim(arms):
+@pytest.mark.parametrize("everything", [False, True])
+def test_every_number_of_the_tables_is_that_of_the_claim(arms, everything):
     claim = make_claim(arms, seeds=(0, 1, 7))
+    claim = add_everything(claim) if everything else claim
     claim["arms"]["no_masks"]["methods"]["mean"]["all_seeds"]["hidden_pixel_sensitivity"]["value"] = 12.3456
     set_undefined(claim, "no_masks", "black", "used_share")
     page = Page(render_claim(claim, []))
-    results, seeds = [], []
-    for arm in claim["arms"].values():
-        for method in claim["methods"]:
-            found = arm["methods"][method]
-            results.append(expected_cells(found["all_seeds"]))
-            seeds += [expected_cells(found["seeds"][seed]) for seed in ("0", "1", "7")]
-    *shown, _ = body_rows(page, "results")
-    assert [row[1:] for row in shown] == results
-    assert [row[1:] for row in body_rows(page, "seeds")] == seeds
+    for table, keys in TABLES.items():
+        results, seeds = [], []
+        for arm in claim["arms"].values():
+            for method in claim["methods"]:
+                found = arm["methods"][method]
+                results.append(expected_cells(found["all_seeds"], keys))
+                seeds += [expected_cells(found["seeds"][seed], keys) for seed in ("0", "1", "7")]
+        assert [row[1:] for row in body_rows(page, f"results-{table}")] == results
+        assert [row[1:] for row in body_rows(page, f"seeds-{table}")] == seeds
+
+
+def test_columns_without_figures_are_left_out(claim):
+    page = Page(render_claim(claim, []))
+    heads = {table: page.tables[f"results-{table}"][0][1:] for table in TABLES}
+    assert heads["outline"] == ["Used share", "Leak", "Swap pull"]
+    assert len(heads["accuracy"]) == 4 and len(heads["remains"]) == 3
 
 
 def test_the_comparisons_show_difference_loss_and_what_they_say(claim):
@@ -160,12 +143,12 @@ def test_reasons_why_figures_are_undefined_are_footnotes_that_exist():
     assert {target.removeprefix("#") for target in targets} <= page.texts.keys()
 
 
-@pytest.mark.parametrize("key", [*INFORMATION, "hidden_pixel_sensitivity"])
+@pytest.mark.parametrize("key", ["information_silhouette", "information_circle", "hidden_pixel_sensitivity"])
 def test_undefined_information_and_sensitivity_are_shown_with_their_reason(claim, key):
     set_undefined(claim, "no_masks", "black", key, "no image has a valid object.")
     page = Page(render_claim(claim, []))
-    names = (*ACCURACIES, *SHARES, *INFORMATION, "hidden_pixel_sensitivity")
-    row = dict(zip(names, body_rows(page, "results")[0][1:], strict=True))
+    names = ("information_silhouette", "information_circle", "hidden_pixel_sensitivity")
+    row = dict(zip(names, body_rows(page, "results-remains")[0][1:], strict=True))
     assert [name for name, cell in row.items() if cell == "undefineda"] == [key]
     assert squeezed(page.texts["notes"]) == "ano image has a valid object."
 
@@ -194,10 +177,11 @@ def test_a_claim_where_no_used_share_is_defined_says_so_instead_of_a_chart(claim
 
 
 def test_hostile_texts_stay_texts():
-    claim = hostile_copy(make_claim(4))
+    claim = hostile_copy(add_everything(make_claim(4)))
     claim["arms"] = {f"{HOSTILE}{name}" if name == "no_masks" else name: arm for name, arm in claim["arms"].items()}
-    strips = [ExampleStrip(HOSTILE, "black", pictures())]
-    plain, hostile = (Page(render_claim(each, strips)) for each in (make_claim(4), claim))
+    answers = ((Answer(HOSTILE, True, (1,)),),) * 2
+    strips = [ExampleStrip(HOSTILE, None, pictures(), classes=(HOSTILE,) * 2, answers=answers)]
+    plain, hostile = (Page(render_claim(each, strips)) for each in (add_everything(make_claim(4)), claim))
     assert "b" not in {tag for tag, _ in hostile.elements}
     assert not any(name.startswith("on") for _, attributes in hostile.elements for name in attributes)
     assert {tag for tag, _ in hostile.elements} == {tag for tag, _ in plain.elements}
@@ -212,7 +196,10 @@ def test_the_whole_claim_can_be_read_back_from_the_page(change):
     link = next(attributes for tag, attributes in page.elements if attributes.get("id") == "download")
     kind, content = link["href"].split(",", maxsplit=1)
     assert kind == "data:application/json;base64" and link["download"] == "claim.json"
-    assert base64.b64decode(content).decode() == json.dumps(claim, indent=2) + "\n"
+    assert json.loads(base64.b64decode(content)) == claim
+    link = next(attributes for tag, attributes in page.elements if attributes.get("id") == "download-csv")
+    assert link["download"] == "claim.csv"
+    assert base64.b64decode(link["href"].split(",", maxsplit=1)[1]).decode() == claim_csv(claim)
 
 
 def test_the_page_asks_for_nothing_from_outside(plain_page):
@@ -268,8 +255,41 @@ def test_another_hidden_fraction_is_not_called_half(claim):
 
 
 def test_rows_that_the_rule_compares_are_marked(plain_page):
-    results = plain_page[plain_page.index('<table id="results"') : plain_page.index('<table id="seeds"')]
+    results = plain_page[
+        plain_page.index('<table id="results-outline"') : plain_page.index('<table id="results-accuracy"')
+    ]
     assert results.count('<tr class="compared">') == 3
+
+
+def test_curves_and_transfer_have_their_sections_only_where_the_claim_has_them(claim):
+    plain, full = (Page(render_claim(each, [])) for each in (claim, add_everything(make_claim(4))))
+    assert not {"curves", "transfer"} & plain.texts.keys()
+    assert {"curves", "transfer"} <= full.texts.keys()
+
+
+def test_scores_of_the_curves_are_those_of_each_arm_under_its_own_method():
+    claim = add_everything(make_claim(4))
+    page = Page(render_claim(claim, []))
+    for metric, key in (("accuracy", "clean_accuracy"), ("class_entropy", "used_share")):
+        rows = [[squeezed(cell) for cell in row[1:]] for row in page.tables[f"curves-{metric}"][2:]]
+        for row, arm in zip(rows, claim["arms"].values(), strict=True):
+            found = arm["methods"][arm["method"]]["all_seeds"]["curves"]
+            scores = [order[metric]["score"] for by_order in found.values() for order in by_order.values()]
+            assert row == [expected_cell(score, key) for score in scores]
+
+
+def test_predictions_stand_below_their_pictures_with_number_class_and_whether_they_are_right(claim):
+    answers = ((Answer("boot", True, (1, 3)), Answer("<b>coat", False, (2,))), ())
+    strips = [
+        ExampleStrip("Original", None, pictures(), classes=("boot", "shirt"), answers=answers),
+        ExampleStrip("Hidden", "black", pictures(), classes=("boot", "shirt"), answers=answers[::-1]),
+    ]
+    page = Page(render_claim(claim, strips))
+    text = squeezed(page.texts["examples"])
+    assert "boot ✓ boot 1 3 ✗ <b>coat 2 shirt Black fill" in text
+    assert text.endswith("Hidden ✓ boot 1 3 ✗ <b>coat 2")
+    labels = [attributes.get("aria-label") for tag, attributes in page.elements if tag == "span"]
+    assert labels.count("right") == labels.count("wrong") == 2
 
 
 def test_equal_claims_give_equal_pages_and_the_claim_is_left_alone(claim):
@@ -288,3 +308,11 @@ def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim):
 
 def test_the_fixture_has_as_many_names_as_arms():
     assert len(make_claim(11)["arms"]) == len(NAMES) == 11
+
+
+def test_tables_say_how_many_images_their_figures_rest_on(claim):
+    claim["arms"]["no_masks"]["methods"]["mean"]["all_seeds"]["swap_pull"] |= {"images": 12_000, "left_out": 0}
+    page = Page(render_claim(claim, []))
+    counts = [squeezed(cell) for cell in page.tables["results-outline"][-1]]
+    assert counts == ["Images", "988 12 left out", "988 12 left out", "988 to 12,000 0 to 12 left out"]
+    assert page.tables["results-remains"][-1][0] != "Images"

@@ -1,11 +1,8 @@
-"""The chart of a claim as SVG whose colours and fonts are left to the page: one drawing serves light and dark."""
+"""The chart of a claim: retention against reliance."""
 
-import io
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -13,31 +10,11 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Affine2D
 
+from train.report.svg import ACCENT, INK, ChartSize, as_svg, draw_frame, drawing_settings, network_colour, tick
 from train.report.wording import Figure, hidden_share
 
-ARM_COLOURS = 12
-"""Number of colours that the page defines: the variables --arm-1 to --arm-12."""
-
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-_INK = "#fd0000"
-_ACCENT = "#fd0001"
-_ARM = "#fe00{:02x}"
-_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"]}
-
-
-class ChartSize(NamedTuple):
-    """Size of a drawing in CSS pixels at its natural scale.
-
-    Attributes:
-        width: in pixels.
-        height: in pixels.
-        font_size: in pixels.
-    """
-
-    width: int
-    height: int
-    font_size: int
-
+_LABEL = "Chart: accuracy with patches hidden against used share of the outline"
 
 CHART_SIZES = {"wide": ChartSize(760, 440, font_size=13), "narrow": ChartSize(350, 360, font_size=12)}
 """One drawing for screens and paper, one for phones; the page shows the one that fits."""
@@ -59,11 +36,6 @@ class Point(NamedTuple):
     own: bool
     retention: Figure
     used_share: Figure
-
-
-def arm_number(position: int) -> int:
-    """Number, from 1, of the colour of the arm at a position from 0; after `ARM_COLOURS` arms they come again."""
-    return position % ARM_COLOURS + 1
 
 
 def marker_points(method: int) -> str:
@@ -106,45 +78,30 @@ def retention_chart(claim: Mapping[str, Any], size: ChartSize, identity: str) ->
     drawn, _ = chart_points(claim)
     if not drawn:
         return ""
-    with mpl.rc_context({**_SETTINGS, "font.size": size.font_size, "svg.hashsalt": identity}):
+    with drawing_settings(size, identity):
         canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
         axes = canvas.add_subplot()
-        _draw_frame(axes, hidden_share(claim["hidden_fraction"]))
+        _draw_axes(axes, hidden_share(claim["hidden_fraction"]))
         _draw_margin(axes, claim)
         for point in drawn:
             _draw_point(axes, point, size.font_size)
-        buffer = io.BytesIO()
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        canvas.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return _for_the_page(buffer.getvalue().decode(), size, identity)
+        return as_svg(canvas, size, identity, _LABEL)
 
 
-def _draw_frame(axes: Axes, hidden: str) -> None:
+def _draw_axes(axes: Axes, hidden: str) -> None:
+    draw_frame(axes)
     axes.set_xlabel(f"Accuracy with {hidden} of the patches hidden (%)")
     axes.set_ylabel("Used share of the outline")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(100 * value)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(100 * value)))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.grid(color=_INK, alpha=0.12, linewidth=0.8)
-    axes.axhline(0.0, color=_INK, alpha=0.55, linewidth=1.0, linestyle=(0, (4, 3)))
+    axes.axhline(0.0, color=INK, alpha=0.55, linewidth=1.0, linestyle=(0, (4, 3)))
     axes.margins(0.08)
-    axes.tick_params(color=_INK, labelcolor=_INK, length=0)
-    axes.set_axisbelow(True)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(_INK)
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
-def _tick(value: float) -> str:
-    return f"{round(value, 6) or 0:.10g}".replace("-", "−")
 
 
 def _draw_margin(axes: Axes, claim: Mapping[str, Any]) -> None:
     limit = reliance_limit(claim)
     if limit is not None:
-        axes.axhspan(-limit, limit, color=_ACCENT, alpha=0.14, linewidth=0)
+        axes.axhspan(-limit, limit, color=ACCENT, alpha=0.14, linewidth=0)
 
 
 def reliance_limit(claim: Mapping[str, Any]) -> float | None:
@@ -158,7 +115,7 @@ def reliance_limit(claim: Mapping[str, Any]) -> float | None:
 
 def _draw_point(axes: Axes, point: Point, font_size: int) -> None:
     x, y = point.retention["value"], point.used_share["value"]
-    colour = _ARM.format(arm_number(point.arm))
+    colour = network_colour(point.arm)
     marker = _MARKERS[point.method % len(_MARKERS)]
     if not point.own:
         axes.plot([x], [y], marker=marker, color=colour, markersize=5.5, markeredgewidth=0, alpha=0.6, zorder=2)
@@ -177,21 +134,4 @@ def _draw_point(axes: Axes, point: Point, font_size: int) -> None:
         color=colour,
         fontweight="bold",
         zorder=4,
-    )
-
-
-def _for_the_page(svg: str, size: ChartSize, identity: str) -> str:
-    svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening_tag(size), svg)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{identity}-", svg)
-    svg = re.sub(r"#fe00([0-9a-f]{2})", lambda found: f"var(--arm-{int(found[1], 16)})", svg)
-    return svg.replace(_INK, "currentColor").replace(_ACCENT, "var(--accent)")
-
-
-def _opening_tag(size: ChartSize) -> str:
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        rf'viewBox="\g<1>" style="max-width: {size.width}px" '
-        'aria-label="Chart: accuracy with patches hidden against used share of the outline">'
     )

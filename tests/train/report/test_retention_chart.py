@@ -1,12 +1,11 @@
 import re
 import xml.etree.ElementTree as ET
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from tests.train.report.conftest import make_claim, set_undefined
-from train.report.charts import CHART_SIZES, arm_number, chart_points, marker_points, reliance_limit, retention_chart
+from train.report.retention_chart import CHART_SIZES, chart_points, marker_points, reliance_limit, retention_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -145,9 +144,3 @@ def test_markers_of_methods_differ_and_fit_their_box():
     assert len(set(polygons)) == 8
     corners = [[float(number) for number in re.findall(r"-?[\d.]+", polygon)] for polygon in polygons]
     assert max(abs(number) for polygon in corners for number in polygon) <= 12
-
-
-def test_arms_have_colours_of_their_own_until_they_run_out():
-    numbers = [arm_number(position) for position in range(13)]
-    assert numbers[:12] == list(range(1, 13)) and numbers[12] == 1
-    assert all(later != earlier for earlier, later in pairwise(numbers))

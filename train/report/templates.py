@@ -1,0 +1,83 @@
+"""Pages from this package's templates and style sheets; everything they need is inside them."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from train.report import wording
+
+_LARGEST_PICTURE = 160
+
+
+def render_template(name: str, styles: Sequence[str], **content: Any) -> str:
+    """A page made from a template of this package.
+
+    Args:
+        name: file of the template.
+        styles: files of the style sheets, joined in this order for the template's `style`.
+        content: everything else that the template names.
+    """
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": wording.percent,
+        "points": wording.points,
+        "compact": wording.compact,
+        "duration": wording.duration,
+        "method_title": wording.method_title,
+        "family_title": wording.family_title,
+        "picture": _picture_address,
+        "plain": _plain,
+        "pretty_json": _pretty_json,
+        "for_script": _for_script,
+        "base64": _base64,
+    }
+    style = "\n".join((folder / sheet).read_text(encoding="utf-8") for sheet in styles)
+    return environment.get_template(name).render(**content, style=style)
+
+
+def compact_json(content: Mapping[str, Any]) -> str:
+    """JSON without white space.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return json.dumps(content, allow_nan=False, separators=(",", ":"))
+
+
+def _picture_address(pixels: Any) -> str:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _plain(value: Any) -> str:
+    """A setting as text: strings as they are, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _pretty_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _for_script(raw: str) -> str:
+    """JSON that cannot end the script element it stands in, and still is the same JSON."""
+    return raw.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
