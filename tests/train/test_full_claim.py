@@ -1,0 +1,111 @@
+"""The claims with all eleven arms: what they share, and one of them run from start to verdict."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from configs import find_config
+from tests.train.data.conftest import write_fashion_files
+from tests.train.tiny import TINY_DATA, tiny_claim
+from train.cli import main
+
+TINIER_DATA = TINY_DATA | {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
+
+
+FEW = {
+    "replicates": 50,
+    "curve_families": ["patches"],
+    "transfer_families": ["objects"],
+    "transfer_methods": ["image_mean"],
+    "sampled_share": 1.0,
+}
+
+
+def content_of(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(find_config(name).read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder and the claim.json of the claim on generated images, tiny and with one seed."""
+    folder = tmp_path_factory.mktemp("full")
+    content = content_of("full_claim_cues.yaml")
+    content["data"]["init_args"] |= TINIER_DATA
+    changes = {"seeds": [1], "data": content["data"], "evaluation": content["evaluation"] | FEW}
+    config = tiny_claim("full_claim_cues.yaml", folder / "claim.yaml", **changes)
+    main(["claim", f"--config={config}", f"--out={folder / 'out'}"])
+    return folder / "out", json.loads((folder / "out" / "claim.json").read_text())
+
+
+def test_eleven_arms_are_measured_and_six_of_them_compared(full: tuple[Path, dict[str, Any]]) -> None:
+    _, claim = full
+    assert len(claim["arms"]) == 11
+    assert len(claim["verdict"]["comparisons"]) == 6
+    for arm in claim["arms"].values():
+        for method in claim["methods"]:
+            figure = arm["methods"][method]["all_seeds"]["clean_accuracy"]
+            assert figure["low"] <= figure["value"] <= figure["high"]
+
+
+def test_an_arm_that_looks_at_anothers_network_trains_and_measures_nothing(full: tuple[Path, dict[str, Any]]) -> None:
+    out, claim = full
+    assert claim["arms"]["layer_masking_at_test"]["methods"] == claim["arms"]["no_masks"]["methods"]
+    assert not (out / "arms" / "layer_masking_at_test").exists()
+
+
+def test_calibration_changes_predictions_of_masked_images_alone(full: tuple[Path, dict[str, Any]]) -> None:
+    out, claim = full
+    calibrated, plain = (claim["arms"][arm]["methods"]["mean"]["seeds"]["1"] for arm in ("mcal", "no_masks"))
+    assert calibrated["clean_accuracy"] == plain["clean_accuracy"]
+    assert (out / "arms" / "mcal" / "seed-1" / "calibration.safetensors").is_file()
+    assert not (out / "arms" / "mcal" / "seed-1" / "weights.safetensors").exists()
+
+
+def test_training_says_where_it_comes_from(full: tuple[Path, dict[str, Any]]) -> None:
+    for record in (full[0] / "arms").rglob("training.json"):
+        found = json.loads(record.read_text())["provenance"]
+        assert found["torch"] and found["machine"] and found["seconds"] > 0
+        assert "commit" in found and "command" in found
+
+
+def test_both_full_claims_have_the_same_arms() -> None:
+    fashion, cues = content_of("full_claim_fashion.yaml"), content_of("full_claim_cues.yaml")
+    for arm in (*fashion["arms"].values(), *cues["arms"].values()):
+        arm.get("model", {}).pop("mask_probability", None)
+    assert fashion["arms"] == cues["arms"]
+    assert (fashion["seeds"], fashion["rule"]) == (cues["seeds"], cues["rule"])
+
+
+def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried() -> None:
+    fashion, tuning = content_of("full_claim_fashion.yaml"), content_of("tuning_fashion.yaml")
+    for section in ("data", "model", "training"):
+        assert fashion[section] == tuning[section], section
+    assert not set(fashion["seeds"]) & set(tuning["seeds"])
+    assert tuning["evaluation"]["split"] == "val" and "split" not in fashion["evaluation"]
+    tried = [arm.get("model") for arm in tuning["arms"].values()]
+    for name, arm in fashion["arms"].items():
+        assert arm.get("augmentation_only") is not True or arm["model"] in tried, name
+    cues, small = content_of("full_claim_cues.yaml"), content_of("claim_cues.yaml")
+    assert (cues["data"], cues["model"], cues["training"]) == (small["data"], small["model"], small["training"])
+
+
+@pytest.mark.parametrize(
+    ("name", "arm"), [("full_claim_fashion.yaml", "patch_mixing"), ("tuning_fashion.yaml", "no_masks")]
+)
+def test_a_part_of_a_claim_on_garments_runs(
+    name: str, arm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    garments = write_fashion_files(tmp_path / "garments", train=200, test=40)
+    data = {"class_path": "Fashion", "init_args": {**TINIER_DATA, "root": str(garments)}}
+    config = tiny_claim(name, tmp_path / "claim.yaml", data=data)
+    content = content_of(name)
+    runs = len(content["seeds"]) * sum("network_of" not in each or "model" in each for each in content["arms"].values())
+    part = [f"--arm={arm}", f"--seed={content['seeds'][0]}"]
+    main(["claim", f"--config={config}", f"--out={tmp_path / 'out'}", *part])
+    left = capsys.readouterr().out.strip().splitlines()[-1]
+    assert left.startswith(f"still missing: {runs - 1} of {runs} runs: ")
+    assert not (tmp_path / "out" / "claim.json").exists()
