@@ -76,7 +76,7 @@ def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, se
         seed: decides the resamples, together with S and N.
 
     Returns:
-        (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time, and the counts of four resamplings of up
+        (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time, and the counts of eight resamplings of up
         to 2^24 draws are kept for the figures that follow.
 
     Raises:
@@ -128,7 +128,7 @@ def _resamples(seed: int, replicates: int, seeds: int, images: int) -> Iterator[
         )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _kept_resamples(seed: int, replicates: int, seeds: int, images: int) -> tuple[tuple[Counts, Counts], ...]:
     """The same, kept: figures of one report resample alike, and drawing takes ten times as long as averaging."""
     return tuple(_resamples(seed, replicates, seeds, images))
