@@ -4,5 +4,6 @@ from train.data.base import AnnotatedDataModule
 from train.data.cues import Cues
 from train.data.fashion import Fashion
 from train.data.folder import Folder
+from train.data.pets import Pets
 
-__all__ = ["AnnotatedDataModule", "Cues", "Fashion", "Folder"]
+__all__ = ["AnnotatedDataModule", "Cues", "Fashion", "Folder", "Pets"]

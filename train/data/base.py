@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from augment.batch import Batch
 from augment.random import fold_in, sample_keys, uniform
+from train.data.stored import PixelSample, StoredSample
 
 Split = Literal["train", "val", "test"]
 Fetched = TypeVar("Fetched")
@@ -114,6 +115,17 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def training_batches(self) -> Iterable[Batch]:
         """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
 
+    def stored_samples(self, split: Split) -> Iterable[StoredSample]:
+        """Every sample of a split once, ready to be encoded; the data must be set up for it.
+
+        Samples are those of evaluation, 8 bits for each colour, unless a subclass knows the files they come from.
+        """
+        loaders = {"train": self.training_batches, "val": self.val_dataloader, "test": self.test_dataloader}
+        for batch in loaders[split]():
+            images = batch.images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+            masks, labels = batch.object_mask[:, 0].numpy(), batch.labels.tolist()
+            yield from map(PixelSample, batch.ids.tolist(), images, masks, labels)
+
 
 class InMemoryDataModule(AnnotatedDataModule):
     """A data module whose splits fit into memory; a subclass says how a split is made.
@@ -170,6 +182,12 @@ class InMemoryDataModule(AnnotatedDataModule):
     def training_batches(self) -> DataLoader[Batch]:
         """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
         return self._loader(InMemoryDataset(self.samples("train")))
+
+    def stored_samples(self, split: Split) -> list[PixelSample]:
+        """Every sample of a split once, ready to be encoded without loss."""
+        ids, images, object_mask, labels = self.samples(split)
+        pixels = images.permute(0, 2, 3, 1).numpy()
+        return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
 
     def _loader(self, dataset: InMemoryDataset, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
         return DataLoader(

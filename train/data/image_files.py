@@ -1,6 +1,7 @@
 """Image files and mask files: which belong together, and what is in them."""
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,9 +12,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-MaskCode = Literal["binary", "imagenet_s"]
+MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
 _IMAGENET_S_IGNORE = 1000
+_TRIMAP_BACKGROUND = 2
 
 
 class ImageFile(NamedTuple):
@@ -75,24 +77,62 @@ def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[
                 inside = path.relative_to(root)
                 mask = None if mask_root is None else (mask_root / inside).with_suffix(".png")
                 files.append(
-                    ImageFile(_id_of(inside), path, mask if mask is not None and mask.is_file() else None, labels[name])
+                    ImageFile(id_of(inside), path, mask if mask is not None and mask.is_file() else None, labels[name])
                 )
     if not files:
         raise FileNotFoundError(
             f"'{root / split}' must hold images ({', '.join(IMG_EXTENSIONS)}), but holds none; check root."
         )
-    _check_unique(files)
+    check_unique(files)
     return files
 
 
+def read_file(path: Path) -> bytes:
+    """The content of an image file or a mask file.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(_unreadable(str(path), error)) from error
+
+
 def read_image(path: Path) -> Tensor:
-    """An image as (3, H, W) uint8.
+    """An image file as (3, H, W) uint8.
 
     Raises:
         ValueError: the file is no image that can be read whole.
     """
-    with _opened(path) as image:
+    return decode_image(read_file(path), str(path))
+
+
+def decode_image(content: bytes, name: str) -> Tensor:
+    """An encoded image as (3, H, W) uint8.
+
+    Args:
+        content: of an image file.
+        name: of the image, for messages.
+
+    Raises:
+        ValueError: it is no image that can be read whole.
+    """
+    with _opened(content, name) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def size_of(content: bytes, name: str) -> tuple[int, int]:
+    """(H, W) of an encoded image, from its header alone.
+
+    Raises:
+        ValueError: it is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.height, image.width
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(_unreadable(name, error)) from error
 
 
 def read_mask(path: Path, code: MaskCode) -> Tensor:
@@ -100,40 +140,60 @@ def read_mask(path: Path, code: MaskCode) -> Tensor:
 
     Args:
         path: the file.
-        code: "binary": what is not black is the object. "imagenet_s" (Gao et al., "Large-scale Unsupervised Semantic
-            Segmentation", TPAMI 2022): a pixel's class is red + 256 green, 0 is no object, and 1000, which is to be
-            ignored, counts as none.
+        code: how it is to be read; see `decode_mask`.
 
     Raises:
         ValueError: the file is no image that can be read whole.
     """
-    with _opened(path) as image:
+    return decode_mask(read_file(path), code, str(path))
+
+
+def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
+    """An encoded mask as (1, H, W) bool, True on the object.
+
+    Args:
+        content: of a mask file.
+        code: "binary": what is not black is the object. "imagenet_s" (Gao et al., "Large-scale Unsupervised Semantic
+            Segmentation", TPAMI 2022): a pixel's class is red + 256 green, 0 is no object, and 1000, which is to be
+            ignored, counts as none. "trimap" (Parkhi et al., "Cats and Dogs", CVPR 2012): 1 is the object, 2 the
+            background, and 3 the band along the outline, which counts as object: a hole must not leave its fur.
+        name: of the mask, for messages.
+
+    Raises:
+        ValueError: it is no image that can be read whole.
+    """
+    with _opened(content, name) as image:
         if code == "binary":
             return torch.from_numpy(np.asarray(image.convert("L")) > 0).unsqueeze(0)
+        if code == "trimap":
+            return torch.from_numpy(np.asarray(image) != _TRIMAP_BACKGROUND).unsqueeze(0)
         colours = np.asarray(image.convert("RGB")).astype(np.int32)
     classes = colours[..., 0] + 256 * colours[..., 1]
     return torch.from_numpy((classes > 0) & (classes != _IMAGENET_S_IGNORE)).unsqueeze(0)
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        with path.open("rb") as stream:
-            image = Image.open(stream)
-            image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(
-            f"'{path}' cannot be read as an image ({error}); repair the file, or remove it from the data set."
-        ) from error
-    return image
-
-
-def _id_of(path: Path) -> int:
+def id_of(path: Path) -> int:
+    """The id of an image, in [0, 2^63): a hash of its path below the data set's root."""
     return int.from_bytes(hashlib.blake2b(path.as_posix().encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _check_unique(files: Sequence[ImageFile]) -> None:
+def check_unique(files: Sequence[ImageFile]) -> None:
+    """Raise a `ValueError` where two images have the same id."""
     first: dict[int, Path] = {}
     for file in files:
         other = first.setdefault(file.id, file.image)
         if other != file.image:
             raise ValueError(f"'{other}' and '{file.image}' have the same id by chance; rename one of them.")
+
+
+def _opened(content: bytes, name: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(_unreadable(name, error)) from error
+    return image
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    return f"'{name}' cannot be read as an image ({error}); repair the file, or remove it from the data set."

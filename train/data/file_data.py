@@ -1,0 +1,214 @@
+"""What the data modules of image files share: reading, joint geometry, loaders, files to store."""
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from augment.batch import Batch
+from augment.random import fold_in, sample_keys
+from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, EpochSampler, Split, check_at_least, draw_uniform
+from train.data.image_files import ImageFile, MaskCode, read_file, read_image, read_mask, size_of
+from train.data.stored import EncodedSample, encode_png
+from train.data.views import evaluation_view, jointly, training_view
+
+_GEOMETRY = zlib.crc32(b"geometry")
+_SMALLEST_IMAGE = 32
+
+
+class FileDataset(Dataset[Batch]):
+    """Image files as a map-style data set; image and object mask go through the same geometry.
+
+    Args:
+        files: what to read.
+        mask_code: how mask files are to be read.
+        image_size: side of the square images.
+        augmentation_seed: None for the view of evaluation. Otherwise the view of training: index i + n x len(self) is
+            the i-th image as cropped and flipped in epoch n, a function of (augmentation_seed, id, epoch) alone.
+    """
+
+    def __init__(
+        self, files: Sequence[ImageFile], mask_code: MaskCode, image_size: int, augmentation_seed: int | None = None
+    ) -> None:
+        self.files = files
+        self.mask_code = mask_code
+        self.augmentation_seed = augmentation_seed
+        self.view = evaluation_view(image_size) if augmentation_seed is None else training_view(image_size)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One sample: a `Batch` whose tensors lack the leading dimension.
+
+        Raises:
+            ValueError: a file cannot be read, or a mask has another size than its image.
+        """
+        epoch, position = divmod(index, len(self.files))
+        file = self.files[position]
+        image = read_image(file.image)
+        size = (image.shape[1], image.shape[2])
+        object_mask = _read_mask_of(file, self.mask_code, size)
+        if object_mask is None:
+            object_mask = torch.zeros(1, *size, dtype=torch.bool)
+        with torch.random.fork_rng(devices=[]):
+            if self.augmentation_seed is not None:
+                torch.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
+            image, object_mask = jointly(self.view, image, object_mask)
+        pixels = image.to(torch.float32).div_(255)
+        return Batch(torch.tensor(file.id), pixels, object_mask, torch.tensor(file.label))
+
+
+class AugmentedEpochSampler(EpochSampler):
+    """The order of `EpochSampler`, telling a `FileDataset` the epoch with each index."""
+
+    def __iter__(self) -> Iterator[int]:
+        offset = self.epoch * self.num_samples
+        order = super().__iter__()
+        return (offset + index for index in order)
+
+
+class FileSample(NamedTuple):
+    """A sample to be stored with its image file's bytes as they are.
+
+    Attributes:
+        file: where image and mask are.
+        mask_code: how the mask file is to be read.
+    """
+
+    file: ImageFile
+    mask_code: MaskCode
+
+    def encode(self) -> EncodedSample:
+        """The image file untouched, and a PNG of the mask.
+
+        Raises:
+            ValueError: a file cannot be read, or a mask has another size than its image.
+        """
+        content = read_file(self.file.image)
+        suffix = self.file.image.suffix.lower().removeprefix(".")
+        object_mask = None
+        if self.file.mask is not None:
+            pixels = _read_mask_of(self.file, self.mask_code, size_of(content, str(self.file.image)))
+            object_mask = None if pixels is None else encode_png(pixels[0].numpy())
+        return EncodedSample(self.file.id, content, suffix, object_mask, self.file.label)
+
+
+class FileDataModule(AnnotatedDataModule):
+    """A data module of image files; a subclass says which files belong to a split, and sets the classes.
+
+    Views are those of torchvision's reference training: a random crop of 8 to 100 % of the area and a flip for
+    training; for evaluation the shorter side resized to 256/224 of `image_size`, and the centre.
+
+    Args:
+        mask_code: how mask files are to be read; see `image_files.decode_mask`.
+        image_size: side of the square images, at least 32.
+        holdout: share of the training images that `hold_out` takes, in (0, 1).
+        batch_size: samples per batch, at least 1.
+        num_workers: loader processes, at least 0.
+        seed: at least 0; decides the hold-out and, unless `order_seed` is set to another number afterwards, training
+            order and crops.
+        mean: of the training pixels, in [0, 1].
+        std: their standard deviation.
+
+    Raises:
+        ValueError: an argument leaves its range.
+    """
+
+    def __init__(
+        self,
+        mask_code: MaskCode,
+        image_size: int,
+        holdout: float,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        check_at_least("image_size", image_size, _SMALLEST_IMAGE)
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("num_workers", num_workers, 0)
+        check_at_least("seed", seed, 0)
+        if not 0.0 < holdout < 1.0:
+            raise ValueError(f"holdout must lie in (0, 1), got {holdout}; 0.02 holds out one training image in fifty.")
+        self.mask_code: MaskCode = mask_code
+        self.image_size, self.holdout = image_size, holdout
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.seed = self.order_seed = seed
+        self.mean, self.std = mean, std
+
+    @abstractmethod
+    def files(self, split: Split) -> list[ImageFile]:
+        """The image files of a split, in a fixed order."""
+
+    def hold_out(self, files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
+        """Training images as those that stay and those held out for validation, decided by (seed, id) alone."""
+        drawn = draw_uniform(self.seed, torch.tensor([file.id for file in files]), "holdout")
+        held_out = [file for file, number in zip(files, drawn, strict=True) if number < self.holdout]
+        return [file for file, number in zip(files, drawn, strict=True) if number >= self.holdout], held_out
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the files of the splits that `stage` needs, and tell how many of them have a mask."""
+        for split in SPLITS_OF_STAGE[stage]:
+            files = self.files(split)
+            annotated = sum(file.mask is not None for file in files)
+            rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
+        dataset = FileDataset(self.files("train"), self.mask_code, self.image_size, self.order_seed)
+        return self._loader(dataset, AugmentedEpochSampler(len(dataset), self.order_seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation split, in the order of `files`."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test split, in the order of `files`."""
+        return self._evaluation_loader("test")
+
+    def training_batches(self) -> DataLoader[Batch]:
+        """Batches of the training split in the order of `files`, in the view of evaluation."""
+        return self._evaluation_loader("train")
+
+    def stored_samples(self, split: Split) -> list[FileSample]:
+        """The samples of a split with their image files' bytes, at full size."""
+        return [FileSample(file, self.mask_code) for file in self.files(split)]
+
+    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        return self._loader(FileDataset(self.files(split), self.mask_code, self.image_size))
+
+    def _loader(self, dataset: FileDataset, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tensor | None:
+    """The mask of a file, (1, H, W) bool; None where it has none."""
+    if file.mask is None:
+        return None
+    object_mask = read_mask(file.mask, code)
+    if object_mask.shape[1:] != size:
+        raise ValueError(
+            f"'{file.mask}' must have the size of its image, {size}, got {tuple(object_mask.shape[1:])}; make it again "
+            "from that image."
+        )
+    return object_mask
+
+
+def _geometry_key(seed: int, sample_id: int, epoch: int) -> int:
+    keys = fold_in(fold_in(sample_keys(seed, torch.tensor([sample_id])), _GEOMETRY), epoch)
+    return int(keys)

@@ -1,0 +1,118 @@
+"""Oxford-IIIT Pet: 37 breeds of cats and dogs, with the animal as the object."""
+
+from pathlib import Path
+from typing import Literal
+
+from torchvision.datasets import OxfordIIITPet
+
+from augment.policy import IMAGENET_MEAN
+from lm_modules.classifier import IMAGENET_STD
+from train.data.base import Split
+from train.data.file_data import FileDataModule
+from train.data.image_files import ImageFile, check_unique, id_of
+
+_FOLDER = "oxford-iiit-pet"
+"""Of torchvision's layout, below its root."""
+
+
+class Pets(FileDataModule):
+    """Oxford-IIIT Pet (Parkhi, Vedaldi, Zisserman and Jawahar, "Cats and Dogs", CVPR 2012) in torchvision's layout.
+
+    The official test images are the test split; a share `holdout` of the official trainval images, decided by their
+    ids, is the validation split, and the others are trained on. The object is what a trimap calls 1, and its border, 3:
+    the band holds the outline and fur, which a hole along the outline must not leave visible. Views are those of
+    `Folder`.
+
+    Args:
+        root: folder with oxford-iiit-pet/images and oxford-iiit-pet/annotations below it.
+        download: fetch what is missing through torchvision, about 800 MB.
+        image_size: side of the square images, at least 32.
+        holdout: share of the trainval images held out for validation, in (0, 1).
+        batch_size: samples per batch, at least 1.
+        num_workers: loader processes, at least 0.
+        seed: at least 0; decides the hold-out and, unless `order_seed` is set to another number afterwards, training
+            order and crops.
+        mean: of the training pixels, in [0, 1]; ImageNet's, as the weights expect that one starts from.
+        std: their standard deviation.
+
+    Raises:
+        ValueError: an argument leaves its range.
+    """
+
+    num_classes = 37
+    class_names = (
+        "Abyssinian", "American Bulldog", "American Pit Bull Terrier", "Basset Hound", "Beagle", "Bengal", "Birman",
+        "Bombay", "Boxer", "British Shorthair", "Chihuahua", "Egyptian Mau", "English Cocker Spaniel",
+        "English Setter", "German Shorthaired", "Great Pyrenees", "Havanese", "Japanese Chin", "Keeshond",
+        "Leonberger", "Maine Coon", "Miniature Pinscher", "Newfoundland", "Persian", "Pomeranian", "Pug", "Ragdoll",
+        "Russian Blue", "Saint Bernard", "Samoyed", "Scottish Terrier", "Shiba Inu", "Siamese", "Sphynx",
+        "Staffordshire Bull Terrier", "Wheaten Terrier", "Yorkshire Terrier",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        download: bool = False,
+        image_size: int = 224,
+        holdout: float = 0.1,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        seed: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__("trimap", image_size, holdout, batch_size, num_workers, seed, mean, std)
+        self.root = Path(root)
+        self.download = download
+        self._files: dict[str, list[ImageFile]] = {}
+
+    def prepare_data(self) -> None:
+        """Download what is missing, where asked to. Lightning calls it in one process per node."""
+        if self.download:
+            OxfordIIITPet(self.root, download=True)
+
+    def files(self, split: Split) -> list[ImageFile]:
+        """The image files of a split, in the official order.
+
+        Raises:
+            FileNotFoundError: the files are missing.
+            ValueError: an official list cannot be read, or the hold-out leaves no image.
+        """
+        if split == "test":
+            return self._listed("test")
+        training = self._listed("trainval")
+        chosen = self.hold_out(training)[split == "val"]
+        if not chosen:
+            raise ValueError(
+                f"holdout {self.holdout} of {len(training)} images leaves none for the split '{split}'; choose another."
+            )
+        return chosen
+
+    def _listed(self, official: Literal["trainval", "test"]) -> list[ImageFile]:
+        if official not in self._files:
+            self._files[official] = _read_list(self.root / _FOLDER, official)
+        return self._files[official]
+
+
+def _read_list(folder: Path, official: str) -> list[ImageFile]:
+    """The images of an official list, whose lines are: name, class from 1 on, species, breed."""
+    path = folder / "annotations" / f"{official}.txt"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"'{path}' must exist, but does not; set root to the folder that holds {_FOLDER}, or download to true."
+        )
+    files = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, label, *_ = [*line.split(), "", ""]
+        if not (label.isdecimal() and 1 <= int(label) <= Pets.num_classes):
+            raise ValueError(
+                f"'{path}' must give each image a class from 1 to {Pets.num_classes}, got '{line}'; download it again."
+            )
+        image, trimap = folder / "images" / f"{name}.jpg", folder / "annotations" / "trimaps" / f"{name}.png"
+        for each in (image, trimap):
+            if not each.is_file():
+                raise FileNotFoundError(f"'{each}' must exist, for '{path}' lists it; unpack both archives again.")
+        files.append(ImageFile(id_of(image.relative_to(folder)), image, trimap, int(label) - 1))
+    check_unique(files)
+    return files
