@@ -1,6 +1,7 @@
 """Command-line arguments: what all parsers share, and errors as one sentence."""
 
 import argparse
+import json
 import re
 import traceback
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,22 @@ def parse_with_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[st
         ArgumentError: an argument is unknown or of the wrong type.
         ValueError: the YAML has no data.
     """
+    return parse_with_described_data(parser, arguments)[0]
+
+
+def parse_with_described_data(
+    parser: ArgumentParser, arguments: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `parse_with_data`, and how the data module was made: its "class_path" and "init_args", defaults included.
+
+    Args:
+        parser: knows the other options; gets `--config` and `--data` here.
+        arguments: without the command.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        ValueError: the YAML has no data.
+    """
     from train.data import AnnotatedDataModule
 
     import_data_modules()
@@ -51,8 +68,10 @@ def parse_with_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[st
     path = first.parse_known_args(arguments)[0].config
     if path is not None:
         parser.set_defaults({"data": _data_of(path)})
-    made = parser.instantiate(parser.parse_args(list(arguments)))
-    return {key: value for key, value in made.items() if key != "config"}
+    parsed = parser.parse_args(list(arguments))
+    described: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))["data"]
+    made = parser.instantiate(parsed)
+    return {key: value for key, value in made.items() if key != "config"}, described
 
 
 def with_config_paths(arguments: Sequence[str]) -> list[str]:
@@ -88,9 +107,10 @@ def one_sentence(error: Exception) -> str | None:
     An error is the user's to mend when one of this project's own modules raised it (possibly deep inside a library that
     wrapped it), or the argument parser; so are paths that cannot be used, and options that Lightning refuses.
     """
-    ours = next((each for each in _chain(error) if isinstance(each, _FOR_USERS) and _raised_by_us(each)), None)
-    if ours is not None:
-        return _on_one_line(str(ours))
+    for each in _chain(error):
+        file, message = _origin(each)
+        if isinstance(each, _FOR_USERS) and _is_ours(file):
+            return _on_one_line(message)
     if isinstance(error, _ABOUT_PATHS):
         return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
     if isinstance(error, MisconfigurationException):
@@ -116,7 +136,19 @@ def _on_one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _raised_by_us(error: BaseException) -> bool:
-    *_, last = traceback.extract_tb(error.__traceback__)
+def _origin(error: BaseException) -> tuple[str, str]:
+    """The file that raised an error, and its message, also where that was in a loader process or one of a pool."""
+    text = str(error)
+    in_loader = re.match(r"Caught \w+ in DataLoader worker process", text)
+    in_pool = type(error.__cause__).__name__ == "_RemoteTraceback"
+    if not (in_loader or in_pool):
+        *_, last = traceback.extract_tb(error.__traceback__)
+        return last.filename, text
+    report = text if in_loader else str(error.__cause__)
+    *_, file = re.findall(r'^  File "(.+?)", line \d+', report, re.MULTILINE)
+    return file, re.split(rf"^(?:[\w.]+\.)?{type(error).__name__}: ", report, flags=re.MULTILINE)[-1].strip('"\n ')
+
+
+def _is_ours(file: str) -> bool:
     roots = {Path(__import__(name).__file__ or "").parent for name in _OUR_PACKAGES}
-    return any(root in Path(last.filename).parents for root in roots)
+    return any(root in Path(file).parents for root in roots)

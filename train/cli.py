@@ -15,6 +15,7 @@ _COMMANDS = {
     "evaluate": ("train.evaluate", "measure how far checkpoints read the outline of holes"),
     "claim": ("train.claim", "train matched arms and decide whether mask augmentation is enough"),
     "masks": ("train.masks", "show mask families and fills on your images"),
+    "shards": ("train.shards", "write WebDataset tar shards from any data, or check those that are there"),
     "arches": ("train.arches", "list the architectures that layer masking takes, or try one"),
 }
 

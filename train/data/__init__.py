@@ -5,5 +5,6 @@ from train.data.cues import Cues
 from train.data.fashion import Fashion
 from train.data.folder import Folder
 from train.data.pets import Pets
+from train.data.shards import Shards
 
-__all__ = ["AnnotatedDataModule", "Cues", "Fashion", "Folder", "Pets"]
+__all__ = ["AnnotatedDataModule", "Cues", "Fashion", "Folder", "Pets", "Shards"]

@@ -1,0 +1,248 @@
+"""The form of shards: tar files in WebDataset's convention, and a manifest that says what they hold.
+
+A sample is the files KEY.json, KEY.jpg (or another suffix of images) and, where it has an object mask, KEY.mask.png,
+one after the other. KEY is its id in 19 digits; KEY.json repeats the id, and tells the label and whether there is a
+mask.
+"""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast, get_args
+
+import fsspec
+from webdataset.gopen import gopen, gopen_schemes
+
+from train.data.base import Split
+from train.data.stored import EncodedSample
+from train.files import atomic_path
+
+MANIFEST = "manifest.json"
+_FORMAT = "maskrobust shards 1"
+_KEY_DIGITS = 19
+_MASK_SUFFIX, _LABEL_SUFFIX = "mask.png", "json"
+
+
+class ShardRecord(NamedTuple):
+    """What is known of one shard.
+
+    Attributes:
+        name: of the file, below the folder of shards.
+        samples: how many are in it.
+        masks: how many of them have an object mask.
+        bytes: size of the file.
+        sha256: of the file, in hexadecimal digits.
+    """
+
+    name: str
+    samples: int
+    masks: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of shards holds.
+
+    Attributes:
+        class_names: in label order.
+        mean: of the training pixels, in [0, 1].
+        std: their standard deviation.
+        source: what the shards were written from: the data module's class path and arguments.
+        samples_per_shard: in all shards of a split but its last.
+        splits: shards of each split, in order.
+    """
+
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    source: Mapping[str, Any]
+    samples_per_shard: int
+    splits: Mapping[Split, tuple[ShardRecord, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of manifest.json."""
+        splits = {
+            split: {"samples": sum(each.samples for each in records), "shards": [each._asdict() for each in records]}
+            for split, records in self.splits.items()
+        }
+        known = {name: getattr(self, name) for name in ("class_names", "mean", "std", "source", "samples_per_shard")}
+        return {"format": _FORMAT, **known, "splits": splits}
+
+    @classmethod
+    def from_json(cls, content: Any, address: str) -> "Manifest":
+        """Understand the content of manifest.json.
+
+        Args:
+            content: as `to_json` made it.
+            address: where it is from, for messages.
+
+        Raises:
+            ValueError: it is of another format.
+        """
+        try:
+            if content["format"] != _FORMAT or not content["splits"].keys() <= set(get_args(Split)):
+                raise KeyError("format")
+            return cls(
+                tuple(content["class_names"]),
+                tuple(content["mean"]),
+                tuple(content["std"]),
+                content["source"],
+                content["samples_per_shard"],
+                {
+                    split: tuple(ShardRecord(**each) for each in known["shards"])
+                    for split, known in content["splits"].items()
+                },
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"'{address}' must be a manifest of the format '{_FORMAT}', but is not; write the shards with "
+                "maskrobust shards."
+            ) from error
+
+
+class TarSample(NamedTuple):
+    """The files of one sample in a shard.
+
+    Attributes:
+        key: what their names begin with.
+        parts: content by the rest of the name; empty content where the sample was not wanted.
+    """
+
+    key: str
+    parts: dict[str, bytes]
+
+    @property
+    def label_file(self) -> bytes | None:
+        """The JSON with id, label, and whether there is a mask."""
+        return self.parts.get(_LABEL_SUFFIX)
+
+    @property
+    def mask_file(self) -> bytes | None:
+        """The PNG of the object mask."""
+        return self.parts.get(_MASK_SUFFIX)
+
+    @property
+    def image_file(self) -> bytes | None:
+        """The image, whatever its suffix."""
+        others = (content for suffix, content in self.parts.items() if suffix not in (_LABEL_SUFFIX, _MASK_SUFFIX))
+        return next(others, None)
+
+
+def shard_name(split: Split, number: int) -> str:
+    """The file name of a split's shard."""
+    return f"{split}-{number:06d}.tar"
+
+
+def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
+    """Write a shard, atomically. The same samples give the same bytes, at any time and for any user.
+
+    Raises:
+        ValueError: two samples have the same id.
+    """
+    keys: set[str] = set()
+    masks = 0
+    with atomic_path(path) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for sample in samples:
+                key = f"{sample.id:0{_KEY_DIGITS}d}"
+                if key in keys:
+                    raise ValueError(f"ids must be unique, got {sample.id} twice for '{path.name}'; mend the data.")
+                keys.add(key)
+                masks += sample.object_mask is not None
+                for suffix, content in _files_of(sample):
+                    entry = tarfile.TarInfo(f"{key}.{suffix}")  # of time 0, and of nobody
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+        size, digest = temporary.stat().st_size, sha256_of(temporary)
+    return ShardRecord(path.name, len(keys), masks, size, digest)
+
+
+def _files_of(sample: EncodedSample) -> Iterator[tuple[str, bytes]]:
+    about = {"id": sample.id, "label": sample.label, "mask": sample.object_mask is not None}
+    yield _LABEL_SUFFIX, json.dumps(about).encode()
+    yield sample.suffix, sample.image
+    if sample.object_mask is not None:
+        yield _MASK_SUFFIX, sample.object_mask
+
+
+def read_shard(stream: BinaryIO, is_wanted: Callable[[int], bool] | None = None) -> Iterator[TarSample]:
+    """The samples of a shard in order, one in memory at a time.
+
+    Args:
+        stream: of the tar file; one that can seek skips what is not wanted.
+        is_wanted: by the sample's position in the shard, whether its files are to be read; None reads all.
+
+    Raises:
+        tarfile.TarError, OSError: the stream ends early, or is no tar file.
+    """
+    can_seek = getattr(stream, "seekable", bool)()
+    current: TarSample | None = None
+    position = -1
+    with tarfile.open(fileobj=stream, mode="r:" if can_seek else "r|") as tar:
+        while (member := tar.next()) is not None:
+            key, _, suffix = member.name.partition(".")
+            if current is None or key != current.key or suffix in current.parts:
+                if current is not None:
+                    yield current
+                current, position = TarSample(key, {}), position + 1
+            file = tar.extractfile(member) if is_wanted is None or is_wanted(position) else None
+            current.parts[suffix] = b"" if file is None else file.read()
+            tar.members.clear()  # type: ignore[attr-defined]  # which would grow with the shard
+    if current is not None:
+        yield current
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_address(root: str, name: str) -> BinaryIO:
+    """Open a file of a data set, wherever that is.
+
+    Args:
+        root: a folder; or an address that WebDataset takes (https:, pipe:, gs:, hf:, ...) or else fsspec does (s3:,
+            ...), in which "{}" stands for the file's name, or which that name is added to.
+        name: of the file.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: nothing that is installed opens such addresses.
+    """
+    address = root.replace("{}", name) if "{}" in root else f"{root.rstrip('/')}/{name}"
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):", address)
+    if scheme is None or scheme[1] in gopen_schemes.keys() | {"file"}:
+        return cast(BinaryIO, gopen(address))
+    try:
+        opened: BinaryIO = fsspec.open(address, "rb").open()
+    except ImportError as error:
+        raise ValueError(f"'{address}' cannot be opened ({error}); install that, or give a pipe: address.") from error
+    return opened
+
+
+def read_manifest(root: str) -> Manifest:
+    """The manifest of a folder of shards.
+
+    Args:
+        root: as for `open_address`.
+
+    Raises:
+        ValueError: it cannot be read, or is of another format.
+    """
+    try:
+        with open_address(root, MANIFEST) as stream:
+            content = json.loads(stream.read())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"'{root}' must hold {MANIFEST}, which cannot be read ({error}); check root, or write the shards with "
+            "maskrobust shards."
+        ) from error
+    return Manifest.from_json(content, f"{root}/{MANIFEST}")

@@ -1,0 +1,208 @@
+"""Streams of batches from shards: resampled for training, each sample once for evaluation."""
+
+import random
+import zlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from math import ceil
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+from torchvision.transforms import v2
+from webdataset.filters import shuffle
+
+from augment.batch import Batch
+from augment.random import fold_in, sample_keys
+from train.data.shard_format import ShardRecord, TarSample
+from train.data.shard_reader import Sample, ShardReader, collate
+from train.data.views import jointly
+
+_STREAM = zlib.crc32(b"resampled shards")
+
+
+class TrainingStream(IterableDataset[Batch]):
+    """A fixed number of batches for each epoch, from shards drawn with replacement.
+
+    Each loader process draws shards uniformly, so that every sample is equally likely however uneven the shards are,
+    and shuffles their samples in a buffer. What it yields is a function of (seed, epoch, rank, its own number) alone;
+    of it the batches number w, w + n, w + 2 n, ... of an epoch are those of process w of n.
+
+    Args:
+        reader: of the shards.
+        records: of the shards to draw from.
+        view: geometry of the crops; None to take images as they are.
+        batch_size: samples per batch.
+        steps: batches per epoch, on every rank.
+        seed: of shards, order and crops.
+        epoch: that the first pass is; each further pass is the next.
+        rank: of this process among those that train.
+        shuffle_buffer: encoded samples to shuffle in each loader process, at least 1.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        records: Sequence[ShardRecord],
+        view: v2.Transform | None,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        epoch: int,
+        rank: int,
+        shuffle_buffer: int,
+    ) -> None:
+        self.reader, self.records, self.view = reader, records, view
+        self.batch_size, self.steps = batch_size, steps
+        self.seed, self.epoch, self.rank = seed, epoch, rank
+        self.shuffle_buffer = shuffle_buffer
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches of one epoch: all of them, or in a loader process its part."""
+        epoch = self.epoch
+        self.epoch += 1  # in a loader process that lives on, too
+        return self._batches(epoch, *_worker_and_number())
+
+    def _batches(self, epoch: int, worker: int, workers: int) -> Iterator[Batch]:
+        key = _stream_key(self.seed, epoch, self.rank, worker)
+        generator = random.Random(key)
+        encoded = shuffle(self.shuffle_buffer, rng=generator)(self._encoded(generator))
+        decoded = (self.reader.decode(record, sample) for record, sample in encoded)
+        samples = (sample for sample in decoded if sample is not None)
+        for number, _step in enumerate(range(worker, self.steps, workers)):
+            chosen = [next(samples) for _ in range(self.batch_size)]
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key + number)
+                yield collate([as_seen(sample, self.view) for sample in chosen])
+
+    def _encoded(self, generator: random.Random) -> Iterator[tuple[ShardRecord, TarSample]]:
+        while True:
+            record = generator.choice(self.records)
+            for sample in self.reader.encoded(record):
+                if sample is not None:
+                    yield record, sample
+
+
+class EvaluationStream(IterableDataset[Batch]):
+    """Each sample of a split once, over all ranks and loader processes together.
+
+    Sample p is read by rank p mod n, in an order that does not depend on loader processes; ranks have equally many
+    batches, whose sizes differ by one at most, for a network in training exchanges its buffers before each of them.
+    Only where that leaves a batch empty, or a tolerated fault leaves a gap, a sample comes twice: ids tell.
+
+    A loader process passes over the samples of the others: it seeks in a local file, but reads all of a stream.
+
+    Args:
+        reader: of the shards.
+        records: of the split's shards, in order.
+        view: geometry; None to take images as they are.
+        batch_size: samples in a batch, at most.
+        rank: of this process among those that evaluate.
+        ranks: their number.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        records: Sequence[ShardRecord],
+        view: v2.Transform | None,
+        batch_size: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.reader, self.records, self.view = reader, records, view
+        total = sum(record.samples for record in records)
+        self.batches = deal_positions(total, batch_size, rank, ranks)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches, or in a loader process its part."""
+        worker, workers = _worker_and_number()
+        own = self.batches[worker::workers]
+        positions = [position for batch in own for position in batch]
+        samples = fill_gaps(self._samples(positions))
+        for batch in own:
+            yield collate([next(samples) for _ in batch])
+
+    def _samples(self, positions: Sequence[int]) -> Iterator[Sample | None]:
+        """The sample at each of the ascending positions; None for one that is faulty."""
+        first = 0
+        for record in self.records:
+            start, stop = (bisect_left(positions, end) for end in (first, first + record.samples))
+            if start < stop:
+                yield from self._samples_of(record, [position - first for position in positions[start:stop]])
+            first += record.samples
+
+    def _samples_of(self, record: ShardRecord, positions: Sequence[int]) -> Iterator[Sample | None]:
+        wanted = Counter(positions)
+        left = len(positions)
+        for position, encoded in enumerate(self.reader.encoded(record, wanted.__contains__)):
+            if position in wanted:
+                sample = None if encoded is None else self.reader.decode(record, encoded)
+                left -= wanted[position]
+                yield from [sample and as_seen(sample, self.view)] * wanted[position]
+        yield from [None] * left
+
+
+def deal_positions(total: int, batch_size: int, rank: int, ranks: int) -> list[range]:
+    """The positions in a split that one rank evaluates, in batches, of which all ranks have equally many.
+
+    Args:
+        total: samples in the split, at least 1.
+        batch_size: positions in a batch, at most.
+        rank: in [0, ranks).
+        ranks: number of processes.
+
+    Returns:
+        Ascending positions, rank, rank + ranks, ..., in batches whose sizes differ by one at most. A batch that would
+        be empty repeats a position instead.
+    """
+    own = range(rank, total, ranks) or range(total - 1, total)
+    number = ceil(ceil(total / ranks) / batch_size)
+    cuts = [len(own) * batch // number for batch in range(number + 1)]
+    return [own[start : max(stop, start + 1)] for start, stop in pairwise(cuts)]
+
+
+def fill_gaps(samples: Iterable[Sample | None]) -> Iterator[Sample]:
+    """As many samples as there are places: one that is missing is the one before it again, or else the first.
+
+    Raises:
+        ValueError: all are missing.
+    """
+    last, gaps = None, 0
+    for sample in samples:
+        last = sample or last
+        if last is None:
+            gaps += 1
+            continue
+        yield from [last] * (gaps + 1)
+        gaps = 0
+    if gaps:
+        raise ValueError(f"none of {gaps} samples can be read; write the shards again with maskrobust shards.")
+
+
+def as_seen(sample: Sample, view: v2.Transform | None) -> Sample:
+    """A sample after its view; None takes it as it is."""
+    if view is None:
+        return sample
+    image, object_mask = jointly(view, sample.image, sample.object_mask)
+    return sample._replace(image=image, object_mask=object_mask)
+
+
+def _worker_and_number() -> tuple[int, int]:
+    """Which loader process this is, and of how many; (0, 1) where there are none."""
+    worker = get_worker_info()
+    return (0, 1) if worker is None else (worker.id, worker.num_workers)
+
+
+def _stream_key(seed: int, epoch: int, rank: int, worker: int) -> int:
+    keys = sample_keys(seed, torch.tensor([_STREAM]))
+    for number in (epoch, rank, worker):
+        keys = fold_in(keys, number)
+    return int(keys)

@@ -1,0 +1,160 @@
+"""WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
+
+import warnings
+from typing import Literal
+
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from torch import distributed
+from torch.utils.data import DataLoader, IterableDataset
+
+from augment.batch import Batch
+from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, as_fetched, check_at_least
+from train.data.shard_format import ShardRecord, read_manifest
+from train.data.shard_reader import Faults, ShardReader
+from train.data.shard_streams import EvaluationStream, TrainingStream
+from train.data.views import evaluation_view, training_view
+
+View = Literal["crop", "as_is"]
+
+
+class Shards(AnnotatedDataModule):
+    """Shards with images, object masks, labels and ids, as `maskrobust shards` writes them from any data module.
+
+    Training reads a resampled stream: each loader process of each rank draws shards with replacement and shuffles
+    samples in a buffer, and an epoch has a fixed number of steps, so that no rank runs dry before the others. The
+    stream is a function of (order_seed, epoch, rank, loader process), so a run with as many ranks and loader processes
+    that goes on at the end of an epoch sees what it would have seen undisturbed; one that goes on within an epoch reads
+    that epoch from its start. Evaluation reads each sample once over all ranks, in the order of the shards.
+
+    A shard that breaks off or cannot be opened, an image or mask that cannot be read, a mask that is missing though one
+    was written, a label out of range, and a key that comes twice in a shard are faults. Each is named in the log and
+    passed over, until one process has met more than are tolerated.
+
+    Args:
+        root: folder with manifest.json and the shards, or an address: what WebDataset takes (https:, pipe:, gs:, hf:,
+            ...) or else fsspec (s3:, ...), where "{}" stands for a file's name, as in "pipe:aws s3 cp s3://mine/{} -".
+        view: "crop": random crops for training and the centre for evaluation, as `Folder` does; "as_is": images that
+            have already `image_size`, without any augmentation.
+        image_size: side of the square images, at least 1.
+        batch_size: samples per batch, at least 1.
+        num_workers: loader processes, at least 0.
+        shuffle_buffer: encoded samples that each loader process keeps to shuffle, at least 1; at 100 kB each, 1000 take
+            100 MB.
+        steps_per_epoch: training batches for each rank and epoch, at least 1; None for as many as there are samples.
+        max_faults: faulty places that each loader process passes over in training, at least 0.
+        max_evaluation_faults: those that it passes over in evaluation, at least 0.
+        seed: at least 0; decides the training stream, unless `order_seed` is set to another number afterwards.
+
+    Raises:
+        ValueError: the manifest cannot be read, or an argument is below its minimum.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        view: View = "crop",
+        image_size: int = 224,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        shuffle_buffer: int = 1000,
+        steps_per_epoch: int | None = None,
+        max_faults: int = 10,
+        max_evaluation_faults: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        at_least_1 = {"image_size": image_size, "batch_size": batch_size, "shuffle_buffer": shuffle_buffer}
+        at_least_0 = {"num_workers": num_workers, "max_faults": max_faults, "seed": seed}
+        for minimum, numbers in ((1, at_least_1), (0, at_least_0)):
+            for name, number in numbers.items():
+                check_at_least(name, number, minimum)
+        check_at_least("max_evaluation_faults", max_evaluation_faults, 0)
+        if steps_per_epoch is not None:
+            check_at_least("steps_per_epoch", steps_per_epoch, 1)
+        self.root = root
+        self.manifest = read_manifest(root)
+        self.class_names, self.num_classes = self.manifest.class_names, len(self.manifest.class_names)
+        self.mean, self.std = self.manifest.mean, self.manifest.std
+        self.view: View = view
+        self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
+        self.shuffle_buffer, self.steps_per_epoch = shuffle_buffer, steps_per_epoch
+        self.max_faults, self.max_evaluation_faults = max_faults, max_evaluation_faults
+        self.seed = self.order_seed = seed
+
+    def records(self, split: Split) -> tuple[ShardRecord, ...]:
+        """The shards of a split, in order.
+
+        Raises:
+            ValueError: none were written.
+        """
+        records = tuple(record for record in self.manifest.splits.get(split, ()) if record.samples)
+        if not records:
+            written = ", ".join(self.manifest.splits)
+            raise ValueError(f"'{self.root}' must hold the split '{split}', but holds {written}; write it, too.")
+        return records
+
+    def setup(self, stage: str | None = None) -> None:
+        """Tell what the splits hold that `stage` needs."""
+        for split in SPLITS_OF_STAGE[stage]:
+            records = self.records(split)
+            count, masks = sum(each.samples for each in records), sum(each.masks for each in records)
+            rank_zero_info(f"{split}: {count} images in {len(records)} shards, {masks} with an object mask")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The resampled stream of this rank, from the trainer's epoch on."""
+        records = self.records("train")
+        rank, ranks = _rank_and_number()
+        stream = TrainingStream(
+            self._reader(self.max_faults),
+            records,
+            training_view(self.image_size) if self.view == "crop" else None,
+            self.batch_size,
+            self.steps_per_epoch or max(1, sum(each.samples for each in records) // (self.batch_size * ranks)),
+            self.order_seed,
+            self.trainer.current_epoch if self.trainer is not None else 0,
+            rank,
+            self.shuffle_buffer,
+        )
+        return self._loader(stream)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """This rank's batches of the validation split."""
+        return self._evaluation_loader("val", self.max_evaluation_faults, *_rank_and_number())
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """This rank's batches of the test split."""
+        return self._evaluation_loader("test", self.max_evaluation_faults, *_rank_and_number())
+
+    def training_batches(self) -> DataLoader[Batch]:
+        """All of the training split in order, in the view of evaluation, on every rank."""
+        return self._evaluation_loader("train", self.max_faults)
+
+    def _evaluation_loader(self, split: Split, max_faults: int, rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
+        view = evaluation_view(self.image_size) if self.view == "crop" else None
+        reader = self._reader(max_faults)
+        return self._loader(EvaluationStream(reader, self.records(split), view, self.batch_size, rank, ranks))
+
+    def _reader(self, max_faults: int) -> ShardReader:
+        exact_size = self.image_size if self.view == "as_is" else None
+        return ShardReader(self.root, self.num_classes, Faults(max_faults), exact_size)
+
+    def _loader(self, stream: IterableDataset[Batch]) -> DataLoader[Batch]:
+        # Lightning suspects that every loader process yields all of it.
+        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
+        return DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=self.num_workers,
+            collate_fn=as_fetched,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _rank_and_number() -> tuple[int, int]:
+    """This process's rank among those that run together, and their number."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()

@@ -1,0 +1,45 @@
+"""`maskrobust shards`: WebDataset tar shards from any data module, and a check that they are whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from train.data.shard_format import MANIFEST, Manifest
+from train.progress import counting_display
+from train.shards.config import parse_config, parse_verification
+from train.shards.verifying import verify_shards
+from train.shards.writing import write_shards
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `maskrobust shards` with command-line arguments, the command first."""
+    console = Console()
+    if "--verify" in arguments:
+        _verify(parse_verification(arguments[1:]).out, console)
+        return
+    config = parse_config(arguments[1:])
+    with counting_display(console) as progress:
+        manifest = write_shards(config, progress)
+    _tell(manifest, console)
+    console.print(f"shards: {config.out / MANIFEST}", soft_wrap=True)
+
+
+def _verify(folder: Path, console: Console) -> None:
+    with counting_display(console) as progress:
+        manifest, problems = verify_shards(folder, progress)
+    for place, what in problems.items():
+        console.print(f"'{place}' {what}", markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        raise ValueError(
+            f"the shards in '{folder}' must be as they were written, but {len(problems)} places are not; write them "
+            "again with the same maskrobust shards --data, which keeps those that are whole."
+        )
+    _tell(manifest, console)
+    console.print("verified: every file has its checksum, and every sample can be read", soft_wrap=True)
+
+
+def _tell(manifest: Manifest, console: Console) -> None:
+    for split, records in manifest.splits.items():
+        samples, masks, size = (sum(getattr(each, name) for each in records) for name in ("samples", "masks", "bytes"))
+        console.print(f"{split}: {samples} samples, {masks} with a mask, {len(records)} shards, {size / 1e6:.1f} MB")

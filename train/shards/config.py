@@ -1,0 +1,79 @@
+"""What `maskrobust shards` writes, from which data."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from train.arguments import PARSER_OPTIONS, parse_with_described_data
+from train.data import AnnotatedDataModule
+from train.data.base import Split, check_at_least
+
+_ABOUT_LOADING = ("batch_size", "num_workers")
+"""Arguments of data modules that leave the samples as they are."""
+
+
+@dataclass(frozen=True)
+class ShardsConfig:
+    """What to write.
+
+    Attributes:
+        data: where the samples come from, instantiated.
+        out: folder of the shards and of manifest.json.
+        source: class path and arguments of `data`, those that decide the samples.
+        splits: to write.
+        samples_per_shard: at least 1; the last shard of a split may hold fewer.
+        workers: processes that encode and write, at least 1.
+    """
+
+    data: AnnotatedDataModule
+    out: Path
+    source: Mapping[str, Any]
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    samples_per_shard: int = 1000
+    workers: int = os.cpu_count() or 1
+
+
+def parse_config(arguments: Sequence[str]) -> ShardsConfig:
+    """Parse and check the arguments of `maskrobust shards`.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        ValueError: an argument leaves its domain, or a configuration file has no data.
+    """
+    parser = ArgumentParser(prog="maskrobust shards", description=f"{__doc__} See --verify, too.", **PARSER_OPTIONS)
+    parser.add_class_arguments(ShardsConfig, skip={"data", "source"})
+    values, described = parse_with_described_data(parser, arguments)
+    kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
+    config = ShardsConfig(**values, source=described | {"init_args": kept})
+    check_at_least("samples_per_shard", config.samples_per_shard, 1)
+    check_at_least("workers", config.workers, 1)
+    if not config.splits or len(set(config.splits)) < len(config.splits):
+        raise ValueError(f"splits must name at least one, each once, got {list(config.splits)}; change them.")
+    return config
+
+
+@dataclass(frozen=True)
+class VerificationConfig:
+    """What to verify.
+
+    Attributes:
+        out: folder of the shards and of manifest.json.
+    """
+
+    out: Path
+
+
+def parse_verification(arguments: Sequence[str]) -> VerificationConfig:
+    """Parse the arguments of `maskrobust shards --verify`.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+    """
+    parser = ArgumentParser(prog="maskrobust shards --verify", **PARSER_OPTIONS)
+    parser.add_argument("--verify", action="store_true", help="check the shards that are there; write nothing")
+    parser.add_class_arguments(VerificationConfig)
+    return VerificationConfig(parser.parse_args(list(arguments)).out)

@@ -1,0 +1,82 @@
+"""What has been written so far: one line for each finished shard, so that a killed run goes on where it was."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from train.data.shard_format import MANIFEST, Manifest, ShardRecord
+from train.files import read_json, write_json, write_text
+
+_JOURNAL = "written.jsonl"
+
+
+class Journal:
+    """The records of finished shards, kept in the folder of the shards until all are there and the manifest says so.
+
+    Args:
+        folder: of the shards.
+        settings: a manifest without shards; what it says must be what an earlier run in that folder was told.
+
+    Raises:
+        ValueError: the folder holds, or was to hold, shards of something else.
+    """
+
+    def __init__(self, folder: Path, settings: Manifest) -> None:
+        self.folder, self.settings = folder, settings
+        self._path = folder / _JOURNAL
+        described, known = self._earlier()
+        if described is not None and described != _described(settings):
+            raise ValueError(
+                f"'{folder}' holds shards of other data or settings; choose another --out, or delete it to write them "
+                "anew."
+            )
+        self._known = {record.name: record for record in known}
+        if not (folder / MANIFEST).is_file():
+            lines = [_described(settings), *(record._asdict() for record in known)]
+            write_text(self._path, "".join(f"{json.dumps(line)}\n" for line in lines))
+
+    def known(self, name: str) -> ShardRecord | None:
+        """What an earlier run, or this one, wrote under a name."""
+        return self._known.get(name)
+
+    def note(self, record: ShardRecord) -> None:
+        """Remember a finished shard."""
+        if self._known.get(record.name) != record and not (self.folder / MANIFEST).is_file():
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(f"{json.dumps(record._asdict())}\n")
+        self._known[record.name] = record
+
+    def finish(self, splits: Mapping[Any, tuple[ShardRecord, ...]]) -> Manifest:
+        """Write the manifest, now that all shards are there."""
+        manifest = replace(self.settings, splits=splits)
+        write_json(self.folder / MANIFEST, manifest.to_json())
+        self._path.unlink(missing_ok=True)
+        return manifest
+
+    def _earlier(self) -> tuple[Any, list[ShardRecord]]:
+        """Settings and records of an earlier run; None and none where there was none."""
+        path = self.folder / MANIFEST
+        if path.is_file():
+            manifest = Manifest.from_json(read_json(path), str(path))
+            records = [record for shards in manifest.splits.values() for record in shards]
+            return _described(manifest) | {"splits": list(manifest.splits)}, records
+        lines = list(_lines(self._path)) if self._path.is_file() else []
+        return (lines[0], [ShardRecord(**line) for line in lines[1:]]) if lines else (None, [])
+
+
+def _described(manifest: Manifest) -> dict[str, Any]:
+    """What decides the shards, as JSON gives it back."""
+    content = manifest.to_json()
+    described: dict[str, Any] = json.loads(json.dumps(content | {"splits": list(content["splits"])}))
+    return described
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines that can be read; a kill may have torn one."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue

@@ -1,0 +1,51 @@
+"""Calls in other processes, with a bounded number under way."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def call_in_processes(
+    function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], workers: int
+) -> Iterator[Result]:
+    """The results of calls, in the order of their arguments.
+
+    Args:
+        function: of a module, so that another process can import it.
+        arguments: of each call; taken as calls finish, so that at most 2 x `workers` are in memory.
+        workers: processes, at least 1; a single one is this process.
+    """
+    if workers == 1:
+        yield from (function(*each) for each in arguments)
+        return
+    # "spawn", for a fork of a process with threads may hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        under_way: deque[Future[Result]] = deque()
+        try:
+            for each in arguments:
+                under_way.append(pool.submit(function, *each))
+                if len(under_way) == 2 * workers:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _end_with_parent() -> None:
+    """End this process once its parent is gone, which may have been killed."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

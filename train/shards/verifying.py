@@ -1,0 +1,66 @@
+"""Checking shards: sizes, checksums, counts, and that every sample can be read."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from train.data.shard_format import Manifest, ShardRecord, read_manifest, sha256_of
+from train.data.shard_reader import Faults, ShardReader
+from train.shards.processes import call_in_processes
+
+
+def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, dict[str, str]]:
+    """Compare the shards of a folder with its manifest, and read every sample.
+
+    Args:
+        folder: of the shards.
+        progress: told about every shard.
+
+    Returns:
+        The manifest, and what is wrong, by place: the name of a shard, or of a shard and a sample's key.
+
+    Raises:
+        ValueError: the manifest cannot be read.
+    """
+    manifest = read_manifest(str(folder))
+    problems: dict[str, str] = {}
+    for split, records in manifest.splits.items():
+        task = progress.add_task(f"verifying {split}", total=sum(record.samples for record in records))
+        calls = ((folder, record, len(manifest.class_names)) for record in records)
+        results = call_in_processes(verify_shard, calls, os.cpu_count() or 1)
+        ids = []
+        for record, (found, its_ids) in zip(records, results, strict=True):
+            problems |= found
+            ids.append(its_ids)
+            progress.advance(task, record.samples)
+        known, times = np.unique(np.concatenate(ids), return_counts=True)
+        if (times > 1).any():
+            problems[split] = f"holds {(times > 1).sum()} ids more than once, {known[times > 1][0]} among them"
+    return manifest, problems
+
+
+def verify_shard(folder: Path, record: ShardRecord, num_classes: int) -> tuple[dict[str, str], NDArray[np.int64]]:
+    """What is wrong with a shard, by place, and the ids (N,) of the samples that can be read.
+
+    Args:
+        folder: of the shard.
+        record: what the manifest says of it.
+        num_classes: labels must lie in [0, num_classes).
+    """
+    faults = Faults(limit=None)
+    reader = ShardReader(str(folder), num_classes, faults)
+    ids, masks = [], 0
+    for encoded in reader.encoded(record):
+        sample = None if encoded is None else reader.decode(record, encoded)
+        if sample is not None:
+            ids.append(sample.id)
+        masks += encoded is not None and encoded.mask_file is not None
+    if record.name not in faults.found and masks != record.masks:
+        faults.meet(record.name, f"holds {masks} object masks, where the manifest says {record.masks}")
+    path = folder / record.name
+    if record.name not in faults.found and (path.stat().st_size, sha256_of(path)) != (record.bytes, record.sha256):
+        faults.meet(record.name, f"must have {record.bytes} bytes and the checksum of the manifest, but has not")
+    return faults.found, np.array(ids, dtype=np.int64)

@@ -1,0 +1,89 @@
+"""Writing shards in parallel, so that each is there whole or not at all, and a killed run goes on."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import length_hint
+from pathlib import Path
+from typing import TypeVar
+
+from rich.progress import Progress
+
+from train.data.base import Split
+from train.data.batches import STAGE_OF_SPLIT
+from train.data.shard_format import Manifest, ShardRecord, sha256_of, shard_name, write_shard
+from train.data.stored import StoredSample
+from train.shards.config import ShardsConfig
+from train.shards.journal import Journal
+from train.shards.processes import call_in_processes
+
+Item = TypeVar("Item")
+
+
+def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
+    """Write every sample of the splits once, and the manifest when all are there.
+
+    Shards that an earlier run wrote, and that still have their checksum, stay as they are. The same configuration gives
+    the same bytes, whatever the number of processes.
+
+    Args:
+        config: what to write.
+        progress: told about every shard.
+
+    Raises:
+        ValueError: the folder holds shards of something else, or a sample cannot be encoded.
+    """
+    data = config.data
+    data.prepare_data()
+    nothing: dict[Split, tuple[ShardRecord, ...]] = {split: () for split in config.splits}
+    settings = Manifest(data.class_names, data.mean, data.std, config.source, config.samples_per_shard, nothing)
+    journal = Journal(config.out, settings)
+    _remove_leftovers(config.out)
+    return journal.finish({split: _write_split(config, split, journal, progress) for split in config.splits})
+
+
+def _write_split(config: ShardsConfig, split: Split, journal: Journal, progress: Progress) -> tuple[ShardRecord, ...]:
+    config.data.setup(STAGE_OF_SPLIT[split])
+    samples = config.data.stored_samples(split)
+    task = progress.add_task(f"writing {split}", total=length_hint(samples) or None)
+    named = (
+        (config.out / shard_name(split, number), chunk)
+        for number, chunk in enumerate(in_chunks(samples, config.samples_per_shard))
+    )
+    calls = ((path, chunk, journal.known(path.name)) for path, chunk in named)
+    records = []
+    for record in call_in_processes(write_or_keep, calls, config.workers):
+        journal.note(record)
+        records.append(record)
+        progress.advance(task, record.samples)
+    if not records:
+        raise ValueError(f"the split '{split}' must hold samples, but holds none; leave it out of --splits.")
+    return tuple(records)
+
+
+def write_or_keep(path: Path, samples: list[StoredSample], known: ShardRecord | None) -> ShardRecord:
+    """Write a shard, unless it is there with the checksum that it is known to have.
+
+    Args:
+        path: of the shard.
+        samples: to encode.
+        known: what was written there earlier; None for nothing.
+
+    Raises:
+        ValueError: a sample cannot be encoded, or an id comes twice.
+    """
+    if known is not None and path.is_file() and sha256_of(path) == known.sha256:
+        return known
+    return write_shard(path, (sample.encode() for sample in samples))
+
+
+def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Items in lists of `size`; the last may be shorter."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what a killed run had not finished; see `files.atomic_path`."""
+    for path in folder.glob(".*.tar.*"):
+        path.unlink(missing_ok=True)
