@@ -37,7 +37,7 @@ class Faults:
     """The distinct faults that one process has met.
 
     Args:
-        limit: how many are tolerated; None for any number.
+        limit: how many are tolerated, each with a warning; None for any number, without one.
 
     Attributes:
         found: what is wrong, by place: the name of a shard, or of a shard and a sample's key.
@@ -55,13 +55,15 @@ class Faults:
             ValueError: it is one more than tolerated, or there has been nothing else for long.
         """
         self._in_a_row += 1
-        if self._in_a_row > _FAULTS_IN_A_ROW:
+        if self.limit is not None and self._in_a_row > _FAULTS_IN_A_ROW:
             raise ValueError(f"'{place}' {what}, and nothing else can be read; write the shards again.")
         if place in self.found:
             return
         self.found[place] = what
+        if self.limit is None:
+            return
         count = len(self.found)
-        if self.limit is not None and count > self.limit:
+        if count > self.limit:
             raise ValueError(
                 f"'{place}' {what}; {count} faulty place{'s' * (count > 1)} in the shards that one process read, where "
                 f"{self.limit} may be: write them again with maskrobust shards, or allow more (max_faults for training,"

@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -24,8 +24,9 @@ def call_in_processes(
     if workers == 1:
         yield from (function(*each) for each in arguments)
         return
-    # "spawn", for a fork of a process with threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+    # A fork, as loaders make: importing torch anew takes longer than most shards.
+    context = get_context("fork" if "fork" in get_all_start_methods() else "spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         under_way: deque[Future[Result]] = deque()
         try:
             for each in arguments:

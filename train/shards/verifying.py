@@ -26,17 +26,18 @@ def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, dict[str,
         ValueError: the manifest cannot be read.
     """
     manifest = read_manifest(str(folder))
+    shards = [(split, record) for split, records in manifest.splits.items() for record in records]
+    task = progress.add_task("verifying", total=sum(record.samples for _, record in shards))
+    calls = ((folder, record, len(manifest.class_names)) for _, record in shards)
     problems: dict[str, str] = {}
-    for split, records in manifest.splits.items():
-        task = progress.add_task(f"verifying {split}", total=sum(record.samples for record in records))
-        calls = ((folder, record, len(manifest.class_names)) for record in records)
-        results = call_in_processes(verify_shard, calls, os.cpu_count() or 1)
-        ids = []
-        for record, (found, its_ids) in zip(records, results, strict=True):
-            problems |= found
-            ids.append(its_ids)
-            progress.advance(task, record.samples)
-        known, times = np.unique(np.concatenate(ids), return_counts=True)
+    ids: dict[str, list[NDArray[np.int64]]] = {split: [] for split in manifest.splits}
+    results = call_in_processes(verify_shard, calls, min(os.cpu_count() or 1, len(shards)))
+    for (split, record), (found, its_ids) in zip(shards, results, strict=True):
+        problems |= found
+        ids[split].append(its_ids)
+        progress.advance(task, record.samples)
+    for split, parts in ids.items():
+        known, times = np.unique(np.concatenate(parts), return_counts=True)
         if (times > 1).any():
             problems[split] = f"holds {(times > 1).sum()} ids more than once, {known[times > 1][0]} among them"
     return manifest, problems

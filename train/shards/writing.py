@@ -1,12 +1,12 @@
 """Writing shards in parallel, so that each is there whole or not at all, and a killed run goes on."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from operator import length_hint
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from train.data.base import Split
 from train.data.batches import STAGE_OF_SPLIT
@@ -38,32 +38,36 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     settings = Manifest(data.class_names, data.mean, data.std, config.source, config.samples_per_shard, nothing)
     journal = Journal(config.out, settings)
     _remove_leftovers(config.out)
-    return journal.finish({split: _write_split(config, split, journal, progress) for split in config.splits})
+    calls = chain.from_iterable(_calls(config, split, journal, progress) for split in config.splits)
+    records: dict[Split, list[ShardRecord]] = {split: [] for split in config.splits}
+    for split, task, record in call_in_processes(write_or_keep, calls, config.workers):
+        journal.note(record)
+        records[split].append(record)
+        progress.advance(task, record.samples)
+    empty = [split for split in config.splits if not records[split]]
+    if empty:
+        raise ValueError(f"the split '{empty[0]}' must hold samples, but holds none; leave it out of --splits.")
+    return journal.finish({split: tuple(records[split]) for split in config.splits})
 
 
-def _write_split(config: ShardsConfig, split: Split, journal: Journal, progress: Progress) -> tuple[ShardRecord, ...]:
+def _calls(config: ShardsConfig, split: Split, journal: Journal, progress: Progress) -> Iterator[tuple[Any, ...]]:
+    """The arguments of `write_or_keep` for each shard of a split."""
     config.data.setup(STAGE_OF_SPLIT[split])
     samples = config.data.stored_samples(split)
     task = progress.add_task(f"writing {split}", total=length_hint(samples) or None)
-    named = (
-        (config.out / shard_name(split, number), chunk)
-        for number, chunk in enumerate(in_chunks(samples, config.samples_per_shard))
-    )
-    calls = ((path, chunk, journal.known(path.name)) for path, chunk in named)
-    records = []
-    for record in call_in_processes(write_or_keep, calls, config.workers):
-        journal.note(record)
-        records.append(record)
-        progress.advance(task, record.samples)
-    if not records:
-        raise ValueError(f"the split '{split}' must hold samples, but holds none; leave it out of --splits.")
-    return tuple(records)
+    for number, chunk in enumerate(in_chunks(samples, config.samples_per_shard)):
+        path = config.out / shard_name(split, number)
+        yield split, task, path, chunk, journal.known(path.name)
 
 
-def write_or_keep(path: Path, samples: list[StoredSample], known: ShardRecord | None) -> ShardRecord:
+def write_or_keep(
+    split: Split, task: TaskID, path: Path, samples: list[StoredSample], known: ShardRecord | None
+) -> tuple[Split, TaskID, ShardRecord]:
     """Write a shard, unless it is there with the checksum that it is known to have.
 
     Args:
+        split: handed back with the result.
+        task: handed back, too.
         path: of the shard.
         samples: to encode.
         known: what was written there earlier; None for nothing.
@@ -72,8 +76,8 @@ def write_or_keep(path: Path, samples: list[StoredSample], known: ShardRecord | 
         ValueError: a sample cannot be encoded, or an id comes twice.
     """
     if known is not None and path.is_file() and sha256_of(path) == known.sha256:
-        return known
-    return write_shard(path, (sample.encode() for sample in samples))
+        return split, task, known
+    return split, task, write_shard(path, (sample.encode() for sample in samples))
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -5,6 +5,7 @@ import json
 import logging
 import tarfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,10 @@ def test_evaluation_has_every_sample_once_and_as_many_batches_on_every_rank(fold
     first = sum(COUNTS["train"])
     expected = [make_sample(number) for number in range(first, first + sum(COUNTS["val"]))]
     ids = [torch.cat([batch.ids for batch in batches]).tolist() for batches in by_rank]
-    assert sorted(sum(ids, [])) == [sample.id for sample in expected]
+    assert sorted(chain.from_iterable(ids)) == [sample.id for sample in expected]
     assert len({len(batches) for batches in by_rank}) == 1
     assert ids == [[sample.id for sample in expected[rank::ranks]] for rank in range(ranks)]
-    together = joined(sum(by_rank, []))
+    together = joined(chain.from_iterable(by_rank))
     for sample in expected:
         (row,) = (together.ids == sample.id).nonzero().flatten().tolist()
         assert np.array_equal(together.images[row].mul(255).round().byte().permute(1, 2, 0).numpy(), sample.image)
@@ -106,7 +107,7 @@ def test_positions_are_dealt_once_in_equally_many_batches_that_are_never_empty(t
     dealt = [deal_positions(total, batch_size, rank, ranks) for rank in range(ranks)]
     assert len({len(batches) for batches in dealt}) == 1
     sizes = [len(batch) for batches in dealt for batch in batches]
-    assert 1 <= min(sizes) and max(sizes) <= batch_size
+    assert min(sizes) >= 1 and max(sizes) <= batch_size
     positions = [position for batches in dealt for batch in batches for position in batch]
     assert set(positions) == set(range(total))
     if batch_size > 1 and total >= 2 * ranks:
@@ -166,10 +167,10 @@ def test_every_sample_is_equally_likely_however_uneven_the_shards_are(folder):
 def test_crops_depend_on_the_stream_alone_and_masks_follow_the_image(tmp_path):
     tree = write_tree(tmp_path)
     data = Folder(str(tree[0]), str(tree[1]), image_size=32, num_workers=0)
-    records = {
-        split: (write_shard(tmp_path / "s" / shard_name(split, 0), (each.encode() for each in data.stored_samples(split))),)
-        for split in ("train", "val", "test")
-    }  # fmt: skip
+    records: dict[Split, tuple[ShardRecord, ...]] = {}
+    for split in ("train", "val", "test"):
+        samples = (sample.encode() for sample in data.stored_samples(split))
+        records[split] = (write_shard(tmp_path / "s" / shard_name(split, 0), samples),)
     manifest = Manifest(data.class_names, data.mean, data.std, {}, 99, records)
     write_json(tmp_path / "s" / "manifest.json", manifest.to_json())
     shards = make(tmp_path / "s", view="crop", steps_per_epoch=5)
@@ -348,8 +349,8 @@ def test_two_samples_with_one_id_are_not_written(tmp_path):
 
 def test_a_manifest_that_is_missing_or_foreign_is_refused_in_one_sentence(folder):
     content = read_json(folder / "manifest.json")
+    write_json(folder / "manifest.json", content | {"splits": {"val": content["splits"]["val"]}})
     with pytest.raises(ValueError, match="write it, too"):
-        write_json(folder / "manifest.json", content | {"splits": {"val": content["splits"]["val"]}})
         make(folder).setup("fit")
     for other in ([], {"format": "other"}, content | {"splits": {"val": {}}}, content | {"splits": {"x": {}}}):
         write_json(folder / "manifest.json", other)

@@ -1,0 +1,261 @@
+"""`maskrobust shards`: bytes as they were, the same ones at every call, and a killed run that goes on."""
+
+import io
+import json
+import os
+import signal
+import tarfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from augment.batch import Batch
+from tests.train.data.test_folder import write_tree
+from tests.train.test_cli import sentence_of
+from train.cli import main
+from train.data import Cues, Folder, Shards
+from train.data.base import AnnotatedDataModule
+from train.data.shard_format import ShardRecord, sha256_of
+from train.files import read_json
+from train.shards.journal import Journal
+from train.shards.processes import call_in_processes
+
+SIZES = ["--data.train_images=20", "--data.val_images=5", "--data.test_images=3"]
+
+
+def write(out: Path, *options: str, data: str = "Cues", sizes: list[str] = SIZES, workers: int = 1) -> Path:
+    main(
+        ["shards", f"--data={data}", *sizes, "--samples_per_shard=8", f"--out={out}", f"--workers={workers}", *options]
+    )
+    return out
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in folder.iterdir()}
+
+
+def joined(batches) -> Batch:
+    return Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
+
+
+def test_shards_of_generated_images_hold_every_pixel_and_id(tmp_path):
+    folder = write(tmp_path / "out")
+    data, shards = Cues(20, 5, 3), Shards(str(folder), view="as_is", image_size=48, num_workers=0)
+    assert (shards.class_names, shards.mean, shards.std) == (data.class_names, data.mean, data.std)
+    for own, stored in (
+        (data.training_batches(), shards.training_batches()),
+        (data.val_dataloader(), shards.val_dataloader()),
+        (data.test_dataloader(), shards.test_dataloader()),
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(joined(own), joined(stored), strict=True))
+
+
+def test_the_same_call_writes_the_same_bytes_on_any_number_of_processes(tmp_path, capsys):
+    first = checksums(write(tmp_path / "one"))
+    shards = {"train-000000.tar", "train-000001.tar", "train-000002.tar", "val-000000.tar", "test-000000.tar"}
+    assert first.keys() == {"manifest.json", *shards}
+    assert checksums(write(tmp_path / "two", workers=2)) == first
+    assert "train: 20 samples, 20 with a mask, 3 shards" in capsys.readouterr().out
+
+
+def test_image_files_are_kept_byte_for_byte_with_a_mask_of_the_same_pixels(tmp_path):
+    root, mask_root = write_tree(tmp_path)
+    photo = root / "train" / "cat" / "photo.JPEG"
+    Image.effect_noise((70, 50), 60).convert("RGB").save(photo)
+    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
+    folder = write(tmp_path / "out", data="Folder", sizes=sizes)
+    stored: dict[int, dict[str, bytes]] = {}
+    for path in folder.glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                stored.setdefault(int(key), {})[suffix] = tar.extractfile(member).read()
+                assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
+    data = Folder(str(root), str(mask_root))
+    files = [file for split in ("train", "val", "test") for file in data.files(split)]
+    assert stored.keys() == {file.id for file in files}
+    assert photo in {file.image for file in files}
+    for file in files:
+        parts = stored[file.id]
+        assert parts[file.image.suffix.lower()[1:]] == file.image.read_bytes()
+        assert json.loads(parts["json"]) == {"id": file.id, "label": file.label, "mask": file.mask is not None}
+        assert ("mask.png" in parts) is (file.mask is not None)
+        if file.mask is not None:
+            written, own = Image.open(io.BytesIO(parts["mask.png"])), np.asarray(Image.open(file.mask))
+            assert written.mode == "1" and np.array_equal(np.asarray(written), own > 0)
+    main(["shards", "--verify", f"--out={folder}"])
+
+
+class Plain(AnnotatedDataModule):
+    """A data module that knows nothing but its batches."""
+
+    num_classes, class_names, mean, std = 2, ("a", "b"), (0.5,) * 3, (0.5,) * 3
+
+    def batches(self):
+        grey = torch.arange(0, 256, dtype=torch.float32).reshape(1, 1, 16, 16) / 255
+        yield Batch(torch.tensor([5]), grey.expand(1, 3, -1, -1), torch.zeros(1, 1, 16, 16).bool(), torch.tensor([1]))
+
+    training_batches = val_dataloader = test_dataloader = batches
+
+
+def test_any_data_module_is_written_without_loss(tmp_path):
+    folder = write(tmp_path / "out", "--splits=[val]", data=f"{__name__}.Plain", sizes=[])
+    (batch,) = Shards(str(folder), view="as_is", image_size=16, num_workers=0).val_dataloader()
+    (expected,) = Plain().batches()
+    assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
+
+
+def test_whole_shards_are_kept_and_damaged_or_missing_ones_written_again(tmp_path):
+    folder = write(tmp_path / "out")
+    before = checksums(folder)
+    old = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    (folder / "train-000001.tar").unlink()
+    damaged = bytearray((folder / "val-000000.tar").read_bytes())
+    damaged[1000] ^= 1
+    (folder / "val-000000.tar").write_bytes(damaged)
+    write(folder)
+    assert checksums(folder) == before
+    new = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    assert {name for name in old if old[name] != new[name]} == {"train-000001.tar", "val-000000.tar"}
+
+
+def write_until_killed(folder: Path) -> None:
+    """Die without a chance to tidy up, between a shard that is finished and one that is not."""
+    note = Journal.note
+
+    def note_and_die(journal: Journal, record: ShardRecord) -> None:
+        note(journal, record)
+        if record.name == "train-000001.tar":
+            (folder / ".train-000002.tar.1").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.note = note_and_die
+    write(folder)
+
+
+def exit_code(function: Callable[..., None], *arguments: object) -> int | None:
+    process = get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path):
+    expected = checksums(write(tmp_path / "whole"))
+    folder = tmp_path / "killed"
+    assert exit_code(write_until_killed, folder) == -signal.SIGKILL
+    old = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    assert set(old) == {"train-000000.tar", "train-000001.tar"} and not (folder / "manifest.json").exists()
+    with (folder / "written.jsonl").open("a") as stream:
+        stream.write('{"name": "train-0')  # a line that was torn
+    write(folder, "--data.batch_size=3")
+    assert checksums(folder) == expected
+    assert all((folder / name).stat().st_mtime_ns == written for name, written in old.items())
+
+
+def start_a_pool_and_die(path: Path) -> None:
+    next(call_in_processes(tell, [(path,)] * 9, 2))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_of_the_pool_ends_with_the_run_that_started_it(tmp_path):
+    assert exit_code(start_a_pool_and_die, tmp_path / "pid") == -signal.SIGKILL
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 20
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and has not ended without anyone asking for its status."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def tell(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+
+
+def refuse(number: int) -> int:
+    from train.data.base import check_at_least
+
+    check_at_least("number", number, 0)
+    return number
+
+
+def test_calls_come_back_in_order_and_are_taken_as_others_finish():
+    taken = []
+
+    def arguments():
+        for number in range(9):
+            taken.append(number)
+            yield (number,)
+
+    results = call_in_processes(refuse, arguments(), 2)
+    assert next(results) == 0 and len(taken) == 4
+    assert list(results) == list(range(1, 9))
+
+
+def test_what_a_process_of_the_pool_finds_wrong_is_one_sentence(tmp_path, capsys):
+    root, mask_root = write_tree(tmp_path)
+    mask = next((mask_root / "train").rglob("*.png"))
+    Image.fromarray(np.ones((9, 8), dtype=np.uint8)).save(mask)
+    given = ["shards", "--data=Folder", f"--data.root={root}", f"--data.mask_root={mask_root}", "--workers=2"]
+    sentence = sentence_of([*given, f"--out={tmp_path / 'out'}"], capsys)
+    assert sentence.startswith(f"'{mask}' must have the size of its image") and sentence.endswith("from that image.")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_other_data_or_settings_in_the_same_folder_are_refused(tmp_path, capsys):
+    folder = write(tmp_path / "out")
+    before = checksums(folder)
+    for change in ("--data.seed=1", "--samples_per_shard=9", "--splits=[train,val]", "--data.test_images=4"):
+        given = ["shards", "--data=Cues", *SIZES, "--samples_per_shard=8", f"--out={folder}", change]
+        assert "holds shards of other data or settings" in sentence_of(given, capsys)
+    assert checksums(folder) == before
+
+
+def test_verify_finds_a_flipped_byte_and_names_the_sample(tmp_path, capsys):
+    folder = write(tmp_path / "out")
+    main(["shards", "--verify", f"--out={folder}"])
+    assert "verified" in capsys.readouterr().out
+    path = folder / "train-000001.tar"
+    content = bytearray(path.read_bytes())
+    with tarfile.open(path) as tar:
+        image = next(member for member in tar if member.name.endswith(".png") and "mask" not in member.name)
+    content[image.offset_data + image.size // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(["shards", "--verify", f"--out={folder}"])
+    captured = capsys.readouterr()
+    key = image.name.split(".")[0]
+    assert f"'train-000001.tar/{key}'" in captured.out or "'train-000001.tar' must have" in captured.out
+    assert "but 1 places are not" in captured.err or "but 2 places are not" in captured.err
+    (folder / "val-000000.tar").unlink()
+    with pytest.raises(SystemExit):
+        main(["shards", "--verify", f"--out={folder}"])
+    assert "'val-000000.tar' breaks off after 0 of 5 samples" in capsys.readouterr().out
+
+
+def test_verify_finds_an_id_that_comes_twice_in_a_split(tmp_path, capsys):
+    folder = write(tmp_path / "out")
+    manifest = read_json(folder / "manifest.json")
+    manifest["splits"]["train"]["shards"][1] = manifest["splits"]["train"]["shards"][0]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SystemExit):
+        main(["shards", "--verify", f"--out={folder}"])
+    assert "'train' holds 8 ids more than once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--samples_per_shard=0", "--workers=0", "--splits=[]", "--splits=[val,val]"])
+def test_an_option_out_of_its_range_is_refused(option, tmp_path, capsys):
+    name = option.split("=")[0].removeprefix("--")
+    assert sentence_of(["shards", "--data=Cues", f"--out={tmp_path / 'out'}", option], capsys).startswith(name)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,113 @@
+"""Training from shards and on pets as users do: shipped configurations, real processes, errors in one sentence."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lm_modules import build_network
+from tests.train.data.test_pets import write_pets
+from tests.train.data.test_shards import COUNTS, write_folder
+from tests.train.test_cli import sentence_of
+from train.cli import main
+
+resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
+SMALL = ["--data.init_args.image_size=32", "--data.init_args.batch_size=4", "--trainer.accelerator=cpu"]
+
+
+def fit_arguments(shards: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "fit",
+        "--config=fashion_shards.yaml",
+        f"--data.init_args.root={shards}",
+        f"--trainer.default_root_dir={out}",
+        "--trainer.max_epochs=2",
+        "--trainer.enable_progress_bar=false",
+        "--model.architecture_options={width: 16}",
+        *SMALL,
+        *more,
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "shards")
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    (path,) = out.rglob("metrics.csv")
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def last_weights(out: Path) -> dict[str, torch.Tensor]:
+    path = max(out.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+    weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return weights
+
+
+def test_the_shipped_training_from_shards_takes_its_steps(folder, tmp_path):
+    main(fit_arguments(folder, tmp_path / "runs", "--data.init_args.num_workers=0"))
+    assert sum(bool(row["val/accuracy"]) for row in rows(tmp_path / "runs")) == 2
+    assert torch.load(next((tmp_path / "runs").rglob("last.ckpt")))["global_step"] == 2 * (28 // 4)
+
+
+@pytest.mark.parametrize("weights", [None, "resnet18.pt"])
+def test_the_shipped_fine_tuning_on_pets_takes_its_steps(weights, tmp_path):
+    arguments = ["fit", "--config=pets.yaml", f"--data.init_args.root={write_pets(tmp_path)}", *SMALL]
+    arguments += ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.enable_progress_bar=false"]
+    arguments += [
+        "--model.architecture=resnet18",
+        "--data.init_args.num_workers=0",
+        f"--trainer.default_root_dir={tmp_path}",
+    ]
+    if weights is not None:
+        torch.save(build_network("resnet18", 1000, None).state_dict(), tmp_path / weights)
+        arguments.append(f"--model.init_weights={tmp_path / weights}")
+    main(arguments)
+    assert any(row["val/accuracy"] for row in rows(tmp_path))
+
+
+@resumes
+def test_a_run_that_goes_on_after_an_epoch_ends_with_the_weights_of_an_undisturbed_one(folder, tmp_path):
+    same = ["--data.init_args.num_workers=0", "--model.warmup_fraction=0", "--model.schedule=constant"]
+    main(fit_arguments(folder, tmp_path / "whole", *same))
+    main(fit_arguments(folder, tmp_path / "parts", *same, "--trainer.max_epochs=1"))
+    first = last_weights(tmp_path / "parts")
+    main(fit_arguments(folder, tmp_path / "parts", *same, "--ckpt_path=last"))
+    whole, parts = last_weights(tmp_path / "whole"), last_weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert not all(torch.equal(first[name], parts[name]) for name in whole)
+
+
+@resumes
+def test_two_processes_train_to_the_end_on_uneven_shards_and_evaluate_as_one_does(folder, tmp_path):
+    reliance = [
+        "--trainer.callbacks+=lm_modules.callbacks.RelianceCallback", "--trainer.callbacks.patch_size=8",
+        "--trainer.callbacks.methods=[black]", "--trainer.callbacks.replicates=20",
+    ]  # fmt: skip
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.init_args.num_workers=1"]
+    command = fit_arguments(folder, tmp_path / "two", *two, *reliance, "--trainer.max_epochs=1")
+    subprocess.run([sys.executable, "-m", "train.cli", *command], check=True, capture_output=True, timeout=200)
+    trained = rows(tmp_path / "two")
+    checkpoint = next((tmp_path / "two").rglob("last.ckpt"))
+    assert torch.load(checkpoint)["global_step"] == sum(COUNTS["train"]) // (4 * 2)
+    validate = ["validate", *fit_arguments(folder, tmp_path / "one", *reliance)[1:], f"--ckpt_path={checkpoint}"]
+    main([each for each in validate if "max_epochs" not in each] + ["--data.init_args.num_workers=0"])
+    (alone,) = rows(tmp_path / "one")
+    together = next(row for row in trained if row["val/accuracy"])
+    names = [name for name in alone if name.startswith(("val/", "reliance/")) and alone[name]]
+    assert "val/accuracy" in names and any(name.startswith("reliance/black/") for name in names)
+    assert [float(alone[name]) for name in names] == pytest.approx([float(together[name]) for name in names], rel=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_fault_that_a_loader_process_finds_is_one_sentence(folder, tmp_path, capsys, workers):
+    path = folder / "val-000001.tar"
+    path.write_bytes(path.read_bytes()[:3000])
+    more = [f"--data.init_args.num_workers={workers}", "--trainer.num_sanity_val_steps=-1"]
+    sentence = sentence_of(fit_arguments(folder, tmp_path / "runs", *more), capsys)
+    assert sentence.startswith("'val-000001.tar' breaks off after ") and sentence.endswith("max_evaluation_faults).")
+    assert "Traceback" not in sentence
