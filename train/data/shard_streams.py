@@ -36,9 +36,11 @@ class TrainingStream(IterableDataset[Batch]):
         batch_size: samples per batch.
         steps: batches per epoch, on every rank.
         seed: of shards, order and crops.
-        epoch: that the first pass is; each further pass is the next.
         rank: of this process among those that train.
         shuffle_buffer: encoded samples to shuffle in each loader process, at least 1.
+
+    Attributes:
+        epoch: of the next pass; each pass moves on to the next.
     """
 
     def __init__(
@@ -49,14 +51,14 @@ class TrainingStream(IterableDataset[Batch]):
         batch_size: int,
         steps: int,
         seed: int,
-        epoch: int,
         rank: int,
         shuffle_buffer: int,
     ) -> None:
         self.reader, self.records, self.view = reader, records, view
         self.batch_size, self.steps = batch_size, steps
-        self.seed, self.epoch, self.rank = seed, epoch, rank
+        self.seed, self.rank = seed, rank
         self.shuffle_buffer = shuffle_buffer
+        self.epoch = 0
 
     def __len__(self) -> int:
         return self.steps

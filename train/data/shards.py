@@ -1,12 +1,12 @@
 """WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch import distributed
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from augment.batch import Batch
 from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, as_fetched, check_at_least
@@ -82,6 +82,22 @@ class Shards(AnnotatedDataModule):
         self.shuffle_buffer, self.steps_per_epoch = shuffle_buffer, steps_per_epoch
         self.max_faults, self.max_evaluation_faults = max_faults, max_evaluation_faults
         self.seed = self.order_seed = seed
+        self._first_epoch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: the epoch that a run which goes on from it reads first."""
+        if self.trainer is None:
+            return {"epoch": self._first_epoch}
+        begun = self.trainer.fit_loop.epoch_progress.current.ready
+        return {"epoch": begun if self.trainer.is_last_batch else max(0, begun - 1)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._first_epoch = state_dict["epoch"]
+
+    def next_epoch(self) -> int | None:
+        """The epoch that is read next: the trainer's, which lags behind until a run that goes on has begun."""
+        return None if self.trainer is None else max(self._first_epoch, self.trainer.current_epoch)
 
     def records(self, split: Split) -> tuple[ShardRecord, ...]:
         """The shards of a split, in order.
@@ -103,7 +119,7 @@ class Shards(AnnotatedDataModule):
             rank_zero_info(f"{split}: {count} images in {len(records)} shards, {masks} with an object mask")
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The resampled stream of this rank, from the trainer's epoch on."""
+        """The resampled stream of this rank, from the trainer's epoch on where there is a trainer."""
         records = self.records("train")
         rank, ranks = _rank_and_number()
         stream = TrainingStream(
@@ -113,11 +129,10 @@ class Shards(AnnotatedDataModule):
             self.batch_size,
             self.steps_per_epoch or max(1, sum(each.samples for each in records) // (self.batch_size * ranks)),
             self.order_seed,
-            self.trainer.current_epoch if self.trainer is not None else 0,
             rank,
             self.shuffle_buffer,
         )
-        return self._loader(stream)
+        return _TrainingLoader(stream, self, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the validation split."""
@@ -134,23 +149,40 @@ class Shards(AnnotatedDataModule):
     def _evaluation_loader(self, split: Split, max_faults: int, rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
         view = evaluation_view(self.image_size) if self.view == "crop" else None
         reader = self._reader(max_faults)
-        return self._loader(EvaluationStream(reader, self.records(split), view, self.batch_size, rank, ranks))
+        stream = EvaluationStream(reader, self.records(split), view, self.batch_size, rank, ranks)
+        return DataLoader(stream, **self._loader_options())
 
     def _reader(self, max_faults: int) -> ShardReader:
         exact_size = self.image_size if self.view == "as_is" else None
         return ShardReader(self.root, self.num_classes, Faults(max_faults), exact_size)
 
-    def _loader(self, stream: IterableDataset[Batch]) -> DataLoader[Batch]:
+    def _loader_options(self) -> dict[str, Any]:
         # Lightning suspects that every loader process yields all of it.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
-        return DataLoader(
-            stream,
-            batch_size=None,
-            num_workers=self.num_workers,
-            collate_fn=as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
+        return {
+            "batch_size": None,
+            "num_workers": self.num_workers,
+            "collate_fn": as_fetched,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self.num_workers > 0,
+        }
+
+
+class _TrainingLoader(DataLoader[Batch]):
+    """A loader that asks its data module for the epoch when it is iterated, for it is made before a run is restored.
+
+    Loader processes live on; they take the epoch of their first pass, and count on from there.
+    """
+
+    def __init__(self, stream: TrainingStream, data: Shards, **options: Any) -> None:
+        super().__init__(stream, **options)
+        self.stream, self.data = stream, data
+
+    def __iter__(self) -> Any:
+        epoch = self.data.next_epoch()
+        if epoch is not None:
+            self.stream.epoch = epoch
+        return super().__iter__()
 
 
 def _rank_and_number() -> tuple[int, int]:

@@ -36,10 +36,10 @@ def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, dict[str,
         problems |= found
         ids[split].append(its_ids)
         progress.advance(task, record.samples)
-    for split, parts in ids.items():
+    for name, parts in ids.items():
         known, times = np.unique(np.concatenate(parts), return_counts=True)
         if (times > 1).any():
-            problems[split] = f"holds {(times > 1).sum()} ids more than once, {known[times > 1][0]} among them"
+            problems[name] = f"holds {(times > 1).sum()} ids more than once, {known[times > 1][0]} among them"
     return manifest, problems
 
 

@@ -125,7 +125,9 @@ def test_a_gap_is_filled_with_the_sample_before_it_or_the_first():
 def training(folder: Path, rank: int = 0, epoch: int = 0, seed: int = 0, buffer: int = 16) -> TrainingStream:
     data = make(folder)
     reader = ShardReader(str(folder), 5, Faults(0))
-    return TrainingStream(reader, data.records("train"), None, 4, 6, seed, epoch, rank, buffer)
+    stream = TrainingStream(reader, data.records("train"), None, 4, 6, seed, rank, buffer)
+    stream.epoch = epoch
+    return stream
 
 
 @pytest.mark.parametrize("workers", [0, 2])

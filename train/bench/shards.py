@@ -1,0 +1,116 @@
+"""Images a second from shards with object masks, beside bare WebDataset and torchvision on the images alone."""
+
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms import v2
+from webdataset.compat import WebDataset
+
+from augment.batch import Batch
+from augment.policy import IMAGENET_MEAN
+from lm_modules.classifier import IMAGENET_STD
+from train.bench.timing import alternate, median_ratio
+from train.data import Shards
+from train.data.shard_format import MANIFEST, Manifest, shard_name, write_shard
+from train.data.stored import EncodedSample, encode_png
+from train.data.views import training_view
+from train.files import write_json
+
+BASELINE = "WebDataset and torchvision, images alone"
+OWN = "Shards, images and object masks"
+
+_HEIGHT, _WIDTH = 375, 500  # the most frequent size in ImageNet
+_IMAGE_SIZE = 224
+_SHARDS = 4
+_SHUFFLE_BUFFER = 100
+
+
+def measure_shards(images: int, batch: int, workers: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """One row for each way to load batches of random crops from the same shards, in alternating runs.
+
+    Args:
+        images: in a run, at least `batch`; rounded down to whole batches.
+        batch: images in a batch.
+        workers: loader processes of each.
+        rounds: alternating runs behind each figure.
+
+    Yields:
+        method, images a second (median over rounds), and speed over the baseline's in the same round.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_photographs(folder, images)
+        loaders = {
+            BASELINE: bare_loader(folder, batch, workers),
+            OWN: shards_loader(folder, batch, workers),
+        }
+        runs = {name: partial(_load, loader, images // batch) for name, loader in loaders.items()}
+        seconds = alternate(runs, rounds, torch.device("cpu"))
+    loaded = images // batch * batch
+    for name, times in seconds.items():
+        speed = median_ratio(seconds[BASELINE], times)
+        yield {"method": name, "images_per_second": loaded / median(times), "speed": speed}
+
+
+def shards_loader(folder: Path, batch: int, workers: int) -> DataLoader[Batch]:
+    """This project's training stream."""
+    data = Shards(str(folder), batch_size=batch, num_workers=workers, shuffle_buffer=_SHUFFLE_BUFFER)
+    return data.train_dataloader()
+
+
+def bare_loader(folder: Path, batch: int, workers: int) -> DataLoader[Tensor]:
+    """WebDataset's own pipeline, torchvision's decoder, and the same crops: float images alone, endlessly."""
+    urls = sorted(str(path) for path in folder.glob("train-*.tar"))
+    stream = WebDataset(urls, resampled=True).shuffle(_SHUFFLE_BUFFER)
+    stream = stream.map(partial(_decode, training_view(_IMAGE_SIZE))).batched(batch, collation_fn=_to_float)
+    return DataLoader(stream, batch_size=None, num_workers=workers)
+
+
+def write_photographs(folder: Path, images: int) -> None:
+    """Shards of JPEG files of a common size and weight, each with an object mask."""
+    per_shard = max(1, images // _SHARDS)
+    records = tuple(
+        write_shard(folder / shard_name("train", shard), map(_draw, range(shard * per_shard, (shard + 1) * per_shard)))
+        for shard in range(_SHARDS)
+    )
+    manifest = Manifest(("a", "b"), IMAGENET_MEAN, IMAGENET_STD, {}, per_shard, {"train": records})
+    write_json(folder / MANIFEST, manifest.to_json())
+
+
+def _draw(number: int) -> EncodedSample:
+    """Smooth colours with fine noise, about 90 kB; the object is an ellipse."""
+    generator = np.random.default_rng(number)
+    coarse = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    pixels = np.asarray(coarse.resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC)).astype(np.int16)
+    pixels = np.clip(pixels + generator.normal(0, 12, (_HEIGHT, _WIDTH, 1)), 0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "jpeg", quality=88)
+    down, across = np.mgrid[-1 : 1 : _HEIGHT * 1j, -1 : 1 : _WIDTH * 1j]
+    inside = (down / generator.uniform(0.3, 0.9)) ** 2 + (across / generator.uniform(0.3, 0.9)) ** 2 < 1
+    return EncodedSample(number, stream.getvalue(), "jpg", encode_png(inside), number % 2)
+
+
+def _decode(view: Callable[[Tensor], Tensor], sample: dict[str, bytes]) -> Tensor:
+    encoded = torch.frombuffer(bytearray(sample["jpg"]), dtype=torch.uint8)
+    return view(decode_image(encoded, ImageReadMode.RGB))
+
+
+def _to_float(images: list[Tensor]) -> Tensor:
+    return v2.functional.to_dtype(torch.stack(images), torch.float32, scale=True)
+
+
+def _load(loader: DataLoader[Any], batches: int) -> None:
+    for number, _ in enumerate(loader, start=1):
+        if number == batches:
+            return
