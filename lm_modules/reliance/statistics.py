@@ -76,8 +76,8 @@ def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, se
         seed: decides the resamples, together with S and N.
 
     Returns:
-        (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time, and the counts of eight resamplings of up
-        to 2^24 draws are kept for the figures that follow.
+        (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time, and the counts of eight resamplings of
+        up to 2^24 draws are kept for the figures that follow.
 
     Raises:
         ValueError: there is no image or no seed, or an entry is not finite.
