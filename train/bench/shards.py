@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 from webdataset.compat import WebDataset
@@ -24,7 +24,6 @@ from train.bench.timing import alternate, median_ratio
 from train.data import Shards
 from train.data.shard_format import MANIFEST, Manifest, shard_name, write_shard
 from train.data.stored import EncodedSample, encode_png
-from train.data.views import training_view
 from train.files import write_json
 
 BASELINE = "WebDataset and torchvision, images alone"
@@ -72,9 +71,10 @@ def shards_loader(folder: Path, batch: int, workers: int) -> DataLoader[Batch]:
 def bare_loader(folder: Path, batch: int, workers: int) -> DataLoader[Tensor]:
     """WebDataset's own pipeline, torchvision's decoder, and the same crops: float images alone, endlessly."""
     urls = sorted(str(path) for path in folder.glob("train-*.tar"))
-    stream = WebDataset(urls, resampled=True).shuffle(_SHUFFLE_BUFFER)
-    stream = stream.map(partial(_decode, training_view(_IMAGE_SIZE))).batched(batch, collation_fn=_to_float)
-    return DataLoader(stream, batch_size=None, num_workers=workers)
+    view = v2.Compose([v2.RandomResizedCrop(_IMAGE_SIZE), v2.RandomHorizontalFlip()])
+    stream = WebDataset(urls, resampled=True, shardshuffle=False).shuffle(_SHUFFLE_BUFFER)
+    stream = stream.map(partial(_decode, view)).batched(batch, collation_fn=_to_float)
+    return DataLoader(cast(Dataset[Tensor], stream), batch_size=None, num_workers=workers)
 
 
 def write_photographs(folder: Path, images: int) -> None:
@@ -107,7 +107,7 @@ def _decode(view: Callable[[Tensor], Tensor], sample: dict[str, bytes]) -> Tenso
 
 
 def _to_float(images: list[Tensor]) -> Tensor:
-    return v2.functional.to_dtype(torch.stack(images), torch.float32, scale=True)
+    return torch.stack(images).to(torch.float32).div_(255)
 
 
 def _load(loader: DataLoader[Any], batches: int) -> None:

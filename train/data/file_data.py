@@ -15,7 +15,7 @@ from augment.random import fold_in, sample_keys
 from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, EpochSampler, Split, check_at_least, draw_uniform
 from train.data.image_files import ImageFile, MaskCode, read_file, read_image, read_mask, size_of
 from train.data.stored import EncodedSample, encode_png
-from train.data.views import evaluation_view, jointly, training_view
+from train.data.views import evaluation_view, training_view
 
 _GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE = 32
@@ -59,7 +59,7 @@ class FileDataset(Dataset[Batch]):
         with torch.random.fork_rng(devices=[]):
             if self.augmentation_seed is not None:
                 torch.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
-            image, object_mask = jointly(self.view, image, object_mask)
+            image, object_mask = self.view(image, object_mask)
         pixels = image.to(torch.float32).div_(255)
         return Batch(torch.tensor(file.id), pixels, object_mask, torch.tensor(file.label))
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,11 +12,13 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.io import ImageReadMode, decode_jpeg
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
 _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
+_JPEG = b"\xff\xd8\xff"
 
 
 class ImageFile(NamedTuple):
@@ -118,6 +121,10 @@ def decode_image(content: bytes, name: str) -> Tensor:
     Raises:
         ValueError: it is no image that can be read whole.
     """
+    if content.startswith(_JPEG):
+        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
+            decoded: Tensor = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
+            return decoded
     with _opened(content, name) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
@@ -164,7 +171,8 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
     """
     with _opened(content, name) as image:
         if code == "binary":
-            return torch.from_numpy(np.asarray(image.convert("L")) > 0).unsqueeze(0)
+            grey = image if image.mode in ("1", "L") else image.convert("L")
+            return torch.from_numpy(np.asarray(grey) > 0).unsqueeze(0)
         if code == "trimap":
             return torch.from_numpy(np.asarray(image) != _TRIMAP_BACKGROUND).unsqueeze(0)
         colours = np.asarray(image.convert("RGB")).astype(np.int32)

@@ -10,14 +10,13 @@ from math import ceil
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
-from torchvision.transforms import v2
 from webdataset.filters import shuffle
 
 from augment.batch import Batch
 from augment.random import fold_in, sample_keys
 from train.data.shard_format import ShardRecord, TarSample
 from train.data.shard_reader import Sample, ShardReader, collate
-from train.data.views import jointly
+from train.data.views import View
 
 _STREAM = zlib.crc32(b"resampled shards")
 
@@ -47,7 +46,7 @@ class TrainingStream(IterableDataset[Batch]):
         self,
         reader: ShardReader,
         records: Sequence[ShardRecord],
-        view: v2.Transform | None,
+        view: View | None,
         batch_size: int,
         steps: int,
         seed: int,
@@ -111,7 +110,7 @@ class EvaluationStream(IterableDataset[Batch]):
         self,
         reader: ShardReader,
         records: Sequence[ShardRecord],
-        view: v2.Transform | None,
+        view: View | None,
         batch_size: int,
         rank: int = 0,
         ranks: int = 1,
@@ -189,11 +188,11 @@ def fill_gaps(samples: Iterable[Sample | None]) -> Iterator[Sample]:
         raise ValueError(f"none of {gaps} samples can be read; write the shards again with maskrobust shards.")
 
 
-def as_seen(sample: Sample, view: v2.Transform | None) -> Sample:
+def as_seen(sample: Sample, view: View | None) -> Sample:
     """A sample after its view; None takes it as it is."""
     if view is None:
         return sample
-    image, object_mask = jointly(view, sample.image, sample.object_mask)
+    image, object_mask = view(sample.image, sample.object_mask)
     return sample._replace(image=image, object_mask=object_mask)
 
 

@@ -1,5 +1,6 @@
 """Image folders with parallel masks."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torchvision.transforms import v2
 from augment.batch import Batch
 from train.cli import main
 from train.data import Folder
-from train.data.image_files import list_images, read_mask
+from train.data.image_files import decode_image, list_images, read_mask
 
 COLOUR = np.array([250, 10, 10], dtype=np.uint8)
 SIZES = {"train": 12, "val": 5, "test": 4}
@@ -213,3 +214,14 @@ def test_no_image_is_an_error(tmp_path):
     (tmp_path / "train" / "bird").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="must hold images"):
         list_images(tmp_path, "train", None, {"bird": 0})
+
+
+def test_a_jpeg_has_pillows_pixels_and_one_that_breaks_off_is_named():
+    for mode in ("RGB", "L"):
+        stream = io.BytesIO()
+        picture = Image.effect_noise((61, 47), 80).convert(mode)
+        picture.save(stream, "jpeg")
+        expected = v2.functional.pil_to_tensor(Image.open(stream).convert("RGB"))
+        assert torch.equal(decode_image(stream.getvalue(), "one.jpg"), expected)
+    with pytest.raises(ValueError, match=r"^'one.jpg' cannot be read as an image"):
+        decode_image(stream.getvalue()[:400], "one.jpg")
