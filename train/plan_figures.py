@@ -6,6 +6,7 @@ from typing import Any
 from augment import FamilyName
 from lm_modules import MaskingMethod
 from lm_modules.reliance import (
+    HIDE_THE_OBJECT,
     Outcomes,
     ReliancePlan,
     carried_information,
@@ -49,7 +50,7 @@ def plan_figures(
         figures |= feature_figures(runs, replicates)
     if plan.features and layers:
         figures["layers"] = {layer: feature_figures(runs, replicates, layer) for layer in layers}
-    if plan.transfer_families:
+    if set(plan.transfer_families) - HIDE_THE_OBJECT:
         figures["worst_family"] = as_figure(estimate(worst_family(plan.transfer_families), runs, replicates=replicates))
     if plan.curve_families:
         figures["curves"] = curve_figures(plan, runs, replicates)
@@ -121,12 +122,14 @@ def transfer_figures(
 def worst_cell(matrix: Mapping[MaskingMethod, Mapping[str, Any]]) -> dict[str, Any] | None:
     """The cell of a transfer matrix with the lowest accuracy, with its place; None where no cell is defined.
 
+    Cells behind which the whole object is hidden do not count: nothing is to be recognised there.
+
     Its interval is that of the cell on its own: as the lowest of many, it is lower than what it would be again.
     """
     cells = [
         {"method": method, "family": family, **figure}
         for method, row in matrix.items()
         for family, figure in row.items()
-        if figure["value"] is not None
+        if figure["value"] is not None and family not in HIDE_THE_OBJECT
     ]
     return min(cells, key=lambda cell: cell["value"], default=None)

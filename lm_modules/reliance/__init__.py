@@ -60,12 +60,13 @@ from lm_modules.reliance.statistics import (
 )
 from lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 from lm_modules.reliance.swaps import SwapIndex, SwapTriples, swap_index, swap_triples
-from lm_modules.reliance.transfer import transfer_accuracy, worst_family
+from lm_modules.reliance.transfer import HIDE_THE_OBJECT, transfer_accuracy, worst_family
 
 __all__ = [
     "CURVE_FAMILIES",
     "CURVE_ORDERS",
     "FILL_STREAM",
+    "HIDE_THE_OBJECT",
     "HOLE_STREAM",
     "Columns",
     "ComparedMagnitude",

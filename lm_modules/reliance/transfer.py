@@ -6,6 +6,9 @@ from augment import FamilyName
 from lm_modules.reliance.conditions import transfer_condition
 from lm_modules.reliance.measures import Measure, right_answers
 
+HIDE_THE_OBJECT: frozenset[FamilyName] = frozenset({"objects", "companions", "enclosing_circles"})
+"""Families that hide the whole object: accuracy above chance is nothing to be wished for there."""
+
 
 def transfer_accuracy(family: FamilyName) -> Measure:
     """One cell: accuracy behind the holes of a mask family, in [0, 1], over the images asked about it.
@@ -21,14 +24,21 @@ def transfer_accuracy(family: FamilyName) -> Measure:
 
 
 def worst_family(families: Sequence[FamilyName]) -> Measure:
-    """The lowest accuracy over mask families, in [0, 1], over the images asked about all of them.
+    """The lowest accuracy over mask families that leave some of the object, in [0, 1], over images asked about all.
 
     The interval is that of the minimum, taken anew in each resample.
 
     Args:
-        families: at least one of the plan's `transfer_families`; the columns raise ValueError otherwise.
+        families: of the plan's `transfer_families`; those of `HIDE_THE_OBJECT` are passed over.
+
+    Raises:
+        ValueError: all families hide the object. The columns raise it where the outcomes lack a family.
     """
-    conditions = [transfer_condition(family) for family in families]
+    conditions = [transfer_condition(family) for family in families if family not in HIDE_THE_OBJECT]
+    if not conditions:
+        raise ValueError(
+            f"the worst family is that of families which leave some of the object, got {', '.join(families)}; add one."
+        )
     return Measure(
         "accuracy behind the worst family",
         lambda outcomes: right_answers(outcomes, *conditions),

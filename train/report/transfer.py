@@ -9,7 +9,8 @@ from train.report.wording import capitalised, family_title, hundredths, method_t
 
 TRANSFER_DEFINITION = (
     "Accuracy under every masking method and mask family, of those that a network was trained on and of those that it "
-    "has never seen. The worst cell is the lowest of them."
+    "has never seen. The worst cell is the lowest of them, but for those "
+    "behind which the whole object is hidden: nothing is to be recognised there."
 )
 
 

@@ -6,19 +6,20 @@ import pytest
 from lm_modules.reliance import Outcomes, estimate, transfer_accuracy, transfer_condition, worst_family
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
-FAMILIES = ("blobs", "slic", "objects")
+FAMILIES = ("blobs", "slic", "rectangles", "objects")
 
 
 @pytest.fixture
 def outcomes() -> Outcomes:
-    """Blobs are read in 3 of 4 images, segments never, objects at random; 20 images are asked about nothing."""
+    """Blobs are read in 3 of 4 images, segments and objects never, rectangles at random; 20 images are not asked."""
     made = make_outcomes(200, seed=0)
     rng = np.random.default_rng(1)
     wrong = (made.labels + 1) % NUM_CLASSES
     answers = {
         "blobs": np.where(made.ids % 4 == 0, wrong, made.labels),
         "slic": wrong,
-        "objects": rng.integers(0, NUM_CLASSES, 200),
+        "rectangles": rng.integers(0, NUM_CLASSES, 200),
+        "objects": wrong,
     }
     return answering(
         made, **{transfer_condition(name): np.where(made.ids < 30, -1, each) for name, each in answers.items()}
@@ -36,8 +37,15 @@ def test_a_cell_is_the_accuracy_over_the_images_asked(outcomes: Outcomes) -> Non
 
 def test_the_worst_family_is_the_lowest_cell(outcomes: Outcomes) -> None:
     assert estimate(worst_family(FAMILIES), [outcomes]).estimate == (0.0, 0.0, 0.0)
-    two = estimate(worst_family(("blobs", "objects")), [outcomes]).estimate
-    assert two == estimate(transfer_accuracy("objects"), [outcomes]).estimate
+    two = estimate(worst_family(("blobs", "rectangles")), [outcomes]).estimate
+    assert two == estimate(transfer_accuracy("rectangles"), [outcomes]).estimate
+
+
+def test_what_hides_the_whole_object_is_not_the_worst_family(outcomes: Outcomes) -> None:
+    found = estimate(worst_family(("blobs", "objects")), [outcomes]).estimate
+    assert found == estimate(transfer_accuracy("blobs"), [outcomes]).estimate
+    with pytest.raises(ValueError, match="got objects; add one"):
+        worst_family(("objects",))
 
 
 def test_a_family_that_was_not_asked_about_is_refused(outcomes: Outcomes) -> None:
