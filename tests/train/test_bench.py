@@ -15,6 +15,7 @@ import torch
 from train.bench.__main__ import main
 from train.bench.augment import FAMILIES, HIDDEN, imputation, others, own_fills
 from train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
+from train.bench.shards import BASELINE, OWN, bare_loader, shards_loader, write_photographs
 from train.bench.sparse_imputation import impute_by_sparse_solve
 from train.bench.timing import alternate, median_ratio
 
@@ -51,7 +52,7 @@ def test_an_unknown_mask_is_refused() -> None:
 
 
 SMALL = ["--networks", "squeezenet1_1", "--device", "cpu", "--batch", "1", "--augment-batch", "2", "--imputed", "1"]
-SMALL += ["--rounds", "1"]
+SMALL += ["--rounds", "1", "--loaded", "8", "--loaded-batch", "4"]
 
 
 def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(tmp_path: Path) -> None:
@@ -85,10 +86,27 @@ def test_the_augment_part_has_a_row_for_each_method(
     assert all(row["microseconds"] > 0 and row["method"] in printed for row in rows)
 
 
+def test_the_shards_part_loads_the_same_images_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["shards", *SMALL, f"--json={tmp_path / 'bench.json'}"])
+    own, bare = json.loads((tmp_path / "bench.json").read_text())["shards"]["rows"][::-1]
+    assert (own["method"], bare["method"]) == (OWN, BASELINE) and bare["speed"] == 1.0
+    assert own["speed"] > 0 and own["images_per_second"] > 0
+    assert OWN in capsys.readouterr().out
+
+
+def test_both_loaders_of_shards_yield_float_crops_of_one_size(tmp_path: Path) -> None:
+    write_photographs(tmp_path, 8)
+    batch = next(iter(shards_loader(tmp_path, 4, 0)))
+    images = next(iter(bare_loader(tmp_path, 4, 0)))
+    assert batch.images.shape == images.shape == (4, 3, 224, 224)
+    assert batch.images.dtype == images.dtype == torch.float32 and 0.2 < images.mean() < 0.8
+    assert batch.object_mask.flatten(1).any(dim=1).sum() >= 3
+
+
 def test_an_unknown_part_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["maskin"])
-    assert "a part must be masking or augment, got 'maskin'" in capsys.readouterr().err
+    assert "a part must be masking or augment or shards, got 'maskin'" in capsys.readouterr().err
 
 
 def test_every_method_hides_the_same_share_of_an_image() -> None:

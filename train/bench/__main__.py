@@ -12,10 +12,11 @@ from rich.table import Table
 
 from train.bench.augment import measure_augment
 from train.bench.masking import NETWORKS, measure_masking
+from train.bench.shards import measure_shards
 from train.figures import device_name
 from train.files import write_json
 
-PARTS = ("masking", "augment")
+PARTS = ("masking", "augment", "shards")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,28 +31,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows = list(measure_masking(options.networks, options.batch, options.rounds, device))
             content[part] = {"batch": options.batch, "rows": rows}
             console.print(_masking_table(rows, f"{machine}; torch {torch.__version__}"))
-        else:
+        elif part == "augment":
             rows = list(measure_augment(options.augment_batch, options.imputed, options.rounds, device))
             content[part] = {"rows": rows}
             console.print(_augment_table(rows, f"{machine}; torch {torch.__version__}"))
+        else:
+            rows = list(measure_shards(options.loaded, options.loaded_batch, options.workers, options.rounds))
+            content[part] = {"workers": options.workers, "rows": rows}
+            console.print(_shards_table(rows, f"{machine}; torch {torch.__version__}"))
     write_json(options.json, content)
     print(f"numbers: {options.json}")
 
 
 def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{' or '.join(PARTS)}; both when left out")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all when left out")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: torchvision classifiers")
     parser.add_argument("--batch", type=int, default=8, help="masking: images in a batch")
     parser.add_argument("--augment-batch", type=int, default=32, help="augment: images in a batch")
     parser.add_argument("--imputed", type=int, default=4, help="augment: images in a batch of linear imputation")
+    parser.add_argument("--loaded", type=int, default=512, help="shards: images in a run")
+    parser.add_argument("--loaded-batch", type=int, default=64, help="shards: images in a batch")
+    parser.add_argument("--workers", type=int, default=0, help="shards: loader processes")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
     options = parser.parse_args(arguments)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
-        parser.error(f"a part must be {' or '.join(PARTS)}, got '{min(unknown)}'; name one of them, or none for both.")
+        parser.error(f"a part must be {' or '.join(PARTS)}, got '{min(unknown)}'; name some of them, or none for all.")
     options.parts = [part for part in PARTS if part in options.parts or not options.parts]
     return options
 
@@ -75,6 +83,15 @@ def _augment_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
     for row in rows:
         values = (row["task"], row["method"], row["pixels"], row["device"], str(row["images"]))
         table.add_row(*values, f"{row['microseconds']:,.0f}")
+    return table
+
+
+def _shards_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
+    table = Table(title=f"Random crops of 224 x 224 from shards of 375 x 500; {machine}")
+    for column in ("method", "images a second", "speed"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for row in rows:
+        table.add_row(row["method"], f"{row['images_per_second']:,.0f}", f"{row['speed']:.2f}")
     return table
 
 
