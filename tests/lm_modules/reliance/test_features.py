@@ -83,8 +83,8 @@ def test_predictions_are_those_of_a_pipeline_fitted_to_the_other_folds() -> None
             probe.fit(outcomes.features[hole][fitted], outcomes.labels[fitted])
             expected = probe.predict(outcomes.features[hole][held_out])
             assert held_out.sum() > 50
-            assert (probed.behind(f"features_{hole}")[held_out] == expected).mean() > 0.98
-        assert (probed.behind(f"features_{hole}")[~valid] == -1).all()
+            assert (probed.behind(f"features/{hole}")[held_out] == expected).mean() > 0.98
+        assert (probed.behind(f"features/{hole}")[~valid] == -1).all()
 
 
 def test_images_of_one_fold_are_not_fitted_to() -> None:
