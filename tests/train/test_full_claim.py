@@ -68,7 +68,7 @@ def test_calibration_changes_predictions_of_masked_images_alone(full: tuple[Path
 def test_training_says_where_it_comes_from(full: tuple[Path, dict[str, Any]]) -> None:
     for record in (full[0] / "arms").rglob("training.json"):
         found = json.loads(record.read_text())["provenance"]
-        assert found["torch"] and found["machine"] and found["seconds"] > 0
+        assert found["torch"] and found["machine"] and found["seconds"] >= 0
         assert "commit" in found and "command" in found
 
 

@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_after_an_epoch_ends_with_the_weights_of_an_undisturb
 @resumes
 def test_two_processes_train_to_the_end_on_uneven_shards_and_evaluate_as_one_does(folder, tmp_path):
     reliance = [
-        "--trainer.callbacks+=lm_modules.callbacks.RelianceCallback", "--trainer.callbacks.patch_size=8",
+        "--trainer.callbacks+=lm_modules.callbacks.RelianceCallback", "--trainer.callbacks.plan={patch_size: 8}",
         "--trainer.callbacks.methods=[black]", "--trainer.callbacks.replicates=20",
     ]  # fmt: skip
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.init_args.num_workers=1"]

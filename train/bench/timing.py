@@ -49,7 +49,7 @@ def peak_memory(make: Callable[[], Callable[[], object]], device: torch.device) 
     """Bytes that a function takes at most, with what it was made of.
 
     On CUDA the allocator counts them. On a CPU a process of its own, forked before torch has started threads, makes and
-    calls the function twice, and the growth of its resident memory counts.
+    calls the function twice, and the growth of its resident memory counts, without that of libraries.
 
     Args:
         make: builds everything that the function needs, and returns it.
@@ -74,9 +74,16 @@ def peak_memory(make: Callable[[], Callable[[], object]], device: torch.device) 
 
 
 def _measure(make: Callable[[], Callable[[], object]], report: Callable[[int], None]) -> None:
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * _PAGES_TO_BYTES
+    resident, of_files = _resident_memory()
     _call_twice(make)
-    report(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB - before)
+    loaded = _resident_memory()[1] - of_files
+    report(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB - resident - loaded)
+
+
+def _resident_memory() -> tuple[int, int]:
+    """Resident bytes of this process, and those of them that are pages of files: libraries, loaded as they are used."""
+    _, resident, of_files, *_ = Path("/proc/self/statm").read_text().split()
+    return int(resident) * _PAGES_TO_BYTES, int(of_files) * _PAGES_TO_BYTES
 
 
 def _call_twice(make: Callable[[], Callable[[], object]]) -> None:
