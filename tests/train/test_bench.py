@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from skimage.segmentation import slic
 
 from train.bench.__main__ import main
 from train.bench.augment import FAMILIES, HIDDEN, imputation, others, own_fills
 from train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
 from train.bench.shards import BASELINE, OWN, bare_loader, shards_loader, write_photographs
 from train.bench.sparse_imputation import impute_by_sparse_solve
+from train.bench.suite import CASES, METHODS, Case, RecordedPasses, make_update
 from train.bench.timing import alternate, median_ratio
 
 CPU = torch.device("cpu")
@@ -53,6 +55,7 @@ def test_an_unknown_mask_is_refused() -> None:
 
 SMALL = ["--networks", "squeezenet1_1", "--device", "cpu", "--batch", "1", "--augment-batch", "2", "--imputed", "1"]
 SMALL += ["--rounds", "1", "--loaded", "8", "--loaded-batch", "4"]
+SMALL += ["--suite-networks", "small_resnet", "--suite-batch", "2"]
 
 
 def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(tmp_path: Path) -> None:
@@ -103,10 +106,53 @@ def test_both_loaders_of_shards_yield_float_crops_of_one_size(tmp_path: Path) ->
     assert batch.object_mask.flatten(1).any(dim=1).sum() >= 3
 
 
+def test_the_suite_part_has_a_row_for_each_method_and_case(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["suite", *SMALL, f"--json={tmp_path / 'bench.json'}"])
+    content, printed = json.loads((tmp_path / "bench.json").read_text()), capsys.readouterr().out
+    rows = content["suite"]["rows"]
+    assert [(row["method"], row["case"]) for row in rows] == [
+        (method, case.name) for method in METHODS for case in CASES
+    ]
+    assert all(row["time"] > 0 and row["bare_seconds"] > 0 and row["case"] in printed for row in rows)
+    assert all(row["forward_passes"] > 80 for row in rows if "curves" in row["case"])
+
+
+def test_the_bare_passes_are_those_of_the_suite() -> None:
+    asked: list[tuple[int, torch.Tensor]] = []
+
+    def predict(images: torch.Tensor, visible: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        asked.append((len(images), visible))
+        return torch.zeros(len(images), 8)
+
+    passes = RecordedPasses(predict, torch.zeros(3, 3, 8, 8))
+    for count in (2, 7):
+        passes(torch.rand(count, 3, 8, 8), torch.rand(count, 1, 8, 8) < 0.5, torch.arange(count))
+    passes.repeat()
+    assert [count for count, _ in asked] == [2, 7, 2, 7]
+    assert all(torch.equal(before, after) for (_, before), (_, after) in zip(asked[:2], asked[2:], strict=True))
+
+
+@pytest.mark.parametrize(("case", "segmented"), [(CASES[1], 4), (CASES[2], 0)])
+def test_rounds_see_new_images_where_the_case_says_so(
+    monkeypatch: pytest.MonkeyPatch, case: Case, segmented: int
+) -> None:
+    update, _ = make_update("small_resnet", "black", case, 2, CPU)
+    calls = []
+    monkeypatch.setattr(
+        "skimage.segmentation.slic", lambda *args, **options: calls.append(args) or slic(*args, **options)
+    )
+    update()
+    update()
+    assert len(calls) == segmented
+
+
 def test_an_unknown_part_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["maskin"])
-    assert "a part must be masking or augment or shards, got 'maskin'" in capsys.readouterr().err
+    assert "a part must be masking or augment or shards or suite, got 'maskin'" in capsys.readouterr().err
 
 
 def test_every_method_hides_the_same_share_of_an_image() -> None:

@@ -13,10 +13,11 @@ from rich.table import Table
 from train.bench.augment import measure_augment
 from train.bench.masking import NETWORKS, measure_masking
 from train.bench.shards import measure_shards
+from train.bench.suite import IMAGE_SIZES, measure_suite
 from train.figures import device_name
 from train.files import write_json
 
-PARTS = ("masking", "augment", "shards")
+PARTS = ("masking", "augment", "shards", "suite")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows = list(measure_masking(options.networks, options.batch, options.rounds, device))
             content[part] = {"batch": options.batch, "rows": rows}
             console.print(_masking_table(rows, f"{machine}; torch {torch.__version__}"))
+        elif part == "suite":
+            rows = list(measure_suite(options.suite_networks, options.suite_batch, options.rounds, device))
+            content[part] = {"batch": options.suite_batch, "rows": rows}
+            console.print(_suite_table(rows, f"{machine}; torch {torch.__version__}"))
         elif part == "augment":
             rows = list(measure_augment(options.augment_batch, options.imputed, options.rounds, device))
             content[part] = {"rows": rows}
@@ -53,6 +58,10 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--loaded", type=int, default=512, help="shards: images in a run")
     parser.add_argument("--loaded-batch", type=int, default=64, help="shards: images in a batch")
     parser.add_argument("--workers", type=int, default=0, help="shards: loader processes")
+    parser.add_argument(
+        "--suite-networks", nargs="+", choices=IMAGE_SIZES, default=[*IMAGE_SIZES], help="suite: some of these"
+    )
+    parser.add_argument("--suite-batch", type=int, default=16, help="suite: images in a batch")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
@@ -72,6 +81,18 @@ def _masking_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
         table.add_row(
             row["network"], row["mode"], row["mask"], f"{row['hidden']:.0%}", f"{row['positions']:.0%}",
             f"{row['plain_seconds'] * 1000:.0f} ms", f"{row['time']:.2f}", f"{row['memory']:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _suite_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
+    table = Table(title=f"The reliance suite over its bare forward passes; {machine}")
+    for column in ("network", "method", "case", "pixels", "passes", "bare", "time"):
+        table.add_column(column, justify="left" if column in ("network", "method", "case") else "right")
+    for row in rows:
+        table.add_row(
+            row["network"], row["method"], row["case"], str(row["image_size"]), f"{row['forward_passes']:.1f}",
+            f"{row['bare_seconds'] * 1000:.0f} ms", f"{row['time']:.2f}",
         )  # fmt: skip
     return table
 

@@ -1,5 +1,7 @@
 """Superpixels: whole segments, nearest to the wanted fraction, segmented once."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from augment import Batch, sample_keys, superpixels, uniform
 from augment.families import SegmentationMethod, hide_segments
-from augment.families.superpixels import SegmentCache, segment_image
+from augment.families.superpixels import SegmentCache, segment_batch, segment_image
 
 METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
 
@@ -108,7 +110,7 @@ def counting_cache(capacity: int) -> tuple[SegmentCache, list[SegmentationMethod
 
 
 def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused() -> None:
-    cache, calls = counting_cache(10)
+    cache, calls = counting_cache(10**6)
     first, crop = picture(6, 8), picture(6, 8)[:, ::-1]
     for _ in range(3):
         assert np.array_equal(cache.segments("slic", 7, first), (first[..., 0] * 100).astype(np.int32))
@@ -120,10 +122,39 @@ def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused()
 
 
 def test_the_cache_keeps_the_images_used_last() -> None:
-    cache, calls = counting_cache(2)
+    cache, calls = counting_cache(capacity=2 * 4 * 4 * 4)
     for sample_id in (1, 2, 1, 3, 1, 2):
         cache.segments("slic", sample_id, picture(4, 4))
     assert len(calls) == 4 and len(cache) == 2
+
+
+def test_threads_share_the_cache_and_get_what_they_asked_for() -> None:
+    cache, _ = counting_cache(capacity=3 * 4 * 4 * 4)
+    asked = [(sample_id, picture(4, 4) + sample_id) for sample_id in range(5)] * 40
+    with ThreadPoolExecutor(8) as threads:
+        found = [*threads.map(lambda each: cache.segments("slic", *each), asked)]
+    for segments, (_, image) in zip(found, asked, strict=True):
+        assert np.array_equal(segments, (image[..., 0] * 100).astype(np.int32))
+    assert len(cache) == 3
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = uniform(torch.arange(5), 3, 24, 24)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        ids = torch.arange(5) + 1000 * threads  # not segmented before
+        batch = Batch(ids, images, torch.zeros(5, 1, 24, 24, dtype=torch.bool), ids)
+        found.append(segment_batch(batch, "quickshift"))
+    assert torch.equal(*found)
+    for image, segments in zip(images, found[0].numpy(), strict=True):
+        assert np.array_equal(segments, segment_image("quickshift", image.permute(1, 2, 0).numpy()))
+
+
+def test_a_batch_of_no_images_has_no_segments() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    batch = Batch(none, torch.zeros(0, 3, 6, 7), torch.zeros(0, 1, 6, 7, dtype=torch.bool), none)
+    assert segment_batch(batch, "slic").shape == (0, 6, 7)
 
 
 def test_images_of_two_channels_are_refused() -> None:
