@@ -1,12 +1,14 @@
 """Figures of retention curves and of the transfer matrix, as claim.json and reliance.json hold them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from augment import FamilyName
 from lm_modules import MaskingMethod
 from lm_modules.reliance import (
     HIDE_THE_OBJECT,
+    Measure,
     Outcomes,
     ReliancePlan,
     carried_information,
@@ -14,6 +16,8 @@ from lm_modules.reliance import (
     curve_accuracy_score,
     curve_class_entropy,
     curve_class_entropy_score,
+    curve_similarity,
+    curve_similarity_score,
     curve_unchanged,
     curve_unchanged_score,
     estimate,
@@ -21,6 +25,7 @@ from lm_modules.reliance import (
     transfer_accuracy,
     worst_family,
 )
+from lm_modules.reliance.arrays import FloatArray
 from train.figures import as_figure
 
 _METRICS = {
@@ -31,7 +36,11 @@ _METRICS = {
 
 
 def plan_figures(
-    plan: ReliancePlan, runs: Sequence[Outcomes], replicates: int, layers: Sequence[str] = ()
+    plan: ReliancePlan,
+    runs: Sequence[Outcomes],
+    replicates: int,
+    layers: Sequence[str] = (),
+    similarity: FloatArray | None = None,
 ) -> dict[str, Any]:
     """What the optional parts of a plan found under one masking method; nothing where it has none of them.
 
@@ -40,6 +49,7 @@ def plan_figures(
         runs: outcomes on the same images, one for each seed.
         replicates: bootstrap resamples behind each interval.
         layers: inner layers whose features were probed, too.
+        similarity: of the classes; see `curve_figures`.
 
     Returns:
         "features_silhouette", "features_circle" and "carried_information" where features were probed, and "layers" with
@@ -53,7 +63,7 @@ def plan_figures(
     if set(plan.transfer_families) - HIDE_THE_OBJECT:
         figures["worst_family"] = as_figure(estimate(worst_family(plan.transfer_families), runs, replicates=replicates))
     if plan.curve_families:
-        figures["curves"] = curve_figures(plan, runs, replicates)
+        figures["curves"] = curve_figures(plan, runs, replicates, similarity)
     return figures
 
 
@@ -67,18 +77,27 @@ def feature_figures(runs: Sequence[Outcomes], replicates: int, layer: str | None
     return {name: as_figure(estimate(measure, runs, replicates=replicates)) for name, measure in measures.items()}
 
 
-def curve_figures(plan: ReliancePlan, runs: Sequence[Outcomes], replicates: int) -> dict[str, Any]:
+def curve_figures(
+    plan: ReliancePlan, runs: Sequence[Outcomes], replicates: int, similarity: FloatArray | None = None
+) -> dict[str, Any]:
     """Retention curves of one network under one masking method.
 
     Args:
         plan: what was asked.
         runs: outcomes on the same images, one for each seed.
         replicates: bootstrap resamples behind each interval.
+        similarity: (K, K) in [0, 1] of the classes in WordNet, for the metric "wordnet_similarity"; None leaves it out.
 
     Returns:
         By family, order and metric: "points", each a figure with its "hidden_fraction", and "score", the figure of the
         mean over the curve.
     """
+    metrics: dict[str, tuple[Callable[..., Measure], Callable[..., Measure]]] = {**_METRICS}
+    if similarity is not None:
+        metrics["wordnet_similarity"] = (
+            partial(curve_similarity, similarity=similarity),
+            partial(curve_similarity_score, similarity=similarity),
+        )
     return {
         family: {
             order: {
@@ -92,7 +111,7 @@ def curve_figures(plan: ReliancePlan, runs: Sequence[Outcomes], replicates: int)
                         estimate(score(family, order, plan.curve_fractions), runs, replicates=replicates)
                     ),
                 }
-                for metric, (point, score) in _METRICS.items()
+                for metric, (point, score) in metrics.items()
             }
             for order in plan.curve_orders
         }

@@ -40,6 +40,8 @@ class EvaluationConfig:
             linear head.
         layers: inner layers to probe as well, such as layer1 and layer2 of a ResNet: by which of them the outline
             enters.
+        wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
+            prediction and label along the curves, where the classes are named by WordNet ids; None leaves it out.
         replicates: bootstrap resamples behind each interval.
         seed: of holes, probe and resamples.
     """
@@ -60,6 +62,7 @@ class EvaluationConfig:
     sampled_share: float = 0.25
     features: bool = True
     layers: tuple[str, ...] = ()
+    wordnet: Path | None = None
     replicates: int = 2000
     seed: int = 0
 

@@ -26,6 +26,8 @@ from lm_modules.reliance import (
     whole_mask_accuracy,
     whole_over_broken,
 )
+from lm_modules.reliance.arrays import FloatArray
+from lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from train.evaluate.config import EvaluationConfig
 from train.evaluate.measure import Runs
 from train.figures import as_figure, figures_of, provenance
@@ -60,12 +62,13 @@ def summarise(
     measures = _measures(config, probe)
     first = next(iter(runs))
     some_run = runs[first][config.methods[0]]
+    similarity = class_similarity(config)
     return {
         "format": 1,
         "checkpoints": {
             path: {
                 method: figures_of(measures, [by_method[method]], config.replicates)
-                | plan_figures(config.plans[method], [by_method[method]], config.replicates, config.layers)
+                | plan_figures(config.plans[method], [by_method[method]], config.replicates, config.layers, similarity)
                 for method in config.methods
             }
             for path, by_method in runs.items()
@@ -117,6 +120,17 @@ def _cell(figure: Figure) -> FigureCell:
     if figure["value"] is None:
         return FigureCell(("undefined",), "dim")
     return FigureCell((decimal(figure["value"]), *bounds(figure, decimal).split()), "bold")
+
+
+def class_similarity(config: EvaluationConfig) -> FloatArray | None:
+    """Similarity (K, K) of the data's classes in WordNet; None where no WordNet is given.
+
+    Raises:
+        FileNotFoundError, ValueError: WordNet cannot be read, or a class is not named by one of its ids.
+    """
+    if config.wordnet is None:
+        return None
+    return path_similarity(read_wordnet_nouns(config.wordnet), config.data.class_names)
 
 
 def _matrix(config: EvaluationConfig, by_method: Mapping[MaskingMethod, Outcomes]) -> dict[str, Any]:
