@@ -16,9 +16,20 @@ from lm_modules.reliance import (
     Finding,
     Measure,
     Outcomes,
+    ProbeOutcomes,
+    broken_mask_accuracy,
+    circle_accuracy,
+    clean_accuracy,
     estimate,
     hidden_pixel_sensitivity,
     hole_information,
+    retention,
+    silhouette_accuracy,
+    silhouette_leak,
+    swap_pull,
+    used_share,
+    whole_mask_accuracy,
+    whole_over_broken,
 )
 
 
@@ -32,6 +43,27 @@ def as_figure(finding: Finding) -> dict[str, Any]:
         "images": finding.images,
         "left_out": finding.left_out,
         "undefined_because": finding.undefined_because,
+    }
+
+
+def main_measures(hidden_fractions: Mapping[str, float], probe: ProbeOutcomes) -> dict[str, Measure]:
+    """The measures of accuracy and of shape reliance by name, in the order of reports.
+
+    Args:
+        hidden_fractions: share of hidden patches of each retention measure, by the measure's name.
+        probe: the mask-only probe's outcomes on the same images.
+    """
+    return {
+        "clean_accuracy": clean_accuracy(),
+        **{name: retention(fraction) for name, fraction in hidden_fractions.items()},
+        "silhouette_accuracy": silhouette_accuracy(),
+        "circle_accuracy": circle_accuracy(),
+        "silhouette_leak": silhouette_leak(),
+        "swap_pull": swap_pull(),
+        "used_share": used_share(probe),
+        "whole_mask_accuracy": whole_mask_accuracy(),
+        "broken_mask_accuracy": broken_mask_accuracy(),
+        "whole_over_broken": whole_over_broken(),
     }
 
 

@@ -10,24 +10,15 @@ from lm_modules.reliance import (
     Measure,
     Outcomes,
     ProbeOutcomes,
-    broken_mask_accuracy,
-    circle_accuracy,
-    clean_accuracy,
     compare_magnitudes,
     estimate,
     probe_accuracy,
-    retention,
-    silhouette_accuracy,
-    silhouette_leak,
-    swap_pull,
     used_share,
-    whole_mask_accuracy,
-    whole_over_broken,
 )
 from lm_modules.training_masks import as_weights
 from train.claim.config import ClaimConfig
 from train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
-from train.figures import as_figure, figures_of, provenance
+from train.figures import as_figure, figures_of, main_measures, provenance
 from train.plan_figures import plan_figures, transfer_figures, worst_cell
 
 Runs = Mapping[str, Mapping[int, Mapping[MaskingMethod, Outcomes]]]
@@ -44,7 +35,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         seconds: how long the command took, without what it found on disk.
         command: as typed.
     """
-    measures = _measures(config, probe)
+    measures = main_measures({"retention": config.evaluation.hidden_fraction}, probe)
     comparisons, layer_masking_loss = compare(config, runs, probe)
     verdict = decide(config.rule, comparisons, layer_masking_loss)
     first = _runs_of(config, runs, config.rule.baseline)[0]
@@ -129,21 +120,6 @@ def compare(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> tuple[list
         for name, loss in losses.items()
     ]
     return comparisons, _clean_accuracy_loss(config, runs, rule.layer_masking_arm)
-
-
-def _measures(config: ClaimConfig, probe: ProbeOutcomes) -> dict[str, Measure]:
-    return {
-        "clean_accuracy": clean_accuracy(),
-        "retention": retention(config.evaluation.hidden_fraction),
-        "silhouette_accuracy": silhouette_accuracy(),
-        "circle_accuracy": circle_accuracy(),
-        "silhouette_leak": silhouette_leak(),
-        "swap_pull": swap_pull(),
-        "used_share": used_share(probe),
-        "whole_mask_accuracy": whole_mask_accuracy(),
-        "broken_mask_accuracy": broken_mask_accuracy(),
-        "whole_over_broken": whole_over_broken(),
-    }
 
 
 def _figures_of(

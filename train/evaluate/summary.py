@@ -9,28 +9,17 @@ from rich.text import Text
 
 from lm_modules import MaskingMethod
 from lm_modules.reliance import (
-    Measure,
     Outcomes,
     ProbeOutcomes,
-    broken_mask_accuracy,
-    circle_accuracy,
-    clean_accuracy,
     estimate,
     estimate_difference,
     probe_accuracy,
-    retention,
-    silhouette_accuracy,
-    silhouette_leak,
-    swap_pull,
-    used_share,
-    whole_mask_accuracy,
-    whole_over_broken,
 )
 from lm_modules.reliance.arrays import FloatArray
 from lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from train.evaluate.config import EvaluationConfig
 from train.evaluate.measure import Runs
-from train.figures import as_figure, figures_of, provenance
+from train.figures import as_figure, figures_of, main_measures, provenance
 from train.plan_figures import plan_figures, transfer_figures, worst_cell
 from train.report.table import FigureCell
 from train.report.wording import Figure, bounds, decimal, method_title
@@ -59,7 +48,7 @@ def summarise(
         "checkpoints": figures by checkpoint, method and name; "networks": transfer matrices; "differences": each
         further checkpoint minus the first, paired on images; "probe_accuracy", "settings" and "provenance".
     """
-    measures = _measures(config, probe)
+    measures = main_measures({f"retention_{fraction:g}": fraction for fraction in config.hidden_fractions}, probe)
     first = next(iter(runs))
     some_run = runs[first][config.methods[0]]
     similarity = class_similarity(config)
@@ -140,18 +129,3 @@ def _matrix(config: EvaluationConfig, by_method: Mapping[MaskingMethod, Outcomes
     runs = {method: [run] for method, run in by_method.items()}
     matrix = transfer_figures(config.transfer_families, runs, config.replicates)
     return {"transfer": matrix, "worst_cell": worst_cell(matrix)}
-
-
-def _measures(config: EvaluationConfig, probe: ProbeOutcomes) -> dict[str, Measure]:
-    return {
-        "clean_accuracy": clean_accuracy(),
-        **{f"retention_{fraction:g}": retention(fraction) for fraction in config.hidden_fractions},
-        "silhouette_accuracy": silhouette_accuracy(),
-        "circle_accuracy": circle_accuracy(),
-        "silhouette_leak": silhouette_leak(),
-        "swap_pull": swap_pull(),
-        "used_share": used_share(probe),
-        "whole_mask_accuracy": whole_mask_accuracy(),
-        "broken_mask_accuracy": broken_mask_accuracy(),
-        "whole_over_broken": whole_over_broken(),
-    }
