@@ -140,10 +140,14 @@ def write_until_killed(folder: Path) -> None:
 
 
 def exit_code(function: Callable[..., None], *arguments: object) -> int | None:
-    process = get_context("fork").Process(target=function, args=arguments)
+    """How a fresh process ends that calls a function; it is gone afterwards, whatever happens."""
+    process = get_context("spawn").Process(target=function, args=arguments)
     process.start()
-    process.join()
-    return process.exitcode
+    try:
+        process.join(timeout=120)
+        return process.exitcode
+    finally:
+        process.kill()
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path):
@@ -177,6 +181,21 @@ def is_running(pid: int) -> bool:
     """Whether a process is there, and has not ended without anyone asking for its status."""
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def sum_of_sines(count: int) -> float:
+    return torch.linspace(0, 1, count).sin().sum().item()
+
+
+def test_a_process_of_the_pool_may_use_torch_though_this_one_has_started_its_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        expected = sum_of_sines(1_000_000)
+        results = list(call_in_processes(sum_of_sines, [(1_000_000,)] * 2, 2))
+    finally:
+        torch.set_num_threads(threads)
+    assert results == pytest.approx([expected] * 2)
 
 
 def tell(path: Path) -> None:

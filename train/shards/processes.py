@@ -8,6 +8,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any, TypeVar
 
+import torch
+
 Result = TypeVar("Result")
 
 
@@ -24,9 +26,10 @@ def call_in_processes(
     if workers == 1:
         yield from (function(*each) for each in arguments)
         return
-    # A fork, as loaders make: importing torch anew takes longer than most shards.
+    # A fork, as loaders make: importing torch anew takes longer than most shards. Like them with one thread for torch:
+    # the threads of OpenMP do not survive a fork, and a process that calls on them waits for ever.
     context = get_context("fork" if "fork" in get_all_start_methods() else "spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare) as pool:
         under_way: deque[Future[Result]] = deque()
         try:
             for each in arguments:
@@ -40,8 +43,9 @@ def call_in_processes(
                 future.cancel()
 
 
-def _end_with_parent() -> None:
-    """End this process once its parent is gone, which may have been killed."""
+def _prepare() -> None:
+    """Give torch one thread, and end this process once its parent is gone, which may have been killed."""
+    torch.set_num_threads(1)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
