@@ -159,11 +159,27 @@ def test_imagenet_s_masks_are_read_by_red_and_green(tmp_path):
     assert read_mask(tmp_path / "mask.png", "imagenet_s").tolist() == [[[False, True, True], [True, True, False]]]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_binary_masks_may_be_stored_in_any_mode(tmp_path, mode):
     object_mask = draw(5)[1]
     Image.fromarray(object_mask.astype(np.uint8) * 255).convert(mode).save(tmp_path / "mask.png")
     assert torch.equal(read_mask(tmp_path / "mask.png", "binary")[0], torch.from_numpy(object_mask))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_darkest_grey_of_a_binary_mask_is_the_object(tmp_path, dtype):
+    object_mask = draw(5)[1]
+    Image.fromarray(object_mask.astype(dtype)).save(tmp_path / "mask.png")
+    assert torch.equal(read_mask(tmp_path / "mask.png", "binary")[0], torch.from_numpy(object_mask))
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_a_binary_mask_that_breaks_off_is_refused(tmp_path, mode):
+    path = tmp_path / "mask.png"
+    Image.effect_noise((64, 48), 90).convert(mode).save(path)
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(ValueError, match=r"mask.png' cannot be read as an image .*; repair the file"):
+        read_mask(path, "binary")
 
 
 def refusal(error: type[Exception], tree: tuple[Path, Path], **options: object) -> str:
