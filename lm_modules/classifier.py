@@ -178,8 +178,8 @@ class MaskRobustClassifier(pl.LightningModule):
         is_ours = "architecture" in arguments and arguments.keys() <= inspect.signature(cls).parameters.keys()
         if not is_ours or "state_dict" not in checkpoint:
             raise ValueError(
-                f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; build the "
-                "classifier and pass the file as init_weights."
+                f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; give "
+                "maskrobust evaluate its --architecture, or build the classifier with the file as init_weights."
             )
         classifier = cls(**{**arguments, "init_weights": None})
         classifier.load_state_dict(checkpoint["state_dict"])
