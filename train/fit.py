@@ -17,7 +17,14 @@ from lm_modules.callbacks import ShownImages, Throughput
 from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
 from train.data import AnnotatedDataModule
-from train.loggers import WandbOptions, WandbRun, loggers, remember_wandb_run, require_wandb, wandb_options
+from train.loggers import (
+    WandbOptions,
+    log_configuration,
+    loggers,
+    remember_wandb_run,
+    require_wandb,
+    wandb_options,
+)
 
 COMMANDS = ("fit", "validate", "test")
 
@@ -33,9 +40,7 @@ class SaveConfig(SaveConfigCallback):
         folder = Path(log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(self._as_yaml(), encoding="utf-8")
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbRun):
-                logger.log_configuration(self._as_dict())
+        log_configuration(trainer.loggers, self._as_dict())
         self.already_saved = True
 
     def on_save_checkpoint(
@@ -43,7 +48,8 @@ class SaveConfig(SaveConfigCallback):
     ) -> None:
         """Put the configuration into the checkpoint under "config", and the run of W&B under "wandb"."""
         checkpoint["config"] = self._as_dict()
-        remember_wandb_run(trainer.loggers, checkpoint)
+        if trainer.is_global_zero:
+            remember_wandb_run(trainer.loggers, checkpoint)
 
     def _as_yaml(self) -> str:
         text: str = self.parser.dump(self.config, skip_unset=False)

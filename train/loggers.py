@@ -1,6 +1,6 @@
 """Where a training logs: CSV files always, Weights & Biases where asked, online or offline."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +83,8 @@ class WandbRun(WandbLogger):
         with _refusals_as_value_errors():
             return super().experiment
 
-    def log_configuration(self, configuration: Mapping[str, Any]) -> None:
-        """Make a nested dict the run's configuration, or replace what it said before under the same keys."""
-        self.experiment.config.update(dict(configuration), allow_val_change=True)
-
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Leave out Lightning's flat copy of what the configuration holds."""
+        """Leave out Lightning's flat copy of what `log_configuration` has logged."""
 
     def finalize(self, status: str) -> None:
         """Upload the checkpoints to keep, and end the run: as finished, or as failed unless `status` is "success"."""
@@ -139,7 +135,14 @@ def require_wandb() -> None:
         ) from error
 
 
-def remember_wandb_run(loggers: list[Logger], checkpoint: dict[str, Any]) -> None:
+def log_configuration(loggers: Sequence[Logger], configuration: Mapping[str, Any]) -> None:
+    """Make a nested dict the configuration of each run of W&B, or replace what it said before under the same keys."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.config.update(dict(configuration), allow_val_change=True)
+
+
+def remember_wandb_run(loggers: Sequence[Logger], checkpoint: dict[str, Any]) -> None:
     """Put the id of the run of W&B into a checkpoint, so that a training that goes on from there goes on with it."""
     for logger in loggers:
         if isinstance(logger, WandbRun):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK = 32768
@@ -15,7 +16,10 @@ HEADER = struct.calcsize("<IHB")
 
 @dataclass
 class OfflineRun:
-    """What one file says: the run, its nested configuration, a dict for each row of its history, its artifacts."""
+    """What one file says: the run, its nested configuration, a dict for each row of its history, its artifacts.
+
+    `started` is in nanoseconds; an artifact is its type and the files in it.
+    """
 
     folder: Path
     id: str = ""
@@ -24,7 +28,7 @@ class OfflineRun:
     entity: str = ""
     group: str = ""
     tags: list[str] = field(default_factory=list)
-    resumed: bool = False
+    started: int = 0
     exit_code: int | None = None
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -36,9 +40,10 @@ class OfflineRun:
 
 
 def offline_runs(folder: Path) -> list[OfflineRun]:
-    """Every offline run below a folder, in the order in which they began."""
-    paths = sorted(folder.rglob("offline-run-*/run-*.wandb"), key=lambda path: path.parent.name)
-    return [read_run(path) for path in paths]
+    """Every offline run below a folder, in the order in which they began; ends W&B's service, which may still write."""
+    wandb.teardown()
+    runs = [read_run(path) for path in folder.rglob("offline-run-*/run-*.wandb")]
+    return sorted(runs, key=lambda run: run.started)
 
 
 def read_run(path: Path) -> OfflineRun:
@@ -49,7 +54,7 @@ def read_run(path: Path) -> OfflineRun:
         if kind == "run":
             given = record.run
             run.id, run.name, run.project, run.entity = given.run_id, given.display_name, given.project, given.entity
-            run.group, run.tags, run.resumed = given.run_group, [*given.tags], given.resumed
+            run.group, run.tags, run.started = given.run_group, [*given.tags], given.start_time.ToNanoseconds()
             update(run.config, given.config.update)
         elif kind == "config":
             update(run.config, record.config.update)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from train.claim.config import ClaimConfig
 from train.claim.runs import StoredRun
-from train.loggers import WandbRun
+from train.loggers import WandbRun, log_configuration
 
 
 def wandb_runs(config: ClaimConfig, run: StoredRun) -> list[WandbRun]:
@@ -23,15 +23,14 @@ def wandb_runs(config: ClaimConfig, run: StoredRun) -> list[WandbRun]:
     if config.wandb is None:
         return []
     group = config.wandb.group or config.out.resolve().name
-    tracked = WandbRun(f"{run.arm} seed {run.seed}", config.out, replace(config.wandb, group=group))
-    tracked.log_configuration(
-        {
-            "question": config.question,
-            "arm": run.arm,
-            "seed": run.seed,
-            "data": config.content["data"],
-            "model": config.models[run.arm],
-            "training": config.content["training"],
-        }
-    )
-    return [tracked]
+    tracked = [WandbRun(f"{run.arm} seed {run.seed}", config.out, replace(config.wandb, group=group))]
+    configuration = {
+        "question": config.question,
+        "arm": run.arm,
+        "seed": run.seed,
+        "data": config.content["data"],
+        "model": config.models[run.arm],
+        "training": config.content["training"],
+    }
+    log_configuration(tracked, configuration)
+    return tracked
