@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -93,23 +93,25 @@ class WandbRun(WandbLogger):
             self._experiment.finish(exit_code=0 if status == "success" else 1)
 
 
-def loggers(root: Path, run_name: str, wandb_options: WandbOptions | None, ckpt_path: str | None) -> list[Logger]:
+def loggers(root: Path, run_name: str, options: WandbOptions | None, ckpt_path: str | None) -> list[Logger]:
     """A CSV logger, and a W&B run where asked.
 
     Args:
         root: folder of all runs.
         run_name: this run's folder below it, and its name in W&B.
-        wandb_options: how the run appears in W&B; None to log to CSV files alone.
+        options: how the run appears in W&B; None to log to CSV files alone.
         ckpt_path: the checkpoint that training goes on from, whose run of the same name goes on in W&B, too.
 
     Raises:
         ValueError: the run that would go on lies in another project.
     """
     chosen: list[Logger] = [CSVLogger(root, name=run_name)]
-    if wandb_options is not None:
-        before = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, wandb_options)
-        chosen.append(WandbRun(run_name, root, wandb_options, before))
-    return chosen
+    if options is None:
+        return chosen
+    before = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)
+    if before is None:
+        return [*chosen, WandbRun(run_name, root, options)]
+    return [*chosen, WandbRun(run_name, root, replace(options, entity=before["entity"]), before["id"])]
 
 
 def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
@@ -147,13 +149,14 @@ def remember_wandb_run(loggers: Sequence[Logger], checkpoint: dict[str, Any]) ->
     for logger in loggers:
         if isinstance(logger, WandbRun):
             run = logger.experiment
-            checkpoint[_CHECKPOINT_KEY] = StoredWandbRun(
-                id=run.id, name=run.name, project=run.project, entity=run.entity
-            )
+            if not run.disabled:
+                checkpoint[_CHECKPOINT_KEY] = StoredWandbRun(
+                    id=run.id, name=run.name, project=run.project, entity=run.entity or None
+                )
 
 
-def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> str | None:
-    """The id of the run that a checkpoint belongs to; None where it belongs to none, or to one of another name."""
+def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> StoredWandbRun | None:
+    """The run that a checkpoint belongs to; None where it belongs to none, or to one of another name."""
     found: StoredWandbRun | None = read_checkpoint(ckpt_path).get(_CHECKPOINT_KEY)
     if found is None or found["name"] != run_name:
         return None
@@ -166,7 +169,7 @@ def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> 
             f"'{ckpt_path}' belongs to a run of the W&B project '{before}', got '{asked}'; give that project, or "
             "another --run_name for a new run."
         )
-    return found["id"]
+    return found
 
 
 def _mode() -> Literal["offline"] | None:

@@ -147,6 +147,18 @@ def test_a_run_of_another_name_is_another_run(
 
 
 @logged_out
+def test_a_run_goes_on_with_whom_it_belongs_to_whoever_is_logged_in(tmp_path: Path) -> None:
+    run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": "team"}
+    torch.save({"state_dict": {}, "wandb": run}, tmp_path / "team.ckpt")
+    with pytest.MonkeyPatch.context() as patch:
+        asked = []
+        patch.setattr(wandb, "init", lambda **options: asked.append(options))
+        _ = loggers(tmp_path, "cues", WandbOptions(), str(tmp_path / "team.ckpt"))[1].experiment
+    (options,) = asked
+    assert (options["id"], options["entity"], options["resume"]) == ("abc", "team", "allow")
+
+
+@logged_out
 @pytest.mark.parametrize(("option", "given"), [("project", "'other'"), ("entity", "'somebody/holes'")])
 def test_a_run_is_not_resumed_in_another_project(
     option: str, given: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -161,7 +173,7 @@ def test_a_run_is_not_resumed_in_another_project(
 def test_wandb_can_be_disabled_from_outside(tmp_path: Path) -> None:
     with settings(WANDB_MODE="disabled"):
         main(arguments(tmp_path, "--wandb=true", "--trainer.max_epochs=1"))
-    assert (tmp_path / "cues/version_0/checkpoints/last.ckpt").exists()
+    assert "wandb" not in torch.load(tmp_path / "cues/version_0/checkpoints/last.ckpt")
     assert list(tmp_path.rglob("*.wandb")) == []
 
 
