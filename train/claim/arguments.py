@@ -16,7 +16,7 @@ _DESCRIPTION = "Train matched arms, measure what each reads from the outline of 
 
 Value = TypeVar("Value")
 
-_NOT_CONTENT = ("out", "config", "arm", "seed", "collect")
+_NOT_CONTENT = ("out", "config", "arm", "seed", "collect", "list")
 
 
 def parse_config(arguments: list[str]) -> ClaimConfig:
@@ -47,6 +47,7 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
         only_arms=list(dict.fromkeys(_as_list(made.arm))) or list(made.arms),
         only_seeds=list(dict.fromkeys(_as_list(made.seed))) or made.seeds,
         collect=made.collect,
+        list_parts=made.list,
     )
     check(config)
     check_part(config, is_named=made.arm is not None or made.seed is not None)
@@ -67,6 +68,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--arm", type=str | list[str] | None, help="make the runs of these arms alone; see --collect")
     parser.add_argument("--seed", type=int | list[int] | None, help="make the runs of these seeds alone")
     parser.add_argument("--collect", action="store_true", help="join what such processes have made; train nothing")
+    parser.add_argument("--list", action="store_true", help="print the options of processes that can share the runs")
     parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
     parser.add_argument(

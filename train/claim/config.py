@@ -153,6 +153,7 @@ class ClaimConfig:
         only_arms: the arms that this process runs; all where it is the only one.
         only_seeds: the seeds that this process runs; all where it is the only one.
         collect: join what other processes have run, and run nothing.
+        list_parts: say how the runs can be shared among processes, and run nothing.
     """
 
     out: Path
@@ -168,6 +169,7 @@ class ClaimConfig:
     only_arms: list[str]
     only_seeds: list[int]
     collect: bool
+    list_parts: bool
 
     @property
     def execution_order(self) -> list[str]:
