@@ -4,14 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 
 class CompiledNetwork:
     """A network as one compiled graph for each batch size, without a part that silently stays eager.
 
-    It is no module, so the module that holds it keeps its `state_dict` keys; a deep copy of that module compiles its own
-    copy of the network. Nothing is compiled before the first call.
+    It is no module, so the one that holds it keeps its `state_dict` keys, and a deep copy of that compiles its own copy
+    of the network. Nothing is compiled before the first call.
 
     Args:
         network: trained through this object; its parameters stay its own.
@@ -25,12 +25,14 @@ class CompiledNetwork:
         """What the network returns for these inputs.
 
         Raises:
-            ValueError: `torch.compile` cannot make one graph of the network, or not on this machine.
+            ValueError: `torch.compile` cannot make one graph of the network, or not on this machine; or batches have more
+                different sizes than it keeps graphs (8).
         """
         try:
             return self._compiled(*inputs)
-        except TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0].rstrip(".")
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+            told = error.__cause__ if isinstance(error, FailOnRecompileLimitHit) else error
+            reason = str(told).strip().splitlines()[0].rstrip(".")
             raise ValueError(
                 f"torch.compile must make one graph of {self._name}, but cannot ({reason}); train without compiling."
             ) from error
