@@ -25,8 +25,8 @@ class CompiledNetwork:
         """What the network returns for these inputs.
 
         Raises:
-            ValueError: `torch.compile` cannot make one graph of the network, or not on this machine; or batches have more
-                different sizes than it keeps graphs (8).
+            ValueError: `torch.compile` cannot make one graph of the network, or not on this machine, or more graphs than
+                it keeps (8), for as many sizes of batches.
         """
         try:
             return self._compiled(*inputs)
