@@ -25,8 +25,8 @@ class CompiledNetwork:
         """What the network returns for these inputs.
 
         Raises:
-            ValueError: `torch.compile` cannot make one graph of the network, or not on this machine, or more graphs than
-                it keeps (8), for as many sizes of batches.
+            ValueError: `torch.compile` cannot make one graph of the network, or not on this machine, or not another one
+                for batches of a ninth size.
         """
         try:
             return self._compiled(*inputs)

@@ -184,11 +184,21 @@ def test_two_processes_that_torchrun_starts_train_together(clone, tmp_path):
     python = clone / ".venv" / "bin" / "python"
     python.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
     # On a CPU torch has no synchronised batch norm; tests/lm_modules/test_two_processes.py has ours.
-    options = ["--trainer.accelerator=cpu", "--trainer.sync_batchnorm=false", "--data.init_args.batch_size=8"]
+    options = [
+        "--model.objective=consistency",
+        "--trainer.accelerator=cpu",
+        "--trainer.sync_batchnorm=false",
+        "--data.init_args.batch_size=8",
+    ]
     fit = [*tiny_fit("cues.yaml", tmp_path / "runs"), "--config=overlays/multi_gpu", *options]
     command = [clone / "scripts" / "launch_multi_gpu", "--nproc=2", "--", *fit]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, capture_output=True, timeout=200, env=environment)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as torchrun:
+        try:
+            _, said = torchrun.communicate(timeout=200)
+        finally:
+            torchrun.terminate()  # and it ends its processes
+    assert torchrun.returncode == 0, said
     (metrics,) = (tmp_path / "runs").rglob("metrics.csv")
     assert any(row["val/accuracy"] for row in csv.DictReader(metrics.read_text().splitlines()))
     (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
