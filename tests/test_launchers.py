@@ -108,7 +108,7 @@ def test_without_slurm_nothing_is_installed(clone):
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [("launch_multi_gpu", []), ("launch_slurm", ["fit"]), ("launch_slurm", ["claim"])],
-    ids=" ".join,
+    ids=["multi_gpu", "slurm fit", "slurm claim"],
 )
 @pytest.mark.parametrize("option", ["--dry_run", "--help"])
 def test_a_dry_run_and_help_install_and_submit_nothing(cluster, script, arguments, option):
