@@ -101,10 +101,10 @@ def compiled_by() -> Iterator[list[str]]:
 
 
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
-def test_half_precision_and_compilation_come_with_an_overlay(
+def test_half_precision_comes_with_an_overlay_and_goes_with_compilation(
     data: Data, tmp_path: Path, compiled_by: list[str]
 ) -> None:
-    main(["fit", *fit_arguments(data, tmp_path, "imagenet_folder.yaml", "overlays/gpu_bf16")])
+    main(["fit", *fit_arguments(data, tmp_path, "imagenet_folder.yaml", "overlays/gpu_bf16"), "--compile=true"])
     saved = checkpoint(tmp_path)
     assert saved["config"]["trainer"]["precision"] == "bf16-mixed"
     assert compiled_by == ["inductor"]
