@@ -83,3 +83,10 @@ def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried() -> N
         assert arm.get("augmentation_only") is not True or arm["model"] in tried, name
     cues, small = content_of("full_claim_cues.yaml"), content_of("claim_cues.yaml")
     assert (cues["data"], cues["model"], cues["training"]) == (small["data"], small["model"], small["training"])
+
+
+def test_arms_that_use_a_network_are_listed_with_the_one_that_trains_it(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["claim", "--config=full_claim_cues.yaml", "--out=nowhere", "--list", "--seed=2"])
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "--arm=[no_masks,mcal,layer_masking_at_test] --seed=2"
+    assert len(others) == 8 and all(line.count(",") == 0 and line.endswith(" --seed=2") for line in others)
