@@ -27,6 +27,7 @@ from augment import (
 from augment.families import check_hidden_fraction
 from augment.policy import IMAGENET_MEAN
 from lm_modules.architectures import build_network
+from lm_modules.compilation import CompiledNetwork
 from lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from lm_modules.methods import (
     FeatureExtractor,
@@ -163,6 +164,7 @@ class MaskRobustClassifier(pl.LightningModule):
         self.val_loss, self.val_accuracy, self.val_masked_accuracy = SampleMean(), SampleMean(), SampleMean()
         self.test_accuracy = SampleMean()
         self.training_masks: TrainingMasks | None = None
+        self._compiled: CompiledNetwork | None = None
 
     @classmethod
     def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
@@ -199,8 +201,18 @@ class MaskRobustClassifier(pl.LightningModule):
             UnsupportedNetworkError: `visible` is given, and layer masking cannot read the network.
         """
         images = self._normalise(images)
-        logits: Tensor = self.network(images) if visible is None else self._layer_masking()(images, visible)
+        network = self.network if visible is None else self._layer_masking()
+        call = self._compiled if self._compiled is not None and self.training else network
+        logits: Tensor = call(images) if visible is None else call(images, visible)
         return logits
+
+    def compile_training(self) -> None:
+        """Compile the network's forward and backward pass of training steps with `torch.compile`, at the first of them.
+
+        Each batch size gets one graph, and what does not fit into one is an error, never computed eagerly. Evaluation
+        stays eager: it takes hooks and rows of visible positions.
+        """
+        self._compiled = CompiledNetwork(self.network)
 
     def predictor(self, method: MaskingMethod) -> Predictor:
         """What the network predicts for images with a hole under a masking method; see `lm_modules.methods`.

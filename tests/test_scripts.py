@@ -1,4 +1,7 @@
-"""The shell scripts: they parse, set themselves up once, and refuse in one sentence. Python is played by a stand-in."""
+"""The shell scripts: they parse, set themselves up once, and refuse in one sentence. Python is played by a stand-in.
+
+The launchers are in test_launchers.py.
+"""
 
 import os
 import shutil
@@ -8,10 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = [*(ROOT / "scripts" / name for name in ("architectures", "demo", "test")), ROOT / ".ci" / "run"]
+COMMANDS = [*(path for path in sorted((ROOT / "scripts").iterdir()) if path.name[0] != "_"), ROOT / ".ci" / "run"]
 STAND_IN = """#!/usr/bin/env bash
 if [[ $1 == -c ]]; then [[ $2 != *version_info* || ! -e $CLONE/old-python ]]; exit; fi
 echo "$@" >>"$CLONE/calls"
+[[ $* != *--list* ]] || printf '%s\n' '--arm=[no_masks,mcal] --seed=1' '--arm=[patches] --seed=1'
 case "$1 $2" in
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/maskrobust" ;;
     "-m pip") [[ ! -e $CLONE/pip-fails ]] ;;
@@ -22,6 +26,10 @@ esac
 
 @pytest.fixture
 def clone(tmp_path):
+    return make_clone(tmp_path)
+
+
+def make_clone(tmp_path):
     """A clone with a blank in its path: the scripts, a pyproject.toml, and a PATH that holds the stand-in alone."""
     clone = tmp_path / "my clone"
     shutil.copytree(ROOT / "scripts", clone / "scripts")

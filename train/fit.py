@@ -71,6 +71,9 @@ class FitCLI(LightningCLI):
             default=False,
             help="log to Weights & Biases, offline when nobody is logged in; or how, as in --wandb.project NAME",
         )
+        parser.add_argument(
+            "--compile", type=bool, default=False, help="fit: torch.compile the network's training step"
+        )
         parser.add_argument("--run_name", type=str, default="run", help="folder below the logs, and name in W&B")
         for name in ("num_classes", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
@@ -96,6 +99,11 @@ class FitCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.ckpt_path not in (None, "last"):
             config.model.init_weights = None
+
+    def before_fit(self) -> None:
+        """Compile the training step where asked."""
+        if self.config[self.subcommand].compile:
+            self.model.compile_training()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.

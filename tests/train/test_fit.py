@@ -42,20 +42,6 @@ def fit(folder: Path, *more: str) -> Path:
     return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
 
 
-@pytest.mark.parametrize("config", ["cues.yaml", "cues_mixed_masks.yaml"])
-def test_every_shipped_training_takes_its_steps(config: str, tmp_path: Path) -> None:
-    main(["fit", *tiny_fit(config, tmp_path), "--trainer.accelerator=cpu"])
-    assert {"train/loss_step", "val/accuracy"} & logged(tmp_path).keys()
-
-
-def test_every_shipped_training_is_tested() -> None:
-    folder = find_config("cues.yaml").parent
-    claims = {path.name for path in folder.glob("*.yaml") if "claim" in path.name or path.name.startswith("tuning")}
-    trainings = {path.name for path in folder.glob("*.yaml")} - claims
-    in_test_shards_fit = {"fashion_shards.yaml", "pets.yaml"}
-    assert trainings - in_test_shards_fit == {"cues.yaml", "cues_mixed_masks.yaml"}
-
-
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_random_weights_are_not_measured(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sentence = sentence_of(arguments_of(command, tmp_path), capsys)

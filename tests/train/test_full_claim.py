@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from configs import find_config
-from tests.train.data.conftest import write_fashion_files
-from tests.train.tiny import TINY_DATA, tiny_claim
+from tests.train.tiny import TINY_DATA, content_of, tiny_claim
 from train.cli import main
 
 TINIER_DATA = TINY_DATA | {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
@@ -22,11 +19,6 @@ FEW = {
     "transfer_methods": ["image_mean"],
     "sampled_share": 1.0,
 }
-
-
-def content_of(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(find_config(name).read_text())
-    return content
 
 
 @pytest.fixture(scope="module")
@@ -93,19 +85,8 @@ def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried() -> N
     assert (cues["data"], cues["model"], cues["training"]) == (small["data"], small["model"], small["training"])
 
 
-@pytest.mark.parametrize(
-    ("name", "arm"), [("full_claim_fashion.yaml", "patch_mixing"), ("tuning_fashion.yaml", "no_masks")]
-)
-def test_a_part_of_a_claim_on_garments_runs(
-    name: str, arm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    garments = write_fashion_files(tmp_path / "garments", train=200, test=40)
-    data = {"class_path": "Fashion", "init_args": {**TINIER_DATA, "root": str(garments)}}
-    config = tiny_claim(name, tmp_path / "claim.yaml", data=data)
-    content = content_of(name)
-    runs = len(content["seeds"]) * sum("network_of" not in each or "model" in each for each in content["arms"].values())
-    part = [f"--arm={arm}", f"--seed={content['seeds'][0]}"]
-    main(["claim", f"--config={config}", f"--out={tmp_path / 'out'}", *part])
-    left = capsys.readouterr().out.strip().splitlines()[-1]
-    assert left.startswith(f"still missing: {runs - 1} of {runs} runs: ")
-    assert not (tmp_path / "out" / "claim.json").exists()
+def test_arms_that_use_a_network_are_listed_with_the_one_that_trains_it(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["claim", "--config=full_claim_cues.yaml", "--out=nowhere", "--list", "--seed=2"])
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "--arm=[no_masks,mcal,layer_masking_at_test] --seed=2"
+    assert len(others) == 8 and all(line.count(",") == 0 and line.endswith(" --seed=2") for line in others)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm_modules import build_network
-from tests.train.data.test_pets import write_pets
 from tests.train.data.test_shards import COUNTS, write_folder
 from tests.train.test_cli import sentence_of
 from train.cli import main
@@ -48,27 +46,11 @@ def last_weights(out: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def test_the_shipped_training_from_shards_takes_its_steps(folder, tmp_path):
+def test_an_epoch_has_as_many_steps_as_the_samples_fill(folder, tmp_path):
     main(fit_arguments(folder, tmp_path / "runs", "--data.init_args.num_workers=0"))
     assert sum(bool(row["val/accuracy"]) for row in rows(tmp_path / "runs")) == 2
     *_, last = (row["step"] for row in rows(tmp_path / "runs") if row["val/accuracy"])
     assert int(last) + 1 == 2 * (sum(COUNTS["train"]) // 4)
-
-
-@pytest.mark.parametrize("weights", [None, "resnet18.pt"])
-def test_the_shipped_fine_tuning_on_pets_takes_its_steps(weights, tmp_path):
-    arguments = ["fit", "--config=pets.yaml", f"--data.init_args.root={write_pets(tmp_path)}", *SMALL]
-    arguments += ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.enable_progress_bar=false"]
-    arguments += [
-        "--model.architecture=resnet18",
-        "--data.init_args.num_workers=0",
-        f"--trainer.default_root_dir={tmp_path}",
-    ]
-    if weights is not None:
-        torch.save(build_network("resnet18", 1000, None).state_dict(), tmp_path / weights)
-        arguments.append(f"--model.init_weights={tmp_path / weights}")
-    main(arguments)
-    assert any(row["val/accuracy"] for row in rows(tmp_path))
 
 
 @resumes

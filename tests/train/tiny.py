@@ -6,13 +6,25 @@ from typing import Any
 import yaml
 
 from configs import find_config
+from tests.train.data.conftest import write_fashion_files
+from tests.train.data.test_folder import write_tree
+from tests.train.data.test_pets import write_pets
+from tests.train.data.test_shards import write_folder
 
 TINY_DATA = {"train_images": 48, "val_images": 24, "test_images": 24, "image_size": 48, "batch_size": 16}
+TINY_NETWORK = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
+TINY_FILES = {"image_size": 32, "batch_size": 4, "num_workers": 0}
+
+
+def content_of(name: str) -> dict[str, Any]:
+    """A shipped YAML as plain values."""
+    content: dict[str, Any] = yaml.safe_load(find_config(name).read_text())
+    return content
 
 
 def tiny_claim(name: str, path: Path, **changes: Any) -> Path:
     """Write the shipped claim `name`, shrunk and with top-level keys replaced, to `path`."""
-    content = yaml.safe_load(find_config(name).read_text())
+    content = content_of(name)
     content["data"]["init_args"] |= TINY_DATA
     content["model"]["architecture_options"] = {"width": 16}
     content["training"]["epochs"] = 1
@@ -21,15 +33,32 @@ def tiny_claim(name: str, path: Path, **changes: Any) -> Path:
     return path
 
 
-def tiny_fit(name: str, folder: Path) -> list[str]:
-    """Arguments that run the shipped fit configuration `name` for two steps, writing below `folder`."""
-    sizes = [f"--data.init_args.{key}={value}" for key, value in TINY_DATA.items()]
+def tiny_data(data: str, folder: Path) -> dict[str, Any]:
+    """Arguments of the data module named `data` that make it small, and what it reads, written below `folder`."""
+    if data == "Cues":
+        return TINY_DATA
+    if data == "Fashion":
+        return TINY_DATA | {"root": str(write_fashion_files(folder / "fashion", train=80, test=30))}
+    if data == "Folder":
+        root, mask_root = write_tree(folder / "folder")
+        return TINY_FILES | {"root": str(root), "mask_root": str(mask_root), "mask_code": "binary"}
+    if data == "Pets":
+        return TINY_FILES | {"root": str(write_pets(folder / "pets"))}
+    assert data == "Shards", f"no test data for {data}"
+    return TINY_FILES | {"root": str(write_folder(folder / "shards"))}
+
+
+def short_run(folder: Path) -> list[str]:
+    """Arguments that end a fit after two steps on one process of the CPU, writing below `folder`."""
     return [
-        f"--config={name}",
         f"--trainer.default_root_dir={folder}",
         "--trainer.max_epochs=1",
         "--trainer.limit_train_batches=2",
         "--trainer.enable_progress_bar=false",
-        "--model.architecture_options={width: 16}",
-        *sizes,
     ]
+
+
+def tiny_fit(name: str, folder: Path) -> list[str]:
+    """Arguments that run the shipped fit configuration `name`, with generated images, for two steps."""
+    sizes = [f"--data.init_args.{key}={value}" for key, value in TINY_DATA.items()]
+    return [f"--config={name}", *short_run(folder), "--model.architecture_options={width: 16}", *sizes]

@@ -15,7 +15,7 @@ from train.claim.config import ClaimConfig
 from train.claim.examples import claim_examples
 from train.claim.probe import measured_probe
 from train.claim.progress import Progress
-from train.claim.runs import refuse_foreign, refuse_missing, what_is_left
+from train.claim.runs import independent_parts, refuse_foreign, refuse_missing, what_is_left
 from train.claim.summary import summarise
 from train.files import write_json, write_text
 from train.quiet import quiet_lightning
@@ -26,6 +26,9 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust claim` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(list(arguments[1:]))
+    if config.list_parts:
+        print(*independent_parts(config), sep="\n")
+        return
     if config.collect:
         refuse_missing(config)
     console = Console()

@@ -17,7 +17,7 @@ _DESCRIPTION = "Train matched arms, measure what each reads from the outline of 
 
 Value = TypeVar("Value")
 
-_NOT_CONTENT = ("out", "config", "arm", "seed", "collect", "wandb")
+_NOT_CONTENT = ("out", "config", "arm", "seed", "collect", "list", "wandb")
 
 
 def parse_config(arguments: list[str]) -> ClaimConfig:
@@ -49,6 +49,7 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
         only_seeds=list(dict.fromkeys(_as_list(made.seed))) or made.seeds,
         collect=made.collect,
         wandb=wandb_options(made.wandb),
+        list_parts=made.list,
     )
     check(config)
     check_part(config, is_named=made.arm is not None or made.seed is not None)
@@ -75,6 +76,7 @@ def _parser() -> ArgumentParser:
         default=False,
         help="log each training to Weights & Biases as a run of its own, as --wandb of fit does",
     )
+    parser.add_argument("--list", action="store_true", help="print the options of processes that can share the runs")
     parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
     parser.add_argument(

@@ -155,6 +155,7 @@ class ClaimConfig:
         only_seeds: the seeds that this process runs; all where it is the only one.
         collect: join what other processes have run, and run nothing.
         wandb: how trainings appear in Weights & Biases; None to log them to CSV files alone.
+        list_parts: say how the runs can be shared among processes, and run nothing.
     """
 
     out: Path
@@ -171,6 +172,7 @@ class ClaimConfig:
     only_seeds: list[int]
     collect: bool
     wandb: WandbOptions | None
+    list_parts: bool
 
     @property
     def execution_order(self) -> list[str]:

@@ -126,6 +126,19 @@ def refuse_foreign(config: ClaimConfig) -> None:
         run.is_measured()
 
 
+def independent_parts(config: ClaimConfig) -> list[str]:
+    """Options of processes that can make the claim's runs at once, one for each network to train.
+
+    An arm that uses the network of another one is made by the process that trains it.
+    """
+    users = {
+        trained: [name for name, arm in config.arms.items() if trained in (name, arm.network_of)]
+        for trained, arm in config.arms.items()
+        if arm.network_of is None and trained in config.only_arms
+    }
+    return [f"--arm=[{','.join(arms)}] --seed={seed}" for seed in config.only_seeds for arms in users.values()]
+
+
 def refuse_missing(config: ClaimConfig) -> None:
     """Raise a ValueError that names the runs which are not on disk with all their outcomes, if there are any."""
     missing = [run for run in all_runs(config) if not run.is_measured()]

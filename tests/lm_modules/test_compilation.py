@@ -1,0 +1,117 @@
+"""The compiled training step: one graph or an error, the eager numbers, and checkpoints with the same keys."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lm_modules import MaskRobustClassifier
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def cheap_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_with = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **options: compile_with(network, backend="eager", **options))
+
+
+def build(network: str | nn.Module = "small_resnet") -> MaskRobustClassifier:
+    options = {"width": 16} if network == "small_resnet" else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return MaskRobustClassifier(network, 3, architecture_options=options, masking="layer_masking")
+
+
+def draw(batch_size: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(batch_size, 3, 32, 32, generator=generator)
+    return images, torch.rand(batch_size, 1, 32, 32, generator=generator) < 0.5
+
+
+def small_network() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+        )
+
+
+def test_a_compiled_step_has_the_gradients_of_an_eager_one() -> None:
+    classifier = build(small_network()).double()
+    twin = copy.deepcopy(classifier)
+    classifier.compile_training()
+    images = draw()[0].double()
+    for each in (classifier, twin):
+        each(images).square().sum().backward()
+    for compiled, eager in zip(classifier.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(compiled.grad, eager.grad, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(classifier.state_dict(), twin.state_dict(), rtol=1e-8, atol=1e-10)
+
+
+def test_state_dicts_keep_their_keys_and_modules_their_number(cheap_backend: None) -> None:
+    classifier, plain = build(), build()
+    classifier.compile_training()
+    classifier(*draw())
+    assert classifier.state_dict().keys() == plain.state_dict().keys()
+    assert len([*classifier.modules()]) == len([*plain.modules()])
+    plain.load_state_dict(classifier.state_dict())
+
+
+def test_a_copy_computes_with_its_own_weights(cheap_backend: None) -> None:
+    classifier = build()
+    classifier.compile_training()
+    expected = classifier(*draw())
+    twin = copy.deepcopy(classifier)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert torch.equal(twin(*draw()), torch.zeros(4, 3))
+    torch.testing.assert_close(classifier(*draw()), expected)
+
+
+def test_evaluation_stays_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Tensor) -> Tensor:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(torch, "compile", lambda *_args, **_options: refuse)
+    classifier, plain = build().eval(), build().eval()
+    classifier.compile_training()
+    assert torch.equal(classifier(*draw()), plain(*draw()))
+    with pytest.raises(AssertionError, match="compiled"):
+        classifier.train()(*draw())
+
+
+class Branching(nn.Module):
+    """Takes the way that its input tells, which no single graph can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.mean(dim=(2, 3)) + (1 if x.sum() > 0 else 2))
+
+
+def test_what_does_not_compile_is_one_sentence_and_never_eager(cheap_backend: None) -> None:
+    classifier = MaskRobustClassifier(Branching(), 3)
+    classifier.compile_training()
+    with pytest.raises(ValueError, match=r"one graph of Branching, but cannot \(.+\); train without") as refusal:
+        classifier(draw()[0])
+    assert "\n" not in str(refusal.value)
+
+
+def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend: None) -> None:
+    classifier = build(small_network())
+    classifier.compile_training()
+    for batch_size in range(2, 10):
+        classifier(draw(batch_size)[0])
+    with pytest.raises(ValueError, match=r"one graph of Sequential, but cannot \(.*limit"):
+        classifier(draw(10)[0])

@@ -1,0 +1,236 @@
+"""Every command of README, CONTRIBUTING and docs runs as it is written, made short by further options.
+
+A page's commands run in order and in one folder, so that later ones find what earlier ones have made. The Python of
+README and of the guide runs, too; that of masks.md and layer-masking.md has tests of its own.
+"""
+
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+import yaml
+
+from lm_modules import build_network
+from tests.commands import Block, blocks, commands
+from tests.test_house import ROOT
+from tests.test_scripts import make_clone, run
+from tests.train.data.test_folder import write_tree
+from tests.train.tiny import TINY_NETWORK, content_of, short_run, tiny_claim, tiny_data
+from train.cli import main
+
+PAGES = [
+    page
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md")))
+    if any(block.language == "bash" for block in blocks(page))
+]
+WITH_PYTHON = ("README.md", "guide.md")
+NOT_RUN = {
+    "scripts/test": "runs these tests; tests/test_scripts.py",
+    "scripts/demo": "takes minutes; tests/test_scripts.py and tests/train/test_claim.py",
+    "scripts/bench": "takes minutes; tests/train/test_bench.py",
+    "pre-commit": "writes into the clone's .git",
+    "wandb": "needs an account",
+}
+SHORT_FIT = [
+    *TINY_NETWORK,
+    *[argument for argument in short_run(Path()) if "root_dir" not in argument],
+    "--trainer.limit_val_batches=2",
+    "--trainer.limit_test_batches=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.strategy=auto",
+    "--trainer.devices=1",
+    "--trainer.sync_batchnorm=false",
+    "--trainer.precision=32-true",
+    "--compile=false",
+]
+SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--replicates=20"]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+    pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available"),
+    pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback, but loading a checkpoint outside"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that commands run in, with what their capital letters stand for, and modules to import."""
+    write_tree(tmp_path / "given")
+    for name in ("images", "masks"):
+        (tmp_path / "given" / name).rename(tmp_path / name.upper())
+    torch.save(build_network("small_resnet", 1000, {"width": 16}).state_dict(), tmp_path / "WEIGHTS")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    yield tmp_path
+    wandb.finish()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_runs(page: Path, folder: Path) -> None:
+    shown: dict[str, Any] = {}
+    for block in blocks(page):
+        if block.file_name is not None:
+            (folder / block.file_name).write_text(block.text)
+        elif block.language == "python" and page.name in WITH_PYTHON:
+            exec(compile(block.text, page.name, "exec"), shown)
+        elif block.language == "bash":
+            for words in commands(block):
+                run_command(words, folder)
+
+
+def run_command(words: list[str], folder: Path) -> None:
+    program, *arguments = words
+    if program in NOT_RUN:
+        return
+    if program == "maskrobust":
+        run_maskrobust(arguments, folder)
+    elif program == "scripts/launch_multi_gpu":
+        run_launcher(folder, "launch_multi_gpu", arguments)
+        run_maskrobust(["fit", *arguments[arguments.index("--") + 1 :]], folder)
+    elif program == "scripts/launch_slurm":
+        run_launcher(folder, "launch_slurm", arguments)
+        run_maskrobust([arguments[0], *arguments[arguments.index("--") + 1 :]], folder)
+    else:
+        pytest.fail(f"nothing here runs '{' '.join(words)}'; teach run_command to, or say in NOT_RUN why not")
+
+
+def run_launcher(folder: Path, script: str, arguments: list[str]) -> None:
+    """What the launcher would do, in a clone whose Python and maskrobust are stand-ins."""
+    clone = folder / "my clone"
+    if not clone.exists():
+        make_clone(folder)
+        run(clone, "demo")
+    answered = run(clone, script, *arguments[: arguments.index("--")], "--dry_run", *arguments[arguments.index("--") :])
+    assert (answered.returncode, answered.stderr) == (0, "")
+
+
+def run_maskrobust(arguments: list[str], folder: Path) -> None:
+    command = arguments[0]
+    if command in ("fit", "validate", "test"):
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
+    elif command == "evaluate":
+        for name in ("a.ckpt", "b.ckpt"):
+            if name in " ".join(arguments):
+                make_checkpoint(folder / name)
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION])
+    elif command == "claim":
+        run_claim(arguments, folder)
+    elif command in ("masks", "shards"):
+        run_short([*arguments, *data_options(arguments, folder)])
+    else:
+        run_short(arguments)
+
+
+def run_short(arguments: list[str]) -> None:
+    """Run a command; to print its options, and then to stop, is success, too."""
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        if stopped.code != 0:
+            pytest.fail(f"exit status {stopped.code}: maskrobust {' '.join(arguments)}")
+
+
+def option(arguments: list[str], name: str) -> list[str]:
+    return [value for given, value in pairwise(arguments) if given == name]
+
+
+def data_options(arguments: list[str], folder: Path) -> list[str]:
+    """Options that make the data small, which a command names itself or by its configurations."""
+    configs = [content_of(name) for name in option(arguments, "--config")]
+    named = [config["data"] for config in configs if "data" in config]
+    classes = option(arguments, "--data") or [data["class_path"] for data in named]
+    if not classes:
+        return []
+    small = dict(made_data(classes[-1], folder))
+    if any(argument.startswith(("--data.root", "--data.init_args.root")) for argument in arguments) or (
+        named and named[-1]["init_args"].get("root") == "IMAGES"
+    ):
+        small = {name: value for name, value in small.items() if "root" not in name}
+    return [f"--data.init_args.{name}={value}" for name, value in small.items()]
+
+
+def made_data(data: str, folder: Path) -> dict[str, Any]:
+    """`tiny_data`, written once for each page."""
+    made = folder / "made" / f"{data}.yaml"
+    if not made.exists():
+        made.parent.mkdir(exist_ok=True)
+        made.write_text(yaml.safe_dump(tiny_data(data, folder / "made")))
+    content: dict[str, Any] = yaml.safe_load(made.read_text())
+    return content
+
+
+def make_checkpoint(path: Path) -> None:
+    """A checkpoint of the training that README evaluates."""
+    out = path.with_suffix("")
+    main(
+        [
+            "fit",
+            "--config=cues.yaml",
+            *data_options(["--config", "cues.yaml"], path.parent),
+            *SHORT_FIT,
+            *short_run(out),
+        ]
+    )
+    shutil.copy(next(out.rglob("best.ckpt")), path)
+
+
+def run_claim(arguments: list[str], folder: Path) -> None:
+    """A claim with those arms alone that its rule needs and the command names; before collecting, all of its runs."""
+    (name,), (out,) = option(arguments, "--config"), option(arguments, "--out")
+    tiny = folder / f"tiny-{Path(out).name}-{name}"
+    if not tiny.exists():
+        write_claim(name, tiny, folder)
+    short = ["claim", f"--config={tiny}", *arguments[1:]]
+    del short[short.index("--config") : short.index("--config") + 2]
+    if "--collect" in arguments:
+        main(["claim", f"--config={tiny}", f"--out={out}"])
+    main(short)
+
+
+def write_claim(name: str, path: Path, folder: Path) -> None:
+    content = content_of(name)
+    rule, compared = content["rule"], [arm for arm, each in content["arms"].items() if each.get("augmentation_only")]
+    arms = [rule["baseline"], *compared[:2], rule["layer_masking_arm"]]
+    small = made_data(content["data"]["class_path"], folder) | {"train_images": 32, "image_size": 32}
+    few = {"replicates": 20, "curve_families": [], "transfer_families": [], "transfer_methods": [], "features": False}
+    changes = {
+        "arms": {arm: content["arms"][arm] for arm in arms},
+        "seeds": content["seeds"][:2],
+        "data": content["data"] | {"init_args": content["data"]["init_args"] | small},
+        "evaluation": content["evaluation"] | few,
+    }
+    tiny_claim(name, path, **changes)
+
+
+def test_pages_with_commands_are_found() -> None:
+    assert {"README.md", "CONTRIBUTING.md", "guide.md", "claim.md", "data.md"} <= {page.name for page in PAGES}
+
+
+def test_commands_are_read_from_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```bash\n.venv/bin/maskrobust fit --x '[a, b]'  # comment\nA=b ./scripts/test \\\n  -k c\n```\n"
+        "```yaml\n# own.yaml\nx: 1\n```\n"
+    )
+    first, second = blocks(page)
+    assert commands(first) == [["maskrobust", "fit", "--x", "[a, b]"], ["scripts/test", "-k", "c"]]
+    assert (first.file_name, second.file_name) == (None, "own.yaml")
+    assert second == Block("yaml", "# own.yaml\nx: 1\n")
+
+
+def test_a_command_that_nothing_runs_fails(tmp_path: Path) -> None:
+    with pytest.raises(pytest.fail.Exception, match="nothing here runs 'rm -r x'"):
+        run_command(["rm", "-r", "x"], tmp_path)
+
+
+def test_every_reason_not_to_run_a_command_is_still_needed() -> None:
+    programs = {
+        words[0] for page in PAGES for block in blocks(page) if block.language == "bash" for words in commands(block)
+    }
+    assert NOT_RUN.keys() - programs <= {"wandb"}

@@ -1,0 +1,206 @@
+"""The launchers: what torchrun and SLURM are given, what a dry run leaves alone, and a training on two processes.
+
+SLURM is played by stand-ins that write down what they are told.
+"""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests.test_scripts import CREATE, INSTALL, ROOT, calls, make_clone, run
+from tests.train.tiny import tiny_fit
+
+SBATCH = """#!/usr/bin/env bash
+job=1
+while [[ -e $CLONE/job$job ]]; do job=$((job + 1)); done
+cat >"$CLONE/job$job"
+echo "sbatch $*" >>"$CLONE/calls"
+echo "$job"
+"""
+SRUN = """#!/usr/bin/env bash
+trap 'exit 143' TERM
+echo "srun $*" >>"$CLONE/calls"
+[[ ! -e $CLONE/long ]] || while true; do read -r -t 0.05 <> <(:) || true; done
+exit "${SRUN_STATUS:-0}"
+"""
+SCONTROL = """#!/usr/bin/env bash
+echo "scontrol $*" >>"$CLONE/calls"
+"""
+DDP = "--trainer.strategy=ddp"
+
+
+@pytest.fixture
+def clone(tmp_path):
+    return make_clone(tmp_path)
+
+
+@pytest.fixture
+def cluster(clone):
+    """A clone on a machine with SLURM."""
+    for name, content in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", SCONTROL)):
+        stand_in = clone.parent / "path" / name
+        stand_in.write_text(content)
+        stand_in.chmod(0o755)
+    return clone
+
+
+def start_job(cluster, number, **environment):
+    """A submitted script as SLURM would start it."""
+    path = f"{cluster.parent / 'path'}:{os.environ['PATH']}"
+    environment |= {"PATH": path, "CLONE": str(cluster), "SLURM_JOB_ID": "42"}
+    return subprocess.Popen(["bash", cluster / f"job{number}"], env=environment, cwd=cluster.parent)
+
+
+def test_a_training_on_one_machine_is_started_by_torchrun_after_the_setup(clone):
+    assert run(clone, "launch_multi_gpu", "--nproc", "2", "--", "--config", "pets.yaml").returncode == 0
+    started = "-m torch.distributed.run --nproc_per_node=2 --standalone -m train.cli fit --config pets.yaml"
+    assert calls(clone) == [CREATE, INSTALL, f"{started} {DDP} --trainer.devices=2 --trainer.num_nodes=1"]
+
+
+def test_without_a_number_there_is_a_process_for_each_gpu(clone):
+    printed = run(clone, "launch_multi_gpu", "--dry_run", "--", "--config=pets.yaml").stdout
+    assert "--nproc_per_node=gpu" in printed and "--trainer.devices=auto" in printed
+
+
+def test_machines_meet_at_the_given_port(clone):
+    several = ["--nproc=8", "--nnodes=2", "--rdzv=first:29500", "--dry_run"]
+    printed = run(clone, "launch_multi_gpu", *several, "--", "--config=pets.yaml").stdout
+    assert "--nnodes=2 --rdzv_backend=c10d --rdzv_endpoint=first:29500" in printed
+    assert "--trainer.devices=8 --trainer.num_nodes=2" in printed and "standalone" not in printed
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "named"),
+    [
+        ("launch_multi_gpu", ["--config=pets.yaml"], "--config=pets.yaml"),
+        ("launch_multi_gpu", ["--nproc=many", "--", "x"], "many"),
+        ("launch_multi_gpu", ["--nproc"], "--nproc"),
+        ("launch_multi_gpu", ["--nnodes=2", "--", "x"], "--rdzv"),
+        ("launch_multi_gpu", ["--nproc=2"], "after --"),
+        ("launch_slurm", [], "nothing"),
+        ("launch_slurm", ["train"], "train"),
+        ("launch_slurm", ["fit", "--nodes=some", "--", "x"], "some"),
+        ("launch_slurm", ["fit", "--gpus=-1", "--", "x"], "-1"),
+        ("launch_slurm", ["claim", "--nodes=2", "--", "x"], "--nodes"),
+        ("launch_slurm", ["fit"], "after --"),
+    ],
+)
+def test_a_launcher_refuses_in_one_line_before_it_installs_anything(cluster, script, arguments, named):
+    refused = run(cluster, script, *arguments)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1 and named in refused.stderr
+    assert calls(cluster) == []
+
+
+def test_without_slurm_nothing_is_installed(clone):
+    refused = run(clone, "launch_slurm", "fit", "--", "--config=pets.yaml")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert "sbatch is missing" in refused.stderr
+    assert calls(clone) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [("launch_multi_gpu", []), ("launch_slurm", ["fit"]), ("launch_slurm", ["claim"])],
+    ids=["multi_gpu", "slurm fit", "slurm claim"],
+)
+@pytest.mark.parametrize("option", ["--dry_run", "--help"])
+def test_a_dry_run_and_help_install_and_submit_nothing(cluster, script, arguments, option):
+    answered = run(cluster, script, *arguments, option, "--", "--config=pets.yaml")
+    refused = option == "--dry_run" and arguments == ["claim"]  # which has to ask maskrobust
+    assert answered.returncode == int(refused)
+    assert "installs nothing" in answered.stderr if refused else answered.stdout
+    assert calls(cluster) == [] and not (cluster / ".venv").exists()
+
+
+def test_a_fit_on_slurm_has_a_process_for_each_gpu_and_goes_on_where_it_was(cluster):
+    options = ["--nodes", "2", "--gpus=4", "--partition", "gpu"]
+    submitted = run(cluster, "launch_slurm", "fit", *options, "--", "--config", "my pets.yaml")
+    assert (submitted.returncode, submitted.stdout) == (0, "submitted job 1\n")
+    asked = calls(cluster)[-1]
+    for option in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--partition gpu", "--requeue"):
+        assert option in asked
+    with start_job(cluster, 1) as job:
+        assert job.wait(timeout=60) == 0
+    trainer = f"{DDP} --trainer.devices=4 --trainer.num_nodes=2"
+    assert calls(cluster) == [f"srun CLONE/.venv/bin/maskrobust fit --ckpt_path=last --config my pets.yaml {trainer}"]
+
+
+@pytest.mark.parametrize("status", ["0", "1"])
+def test_a_job_ends_with_the_status_of_its_training(cluster, status):
+    run(cluster, "launch_slurm", "fit", "--", "--config=pets.yaml")
+    calls(cluster)
+    with start_job(cluster, 1, SRUN_STATUS=status) as job:
+        assert job.wait(timeout=60) == int(status)
+    assert [call.split()[0] for call in calls(cluster)] == ["srun"]
+
+
+def test_a_job_near_its_time_limit_saves_and_is_put_back_into_the_queue(cluster):
+    run(cluster, "launch_slurm", "fit", "--gpus=0", "--", "--config=pets.yaml")
+    calls(cluster)
+    (cluster / "long").touch()
+    with start_job(cluster, 1) as job:
+        try:
+            deadline = time.monotonic() + 60
+            while not (cluster / "calls").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            job.send_signal(signal.SIGUSR1)
+            assert job.wait(timeout=60) == 0
+        finally:
+            job.kill()
+    assert calls(cluster)[-1] == "scontrol requeue 42"
+
+
+def test_a_claim_on_slurm_is_an_array_over_its_parts_and_a_job_that_collects(cluster):
+    claim = ["--config=full_claim_cues.yaml", "--out=runs/full"]
+    assert run(cluster, "launch_slurm", "claim", "--time=2:00:00", "--", *claim).stdout == "submitted job 2\n"
+    listed, parts, collect = calls(cluster)[2:]
+    assert listed == f"claim {' '.join(claim)} --list"
+    assert "--array=0-1 " in parts and "--gpus-per-node=1 --time=2:00:00" in parts
+    assert "--dependency=afterok:1 --kill-on-invalid-dep=yes" in collect
+    with start_job(cluster, 1, SLURM_ARRAY_TASK_ID="1") as job:
+        assert job.wait(timeout=60) == 0
+    with start_job(cluster, 2) as job:
+        assert job.wait(timeout=60) == 0
+    assert calls(cluster) == [f"claim {' '.join(claim)} {rest}" for rest in ("--arm=[patches] --seed=1", "--collect")]
+
+
+def test_a_claim_whose_parts_cannot_be_told_is_not_submitted(cluster):
+    run(cluster, "demo")
+    (cluster / ".venv" / "bin" / "maskrobust").write_text("#!/usr/bin/env bash\nexit 2\n")
+    calls(cluster)
+    assert run(cluster, "launch_slurm", "claim", "--", "--config=nowhere").returncode == 2
+    assert calls(cluster) == []
+
+
+def test_two_processes_that_torchrun_starts_train_together(clone, tmp_path):
+    run(clone, "demo")  # which makes .venv of stand-ins
+    python = clone / ".venv" / "bin" / "python"
+    python.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
+    # On a CPU torch has no synchronised batch norm; tests/lm_modules/test_two_processes.py has ours.
+    options = [
+        "--model.objective=consistency",
+        "--trainer.accelerator=cpu",
+        "--trainer.sync_batchnorm=false",
+        "--data.init_args.batch_size=8",
+    ]
+    fit = [*tiny_fit("cues.yaml", tmp_path / "runs"), "--config=overlays/multi_gpu", *options]
+    command = [clone / "scripts" / "launch_multi_gpu", "--nproc=2", "--", *fit]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as torchrun:
+        try:
+            _, said = torchrun.communicate(timeout=200)
+        finally:
+            torchrun.terminate()  # and it ends its processes
+    assert torchrun.returncode == 0, said
+    (metrics,) = (tmp_path / "runs").rglob("metrics.csv")
+    assert any(row["val/accuracy"] for row in csv.DictReader(metrics.read_text().splitlines()))
+    (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
+    saved = torch.load(checkpoint, weights_only=True)
+    assert (saved["global_step"], saved["config"]["trainer"]["strategy"]) == (2, "ddp")

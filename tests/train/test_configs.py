@@ -1,0 +1,176 @@
+"""Every shipped configuration takes its steps: a new YAML is found by itself, and fails here until it can be run."""
+
+import csv
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+
+from lm_modules import build_network
+from tests.test_house import CONFIGS
+from tests.train.tiny import TINY_NETWORK, content_of, short_run, tiny_claim, tiny_data
+from train.cli import main
+
+CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
+OVERLAYS = [name for name in CONFIGS if name.startswith("overlays/")]
+TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS]
+MASK_OVERLAYS = [name for name in OVERLAYS if "model" in content_of(name)]
+
+Data = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """Arguments that make a data module small, by its name; what it reads is written once."""
+    written: dict[str, dict[str, Any]] = {}
+
+    def small(name: str) -> dict[str, Any]:
+        if name not in written:
+            written[name] = tiny_data(name, tmp_path_factory.mktemp(name))
+        return written[name]
+
+    return small
+
+
+def fit_arguments(data: Data, folder: Path, training: str, *overlays: str) -> list[str]:
+    small = data(content_of(training)["data"]["class_path"])
+    configs = [f"--config={name}" for name in (training, *overlays)]
+    sizes = [f"--data.init_args.{name}={value}" for name, value in small.items()]
+    return [*configs, *short_run(folder), *TINY_NETWORK, *sizes, "--trainer.accelerator=cpu"]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    (path,) = folder.rglob("metrics.csv")
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    """The checkpoint best.ckpt of the run below a folder, after which it must have been validated."""
+    assert any(row["val/accuracy"] for row in rows(folder))
+    (path,) = folder.rglob("best.ckpt")
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def test_every_configuration_is_a_training_a_claim_or_an_overlay() -> None:
+    assert all({"trainer", "data", "model", "run_name"} <= content_of(name).keys() for name in TRAININGS)
+    assert {"layer_masking", "mask_augmentation", "no_masks"} <= {Path(name).stem for name in MASK_OVERLAYS}
+    assert len(CLAIMS) + len(TRAININGS) >= 12
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_every_shipped_training_takes_two_steps(training: str, data: Data, tmp_path: Path) -> None:
+    main(["fit", *fit_arguments(data, tmp_path, training)])
+    saved = checkpoint(tmp_path)
+    assert saved["global_step"] == 2
+    assert saved["config"]["run_name"] == Path(training).stem  # so that runs do not end in one folder
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+@pytest.mark.parametrize("overlay", MASK_OVERLAYS)
+def test_every_shipped_training_goes_with_and_without_masks(
+    training: str, overlay: str, data: Data, tmp_path: Path
+) -> None:
+    main(["fit", *fit_arguments(data, tmp_path, training, overlay), "--trainer.limit_val_batches=1"])
+    model, given = checkpoint(tmp_path)["config"]["model"], content_of(training)["model"]
+    changed = content_of(overlay)["model"]
+    assert {name: model[name] for name in changed} == changed
+    kept = given.keys() - changed.keys() - {"architecture"}
+    assert {name: model[name] for name in kept} == {name: given[name] for name in kept}
+
+
+@pytest.fixture
+def compiled_by() -> Iterator[list[str]]:
+    """The backends of torch.compile that were asked for; a cheap one does the work."""
+    asked: list[str] = []
+    compile_with = torch.compile
+
+    def cheaply(*arguments: Any, backend: str = "inductor", **options: Any) -> Any:
+        asked.append(backend)
+        return compile_with(*arguments, backend="eager", **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", cheaply)
+        torch._dynamo.reset()
+        yield asked
+        torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
+def test_half_precision_comes_with_an_overlay_and_goes_with_compilation(
+    data: Data, tmp_path: Path, compiled_by: list[str]
+) -> None:
+    main(["fit", *fit_arguments(data, tmp_path, "imagenet_folder.yaml", "overlays/gpu_bf16"), "--compile=true"])
+    saved = checkpoint(tmp_path)
+    assert saved["config"]["trainer"]["precision"] == "bf16-mixed"
+    assert compiled_by == ["inductor"]
+    assert not any("_orig_mod" in name for name in saved["state_dict"])
+
+
+def test_weights_and_biases_come_with_an_overlay(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    try:
+        main(["fit", *fit_arguments(data, tmp_path, "cues.yaml", "overlays/wandb")])
+    finally:
+        wandb.finish()
+    assert list(tmp_path.rglob("*.wandb"))
+
+
+def test_every_overlay_is_tested() -> None:
+    others = {f"overlays/{name}.yaml" for name in ("gpu_bf16", "multi_gpu", "wandb")}  # multi_gpu in test_launchers.py
+    assert set(OVERLAYS) == {*MASK_OVERLAYS, *others}
+
+
+def test_fine_tuning_starts_from_given_weights(data: Data, tmp_path: Path) -> None:
+    torch.save(build_network("small_resnet", 1000, {"width": 16}).state_dict(), tmp_path / "weights.pt")
+    arguments = fit_arguments(data, tmp_path, "pets.yaml")
+    main(["fit", *arguments, f"--model.init_weights={tmp_path / 'weights.pt'}", "--model.learning_rate=1e-9"])
+    weights = torch.load(tmp_path / "weights.pt")
+    trained = checkpoint(tmp_path)["state_dict"]
+    torch.testing.assert_close(trained["network.conv1.weight"], weights["conv1.weight"], rtol=1e-4, atol=1e-6)
+    assert len(trained["network.fc.weight"]) == 37
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback, but loading a checkpoint outside")
+def test_checkpoints_of_the_imagenet_recipe_hold_averaged_weights_which_are_those_measured(
+    data: Data, tmp_path: Path
+) -> None:
+    arguments = fit_arguments(data, tmp_path / "runs", "imagenet_folder.yaml")
+    main(["fit", *arguments, "--trainer.callbacks.decay=0.5"])
+    saved = checkpoint(tmp_path / "runs")
+    averaged, last = saved["state_dict"], saved["current_model_state"]
+    assert averaged.keys() == last.keys()
+    assert not torch.equal(averaged["network.conv1.weight"], last["network.conv1.weight"])
+    assert not torch.equal(averaged["network.bn1.running_mean"], last["network.bn1.running_mean"])
+    (best,) = (tmp_path / "runs").rglob("best.ckpt")
+    main(["validate", *fit_arguments(data, tmp_path / "again", "imagenet_folder.yaml"), f"--ckpt_path={best}"])
+    (again,) = rows(tmp_path / "again")
+    seen = next(row for row in rows(tmp_path / "runs") if row["val/loss"])
+    assert float(again["val/loss"]) == pytest.approx(float(seen["val/loss"]), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_every_shipped_claim_makes_a_run(
+    name: str, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = content_of(name)
+    small = data(content["data"]["class_path"]) | {"train_images": 32, "val_images": 16, "test_images": 16}
+    changes = {"data": content["data"] | {"init_args": content["data"]["init_args"] | small | {"image_size": 32}}}
+    command = partial(_claim, tiny_claim(name, tmp_path / "claim.yaml", **changes), tmp_path / "out")
+    command("--list")
+    first, *others = capsys.readouterr().out.splitlines()
+    assert others and not (tmp_path / "out").exists()
+    arm, seed = first.split()
+    command(f"{arm.split(',')[0].rstrip(']')}]", seed)
+    left = capsys.readouterr().out.strip().splitlines()[-1]
+    runs = len(content["seeds"]) * sum("network_of" not in each or "model" in each for each in content["arms"].values())
+    assert left.startswith(f"still missing: {runs - 1} of {runs} runs: ")
+
+
+def _claim(config: Path, out: Path, *options: str) -> None:
+    main(["claim", f"--config={config}", f"--out={out}", *options])
