@@ -13,10 +13,11 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from configs import find_config
 from lm_modules import UnsupportedNetworkError
+from train.checkpoints import CheckpointError
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False}
 
-_FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError)
+_FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError, CheckpointError)
 _ABOUT_PATHS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _OUR_PACKAGES = ("augment", "lm_modules", "train", "configs")
 

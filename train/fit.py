@@ -1,6 +1,7 @@
 """`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
 
 import json
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import Namespace
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from lm_modules import MaskRobustClassifier
+from lm_modules.callbacks import FiniteLoss, LastCheckpoint, StepSeed
 from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
+from train.checkpoints import AtomicCheckpointIO, check_same_training
 from train.data import AnnotatedDataModule
 
 COMMANDS = ("fit", "validate", "test")
@@ -59,6 +63,9 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--wandb", type=bool, default=False, help="log to Weights & Biases; offline when nobody is logged in"
         )
+        parser.add_argument(
+            "--save_every_n_steps", type=int | None, default=None, help="save last.ckpt within an epoch, too"
+        )
         parser.add_argument("--run_name", type=str, default="run", help="folder below the logs, and name in W&B")
         for name in ("num_classes", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
@@ -70,8 +77,11 @@ class FitCLI(LightningCLI):
         config = self.config[command]
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
-        elif config.ckpt_path is not None:
-            _check_checkpoint(config.ckpt_path)
+        if config.ckpt_path not in (None, "last"):
+            checkpoint = _whole_checkpoint(config.ckpt_path)
+            if command == "fit":
+                now = self._parser(command).dump(config, format="json", skip_unset=False)
+                check_same_training(checkpoint, config.ckpt_path, json.loads(now)["model"], json.loads(now)["data"])
         elif command != "fit" and config.model.init_weights is None:
             raise ValueError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
@@ -90,19 +100,50 @@ class FitCLI(LightningCLI):
             kwargs["logger"] = loggers(_root(config), config.run_name, use_wandb=config.wandb)
         elif config.wandb:
             raise ValueError("wandb is true but trainer.logger is given, too; leave one of them out.")
+        if self.subcommand == "fit":
+            kwargs |= self._safety()
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise ValueError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
+
+    def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
+        """Train; after an error of this process, end those that Lightning started, which would wait for it."""
+        try:
+            self.trainer.fit(model, **kwargs)
+        except Exception:
+            launcher = self.trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(signal.SIGKILL)
+            raise
+
+    def _safety(self) -> dict[str, Any]:
+        """What every training gets so that nothing is lost: see docs/resuming.md."""
+        config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
+        callbacks, plugins = (_as_list(trainer[name]) for name in ("callbacks", "plugins"))
+        callbacks += [StepSeed(config.model.seed), FiniteLoss()]
+        if trainer.enable_checkpointing is not False and not trainer.barebones:
+            callbacks.append(LastCheckpoint(config.save_every_n_steps))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        return {"callbacks": callbacks, "plugins": plugins}
+
+
+def _as_list(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return [*given] if isinstance(given, list | tuple) else [given]
 
 
 def _root(config: Namespace) -> Path:
     return Path(config.trainer.default_root_dir or "runs")
 
 
-def _check_checkpoint(path: str) -> None:
-    if "state_dict" not in read_checkpoint(path):
+def _whole_checkpoint(path: str) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path)
+    if "state_dict" not in checkpoint:
         raise ValueError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.init_weights.")
+    return checkpoint
 
 
 def _last_checkpoint(folder: Path, *, needed: bool) -> str:
