@@ -1,6 +1,7 @@
 """Command-line arguments: what all parsers share, and errors as one sentence."""
 
 import argparse
+import errno
 import json
 import re
 import traceback
@@ -112,8 +113,8 @@ def one_sentence(error: Exception) -> str | None:
         file, message = _origin(each)
         if isinstance(each, _FOR_USERS) and _is_ours(file):
             return _on_one_line(message)
-    if isinstance(error, _ABOUT_PATHS):
-        return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
+    if isinstance(error, OSError):
+        return _about_files(error)
     if isinstance(error, MisconfigurationException):
         return f"{_on_one_line(str(error)).rstrip('.!')}; change the trainer's options."
     if not isinstance(error, argparse.ArgumentError):
@@ -124,6 +125,15 @@ def one_sentence(error: Exception) -> str | None:
         known, given = ", ".join(import_data_modules()), unknown[1] or unknown[2]
         return f"data must be one of {known}, or the import path of a data module, got '{given}'; choose one of these."
     return text
+
+
+def _about_files(error: OSError) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f"'{error.filename}'" if error.filename else "a file of the run"
+        return f"{where} cannot be written ({error.strerror}); make room, and run the command again."
+    if isinstance(error, _ABOUT_PATHS):
+        return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

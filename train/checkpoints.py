@@ -11,7 +11,6 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from train.files import atomic_path
 
-
 _MAY_CHANGE = frozenset(
     [
         "model.init_weights",
@@ -72,33 +71,38 @@ def _remove_remains(path: Path) -> None:
         remains.unlink()
 
 
-def check_same_training(
-    checkpoint: Mapping[str, Any], path: str, model: Mapping[str, Any], data: Mapping[str, Any]
-) -> None:
+def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:
     """Refuse to go on from a checkpoint with another model or on other data.
 
-    Lightning would take the model's arguments from the checkpoint, whatever is given, and the rest as it is.
+    Lightning would take the model's arguments from the checkpoint, whatever is given, and the data's as they are given.
 
     Args:
-        checkpoint: content of a checkpoint that `maskrobust fit` has saved; nothing is asked of one without its
-            configuration.
+        saved: configuration in the checkpoint, with "model" and "data"; None where there is none to compare with.
+        now: configuration of the run that is to go on.
         path: of the checkpoint, for messages.
-        model: arguments of the model now.
-        data: "class_path" and "init_args" of the data module now.
 
     Raises:
         ValueError: an argument differs that decides what is trained.
     """
-    saved = checkpoint.get("config")
-    if saved is None:
-        return
-    pairs = {f"model.{name}": (saved["model"].get(name, value), value) for name, value in model.items()}
-    pairs["data"] = (saved["data"]["class_path"], data["class_path"])
-    then = saved["data"].get("init_args", {})
-    pairs |= {f"data.{name}": (then.get(name, value), value) for name, value in data.get("init_args", {}).items()}
-    for name, (before, now) in pairs.items():
-        if name not in _MAY_CHANGE and before != now:
+    if saved is not None:
+        check_equal(_deciding(saved), _deciding(now), path)
+
+
+def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:
+    """Raise a `ValueError` that names the first argument whose value differs, of those in both."""
+    for name, value in now.items():
+        before = saved.get(name, value)
+        if before != value:
             raise ValueError(
-                f"'{path}' was trained with {name} {before}, got {now}; go on with the same, or give the file as "
+                f"'{path}' was trained with {name} {before}, got {value}; go on with the same, or give the file as "
                 "--model.init_weights to start another training from its weights."
             )
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a configuration that decide what is trained, by name."""
+    data = config["data"]
+    named = {f"model.{name}": value for name, value in config["model"].items()}
+    named |= {"data": data["class_path"]}
+    named |= {f"data.{name}": value for name, value in data.get("init_args", {}).items()}
+    return {name: value for name, value in named.items() if name not in _MAY_CHANGE}

@@ -18,10 +18,11 @@ from lm_modules import MaskRobustClassifier
 from lm_modules.callbacks import FiniteLoss, LastCheckpoint, StepSeed
 from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
-from train.checkpoints import AtomicCheckpointIO, check_same_training
+from train.checkpoints import AtomicCheckpointIO, check_equal, check_same_training
 from train.data import AnnotatedDataModule
 
 COMMANDS = ("fit", "validate", "test")
+_LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
 
 
 class SaveConfig(SaveConfigCallback):
@@ -56,7 +57,12 @@ class SaveConfig(SaveConfigCallback):
 
 
 class FitCLI(LightningCLI):
-    """`LightningCLI` with the data module's classes and colours handed to the model, and a `--wandb` flag."""
+    """`LightningCLI` with the data module's classes and colours handed to the model, and a `--wandb` flag.
+
+    Every `fit` gets what keeps its state safe, whatever the YAML says: see docs/resuming.md.
+    """
+
+    _saved_arguments: dict[str, Any]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--wandb` and link what the data module knows to the model."""
@@ -67,25 +73,34 @@ class FitCLI(LightningCLI):
             "--save_every_n_steps", type=int | None, default=None, help="save last.ckpt within an epoch, too"
         )
         parser.add_argument("--run_name", type=str, default="run", help="folder below the logs, and name in W&B")
-        for name in ("num_classes", "mean", "std"):
+        for name in _LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse `args`, from a program or a shell; refuse missing weights before anything is built."""
         self.config = parser.parse_args(args)
+        self._saved_arguments = {}
         command: str = self.config.subcommand
         config = self.config[command]
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
         if config.ckpt_path not in (None, "last"):
             checkpoint = _whole_checkpoint(config.ckpt_path)
+            self._saved_arguments = checkpoint.get("hyper_parameters", {})
             if command == "fit":
-                now = self._parser(command).dump(config, format="json", skip_unset=False)
-                check_same_training(checkpoint, config.ckpt_path, json.loads(now)["model"], json.loads(now)["data"])
+                now = json.loads(self._parser(command).dump(config, format="json", skip_unset=False))
+                check_same_training(checkpoint.get("config"), now, config.ckpt_path)
         elif command != "fit" and config.model.init_weights is None:
             raise ValueError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
             )
+
+    def before_fit(self) -> None:
+        """Refuse to go on with what only the data module knows, where it has changed."""
+        if self._saved_arguments:
+            now = {f"data.{name}": self.model.hparams[name] for name in _LINKED}
+            saved = {f"data.{name}": self._saved_arguments.get(name, now[f"data.{name}"]) for name in _LINKED}
+            check_equal(saved, now, self.config[self.subcommand].ckpt_path)
 
     def before_instantiate_classes(self) -> None:
         """Forget what a checkpoint's own training started from: the file may be gone by now."""
@@ -118,7 +133,7 @@ class FitCLI(LightningCLI):
             raise
 
     def _safety(self) -> dict[str, Any]:
-        """What every training gets so that nothing is lost: see docs/resuming.md."""
+        """Callbacks and plugins of the trainer, with those that every training gets."""
         config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
         callbacks, plugins = (_as_list(trainer[name]) for name in ("callbacks", "plugins"))
         callbacks += [StepSeed(config.model.seed), FiniteLoss()]

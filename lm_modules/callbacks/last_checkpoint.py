@@ -57,6 +57,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals, and count steps from here."""
         self._signals.listen()
+        _end_finished_epoch(trainer)
         self._saved_step = self._seen_step = trainer.global_step
 
     def on_train_batch_end(
@@ -159,3 +160,16 @@ def _validation_is_due(trainer: pl.Trainer) -> bool:
     """Whether a validation follows the training batch that ends; Lightning has no public way to ask."""
     fetcher = trainer.fit_loop._data_fetcher
     return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def _end_finished_epoch(trainer: pl.Trainer) -> None:
+    """Begin a new epoch where the state was saved after one: given max_steps, Lightning would end that one again.
+
+    It would then count it twice, and the order of samples goes by that count.
+    """
+    loop = trainer.fit_loop
+    epochs: Any = loop.epoch_progress.current
+    if loop.restarting and epochs.ready == epochs.processed > epochs.completed:
+        loop.epoch_progress.increment_completed()
+        for each in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+            each.on_iteration_done()

@@ -7,25 +7,22 @@ from typing import Literal
 
 import pytorch_lightning as pl
 
+Kind = Literal["kill", "term", "interrupt", "group", "nan", "full"]
+
 
 class Interruption(pl.Callback):
     """Does something to its own process, after a training step or within the validation that follows it.
 
     Args:
-        kind: "kill" for SIGKILL, "term" for SIGTERM, "interrupt" for SIGINT, "group" for SIGTERM to the process group,
-            "nan" for a batch without a number in it, "full" for files that cannot grow beyond 1 kB any more.
+        kind: "kill" for SIGKILL while a checkpoint is being written, "term" for SIGTERM, "interrupt" for SIGINT,
+            "group" for SIGTERM to the process group, "nan" for a batch that holds no numbers, "full" for files that
+            cannot grow beyond 10 kB any more.
         step: optimiser steps before it happens.
         rank: process that it happens to.
         validating: wait for the first batch of the next validation.
     """
 
-    def __init__(
-        self,
-        kind: Literal["kill", "term", "interrupt", "group", "nan", "full"],
-        step: int,
-        rank: int = 0,
-        validating: bool = False,
-    ) -> None:
+    def __init__(self, kind: Kind, step: int, rank: int = 0, validating: bool = False) -> None:
         self.kind, self.step, self.rank, self.validating = kind, step, rank, validating
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
@@ -40,15 +37,25 @@ class Interruption(pl.Callback):
         if self.validating and self._is_due(trainer):
             self._happen()
 
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        if self.kind == "kill" and self._is_due(trainer):
+            checkpoint["bomb"] = Bomb()
+
     def _is_due(self, trainer):
         return (trainer.global_step, trainer.global_rank) == (self.step, self.rank)
 
     def _happen(self):
         if self.kind == "full":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
         elif self.kind == "group":
             os.killpg(0, signal.SIGTERM)
-        elif self.kind != "nan":
-            os.kill(
-                os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM, "interrupt": signal.SIGINT}[self.kind]
-            )
+        elif self.kind in ("term", "interrupt"):
+            os.kill(os.getpid(), signal.SIGTERM if self.kind == "term" else signal.SIGINT)
+
+
+class Bomb:
+    """Kills the process that pickles it."""
+
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("a killed process goes on")
