@@ -78,7 +78,7 @@ def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any],
 
     Args:
         saved: configuration in the checkpoint, with "model" and "data"; None where there is none to compare with.
-        now: configuration of the run that is to go on.
+        now: configuration of the run that is to go on; an argument that is left out is not compared.
         path: of the checkpoint, for messages.
 
     Raises:

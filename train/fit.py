@@ -88,8 +88,7 @@ class FitCLI(LightningCLI):
             checkpoint = _whole_checkpoint(config.ckpt_path)
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
             if command == "fit":
-                now = json.loads(self._parser(command).dump(config, format="json", skip_unset=False))
-                check_same_training(checkpoint.get("config"), now, config.ckpt_path)
+                self._check_same_training(command, checkpoint.get("config"))
         elif command != "fit" and config.model.init_weights is None:
             raise ValueError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
@@ -131,6 +130,16 @@ class FitCLI(LightningCLI):
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
             raise
+
+    def _check_same_training(self, command: str, saved: dict[str, Any] | None) -> None:
+        """Refuse to go on with other arguments than those saved; what is not given of the model is as it was."""
+        parser, config = self._parser(command), self.config[command]
+        now, default = (
+            json.loads(parser.dump(each, format="json", skip_unset=False, skip_validation=True))
+            for each in (config, parser.get_defaults())
+        )
+        given = {name: value for name, value in now["model"].items() if value != default["model"][name]}
+        check_same_training(saved, {**now, "model": given}, config.ckpt_path)
 
     def _safety(self) -> dict[str, Any]:
         """Callbacks and plugins of the trainer, with those that every training gets."""

@@ -149,12 +149,12 @@ def test_the_stream_is_a_function_of_seed_epoch_rank_and_loader_process(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_that_starts_at_an_epoch_sees_what_one_that_came_there_sees(folder, workers):
+def test_a_loader_that_starts_within_an_epoch_sees_all_that_one_that_came_there_sees(folder, workers):
     loader = make(folder, num_workers=workers, steps_per_epoch=3).train_dataloader()
     epochs = [joined(loader) for _ in range(3)]
     assert not torch.equal(epochs[0].ids, epochs[1].ids)
     data = make(folder, num_workers=workers, steps_per_epoch=3)
-    data.position = lambda: Position(2, 0)
+    data.position = lambda: Position(2, 1)
     assert equal(joined(data.train_dataloader()), epochs[2])
 
 
