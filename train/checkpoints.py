@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
 
 def _remove_remains(path: Path) -> None:
     """Remove what a process has left that was killed while it wrote to `path`."""
-    for remains in path.parent.glob(f".{path.name}.*"):
+    for remains in path.parent.glob(f".{escape(path.name)}.*"):
         remains.unlink()
 
 

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import subprocess
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -48,7 +49,8 @@ class Interruption(pl.Callback):
         if self.kind == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
         elif self.kind == "group":
-            os.killpg(0, signal.SIGTERM)
+            signalled = ["kill", "-TERM", "--", f"-{os.getpgid(0)}"]
+            subprocess.run(signalled, check=True, start_new_session=True)  # loader processes obey their parent alone
         elif self.kind in ("term", "interrupt"):
             os.kill(os.getpid(), signal.SIGTERM if self.kind == "term" else signal.SIGINT)
 

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -59,7 +62,9 @@ def run(given, status=0):
     try:
         _, errors = process.communicate(timeout=120)
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=20)
     assert process.returncode == status, errors
     return errors
 
