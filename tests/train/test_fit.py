@@ -195,8 +195,12 @@ def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.
 def test_a_folder_that_cannot_be_written_is_one_sentence(
     number: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: str | Path, *_: object) -> None:
-        raise OSError(number, os.strerror(number), str(path))
+    make = os.mkdir
+
+    def refuse(path: str | Path, *mode: int) -> None:
+        if "locked" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        make(path, *mode)
 
     monkeypatch.setattr(os, "mkdir", refuse)
     sentence = sentence_of(arguments_of("fit", tmp_path / "locked"), capsys)
