@@ -178,8 +178,8 @@ class MaskRobustClassifier(pl.LightningModule):
         is_ours = "architecture" in arguments and arguments.keys() <= inspect.signature(cls).parameters.keys()
         if not is_ours or "state_dict" not in checkpoint:
             raise ValueError(
-                f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; build the "
-                "classifier and pass the file as init_weights."
+                f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; give "
+                "maskrobust evaluate its --architecture, or build the classifier with the file as init_weights."
             )
         classifier = cls(**{**arguments, "init_weights": None})
         classifier.load_state_dict(checkpoint["state_dict"])
@@ -237,8 +237,7 @@ class MaskRobustClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float."""
-        keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
-        images, visible, partners, own_weight = self._present(batch, keys)
+        images, visible, partners, own_weight = self.present(batch)
         if self.objective == "consistency":
             # Both views in one batch: two forward passes before one backward break DDP with batch norm.
             everything = torch.ones_like(batch.object_mask)
@@ -252,6 +251,32 @@ class MaskRobustClassifier(pl.LightningModule):
             loss = mixed_cross_entropy(logits, batch.labels, batch.labels[partners], own_weight, smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
+
+    def present(self, batch: Batch) -> "PresentedImages":
+        """A batch as the training step sees it at this point of the training.
+
+        Raises:
+            RuntimeError: the training masks images, and no fit has started.
+        """
+        keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
+        own = torch.arange(len(keys), device=keys.device)
+        whole = torch.ones(len(keys), device=keys.device)
+        if self.masking == "none":
+            return PresentedImages(batch.images, None, own, whole)
+        policy = self._policy()
+        if self.masking == "layer_masking":
+            return PresentedImages(batch.images, policy.draw_visible(keys, batch), own, whole)
+        masked = policy(keys, batch)
+        if self.masking == "fill":
+            return PresentedImages(masked.images, None, masked.partners, masked.own_weight)
+        by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
+        broadcast = by_fill[:, None, None, None]
+        return PresentedImages(
+            torch.where(broadcast, masked.images, batch.images),
+            masked.visible | broadcast,
+            torch.where(by_fill, masked.partners, own),
+            torch.where(by_fill, masked.own_weight, whole),
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden."""
@@ -307,27 +332,6 @@ class MaskRobustClassifier(pl.LightningModule):
         if self.hparams["channels_last"]:
             images = images.contiguous(memory_format=torch.channels_last)
         return normalise(images, self.mean, self.std)
-
-    def _present(self, batch: Batch, keys: Tensor) -> "PresentedImages":
-        """The images as this training sees them."""
-        own = torch.arange(len(keys), device=keys.device)
-        whole = torch.ones(len(keys), device=keys.device)
-        if self.masking == "none":
-            return PresentedImages(batch.images, None, own, whole)
-        policy = self._policy()
-        if self.masking == "layer_masking":
-            return PresentedImages(batch.images, policy.draw_visible(keys, batch), own, whole)
-        masked = policy(keys, batch)
-        if self.masking == "fill":
-            return PresentedImages(masked.images, None, masked.partners, masked.own_weight)
-        by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
-        broadcast = by_fill[:, None, None, None]
-        return PresentedImages(
-            torch.where(broadcast, masked.images, batch.images),
-            masked.visible | broadcast,
-            torch.where(by_fill, masked.partners, own),
-            torch.where(by_fill, masked.own_weight, whole),
-        )
 
     def _policy(self) -> RandomMasking:
         """The mask policy at this point of the training."""

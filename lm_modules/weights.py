@@ -96,8 +96,8 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
     missing, unexpected = sorted(required - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unexpected:
         raise ValueError(
-            f"'{path}' does not fit {type(network).__name__}: it lacks {_some(missing)} and has unknown "
-            f"{_some(unexpected)}; check the architecture."
+            f"'{path}' does not fit {type(network).__name__}: it lacks {_some(missing)} and has "
+            f"{_some(unexpected)} that are not known; check the architecture."
         )
     wrong = [key for key in given if given[key].shape != expected[key].shape]
     if wrong:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
@@ -81,23 +82,39 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such file, listing those that are shipped.
+        ValueError: the file is no YAML.
     """
     resolved: list[str] = []
     for position, argument in enumerate(arguments):
         joined = re.fullmatch(r"(--config=|-c=?)(.+)", argument)
         if position and arguments[position - 1] in ("--config", "-c"):
-            resolved.append(str(find_config(argument)))
+            resolved.append(str(_readable_config(argument)))
         elif joined:
-            resolved.append(f"--config={find_config(joined[2])}")
+            resolved.append(f"--config={_readable_config(joined[2])}")
         else:
             resolved.append("--config" if argument == "-c" else argument)
     return resolved
 
 
+def _readable_config(name: str) -> Path:
+    path = find_config(name)
+    _content_of(str(path))
+    return path
+
+
+def _content_of(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = _on_one_line(str(error)).replace(' in "<unicode string>",', " in")
+        raise ValueError(f"'{path}' must be YAML, but is not: {found}; mend it there.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}' must hold options and their values as YAML, got {type(content).__name__}; mend it.")
+    return content
+
+
 def _data_of(path: str) -> Any:
-    reader = ArgumentParser(**PARSER_OPTIONS)
-    reader.add_argument("--config", type=dict[str, Any], enable_path=True)
-    content: dict[str, Any] = reader.parse_args(["--config", path]).config
+    content = _content_of(path)
     if "data" not in content:
         raise ValueError(f"'{path}' says nothing about data; name a configuration with data, or give --data.")
     return content["data"]
@@ -117,13 +134,21 @@ def one_sentence(error: Exception) -> str | None:
         return _about_files(error)
     if isinstance(error, MisconfigurationException):
         return f"{_on_one_line(str(error)).rstrip('.!')}; change the trainer's options."
-    if not isinstance(error, argparse.ArgumentError):
-        return None
-    text = _on_one_line(error.message)
+    return _about_arguments(_on_one_line(error.message)) if isinstance(error, argparse.ArgumentError) else None
+
+
+def _about_arguments(text: str) -> str:
+    """What the argument parser says, in fewer words where it says too many."""
     unknown = re.match(r"Parser key \"data\":.*(?:import path string: (\S+)|odule named.* Given value: (\S+)$)", text)
     if unknown:
         known, given = ", ".join(import_data_modules()), unknown[1] or unknown[2]
         return f"data must be one of {known}, or the import path of a data module, got '{given}'; choose one of these."
+    wrong_type = re.findall(r"Parser key \"([\w.]+)\": Expected an? <class '(\w+)'>. Got value: (.+?)(?= - |$)", text)
+    if wrong_type:
+        key, expected, given = wrong_type[-1]
+        return f"{key} must be of type {expected}, got '{given}'; change it."
+    if re.search(r"^unrecognized arguments|does not accept option", text):
+        return f"{text}; maskrobust COMMAND --help lists the options."
     return text
 
 

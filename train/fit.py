@@ -11,15 +11,23 @@ import pytorch_lightning as pl
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from lm_modules import MaskRobustClassifier
-from lm_modules.callbacks import FiniteLoss, LastCheckpoint, StepSeed
+from lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
 from train.checkpoints import AtomicCheckpointIO, check_equal, check_same_training
 from train.data import AnnotatedDataModule
+from train.loggers import (
+    WandbOptions,
+    log_configuration,
+    loggers,
+    remember_wandb_run,
+    require_wandb,
+    wandb_options,
+)
 
 COMMANDS = ("fit", "validate", "test")
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
@@ -36,16 +44,16 @@ class SaveConfig(SaveConfigCallback):
         folder = Path(log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(self._as_yaml(), encoding="utf-8")
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.config.update({"config": self._as_dict()}, allow_val_change=True)
+        log_configuration(trainer.loggers, self._as_dict())
         self.already_saved = True
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the configuration into the checkpoint under "config"."""
+        """Put the configuration into the checkpoint under "config", and the run of W&B under "wandb"."""
         checkpoint["config"] = self._as_dict()
+        if trainer.is_global_zero:
+            remember_wandb_run(trainer.loggers, checkpoint)
 
     def _as_yaml(self) -> str:
         text: str = self.parser.dump(self.config, skip_unset=False)
@@ -67,7 +75,10 @@ class FitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--wandb` and link what the data module knows to the model."""
         parser.add_argument(
-            "--wandb", type=bool, default=False, help="log to Weights & Biases; offline when nobody is logged in"
+            "--wandb",
+            type=bool | WandbOptions,
+            default=False,
+            help="log to Weights & Biases, offline when nobody is logged in; or how, as in --wandb.project NAME",
         )
         parser.add_argument(
             "--save_every_n_steps", type=int | None, default=None, help="save last.ckpt within an epoch, too"
@@ -82,6 +93,8 @@ class FitCLI(LightningCLI):
         self._saved_arguments = {}
         command: str = self.config.subcommand
         config = self.config[command]
+        if config.wandb:
+            require_wandb()
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
         if config.ckpt_path not in (None, "last"):
@@ -108,14 +121,19 @@ class FitCLI(LightningCLI):
             config.model.init_weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked."""
-        config = self.config[self.subcommand]
+        """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
+
+        A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown.
+        """
+        config, made = self.config[self.subcommand], self.config_init[self.subcommand]
+        is_training = self.subcommand == "fit"
         if config.trainer.logger is None:
-            kwargs["logger"] = loggers(_root(config), config.run_name, use_wandb=config.wandb)
+            resumed = config.ckpt_path if is_training and config.ckpt_path != "last" else None
+            kwargs["logger"] = loggers(_root(config), config.run_name, wandb_options(made.wandb), resumed)
         elif config.wandb:
             raise ValueError("wandb is true but trainer.logger is given, too; leave one of them out.")
-        if self.subcommand == "fit":
-            kwargs |= self._safety()
+        if is_training:
+            kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
@@ -141,11 +159,13 @@ class FitCLI(LightningCLI):
         given = {name: value for name, value in now["model"].items() if value != default["model"][name]}
         check_same_training(saved, {**now, "model": given}, config.ckpt_path)
 
-    def _safety(self) -> dict[str, Any]:
+    def _additions(self, *, is_logged: bool) -> dict[str, Any]:
         """Callbacks and plugins of the trainer, with those that every training gets."""
         config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
         callbacks, plugins = (_as_list(trainer[name]) for name in ("callbacks", "plugins"))
         callbacks += [StepSeed(config.model.seed), FiniteLoss()]
+        if is_logged:
+            callbacks += [LearningRateMonitor("step"), Throughput(), ShownImages()]
         if trainer.enable_checkpointing is not False and not trainer.barebones:
             callbacks.append(LastCheckpoint(config.save_every_n_steps))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -154,6 +174,7 @@ class FitCLI(LightningCLI):
 
 
 def _as_list(given: Any) -> list[Any]:
+    """One, several, or none."""
     if given is None:
         return []
     return [*given] if isinstance(given, list | tuple) else [given]
@@ -176,23 +197,6 @@ def _last_checkpoint(folder: Path, *, needed: bool) -> str:
     if needed and not found:
         raise FileNotFoundError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
     return str(found[-1]) if found else "last"
-
-
-def loggers(root: Path, run_name: str, *, use_wandb: bool) -> list[Logger]:
-    """A CSV logger, and a W&B logger where asked: offline when nobody is logged in and no mode is set.
-
-    Args:
-        root: folder of all runs.
-        run_name: this run's folder below it, and its name in W&B.
-        use_wandb: whether to log to W&B.
-    """
-    chosen: list[Logger] = [CSVLogger(root, name=run_name)]
-    if use_wandb:
-        import wandb
-
-        offline = wandb.setup().settings.mode in ("offline", "dryrun") or wandb.api.api_key is None
-        chosen.append(WandbLogger(name=run_name, project="maskrobust", save_dir=root, offline=offline))
-    return chosen
 
 
 def main(arguments: Sequence[str]) -> None:

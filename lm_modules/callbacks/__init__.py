@@ -3,6 +3,8 @@
 from lm_modules.callbacks.finite_loss import FiniteLoss
 from lm_modules.callbacks.last_checkpoint import LastCheckpoint
 from lm_modules.callbacks.reliance import RelianceCallback
+from lm_modules.callbacks.shown_images import ShownImages
 from lm_modules.callbacks.step_seed import StepSeed
+from lm_modules.callbacks.throughput import Throughput
 
-__all__ = ["FiniteLoss", "LastCheckpoint", "RelianceCallback", "StepSeed"]
+__all__ = ["FiniteLoss", "LastCheckpoint", "RelianceCallback", "ShownImages", "StepSeed", "Throughput"]

@@ -134,8 +134,12 @@ class LastCheckpoint(ModelCheckpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        self.last_model_path = self.path  # where loggers that upload checkpoints look
         trainer.save_checkpoint(self.path)
         self._saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)
 
     def _exit(self, trainer: pl.Trainer, received: int) -> NoReturn:
         """Exit; rank 0 alone with the signal's status.

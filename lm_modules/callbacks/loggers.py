@@ -6,6 +6,11 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 
+def shows_pictures(loggers: Sequence[Logger]) -> bool:
+    """Whether one of the loggers can show a picture."""
+    return any(isinstance(logger, WandbLogger | TensorBoardLogger) for logger in loggers)
+
+
 def log_picture(loggers: Sequence[Logger], name: str, picture: Tensor, caption: str, step: int) -> None:
     """Give a picture to Weights & Biases and to TensorBoard, from the first process alone.
 

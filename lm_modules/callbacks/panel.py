@@ -1,4 +1,4 @@
-"""A picture of what a network is shown in place of images whose object is hidden."""
+"""Pictures of what a network is shown in place of images: in training, and where their object is hidden."""
 
 from collections.abc import Sequence
 
@@ -28,9 +28,31 @@ def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[fl
     columns, fill_keys = [batch.images], fold_in(keys, FILL_STREAM)
     for method in methods:
         if method == "layer_masking":
-            columns.append(torch.where(visible, batch.images, 0.5))
+            columns.append(_with_grey_holes(batch.images, visible))
         else:
             columns.append(apply_fill(method, batch.images, visible, keys=fill_keys, mean=mean))
-    cells = torch.stack(columns, dim=1).flatten(0, 1)
-    grid: Tensor = make_grid(cells.float().cpu(), nrow=len(columns), pad_value=1.0)
+    return _grid(torch.stack(columns, dim=1).flatten(0, 1), columns=len(columns))
+
+
+def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | None) -> Tensor:
+    """Training images, and below each what the training step makes of it; hidden is grey under layer masking.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1], a column for each.
+        presented: (B, C, H, W), the images that are given to the network.
+        visible: (B, 1, H, W) bool, what layer masking shows of them; None for all.
+
+    Returns:
+        (3, height, width) float32 in [0, 1], on the CPU.
+    """
+    shown = presented if visible is None else _with_grey_holes(presented, visible)
+    return _grid(torch.cat([images, shown]), columns=len(images))
+
+
+def _with_grey_holes(images: Tensor, visible: Tensor) -> Tensor:
+    return torch.where(visible, images, 0.5)
+
+
+def _grid(cells: Tensor, columns: int) -> Tensor:
+    grid: Tensor = make_grid(cells.float().cpu(), nrow=columns, pad_value=1.0)
     return grid

@@ -167,7 +167,8 @@ class RelianceCallback(pl.Callback):
             for figure in plan_figures(self.plan, outcomes, probe, replicates=self.replicates, seed=self.seed):
                 self._rows.append([trainer.current_epoch, method, *figure])
                 for name, value in figure.scalars().items():
-                    pl_module.log(f"reliance/{method}/{name}", value, batch_size=1)
+                    # every process has the same value, and the mean over processes leaves it so
+                    pl_module.log(f"reliance/{method}/{name}", value, batch_size=1, sync_dist=True)
         log_table(trainer.loggers, "reliance/figures", TABLE_COLUMNS, self._rows)
         self._suite, self._predictors, self._extractors, self._read = None, {}, {}, []
 

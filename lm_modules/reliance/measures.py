@@ -98,7 +98,8 @@ def swap_pull() -> Measure:
 
     The mean of 1/2 (1[f_j = y_j] - 1[f_k = y_j] + 1[f_k = y_k] - 1[f_j = y_k]), with f_j the prediction behind object
     j's silhouette. It is the average of P[f_j = y_j] - P[f_k = y_j] and the same with j and k exchanged: where j and k
-    are exchangeable, of equal expectation as either and of less variance, from the same two forward passes.
+    are exchangeable, of equal expectation as either and of less variance, from the same two forward passes. Its
+    interval is over images, and takes the silhouettes that were swapped in as given.
     """
     return Measure("swap pull", _pull_columns, _first)
 

@@ -181,7 +181,7 @@ def test_the_label_is_mixed_as_the_image_is() -> None:
     torch.testing.assert_close(images, masked.images)
     fresh = build(masking="fill", fill="other_image", mask_probability=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
     fresh.training_masks = classifier.training_masks
-    presented = fresh._present(batch, keys)
+    presented = fresh.present(batch)
     assert torch.equal(presented.partners, masked.partners) and (presented.partners != torch.arange(6)).all()
     assert torch.equal(presented.own_weight, masked.own_weight) and (presented.own_weight < 1).all()
 
@@ -190,7 +190,7 @@ def test_how_an_image_is_presented_says_nothing_about_its_fill() -> None:
     classifier = build(masking="mixture", fill={"black": 1.0, "other_image": 1.0}, mask_probability=1.0)
     fit(classifier, steps=1)
     batch = Batch(*(tensor[torch.arange(400) % 6] for tensor in draw_batch(torch.arange(6))))
-    presented = classifier._present(batch, sample_keys(0, torch.arange(400)))
+    presented = classifier.present(batch._replace(ids=torch.arange(400)))
     assert presented.visible is not None
     by_fill = presented.visible.flatten(1).all(dim=1)
     mixed = presented.own_weight < 1
@@ -213,7 +213,7 @@ def test_a_training_without_an_end_needs_nothing_that_depends_on_it() -> None:
 def test_layer_masking_mixes_no_labels() -> None:
     classifier = build(masking="layer_masking", fill="other_image", mask_probability=1.0)
     fit(classifier, steps=1)
-    presented = classifier._present(draw_batch(torch.arange(6)), torch.arange(6))
+    presented = classifier.present(draw_batch(torch.arange(6)))
     assert (presented.own_weight == 1).all() and presented.visible is not None and not presented.visible.all()
 
 

@@ -15,7 +15,7 @@ from train.claim.config import ClaimConfig
 from train.claim.examples import claim_examples
 from train.claim.probe import measured_probe
 from train.claim.progress import Progress
-from train.claim.runs import refuse_missing, what_is_left
+from train.claim.runs import refuse_foreign, refuse_missing, what_is_left
 from train.claim.summary import summarise
 from train.files import write_json, write_text
 from train.quiet import quiet_lightning
@@ -57,6 +57,7 @@ def run_claim(
     Raises:
         ValueError: the output folder holds runs of another configuration, or another process makes one of a part.
     """
+    refuse_foreign(config)
     config.data.prepare_data()
     config.data.setup("fit")
     config.data.setup("test")

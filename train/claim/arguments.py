@@ -11,12 +11,13 @@ from train.arguments import PARSER_OPTIONS, import_data_modules
 from train.claim.checks import check, check_networks, check_part
 from train.claim.config import SET_BY_THE_CLAIM, Arm, ClaimConfig, Evaluation, Rule, Training
 from train.data import AnnotatedDataModule
+from train.loggers import WandbOptions, wandb_options
 
 _DESCRIPTION = "Train matched arms, measure what each reads from the outline of a hole, and apply the rule."
 
 Value = TypeVar("Value")
 
-_NOT_CONTENT = ("out", "config", "arm", "seed", "collect")
+_NOT_CONTENT = ("out", "config", "arm", "seed", "collect", "wandb")
 
 
 def parse_config(arguments: list[str]) -> ClaimConfig:
@@ -47,6 +48,7 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
         only_arms=list(dict.fromkeys(_as_list(made.arm))) or list(made.arms),
         only_seeds=list(dict.fromkeys(_as_list(made.seed))) or made.seeds,
         collect=made.collect,
+        wandb=wandb_options(made.wandb),
     )
     check(config)
     check_part(config, is_named=made.arm is not None or made.seed is not None)
@@ -67,6 +69,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--arm", type=str | list[str] | None, help="make the runs of these arms alone; see --collect")
     parser.add_argument("--seed", type=int | list[int] | None, help="make the runs of these seeds alone")
     parser.add_argument("--collect", action="store_true", help="join what such processes have made; train nothing")
+    parser.add_argument(
+        "--wandb",
+        type=bool | WandbOptions,
+        default=False,
+        help="log each training to Weights & Biases as a run of its own, as --wandb of fit does",
+    )
     parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
     parser.add_argument(

@@ -13,12 +13,14 @@ from safetensors.torch import save_file
 
 from augment import SilhouetteBank
 from lm_modules import MaskingMethod, MaskRobustClassifier, Predictor, calibrated, load_weights
+from lm_modules.callbacks import ShownImages
 from lm_modules.reliance import Outcomes
 from train.claim.calibrate import calibrations
 from train.claim.config import ClaimConfig
 from train.claim.locks import run_lock
 from train.claim.progress import Progress
 from train.claim.runs import StoredRun, source_run, stored_run
+from train.claim.tracking import wandb_runs
 from train.data.batches import batches_on, split_batches
 from train.figures import provenance
 from train.files import atomic_path, write_json
@@ -96,8 +98,8 @@ def _train(config: ClaimConfig, run: StoredRun, progress: Progress) -> None:
         accelerator=config.training.accelerator,
         devices=1,
         precision=config.training.precision,
-        logger=CSVLogger(run.folder, name="", version="log"),
-        callbacks=[progress.lightning_callback()],
+        logger=[CSVLogger(run.folder, name="", version="log"), *wandb_runs(config, run)],
+        callbacks=[progress.lightning_callback(), ShownImages()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -77,6 +77,11 @@ def check(config: ClaimConfig) -> None:
         raise ValueError(
             f"evaluation.hidden_fraction must lie in (0, 1], got {evaluation.hidden_fraction}; 0.5 is usual."
         )
+    if config.wandb is not None and config.wandb.artifacts != "none":
+        raise ValueError(
+            f"wandb.artifacts must be none, for a claim saves no checkpoints, got {config.wandb.artifacts}; leave it "
+            "out."
+        )
     for name in ("patch_size", "replicates"):
         if getattr(evaluation, name) < 1:
             raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(evaluation, name)}; raise it.")

@@ -12,6 +12,7 @@ from lm_modules import MaskingMethod
 from lm_modules.reliance import CurveFamily, ReliancePlan
 from train.data import AnnotatedDataModule
 from train.data.base import Split
+from train.loggers import WandbOptions
 from train.measurement import with_transfer_methods
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -153,6 +154,7 @@ class ClaimConfig:
         only_arms: the arms that this process runs; all where it is the only one.
         only_seeds: the seeds that this process runs; all where it is the only one.
         collect: join what other processes have run, and run nothing.
+        wandb: how trainings appear in Weights & Biases; None to log them to CSV files alone.
     """
 
     out: Path
@@ -168,6 +170,7 @@ class ClaimConfig:
     only_arms: list[str]
     only_seeds: list[int]
     collect: bool
+    wandb: WandbOptions | None
 
     @property
     def execution_order(self) -> list[str]:

@@ -119,6 +119,13 @@ def all_runs(config: ClaimConfig) -> list[StoredRun]:
     return list({run.folder: run for run in runs}.values())
 
 
+def refuse_foreign(config: ClaimConfig) -> None:
+    """Raise a ValueError where the folder holds a run of another configuration, or a record that cannot be read."""
+    for run in all_runs(config):
+        run.is_trained()
+        run.is_measured()
+
+
 def refuse_missing(config: ClaimConfig) -> None:
     """Raise a ValueError that names the runs which are not on disk with all their outcomes, if there are any."""
     missing = [run for run in all_runs(config) if not run.is_measured()]

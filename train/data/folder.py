@@ -8,6 +8,8 @@ from train.data.base import Split
 from train.data.file_data import FileDataModule
 from train.data.image_files import ImageFile, MaskCode, list_classes, list_images
 
+_SPLIT_FOLDERS: tuple[Split, ...] = ("train", "val", "test")
+
 
 class Folder(FileDataModule):
     """Images in root/{train,val,test}/class/, masks in mask_root/{train,val,test}/class/ under the same names, as PNG.
@@ -33,7 +35,7 @@ class Folder(FileDataModule):
 
     Raises:
         FileNotFoundError: the folders are missing or empty.
-        ValueError: an argument leaves its range.
+        ValueError: an argument leaves its range, or mask_root is not laid out as root is.
     """
 
     def __init__(
@@ -52,8 +54,7 @@ class Folder(FileDataModule):
     ) -> None:
         super().__init__(mask_code, image_size, holdout, batch_size, num_workers, seed, mean, std)
         self.root, self.mask_root = Path(root), None if mask_root is None else Path(mask_root)
-        if self.mask_root is not None and not self.mask_root.is_dir():
-            raise FileNotFoundError(f"mask_root must be a folder of masks, got '{mask_root}', which is none; check it.")
+        self._check_masks()
         self.class_names = list_classes(self.root / "train")
         self.num_classes = len(self.class_names)
         self._files: dict[str, list[ImageFile]] = {}
@@ -63,7 +64,8 @@ class Folder(FileDataModule):
 
         Raises:
             FileNotFoundError, ValueError: they cannot be listed; see `image_files.list_images`.
-            ValueError: the hold-out leaves no image for validation, or none for training.
+            ValueError: the hold-out leaves no image for validation, or none for training; a class has no training
+                image; or there are masks for the split, but none under the name of an image.
         """
         if (self.root / "test").is_dir():
             return self._listed(split)
@@ -81,5 +83,37 @@ class Folder(FileDataModule):
     def _listed(self, folder: str) -> list[ImageFile]:
         if folder not in self._files:
             labels = {name: label for label, name in enumerate(self.class_names)}
-            self._files[folder] = list_images(self.root, folder, self.mask_root, labels)
+            files = list_images(self.root, folder, self.mask_root, labels)
+            self._check_files(files, folder)
+            self._files[folder] = files
         return self._files[folder]
+
+    def _check_masks(self) -> None:
+        if self.mask_root is None:
+            return
+        if not self.mask_root.is_dir():
+            raise FileNotFoundError(
+                f"mask_root must be a folder of masks, got '{self.mask_root}', which is none; check it."
+            )
+        if not any((self.mask_root / split).is_dir() for split in _SPLIT_FOLDERS):
+            raise ValueError(
+                f"mask_root must hold folders {', '.join(_SPLIT_FOLDERS)} as root does, but '{self.mask_root}' has "
+                "none; lay the masks out as the images are."
+            )
+
+    def _check_files(self, files: list[ImageFile], folder: str) -> None:
+        empty = set(range(self.num_classes)) - {file.label for file in files}
+        if folder == "train" and empty:
+            name = self.class_names[min(empty)]
+            raise ValueError(
+                f"every class must have training images, but '{self.root / folder / name}' holds none; remove it, or "
+                "add some."
+            )
+        if self.mask_root is None or not (self.mask_root / folder).is_dir():
+            return
+        if all(file.mask is None for file in files):
+            example = (self.mask_root / files[0].image.relative_to(self.root)).with_suffix(".png")
+            raise ValueError(
+                f"'{self.mask_root / folder}' must hold the mask of '{files[0].image}' as '{example}', but holds none "
+                "under the name of an image; rename the masks."
+            )

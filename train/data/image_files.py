@@ -214,4 +214,5 @@ def _opened(content: bytes, name: str) -> Image.Image:
 
 
 def _unreadable(name: str, error: Exception) -> str:
-    return f"'{name}' cannot be read as an image ({error}); repair the file, or remove it from the data set."
+    reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
+    return f"'{name}' cannot be read as an image ({reason}); repair the file, or remove it from the data set."

@@ -89,8 +89,14 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         ValueError: an argument leaves its domain, or a configuration file has no data.
     """
     parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
-    parser.add_class_arguments(EvaluationConfig, skip={"data"})
-    config = EvaluationConfig(**parse_with_data(parser, arguments))
+    parser.add_class_arguments(EvaluationConfig, skip={"data", "checkpoint"})
+    parser.add_argument(
+        "--checkpoint", type=list[str] | str, required=True, help="a file to measure, or several: '[a.ckpt, b.ckpt]'"
+    )
+    given = parse_with_data(parser, arguments)
+    if isinstance(given["checkpoint"], str):
+        given["checkpoint"] = [given["checkpoint"]]
+    config = EvaluationConfig(**given)
     check_at_least("replicates", config.replicates, 1)
     for name in ("checkpoint", "methods", "hidden_fractions"):
         if not getattr(config, name):

@@ -51,6 +51,7 @@ def _content(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> dict
     return {
         "claim": claim,
         "outcome": OUTCOMES[claim["verdict"]["outcome"]],
+        "conclusion": wording.CONCLUSIONS[claim["verdict"]["outcome"]],
         "comparisons": comparison_rows(claim),
         "charts": [(name, retention_chart(claim, size, name)) for name, size in CHART_SIZES.items()],
         "markers": [(wording.method_title(name), _marker(claim, name)) for name in claim["methods"]],

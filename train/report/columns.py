@@ -53,7 +53,8 @@ _LEAK = (
 )
 _SWAP_PULL = (
     "How far a prediction follows another object's outline that is cut out of the image, against that of a third "
-    "object of like area. Only the shape changes, so this is the causal effect of the shape."
+    "object of like area. Only the shape changes, so this is the causal effect of the shape. The interval takes the "
+    "outlines that were swapped in as given."
 )
 _WHOLE_OVER_BROKEN = (
     "The paper's test: accuracy behind the object's mask over that behind the same mask with its quadrants swapped. "

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from train.report.comparisons import comparison_rows, is_compared
-from train.report.wording import Figure, hidden_share
+from train.report.wording import CONCLUSIONS, Figure, hidden_share
 
 _COLUMNS = {
     "clean_accuracy": "clean",
@@ -76,10 +76,11 @@ def claim_table(claim: Mapping[str, Any]) -> Table:
 
 
 def verdict_panel(claim: Mapping[str, Any]) -> Panel:
-    """The claim, the verdict with its reason, every comparison behind it, and its caveat where it has one."""
+    """The claim and what has come of it, the reason, every comparison behind it, and its caveat where it has one."""
     verdict = claim["verdict"]
     colour = _COLOURS[verdict["outcome"]]
-    lines = [Text(claim["claim"], style="bold"), Text(verdict["reason"])]
+    conclusion = Text(CONCLUSIONS[verdict["outcome"]], style="bold")
+    lines = [Text(f"Claim: {claim['claim']}", style="dim"), conclusion, Text(verdict["reason"])]
     for row in comparison_rows(claim):
         difference = f"{row.difference} {row.interval}".strip()
         said = row.reading if row.difference == row.reading else f"{difference}, {row.reading}"

@@ -6,6 +6,13 @@ from typing import Any
 Figure = Mapping[str, Any]
 """A figure of claim.json or reliance.json: value, low, high, images, left_out, undefined_because."""
 
+CONCLUSIONS = {
+    "supported": "Mask augmentation alone did not stop these networks from reading the shape of the hole.",
+    "refuted": "Mask augmentation alone stopped a network from reading the shape of the hole, as layer masking did.",
+    "undecided": "Whether mask augmentation alone stops a network from reading the shape of the hole is not settled.",
+}
+"""What has come of the claim, by the outcome of its verdict."""
+
 PERCENT = "\u202f%"
 """A percent sign after a narrow no-break space."""
 

@@ -101,7 +101,7 @@ def test_image_and_mask_go_through_the_same_geometry(tree, split):
 
 def test_images_without_a_mask_are_kept_and_counted(tree, caplog):
     data = make(tree)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
         data.setup("fit")
     assert "train: 12 images, 8 with an object mask" in caplog.text
     assert "val: 5 images, 3 with an object mask" in caplog.text

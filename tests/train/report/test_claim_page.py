@@ -20,6 +20,7 @@ from tests.train.report.everything import add_everything
 from tests.train.report.expected import TABLES, body_rows, expected_cell, expected_cells
 from tests.train.report.pages import Page, squeezed
 from train.report import Answer, ExampleStrip, claim_csv, render_claim
+from train.report.wording import CONCLUSIONS
 
 HOSTILE = '</script ></style ><b onmouseover="x">&amp; $\\frac{1}{0}$ {{ 7*7 }} {% x %} \u2028 <!-- "\''
 
@@ -53,6 +54,7 @@ def test_the_verdict_comes_first_and_in_words(outcome):
     html = render_claim(claim, [])
     page = Page(html)
     assert page.texts["outcome"] == outcome.capitalize()
+    assert page.texts["conclusion"] == CONCLUSIONS[outcome]
     assert page.texts["claim"] == claim["claim"]
     assert page.texts["reason"] == claim["verdict"]["reason"]
     assert page.texts["question"] == claim["question"]

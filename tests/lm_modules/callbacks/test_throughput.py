@@ -1,0 +1,112 @@
+"""Images per second and the share of waiting, by a clock that is set by hand and in trainings that sleep."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from torch.utils.data import DataLoader
+
+from augment import Batch
+from lm_modules import MaskRobustClassifier
+from lm_modules.callbacks import Throughput
+from tests.lm_modules.callbacks.runs import TRAINING, Shapes, csv_logger, fit, logged
+
+
+class Clocked:
+    """A callback in front of a clock, a trainer and a module that keeps what is logged."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, world_size: int = 1, log_every_n_steps: int = 2) -> None:
+        self.now = 0.0
+        self.figures: list[tuple[str, float]] = []
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        self.trainer = SimpleNamespace(world_size=world_size, log_every_n_steps=log_every_n_steps, global_step=0)
+        self.module = SimpleNamespace(log=lambda name, value, **_: self.figures.append((name, value)))
+        self.callback = Throughput()
+        self.call("on_train_start")
+        self.call("on_train_epoch_start")
+
+    def call(self, hook: str, *more: object) -> None:
+        getattr(self.callback, hook)(self.trainer, self.module, *more)
+
+    def step(self, batch: Batch, *, wait: float, work: float, steps: bool = True) -> None:
+        self.now += wait
+        self.call("on_train_batch_start", batch, 0)
+        self.now += work
+        self.trainer.global_step += steps
+        self.call("on_train_batch_end", None, batch, 0)
+
+
+def test_the_figures_are_those_of_the_steps_since_they_were_last_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = Clocked(monkeypatch)
+    for wait, work in ((1.0, 2.0), (2.0, 3.0), (0.0, 2.0), (0.0, 2.0)):
+        clocked.step(TRAINING[0], wait=wait, work=work)
+    assert clocked.figures == [
+        ("train/images_per_second", 32 / 8),
+        ("train/data_wait", 3 / 8),
+        ("train/images_per_second", 32 / 4),
+        ("train/data_wait", 0.0),
+    ]
+
+
+def test_images_are_counted_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = Clocked(monkeypatch, world_size=4, log_every_n_steps=1)
+    clocked.step(TRAINING[0], wait=1.0, work=1.0)
+    assert clocked.figures[0] == ("train/images_per_second", 4 * 16 / 2)
+
+
+def test_a_validation_counts_for_neither_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = Clocked(monkeypatch)
+    clocked.step(TRAINING[0], wait=1.0, work=1.0)
+    clocked.now += 100
+    clocked.call("on_validation_start")
+    clocked.now += 100
+    clocked.step(TRAINING[0], wait=100.0, work=2.0)
+    assert clocked.figures == [("train/images_per_second", 32 / 4), ("train/data_wait", 1 / 4)]
+
+
+def test_batches_that_add_up_to_one_step_are_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = Clocked(monkeypatch, log_every_n_steps=1)
+    for steps in (False, True, False):
+        clocked.step(TRAINING[0], wait=0.0, work=1.0, steps=steps)
+    assert clocked.figures == [("train/images_per_second", 32 / 2), ("train/data_wait", 0.0)]
+
+
+def test_nothing_is_logged_where_lightning_logs_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = Clocked(monkeypatch, log_every_n_steps=0)
+    clocked.step(TRAINING[0], wait=1.0, work=1.0)
+    assert clocked.figures == []
+
+
+def sleeps(function: Callable[..., object]) -> Callable[..., object]:
+    """A function that takes 0.1 seconds longer."""
+
+    def later(*arguments: object, **named: object) -> object:
+        time.sleep(0.1)
+        return function(*arguments, **named)
+
+    return later
+
+
+class SlowBatches(list[Batch]):
+    __getitem__ = sleeps(list.__getitem__)
+
+
+def slow_loader(_data: Shapes) -> DataLoader:
+    return DataLoader(SlowBatches(TRAINING), batch_size=None)
+
+
+@pytest.mark.parametrize("is_starved", [True, False])
+def test_a_training_that_waits_for_data_says_so(
+    is_starved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_starved:
+        monkeypatch.setattr(Shapes, "train_dataloader", slow_loader)
+    else:
+        monkeypatch.setattr(MaskRobustClassifier, "training_step", sleeps(MaskRobustClassifier.training_step))
+    fit(csv_logger(tmp_path), Throughput(), epochs=2)
+    waits, speeds = (logged(tmp_path)[f"train/{name}"] for name in ("data_wait", "images_per_second"))
+    assert len(waits) == len(speeds) == 8
+    assert all((wait > 0.5) == is_starved for wait in waits)
+    assert all(0 < speed < 16 / 0.1 for speed in speeds)

@@ -1,0 +1,211 @@
+"""Faults and bad inputs under the words of docs/faults.md: what is spoilt in the current folder, and who meets it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torchvision
+from PIL import Image
+
+from lm_modules import SmallResNet
+from tests.lm_modules.test_weights import Malicious
+from tests.train.data import test_shards as shards
+from tests.train.data.conftest import write_fashion_files
+from tests.train.faults.inputs import CHECKPOINT, CLAIM, CUES, EVALUATE, FOLDER, SHARDS, WRITE_SHARDS
+from train.cli import main
+
+
+class Case(NamedTuple):
+    """A fault.
+
+    Attributes:
+        command: the command that meets it.
+        spoil: makes it, in the current folder.
+        leaves: files that the command adds before it ends, as patterns; none where it ends before it begins.
+    """
+
+    command: list[str]
+    spoil: Callable[[], object] = lambda: None
+    leaves: tuple[str, ...] = ()
+
+
+def cut(path: str, keep: float = 0.5) -> Callable[[], object]:
+    """Shorten a file, as an interrupted copy does."""
+    return lambda: Path(path).write_bytes(Path(path).read_bytes()[: int(Path(path).stat().st_size * keep)])
+
+
+def write(path: str, text: str) -> Callable[[], object]:
+    """Put a text where something else belongs."""
+    return lambda: Path(path).write_text(text)
+
+
+def delete(path: str) -> Callable[[], object]:
+    """Delete a file, or a folder with all it holds."""
+    return lambda: shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
+
+
+def in_shards(spoil: Callable[[Path], object]) -> Callable[[], object]:
+    """Spoil a shard of the validation split."""
+    return lambda: spoil(Path("shards"))
+
+
+def new_class() -> None:
+    """Add a class to the validation images alone."""
+    shutil.copytree("images/val/cat", "images/val/dog")
+
+
+def empty_class() -> None:
+    """Leave a class without training images."""
+    for path in Path("images/train/cat").iterdir():
+        path.unlink()
+
+
+def rename_masks() -> None:
+    """Give all masks of the training images an ending of their own."""
+    for path in Path("masks/train").rglob("*.png"):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+
+
+def small_mask() -> None:
+    """Replace a mask by one of another size."""
+    Image.new("L", (20, 20)).save("masks/train/bird/2.png")
+
+
+def break_fashion() -> None:
+    """Write Fashion-MNIST's four files, one of them cut short."""
+    write_fashion_files(Path("fashion"), compressed=True)
+    cut("fashion/train-images-idx3-ubyte.gz")()
+
+
+def flip_a_byte() -> None:
+    """Change one byte in the middle of a shard, as a failing disk does."""
+    path = Path("shards/test-000000.tar")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def malicious(path: str) -> Callable[[], object]:
+    """Write a checkpoint that makes the folder `executed` when it is unpickled."""
+    return lambda: torch.save({"state_dict": {}, "extra": Malicious(Path("executed"))}, path)
+
+
+def save(path: str, network: Callable[[], torch.nn.Module]) -> Callable[[], object]:
+    """Write the weights of another network."""
+    return lambda: torch.save(network().state_dict(), path)
+
+
+def begun_claim(change: Callable[[], object]) -> Callable[[], object]:
+    """Begin a claim by making one run, then change something in its folder."""
+
+    def spoil() -> None:
+        main([*CLAIM, "--arm=no_masks", "--seed=1"])
+        change()
+
+    return spoil
+
+
+STARTED = ("runs/cues/version_1/*", "runs/lightning_logs/version_0/*", "runs/run/version_0/*")
+
+DATA = {
+    "the folder of images is not there": Case(["fit", *FOLDER], delete("images")),
+    "a class has no training image": Case(["fit", *FOLDER], empty_class),
+    "validation has a class that training has not": Case(["fit", *FOLDER], new_class),
+    "the folder of masks is not there": Case(["fit", *FOLDER, "--data.mask_root=maks"]),
+    "masks lie in other folders than train, val and test": Case(["fit", *FOLDER, "--data.mask_root=masks/train"]),
+    "masks have other names than the images": Case(["fit", *FOLDER], rename_masks),
+    "a training image breaks off": Case(["fit", *FOLDER], cut("images/train/bird/2.jpg"), STARTED),
+    "an image for evaluation is an error page": Case(
+        ["fit", *FOLDER], write("images/val/bird/2.jpg", "<html>404</html>"), STARTED
+    ),
+    "a mask breaks off": Case(["fit", *FOLDER], cut("masks/train/bird/2.png", keep=0.7), STARTED),
+    "a mask has another size than its image": Case(["fit", *FOLDER], small_mask, STARTED),
+    "a file of Fashion-MNIST breaks off": Case(
+        ["fit", *CUES, "--data=Fashion", "--data.init_args.root=fashion"], break_fashion
+    ),
+    "the manifest of shards is not there": Case(["fit", *SHARDS], delete("shards/manifest.json")),
+    "the manifest of shards breaks off": Case(["fit", *SHARDS], cut("shards/manifest.json")),
+    "a shard of validation breaks off": Case(["fit", *SHARDS], in_shards(shards.truncate), STARTED),
+    "a shard of validation is not there": Case(["fit", *SHARDS], in_shards(shards.delete), STARTED),
+    "a shard of training is not there, and no fault is allowed": Case(
+        ["fit", *SHARDS, "--data.max_faults=0"], delete("shards/train-000001.tar"), STARTED
+    ),
+    "an image in a shard breaks off": Case(["fit", *SHARDS], in_shards(shards.break_the_image), STARTED),
+    "a mask is missing in a shard": Case(["fit", *SHARDS], in_shards(shards.drop_the_mask), STARTED),
+    "a label in a shard is no class": Case(["fit", *SHARDS], in_shards(shards.relabel), STARTED),
+    "an id comes twice in a shard": Case(["fit", *SHARDS], in_shards(shards.repeat_a_key), STARTED),
+    "one byte of a shard has changed, and shards are verified": Case(
+        ["shards", "--verify", "--out=shards"], flip_a_byte
+    ),
+    "shards are written into a folder of other shards": Case(
+        [*WRITE_SHARDS, "--data.seed=1"], lambda: main(WRITE_SHARDS)
+    ),
+}
+
+CONFIGURATION = {
+    "a shipped configuration is misspelt": Case(["fit", *CUES, "--config=cue.yaml"]),
+    "a YAML cannot be parsed": Case(["fit", "--config=own.yaml"], write("own.yaml", "model: [unclosed")),
+    "an option is misspelt": Case(["fit", *CUES, "--model.maskng=fill"]),
+    "an option in a YAML is misspelt": Case(
+        ["fit", "--config=own.yaml"], write("own.yaml", "model:\n  maskng: fill\ndata: Cues\n")
+    ),
+    "a number is a word": Case(["fit", *CUES, "--data.init_args.batch_size=many"]),
+    "a range is the wrong way round": Case(["fit", *CUES, "--model.hidden_fraction=[0.9, 0.1]"]),
+    "a learning rate is negative": Case(["fit", *CUES, "--model.learning_rate=-0.1"]),
+    "an architecture is misspelt": Case(["fit", *CUES, "--model.architecture=resnet51"]),
+    "layer masking of a transformer": Case(
+        [
+            "fit",
+            *CUES,
+            "--model.architecture=vit_b_16",
+            "--model.architecture_options=null",
+            "--data.init_args.image_size=224",
+        ]
+    ),
+    "data of a name that is none": Case(["fit", *CUES, "--data=Fashon"]),
+    "a GPU is asked for where none is": Case(["fit", *CUES, "--trainer.accelerator=cuda"]),
+    "more devices than there are": Case(["fit", *CUES, "--trainer.devices=-3"]),
+    "a schedule without an end": Case(["fit", *CUES, "--trainer.max_epochs=-1"], leaves=STARTED),
+    "an arm of a claim is misspelt": Case([*CLAIM, "--arm=no_mask"]),
+    "a claim goes on in a folder of another claim": Case(
+        [*CLAIM, "--config=other.yaml"],
+        begun_claim(lambda: Path("other.yaml").write_text(Path("claim.yaml").read_text().replace("0.05", "0.06"))),
+        ("other.yaml",),
+    ),
+}
+
+CHECKPOINTS = {
+    "a checkpoint is not there": Case(["test", *CUES, "--ckpt_path=none.ckpt"]),
+    "a checkpoint breaks off": Case(["fit", *CUES, f"--ckpt_path={CHECKPOINT}"], cut(CHECKPOINT)),
+    "a checkpoint to go on from would run code": Case(["fit", *CUES, "--ckpt_path=evil.ckpt"], malicious("evil.ckpt")),
+    "weights to start from would run code": Case(["fit", *CUES, "--model.init_weights=evil.pt"], malicious("evil.pt")),
+    "a checkpoint to evaluate would run code": Case([*EVALUATE, "--checkpoint=evil.ckpt"], malicious("evil.ckpt")),
+    "weights are given as a checkpoint to go on from": Case(["fit", *CUES, "--ckpt_path=weights.pt"]),
+    "a safetensors file breaks off": Case(
+        ["fit", *CUES, "--model.init_weights=weights.safetensors"], cut("weights.safetensors")
+    ),
+    "weights are of another network": Case(
+        ["fit", *CUES, "--model.init_weights=other.pt"],
+        save("other.pt", lambda: torchvision.models.resnet18(num_classes=8)),
+    ),
+    "weights are for other classes": Case(
+        ["fit", *CUES, "--model.init_weights=other.pt"], save("other.pt", lambda: SmallResNet(5, width=16))
+    ),
+    "weights without an architecture are evaluated": Case([*EVALUATE, "--checkpoint=[weights.pt]"]),
+    "a checkpoint is evaluated on data of other classes": Case(
+        [*EVALUATE, f"--checkpoint={CHECKPOINT}", "--data.init_args.num_classes=4"]
+    ),
+}
+
+LOGS_AND_DISK = {
+    "two loggers are asked for in two ways": Case(["fit", *CUES, "--wandb=true", "--trainer.logger=true"]),
+    "the folder of the runs is a file": Case(["fit", *CUES, "--trainer.default_root_dir=weights.pt"]),
+    "the folder of an evaluation is a file": Case([*EVALUATE, f"--checkpoint={CHECKPOINT}", "--out=weights.pt"]),
+    "a record in the folder of a claim breaks off": Case(
+        CLAIM, begun_claim(write("claim/arms/no_masks/seed-1/training.json", '{"fingerprint'))
+    ),
+}
+
+SECTIONS = {"Data": DATA, "Configuration": CONFIGURATION, "Checkpoints": CHECKPOINTS, "Loggers and disk": LOGS_AND_DISK}

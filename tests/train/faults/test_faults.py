@@ -1,0 +1,65 @@
+"""Every fault of docs/faults.md, tried: what the user is told, and that nothing is lost."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from tests.train.faults.cases import SECTIONS, Case
+from tests.train.faults.inputs import write_inputs
+from tests.train.test_cli import sentence_of
+from train.data.shard_format import sha256_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
+CASES = {title: case for cases in SECTIONS.values() for title, case in cases.items()}
+
+
+def documented() -> Iterator[tuple[str, str, str]]:
+    """Section, fault and message of every row of the page's tables."""
+    for section, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        for fault, message in re.findall(r"^\| (.+?) \| `(.+)` \|$", body, re.MULTILINE):
+            yield section, fault, message
+
+
+def without_chance(sentence: str, folder: Path) -> str:
+    """A message without what differs from run to run: the folder, fingerprints, and how much a decoder has read."""
+    for pattern, word in ((re.escape(f"{folder}/"), ""), (r"\b[0-9a-f]{16}\b", "HASH"), (r"\b\d+ bytes", "N bytes")):
+        sentence = re.sub(pattern, word, sentence)
+    return sentence
+
+
+def files() -> dict[str, str]:
+    return {str(path): sha256_of(path) for path in sorted(Path().rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return write_inputs(folder)
+
+
+def test_the_page_lists_the_faults_that_are_tried() -> None:
+    listed = [(section, fault) for section, fault, _ in documented()]
+    assert listed == [(section, title) for section, cases in SECTIONS.items() for title in cases]
+
+
+@pytest.mark.parametrize("title", CASES)
+def test_a_fault_is_told_in_one_sentence_and_nothing_is_lost(title, inputs, tmp_path, monkeypatch, capsys):
+    case: Case = CASES[title]
+    shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    case.spoil()
+    before = files()
+    sentence = without_chance(sentence_of(case.command, capsys), tmp_path)
+    after = files()
+    assert {name: after.get(name) for name in before} == before, "nothing is lost or changed"
+    added = [name for name in after if name not in before]
+    assert [name for name in added if not any(fnmatch(name, pattern) for pattern in case.leaves)] == []
+
+    assert not Path("executed").exists()
+    assert {fault: message for _, fault, message in documented()}[title] == sentence

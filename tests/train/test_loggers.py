@@ -1,0 +1,231 @@
+"""Weights & Biases: real offline runs of `fit` and `claim`, read back from their files."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import wandb
+import yaml
+from PIL import Image
+
+from tests.train.offline_runs import OfflineRun, offline_runs
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import tiny_claim, tiny_fit
+from train.cli import main
+from train.loggers import WandbOptions, loggers
+
+OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
+FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
+OF_EACH_STEP = ("train/loss", "lr-SGD/pg1", "train/images_per_second", "train/data_wait")
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    """A fit of two steps an epoch that logs each of them."""
+    return ["fit", *tiny_fit("cues.yaml", folder), "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1", *more]
+
+
+@contextmanager
+def settings(**variables: str) -> Iterator[None]:
+    """W&B as it is for a user who is not logged in, with environment variables; nothing of it stays behind."""
+    wandb.teardown()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+                patch.delenv(name, raising=False)
+            patch.setenv("NETRC", "nowhere")
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            yield
+    finally:
+        wandb.teardown()
+
+
+@pytest.fixture
+def _logged_out() -> Iterator[None]:
+    with settings():
+        yield
+
+
+logged_out = pytest.mark.usefixtures("_logged_out")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a training of two epochs; one that goes on with it, on two processes; and one that starts from its weights."""
+    folder = tmp_path_factory.mktemp("offline")
+    first = ("--trainer.max_epochs=2", "--trainer.callbacks.every_n_epochs=1", "--wandb.artifacts=final")
+    resumed = arguments(folder, *OPTIONS, "--trainer.max_epochs=3", "--ckpt_path=last", "--model.warmup_fraction=0")
+    with settings():
+        main(arguments(folder, *OPTIONS, *first, "--model.warmup_fraction=0"))
+        two = [*resumed, "--trainer.devices=2", "--trainer.strategy=ddp"]
+        subprocess.run([sys.executable, "-m", "train.cli", *two], check=True, capture_output=True, timeout=120)
+        weights = folder / "cues/version_0/checkpoints/last.ckpt"
+        main(arguments(folder, *OPTIONS, f"--model.init_weights={weights}", "--trainer.callbacks=[]"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> list[OfflineRun]:
+    return offline_runs(folder)
+
+
+def test_a_run_has_the_name_the_project_the_group_and_the_tags_that_were_given(runs: list[OfflineRun]) -> None:
+    for run in runs:
+        assert (run.name, run.project, run.group, sorted(run.tags)) == ("cues", "holes", "cues", ["small", "test"])
+        assert run.exit_code == 0
+
+
+def test_the_configuration_is_the_one_beside_the_logs_as_one_nested_dict(folder: Path, runs: list[OfflineRun]) -> None:
+    written = yaml.safe_load((folder / "cues/version_0/config.yaml").read_text())
+    found = {name: value for name, value in runs[0].config.items() if name != "_wandb"}
+    assert found == written
+    assert found["model"]["architecture_options"] == {"width": 16}
+    assert torch.load(folder / "cues/version_0/checkpoints/last.ckpt")["config"] == written
+
+
+def test_every_epoch_logs_its_figures_and_every_step_its_own(folder: Path, runs: list[OfflineRun]) -> None:
+    run = runs[0]
+    for name in FIGURES:
+        assert len(run.logged(name)) == 2, name
+    for name in OF_EACH_STEP:
+        assert len(run.logged(name)) == 4, name
+    assert all(0 <= wait <= 1 for wait in run.logged("train/data_wait"))
+    assert all(speed > 0 for speed in run.logged("train/images_per_second"))
+    rows = list(csv.DictReader((folder / "cues/version_0/metrics.csv").read_text().splitlines()))
+    for name in (*FIGURES, *OF_EACH_STEP):
+        assert [float(row[name]) for row in rows if row[name]] == run.logged(name), name
+
+
+def test_pictures_show_the_masks_of_the_training_and_of_the_measures(runs: list[OfflineRun]) -> None:
+    run = runs[0]
+    shown = {name: run.logged(name) for name in ("train/shown", "reliance/shown")}
+    assert [len(pictures) for pictures in shown.values()] == [1, 2]
+    for pictures in shown.values():
+        for picture in pictures:
+            assert picture["_type"] == "images/separated"
+            with Image.open(run.folder / "files" / picture["filenames"][0]) as panel:
+                assert panel.width > 4 * 48
+
+
+def test_a_table_holds_the_measures_of_all_epochs(runs: list[OfflineRun]) -> None:
+    *_, last = runs[0].logged("reliance/figures")
+    table = json.loads((runs[0].folder / "files" / last["path"]).read_text())
+    assert table["columns"] == ["epoch", "method", "figure", "value", "low", "high"]
+    assert {row[0] for row in table["data"]} == {0, 1}
+
+
+def test_checkpoints_are_uploaded_where_that_was_asked_for(runs: list[OfflineRun]) -> None:
+    checkpoints = [[files for kind, files in run.artifacts if kind == "model"] for run in runs]
+    assert checkpoints == [[["model.ckpt"]] * 2, [], []]  # best and last of the first
+
+
+def test_a_resumed_training_goes_on_with_its_run_and_two_processes_make_one(
+    folder: Path, runs: list[OfflineRun]
+) -> None:
+    first, resumed, anew = runs
+    assert resumed.id == first.id
+    steps = torch.load(folder / "cues/version_0/checkpoints/last.ckpt")["global_step"]
+    assert resumed.logged("trainer/global_step")[0] == steps > 0
+    assert anew.id != first.id
+    assert anew.logged("trainer/global_step")[0] == 0
+
+
+@logged_out
+@pytest.mark.parametrize(("run_name", "goes_on"), [("cues", True), ("other", False)])
+def test_a_run_of_another_name_is_another_run(
+    run_name: str, goes_on: bool, folder: Path, runs: list[OfflineRun], tmp_path: Path
+) -> None:
+    checkpoint = str(folder / "cues/version_0/checkpoints/last.ckpt")
+    _, run = loggers(tmp_path, run_name, WandbOptions(project="holes"), checkpoint)
+    assert run.version == (runs[0].id if goes_on else None)
+
+
+@logged_out
+def test_a_run_goes_on_with_whom_it_belongs_to_whoever_is_logged_in(tmp_path: Path) -> None:
+    run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": "team"}
+    torch.save({"state_dict": {}, "wandb": run}, tmp_path / "team.ckpt")
+    with pytest.MonkeyPatch.context() as patch:
+        asked = []
+        patch.setattr(wandb, "init", lambda **options: asked.append(options))
+        _ = loggers(tmp_path, "cues", WandbOptions(), str(tmp_path / "team.ckpt"))[1].experiment
+    (options,) = asked
+    assert (options["id"], options["entity"], options["resume"]) == ("abc", "team", "allow")
+
+
+@logged_out
+@pytest.mark.parametrize(("option", "given"), [("project", "'other'"), ("entity", "'somebody/holes'")])
+def test_a_run_is_not_resumed_in_another_project(
+    option: str, given: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = folder / "cues/version_0/checkpoints/last.ckpt"
+    elsewhere = "--wandb.project=other" if option == "project" else "--wandb.entity=somebody"
+    sentence = sentence_of(arguments(tmp_path, *OPTIONS, elsewhere, f"--ckpt_path={checkpoint}"), capsys)
+    assert str(checkpoint) in sentence and "'holes'" in sentence and given in sentence and "--run_name" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wandb_can_be_disabled_from_outside(tmp_path: Path) -> None:
+    with settings(WANDB_MODE="disabled"):
+        main(arguments(tmp_path, "--wandb=true", "--trainer.max_epochs=1"))
+    assert "wandb" not in torch.load(tmp_path / "cues/version_0/checkpoints/last.ckpt")
+    assert list(tmp_path.rglob("*.wandb")) == []
+
+
+def test_credentials_that_are_no_good_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with settings(WANDB_API_KEY="short"):
+        sentence = sentence_of(arguments(tmp_path, "--wandb=true"), capsys)
+    assert "WANDB_API_KEY" in sentence and "wandb login" in sentence and "WANDB_MODE=offline" in sentence
+
+
+@logged_out
+def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("lm_modules.MaskRobustClassifier.validation_step", fail)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        main(arguments(tmp_path, "--wandb=true", "--trainer.callbacks=[]"))
+    (run,) = offline_runs(tmp_path)
+    assert run.exit_code == 1
+
+
+def test_a_missing_package_is_one_sentence(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['wandb'] = None; from train.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, *arguments(tmp_path, "--wandb.group=any")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    (sentence,) = done.stderr.strip().splitlines()
+    assert "pip install wandb" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+@logged_out
+def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", seeds=[1])
+    part = ["claim", f"--config={config}", "--arm=[no_masks, layer_masking]", "--seed=1"]
+    main([*part, f"--out={tmp_path / 'tracked'}", "--wandb.tags=[claim]"])
+    main([*part, f"--out={tmp_path / 'plain'}"])
+    found = offline_runs(tmp_path)
+    assert [run.name for run in found] == ["no_masks seed 1", "layer_masking seed 1"]
+    assert len({run.id for run in found}) == 2
+    for run, masking in zip(found, ("none", "layer_masking"), strict=True):
+        assert (run.group, run.tags, run.project) == ("tracked", ["claim"], "maskrobust")
+        assert run.config["model"]["masking"] == masking
+        assert len(run.logged("val/accuracy")) == len(run.logged("train/shown")) == 1
+        arm = Path("arms", run.config["arm"], "seed-1")
+        for name in ("weights.safetensors", "outcomes-black.npz"):
+            assert (tmp_path / "tracked" / arm / name).read_bytes() == (tmp_path / "plain" / arm / name).read_bytes()
+
+
+def test_a_claim_has_no_checkpoints_to_upload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    sentence = sentence_of(
+        ["claim", f"--config={config}", f"--out={tmp_path / 'out'}", "--wandb.artifacts=all"], capsys
+    )
+    assert "wandb.artifacts" in sentence and "got all" in sentence
