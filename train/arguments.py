@@ -1,6 +1,7 @@
 """Command-line arguments: what all parsers share, and errors as one sentence."""
 
 import argparse
+import errno
 import json
 import re
 import traceback
@@ -14,10 +15,11 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from configs import find_config
 from lm_modules import UnsupportedNetworkError
+from train.checkpoints import CheckpointError
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False}
 
-_FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError)
+_FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError, CheckpointError)
 _ABOUT_PATHS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _OUR_PACKAGES = ("augment", "lm_modules", "train", "configs")
 
@@ -128,8 +130,8 @@ def one_sentence(error: Exception) -> str | None:
         file, message = _origin(each)
         if isinstance(each, _FOR_USERS) and _is_ours(file):
             return _on_one_line(message)
-    if isinstance(error, _ABOUT_PATHS):
-        return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
+    if isinstance(error, OSError):
+        return _about_files(error)
     if isinstance(error, MisconfigurationException):
         return f"{_on_one_line(str(error)).rstrip('.!')}; change the trainer's options."
     return _about_arguments(_on_one_line(error.message)) if isinstance(error, argparse.ArgumentError) else None
@@ -148,6 +150,15 @@ def _about_arguments(text: str) -> str:
     if re.search(r"^unrecognized arguments|does not accept option", text):
         return f"{text}; maskrobust COMMAND --help lists the options."
     return text
+
+
+def _about_files(error: OSError) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f"'{error.filename}'" if error.filename else "a file of the run"
+        return f"{where} cannot be written ({error.strerror}); make room, and run the command again."
+    if isinstance(error, _ABOUT_PATHS):
+        return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,6 +1,7 @@
 """`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
 
 import json
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +9,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import Namespace
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from lm_modules import MaskRobustClassifier
-from lm_modules.callbacks import ShownImages, Throughput
+from lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
+from train.checkpoints import AtomicCheckpointIO, check_equal, check_same_training
 from train.data import AnnotatedDataModule
 from train.loggers import (
     WandbOptions,
@@ -27,6 +30,7 @@ from train.loggers import (
 )
 
 COMMANDS = ("fit", "validate", "test")
+_LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
 
 
 class SaveConfig(SaveConfigCallback):
@@ -61,7 +65,12 @@ class SaveConfig(SaveConfigCallback):
 
 
 class FitCLI(LightningCLI):
-    """`LightningCLI` with the data module's classes and colours handed to the model, and a `--wandb` flag."""
+    """`LightningCLI` with the data module's classes and colours handed to the model, and a `--wandb` flag.
+
+    Every `fit` gets what keeps its state safe, whatever the YAML says: see docs/resuming.md.
+    """
+
+    _saved_arguments: dict[str, Any]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--wandb` and link what the data module knows to the model."""
@@ -74,36 +83,47 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--compile", type=bool, default=False, help="fit: torch.compile the network's training step"
         )
+        parser.add_argument(
+            "--save_every_n_steps", type=int | None, default=None, help="save last.ckpt within an epoch, too"
+        )
         parser.add_argument("--run_name", type=str, default="run", help="folder below the logs, and name in W&B")
-        for name in ("num_classes", "mean", "std"):
+        for name in _LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse `args`, from a program or a shell; refuse missing weights before anything is built."""
         self.config = parser.parse_args(args)
+        self._saved_arguments = {}
         command: str = self.config.subcommand
         config = self.config[command]
         if config.wandb:
             require_wandb()
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
-        elif config.ckpt_path is not None:
-            _check_checkpoint(config.ckpt_path)
+        if config.ckpt_path not in (None, "last"):
+            checkpoint = _whole_checkpoint(config.ckpt_path)
+            self._saved_arguments = checkpoint.get("hyper_parameters", {})
+            if command == "fit":
+                self._check_same_training(command, checkpoint.get("config"))
         elif command != "fit" and config.model.init_weights is None:
             raise ValueError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
             )
+
+    def before_fit(self) -> None:
+        """Refuse to go on with what only the data module knows, where it has changed; compile where asked."""
+        if self._saved_arguments:
+            now = {f"data.{name}": self.model.hparams[name] for name in _LINKED}
+            saved = {f"data.{name}": self._saved_arguments.get(name, now[f"data.{name}"]) for name in _LINKED}
+            check_equal(saved, now, self.config[self.subcommand].ckpt_path)
+        if self.config[self.subcommand].compile:
+            self.model.compile_training()
 
     def before_instantiate_classes(self) -> None:
         """Forget what a checkpoint's own training started from: the file may be gone by now."""
         config = self.config[self.subcommand]
         if config.ckpt_path not in (None, "last"):
             config.model.init_weights = None
-
-    def before_fit(self) -> None:
-        """Compile the training step where asked."""
-        if self.config[self.subcommand].compile:
-            self.model.compile_training()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
@@ -117,29 +137,63 @@ class FitCLI(LightningCLI):
             kwargs["logger"] = loggers(_root(config), config.run_name, wandb_options(made.wandb), resumed)
         elif config.wandb:
             raise ValueError("wandb is true but trainer.logger is given, too; leave one of them out.")
-        if is_training and kwargs.get("logger", made.trainer.logger):
-            followed = [LearningRateMonitor("step"), Throughput(), ShownImages()]
-            kwargs["callbacks"] = [*_as_list(made.trainer.callbacks), *followed]
+        if is_training:
+            kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise ValueError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
+
+    def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
+        """Train; after an error of this process, end those that Lightning started, which would wait for it."""
+        try:
+            self.trainer.fit(model, **kwargs)
+        except Exception:
+            launcher = self.trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(signal.SIGKILL)
+            raise
+
+    def _check_same_training(self, command: str, saved: dict[str, Any] | None) -> None:
+        """Refuse to go on with other arguments than those saved; what is not given of the model is as it was."""
+        parser, config = self._parser(command), self.config[command]
+        now, default = (
+            json.loads(parser.dump(each, format="json", skip_unset=False, skip_validation=True))
+            for each in (config, parser.get_defaults())
+        )
+        given = {name: value for name, value in now["model"].items() if value != default["model"][name]}
+        check_same_training(saved, {**now, "model": given}, config.ckpt_path)
+
+    def _additions(self, *, is_logged: bool) -> dict[str, Any]:
+        """Callbacks and plugins of the trainer, with those that every training gets."""
+        config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
+        callbacks, plugins = (_as_list(trainer[name]) for name in ("callbacks", "plugins"))
+        callbacks += [StepSeed(config.model.seed), FiniteLoss()]
+        if is_logged:
+            callbacks += [LearningRateMonitor("step"), Throughput(), ShownImages()]
+        if trainer.enable_checkpointing is not False and not trainer.barebones:
+            callbacks.append(LastCheckpoint(config.save_every_n_steps))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        return {"callbacks": callbacks, "plugins": plugins}
+
+
+def _as_list(given: Any) -> list[Any]:
+    """One, several, or none."""
+    if given is None:
+        return []
+    return [*given] if isinstance(given, list | tuple) else [given]
 
 
 def _root(config: Namespace) -> Path:
     return Path(config.trainer.default_root_dir or "runs")
 
 
-def _as_list(given: pl.Callback | list[pl.Callback] | None) -> list[pl.Callback]:
-    """One callback, several, or none."""
-    if given is None:
-        return []
-    return given if isinstance(given, list) else [given]
-
-
-def _check_checkpoint(path: str) -> None:
-    if "state_dict" not in read_checkpoint(path):
+def _whole_checkpoint(path: str) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path)
+    if "state_dict" not in checkpoint:
         raise ValueError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.init_weights.")
+    return checkpoint
 
 
 def _last_checkpoint(folder: Path, *, needed: bool) -> str:

@@ -1,6 +1,7 @@
 """`maskrobust fit | validate | test`: which weights are measured, where a run logs, and runs on two processes."""
 
 import csv
+import errno
 import os
 import subprocess
 import sys
@@ -170,15 +171,26 @@ def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.
     assert "gpu" in sentence_of(arguments_of("fit", tmp_path, "--trainer.accelerator=gpu"), capsys)
 
 
-def test_a_folder_that_may_not_be_written_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "cannot be used (Permission denied); choose another"),
+        (errno.ENOSPC, "cannot be written (No space left on device); make room"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    number: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: str | Path, *_: object) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    make = os.mkdir
+
+    def refuse(path: str | Path, *mode: int) -> None:
+        if "locked" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        make(path, *mode)
 
     monkeypatch.setattr(os, "mkdir", refuse)
     sentence = sentence_of(arguments_of("fit", tmp_path / "locked"), capsys)
-    assert str(tmp_path / "locked") in sentence and "Permission denied" in sentence and "choose another" in sentence
+    assert str(tmp_path / "locked") in sentence and told in sentence
 
 
 def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

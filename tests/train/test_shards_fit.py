@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lm_modules import MaskRobustClassifier
 from tests.train.data.test_shards import COUNTS, write_folder
 from tests.train.test_cli import sentence_of
 from train.cli import main
@@ -54,14 +55,9 @@ def test_an_epoch_has_as_many_steps_as_the_samples_fill(folder, tmp_path):
 
 
 @resumes
-def test_a_run_that_goes_on_after_an_epoch_ends_with_the_weights_of_an_undisturbed_one(folder, tmp_path):
-    saving = "{class_path: pytorch_lightning.callbacks.ModelCheckpoint, init_args: {monitor: step}}"
-    same = [
-        f"--trainer.callbacks=[{saving}]",
-        "--data.init_args.num_workers=0",
-        "--model.warmup_fraction=0",
-        "--model.schedule=constant",
-    ]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_goes_on_after_an_epoch_ends_with_the_weights_of_an_undisturbed_one(folder, tmp_path, workers):
+    same = [f"--data.init_args.num_workers={workers}", "--model.warmup_fraction=0", "--model.schedule=constant"]
     main(fit_arguments(folder, tmp_path / "whole", *same))
     main(fit_arguments(folder, tmp_path / "parts", *same, "--trainer.max_epochs=1"))
     first = last_weights(tmp_path / "parts")
@@ -69,6 +65,37 @@ def test_a_run_that_goes_on_after_an_epoch_ends_with_the_weights_of_an_undisturb
     whole, parts = last_weights(tmp_path / "whole"), last_weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert not all(torch.equal(first[name], parts[name]) for name in whole)
+
+
+@resumes
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+@pytest.mark.parametrize("validating", [False, True])
+def test_a_run_that_goes_on_within_an_epoch_takes_as_many_steps_and_reads_later_epochs_as_it_would_have(
+    folder, tmp_path, validating, monkeypatch
+):
+    steps = sum(COUNTS["train"]) // 4
+    read: list[tuple[int, list[int]]] = []
+    take = MaskRobustClassifier.training_step
+
+    def watched(module, batch, batch_idx):
+        read.append((module.trainer.global_step, batch.ids.tolist()))
+        return take(module, batch, batch_idx)
+
+    monkeypatch.setattr(MaskRobustClassifier, "training_step", watched)
+    same = ["--data.init_args.num_workers=2"]
+    main(fit_arguments(folder, tmp_path / "whole", *same))
+    whole = list(read)
+    read.clear()
+    stop = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=term"]
+    stop += [f"--trainer.callbacks.step={steps if validating else 2}", f"--trainer.callbacks.validating={validating}"]
+    with pytest.raises(SystemExit):
+        main(fit_arguments(folder, tmp_path / "parts", *same, *stop))
+    main(fit_arguments(folder, tmp_path / "parts", *same, "--ckpt_path=last"))
+    assert [step for step, _ in read] == list(range(2 * steps))
+    expected = (
+        whole if validating else whole[:2] + [(step + 2, ids) for step, ids in whole[: steps - 2]] + whole[steps:]
+    )
+    assert read == expected
 
 
 @resumes

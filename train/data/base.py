@@ -2,19 +2,21 @@
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from augment.batch import Batch
 from augment.random import fold_in, sample_keys, uniform
+from train.data.order import EpochSampler, Position, TrainingLoader, rank_and_number, training_position
 from train.data.stored import PixelSample, StoredSample
+from train.data.workers import outlive_stop_signals
 
 Split = Literal["train", "val", "test"]
 Fetched = TypeVar("Fetched")
@@ -65,35 +67,6 @@ class InMemoryDataset(Dataset[Batch]):
         return Batch(self.samples.ids[rows], images, self.samples.object_mask[rows], self.samples.labels[rows])
 
 
-class EpochSampler(Sampler[int]):
-    """A random order that is a function of (seed, epoch) alone, so that a resumed run goes on as it would have.
-
-    Lightning calls `set_epoch` before every epoch; without it each pass moves on to the next epoch. Under DDP Lightning
-    deals this order out to the processes; a `RandomSampler` it would replace by one with a seed of its own.
-
-    Args:
-        num_samples: number of samples.
-        seed: decides the order, together with the epoch.
-    """
-
-    def __init__(self, num_samples: int, seed: int) -> None:
-        self.num_samples = num_samples
-        self.seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next pass that of `epoch`, counted from 0."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        key = int(sample_keys(self.seed, torch.tensor([self.epoch])))
-        self.epoch += 1
-        return iter(torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(key)).tolist())
-
-
 class AnnotatedDataModule(LightningDataModule, ABC):
     """What every data module of this project is: a Lightning data module of `Batch` that knows its classes and colours.
 
@@ -103,6 +76,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         mean: mean of the training split's pixels, in [0, 1], for red, green and blue.
         std: their standard deviation, in the same unit.
         order_seed: decides the order of the training samples, and nothing else.
+        batch_size: samples per batch of one process.
     """
 
     num_classes: int
@@ -110,10 +84,48 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     order_seed: int
+    batch_size: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._restored: tuple[object, Position] = (None, Position(0, 0))
 
     @abstractmethod
     def training_batches(self) -> Iterable[Batch]:
         """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
+
+    def position(self) -> Position | None:
+        """Which batch of which epoch the trainer needs next; None without a trainer.
+
+        Lightning may start a loader before it restores its counters from a checkpoint, but not before the data module.
+        """
+        if self.trainer is None:
+            return None
+        trainer, start = self._restored
+        now = training_position(self.trainer)
+        return max(now, start) if trainer is self.trainer else now
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: the position, and how many samples a batch of all processes together has."""
+        position = self.position()
+        return {} if position is None else {**position._asdict(), "batch_size": self._total_batch_size()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it was saved within an epoch, with batches of another size.
+        """
+        start, size = Position(state_dict["epoch"], state_dict["batches"]), state_dict["batch_size"]
+        if start.batches > 0 and size != self._total_batch_size():
+            raise ValueError(
+                f"the checkpoint was saved within an epoch with {size} images in a batch of all processes together, "
+                f"but there are {self._total_batch_size()} now; go on with as many, or from the end of an epoch."
+            )
+        self._restored = self.trainer, start
+
+    def _total_batch_size(self) -> int:
+        return self.batch_size * rank_and_number()[1]
 
     def stored_samples(self, split: Split) -> Iterable[StoredSample]:
         """Every sample of a split once, ready to be encoded; the data must be set up for it.
@@ -169,19 +181,20 @@ class InMemoryDataModule(AnnotatedDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""
         dataset = InMemoryDataset(self.samples("train"))
-        return self._loader(dataset, EpochSampler(len(dataset), self.order_seed))
+        sampler = EpochSampler(len(dataset), self.order_seed, self.batch_size, self.position)
+        return TrainingLoader(dataset, sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in order of ids."""
-        return self._loader(InMemoryDataset(self.samples("val")))
+        return self._loader(self.samples("val"))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test split, in order of ids."""
-        return self._loader(InMemoryDataset(self.samples("test")))
+        return self._loader(self.samples("test"))
 
     def training_batches(self) -> DataLoader[Batch]:
         """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
-        return self._loader(InMemoryDataset(self.samples("train")))
+        return self._loader(self.samples("train"))
 
     def stored_samples(self, split: Split) -> list[PixelSample]:
         """Every sample of a split once, ready to be encoded without loss."""
@@ -189,16 +202,18 @@ class InMemoryDataModule(AnnotatedDataModule):
         pixels = images.permute(0, 2, 3, 1).numpy()
         return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
 
-    def _loader(self, dataset: InMemoryDataset, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
+    def _loader(self, samples: Samples) -> DataLoader[Batch]:
+        return DataLoader(InMemoryDataset(samples), **self._loader_options())
+
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "collate_fn": as_fetched,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": outlive_stop_signals,
+        }
 
 
 def as_fetched(batch: Fetched) -> Fetched:

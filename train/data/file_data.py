@@ -2,8 +2,8 @@
 
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -12,10 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from augment.batch import Batch
 from augment.random import fold_in, sample_keys
-from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, EpochSampler, Split, check_at_least, draw_uniform
+from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, check_at_least, draw_uniform
 from train.data.image_files import ImageFile, MaskCode, read_file, read_image, read_mask, size_of
+from train.data.order import EpochSampler, TrainingLoader
 from train.data.stored import EncodedSample, encode_png
 from train.data.views import evaluation_view, training_view
+from train.data.workers import outlive_stop_signals
 
 _GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE = 32
@@ -67,10 +69,10 @@ class FileDataset(Dataset[Batch]):
 class AugmentedEpochSampler(EpochSampler):
     """The order of `EpochSampler`, telling a `FileDataset` the epoch with each index."""
 
-    def __iter__(self) -> Iterator[int]:
-        offset = self.epoch * self.num_samples
-        order = super().__iter__()
-        return (offset + index for index in order)
+    def order(self, epoch: int) -> list[int]:
+        """Index i + epoch x number of samples for the i-th image."""
+        order = super().order(epoch)
+        return [index + epoch * len(order) for index in order]
 
 
 class FileSample(NamedTuple):
@@ -164,7 +166,8 @@ class FileDataModule(AnnotatedDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
         dataset = FileDataset(self.files("train"), self.mask_code, self.image_size, self.order_seed)
-        return self._loader(dataset, AugmentedEpochSampler(len(dataset), self.order_seed))
+        sampler = AugmentedEpochSampler(len(dataset), self.order_seed, self.batch_size, self.position)
+        return TrainingLoader(dataset, sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in the order of `files`."""
@@ -183,17 +186,16 @@ class FileDataModule(AnnotatedDataModule):
         return [FileSample(file, self.mask_code) for file in self.files(split)]
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
-        return self._loader(FileDataset(self.files(split), self.mask_code, self.image_size))
+        return DataLoader(FileDataset(self.files(split), self.mask_code, self.image_size), **self._loader_options())
 
-    def _loader(self, dataset: FileDataset, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": outlive_stop_signals,
+        }
 
 
 def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tensor | None:

@@ -39,7 +39,7 @@ class TrainingStream(IterableDataset[Batch]):
         shuffle_buffer: encoded samples to shuffle in each loader process, at least 1.
 
     Attributes:
-        epoch: of the next pass; each pass moves on to the next.
+        epoch: of the passes that begin from now on, in loader processes that are running, too.
     """
 
     def __init__(
@@ -57,16 +57,23 @@ class TrainingStream(IterableDataset[Batch]):
         self.batch_size, self.steps = batch_size, steps
         self.seed, self.rank = seed, rank
         self.shuffle_buffer = shuffle_buffer
-        self.epoch = 0
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """Of the passes that begin from now on."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches of one epoch: all of them, or in a loader process its part."""
-        epoch = self.epoch
-        self.epoch += 1  # in a loader process that lives on, too
-        return self._batches(epoch, *_worker_and_number())
+        return self._batches(self.epoch, *_worker_and_number())
 
     def _batches(self, epoch: int, worker: int, workers: int) -> Iterator[Batch]:
         key = _stream_key(self.seed, epoch, self.rank, worker)

@@ -5,15 +5,16 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
-from torch import distributed
 from torch.utils.data import DataLoader
 
 from augment.batch import Batch
 from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, as_fetched, check_at_least
+from train.data.order import rank_and_number
 from train.data.shard_format import ShardRecord, read_manifest
 from train.data.shard_reader import Faults, ShardReader
 from train.data.shard_streams import EvaluationStream, TrainingStream
 from train.data.views import evaluation_view, training_view
+from train.data.workers import outlive_stop_signals
 
 View = Literal["crop", "as_is"]
 
@@ -82,22 +83,6 @@ class Shards(AnnotatedDataModule):
         self.shuffle_buffer, self.steps_per_epoch = shuffle_buffer, steps_per_epoch
         self.max_faults, self.max_evaluation_faults = max_faults, max_evaluation_faults
         self.seed = self.order_seed = seed
-        self._first_epoch = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: the epoch that a run which goes on from it reads first."""
-        if self.trainer is None:
-            return {"epoch": self._first_epoch}
-        begun = self.trainer.fit_loop.epoch_progress.current.ready
-        return {"epoch": begun if self.trainer.is_last_batch else max(0, begun - 1)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self._first_epoch = state_dict["epoch"]
-
-    def next_epoch(self) -> int | None:
-        """The epoch that is read next: the trainer's, which lags behind until a run that goes on has begun."""
-        return None if self.trainer is None else max(self._first_epoch, self.trainer.current_epoch)
 
     def records(self, split: Split) -> tuple[ShardRecord, ...]:
         """The shards of a split, in order.
@@ -121,7 +106,7 @@ class Shards(AnnotatedDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """The resampled stream of this rank, from the trainer's epoch on where there is a trainer."""
         records = self.records("train")
-        rank, ranks = _rank_and_number()
+        rank, ranks = rank_and_number()
         stream = TrainingStream(
             self._reader(self.max_faults),
             records,
@@ -136,11 +121,11 @@ class Shards(AnnotatedDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the validation split."""
-        return self._evaluation_loader("val", self.max_evaluation_faults, *_rank_and_number())
+        return self._evaluation_loader("val", self.max_evaluation_faults, *rank_and_number())
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the test split."""
-        return self._evaluation_loader("test", self.max_evaluation_faults, *_rank_and_number())
+        return self._evaluation_loader("test", self.max_evaluation_faults, *rank_and_number())
 
     def training_batches(self) -> DataLoader[Batch]:
         """All of the training split in order, in the view of evaluation, on every rank."""
@@ -165,28 +150,20 @@ class Shards(AnnotatedDataModule):
             "collate_fn": as_fetched,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": outlive_stop_signals,
         }
 
 
 class _TrainingLoader(DataLoader[Batch]):
-    """A loader that asks its data module for the epoch when it is iterated, for it is made before a run is restored.
-
-    Loader processes live on; they take the epoch of their first pass, and count on from there.
-    """
+    """A loader that sets the epoch when it is iterated: the trainer's, or without one that after the last."""
 
     def __init__(self, stream: TrainingStream, data: Shards, **options: Any) -> None:
         super().__init__(stream, **options)
         self.stream, self.data = stream, data
+        self.next_epoch = 0
 
     def __iter__(self) -> Any:
-        epoch = self.data.next_epoch()
-        if epoch is not None:
-            self.stream.epoch = epoch
+        position = self.data.position()
+        self.stream.epoch = self.next_epoch if position is None else position.epoch
+        self.next_epoch = self.stream.epoch + 1
         return super().__iter__()
-
-
-def _rank_and_number() -> tuple[int, int]:
-    """This process's rank among those that run together, and their number."""
-    if not distributed.is_initialized():
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()

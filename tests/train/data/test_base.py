@@ -4,12 +4,11 @@ import jsonargparse
 import pytest
 import torch
 from pytorch_lightning import LightningDataModule
-from pytorch_lightning.trainer.connectors.data_connector import _get_distributed_sampler
-from pytorch_lightning.utilities.data import _is_dataloader_shuffled, _update_dataloader
 
 from augment.batch import Batch
-from train.data import Cues, Fashion
+from train.data import Cues, Fashion, base, order
 from train.data.base import draw_uniform
+from train.data.order import EpochSampler, Position
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")
@@ -142,25 +141,54 @@ def test_a_batch_holds_the_bytes_of_its_samples_as_shares_of_255(make_data):
     assert all(torch.equal(batch[position], samples[position]) for position in (0, 2, 3))
 
 
-def ids_of_rank(whole, rank, epoch):
-    """What one of two processes gets of a loader, as Lightning deals it out."""
-    shuffled = _is_dataloader_shuffled(whole)
-    sampler = _get_distributed_sampler(whole, shuffled, overfit_batches=0, num_replicas=2, rank=rank)
-    sampler.set_epoch(epoch)
-    return joined(_update_dataloader(whole, sampler)).ids.tolist()
+def ids_of_rank(data, rank, epoch, monkeypatch):
+    """What one of two processes gets of an epoch."""
+    monkeypatch.setattr(order, "rank_and_number", lambda: (rank, 2))
+    share = data.train_dataloader()
+    share.sampler.set_epoch(epoch)
+    return joined(share).ids.tolist()
 
 
 @pytest.mark.parametrize("order_seed", [0, 3])
-def test_two_processes_share_the_order_of_one(make_data, order_seed):
-    def training_loader():
-        data = make_data()
-        data.order_seed = order_seed
-        return data.train_dataloader()
-
-    whole = training_loader()
+def test_two_processes_share_the_order_of_one(make_data, order_seed, monkeypatch):
+    data = make_data()
+    data.order_seed = order_seed
+    whole = data.train_dataloader()
     for epoch in range(2):
-        order = joined(whole).ids.tolist()
-        assert [ids_of_rank(training_loader(), rank, epoch) for rank in range(2)] == [order[::2], order[1::2]]
+        one = joined(whole).ids.tolist()
+        shares = [ids_of_rank(data, rank, epoch, monkeypatch) for rank in range(2)]
+        assert shares == [one[::2], one[1::2]]
+
+
+@pytest.mark.parametrize(("samples", "processes"), [(7, 2), (2, 5)])
+def test_processes_get_equally_many_samples_and_leave_none_out(samples, processes, monkeypatch):
+    shares = []
+    for rank in range(processes):
+        monkeypatch.setattr(order, "rank_and_number", lambda rank=rank: (rank, processes))
+        shares.append(list(EpochSampler(samples, 0, 1)))
+    assert {len(share) for share in shares} == {-(-samples // processes)}
+    assert {index for share in shares for index in share} == set(range(samples))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_leaves_out_the_batches_of_an_epoch_that_are_done(make_data, workers):
+    whole = [batch.ids.tolist() for batch in make_data().train_dataloader()]
+    data = make_data(num_workers=workers)
+    for done in range(5):
+        data.position = lambda done=done: Position(0, done)
+        loader = data.train_dataloader()
+        assert [batch.ids.tolist() for batch in loader] == whole[done:]
+        assert len(loader) == len(whole)
+
+
+def test_a_position_within_an_epoch_is_refused_where_it_means_other_batches(make_data, monkeypatch):
+    saved = {"epoch": 1, "batches": 2, "batch_size": 8}
+    make_data().load_state_dict(saved)
+    make_data(batch_size=4).load_state_dict({**saved, "batches": 0})
+    with pytest.raises(ValueError, match="8 images in a batch of all processes together, but there are 4 now"):
+        make_data(batch_size=4).load_state_dict(saved)
+    monkeypatch.setattr(base, "rank_and_number", lambda: (1, 2))
+    make_data(batch_size=4).load_state_dict(saved)
 
 
 @pytest.mark.parametrize(

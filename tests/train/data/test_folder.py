@@ -13,6 +13,7 @@ from augment.batch import Batch
 from train.cli import main
 from train.data import Folder
 from train.data.image_files import decode_image, list_images, read_mask
+from train.data.order import Position
 
 COLOUR = np.array([250, 10, 10], dtype=np.uint8)
 SIZES = {"train": 12, "val": 5, "test": 4}
@@ -130,6 +131,9 @@ def test_crops_depend_on_seed_and_epoch_and_not_on_workers(tree):
     resumed = make(tree).train_dataloader()
     resumed.sampler.set_epoch(1)
     assert torch.equal(joined(resumed).images, second.images)
+    within = make(tree)
+    within.position = lambda: Position(1, 2)
+    assert torch.equal(joined(within.train_dataloader()).images, second.images[2 * within.batch_size :])
     other = epochs(seed=1)[0]
     assert not torch.equal(other.images[other.ids == sample], first.images[first.ids == sample])
 

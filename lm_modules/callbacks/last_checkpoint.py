@@ -1,0 +1,179 @@
+"""The newest state of a training on disk, whatever happens to it."""
+
+import signal
+import sys
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
+from pytorch_lightning.trainer.states import TrainerFn
+
+from lm_modules.callbacks.stop_signals import StopSignals
+
+_VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Writes last.ckpt after every epoch, every few steps where asked, and when the process is told to stop.
+
+    On SIGTERM or Ctrl-C, in any of the processes that train together, all of them finish the step (or the validation
+    batch), save, and exit: rank 0 with status 128 plus the number of the signal (143, 130) after one line on standard
+    error, the others with 0. A second signal acts at once.
+
+    A state is saved where a run that goes on from it will do what is still to be done: not before a validation that is
+    due, but in its beginning, so that it is run again; and not between the batches of one optimiser step.
+
+    Args:
+        every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
+
+    Raises:
+        ValueError: `every_n_train_steps` is below 1.
+    """
+
+    def __init__(self, every_n_train_steps: int | None = None) -> None:
+        if every_n_train_steps is not None and every_n_train_steps < 1:
+            raise ValueError(
+                f"a state can be saved every 1 or more steps, got {every_n_train_steps}; give a larger number, or none."
+            )
+        super().__init__(filename=self.CHECKPOINT_NAME_LAST, save_top_k=0)
+        self.interval = every_n_train_steps
+        self._signals = StopSignals()
+        self._saved_step = self._seen_step = 0
+        self._validation_begun = False
+
+    @property
+    def path(self) -> str:
+        """Where the newest state is, or will be."""
+        return self.format_checkpoint_name({})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: there is always one file, in the folder of the run that writes it."""
+        return {}
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals."""
+        self._signals.listen()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals, and count steps from here."""
+        self._signals.listen()
+        _end_finished_epoch(trainer)
+        self._saved_step = self._seen_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where that is due, unless a validation or the end of the epoch comes first; they will."""
+        received = self._signals.received(trainer)
+        stepped = trainer.global_step > self._seen_step
+        self._seen_step = trainer.global_step
+        if stepped and not trainer.is_last_batch and not _validation_is_due(trainer):
+            self._save_or_stop(trainer, received)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save where that is due, so that this validation is run again."""
+        if _is_training(trainer):
+            self._validation_begun = True
+            self._save_or_stop(trainer, self._signals.received(trainer))
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop where asked, with the weights in training: those of an average are in their place."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        received = self._signals.received(trainer)
+        if received and trainer.sanity_checking:
+            self._exit(trainer, received)
+        if received:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, WeightAveraging):
+                    callback.on_validation_epoch_end(trainer, pl_module)
+            self._save_or_stop(trainer, received)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this validation need not be run again."""
+        self._validation_begun = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the state after an epoch, and stop where asked."""
+        self._save(trainer)
+        received = self._signals.received(trainer)
+        if received:
+            self._exit(trainer, received)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let Lightning run a validation again that has begun: it only does so from within its first batch."""
+        if self._validation_begun:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            progress.update(total=dict(_VALIDATION_BEGUN), current=dict(_VALIDATION_BEGUN), is_last_batch=False)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the signals to whoever had them before."""
+        self._signals.close()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the signals to whoever had them before."""
+        self._signals.close()
+
+    def _save_or_stop(self, trainer: pl.Trainer, received: int) -> None:
+        is_due = self.interval is not None and trainer.global_step >= self._saved_step + self.interval
+        if received or is_due:
+            self._save(trainer)
+        if received:
+            self._exit(trainer, received)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self.last_model_path = self.path  # where loggers that upload checkpoints look
+        trainer.save_checkpoint(self.path)
+        self._saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)
+
+    def _exit(self, trainer: pl.Trainer, received: int) -> NoReturn:
+        """Exit; rank 0 alone with the signal's status.
+
+        Where Lightning has started the other processes, it kills rank 0 as soon as one exits with another than 0.
+        """
+        if not trainer.is_global_zero:
+            raise SystemExit(0)
+        where = f"the state is in '{self.path}'; call the same command with --ckpt_path last to go on"
+        if trainer.sanity_checking:
+            where = "there is nothing to save yet"
+        name = signal.Signals(received).name
+        print(f"maskrobust: stopped by {name} after {trainer.global_step} steps; {where}.", file=sys.stderr)
+        raise SystemExit(128 + received)
+
+
+def _is_training(trainer: pl.Trainer) -> bool:
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+
+
+def _validation_is_due(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the training batch that ends; Lightning has no public way to ask."""
+    fetcher = trainer.fit_loop._data_fetcher
+    return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def _end_finished_epoch(trainer: pl.Trainer) -> None:
+    """Begin a new epoch where the state was saved after one: given max_steps, Lightning would end that one again.
+
+    It would then count it twice, and the order of samples goes by that count.
+    """
+    loop = trainer.fit_loop
+    epochs: Any = loop.epoch_progress.current
+    if loop.restarting and epochs.ready == epochs.processed > epochs.completed:
+        loop.epoch_progress.increment_completed()
+        for each in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+            each.on_iteration_done()

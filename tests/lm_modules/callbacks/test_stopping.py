@@ -1,0 +1,92 @@
+"""Callbacks that end a training: when they do, and what they leave untouched."""
+
+import json
+import os
+import signal
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from lm_modules.callbacks import FiniteLoss, LastCheckpoint, StepSeed
+from lm_modules.callbacks.stop_signals import StopSignals
+from tests.lm_modules.callbacks.runs import csv_logger, fit
+
+
+class Loss(pl.Callback):
+    """Replaces the loss of one batch, and keeps the weights from before each step and the seed of each batch."""
+
+    def __init__(self, value=1.0, at=0):
+        self.value, self.at = value, at
+        self.weights, self.after, self.draws = {}, {}, []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.weights = {name: value.clone() for name, value in pl_module.named_parameters()}
+        self.draws.append(torch.rand(1).item())
+        pl_module.__dict__.pop("training_step", None)
+        if batch_idx == self.at:
+            pl_module.training_step = lambda *_: self._replaced(next(pl_module.parameters()).sum())
+
+    def on_exception(self, trainer, pl_module, exception):
+        self.after = dict(pl_module.named_parameters())
+
+    def _replaced(self, total):
+        """The value, with a gradient of that value."""
+        return (total - total.detach() + 1) * self.value
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_training_before_it_reaches_the_weights(tmp_path, value, accumulate):
+    replaced = Loss(float(value), at=2)
+    with pytest.raises(
+        ValueError, match=f"^the loss is {value} in step {2 // accumulate} .*, no state was saved before"
+    ):
+        fit(csv_logger(tmp_path), replaced, FiniteLoss(), accumulate_grad_batches=accumulate)
+    assert replaced.after and all(torch.equal(now, replaced.weights[name]) for name, now in replaced.after.items())
+    record = json.loads((tmp_path / "not_finite.json").read_text())
+    assert record["batches"][0]["loss"] == value and len(record["batches"][0]["ids"]) == 16
+
+
+def test_a_finite_loss_changes_nothing(tmp_path):
+    _, plain = fit(csv_logger(tmp_path / "plain"))
+    _, checked = fit(csv_logger(tmp_path / "checked"), FiniteLoss())
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), checked.parameters(), strict=True))
+
+
+def test_what_a_network_draws_depends_on_seed_epoch_and_batch_alone(tmp_path):
+    def draws(seed, at=-1):
+        watch = Loss(at=at)
+        fit(csv_logger(tmp_path / f"{seed}{at}"), StepSeed(seed), watch)
+        return watch.draws
+
+    first = draws(0)
+    assert len(set(first)) == len(first) == 8
+    assert draws(0, at=1) == first
+    assert not set(draws(1)) & set(first)
+
+
+@pytest.mark.parametrize(("number", "then"), [(signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, None)])
+def test_a_second_signal_is_not_swallowed(number, then, tmp_path):
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    before = signal.getsignal(number)
+    signals = StopSignals()
+    signals.listen()
+    try:
+        assert signals.received(trainer) == 0
+        os.kill(os.getpid(), number)
+        assert signals.received(trainer) == number
+        if then is not None:
+            assert signal.getsignal(number) is then
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+    finally:
+        signals.close()
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_a_number_of_steps_below_one_is_refused(steps):
+    with pytest.raises(ValueError, match=f"^a state can be saved every 1 or more steps, got {steps};"):
+        LastCheckpoint(steps)

@@ -1,0 +1,63 @@
+"""What can happen to a training, at a step of one's choice."""
+
+import os
+import resource
+import signal
+import subprocess
+from typing import Literal
+
+import pytorch_lightning as pl
+
+Kind = Literal["kill", "term", "interrupt", "group", "nan", "full"]
+
+
+class Interruption(pl.Callback):
+    """Does something to its own process, after a training step or within the validation that follows it.
+
+    Args:
+        kind: "kill" for SIGKILL while a checkpoint is being written, "term" for SIGTERM, "interrupt" for SIGINT,
+            "group" for SIGTERM to the process group, "nan" for a batch that holds no numbers, "full" for files that
+            cannot grow beyond 10 kB any more.
+        step: optimiser steps before it happens.
+        rank: process that it happens to.
+        validating: wait for the first batch of the next validation.
+    """
+
+    def __init__(self, kind: Kind, step: int, rank: int = 0, validating: bool = False) -> None:
+        self.kind, self.step, self.rank, self.validating = kind, step, rank, validating
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if self.kind == "nan" and self._is_due(trainer):
+            batch.images.fill_(float("nan"))
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if not self.validating and self._is_due(trainer):
+            self._happen()
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if self.validating and self._is_due(trainer):
+            self._happen()
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        if self.kind == "kill" and self._is_due(trainer):
+            checkpoint["bomb"] = Bomb()
+
+    def _is_due(self, trainer):
+        return (trainer.global_step, trainer.global_rank) == (self.step, self.rank)
+
+    def _happen(self):
+        if self.kind == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        elif self.kind == "group":
+            signalled = ["kill", "-TERM", "--", f"-{os.getpgid(0)}"]
+            subprocess.run(signalled, check=True, start_new_session=True)  # loader processes obey their parent alone
+        elif self.kind in ("term", "interrupt"):
+            os.kill(os.getpid(), signal.SIGTERM if self.kind == "term" else signal.SIGINT)
+
+
+class Bomb:
+    """Kills the process that pickles it."""
+
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("a killed process goes on")

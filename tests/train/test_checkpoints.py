@@ -1,0 +1,64 @@
+"""A checkpoint is there whole, or as it was."""
+
+import errno
+
+import pytest
+import torch
+
+from train.checkpoints import AtomicCheckpointIO, CheckpointError, check_same_training
+
+
+class Failure:
+    """Cannot be written, for some reason of the file's or of its own."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint that was written before."""
+    path = tmp_path / "new" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1, "weights": torch.arange(3)}, path)
+    return path
+
+
+def test_a_checkpoint_is_read_as_it_was_written(saved):
+    content = AtomicCheckpointIO().load_checkpoint(saved, weights_only=True)
+    assert content["step"] == 1 and torch.equal(content["weights"], torch.arange(3))
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(OSError(errno.ENOSPC, "No space left on device"), CheckpointError), (RuntimeError("other"), RuntimeError)],
+)
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(saved, failure, raised):
+    before = saved.read_bytes()
+    with pytest.raises(raised) as refusal:
+        AtomicCheckpointIO().save_checkpoint({"step": 2, "more": Failure(failure)}, saved)
+    assert isinstance(refusal.value, CheckpointError) == ("No space left on device" in str(refusal.value))
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_checkpoint(saved):
+    (saved.parent / ".last.ckpt.4711").write_bytes(b"half")
+    (saved.parent / ".best.ckpt.4711").write_bytes(b"of another")
+    AtomicCheckpointIO().save_checkpoint({"step": 2}, saved)
+    assert sorted(path.name for path in saved.parent.iterdir()) == [".best.ckpt.4711", "last.ckpt"]
+
+
+def test_only_what_decides_the_training_must_be_the_same():
+    data = {"class_path": "Folder", "init_args": {"root": "here", "num_workers": 2, "seed": 0}}
+    saved = {"model": {"fill": "mean", "init_weights": "a.pt"}, "data": data}
+    moved = {"model": {"init_weights": None}, "data": {**data, "init_args": {"root": "there", "seed": 0}}}
+    check_same_training(saved, moved, "last.ckpt")
+    check_same_training(None, moved, "last.ckpt")
+    with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data.seed 0, got 1; go on with the same"):
+        check_same_training(saved, {**saved, "data": {**data, "init_args": {"seed": 1}}}, "last.ckpt")
+    with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data Folder, got Pets;"):
+        check_same_training(saved, {**saved, "data": {**data, "class_path": "Pets"}}, "last.ckpt")

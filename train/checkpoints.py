@@ -1,0 +1,109 @@
+"""Writing checkpoints so that none is ever half written, and refusing to go on from one of another training."""
+
+import os
+from collections.abc import Mapping
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from fsspec.utils import get_protocol
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from train.files import atomic_path
+
+_MAY_CHANGE = frozenset(
+    [
+        "model.init_weights",
+        "model.new_head",
+        *(f"data.{name}" for name in ("root", "mask_root", "download", "batch_size", "num_workers")),
+    ]
+)
+"""Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader
+checks that a batch of all processes together is as large as it was."""
+
+
+class CheckpointError(OSError):
+    """A checkpoint cannot be written."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, down to the disk, and then puts it there in one step.
+
+    After a kill, a power cut or a full disk the checkpoint that was there before is untouched, and nothing else is
+    there that ends in .ckpt. An address, such as s3://bucket/run, is left to Lightning: object stores replace an object
+    only once it is whole.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            CheckpointError: it cannot be written, as on a full disk.
+        """
+        if get_protocol(str(path)) != "file":
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        try:
+            _write(checkpoint, Path(path))
+        except (OSError, RuntimeError) as error:
+            cause = (
+                error if isinstance(error, OSError) else error.__context__
+            )  # of torch's complaint that it cannot end
+            if not isinstance(cause, OSError):
+                raise
+            raise CheckpointError(
+                f"the checkpoint '{path}' cannot be written ({cause.strerror}); make room, and go on with --ckpt_path "
+                "last, from what was saved before."
+            ) from cause
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    _remove_remains(path)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove_remains(path: Path) -> None:
+    """Remove what a process has left that was killed while it wrote to `path`."""
+    for remains in path.parent.glob(f".{escape(path.name)}.*"):
+        remains.unlink()
+
+
+def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:
+    """Refuse to go on from a checkpoint with another model or on other data.
+
+    Lightning would take the model's arguments from the checkpoint, whatever is given, and the data's as they are given.
+
+    Args:
+        saved: configuration in the checkpoint, with "model" and "data"; None where there is none to compare with.
+        now: configuration of the run that is to go on; an argument that is left out is not compared.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        ValueError: an argument differs that decides what is trained.
+    """
+    if saved is not None:
+        check_equal(_deciding(saved), _deciding(now), path)
+
+
+def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:
+    """Raise a `ValueError` that names the first argument whose value differs, of those in both."""
+    for name, value in now.items():
+        before = saved.get(name, value)
+        if before != value:
+            raise ValueError(
+                f"'{path}' was trained with {name} {before}, got {value}; go on with the same, or give the file as "
+                "--model.init_weights to start another training from its weights."
+            )
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a configuration that decide what is trained, by name."""
+    data = config["data"]
+    named = {f"model.{name}": value for name, value in config["model"].items()}
+    named |= {"data": data["class_path"]}
+    named |= {f"data.{name}": value for name, value in data.get("init_args", {}).items()}
+    return {name: value for name, value in named.items() if name not in _MAY_CHANGE}
