@@ -177,7 +177,10 @@ class MaskRobustClassifier(pl.LightningModule):
         checkpoint = read_checkpoint(path)
         saved = checkpoint.get("hyper_parameters", {})
         arguments = {name: value for name, value in saved.items() if name != "_instantiator"}  # of LightningCLI
-        is_ours = "architecture" in arguments and arguments.keys() <= inspect.signature(cls).parameters.keys()
+        is_ours = (
+            isinstance(arguments.get("architecture"), str)
+            and arguments.keys() <= inspect.signature(cls).parameters.keys()
+        )
         if not is_ours or "state_dict" not in checkpoint:
             raise ValueError(
                 f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; give "

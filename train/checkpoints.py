@@ -1,7 +1,7 @@
 """Writing checkpoints so that none is ever half written, and refusing to go on from one of another training."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,25 @@ def _remove_remains(path: Path) -> None:
         remains.unlink()
 
 
+def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str) -> None:
+    """Refuse a checkpoint that names a class to import, such as a network's, which the command itself does not name.
+
+    Args:
+        saved: the model's arguments in the checkpoint, which Lightning takes over.
+        given: those of the command.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        ValueError: naming the class.
+    """
+    foreign = sorted(set(_named_classes(saved)) - set(_named_classes(given)))
+    if foreign:
+        raise ValueError(
+            f"'{path}' names the class '{foreign[0]}', which is not imported because a file names it; if you trust it, "
+            "name it yourself with --model.architecture."
+        )
+
+
 def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:
     """Refuse to go on from a checkpoint with another model or on other data.
 
@@ -98,6 +117,17 @@ def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> 
                 f"'{path}' was trained with {name} {before}, got {value}; go on with the same, or give the file as "
                 "--model.init_weights to start another training from its weights."
             )
+
+
+def _named_classes(arguments: object) -> Iterator[str]:
+    if isinstance(arguments, Mapping):
+        for name, value in arguments.items():
+            if name in ("class_path", "_class_path"):
+                yield str(value)
+            yield from _named_classes(value)
+    elif isinstance(arguments, list | tuple):
+        for each in arguments:
+            yield from _named_classes(each)
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

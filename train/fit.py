@@ -18,7 +18,7 @@ from lm_modules import MaskRobustClassifier
 from lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
-from train.checkpoints import AtomicCheckpointIO, check_equal, check_same_training
+from train.checkpoints import AtomicCheckpointIO, check_classes, check_equal, check_same_training
 from train.data import AnnotatedDataModule
 from train.loggers import (
     WandbOptions,
@@ -103,6 +103,7 @@ class FitCLI(LightningCLI):
         if config.ckpt_path not in (None, "last"):
             checkpoint = _whole_checkpoint(config.ckpt_path)
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
+            check_classes(self._saved_arguments, config.model.as_dict(), config.ckpt_path)
             if command == "fit":
                 self._check_same_training(command, checkpoint.get("config"))
         elif command != "fit" and config.model.init_weights is None:
