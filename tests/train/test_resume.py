@@ -232,6 +232,14 @@ def test_a_run_does_not_go_on_as_another_one(tmp_path, capsys, within_an_epoch, 
     assert named in sentence_of(arguments(tmp_path, *more, ckpt_path=path, **data), capsys)
 
 
+def test_a_run_does_not_go_on_with_other_classes(tmp_path, capsys, within_an_epoch):
+    content = torch.load(within_an_epoch)
+    content["hyper_parameters"]["num_classes"] = 5
+    torch.save(content, tmp_path / "five.ckpt")
+    sentence = sentence_of(arguments(tmp_path, ckpt_path=str(tmp_path / "five.ckpt")), capsys)
+    assert "was trained with data.num_classes 5, got 8; go on with the same" in sentence
+
+
 @pytest.fixture(scope="module")
 def within_an_epoch(tmp_path_factory):
     """A checkpoint of a run that was stopped within its first epoch."""
