@@ -118,7 +118,8 @@ def run_maskrobust(arguments: list[str], folder: Path) -> None:
         for name in ("a.ckpt", "b.ckpt"):
             if name in " ".join(arguments):
                 make_checkpoint(folder / name)
-        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION])
+        narrow = ["--architecture_options={width: 16}"] if "small_resnet" in arguments else []
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION, *narrow])
     elif command == "claim":
         run_claim(arguments, folder)
     elif command in ("masks", "shards"):

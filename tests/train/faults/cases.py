@@ -92,6 +92,14 @@ def malicious(path: str) -> Callable[[], object]:
     return lambda: torch.save({"state_dict": {}, "extra": Malicious(Path("executed"))}, path)
 
 
+def name_a_class() -> None:
+    """Write a checkpoint whose network is a class of a module that makes the file `executed` when it is imported."""
+    Path("stranger.py").write_text("open('executed', 'w')\nclass Network: ...\n")
+    checkpoint = torch.load(CHECKPOINT)
+    checkpoint["hyper_parameters"]["architecture"] = {"class_path": "stranger.Network"}
+    torch.save(checkpoint, "evil.ckpt")
+
+
 def save(path: str, network: Callable[[], torch.nn.Module]) -> Callable[[], object]:
     """Write the weights of another network."""
     return lambda: torch.save(network().state_dict(), path)
@@ -182,6 +190,14 @@ CHECKPOINTS = {
     "a checkpoint to go on from would run code": Case(["fit", *CUES, "--ckpt_path=evil.ckpt"], malicious("evil.ckpt")),
     "weights to start from would run code": Case(["fit", *CUES, "--model.init_weights=evil.pt"], malicious("evil.pt")),
     "a checkpoint to evaluate would run code": Case([*EVALUATE, "--checkpoint=evil.ckpt"], malicious("evil.ckpt")),
+    "a checkpoint names a class to import": Case(["validate", *CUES, "--ckpt_path=evil.ckpt"], name_a_class),
+    "a checkpoint to evaluate names a class to import": Case([*EVALUATE, "--checkpoint=evil.ckpt"], name_a_class),
+    "a run goes on with another learning rate": Case(
+        ["fit", *CUES, f"--ckpt_path={CHECKPOINT}", "--model.learning_rate=0.3"]
+    ),
+    "a run goes on on data of other classes": Case(
+        ["fit", *CUES, f"--ckpt_path={CHECKPOINT}", "--data.init_args.num_classes=4"]
+    ),
     "weights are given as a checkpoint to go on from": Case(["fit", *CUES, "--ckpt_path=weights.pt"]),
     "a safetensors file breaks off": Case(
         ["fit", *CUES, "--model.init_weights=weights.safetensors"], cut("weights.safetensors")
@@ -199,6 +215,10 @@ CHECKPOINTS = {
     ),
 }
 
+TRAINING = {
+    "the loss becomes infinite or NaN": Case(["fit", *CUES, "--model.learning_rate=1e30"], leaves=STARTED),
+}
+
 LOGS_AND_DISK = {
     "two loggers are asked for in two ways": Case(["fit", *CUES, "--wandb=true", "--trainer.logger=true"]),
     "the folder of the runs is a file": Case(["fit", *CUES, "--trainer.default_root_dir=weights.pt"]),
@@ -208,4 +228,10 @@ LOGS_AND_DISK = {
     ),
 }
 
-SECTIONS = {"Data": DATA, "Configuration": CONFIGURATION, "Checkpoints": CHECKPOINTS, "Loggers and disk": LOGS_AND_DISK}
+SECTIONS = {
+    "Data": DATA,
+    "Configuration": CONFIGURATION,
+    "Checkpoints": CHECKPOINTS,
+    "Training": TRAINING,
+    "Loggers and disk": LOGS_AND_DISK,
+}

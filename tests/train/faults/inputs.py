@@ -45,8 +45,7 @@ def write_inputs(folder: Path) -> Path:
     torch.save(weights, folder / "weights.pt")
     safetensors.torch.save_file(weights, folder / "weights.safetensors")
     tiny_claim("claim_cues.yaml", folder / "claim.yaml")
-    saving = "{class_path: pytorch_lightning.callbacks.ModelCheckpoint, init_args: {save_last: true}}"
-    main(["fit", *CUES, f"--trainer.callbacks=[{saving}]"])
+    main(["fit", *CUES])
     return folder
 
 
