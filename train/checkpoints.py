@@ -1,6 +1,7 @@
 """Writing checkpoints so that none is ever half written, and refusing to go on from one of another training."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from glob import escape
 from pathlib import Path
@@ -21,6 +22,9 @@ _MAY_CHANGE = frozenset(
 )
 """Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader
 checks that a batch of all processes together is as large as it was."""
+
+_PLAIN = re.compile(r"[\w./:+-]{0,200}")
+"""Strings that are themselves in YAML, too."""
 
 
 class CheckpointError(OSError):
@@ -75,6 +79,9 @@ def _remove_remains(path: Path) -> None:
 def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str) -> None:
     """Refuse a checkpoint that names a class to import, such as a network's, which the command itself does not name.
 
+    The argument parser imports what `class_path` says, and reads strings as YAML or as the name of a YAML file that may
+    say it; strings other than plain words are refused, too.
+
     Args:
         saved: the model's arguments in the checkpoint, which Lightning takes over.
         given: those of the command.
@@ -83,7 +90,8 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
     Raises:
         ValueError: naming the class.
     """
-    foreign = sorted(set(_named_classes(saved)) - set(_named_classes(given)))
+    parsed = {name: value for name, value in saved.items() if name != "init_weights"}  # which is never a class
+    foreign = sorted(set(_importable(parsed)) - set(_importable(given)))
     if foreign:
         raise ValueError(
             f"'{path}' names the class '{foreign[0]}', which is not imported because a file names it; if you trust it, "
@@ -119,15 +127,18 @@ def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> 
             )
 
 
-def _named_classes(arguments: object) -> Iterator[str]:
+def _importable(arguments: object) -> Iterator[str]:
+    """What the argument parser may import, or find the name of something to import in."""
     if isinstance(arguments, Mapping):
         for name, value in arguments.items():
-            if name in ("class_path", "_class_path"):
+            if str(name).rpartition(".")[2] in ("class_path", "_class_path"):
                 yield str(value)
-            yield from _named_classes(value)
+            yield from _importable(value)
     elif isinstance(arguments, list | tuple):
         for each in arguments:
-            yield from _named_classes(each)
+            yield from _importable(each)
+    elif isinstance(arguments, str) and (not _PLAIN.fullmatch(arguments) or Path(arguments).is_file()):
+        yield arguments
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """A checkpoint is there whole, or as it was."""
 
 import errno
+import sys
 
 import pytest
 import torch
 
-from train.checkpoints import AtomicCheckpointIO, CheckpointError, check_same_training
+from tests.train.test_cli import sentence_of
+from train.checkpoints import AtomicCheckpointIO, CheckpointError, check_classes, check_same_training
 
 
 class Failure:
@@ -62,3 +64,36 @@ def test_only_what_decides_the_training_must_be_the_same():
         check_same_training(saved, {**saved, "data": {**data, "init_args": {"seed": 1}}}, "last.ckpt")
     with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data Folder, got Pets;"):
         check_same_training(saved, {**saved, "data": {**data, "class_path": "Pets"}}, "last.ckpt")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"architecture": '{"class_path": "stranger.Network"}'},
+        {"architecture": "class_path: stranger.Network"},
+        {"architecture": "stranger.yaml"},
+        {"architecture.class_path": "stranger.Network"},
+        {"architecture_options": {"norm": '{"class_path": "stranger.Network"}'}},
+        {"architecture_options": '{"norm": {"class_path": "stranger.Network"}}'},
+    ],
+    ids=["JSON", "YAML", "file", "key", "option", "options"],
+)
+def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch, capsys, command, arguments):
+    (tmp_path / "stranger.py").write_text("class Network: pass")
+    (tmp_path / "stranger.yaml").write_text("class_path: stranger.Network")
+    torch.save({"state_dict": {}, "hyper_parameters": arguments}, tmp_path / "last.ckpt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = ["--data=Cues", "--data.train_images=8", "--data.val_images=8", "--data.image_size=32"]
+    sentence = sentence_of([command, *data, "--ckpt_path=last.ckpt", "--trainer.accelerator=cpu"], capsys)
+    assert "which is not imported because a file names it" in sentence
+    assert "stranger" not in sys.modules
+
+
+def test_words_and_weights_are_no_classes(tmp_path):
+    weights = tmp_path / "a: b.pt"
+    weights.touch()
+    saved = {"architecture": "timm/resnet50.a1_in1k", "fill": {"mean": 1.0}, "init_weights": str(weights)}
+    check_classes(saved, {}, "last.ckpt")
+    check_classes({"architecture": {"class_path": "mine.Network"}}, {"architecture": {"class_path": "mine.Network"}}, "")
