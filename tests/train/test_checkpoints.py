@@ -96,4 +96,5 @@ def test_words_and_weights_are_no_classes(tmp_path):
     weights.touch()
     saved = {"architecture": "timm/resnet50.a1_in1k", "fill": {"mean": 1.0}, "init_weights": str(weights)}
     check_classes(saved, {}, "last.ckpt")
-    check_classes({"architecture": {"class_path": "mine.Network"}}, {"architecture": {"class_path": "mine.Network"}}, "")
+    own = {"architecture": {"class_path": "mine.Network"}}
+    check_classes(own, own, "last.ckpt")
