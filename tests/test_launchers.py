@@ -3,7 +3,6 @@
 SLURM is played by stand-ins that write down what they are told.
 """
 
-import csv
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from tests.test_scripts import CREATE, INSTALL, ROOT, calls, make_clone, run
+from tests.train.runs import rows
 from tests.train.tiny import tiny_fit
 
 SBATCH = """#!/usr/bin/env bash
@@ -199,8 +199,7 @@ def test_two_processes_that_torchrun_starts_train_together(clone, tmp_path):
         finally:
             torchrun.terminate()  # and it ends its processes
     assert torchrun.returncode == 0, said
-    (metrics,) = (tmp_path / "runs").rglob("metrics.csv")
-    assert any(row["val/accuracy"] for row in csv.DictReader(metrics.read_text().splitlines()))
+    assert any(row["val/accuracy"] for row in rows(tmp_path / "runs"))
     (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
     saved = torch.load(checkpoint, weights_only=True)
     assert (saved["global_step"], saved["config"]["trainer"]["strategy"]) == (2, "ddp")

@@ -1,6 +1,5 @@
 """Every shipped configuration takes its steps: a new YAML is found by itself, and fails here until it can be run."""
 
-import csv
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import wandb
 
 from lm_modules import build_network
 from tests.test_house import CONFIGS
+from tests.train.runs import rows
 from tests.train.tiny import TINY_NETWORK, content_of, short_run, tiny_claim, tiny_data
 from train.cli import main
 
@@ -41,11 +41,6 @@ def fit_arguments(data: Data, folder: Path, training: str, *overlays: str) -> li
     configs = [f"--config={name}" for name in (training, *overlays)]
     sizes = [f"--data.init_args.{name}={value}" for name, value in small.items()]
     return [*configs, *short_run(folder), *TINY_NETWORK, *sizes, "--trainer.accelerator=cpu"]
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    (path,) = folder.rglob("metrics.csv")
-    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
