@@ -186,7 +186,7 @@ def test_two_processes_that_torchrun_starts_train_together(clone, tmp_path):
     # On a CPU torch has no synchronised batch norm; tests/lm_modules/test_two_processes.py has ours.
     options = [
         "--model.objective=consistency",
-        "--trainer.accelerator=cpu",
+        "--trainer.accelerator=cpu",  # again, after the overlay
         "--trainer.sync_batchnorm=false",
         "--data.init_args.batch_size=8",
     ]

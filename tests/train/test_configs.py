@@ -12,7 +12,7 @@ import wandb
 from lm_modules import build_network
 from tests.test_house import CONFIGS
 from tests.train.runs import rows
-from tests.train.tiny import TINY_NETWORK, content_of, short_run, tiny_claim, tiny_data
+from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
 from train.cli import main
 
 CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
@@ -40,7 +40,7 @@ def fit_arguments(data: Data, folder: Path, training: str, *overlays: str) -> li
     small = data(content_of(training)["data"]["class_path"])
     configs = [f"--config={name}" for name in (training, *overlays)]
     sizes = [f"--data.init_args.{name}={value}" for name, value in small.items()]
-    return [*configs, *short_run(folder), *TINY_NETWORK, *sizes, "--trainer.accelerator=cpu"]
+    return [*configs, f"--trainer.default_root_dir={folder}", *TWO_STEPS, *TINY_NETWORK, *sizes]
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 
 def arguments_of(command: str, folder: Path, *more: str) -> list[str]:
-    return [command, *tiny_fit("cues.yaml", folder), "--trainer.accelerator=cpu", *more]
+    return [command, *tiny_fit("cues.yaml", folder), *more]
 
 
 def save_weights(path: Path) -> Path:

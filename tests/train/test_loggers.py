@@ -28,7 +28,7 @@ OF_EACH_STEP = ("train/loss", "lr-SGD/pg1", "train/images_per_second", "train/da
 
 def arguments(folder: Path, *more: str) -> list[str]:
     """A fit of two steps an epoch that logs each of them."""
-    return ["fit", *tiny_fit("cues.yaml", folder), "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1", *more]
+    return ["fit", *tiny_fit("cues.yaml", folder), "--trainer.log_every_n_steps=1", *more]
 
 
 @contextmanager
