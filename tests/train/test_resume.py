@@ -184,6 +184,14 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_sentence_that_names_what_w
     assert (batch["rank"], batch["loss"], len(set(batch["ids"]))) == (0, "nan", 8)
 
 
+def test_a_loss_that_is_no_number_in_one_process_ends_all_and_is_told_once(tmp_path):
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    errors = run(arguments(tmp_path, *two, interruption={"kind": "nan", "step": 4, "rank": 1}), status=2)
+    assert errors.count("maskrobust: error: the loss is nan in step 4") == 1
+    (record,) = tmp_path.rglob("not_finite.json")
+    assert [batch["rank"] for batch in json.loads(record.read_text())["batches"]] == [1]
+
+
 def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_path):
     errors = run(arguments(tmp_path, interruption={"kind": "full", "step": 14}), status=2)
     saved = last(tmp_path)
