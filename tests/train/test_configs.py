@@ -79,7 +79,7 @@ def test_every_shipped_training_goes_with_and_without_masks(
 
 
 @pytest.fixture
-def compiled_by() -> Iterator[list[str]]:
+def compiled_by(fresh_compiler: None) -> Iterator[list[str]]:
     """The backends of torch.compile that were asked for; a cheap one does the work."""
     asked: list[str] = []
     compile_with = torch.compile
@@ -90,9 +90,7 @@ def compiled_by() -> Iterator[list[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", cheaply)
-        torch._dynamo.reset()
         yield asked
-        torch._dynamo.reset()
 
 
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
