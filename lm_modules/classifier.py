@@ -2,8 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -12,21 +11,18 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from augment import (
-    FAMILIES,
-    TRAINING_FILLS,
     Batch,
     FamilyName,
     RandomMasking,
     TrainingFillName,
-    check_mean,
     fold_in,
     patches,
     sample_keys,
     uniform,
 )
-from augment.families import check_hidden_fraction
 from augment.policy import IMAGENET_MEAN
 from lm_modules.architectures import build_network
+from lm_modules.classifier_arguments import check_arguments
 from lm_modules.compilation import CompiledNetwork
 from lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from lm_modules.methods import (
@@ -37,42 +33,22 @@ from lm_modules.methods import (
     normalise,
     predictor,
 )
-from lm_modules.objectives import consistency_loss, mixed_cross_entropy
+from lm_modules.objectives import Objective, consistency_loss, mixed_cross_entropy
 from lm_modules.optimisation import OptimiserName, ScheduleName, build_optimiser, build_schedule
 from lm_modules.sample_mean import SampleMean
 from lm_modules.training_masks import (
+    TrainingMasking,
     TrainingMasks,
     as_weights,
     build_silhouette_bank,
-    check_weights,
     evaluation_fill,
 )
 from lm_modules.weights import load_weights, read_checkpoint
-
-TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
-Objective = Literal["cross_entropy", "consistency"]
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "masking": get_args(TrainingMasking),
-    "objective": get_args(Objective),
-    "optimiser": get_args(OptimiserName),
-    "schedule": get_args(ScheduleName),
-}
-_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
-    "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
-    "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
-    "consistency_weight": (lambda value: value >= 0, "be at least 0"),
-    "learning_rate": (lambda value: value > 0, "be above 0"),
-    "momentum": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
-    "weight_decay": (lambda value: value >= 0, "be at least 0"),
-    "warmup_fraction": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
-    "label_smoothing": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
-}
 
 
 class MaskRobustClassifier(pl.LightningModule):
@@ -151,7 +127,7 @@ class MaskRobustClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
-        _check_arguments(self.hparams)
+        check_arguments(self.hparams)
         if isinstance(architecture, str):
             architecture = build_network(architecture, num_classes, architecture_options)
         if init_weights is not None:
@@ -387,27 +363,3 @@ def _with_layer_masking(network: nn.Module, *, required: bool) -> nn.Module:
 
 def _is_right(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.argmax(dim=1) == labels
-
-
-def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    check_hidden_fraction(arguments["hidden_fraction"])
-    check_mean(arguments["mean"])
-    if not all(value > 0 for value in arguments["std"]):
-        raise ValueError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
-    check_weights("mask_family", arguments["mask_family"], FAMILIES)
-    check_weights("fill", arguments["fill"], TRAINING_FILLS)
-    for name, choices in _CHOICES.items():
-        if arguments[name] not in choices:
-            raise ValueError(
-                f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
-            )
-    for name, (holds, expected) in _RANGES.items():
-        if not holds(arguments[name]):
-            raise ValueError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
-    if arguments["objective"] == "consistency" and arguments["masking"] == "none":
-        raise ValueError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")
-    if arguments["objective"] == "consistency" and as_weights(arguments["fill"]).get("other_image", 0) > 0:
-        raise ValueError(
-            "objective 'consistency' compares two views of one image, got fill 'other_image', which mixes two images; "
-            "choose another fill, or objective 'cross_entropy'."
-        )

@@ -1,7 +1,11 @@
 """Training objectives on one batch of logits."""
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor
+
+Objective = Literal["cross_entropy", "consistency"]
 
 
 def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor, weight: float) -> Tensor:

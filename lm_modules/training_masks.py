@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -19,6 +19,8 @@ from augment import (
     build_family,
     mixture,
 )
+
+TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
 
 Name = TypeVar("Name", bound=str)
 

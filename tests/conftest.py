@@ -2,9 +2,19 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """`torch.compile` without anything that it keeps of other tests."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
 
 
 def require_component(path_or_command: str | Path, how_to_get: str) -> None:

@@ -20,7 +20,7 @@ from tests.commands import Block, blocks, commands
 from tests.test_house import ROOT
 from tests.test_scripts import make_clone, run
 from tests.train.data.test_folder import write_tree
-from tests.train.tiny import TINY_NETWORK, content_of, short_run, tiny_claim, tiny_data
+from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
 from train.cli import main
 
 PAGES = [
@@ -38,10 +38,9 @@ NOT_RUN = {
 }
 SHORT_FIT = [
     *TINY_NETWORK,
-    *[argument for argument in short_run(Path()) if "root_dir" not in argument],
+    *TWO_STEPS,
     "--trainer.limit_val_batches=2",
     "--trainer.limit_test_batches=2",
-    "--trainer.accelerator=cpu",
     "--trainer.strategy=auto",
     "--trainer.devices=1",
     "--trainer.sync_batchnorm=false",
@@ -169,15 +168,8 @@ def made_data(data: str, folder: Path) -> dict[str, Any]:
 def make_checkpoint(path: Path) -> None:
     """A checkpoint of the training that README evaluates."""
     out = path.with_suffix("")
-    main(
-        [
-            "fit",
-            "--config=cues.yaml",
-            *data_options(["--config", "cues.yaml"], path.parent),
-            *SHORT_FIT,
-            *short_run(out),
-        ]
-    )
+    sizes = data_options(["--config", "cues.yaml"], path.parent)
+    main(["fit", "--config=cues.yaml", f"--trainer.default_root_dir={out}", *sizes, *SHORT_FIT])
     shutil.copy(next(out.rglob("best.ckpt")), path)
 
 

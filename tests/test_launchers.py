@@ -3,7 +3,6 @@
 SLURM is played by stand-ins that write down what they are told.
 """
 
-import csv
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from tests.test_scripts import CREATE, INSTALL, ROOT, calls, make_clone, run
+from tests.train.runs import rows
 from tests.train.tiny import tiny_fit
 
 SBATCH = """#!/usr/bin/env bash
@@ -186,7 +186,7 @@ def test_two_processes_that_torchrun_starts_train_together(clone, tmp_path):
     # On a CPU torch has no synchronised batch norm; tests/lm_modules/test_two_processes.py has ours.
     options = [
         "--model.objective=consistency",
-        "--trainer.accelerator=cpu",
+        "--trainer.accelerator=cpu",  # again, after the overlay
         "--trainer.sync_batchnorm=false",
         "--data.init_args.batch_size=8",
     ]
@@ -199,8 +199,7 @@ def test_two_processes_that_torchrun_starts_train_together(clone, tmp_path):
         finally:
             torchrun.terminate()  # and it ends its processes
     assert torchrun.returncode == 0, said
-    (metrics,) = (tmp_path / "runs").rglob("metrics.csv")
-    assert any(row["val/accuracy"] for row in csv.DictReader(metrics.read_text().splitlines()))
+    assert any(row["val/accuracy"] for row in rows(tmp_path / "runs"))
     (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
     saved = torch.load(checkpoint, weights_only=True)
     assert (saved["global_step"], saved["config"]["trainer"]["strategy"]) == (2, "ddp")

@@ -46,7 +46,8 @@ def make_clone(tmp_path):
 def run(clone, script, *arguments, **environment):
     environment |= {"PATH": str(clone.parent / "path"), "CLONE": str(clone)}
     command = [str(clone / "scripts" / script), *arguments]
-    return subprocess.run(command, cwd=clone.parent, env=environment, capture_output=True, text=True, check=False)
+    options = {"cwd": clone.parent, "env": environment, "capture_output": True, "text": True}
+    return subprocess.run(command, **options, check=False, timeout=60)
 
 
 def calls(clone):
@@ -66,7 +67,7 @@ CLAIM = "claim --config claim_cues.yaml --out CLONE/runs/demo"
 
 @pytest.mark.parametrize("script", [*COMMANDS, ROOT / "scripts" / "_setup.sh"], ids=lambda script: script.name)
 def test_script_parses(script):
-    subprocess.run(["bash", "-n", str(script)], check=True)
+    subprocess.run(["bash", "-n", str(script)], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda script: script.name)

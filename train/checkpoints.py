@@ -51,9 +51,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             _write(checkpoint, Path(path))
         except (OSError, RuntimeError) as error:
-            cause = (
-                error if isinstance(error, OSError) else error.__context__
-            )  # of torch's complaint that it cannot end
+            # torch may complain that it cannot finish the file, after the error that says why
+            cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):
                 raise
             raise CheckpointError(

@@ -23,8 +23,9 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command of `maskrobust`.
 
-    Exits with status 0 on success, 2 on bad input (after one sentence on standard error), and with the traceback of
-    anything unforeseen. With MASKROBUST_DEBUG=1 in the environment every error shows its traceback.
+    Exits with status 0 on success, 2 on bad input (after one sentence on standard error), 143 or 130 where SIGTERM or
+    Ctrl-C has stopped a `fit`, and with the traceback of anything unforeseen. With MASKROBUST_DEBUG=1 in the
+    environment every error shows its traceback.
 
     Args:
         arguments: the command and its options; those of the process when None.

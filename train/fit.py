@@ -65,7 +65,7 @@ class SaveConfig(SaveConfigCallback):
 
 
 class FitCLI(LightningCLI):
-    """`LightningCLI` with the data module's classes and colours handed to the model, and a `--wandb` flag.
+    """`LightningCLI` with the data module's classes and colours handed to the model, and options of a run of its own.
 
     Every `fit` gets what keeps its state safe, whatever the YAML says: see docs/resuming.md.
     """
@@ -73,7 +73,7 @@ class FitCLI(LightningCLI):
     _saved_arguments: dict[str, Any]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add `--wandb` and link what the data module knows to the model."""
+        """Add the options of a run, and link what the data module knows to the model."""
         parser.add_argument(
             "--wandb",
             type=bool | WandbOptions,
@@ -91,7 +91,12 @@ class FitCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse `args`, from a program or a shell; refuse missing weights before anything is built."""
+        """Parse `args`, from a program or a shell, and look at the checkpoint before anything is built.
+
+        Raises:
+            FileNotFoundError: the checkpoint is missing.
+            ValueError: weights are missing, or the checkpoint cannot be read, or is of another training.
+        """
         self.config = parser.parse_args(args)
         self._saved_arguments = {}
         command: str = self.config.subcommand
@@ -112,10 +117,14 @@ class FitCLI(LightningCLI):
             )
 
     def before_fit(self) -> None:
-        """Refuse to go on with what only the data module knows, where it has changed; compile where asked."""
+        """Compile where asked; refuse to go on where classes or colours, which the data module knows, have changed.
+
+        Raises:
+            ValueError: they have changed.
+        """
         if self._saved_arguments:
             now = {f"data.{name}": self.model.hparams[name] for name in _LINKED}
-            saved = {f"data.{name}": self._saved_arguments.get(name, now[f"data.{name}"]) for name in _LINKED}
+            saved = {f"data.{name}": value for name, value in self._saved_arguments.items()}
             check_equal(saved, now, self.config[self.subcommand].ckpt_path)
         if self.config[self.subcommand].compile:
             self.model.compile_training()
@@ -130,6 +139,9 @@ class FitCLI(LightningCLI):
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
 
         A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown.
+
+        Raises:
+            ValueError: loggers are given in two ways, or the trainer refuses its options.
         """
         config, made = self.config[self.subcommand], self.config_init[self.subcommand]
         is_training = self.subcommand == "fit"

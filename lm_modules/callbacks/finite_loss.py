@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from lm_modules.callbacks.last_checkpoint import LastCheckpoint
+from lm_modules.callbacks.ranks import of_all_ranks
 
 RECORD = "not_finite.json"
 
@@ -77,7 +78,7 @@ class FiniteLoss(pl.Callback):
     def _stop(self, trainer: pl.Trainer, loss: Tensor) -> None:
         concerned = [
             {"rank": rank, "loss": str(value), "ids": ids}
-            for rank, (value, ids) in enumerate(_of_all_ranks((loss.item(), self._batch.ids.tolist())))
+            for rank, (value, ids) in enumerate(of_all_ranks((loss.item(), self._batch.ids.tolist())))
             if not torch.tensor(value).isfinite()
         ]
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # a collective operation: every process must ask
@@ -107,12 +108,3 @@ def _last_good(trainer: pl.Trainer) -> str:
         if isinstance(callback, LastCheckpoint) and Path(callback.path).is_file():
             return f"the last state before is in '{callback.path}'"
     return "no state was saved before"
-
-
-def _of_all_ranks(found: tuple[float, list[int]]) -> list[tuple[float, list[int]]]:
-    """What every process has found, in order of ranks."""
-    if not distributed.is_initialized():
-        return [found]
-    gathered: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(gathered, found)
-    return gathered

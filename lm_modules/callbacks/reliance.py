@@ -1,18 +1,18 @@
 """Shape reliance during training: the measures of `lm_modules.reliance` on validation images, as they come by."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.seed import isolate_rng
-from torch.distributed import all_gather_object, get_world_size, is_initialized
 
 from augment import Batch, SilhouetteBank
 from lm_modules.callbacks.figures import plan_figures
 from lm_modules.callbacks.loggers import log_picture, log_table
 from lm_modules.callbacks.panel import draw_panel
+from lm_modules.callbacks.ranks import of_all_ranks
 from lm_modules.classifier import MaskRobustClassifier
 from lm_modules.methods import MASKING_METHODS, MaskingMethod, Predictor
 from lm_modules.reliance import (
@@ -27,8 +27,6 @@ from lm_modules.reliance import (
     with_feature_predictions,
 )
 from lm_modules.training_masks import SilhouetteSource
-
-Found = TypeVar("Found")
 
 TABLE_COLUMNS = ("epoch", "method", "figure", "value", "low", "high")
 """Of the table that Weights & Biases gets: a row for each figure, masking method and measured epoch."""
@@ -158,7 +156,7 @@ class RelianceCallback(pl.Callback):
         """Join what all processes have found, and log it."""
         if self._suite is None:
             return
-        parts = _of_all_ranks((self._suite.outcomes(), self._read))
+        parts = of_all_ranks((self._suite.outcomes(), self._read))
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
         for method in self.methods:
@@ -211,12 +209,3 @@ def _up_to(batches: Iterable[Batch], objects: int) -> Iterator[Batch]:
         objects -= int(batch.object_mask.flatten(1).any(dim=1).sum())
         if objects <= 0:
             return
-
-
-def _of_all_ranks(found: Found) -> list[Found]:
-    """What every process has found, in order of ranks."""
-    if not is_initialized():
-        return [found]
-    gathered: list[Found | None] = [None] * get_world_size()
-    all_gather_object(gathered, found)
-    return [each for each in gathered if each is not None]

@@ -1,7 +1,6 @@
 """The compiled training step: one graph or an error, the eager numbers, and checkpoints with the same keys."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,12 +8,7 @@ from torch import Tensor, nn
 
 from lm_modules import MaskRobustClassifier
 
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 @pytest.fixture

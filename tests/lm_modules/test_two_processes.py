@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from augment import Batch
 from lm_modules import MaskRobustClassifier
-from lm_modules.classifier import Objective
+from lm_modules.objectives import Objective
 
 OBJECTIVES: tuple[Objective, ...] = ("cross_entropy", "consistency")
 RANKS = 2

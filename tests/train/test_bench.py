@@ -62,7 +62,7 @@ def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(tmp_path: Pat
     path = tmp_path / "bench.json"
     command = [sys.executable, "-m", "train.bench", "masking", *SMALL, f"--json={path}"]
     wide = os.environ | {"COLUMNS": "200"}
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=wide).stdout
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=wide, timeout=200).stdout
     content = json.loads(path.read_text())
     rows = content["masking"]["rows"]
     assert "augment" not in content
@@ -205,5 +205,5 @@ def make():
 
 print(peak_memory(make, torch.device("cpu")))
 """
-    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
     assert 60 << 20 < int(result.stdout) < 110 << 20

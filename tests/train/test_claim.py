@@ -1,7 +1,5 @@
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -135,12 +133,14 @@ def test_a_killed_claim_resumes_to_the_same_numbers(
     command = [sys.executable, "-m", "train.cli", "claim", f"--config={config}", f"--out={out}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(list(out.glob("arms/*/*/evaluation.json"))) < 2:
-        assert process.poll() is None, "the claim ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        while len(list(out.glob("arms/*/*/evaluation.json"))) < 2:
+            assert process.poll() is None, "the claim ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait(timeout=20)
     assert not (out / "claim.json").exists()
     assert run(config, out)["arms"] == expected["arms"]
 

@@ -84,7 +84,11 @@ def test_parts_made_at_once_and_joined_are_the_claim_of_one_process(
     processes = [
         subprocess.Popen(command(config, out, *options), stdout=subprocess.PIPE, text=True) for options in PARTS
     ]
-    printed = [process.communicate()[0] for process in processes]
+    try:
+        printed = [process.communicate(timeout=200)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0]
     assert "all runs are there" in "".join(printed)
     assert not (out / "claim.json").exists() and not (out / "probe").exists()
@@ -153,11 +157,14 @@ def test_a_whole_claim_waits_for_the_process_that_makes_one_of_its_runs(
     with held(run.with_name("seed-1.lock")) as other:
         waiting = subprocess.Popen(command(config, out), stdout=subprocess.PIPE, text=True)
         assert waiting.stdout is not None
-        line = next(each for each in waiting.stdout if each.startswith("waiting"))
-        assert "Patches, mean fill, seed 1" in line
-        moved.rename(run)
-        os.kill(other.pid, signal.SIGKILL)  # its lock goes with it
-        printed = waiting.communicate()[0]
+        try:
+            line = next(each for each in waiting.stdout if each.startswith("waiting"))
+            assert "Patches, mean fill, seed 1" in line
+            moved.rename(run)
+            os.kill(other.pid, signal.SIGKILL)  # its lock goes with it
+            printed = waiting.communicate(timeout=200)[0]
+        finally:
+            waiting.kill()
     assert waiting.returncode == 0
     assert "training" not in printed
     assert numbers(out) == numbers(expected)

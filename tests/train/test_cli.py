@@ -33,7 +33,8 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_installed_command_runs() -> None:
-    done = subprocess.run([sys.executable, "-m", "train.cli", "--version"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "train.cli", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("maskrobust 0.")
 
 

@@ -1,6 +1,5 @@
 """Every shipped configuration takes its steps: a new YAML is found by itself, and fails here until it can be run."""
 
-import csv
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,8 @@ import wandb
 
 from lm_modules import build_network
 from tests.test_house import CONFIGS
-from tests.train.tiny import TINY_NETWORK, content_of, short_run, tiny_claim, tiny_data
+from tests.train.runs import rows
+from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
 from train.cli import main
 
 CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
@@ -40,12 +40,7 @@ def fit_arguments(data: Data, folder: Path, training: str, *overlays: str) -> li
     small = data(content_of(training)["data"]["class_path"])
     configs = [f"--config={name}" for name in (training, *overlays)]
     sizes = [f"--data.init_args.{name}={value}" for name, value in small.items()]
-    return [*configs, *short_run(folder), *TINY_NETWORK, *sizes, "--trainer.accelerator=cpu"]
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    (path,) = folder.rglob("metrics.csv")
-    return list(csv.DictReader(path.read_text().splitlines()))
+    return [*configs, f"--trainer.default_root_dir={folder}", *TWO_STEPS, *TINY_NETWORK, *sizes]
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -84,7 +79,7 @@ def test_every_shipped_training_goes_with_and_without_masks(
 
 
 @pytest.fixture
-def compiled_by() -> Iterator[list[str]]:
+def compiled_by(fresh_compiler: None) -> Iterator[list[str]]:
     """The backends of torch.compile that were asked for; a cheap one does the work."""
     asked: list[str] = []
     compile_with = torch.compile
@@ -95,9 +90,7 @@ def compiled_by() -> Iterator[list[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", cheaply)
-        torch._dynamo.reset()
         yield asked
-        torch._dynamo.reset()
 
 
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")

@@ -1,6 +1,5 @@
 """`maskrobust fit | validate | test`: which weights are measured, where a run logs, and runs on two processes."""
 
-import csv
 import errno
 import os
 import subprocess
@@ -13,6 +12,7 @@ import torch
 
 from configs import find_config
 from lm_modules import build_network
+from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_fit
 from train.cli import main
@@ -21,7 +21,7 @@ resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 
 def arguments_of(command: str, folder: Path, *more: str) -> list[str]:
-    return [command, *tiny_fit("cues.yaml", folder), "--trainer.accelerator=cpu", *more]
+    return [command, *tiny_fit("cues.yaml", folder), *more]
 
 
 def save_weights(path: Path) -> Path:
@@ -32,15 +32,13 @@ def save_weights(path: Path) -> Path:
 
 def logged(folder: Path) -> dict[str, float]:
     """The numbers in the last row of a run's CSV log."""
-    (path,) = folder.rglob("metrics.csv")
-    *_, last = csv.DictReader(path.read_text().splitlines())
-    return {name: float(value) for name, value in last.items() if value}
+    return {name: float(value) for name, value in rows(folder)[-1].items() if value}
 
 
 def fit(folder: Path, *more: str) -> Path:
     """Train for two steps, and return the last checkpoint."""
     main(arguments_of("fit", folder, *more))
-    return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+    return last(folder)
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
@@ -146,7 +144,7 @@ def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_wandb_is_imported_only_where_it_is_used() -> None:
     code = "import sys, train.fit; sys.exit('wandb' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +203,7 @@ def test_two_processes_measure_exactly_what_one_does(command: str, tmp_path: Pat
     sizes = ["--data.init_args.val_images=7", "--data.init_args.test_images=7", "--data.init_args.batch_size=2"]
     more = [f"--model.init_weights={weights}", "--trainer.callbacks=[]", *sizes]
     main(arguments_of(command, tmp_path / "one", *more))
-    two = arguments_of(command, tmp_path / "two", *more, "--trainer.devices=2", "--trainer.strategy=ddp")
-    subprocess.run([sys.executable, "-m", "train.cli", *two], check=True, capture_output=True)
+    run(arguments_of(command, tmp_path / "two", *more, "--trainer.devices=2", "--trainer.strategy=ddp"))
     alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")
     accuracy = "test/accuracy" if command == "test" else "val/accuracy"
     assert 0 < alone[accuracy] < 1

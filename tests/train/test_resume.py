@@ -1,17 +1,12 @@
 """Nothing is lost: a run that was interrupted, however, ends with the weights of one that was not."""
 
-import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 
 import pytest
 import torch
 import yaml
 
+from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
 from train.cli import main
 
@@ -48,25 +43,6 @@ def arguments(folder, *more, interruption=None, ckpt_path=None, **data):
     path = folder / f"{'again' if ckpt_path else 'first'}.yaml"
     path.write_text(yaml.safe_dump(config))
     return ["fit", f"--config={path}", *more]
-
-
-def last(folder):
-    """The newest last checkpoint below a folder."""
-    return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
-
-
-def run(given, status=0):
-    """Run the command in a process group of its own, and return what it says on standard error."""
-    command = [sys.executable, "-m", "train.cli", *given]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0)
-    try:
-        _, errors = process.communicate(timeout=120)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
-    assert process.returncode == status, errors
-    return errors
 
 
 def assert_same(left, right, name=""):
@@ -109,8 +85,8 @@ def validations(folder):
     """(epoch, val/accuracy, val/loss) of every validation, over all versions of a run."""
     found = []
     for path in sorted(folder.rglob("metrics.csv")):
-        rows = csv.DictReader(path.read_text().splitlines())
-        found += [(row["epoch"], row["val/accuracy"], row["val/loss"]) for row in rows if row.get("val/loss")]
+        validated = [row for row in rows(path.parent) if row.get("val/loss")]
+        found += [(row["epoch"], row["val/accuracy"], row["val/loss"]) for row in validated]
     return found
 
 
@@ -206,6 +182,14 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_sentence_that_names_what_w
     assert (content["step"], content["epoch"]) == (14, 1)
     (batch,) = content["batches"]
     assert (batch["rank"], batch["loss"], len(set(batch["ids"]))) == (0, "nan", 8)
+
+
+def test_a_loss_that_is_no_number_in_one_process_ends_all_and_is_told_once(tmp_path):
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    errors = run(arguments(tmp_path, *two, interruption={"kind": "nan", "step": 4, "rank": 1}), status=2)
+    assert errors.count("maskrobust: error: the loss is nan in step 4") == 1
+    (record,) = tmp_path.rglob("not_finite.json")
+    assert [batch["rank"] for batch in json.loads(record.read_text())["batches"]] == [1]
 
 
 def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_path):

@@ -1,8 +1,5 @@
 """Training from shards and on pets as users do: shipped configurations, real processes, errors in one sentence."""
 
-import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +7,7 @@ import torch
 
 from lm_modules import MaskRobustClassifier
 from tests.train.data.test_shards import COUNTS, write_folder
+from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
 from train.cli import main
 
@@ -36,14 +34,8 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "shards")
 
 
-def rows(out: Path) -> list[dict[str, str]]:
-    (path,) = out.rglob("metrics.csv")
-    return list(csv.DictReader(path.read_text().splitlines()))
-
-
 def last_weights(out: Path) -> dict[str, torch.Tensor]:
-    path = max(out.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
-    weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    weights: dict[str, torch.Tensor] = torch.load(last(out), weights_only=True)["state_dict"]
     return weights
 
 
@@ -106,9 +98,9 @@ def test_two_processes_train_to_the_end_on_uneven_shards_and_evaluate_as_one_doe
     ]  # fmt: skip
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.init_args.num_workers=1"]
     command = fit_arguments(folder, tmp_path / "two", *two, *reliance, "--trainer.max_epochs=1")
-    subprocess.run([sys.executable, "-m", "train.cli", *command], check=True, capture_output=True, timeout=200)
+    run(command)
     trained = rows(tmp_path / "two")
-    checkpoint = next((tmp_path / "two").rglob("last.ckpt"))
+    checkpoint = last(tmp_path / "two")
     assert torch.load(checkpoint)["global_step"] == sum(COUNTS["train"]) // (4 * 2)
     validate = ["validate", *fit_arguments(folder, tmp_path / "one", *reliance)[1:], f"--ckpt_path={checkpoint}"]
     main([each for each in validate if "max_epochs" not in each] + ["--data.init_args.num_workers=0"])

@@ -13,6 +13,12 @@ from tests.train.data.test_shards import write_folder
 
 TINY_DATA = {"train_images": 48, "val_images": 24, "test_images": 24, "image_size": 48, "batch_size": 16}
 TINY_NETWORK = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
+TWO_STEPS = [
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+]
 TINY_FILES = {"image_size": 32, "batch_size": 4, "num_workers": 0}
 
 
@@ -48,17 +54,8 @@ def tiny_data(data: str, folder: Path) -> dict[str, Any]:
     return TINY_FILES | {"root": str(write_folder(folder / "shards"))}
 
 
-def short_run(folder: Path) -> list[str]:
-    """Arguments that end a fit after two steps on one process of the CPU, writing below `folder`."""
-    return [
-        f"--trainer.default_root_dir={folder}",
-        "--trainer.max_epochs=1",
-        "--trainer.limit_train_batches=2",
-        "--trainer.enable_progress_bar=false",
-    ]
-
-
 def tiny_fit(name: str, folder: Path) -> list[str]:
-    """Arguments that run the shipped fit configuration `name`, with generated images, for two steps."""
+    """Arguments that run the shipped fit configuration `name`, with generated images, for two steps on the CPU."""
     sizes = [f"--data.init_args.{key}={value}" for key, value in TINY_DATA.items()]
-    return [f"--config={name}", *short_run(folder), "--model.architecture_options={width: 16}", *sizes]
+    run = [f"--trainer.default_root_dir={folder}", *TWO_STEPS]
+    return [f"--config={name}", *run, "--model.architecture_options={width: 16}", *sizes]

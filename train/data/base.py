@@ -16,7 +16,7 @@ from augment.batch import Batch
 from augment.random import fold_in, sample_keys, uniform
 from train.data.order import EpochSampler, Position, TrainingLoader, rank_and_number, training_position
 from train.data.stored import PixelSample, StoredSample
-from train.data.workers import outlive_stop_signals
+from train.data.workers import loading_options
 
 Split = Literal["train", "val", "test"]
 Fetched = TypeVar("Fetched")
@@ -206,14 +206,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         return DataLoader(InMemoryDataset(samples), **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
-        return {
-            "batch_size": self.batch_size,
-            "num_workers": self.num_workers,
-            "collate_fn": as_fetched,
-            "pin_memory": torch.cuda.is_available(),
-            "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": outlive_stop_signals,
-        }
+        return {"batch_size": self.batch_size, "collate_fn": as_fetched, **loading_options(self.num_workers)}
 
 
 def as_fetched(batch: Fetched) -> Fetched:

@@ -17,7 +17,7 @@ from train.data.image_files import ImageFile, MaskCode, read_file, read_image, r
 from train.data.order import EpochSampler, TrainingLoader
 from train.data.stored import EncodedSample, encode_png
 from train.data.views import evaluation_view, training_view
-from train.data.workers import outlive_stop_signals
+from train.data.workers import loading_options
 
 _GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE = 32
@@ -189,13 +189,7 @@ class FileDataModule(AnnotatedDataModule):
         return DataLoader(FileDataset(self.files(split), self.mask_code, self.image_size), **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
-        return {
-            "batch_size": self.batch_size,
-            "num_workers": self.num_workers,
-            "pin_memory": torch.cuda.is_available(),
-            "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": outlive_stop_signals,
-        }
+        return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
 
 
 def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tensor | None:

@@ -1,6 +1,7 @@
 """Image folders with a parallel tree of object masks: ImageNet with ImageNet-S, or one's own images."""
 
 from pathlib import Path
+from typing import get_args
 
 from augment.policy import IMAGENET_MEAN
 from lm_modules.classifier import IMAGENET_STD
@@ -8,7 +9,7 @@ from train.data.base import Split
 from train.data.file_data import FileDataModule
 from train.data.image_files import ImageFile, MaskCode, list_classes, list_images
 
-_SPLIT_FOLDERS: tuple[Split, ...] = ("train", "val", "test")
+_SPLIT_FOLDERS: tuple[Split, ...] = get_args(Split)
 
 
 class Folder(FileDataModule):

@@ -3,7 +3,6 @@
 import warnings
 from typing import Any, Literal
 
-import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
@@ -14,7 +13,7 @@ from train.data.shard_format import ShardRecord, read_manifest
 from train.data.shard_reader import Faults, ShardReader
 from train.data.shard_streams import EvaluationStream, TrainingStream
 from train.data.views import evaluation_view, training_view
-from train.data.workers import outlive_stop_signals
+from train.data.workers import loading_options
 
 View = Literal["crop", "as_is"]
 
@@ -144,14 +143,7 @@ class Shards(AnnotatedDataModule):
     def _loader_options(self) -> dict[str, Any]:
         # Lightning suspects that every loader process yields all of it.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
-        return {
-            "batch_size": None,
-            "num_workers": self.num_workers,
-            "collate_fn": as_fetched,
-            "pin_memory": torch.cuda.is_available(),
-            "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": outlive_stop_signals,
-        }
+        return {"batch_size": None, "collate_fn": as_fetched, **loading_options(self.num_workers)}
 
 
 class _TrainingLoader(DataLoader[Batch]):

@@ -1,15 +1,32 @@
-"""Loader processes that leave it to the process they work for when to stop."""
+"""Loader processes, which leave it to the process they work for when to stop."""
 
 import os
 import signal
 import threading
+from typing import Any
+
+import torch
+
+
+def loading_options(num_workers: int) -> dict[str, Any]:
+    """Arguments of a `DataLoader` that say how it loads: in processes that stay, into pinned memory for a GPU.
+
+    Args:
+        num_workers: loader processes; 0 to load in this process.
+    """
+    return {
+        "num_workers": num_workers,
+        "pin_memory": torch.cuda.is_available(),
+        "persistent_workers": num_workers > 0,
+        "worker_init_fn": outlive_stop_signals,
+    }
 
 
 def outlive_stop_signals(_worker: int) -> None:
     """Let a loader process pass over SIGINT, and over a SIGTERM that does not come from its parent.
 
     A scheduler or a terminal signals every process of a run at once. The training finishes its step and saves, for
-    which it still needs its loader processes. Give it to a `DataLoader` as `worker_init_fn`.
+    which it still needs its loader processes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS cannot tell who has sent a signal

@@ -13,7 +13,8 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 
 
 def run(program, **environment):
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
 
 
 def test_augment_alone_does_not_load_albumentations():

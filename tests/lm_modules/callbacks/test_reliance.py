@@ -1,9 +1,7 @@
 """Reliance measured during training: right figures, from every process, and nothing disturbed."""
 
-import multiprocessing
 from pathlib import Path
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -12,7 +10,6 @@ from torch.utils.data import DataLoader
 from augment import SilhouetteBank
 from lm_modules import MaskRobustClassifier
 from lm_modules.callbacks import RelianceCallback
-from lm_modules.callbacks.reliance import _of_all_ranks
 from lm_modules.reliance import (
     ReliancePlan,
     RelianceSuite,
@@ -142,21 +139,3 @@ def test_data_without_objects_to_lend_are_refused(tmp_path: Path) -> None:
     trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, callbacks=[callback()])
     with pytest.raises(ValueError, match="reliance callback needs a data module"):
         trainer.validate(build(), dataloaders=DataLoader(VALIDATION, batch_size=None))
-
-
-def _gather(rank: int, file: str, queue) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    queue.put((rank, _of_all_ranks({"ids": np.arange(rank + 1)})))
-    torch.distributed.destroy_process_group()
-
-
-def test_every_process_gets_what_all_have_found(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    processes = [context.Process(target=_gather, args=(rank, str(tmp_path / "store"), queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    found = dict([queue.get(), queue.get()])
-    assert [len(each["ids"]) for each in found[0]] == [len(each["ids"]) for each in found[1]] == [1, 2]

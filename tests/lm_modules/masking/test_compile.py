@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,12 +11,7 @@ from lm_modules import LayerMasking, SmallResNet
 from tests.lm_modules.masking.architectures import build
 from tests.lm_modules.masking.networks import draw_images, holes, randomise
 
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 @pytest.fixture

@@ -1,9 +1,17 @@
-"""Small data sets in Fashion-MNIST's format."""
+"""Small data sets in Fashion-MNIST's format, and what loaders yield as one batch."""
 
 import gzip
 
 import numpy as np
 import pytest
+import torch
+
+from augment.batch import Batch
+
+
+def joined(batches):
+    """All batches of a loader as one."""
+    return Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
 
 
 def idx_bytes(array):

@@ -6,6 +6,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from augment.batch import Batch
+from tests.train.data.conftest import joined
 from train.data import Cues, Fashion, base, order
 from train.data.base import draw_uniform
 from train.data.order import EpochSampler, Position
@@ -28,10 +29,6 @@ def make_data(request, fashion_root):
 
 def loader(data, split):
     return getattr(data, f"{split}_dataloader")()
-
-
-def joined(batches):
-    return Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
 
 
 def test_batches_have_the_shapes_types_and_ranges_of_the_contract(make_data):

@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from augment.batch import Batch
+from tests.train.data.conftest import joined
 from train.cli import main
 from train.data import Folder
 from train.data.image_files import decode_image, list_images, read_mask
@@ -51,10 +52,6 @@ def tree(tmp_path: Path) -> tuple[Path, Path]:
 
 def make(tree: tuple[Path, Path], **options: object) -> Folder:
     return Folder(str(tree[0]), str(tree[1]), **{"image_size": 32, "batch_size": 4, "num_workers": 0, **options})
-
-
-def joined(batches) -> Batch:
-    return Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
 
 
 def loaders(data: Folder) -> list:

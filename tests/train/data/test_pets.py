@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
-from augment.batch import Batch
+from tests.train.data.conftest import joined
 from train.data import Pets
 from train.data.base import Split
 
@@ -43,10 +43,6 @@ def root(tmp_path: Path) -> Path:
 
 def make(root: Path, **options: int | float) -> Pets:
     return Pets(str(root), image_size=32, batch_size=4, num_workers=0, **{"holdout": 0.3, **options})  # type: ignore[arg-type]
-
-
-def joined(batches) -> Batch:
-    return Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
 
 
 def test_files_and_labels_are_those_that_torchvision_lists(root):

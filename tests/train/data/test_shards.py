@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from augment.batch import Batch
+from tests.train.data.conftest import joined
 from tests.train.data.test_folder import write_tree
 from train.data import Folder, Shards
 from train.data.base import Split
@@ -60,10 +61,6 @@ def folder(tmp_path: Path) -> Path:
 def make(root: Path | str, **options: object) -> Shards:
     given = {"view": "as_is", "image_size": SIZE, "batch_size": 4, "num_workers": 0, **options}
     return Shards(str(root), **given)
-
-
-def joined(batches) -> Batch:
-    return Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
 
 
 def equal(one: Batch, other: Batch) -> bool:

@@ -22,7 +22,7 @@ _QUICK = [
     "--trainer.default_root_dir=runs",
     "--model.architecture_options={width: 16}",
 ]
-CUES = [*tiny_fit("cues.yaml", Path("runs")), "--trainer.accelerator=cpu", "--trainer.callbacks=[]"]
+CUES = [*tiny_fit("cues.yaml", Path("runs")), "--trainer.callbacks=[]"]
 FOLDER = ["--data=Folder", "--data.root=images", "--data.mask_root=masks", *_SMALL, *_QUICK]
 SHARDS = ["--data=Shards", "--data.root=shards", "--data.view=as_is", *_SMALL, *_QUICK]
 EVALUATE = ["evaluate", "--config=cues.yaml", "--methods=[black]", "--replicates=50", "--out=out"]

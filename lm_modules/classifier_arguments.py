@@ -1,0 +1,57 @@
+"""What the arguments of `MaskRobustClassifier` may be."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from augment import FAMILIES, TRAINING_FILLS, check_mean
+from augment.families import check_hidden_fraction
+from lm_modules.objectives import Objective
+from lm_modules.optimisation import OptimiserName, ScheduleName
+from lm_modules.training_masks import TrainingMasking, as_weights, check_weights
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "masking": get_args(TrainingMasking),
+    "objective": get_args(Objective),
+    "optimiser": get_args(OptimiserName),
+    "schedule": get_args(ScheduleName),
+}
+_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
+    "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    "consistency_weight": (lambda value: value >= 0, "be at least 0"),
+    "learning_rate": (lambda value: value > 0, "be above 0"),
+    "momentum": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    "weight_decay": (lambda value: value >= 0, "be at least 0"),
+    "warmup_fraction": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    "label_smoothing": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of `MaskRobustClassifier`, by name, that are out of their ranges or contradict each other.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    check_hidden_fraction(arguments["hidden_fraction"])
+    check_mean(arguments["mean"])
+    if not all(value > 0 for value in arguments["std"]):
+        raise ValueError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
+    check_weights("mask_family", arguments["mask_family"], FAMILIES)
+    check_weights("fill", arguments["fill"], TRAINING_FILLS)
+    for name, choices in _CHOICES.items():
+        if arguments[name] not in choices:
+            raise ValueError(
+                f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
+            )
+    for name, (holds, expected) in _RANGES.items():
+        if not holds(arguments[name]):
+            raise ValueError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
+    if arguments["objective"] == "consistency" and arguments["masking"] == "none":
+        raise ValueError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")
+    if arguments["objective"] == "consistency" and as_weights(arguments["fill"]).get("other_image", 0) > 0:
+        raise ValueError(
+            "objective 'consistency' compares two views of one image, got fill 'other_image', which mixes two images; "
+            "choose another fill, or objective 'cross_entropy'."
+        )
