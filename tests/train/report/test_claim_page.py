@@ -48,8 +48,11 @@ def plain_page():
     return render_claim(make_claim(), [ExampleStrip("Original", None, pictures())])
 
 
-@pytest.mark.parametrize("outcome", ["supported", "refuted", "undecided"])
-def test_the_verdict_comes_first_and_in_words(outcome):
+@pytest.mark.parametrize(
+    ("outcome", "said"), [("supported", "did not stop"), ("refuted", "stopped a"), ("undecided", "is not settled")]
+)
+def test_the_verdict_comes_first_and_in_words(outcome, said):
+    assert said in CONCLUSIONS[outcome]
     claim = make_claim(outcome=outcome)
     html = render_claim(claim, [])
     page = Page(html)
