@@ -98,7 +98,7 @@ def test_two_processes_train_to_the_end_on_uneven_shards_and_evaluate_as_one_doe
     ]  # fmt: skip
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.init_args.num_workers=1"]
     command = fit_arguments(folder, tmp_path / "two", *two, *reliance, "--trainer.max_epochs=1")
-    run(command)
+    assert "sync_dist" not in run(command), "figures that all processes have joined need no advice"
     trained = rows(tmp_path / "two")
     checkpoint = last(tmp_path / "two")
     assert torch.load(checkpoint)["global_step"] == sum(COUNTS["train"]) // (4 * 2)
