@@ -21,7 +21,8 @@ class LastCheckpoint(ModelCheckpoint):
     error, the others with 0. A second signal acts at once.
 
     A state is saved where a run that goes on from it will do what is still to be done: not before a validation that is
-    due, but in its beginning, so that it is run again; and not between the batches of one optimiser step.
+    due, but in its beginning, so that it is run again; and not between the batches of one optimiser step, where a
+    validation that begins there is finished first.
 
     Args:
         every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
@@ -39,6 +40,7 @@ class LastCheckpoint(ModelCheckpoint):
         self.interval = every_n_train_steps
         self._signals = StopSignals()
         self._saved_step = self._seen_step = 0
+        self._has_stepped = True
         self._validation_begun = False
 
     @property
@@ -59,15 +61,16 @@ class LastCheckpoint(ModelCheckpoint):
         self._signals.listen()
         _end_finished_epoch(trainer)
         self._saved_step = self._seen_step = trainer.global_step
+        self._has_stepped = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where that is due, unless a validation or the end of the epoch comes first; they will."""
         received = self._signals.received(trainer)
-        stepped = trainer.global_step > self._seen_step
+        self._has_stepped = trainer.global_step > self._seen_step
         self._seen_step = trainer.global_step
-        if stepped and not trainer.is_last_batch and not _validation_is_due(trainer):
+        if not trainer.is_last_batch and not _validation_is_due(trainer):
             self._save_or_stop(trainer, received)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -91,14 +94,14 @@ class LastCheckpoint(ModelCheckpoint):
         received = self._signals.received(trainer)
         if received and trainer.sanity_checking:
             self._exit(trainer, received)
-        if received:
+        if received and self._has_stepped:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, WeightAveraging):
                     callback.on_validation_epoch_end(trainer, pl_module)
             self._save_or_stop(trainer, received)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that this validation need not be run again."""
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this validation need not be run again, before others save what it has found."""
         self._validation_begun = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -125,6 +128,8 @@ class LastCheckpoint(ModelCheckpoint):
         self._signals.close()
 
     def _save_or_stop(self, trainer: pl.Trainer, received: int) -> None:
+        if not self._has_stepped:
+            return
         is_due = self.interval is not None and trainer.global_step >= self._saved_step + self.interval
         if received or is_due:
             self._save(trainer)

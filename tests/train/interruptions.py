@@ -35,7 +35,7 @@ class Interruption(pl.Callback):
             self._happen()
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-        if self.validating and self._is_due(trainer):
+        if self.validating and batch_idx == 0 and self._is_due(trainer):
             self._happen()
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint):

@@ -126,9 +126,21 @@ def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_pat
         ({"kind": "interrupt", "step": 24, "validating": True}, []),
         ({"kind": "term", "step": 4}, ["--trainer.accumulate_grad_batches=2"]),
         ({"kind": "term", "step": 5}, ["--trainer.val_check_interval=5"]),
+        (
+            {"kind": "term", "step": 2, "validating": True},
+            ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"],
+        ),
         ({"kind": "term", "step": 12, "validating": True}, ["--trainer.max_steps=20", "--trainer.max_epochs=-1"]),
     ],
-    ids=["epoch's end", "validation", "last validation", "accumulation", "mid-epoch validation", "max_steps"],
+    ids=[
+        "epoch's end",
+        "validation",
+        "last validation",
+        "accumulation",
+        "mid-epoch validation",
+        "validation in a step",
+        "max_steps",
+    ],
 )
 def test_a_run_stopped_at_an_awkward_moment_leaves_nothing_out(
     tmp_path, undisturbed, undisturbed_folder, capsys, interruption, more
@@ -151,6 +163,21 @@ def test_a_run_that_goes_on_after_an_epoch_given_max_steps_ends_as_if_it_had_not
     main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=12"))
     main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=24", ckpt_path="last", num_workers=2))
     assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
+
+
+def test_a_run_that_goes_on_from_the_best_state_counts_no_validation_twice(tmp_path):
+    counting = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+    counting += ["--trainer.callbacks.patience=50", "--trainer.callbacks+=ModelCheckpoint"]
+    counting += ["--trainer.callbacks.filename={step}", "--trainer.callbacks.save_top_k=-1"]
+    counting += ["--trainer.callbacks.monitor=val/loss", "--trainer.val_check_interval=5"]
+    main(arguments(tmp_path / "whole", *counting))
+    (state,) = (tmp_path / "whole").rglob("step=5.ckpt")
+    main(arguments(tmp_path / "parts", *counting, ckpt_path=str(state)))
+    assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
+    assert validations(tmp_path / "parts") == validations(tmp_path / "whole")[1:]
+    one, other = (torch.load(last(tmp_path / name))["callbacks"] for name in ("parts", "whole"))
+    counted = next(key for key in one if key.startswith("EarlyStopping"))
+    assert one[counted]["wait_count"] == other[counted]["wait_count"]
 
 
 def test_a_run_stopped_before_it_has_trained_has_nothing_to_save(tmp_path, capsys):
