@@ -34,7 +34,7 @@ from lm_modules.methods import (
     predictor,
 )
 from lm_modules.objectives import Objective, consistency_loss, mixed_cross_entropy
-from lm_modules.optimisation import OptimiserName, ScheduleName, build_optimiser, build_schedule
+from lm_modules.optimisation import OptimiserName, ScheduleName, build_optimiser, build_schedule, follow_length
 from lm_modules.sample_mean import SampleMean
 from lm_modules.training_masks import (
     TrainingMasking,
@@ -141,6 +141,7 @@ class MaskRobustClassifier(pl.LightningModule):
         self.test_accuracy = SampleMean()
         self.training_masks: TrainingMasks | None = None
         self._compiled: CompiledNetwork | None = None
+        self._restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
     @classmethod
     def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
@@ -291,13 +292,26 @@ class MaskRobustClassifier(pl.LightningModule):
         self.log("test/accuracy", self.test_accuracy, batch_size=len(batch.ids))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Optimiser and per-step schedule of the hyperparameters."""
+        """Optimiser and per-step schedule of the hyperparameters, also for a training that goes on with another length.
+
+        Lightning calls this after `on_load_checkpoint`, and reads the states afterwards.
+        """
         options = self.hparams
         optimiser = build_optimiser(
             self.network, options["optimiser"], options["learning_rate"], options["weight_decay"], options["momentum"]
         )
-        schedule = build_schedule(optimiser, options["schedule"], self._total_steps(), options["warmup_fraction"])
+        course = options["schedule"], self._total_steps(), options["warmup_fraction"]
+        for states in self._restored:
+            follow_length(*states, *course)
+        self._restored = []
+        schedule = build_schedule(optimiser, *course)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for."""
+        self._restored = list(
+            zip(checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ()), strict=True)
+        )
 
     def _total_steps(self) -> int:
         """Optimiser steps of the whole training; 1 where it has no end and nothing depends on one."""

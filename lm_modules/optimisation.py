@@ -1,7 +1,8 @@
 """Optimisers and learning-rate schedules by name."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import nn, optim
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
@@ -55,3 +56,36 @@ def build_schedule(
         return main
     warmup = LinearLR(optimiser, start_factor=0.01, total_iters=warmup_steps)
     return SequentialLR(optimiser, [warmup, main], milestones=[warmup_steps])
+
+
+def follow_length(
+    schedule: dict[str, Any], optimiser: dict[str, Any], name: ScheduleName, total_steps: int, warmup_fraction: float
+) -> None:
+    """Change saved states in place to those of a training of `total_steps`, where they belong to one of another length.
+
+    Left alone, a cosine that has come down to 0 goes up again, and one that is cut short never comes down.
+
+    Args:
+        schedule: state of a `build_schedule`.
+        optimiser: state of its optimiser.
+        name: as in `build_schedule`.
+        total_steps: as there.
+        warmup_fraction: as there.
+    """
+    groups = optimiser["param_groups"]
+    stand_in = optim.SGD([{"params": [torch.zeros(1)], "lr": group["initial_lr"]} for group in groups])
+    wanted = build_schedule(stand_in, name, total_steps, warmup_fraction)
+    if _lengths(wanted.state_dict()) == _lengths(schedule):
+        return
+    for _ in range(schedule["last_epoch"]):
+        stand_in.step()
+        wanted.step()
+    schedule.clear()
+    schedule.update(wanted.state_dict())
+    for group, moved in zip(groups, stand_in.param_groups, strict=True):
+        group["lr"] = moved["lr"]
+
+
+def _lengths(schedule: dict[str, Any]) -> list[Any]:
+    parts = [_lengths(part) for part in schedule.get("_schedulers", ())]
+    return [*(schedule.get(name) for name in ("T_max", "total_iters", "_milestones")), *parts]

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from torch import nn, optim
+from torch.optim.lr_scheduler import LRScheduler
 
 from lm_modules import SmallResNet
-from lm_modules.optimisation import build_optimiser, build_schedule
+from lm_modules.optimisation import build_optimiser, build_schedule, follow_length
 
 PEAK = 0.4
 
@@ -89,3 +90,30 @@ def test_without_warm_up_training_starts_at_the_peak(name: str, end: float, step
 def test_a_warm_up_over_nearly_all_steps_reaches_the_peak(name: str) -> None:
     history = rates(name, 3, 0.99)
     assert history[0] == pytest.approx(PEAK / 100) and history[3] == pytest.approx(PEAK)
+
+
+@pytest.mark.parametrize(("before", "now"), [(20, 50), (50, 20), (2, 50), (50, 2)])
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_a_training_that_goes_on_with_another_length_has_the_rates_of_that_length(
+    name: str, before: int, now: int
+) -> None:
+    def begun(steps: int) -> tuple[optim.Optimizer, LRScheduler]:
+        optimiser = optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK)
+        return optimiser, build_schedule(optimiser, name, steps, 0.1)
+
+    done = min(before, now)
+    optimiser, schedule = begun(before)
+    for _ in range(done):
+        optimiser.step()
+        schedule.step()
+    states = schedule.state_dict(), optimiser.state_dict()
+    follow_length(*states, name, now, 0.1)
+    optimiser, schedule = begun(now)
+    schedule.load_state_dict(states[0])
+    optimiser.load_state_dict(states[1])
+    rest = []
+    for _ in range(done, now + 1):
+        rest.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert rest == rates(name, now, 0.1)[done:]

@@ -76,6 +76,16 @@ def test_a_run_goes_on_from_the_newest_last_checkpoint(tmp_path: Path) -> None:
     assert [torch.load(path)["global_step"] for path in (older, newer, newest)] == [2, 4, 6]
 
 
+@resumes
+def test_a_run_that_goes_on_for_longer_follows_the_schedule_of_its_new_length(tmp_path: Path) -> None:
+    whole = torch.load(fit(tmp_path / "whole", "--trainer.max_epochs=3"))
+    fit(tmp_path / "parts")
+    parts = torch.load(fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=3"))
+    assert parts["lr_schedulers"] == whole["lr_schedulers"]
+    rates = [[group["lr"] for group in each["optimizer_states"][0]["param_groups"]] for each in (parts, whole)]
+    assert rates == [[0.0, 0.0]] * 2
+
+
 @pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available")
 def test_a_first_run_may_ask_for_the_last_checkpoint(tmp_path: Path) -> None:
     assert torch.load(fit(tmp_path, "--ckpt_path=last"))["global_step"] == 2
