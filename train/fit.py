@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from fsspec.utils import get_protocol
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -103,6 +104,7 @@ class FitCLI(LightningCLI):
         config = self.config[command]
         if config.wandb:
             require_wandb()
+        _check_places(config)
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
         if config.ckpt_path not in (None, "last"):
@@ -200,6 +202,23 @@ def _as_list(given: Any) -> list[Any]:
 
 def _root(config: Namespace) -> Path:
     return Path(config.trainer.default_root_dir or "runs")
+
+
+def _check_places(config: Namespace) -> None:
+    """Refuse a folder for runs that is none, and to look for the last checkpoint of another logger's run.
+
+    Lightning would look in the folder of the new run, find nothing, and train from the start.
+    """
+    if get_protocol(str(config.trainer.default_root_dir or "")) != "file":
+        raise ValueError(
+            f"trainer.default_root_dir must be a folder of this machine, got '{config.trainer.default_root_dir}'; for "
+            "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
+        )
+    if config.ckpt_path == "last" and config.trainer.logger not in (None, False):
+        raise ValueError(
+            "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
+            "--ckpt_path the file."
+        )
 
 
 def _whole_checkpoint(path: str) -> dict[str, Any]:

@@ -86,6 +86,23 @@ def test_a_run_that_goes_on_for_longer_follows_the_schedule_of_its_new_length(tm
     assert rates == [[0.0, 0.0]] * 2
 
 
+def test_the_last_checkpoint_of_a_run_that_another_logger_follows_must_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [f"--trainer.logger={{class_path: CSVLogger, init_args: {{save_dir: {tmp_path}}}}}", "--ckpt_path=last"]
+    sentence = sentence_of(arguments_of("fit", tmp_path, *given), capsys)
+    assert sentence.startswith("--ckpt_path last finds runs below run_name, but trainer.logger is given")
+
+
+def test_runs_are_kept_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = sentence_of(arguments_of("fit", tmp_path, "--trainer.default_root_dir=memory://runs"), capsys)
+    assert sentence.startswith("trainer.default_root_dir must be a folder of this machine, got 'memory://runs'")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available")
 def test_a_first_run_may_ask_for_the_last_checkpoint(tmp_path: Path) -> None:
     assert torch.load(fit(tmp_path, "--ckpt_path=last"))["global_step"] == 2
