@@ -178,8 +178,8 @@ def _origin(error: BaseException) -> tuple[str, str]:
     in_loader = re.match(r"Caught \w+ in DataLoader worker process", text)
     in_pool = type(error.__cause__).__name__ == "_RemoteTraceback"
     if not (in_loader or in_pool):
-        *_, last = traceback.extract_tb(error.__traceback__)
-        return last.filename, text
+        frames = traceback.extract_tb(error.__traceback__)  # none where it was never raised, as a pool's report
+        return (frames[-1].filename if frames else ""), text
     report = text if in_loader else str(error.__cause__)
     *_, file = re.findall(r'^  File "(.+?)", line \d+', report, re.MULTILINE)
     return file, re.split(rf"^(?:[\w.]+\.)?{type(error).__name__}: ", report, flags=re.MULTILINE)[-1].strip('"\n ')
