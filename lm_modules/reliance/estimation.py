@@ -19,8 +19,9 @@ class Finding:
     Attributes:
         name: the measure's name.
         estimate: the figure and its interval; None where it is undefined.
-        images: number of images it rests on.
-        left_out: number of images left out: no object, no room for the companion blob, or no swap partner.
+        images: number of images it rests on; of a measure with a condition, those that meet it in any of the runs.
+        left_out: number of images left out: no object, no room for the companion blob, no swap partner, or the
+            condition not met.
         undefined_because: one sentence; None where the figure is defined.
     """
 
@@ -154,9 +155,10 @@ def _resample(
 
     `columns` is (arms * C, S, N).
     """
-    images = columns.shape[2]
-    finding = Finding(measure.name, None, images, left_out)
-    if images == 0:
+    valid = columns.shape[2]
+    images = valid if measure.condition is None else _meeting(columns[measure.condition :: len(columns) // arms])
+    finding = Finding(measure.name, None, images, left_out + valid - images)
+    if valid == 0:
         return replace(finding, undefined_because="undefined because no image is valid for it."), []
     resampled = np.split(hierarchical_bootstrap_means(columns, replicates, seed), arms, axis=-1)
     observed = np.split(columns.mean(axis=(1, 2)), arms)
@@ -174,6 +176,11 @@ def _resample(
                 return replace(finding, undefined_because=reason), []
         figures.append(Resampled(measure.combine(means).item(), measure.combine(replicate_means)))
     return finding, figures
+
+
+def _meeting(condition: FloatArray) -> int:
+    """Number of images N for which a condition (arms, S, N) in {0, 1} is met in any run."""
+    return int(condition.any(axis=(0, 1)).sum())
 
 
 def _signed_sum(figures: Sequence[Resampled], sign: int) -> Resampled:

@@ -30,8 +30,6 @@ class Columns(NamedTuple):
     left_out: int
 
 
-_CLEAN = "clean accuracy"
-
 Combine = Callable[[FloatArray], FloatArray]
 """Column means (..., C) -> figure (...)."""
 
@@ -47,6 +45,7 @@ class Measure:
         denominator: a quantity that the figure divides by. The figure is undefined unless the lower bound of this one
             is above 0. None where nothing is divided by.
         denominator_name: says in words what the denominator is.
+        condition: index of the column of zeros and ones that says which images the figure is over; None for all.
     """
 
     name: str
@@ -54,6 +53,7 @@ class Measure:
     combine: Combine
     denominator: Combine | None = None
     denominator_name: str = ""
+    condition: int | None = None
 
 
 def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
@@ -106,16 +106,12 @@ def swap_pull() -> Measure:
 
 def whole_mask_accuracy() -> Measure:
     """Measure 3: accuracy with the object hidden along its outline, in [0, 1], over images that are right unhidden."""
-    return Measure(
-        "whole mask accuracy", _mask_columns, lambda means: _quotient(means[..., 1], means[..., 0]), _first, _CLEAN
-    )
+    return _mask_measure("whole mask accuracy", 1, 0, "clean accuracy")
 
 
 def broken_mask_accuracy() -> Measure:
     """Measure 3: accuracy with the broken mask hidden, in [0, 1], over images that are right when nothing is hidden."""
-    return Measure(
-        "broken mask accuracy", _mask_columns, lambda means: _quotient(means[..., 2], means[..., 0]), _first, _CLEAN
-    )
+    return _mask_measure("broken mask accuracy", 2, 0, "clean accuracy")
 
 
 def whole_over_broken() -> Measure:
@@ -125,13 +121,7 @@ def whole_over_broken() -> Measure:
     2211.14646). The broken mask hides equally many pixels, but often leaves the object visible, so that the quotient
     compares networks, and is no measure of shape on its own.
     """
-    return Measure(
-        "whole over broken",
-        _mask_columns,
-        lambda means: _quotient(means[..., 1], means[..., 2]),
-        lambda means: means[..., 2],
-        "accuracy behind the broken mask",
-    )
+    return _mask_measure("whole over broken", 1, 2, "accuracy behind the broken mask")
 
 
 def used_share(probe: ProbeOutcomes) -> Measure:
@@ -202,14 +192,21 @@ def _leak_columns(outcomes: Outcomes) -> Columns:
     return right_answers(outcomes, "silhouette", "circle")
 
 
-def _mask_columns(outcomes: Outcomes) -> Columns:
-    asked = right_answers(outcomes, "clean", "whole", "broken")
-    return asked._replace(values=asked.values * asked.values[0])
+def _mask_measure(name: str, numerator: int, denominator: int, denominator_name: str) -> Measure:
+    """Quotient of two of: right unhidden (0), also behind the whole mask (1), also behind the broken mask (2).
 
+    Where a single resample's denominator is 0 it counts as 1e-9.
+    """
 
-def _quotient(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Where a single resample's denominator is 0 it counts as 1e-9."""
-    return numerator / np.maximum(denominator, 1e-9)
+    def columns(outcomes: Outcomes) -> Columns:
+        asked = right_answers(outcomes, "clean", "whole", "broken")
+        return asked._replace(values=asked.values * asked.values[0])
+
+    def combine(means: FloatArray) -> FloatArray:
+        quotient: FloatArray = means[..., numerator] / np.maximum(means[..., denominator], 1e-9)
+        return quotient
+
+    return Measure(name, columns, combine, lambda means: means[..., denominator], denominator_name, condition=0)
 
 
 def _pull_columns(outcomes: Outcomes) -> Columns:

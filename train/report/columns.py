@@ -64,7 +64,10 @@ _SILHOUETTE = (
     "Accuracy when the object is hidden exactly along its outline, and a blob elsewhere that does not touch it."
 )
 _CIRCLE = "Accuracy when the smallest circle around the object is hidden: as many pixels, the whole object, no outline."
-_WHOLE = "Accuracy with the object alone hidden along its outline, over images that are right when nothing is hidden."
+_WHOLE = (
+    "Of the images that are right when nothing is hidden, the share that stays right when the object alone is hidden "
+    "along its outline. Over several seeds or networks, images count that any of them has right."
+)
 _BROKEN = "The same with the quadrants of the object's mask swapped before it is hidden."
 _BITS = (
     "Mutual information between prediction and label behind the hole, in bits, corrected for bias. It sees any "
@@ -96,8 +99,8 @@ _OUTLINE_COLUMNS = (
 _HOLE_COLUMNS = (
     Column("silhouette_accuracy", "Silhouette hidden", percent, _SILHOUETTE),
     Column("circle_accuracy", "Circle hidden", percent, _CIRCLE),
-    Column("whole_mask_accuracy", "Whole mask hidden", percent, _WHOLE),
-    Column("broken_mask_accuracy", "Broken mask hidden", percent, _BROKEN),
+    Column("whole_mask_accuracy", "Still right, whole mask", percent, _WHOLE),
+    Column("broken_mask_accuracy", "Still right, broken mask", percent, _BROKEN),
 )
 _REMAINS_COLUMNS = (
     Column("information_silhouette", "Bits behind silhouette", decimal, _BITS),
