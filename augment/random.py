@@ -68,7 +68,7 @@ def uniform(keys: Tensor, *shape: int) -> Tensor:
     """
     counters = torch.arange(1, math.prod(shape) + 1, device=keys.device) * _GAMMA
     bits = _mix(keys.unsqueeze(1) + counters)
-    numbers = _logical_shift(bits, 40).to(torch.float32) * 2.0**-24
+    numbers = _logical_shift(bits, 40).to(torch.float32).mul_(2.0**-24)
     return numbers.reshape(keys.shape[0], *shape)
 
 
@@ -93,9 +93,9 @@ def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def _mix(bits: Tensor) -> Tensor:
-    bits = (bits ^ _logical_shift(bits, 30)) * _MIX_1
-    bits = (bits ^ _logical_shift(bits, 27)) * _MIX_2
-    return bits ^ _logical_shift(bits, 31)
+    bits = _logical_shift(bits, 30).bitwise_xor_(bits).mul_(_MIX_1)
+    bits = _logical_shift(bits, 27).bitwise_xor_(bits).mul_(_MIX_2)
+    return _logical_shift(bits, 31).bitwise_xor_(bits)
 
 
 def _mix_integer(value: int) -> int:
@@ -107,7 +107,7 @@ def _mix_integer(value: int) -> int:
 
 
 def _logical_shift(bits: Tensor, amount: int) -> Tensor:
-    return (bits >> amount) & ((1 << (64 - amount)) - 1)
+    return (bits >> amount).bitwise_and_((1 << (64 - amount)) - 1)
 
 
 def _to_signed(value: int) -> int:

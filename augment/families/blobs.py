@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from augment.random import fold_in, uniform
 
@@ -44,15 +44,36 @@ def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> Compan
         The blobs, and whether each one fits beside its object.
     """
     _, _, height, width = object_mask.shape
-    free = (max_pool2d(object_mask.float(), kernel_size=3, stride=1, padding=1) == 0).flatten(1)
+    free = ~_with_neighbours(object_mask).flatten(1)
     fits = pixels <= free.sum(dim=1)
     squared_distance = _squared_distance(_draw_centre(fold_in(keys, 0), free, object_mask), height, width)
     cost = squared_distance * (_SMOOTHNESS + _smooth_noise(fold_in(keys, 1), height, width))
-    cost = cost.flatten(1).masked_fill(~free, torch.iinfo(torch.int64).max)
-    order = cost.argsort(dim=1, stable=True)
-    taken = torch.arange(height * width, device=keys.device) < (pixels * fits).unsqueeze(1)
-    blobs = torch.zeros_like(free).scatter_(1, order, taken)
+    in_order = cost.flatten(1) * (height * width) + torch.arange(height * width, device=keys.device)  # no two are equal
+    in_order = in_order.masked_fill(~free, torch.iinfo(torch.int64).max)
+    wanted = pixels * fits
+    blobs = (in_order <= _nth_smallest(in_order, wanted).unsqueeze(1)) & (wanted > 0).unsqueeze(1)
     return CompanionBlobs(blobs.reshape(object_mask.shape), fits)
+
+
+def _with_neighbours(object_mask: Tensor) -> Tensor:
+    """Pixels that belong to the object or have one of their 8 neighbours in it, (B, 1, H, W) bool."""
+    grown = object_mask.clone()
+    grown[:, :, 1:] |= object_mask[:, :, :-1]
+    grown[:, :, :-1] |= object_mask[:, :, 1:]
+    wide = grown.clone()
+    wide[..., 1:] |= grown[..., :-1]
+    wide[..., :-1] |= grown[..., 1:]
+    return wide
+
+
+def _nth_smallest(values: Tensor, nth: Tensor) -> Tensor:
+    """Of each row of `values` (B, N) int64 the `nth` (B,) smallest, counted from 1; for 0 the smallest: (B,) int64."""
+    places = (nth - 1).clamp(min=0)
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values.gather(1, places.unsqueeze(1)).squeeze(1)
+    # A twentieth of the time of sorting.
+    found = [np.partition(row, place)[place] for row, place in zip(values.numpy(), places.tolist(), strict=True)]
+    return torch.tensor(found, dtype=torch.int64)
 
 
 def _draw_centre(keys: Tensor, free: Tensor, object_mask: Tensor) -> Tensor:

@@ -84,8 +84,9 @@ def random_ranks(keys: Tensor, *shape: int) -> Tensor:
     """
     count = math.prod(shape)
     counters = torch.arange((count + 3) // 4, device=keys.device)
-    words = fold_in(fold_in(keys, 0).unsqueeze(1) + counters, 1)
-    return (words.view(torch.int16)[:, :count].int() + _RANKS // 2).view(keys.shape[0], *shape)
+    words = fold_in((fold_in(keys, 0).unsqueeze(1) + counters).flatten(), 1)
+    ranks = words.view(torch.int16).view(keys.shape[0], 4 * len(counters))
+    return (ranks[:, :count].int() + _RANKS // 2).view(keys.shape[0], *shape)
 
 
 @functools.cache

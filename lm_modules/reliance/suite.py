@@ -124,7 +124,8 @@ class RelianceSuite:
         visible = torch.stack([condition.visible for condition in conditions])
         asked = torch.stack([condition.asked for condition in conditions])
         logits = clean.expand(len(conditions), -1, -1).clone()
-        for rows in _passes(asked & ~visible.flatten(2).all(dim=2), len(images)):
+        hides_something = visible.flatten(2).view(torch.uint8).amin(dim=2) == 0  # `all` of bool takes 50 times as long
+        for rows in _passes(asked & hides_something, len(images)):
             condition, image = rows.unbind(dim=1)
             answer = self._check(predictor(images[image], visible[condition, image], keys[image]))
             logits[condition, image] = answer.to(logits.dtype)
