@@ -2,13 +2,14 @@
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -20,6 +21,7 @@ _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_COLOUR_TYPE, _PALETTE = slice(25, 26), b"\x03"
 
 
 class ImageFile(NamedTuple):
@@ -115,19 +117,21 @@ def read_image(path: Path) -> Tensor:
 def decode_image(content: bytes, name: str) -> Tensor:
     """An encoded image as (3, H, W) uint8.
 
+    Grey values v of 16 bits become round(v / 257); colours of 16 bits keep their upper 8. Transparency is left out.
+
     Args:
         content: of an image file.
         name: of the image, for messages.
 
     Raises:
-        ValueError: it is no image that can be read whole.
+        ValueError: it is no image that can be read whole, or its numbers have no known range.
     """
     if content.startswith(_JPEG):
         with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
             decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
             return decoded
     with _opened(content, name) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        return torch.from_numpy(np.array(_in_8_bits(image).convert("RGB"))).permute(2, 0, 1)
 
 
 def size_of(content: bytes, name: str) -> tuple[int, int]:
@@ -136,11 +140,8 @@ def size_of(content: bytes, name: str) -> tuple[int, int]:
     Raises:
         ValueError: it is no image.
     """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(_unreadable(name, error)) from error
+    with _opened(content, name) as image:
+        return image.height, image.width
 
 
 def read_mask(path: Path, code: MaskCode) -> Tensor:
@@ -161,29 +162,28 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
 
     Args:
         content: of a mask file.
-        code: "binary": what is not black is the object. "imagenet_s" (Gao et al., "Large-scale Unsupervised Semantic
-            Segmentation", TPAMI 2022): a pixel's class is red + 256 green, 0 is no object, and 1000, which is to be
-            ignored, counts as none. "trimap" (Parkhi et al., "Cats and Dogs", CVPR 2012): 1 is the object, 2 the
-            background, and 3 the band along the outline, which counts as object: a hole must not leave its fur.
+        code: "binary": what is not black is the object, however dark. "imagenet_s" (Gao et al., "Large-scale
+            Unsupervised Semantic Segmentation", TPAMI 2022): a pixel's class is red + 256 green, or its grey value, 0
+            is no object, and 1000, which is to be ignored, counts as none. "trimap" (Parkhi et al., "Cats and Dogs",
+            CVPR 2012): 1 is the object, 2 the background, and 3 the band along the outline, which counts as object: a
+            hole must not leave its fur.
         name: of the mask, for messages.
 
     Raises:
-        ValueError: it is no image that can be read whole.
+        ValueError: it is no image that can be read whole, its numbers have no known range, or it has 16 bits for each
+            colour where "imagenet_s" has 8.
     """
-    if code == "binary" and content.startswith(_PNG):
-        with suppress(RuntimeError):  # three times as fast as Pillow, which may read the rest, or say why not
-            mask_pixels: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
-            if len(mask_pixels) == 1:
-                return mask_pixels.bool()
-    with _opened(content, name) as image:
-        if code == "binary":
-            grey = image if image.mode in ("1", "L") else image.convert("L")
-            return torch.from_numpy(np.asarray(grey) > 0).unsqueeze(0)
-        if code == "trimap":
+    if code == "trimap":
+        with _opened(content, name) as image:
             return torch.from_numpy(np.asarray(image) != _TRIMAP_BACKGROUND).unsqueeze(0)
-        colours = np.asarray(image.convert("RGB")).astype(np.int32)
-    classes = colours[..., 0] + 256 * colours[..., 1]
-    return torch.from_numpy((classes > 0) & (classes != _IMAGENET_S_IGNORE)).unsqueeze(0)
+    colours = _mask_colours(content, name)
+    if code == "binary":
+        return colours.bool().any(dim=0, keepdim=True)
+    if len(colours) == 3 and colours.dtype != torch.uint8:
+        raise ValueError(_unreadable(name, "it has 16 bits for each colour, where the code imagenet_s has 8"))
+    red, green = colours[0].int(), colours[1].int() if len(colours) == 3 else 0
+    classes = red + 256 * green
+    return ((classes > 0) & (classes != _IMAGENET_S_IGNORE)).unsqueeze(0)
 
 
 def id_of(path: Path) -> int:
@@ -204,15 +204,45 @@ def _as_tensor(content: bytes) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
-def _opened(content: bytes, name: str) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(_unreadable(name, error)) from error
+def _mask_colours(content: bytes, name: str) -> Tensor:
+    """The numbers of a mask file as they are stored, without transparency: (1, H, W) grey or (3, H, W) colours."""
+    if content.startswith(_PNG) and content[_PNG_COLOUR_TYPE] != _PALETTE:  # which torchvision does not look up
+        with suppress(RuntimeError):  # three times as fast as Pillow, which may read the rest, or say why not
+            stored: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
+            return stored[:3] if len(stored) >= 3 else stored[:1]
+    with _opened(content, name) as image:
+        if image.mode == "F":
+            raise ValueError(_unknown_range(image))
+        if image.mode in ("1", "L") or image.mode.startswith("I"):
+            return torch.from_numpy(np.asarray(image).astype(np.int32)).unsqueeze(0)
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """An image of 16-bit integers in 8, any other as it is; a `ValueError` where its numbers have no known range."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values: NDArray[np.uint32] = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(_unknown_range(image))
     return image
 
 
-def _unreadable(name: str, error: Exception) -> str:
+def _unknown_range(image: Image.Image) -> str:
+    numbers = "floating-point numbers" if image.mode == "F" else "signed or 32-bit integers"
+    return f"mode {image.mode} holds {numbers}, whose white is not known: save it with 8 or 16 bits"
+
+
+@contextmanager
+def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
+    """An image whose header has been read; whatever is wrong with it, then or later, is a `ValueError`."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            yield image
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(_unreadable(name, error)) from error
+
+
+def _unreadable(name: str, error: object) -> str:
     reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
     return f"'{name}' cannot be read as an image ({reason}); repair the file, or remove it from the data set."

@@ -73,6 +73,12 @@ def small_mask() -> None:
     Image.new("L", (20, 20)).save("masks/train/bird/2.png")
 
 
+def float_image() -> None:
+    """Replace a training image by one of floating-point numbers, as an instrument writes it."""
+    Path("images/train/bird/2.jpg").unlink()
+    Image.new("F", (48, 40), 0.5).save("images/train/bird/2.tif")
+
+
 def break_fashion() -> None:
     """Write Fashion-MNIST's four files, one of them cut short."""
     write_fashion_files(Path("fashion"), compressed=True)
@@ -128,6 +134,7 @@ DATA = {
     "an image for evaluation is an error page": Case(
         ["fit", *FOLDER], write("images/val/bird/2.jpg", "<html>404</html>"), STARTED
     ),
+    "a training image holds floating-point numbers": Case(["fit", *FOLDER], float_image, STARTED),
     "a mask breaks off": Case(["fit", *FOLDER], cut("masks/train/bird/2.png", keep=0.7), STARTED),
     "a mask has another size than its image": Case(["fit", *FOLDER], small_mask, STARTED),
     "a file of Fashion-MNIST breaks off": Case(
