@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.io import ImageReadMode, decode_jpeg, decode_png
@@ -21,7 +22,11 @@ _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_COLOUR_TYPE, _PALETTE = slice(25, 26), b"\x03"
+_PNG_COLOUR_TYPE, _PALETTE, _PNG_EXIF = slice(25, 26), b"\x03", b"eXIf"
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+"""Orientations of EXIF that exchange height and width."""
+_FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
+"""By orientation, the dimensions that are flipped, after height and width have been exchanged."""
 
 
 class ImageFile(NamedTuple):
@@ -115,7 +120,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def decode_image(content: bytes, name: str) -> Tensor:
-    """An encoded image as (3, H, W) uint8.
+    """An encoded image as (3, H, W) uint8, turned as its EXIF orientation says.
 
     Grey values v of 16 bits become round(v / 257); colours of 16 bits keep their upper 8. Transparency is left out.
 
@@ -126,22 +131,31 @@ def decode_image(content: bytes, name: str) -> Tensor:
     Raises:
         ValueError: it is no image that can be read whole, or its numbers have no known range.
     """
-    if content.startswith(_JPEG):
-        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
-            decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
-            return decoded
     with _opened(content, name) as image:
-        return torch.from_numpy(np.array(_in_8_bits(image).convert("RGB"))).permute(2, 0, 1)
+        return _turned(_decoded(content, image), _orientation(image))
 
 
 def size_of(content: bytes, name: str) -> tuple[int, int]:
-    """(H, W) of an encoded image, from its header alone.
+    """(H, W) that `decode_image` gives an encoded image, from its header alone.
 
     Raises:
         ValueError: it is no image.
     """
     with _opened(content, name) as image:
-        return image.height, image.width
+        if image.format == "TIFF":
+            image.load()  # which turns it
+        height, width = image.height, image.width
+        return (width, height) if _orientation(image) in _ON_THEIR_SIDE else (height, width)
+
+
+def is_on_its_side(content: bytes, name: str) -> bool:
+    """Whether the EXIF orientation of an encoded image exchanges height and width.
+
+    Raises:
+        ValueError: it is no image.
+    """
+    with _opened(content, name) as image:
+        return _orientation(image) in _ON_THEIR_SIDE
 
 
 def read_mask(path: Path, code: MaskCode) -> Tensor:
@@ -158,7 +172,7 @@ def read_mask(path: Path, code: MaskCode) -> Tensor:
 
 
 def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
-    """An encoded mask as (1, H, W) bool, True on the object.
+    """An encoded mask as (1, H, W) bool, True on the object, turned as its EXIF orientation says where it has one.
 
     Args:
         content: of a mask file.
@@ -175,7 +189,8 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
     """
     if code == "trimap":
         with _opened(content, name) as image:
-            return torch.from_numpy(np.asarray(image) != _TRIMAP_BACKGROUND).unsqueeze(0)
+            inside = torch.from_numpy(np.asarray(image) != _TRIMAP_BACKGROUND).unsqueeze(0)
+            return _turned(inside, _orientation(image))
     colours = _mask_colours(content, name)
     if code == "binary":
         return colours.bool().any(dim=0, keepdim=True)
@@ -206,7 +221,8 @@ def _as_tensor(content: bytes) -> Tensor:
 
 def _mask_colours(content: bytes, name: str) -> Tensor:
     """The numbers of a mask file as they are stored, without transparency: (1, H, W) grey or (3, H, W) colours."""
-    if content.startswith(_PNG) and content[_PNG_COLOUR_TYPE] != _PALETTE:  # which torchvision does not look up
+    is_plain = content[_PNG_COLOUR_TYPE] != _PALETTE and _PNG_EXIF not in content
+    if content.startswith(_PNG) and is_plain:  # torchvision would not look up the colours of a palette
         with suppress(RuntimeError):  # three times as fast as Pillow, which may read the rest, or say why not
             stored: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
             return stored[:3] if len(stored) >= 3 else stored[:1]
@@ -214,8 +230,34 @@ def _mask_colours(content: bytes, name: str) -> Tensor:
         if image.mode == "F":
             raise ValueError(_unknown_range(image))
         if image.mode in ("1", "L") or image.mode.startswith("I"):
-            return torch.from_numpy(np.asarray(image).astype(np.int32)).unsqueeze(0)
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+            numbers = torch.from_numpy(np.asarray(image).astype(np.int32)).unsqueeze(0)
+        else:
+            numbers = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        return _turned(numbers, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Orientation in EXIF, 1 where none can be read; Pillow turns a TIFF when it loads the pixels, and then it is 1."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, struct.error):
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _turned(pixels: Tensor, orientation: int) -> Tensor:
+    """(..., H, W) as they are to be seen by an orientation of EXIF."""
+    exchanged = pixels.mT if orientation in _ON_THEIR_SIDE else pixels
+    return exchanged.flip(_FLIPPED[orientation]) if orientation in _FLIPPED else exchanged
+
+
+def _decoded(content: bytes, image: Image.Image) -> Tensor:
+    """The pixels of an image as they lie in its file, (3, H, W) uint8."""
+    if content.startswith(_JPEG):
+        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
+            decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
+            return decoded
+    return torch.from_numpy(np.array(_in_8_bits(image).convert("RGB"))).permute(2, 0, 1)
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
@@ -239,7 +281,7 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             yield image
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(_unreadable(name, error)) from error
 
 

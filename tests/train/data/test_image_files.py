@@ -9,17 +9,17 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from train.data.image_files import decode_image, decode_mask, read_image
+from train.data.image_files import MaskCode, decode_image, decode_mask, read_image, size_of
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
 
 
-def encoded(image: Image.Image, form: str) -> bytes:
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, form)
+    image.save(stream, form, **options)
     return stream.getvalue()
 
 
@@ -132,3 +132,49 @@ def test_imagenet_s_masks_of_16_bits_are_read_by_their_grey_value_or_refused():
 def test_what_is_no_png_in_spite_of_its_first_bytes_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^'mask' cannot be read as an image"):
         decode_mask(b"\x89PNG\r\n\x1a\n", "binary", "mask")
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_image_is_turned_as_its_exif_orientation_says(form, orientation):
+    options = {"lossless": True} if form == "webp" else {}
+    content = encoded(Image.fromarray(COLOURS), form, exif=exif(orientation), **options)
+    with Image.open(io.BytesIO(content)) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored).convert("RGB"))
+    assert expected.shape[:2] == ((5, 6) if orientation in (5, 6, 7, 8) else (6, 5))
+    image = decode_image(content, "one")
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
+    assert size_of(content, "one") == image.shape[1:]
+
+
+def test_an_image_of_16_bits_is_turned_too():
+    turned = decode_image(encoded(Image.fromarray(GREY), "png", exif=exif(6)), "one")
+    assert np.array_equal(turned[0].numpy(), np.rot90(np.rint(GREY / 257), -1))
+
+
+def test_orientation_is_found_behind_other_metadata_and_left_alone_where_it_is_damaged():
+    content = encoded(Image.fromarray(COLOURS), "jpeg", exif=exif(6))
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta></x:xmpmeta>"
+    segment = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
+    assert decode_image(content[:2] + segment + content[2:], "one").shape == (3, 5, 6)
+    for form in ("jpeg", "webp"):
+        content = encoded(Image.fromarray(COLOURS), form, exif=exif(6))
+        damaged = content.replace(b"MM\0*", b"MX\0*")
+        assert damaged != content
+        assert decode_image(damaged, "one").shape == (3, 6, 5) == (3, *size_of(damaged, "one"))
+
+
+@pytest.mark.parametrize(
+    ("code", "mode"),
+    [("binary", "L"), ("binary", "RGB"), ("imagenet_s", "L"), ("imagenet_s", "RGB"), ("trimap", "L")],
+)
+def test_a_mask_is_turned_as_its_exif_orientation_says(code: MaskCode, mode):
+    mask = Image.fromarray(np.where(OBJECT, 1, 2 if code == "trimap" else 0).astype(np.uint8)).convert(mode)
+    turned = decode_mask(encoded(mask, "png", exif=exif(6)), code, "mask")
+    assert np.array_equal(turned[0].numpy(), np.rot90(OBJECT, -1))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torchvision
-from PIL import Image
+from PIL import ExifTags, Image
 
 from lm_modules import SmallResNet
 from tests.lm_modules.test_weights import Malicious
@@ -71,6 +71,13 @@ def rename_masks() -> None:
 def small_mask() -> None:
     """Replace a mask by one of another size."""
     Image.new("L", (20, 20)).save("masks/train/bird/2.png")
+
+
+def turned_image() -> None:
+    """Replace a training image by one that a camera held on its side has taken; its mask fits the raw pixels."""
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (48, 40)).save("images/train/bird/2.jpg", exif=tags)
 
 
 def float_image() -> None:
@@ -137,6 +144,7 @@ DATA = {
     "a training image holds floating-point numbers": Case(["fit", *FOLDER], float_image, STARTED),
     "a mask breaks off": Case(["fit", *FOLDER], cut("masks/train/bird/2.png", keep=0.7), STARTED),
     "a mask has another size than its image": Case(["fit", *FOLDER], small_mask, STARTED),
+    "a mask has the size of a photograph before it is turned": Case(["fit", *FOLDER], turned_image, STARTED),
     "a file of Fashion-MNIST breaks off": Case(
         ["fit", *CUES, "--data=Fashion", "--data.init_args.root=fashion"], break_fashion
     ),
