@@ -18,6 +18,10 @@ from torchvision.io import ImageReadMode, decode_jpeg, decode_png
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
+IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
+"""Of files that are read as images, in lower case."""
+
+_OF_WINDOWS = ("thumbs.db", "desktop.ini")
 _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _JPEG = b"\xff\xd8\xff"
@@ -45,8 +49,20 @@ class ImageFile(NamedTuple):
     label: int
 
 
+class ImageListing(NamedTuple):
+    """The files of one split.
+
+    Attributes:
+        images: those that are read, sorted by path.
+        others: those whose suffix is none of `IMAGE_SUFFIXES`; hidden files are not among them.
+    """
+
+    images: list[ImageFile]
+    others: list[Path]
+
+
 def list_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders in `folder`, sorted.
+    """Names of the class folders in `folder`, sorted; a folder whose name begins with a dot is none.
 
     Raises:
         FileNotFoundError: there is no such folder, or no class folder in it.
@@ -55,7 +71,7 @@ def list_classes(folder: Path) -> tuple[str, ...]:
         raise FileNotFoundError(
             f"'{folder}' must be a folder with one folder for each class, but it does not exist; check root."
         )
-    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name)))
     if not classes:
         raise FileNotFoundError(
             f"'{folder}' must hold one folder for each class, but holds none; sort the images into folders by class."
@@ -63,39 +79,60 @@ def list_classes(folder: Path) -> tuple[str, ...]:
     return classes
 
 
-def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[str, int]) -> list[ImageFile]:
-    """The images of one split, sorted by path.
+def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[str, int]) -> ImageListing:
+    """The images of one split, and what else lies among them.
 
     Args:
-        root: images lie in root/split/class/, at any depth.
+        root: images lie in root/split/class/, at any depth. Files and folders whose name begins with a dot are left
+            out, and so is what Windows keeps in its folders.
         split: name of the split's folder.
         mask_root: the mask of root/split/class/name.jpg is mask_root/split/class/name.png; None where there are none.
         labels: label of each class.
 
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
-        ValueError: a class folder has no label, or two images have the same id.
+        ValueError: a class folder has no label, or files but no image; or two images have the same id.
     """
-    files = []
+    listing = ImageListing([], [])
     for name in list_classes(root / split):
         if name not in labels:
             raise ValueError(
                 f"'{root / split}' must hold classes of the training split alone, got '{name}'; remove it, or add it "
                 "to the training split."
             )
-        for path in sorted((root / split / name).rglob("*")):
-            if path.suffix.lower() in IMG_EXTENSIONS:
-                inside = path.relative_to(root)
-                mask = None if mask_root is None else (mask_root / inside).with_suffix(".png")
-                files.append(
-                    ImageFile(id_of(inside), path, mask if mask is not None and mask.is_file() else None, labels[name])
-                )
-    if not files:
+        found = _list_class(root, root / split / name, mask_root, labels[name])
+        if found.others and not found.images:
+            raise ValueError(
+                f"'{root / split / name}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds only other files, "
+                f"'{found.others[0].name}' among them; convert them."
+            )
+        listing.images.extend(found.images)
+        listing.others.extend(found.others)
+    if not listing.images:
         raise FileNotFoundError(
-            f"'{root / split}' must hold images ({', '.join(IMG_EXTENSIONS)}), but holds none; check root."
+            f"'{root / split}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds none; check root."
         )
-    check_unique(files)
-    return files
+    check_unique(listing.images)
+    return listing
+
+
+def _list_class(root: Path, folder: Path, mask_root: Path | None, label: int) -> ImageListing:
+    listing = ImageListing([], [])
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(root)
+        if any(map(_is_hidden, path.relative_to(folder).parts)):
+            continue
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            mask = None if mask_root is None else (mask_root / inside).with_suffix(".png")
+            mask = mask if mask is not None and mask.is_file() else None
+            listing.images.append(ImageFile(id_of(inside), path, mask, label))
+        elif path.is_file():
+            listing.others.append(path)
+    return listing
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _OF_WINDOWS
 
 
 def read_file(path: Path) -> bytes:

@@ -62,6 +62,12 @@ def empty_class() -> None:
         path.unlink()
 
 
+def heic_class() -> None:
+    """Give the images of a class a suffix that is not read."""
+    for path in Path("images/train/cat").iterdir():
+        path.rename(path.with_suffix(".heic"))
+
+
 def rename_masks() -> None:
     """Give all masks of the training images an ending of their own."""
     for path in Path("masks/train").rglob("*.png"):
@@ -133,6 +139,7 @@ STARTED = ("runs/cues/version_1/*", "runs/lightning_logs/version_0/*", "runs/run
 DATA = {
     "the folder of images is not there": Case(["fit", *FOLDER], delete("images")),
     "a class has no training image": Case(["fit", *FOLDER], empty_class),
+    "a class has files of an unknown format alone": Case(["fit", *FOLDER], heic_class),
     "validation has a class that training has not": Case(["fit", *FOLDER], new_class),
     "the folder of masks is not there": Case(["fit", *FOLDER, "--data.mask_root=maks"]),
     "masks lie in other folders than train, val and test": Case(["fit", *FOLDER, "--data.mask_root=masks/train"]),
