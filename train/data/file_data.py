@@ -181,6 +181,10 @@ class FileDataModule(AnnotatedDataModule):
         """Batches of the training split in the order of `files`, in the view of evaluation."""
         return self._evaluation_loader("train")
 
+    def sample_name(self, split: Split, sample_id: int) -> str:
+        """The name of a sample's image file."""
+        return next(file.image.name for file in self.files(split) if file.id == sample_id)
+
     def stored_samples(self, split: Split) -> list[FileSample]:
         """The samples of a split with their image files' bytes, at full size."""
         return [FileSample(file, self.mask_code) for file in self.files(split)]
