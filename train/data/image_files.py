@@ -173,7 +173,7 @@ def decode_image(content: bytes, name: str) -> Tensor:
 
 
 def size_of(content: bytes, name: str) -> tuple[int, int]:
-    """(H, W) that `decode_image` gives an encoded image, from its header alone.
+    """(H, W) that `decode_image` gives an encoded image, from its header alone unless it is a TIFF.
 
     Raises:
         ValueError: it is no image.
