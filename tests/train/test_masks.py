@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -61,7 +62,7 @@ def pictures_of(page: Page) -> dict[str, list[NDArray[np.uint8]]]:
     found: dict[str, list[NDArray[np.uint8]]] = {}
     for tag, attributes in page.elements:
         if tag == "img":
-            raw = base64.b64decode(attributes["src"].removeprefix("data:image/png;base64,"))
+            raw = base64.b64decode(attributes["src"].split(";base64,")[1])
             found.setdefault(attributes["alt"], []).append(np.asarray(Image.open(io.BytesIO(raw))))
     return found
 
@@ -161,6 +162,44 @@ def test_families_that_the_data_cannot_serve_are_left_out_with_the_reason(
     assert capsys.readouterr().out.count("left out: ") == len(BANK_FAMILIES | OBJECT_FAMILIES)
 
 
+LONG_NAME = "IMG_20240817_193512_portrait_mode_edited_for_the_family_album.jpg"
+
+
+@pytest.fixture(scope="module")
+def folder_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Photographs from files, at 96 pixels."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for split, name in (("train", "one.jpg"), ("train", "two.jpg"), ("test", "one.jpg"), ("val", LONG_NAME)):
+        path = folder / "images" / split / "cup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(skimage.data.coffee()).save(path)
+    options = [f"--data.root={folder / 'images'}", "--data.image_size=96", "--data.num_workers=0"]
+    options += ["--images=1", "--families=[rectangles]", "--fills=[black,uniform_noise]", f"--out={folder}"]
+    main(["masks", "--data=Folder", *options])
+    return (folder / "masks.html").read_text(encoding="utf-8")
+
+
+def test_an_image_from_a_file_is_called_by_the_name_of_the_file(folder_page: str) -> None:
+    assert next(iter(pictures_of(Page(folder_page)))) == f"cup, {LONG_NAME}, nothing hidden"
+
+
+def test_photographs_are_short_and_keep_their_colours_and_masks_their_pixels(folder_page: str) -> None:
+    pictures = {name: found[0] for name, found in pictures_of(Page(folder_page)).items()}
+    sources = {each["alt"]: each["src"] for tag, each in Page(folder_page).elements if tag == "img"}
+    visible = pictures["Rectangles, Visible"]
+    assert set(np.unique(visible)) == {0, 255} and sources["Rectangles, Visible"].startswith("data:image/png;")
+    hole = (visible == 0).all(axis=2)
+    filled = pictures["Rectangles, Black fill"].astype(int)
+    original = pictures[f"cup, {LONG_NAME}, nothing hidden"].astype(int)
+    assert np.abs(filled - original)[~hole].mean() < 3 and filled[hole].mean() < 3
+    noise = pictures["Rectangles, Uniform noise"].astype(int)
+    assert (noise - noise.mean(axis=2, keepdims=True))[hole].std() > 50  # of numbers in [0, 255]: 60
+    for name in ("Rectangles, Black fill", f"cup, {LONG_NAME}, nothing hidden"):
+        lossless = io.BytesIO()
+        Image.fromarray(pictures[name]).save(lossless, "png", optimize=True)
+        assert len(sources[name]) < 0.6 * len(base64.b64encode(lossless.getvalue()))
+
+
 def test_a_split_of_one_image_has_none_to_mix_in(tmp_path: Path) -> None:
     page = Page(make_page(tmp_path, "--data.init_args.count=1", "--families=[patches]", "--fills=[black,other_image]"))
     assert page.tables["gallery-1"][0] == ["Family", "Visible", "Black fill"]
@@ -221,13 +260,14 @@ MEASURE = """
 
 @pytest.mark.parametrize(("scheme", "dark"), [("0", True), ("1", False)])
 def test_in_a_browser_nothing_overflows_and_light_and_dark_follow_the_system(
-    scheme: str, dark: bool, page_text: str, tmp_path: Path
+    scheme: str, dark: bool, page_text: str, folder_page: str, tmp_path: Path
 ) -> None:
     require_component("chromium", "apt install chromium")
     pages = [(f"w{width}", width, page_text) for width in (320, 390, 1280, 1800)]
+    pages += [(f"files{width}", width, folder_page) for width in (320, 1280)]
     option = f"--blink-settings=preferredColorScheme={scheme}"
     found = measured("chromium", tmp_path, MEASURE, pages, option)
-    assert len(found) == 4
+    assert len(found) == 6
     for each in found.values():
         assert each["scrollWidth"] <= each["width"] and each["right"] <= each["width"]
         assert each["loaded"] and each["square"] and each["smallest"] >= 72

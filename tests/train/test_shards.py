@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from augment.batch import Batch
 from tests.train.data.test_folder import write_tree
@@ -90,6 +90,40 @@ def test_image_files_are_kept_byte_for_byte_with_a_mask_of_the_same_pixels(tmp_p
             written, own = Image.open(io.BytesIO(parts["mask.png"])), np.asarray(Image.open(file.mask))
             assert written.mode == "1" and np.array_equal(np.asarray(written), own > 0)
     main(["shards", "--verify", f"--out={folder}"])
+
+
+def test_an_image_has_the_same_pixels_in_a_folder_and_in_shards_of_it(tmp_path):
+    root, mask_root = tmp_path / "images", tmp_path / "masks"
+    photo = Image.effect_noise((70, 50), 60).convert("RGB")
+    depth = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (50, 70), dtype=np.uint16))
+    inside = np.zeros((50, 70), dtype=np.uint8)
+    inside[5:20, 10:60] = 255
+    for split in ("train", "val", "test"):
+        for folder in (root, mask_root):
+            (folder / split / "cat").mkdir(parents=True)
+        for orientation in range(1, 9):
+            tags = Image.Exif()
+            tags[ExifTags.Base.Orientation] = orientation
+            name = f"{split}/cat/{orientation}"
+            photo.save(root / f"{name}.jpg", exif=tags)
+            depth.save(root / f"{name}-depth.png", exif=tags)
+            depth.save(root / f"{name}-depth2.tif", exif=tags)
+            for end in ("", "-depth", "-depth2"):  # drawn on what is seen
+                Image.fromarray(upright(inside, orientation)).save(mask_root / f"{name}{end}.png")
+    own = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
+    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
+    stored = Shards(str(write(tmp_path / "out", data="Folder", sizes=sizes)), image_size=32, num_workers=0)
+    for read in ("training_batches", "val_dataloader"):
+        one, other = getattr(own, read)(), getattr(stored, read)()
+        first, second = joined(one), joined(other)
+        assert first.object_mask.flatten(1).any(dim=1).all()
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    exchanged = pixels.T if orientation > 4 else pixels
+    down, across = -1 if orientation in (3, 4, 7, 8) else 1, -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(exchanged[::down, ::across])
 
 
 class Plain(AnnotatedDataModule):

@@ -127,6 +127,10 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def _total_batch_size(self) -> int:
         return self.batch_size * rank_and_number()[1]
 
+    def sample_name(self, split: Split, sample_id: int) -> str:
+        """What a user knows a sample by: its id, unless a subclass knows the file it comes from."""
+        return f"image {sample_id}"
+
     def stored_samples(self, split: Split) -> Iterable[StoredSample]:
         """Every sample of a split once, ready to be encoded; the data must be set up for it.
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from augment.batch import Batch
 from augment.random import fold_in, sample_keys
 from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, check_at_least, draw_uniform
-from train.data.image_files import ImageFile, MaskCode, read_file, read_image, read_mask, size_of
+from train.data.image_files import ImageFile, MaskCode, is_on_its_side, read_file, read_image, read_mask, size_of
 from train.data.order import EpochSampler, TrainingLoader
 from train.data.stored import EncodedSample, encode_png
 from train.data.views import evaluation_view, training_view
@@ -181,6 +181,10 @@ class FileDataModule(AnnotatedDataModule):
         """Batches of the training split in the order of `files`, in the view of evaluation."""
         return self._evaluation_loader("train")
 
+    def sample_name(self, split: Split, sample_id: int) -> str:
+        """The name of a sample's image file."""
+        return next(file.image.name for file in self.files(split) if file.id == sample_id)
+
     def stored_samples(self, split: Split) -> list[FileSample]:
         """The samples of a split with their image files' bytes, at full size."""
         return [FileSample(file, self.mask_code) for file in self.files(split)]
@@ -198,9 +202,13 @@ def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Ten
         return None
     object_mask = read_mask(file.mask, code)
     if object_mask.shape[1:] != size:
+        turned, remedy = "", "make it again from that image"
+        if is_on_its_side(read_file(file.image), str(file.image)):
+            turned = " as its EXIF orientation turns it"
+            remedy = "draw it on the photograph as it is displayed, or take the orientation out of the photograph"
         raise ValueError(
-            f"'{file.mask}' must have the size of its image, {size}, got {tuple(object_mask.shape[1:])}; make it again "
-            "from that image."
+            f"'{file.mask}' must have the size of its image{turned}, {size}, got {tuple(object_mask.shape[1:])}; "
+            f"{remedy}."
         )
     return object_mask
 

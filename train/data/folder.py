@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import get_args
 
+from pytorch_lightning.utilities import rank_zero_warn
+
 from augment.policy import IMAGENET_MEAN
 from lm_modules.classifier import IMAGENET_STD
 from train.data.base import Split
 from train.data.file_data import FileDataModule
-from train.data.image_files import ImageFile, MaskCode, list_classes, list_images
+from train.data.image_files import IMAGE_SUFFIXES, ImageFile, MaskCode, list_classes, list_images
 
 _SPLIT_FOLDERS: tuple[Split, ...] = get_args(Split)
 
@@ -19,7 +21,8 @@ class Folder(FileDataModule):
     decided by their ids, is the validation split. Images without a mask have an empty object mask; `setup` says how
     many have one. Views are those of torchvision's reference training: a random crop of 8 to 100 % of the area and a
     flip for training; for evaluation the shorter side resized to 256/224 of `image_size`, and the centre. Masks are
-    resized to the nearest pixel.
+    resized to the nearest pixel. Files whose suffix is none of `image_files.IMAGE_SUFFIXES` are passed over with a
+    warning.
 
     Args:
         root: folder of the images.
@@ -84,8 +87,14 @@ class Folder(FileDataModule):
     def _listed(self, folder: str) -> list[ImageFile]:
         if folder not in self._files:
             labels = {name: label for label, name in enumerate(self.class_names)}
-            files = list_images(self.root, folder, self.mask_root, labels)
+            files, others = list_images(self.root, folder, self.mask_root, labels)
             self._check_files(files, folder)
+            if others:
+                count = f"{len(others)} file{'s' * (len(others) > 1)}"
+                rank_zero_warn(
+                    f"{folder}: passed over {count}, first '{others[0]}', with a suffix that is none of "
+                    f"{', '.join(IMAGE_SUFFIXES)}; convert what is an image, and remove the rest."
+                )
             self._files[folder] = files
         return self._files[folder]
 

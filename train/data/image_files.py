@@ -2,24 +2,35 @@
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.io import ImageReadMode, decode_jpeg, decode_png
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
+IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
+"""Of files that are read as images, in lower case."""
+
+_OF_WINDOWS = ("thumbs.db", "desktop.ini")
 _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_COLOUR_TYPE, _PALETTE, _PNG_EXIF = slice(25, 26), b"\x03", b"eXIf"
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+"""Orientations of EXIF that exchange height and width."""
+_FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
+"""By orientation, the dimensions that are flipped, after height and width have been exchanged."""
 
 
 class ImageFile(NamedTuple):
@@ -38,8 +49,20 @@ class ImageFile(NamedTuple):
     label: int
 
 
+class ImageListing(NamedTuple):
+    """The files of one split.
+
+    Attributes:
+        images: those that are read, sorted by path.
+        others: those whose suffix is none of `IMAGE_SUFFIXES`; hidden files are not among them.
+    """
+
+    images: list[ImageFile]
+    others: list[Path]
+
+
 def list_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders in `folder`, sorted.
+    """Names of the class folders in `folder`, sorted; a folder whose name begins with a dot is none.
 
     Raises:
         FileNotFoundError: there is no such folder, or no class folder in it.
@@ -48,7 +71,7 @@ def list_classes(folder: Path) -> tuple[str, ...]:
         raise FileNotFoundError(
             f"'{folder}' must be a folder with one folder for each class, but it does not exist; check root."
         )
-    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name)))
     if not classes:
         raise FileNotFoundError(
             f"'{folder}' must hold one folder for each class, but holds none; sort the images into folders by class."
@@ -56,39 +79,60 @@ def list_classes(folder: Path) -> tuple[str, ...]:
     return classes
 
 
-def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[str, int]) -> list[ImageFile]:
-    """The images of one split, sorted by path.
+def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[str, int]) -> ImageListing:
+    """The images of one split, and what else lies among them.
 
     Args:
-        root: images lie in root/split/class/, at any depth.
+        root: images lie in root/split/class/, at any depth. Files and folders whose name begins with a dot are left
+            out, and so is what Windows keeps in its folders.
         split: name of the split's folder.
         mask_root: the mask of root/split/class/name.jpg is mask_root/split/class/name.png; None where there are none.
         labels: label of each class.
 
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
-        ValueError: a class folder has no label, or two images have the same id.
+        ValueError: a class folder has no label, or files but no image; or two images have the same id.
     """
-    files = []
+    listing = ImageListing([], [])
     for name in list_classes(root / split):
         if name not in labels:
             raise ValueError(
                 f"'{root / split}' must hold classes of the training split alone, got '{name}'; remove it, or add it "
                 "to the training split."
             )
-        for path in sorted((root / split / name).rglob("*")):
-            if path.suffix.lower() in IMG_EXTENSIONS:
-                inside = path.relative_to(root)
-                mask = None if mask_root is None else (mask_root / inside).with_suffix(".png")
-                files.append(
-                    ImageFile(id_of(inside), path, mask if mask is not None and mask.is_file() else None, labels[name])
-                )
-    if not files:
+        found = _list_class(root, root / split / name, mask_root, labels[name])
+        if found.others and not found.images:
+            raise ValueError(
+                f"'{root / split / name}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds only other files, "
+                f"'{found.others[0].name}' among them; convert them."
+            )
+        listing.images.extend(found.images)
+        listing.others.extend(found.others)
+    if not listing.images:
         raise FileNotFoundError(
-            f"'{root / split}' must hold images ({', '.join(IMG_EXTENSIONS)}), but holds none; check root."
+            f"'{root / split}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds none; check root."
         )
-    check_unique(files)
-    return files
+    check_unique(listing.images)
+    return listing
+
+
+def _list_class(root: Path, folder: Path, mask_root: Path | None, label: int) -> ImageListing:
+    listing = ImageListing([], [])
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(root)
+        if any(map(_is_hidden, path.relative_to(folder).parts)):
+            continue
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            mask = None if mask_root is None else (mask_root / inside).with_suffix(".png")
+            mask = mask if mask is not None and mask.is_file() else None
+            listing.images.append(ImageFile(id_of(inside), path, mask, label))
+        elif path.is_file():
+            listing.others.append(path)
+    return listing
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _OF_WINDOWS
 
 
 def read_file(path: Path) -> bytes:
@@ -113,34 +157,42 @@ def read_image(path: Path) -> Tensor:
 
 
 def decode_image(content: bytes, name: str) -> Tensor:
-    """An encoded image as (3, H, W) uint8.
+    """An encoded image as (3, H, W) uint8, turned as its EXIF orientation says.
+
+    Grey values v of 16 bits become round(v / 257); colours of 16 bits keep their upper 8. Transparency is left out.
 
     Args:
         content: of an image file.
         name: of the image, for messages.
 
     Raises:
-        ValueError: it is no image that can be read whole.
+        ValueError: it is no image that can be read whole, or its numbers have no known range.
     """
-    if content.startswith(_JPEG):
-        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
-            decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
-            return decoded
     with _opened(content, name) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        return _turned(_decoded(content, image), _orientation(image))
 
 
 def size_of(content: bytes, name: str) -> tuple[int, int]:
-    """(H, W) of an encoded image, from its header alone.
+    """(H, W) that `decode_image` gives an encoded image, from its header alone unless it is a TIFF.
 
     Raises:
         ValueError: it is no image.
     """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(_unreadable(name, error)) from error
+    with _opened(content, name) as image:
+        if image.format == "TIFF":
+            image.load()  # which turns it
+        height, width = image.height, image.width
+        return (width, height) if _orientation(image) in _ON_THEIR_SIDE else (height, width)
+
+
+def is_on_its_side(content: bytes, name: str) -> bool:
+    """Whether the EXIF orientation of an encoded image exchanges height and width.
+
+    Raises:
+        ValueError: it is no image.
+    """
+    with _opened(content, name) as image:
+        return _orientation(image) in _ON_THEIR_SIDE
 
 
 def read_mask(path: Path, code: MaskCode) -> Tensor:
@@ -157,33 +209,33 @@ def read_mask(path: Path, code: MaskCode) -> Tensor:
 
 
 def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
-    """An encoded mask as (1, H, W) bool, True on the object.
+    """An encoded mask as (1, H, W) bool, True on the object, turned as its EXIF orientation says where it has one.
 
     Args:
         content: of a mask file.
-        code: "binary": what is not black is the object. "imagenet_s" (Gao et al., "Large-scale Unsupervised Semantic
-            Segmentation", TPAMI 2022): a pixel's class is red + 256 green, 0 is no object, and 1000, which is to be
-            ignored, counts as none. "trimap" (Parkhi et al., "Cats and Dogs", CVPR 2012): 1 is the object, 2 the
-            background, and 3 the band along the outline, which counts as object: a hole must not leave its fur.
+        code: "binary": what is not black is the object, however dark. "imagenet_s" (Gao et al., "Large-scale
+            Unsupervised Semantic Segmentation", TPAMI 2022): a pixel's class is red + 256 green, or its grey value, 0
+            is no object, and 1000, which is to be ignored, counts as none. "trimap" (Parkhi et al., "Cats and Dogs",
+            CVPR 2012): 1 is the object, 2 the background, and 3 the band along the outline, which counts as object: a
+            hole must not leave its fur.
         name: of the mask, for messages.
 
     Raises:
-        ValueError: it is no image that can be read whole.
+        ValueError: it is no image that can be read whole, its numbers have no known range, or it has 16 bits for each
+            colour where "imagenet_s" has 8.
     """
-    if code == "binary" and content.startswith(_PNG):
-        with suppress(RuntimeError):  # three times as fast as Pillow, which may read the rest, or say why not
-            mask_pixels: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
-            if len(mask_pixels) == 1:
-                return mask_pixels.bool()
-    with _opened(content, name) as image:
-        if code == "binary":
-            grey = image if image.mode in ("1", "L") else image.convert("L")
-            return torch.from_numpy(np.asarray(grey) > 0).unsqueeze(0)
-        if code == "trimap":
-            return torch.from_numpy(np.asarray(image) != _TRIMAP_BACKGROUND).unsqueeze(0)
-        colours = np.asarray(image.convert("RGB")).astype(np.int32)
-    classes = colours[..., 0] + 256 * colours[..., 1]
-    return torch.from_numpy((classes > 0) & (classes != _IMAGENET_S_IGNORE)).unsqueeze(0)
+    if code == "trimap":
+        with _opened(content, name) as image:
+            inside = torch.from_numpy(np.asarray(image) != _TRIMAP_BACKGROUND).unsqueeze(0)
+            return _turned(inside, _orientation(image))
+    colours = _mask_colours(content, name)
+    if code == "binary":
+        return colours.bool().any(dim=0, keepdim=True)
+    if len(colours) == 3 and colours.dtype != torch.uint8:
+        raise ValueError(_unreadable(name, "it has 16 bits for each colour, where the code imagenet_s has 8"))
+    red, green = colours[0].int(), colours[1].int() if len(colours) == 3 else 0
+    classes = red + 256 * green
+    return ((classes > 0) & (classes != _IMAGENET_S_IGNORE)).unsqueeze(0)
 
 
 def id_of(path: Path) -> int:
@@ -204,15 +256,72 @@ def _as_tensor(content: bytes) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
-def _opened(content: bytes, name: str) -> Image.Image:
+def _mask_colours(content: bytes, name: str) -> Tensor:
+    """The numbers of a mask file as they are stored, without transparency: (1, H, W) grey or (3, H, W) colours."""
+    is_plain = content[_PNG_COLOUR_TYPE] != _PALETTE and _PNG_EXIF not in content
+    if content.startswith(_PNG) and is_plain:  # torchvision would not look up the colours of a palette
+        with suppress(RuntimeError):  # three times as fast as Pillow, which may read the rest, or say why not
+            stored: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
+            return stored[:3] if len(stored) >= 3 else stored[:1]
+    with _opened(content, name) as image:
+        if image.mode == "F":
+            raise ValueError(_unknown_range(image))
+        if image.mode in ("1", "L") or image.mode.startswith("I"):
+            numbers = torch.from_numpy(np.asarray(image).astype(np.int32)).unsqueeze(0)
+        else:
+            numbers = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        return _turned(numbers, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Orientation in EXIF, 1 where none can be read; Pillow turns a TIFF when it loads the pixels, and then it is 1."""
     try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(_unreadable(name, error)) from error
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, struct.error):
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _turned(pixels: Tensor, orientation: int) -> Tensor:
+    """(..., H, W) as they are to be seen by an orientation of EXIF."""
+    exchanged = pixels.mT if orientation in _ON_THEIR_SIDE else pixels
+    return exchanged.flip(_FLIPPED[orientation]) if orientation in _FLIPPED else exchanged
+
+
+def _decoded(content: bytes, image: Image.Image) -> Tensor:
+    """The pixels of an image as they lie in its file, (3, H, W) uint8."""
+    if content.startswith(_JPEG):
+        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
+            decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
+            return decoded
+    return torch.from_numpy(np.array(_in_8_bits(image).convert("RGB"))).permute(2, 0, 1)
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """An image of 16-bit integers in 8, any other as it is; a `ValueError` where its numbers have no known range."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values: NDArray[np.uint32] = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(_unknown_range(image))
     return image
 
 
-def _unreadable(name: str, error: Exception) -> str:
+def _unknown_range(image: Image.Image) -> str:
+    numbers = "floating-point numbers" if image.mode == "F" else "signed or 32-bit integers"
+    return f"mode {image.mode} holds {numbers}, whose white is not known: save it with 8 or 16 bits"
+
+
+@contextmanager
+def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
+    """An image whose header has been read; whatever is wrong with it, then or later, is a `ValueError`."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            yield image
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(_unreadable(name, error)) from error
+
+
+def _unreadable(name: str, error: object) -> str:
     reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
     return f"'{name}' cannot be read as an image ({reason}); repair the file, or remove it from the data set."

@@ -44,7 +44,9 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     ]
     images = tuple(
         GalleryImage(
-            title=f"{data.class_names[int(batch.labels[place])]}, image {int(batch.ids[place])}",
+            title=", ".join(
+                (data.class_names[int(batch.labels[place])], data.sample_name(config.split, int(batch.ids[place])))
+            ),
             original=original,
             has_object=bool(batch.object_mask[place].any()),
             rows=tuple(row[place] for row in rows),

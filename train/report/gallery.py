@@ -34,7 +34,7 @@ class GalleryImage(NamedTuple):
     """One image under every mask family.
 
     Attributes:
-        title: its class and id.
+        title: its class and its name.
         original: (H, W, 3) uint8, with the outline of its object.
         has_object: whether an object is annotated.
         rows: one for each family.

@@ -13,6 +13,10 @@ from PIL import Image
 from train.report import wording
 
 _LARGEST_PICTURE = 160
+_LARGEST_LOSSLESS = 64
+"""Sides in pixels: of pictures on a page, and of those that keep every pixel, which a page shows enlarged."""
+_PNG = {"format": "png", "optimize": True}
+_JPEG = {"format": "jpeg", "quality": 85, "subsampling": 0, "optimize": True}  # subsampled, coloured noise turns grey
 
 
 def render_template(name: str, styles: Sequence[str], **content: Any) -> str:
@@ -58,11 +62,17 @@ def compact_json(content: Mapping[str, Any]) -> str:
 
 
 def _picture_address(pixels: Any) -> str:
+    """A picture, at most `_LARGEST_PICTURE` wide and high: PNG where it is small, else PNG or JPEG, the shorter."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE))
+    formats = [_PNG] if max(picture.size) <= _LARGEST_LOSSLESS else [_PNG, _JPEG]
+    return min((_as_address(picture, **options) for options in formats), key=len)
+
+
+def _as_address(picture: Image.Image, **options: Any) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, **options)
+    return f"data:image/{options['format']};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _base64(text: str) -> str:

@@ -1,6 +1,7 @@
 """Image folders with parallel masks."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from augment.batch import Batch
 from tests.train.data.conftest import joined
 from train.cli import main
 from train.data import Folder
-from train.data.image_files import decode_image, list_images, read_mask
+from train.data.image_files import IMAGE_SUFFIXES, decode_image, list_images, read_mask
 from train.data.order import Position
 
 COLOUR = np.array([250, 10, 10], dtype=np.uint8)
 SIZES = {"train": 12, "val": 5, "test": 4}
+PAGE = Path(__file__).parents[3] / "docs" / "data.md"
 
 
 def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -231,6 +233,53 @@ def test_no_image_is_an_error(tmp_path):
     (tmp_path / "train" / "bird").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="must hold images"):
         list_images(tmp_path, "train", None, {"bird": 0})
+
+
+def test_files_that_are_no_images_by_their_suffix_are_counted_and_one_is_named(tree):
+    folder = tree[0] / "train" / "cat"
+    (folder / "deeper").mkdir()
+    for name in ("one.heic", "deeper/two.HEIC", "notes.txt"):
+        (folder / name).write_bytes(b"?")
+    data = make(tree)
+    with pytest.warns(UserWarning, match=r"^train: passed over 3 files, first '.*/train/cat/deeper/two.HEIC',"):
+        assert len(data.files("train")) == SIZES["train"]
+    assert len(data.files("train")) == SIZES["train"]  # and it is said once
+
+
+def test_hidden_files_are_left_out_without_a_word(tree):
+    folder = tree[0] / "train" / "cat"
+    (folder / ".ipynb_checkpoints").mkdir()
+    (tree[0] / "train" / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._1.png", ".ipynb_checkpoints/1-checkpoint.png"):
+        (folder / name).write_bytes(b"?")
+    assert make(tree).class_names == ("bird", "cat")
+    assert len(joined(make(tree).training_batches()).ids) == SIZES["train"]
+
+
+def test_the_page_lists_the_suffixes_that_are_read():
+    sentence = re.search(r"^Images are (.*?) files", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    assert sorted(re.findall(r"\.[a-z]+", sentence)) == sorted(IMAGE_SUFFIXES)
+
+
+def test_images_are_read_whatever_their_format(tree):
+    image = Image.fromarray(draw(3)[0])
+    folder = tree[0] / "train" / "cat"
+    for suffix in IMAGE_SUFFIXES:
+        form = {".pgm": "ppm", ".jfif": "jpeg"}.get(suffix, Image.registered_extensions().get(suffix))
+        image.convert("L" if suffix == ".pgm" else "RGB").save(folder / f"new{suffix}", form)
+    batch = joined(make(tree).training_batches())
+    assert len(batch.ids) == SIZES["train"] + len(IMAGE_SUFFIXES)
+    new = [place for place, file in enumerate(make(tree).files("train")) if file.image.stem == "new"]
+    grey = image.convert("L").resize((32, 32)).getpixel((1, 1)) / 255
+    assert (batch.images[new][:, :, 0, 0] - grey).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_class_of_files_that_are_no_images_by_their_suffix_is_refused(tree, split):
+    for path in (tree[0] / split / "cat").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(ValueError, match=rf"/{split}/cat' must hold images \(.*\), but holds only .*'1.heic' among"):
+        make(tree).files(split)
 
 
 def test_a_jpeg_has_pillows_pixels_and_one_that_breaks_off_is_named():

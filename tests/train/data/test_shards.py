@@ -232,6 +232,12 @@ def break_the_image(folder: Path) -> None:
     rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.png": files[f"{VAL_KEY}.png"][:200]})
 
 
+def make_the_image_float(folder: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("F", (SIZE, SIZE), 0.5).save(stream, "tiff")
+    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.png": stream.getvalue()})
+
+
 def drop_the_image(folder: Path) -> None:
     rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if k != f"{VAL_KEY}.png"})
 
@@ -271,6 +277,7 @@ FAULTS = [
     (truncate, "val-000000.tar", "breaks off after 1 of 5 samples"),
     (cut_at_a_sample, "val-000000.tar", "holds 4 samples, where the manifest says 5"),
     (break_the_image, f"val-000000.tar/{VAL_KEY}", "has an image or a mask that cannot be read"),
+    (make_the_image_float, f"val-000000.tar/{VAL_KEY}", "has an image or a mask that cannot be read (mode F holds"),
     (drop_the_image, f"val-000000.tar/{VAL_KEY}", "has no image"),
     (drop_the_mask, f"val-000000.tar/{VAL_KEY}", "has no object mask, though one was written"),
     (shrink_the_mask, f"val-000000.tar/{VAL_KEY}", "has an image of 32 x 32 pixels, but a mask of 6 x 5"),

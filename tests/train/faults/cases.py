@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torchvision
-from PIL import Image
+from PIL import ExifTags, Image
 
 from lm_modules import SmallResNet
 from tests.lm_modules.test_weights import Malicious
@@ -62,6 +62,12 @@ def empty_class() -> None:
         path.unlink()
 
 
+def heic_class() -> None:
+    """Give the images of a class a suffix that is not read."""
+    for path in Path("images/train/cat").iterdir():
+        path.rename(path.with_suffix(".heic"))
+
+
 def rename_masks() -> None:
     """Give all masks of the training images an ending of their own."""
     for path in Path("masks/train").rglob("*.png"):
@@ -71,6 +77,19 @@ def rename_masks() -> None:
 def small_mask() -> None:
     """Replace a mask by one of another size."""
     Image.new("L", (20, 20)).save("masks/train/bird/2.png")
+
+
+def turned_image() -> None:
+    """Replace a training image by one that a camera held on its side has taken; its mask fits the raw pixels."""
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (48, 40)).save("images/train/bird/2.jpg", exif=tags)
+
+
+def float_image() -> None:
+    """Replace a training image by one of floating-point numbers, as an instrument writes it."""
+    Path("images/train/bird/2.jpg").unlink()
+    Image.new("F", (48, 40), 0.5).save("images/train/bird/2.tif")
 
 
 def break_fashion() -> None:
@@ -120,6 +139,7 @@ STARTED = ("runs/cues/version_1/*", "runs/lightning_logs/version_0/*", "runs/run
 DATA = {
     "the folder of images is not there": Case(["fit", *FOLDER], delete("images")),
     "a class has no training image": Case(["fit", *FOLDER], empty_class),
+    "a class has files of an unknown format alone": Case(["fit", *FOLDER], heic_class),
     "validation has a class that training has not": Case(["fit", *FOLDER], new_class),
     "the folder of masks is not there": Case(["fit", *FOLDER, "--data.mask_root=maks"]),
     "masks lie in other folders than train, val and test": Case(["fit", *FOLDER, "--data.mask_root=masks/train"]),
@@ -128,8 +148,10 @@ DATA = {
     "an image for evaluation is an error page": Case(
         ["fit", *FOLDER], write("images/val/bird/2.jpg", "<html>404</html>"), STARTED
     ),
+    "a training image holds floating-point numbers": Case(["fit", *FOLDER], float_image, STARTED),
     "a mask breaks off": Case(["fit", *FOLDER], cut("masks/train/bird/2.png", keep=0.7), STARTED),
     "a mask has another size than its image": Case(["fit", *FOLDER], small_mask, STARTED),
+    "a mask has the size of a photograph before it is turned": Case(["fit", *FOLDER], turned_image, STARTED),
     "a file of Fashion-MNIST breaks off": Case(
         ["fit", *CUES, "--data=Fashion", "--data.init_args.root=fashion"], break_fashion
     ),

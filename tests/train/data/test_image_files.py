@@ -1,0 +1,180 @@
+"""Image files and mask files of any format: numbers of any depth keep their meaning, or are refused."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+
+from train.data.image_files import MaskCode, decode_image, decode_mask, read_image, size_of
+
+GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
+COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def as_tiff(pixels: NDArray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, **options)
+    return stream.getvalue()
+
+
+def as_png(pixels: NDArray) -> bytes:
+    """Blue, green, red to a PNG; unlike Pillow, with 16 bits where the numbers have them."""
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(Image.fromarray(GREY), "png"),
+        encoded(Image.fromarray(GREY), "tiff"),
+        encoded(Image.fromarray(GREY), "ppm"),
+        as_tiff(GREY, byteorder=">"),
+    ],
+    ids=["png", "tiff", "pgm", "big-endian tiff"],
+)
+def test_grey_values_of_16_bits_are_scaled_to_8(content):
+    image = decode_image(content, "one")
+    assert image.dtype == torch.uint8
+    assert np.array_equal(image.numpy(), np.stack([np.rint(GREY / 257)] * 3))
+
+
+def test_colours_of_16_bits_are_scaled_to_8():
+    deep = np.random.default_rng(0).integers(0, 65_536, (4, 5, 3), dtype=np.uint16)
+    for content, colours in ((as_png(deep), deep[..., ::-1]), (as_tiff(deep, photometric="rgb"), deep)):
+        image = decode_image(content, "one").permute(1, 2, 0).numpy()
+        assert np.abs(image - colours / 257).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mode"), [(np.float32, "F"), (np.int32, "I"), (np.uint32, "I"), (np.int16, "I")], ids=str
+)
+def test_numbers_without_a_known_range_are_refused(dtype, mode, tmp_path):
+    path = tmp_path / "one.tif"
+    path.write_bytes(as_tiff(np.array([[0, 1, 100]], dtype=dtype)))
+    with pytest.raises(ValueError, match=rf"^'{path}' cannot be read as an image \(mode {mode} holds .* 16 bits\);"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_images_of_8_bits_may_be_stored_in_any_mode(mode):
+    stored = Image.fromarray(COLOURS).convert(mode)
+    expected = np.asarray(stored.convert("RGB"))
+    if mode in ("RGB", "RGBA", "CMYK"):
+        assert np.array_equal(expected, COLOURS)
+    image = decode_image(encoded(stored, "tiff" if mode == "CMYK" else "png"), "one").permute(1, 2, 0).numpy()
+    assert np.array_equal(image, expected)
+
+
+OBJECT = np.arange(12).reshape(3, 4) % 3 > 0
+
+
+def binary(content: bytes) -> NDArray[np.bool_]:
+    mask = decode_mask(content, "binary", "mask")
+    assert (mask.shape, mask.dtype) == ((1, 3, 4), torch.bool)
+    return mask[0].numpy()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_the_darkest_colour_of_a_binary_mask_is_the_object(dtype, channel):
+    colours = np.zeros((3, 4, 3), dtype=dtype)
+    colours[..., channel] = OBJECT
+    assert np.array_equal(binary(as_png(colours)), OBJECT)
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "ppm"])
+def test_the_darkest_grey_of_16_bits_is_the_object(form):
+    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint16)), form)), OBJECT)
+
+
+@pytest.mark.parametrize("colours", [2, 4, 16, 256])
+def test_a_binary_mask_with_a_palette_is_read_by_its_colours(colours):
+    mask = Image.fromarray(np.where(OBJECT, 0, colours - 1).astype(np.uint8), "P")
+    mask.putpalette([0, 0, 1] + [7, 7, 7] * (colours - 2) + [0, 0, 0])
+    content = encoded(mask, "png")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).any(axis=2), OBJECT)
+    assert np.array_equal(binary(content), OBJECT)
+
+
+def test_what_is_transparent_in_a_binary_mask_is_read_by_its_colour():
+    for mode in ("LA", "RGBA"):
+        mask = Image.fromarray(OBJECT.astype(np.uint8) * 255).convert(mode)
+        mask.putalpha(Image.new("L", mask.size, 0))
+        assert np.array_equal(binary(encoded(mask, "png")), OBJECT)
+
+
+def test_a_mask_of_floating_point_numbers_is_refused():
+    for code in ("binary", "imagenet_s"):
+        with pytest.raises(ValueError, match=r"^'mask' cannot be read as an image \(mode F holds floating-point"):
+            decode_mask(as_tiff(OBJECT * np.float32(0.5)), code, "mask")
+
+
+def test_imagenet_s_masks_of_16_bits_are_read_by_their_grey_value_or_refused():
+    classes = np.array([[0, 1, 255], [256, 919, 1000]], dtype=np.uint16)
+    expected = [[[False, True, True], [True, True, False]]]
+    assert decode_mask(encoded(Image.fromarray(classes), "png"), "imagenet_s", "mask").tolist() == expected
+    with pytest.raises(ValueError, match=r"\(it has 16 bits for each colour, where the code imagenet_s has 8\)"):
+        decode_mask(as_png(np.stack([classes] * 3, axis=-1)), "imagenet_s", "mask")
+
+
+def test_what_is_no_png_in_spite_of_its_first_bytes_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"^'mask' cannot be read as an image"):
+        decode_mask(b"\x89PNG\r\n\x1a\n", "binary", "mask")
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_image_is_turned_as_its_exif_orientation_says(form, orientation):
+    options = {"lossless": True} if form == "webp" else {}
+    content = encoded(Image.fromarray(COLOURS), form, exif=exif(orientation), **options)
+    with Image.open(io.BytesIO(content)) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored).convert("RGB"))
+    assert expected.shape[:2] == ((5, 6) if orientation in (5, 6, 7, 8) else (6, 5))
+    image = decode_image(content, "one")
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
+    assert size_of(content, "one") == image.shape[1:]
+
+
+def test_an_image_of_16_bits_is_turned_too():
+    turned = decode_image(encoded(Image.fromarray(GREY), "png", exif=exif(6)), "one")
+    assert np.array_equal(turned[0].numpy(), np.rot90(np.rint(GREY / 257), -1))
+
+
+def test_orientation_is_found_behind_other_metadata_and_left_alone_where_it_is_damaged():
+    content = encoded(Image.fromarray(COLOURS), "jpeg", exif=exif(6))
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta></x:xmpmeta>"
+    segment = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
+    assert decode_image(content[:2] + segment + content[2:], "one").shape == (3, 5, 6)
+    for form in ("jpeg", "webp"):
+        content = encoded(Image.fromarray(COLOURS), form, exif=exif(6))
+        damaged = content.replace(b"MM\0*", b"MX\0*")
+        assert damaged != content
+        assert decode_image(damaged, "one").shape == (3, 6, 5) == (3, *size_of(damaged, "one"))
+
+
+@pytest.mark.parametrize(
+    ("code", "mode"),
+    [("binary", "L"), ("binary", "RGB"), ("imagenet_s", "L"), ("imagenet_s", "RGB"), ("trimap", "L")],
+)
+def test_a_mask_is_turned_as_its_exif_orientation_says(code: MaskCode, mode):
+    mask = Image.fromarray(np.where(OBJECT, 1, 2 if code == "trimap" else 0).astype(np.uint8)).convert(mode)
+    turned = decode_mask(encoded(mask, "png", exif=exif(6)), code, "mask")
+    assert np.array_equal(turned[0].numpy(), np.rot90(OBJECT, -1))
