@@ -26,7 +26,7 @@ _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_COLOUR_TYPE, _PALETTE, _PNG_EXIF = slice(25, 26), b"\x03", b"eXIf"
+_PNG_BITS, _PNG_COLOUR_TYPE, _PALETTE, _PNG_EXIF = slice(24, 25), slice(25, 26), b"\x03", b"eXIf"
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 """Orientations of EXIF that exchange height and width."""
 _FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
@@ -230,7 +230,7 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
             return _turned(inside, _orientation(image))
     colours = _mask_colours(content, name)
     if code == "binary":
-        return colours.bool().any(dim=0, keepdim=True)
+        return colours.bool() if len(colours) == 1 else colours.bool().any(dim=0, keepdim=True)
     if len(colours) == 3 and colours.dtype != torch.uint8:
         raise ValueError(_unreadable(name, "it has 16 bits for each colour, where the code imagenet_s has 8"))
     red, green = colours[0].int(), colours[1].int() if len(colours) == 3 else 0
@@ -259,14 +259,17 @@ def _as_tensor(content: bytes) -> Tensor:
 def _mask_colours(content: bytes, name: str) -> Tensor:
     """The numbers of a mask file as they are stored, without transparency: (1, H, W) grey or (3, H, W) colours."""
     is_plain = content[_PNG_COLOUR_TYPE] != _PALETTE and _PNG_EXIF not in content
-    if content.startswith(_PNG) and is_plain:  # torchvision would not look up the colours of a palette
-        with suppress(RuntimeError):  # three times as fast as Pillow, which may read the rest, or say why not
+    has_bytes = content[_PNG_BITS] in (b"\x08", b"\x10")
+    if content.startswith(_PNG) and is_plain and has_bytes:  # torchvision would not look up the colours of a palette
+        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
             stored: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
             return stored[:3] if len(stored) >= 3 else stored[:1]
     with _opened(content, name) as image:
         if image.mode == "F":
             raise ValueError(_unknown_range(image))
-        if image.mode in ("1", "L") or image.mode.startswith("I"):
+        if image.mode in ("1", "L"):
+            numbers = torch.from_numpy(np.array(image)).unsqueeze(0)
+        elif image.mode.startswith("I"):
             numbers = torch.from_numpy(np.asarray(image).astype(np.int32)).unsqueeze(0)
         else:
             numbers = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -55,7 +55,10 @@ class PixelSample(NamedTuple):
 
 
 def encode_png(pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
-    """A PNG of (H, W, 3) uint8 colours, or one of a single bit per pixel of (H, W) bool."""
+    """A PNG of (H, W, 3) uint8 colours, or one of a single bit per pixel of (H, W) bool.
+
+    The latter is small enough to be compressed weakly, which is read faster.
+    """
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "png")
+    Image.fromarray(pixels).save(stream, "png", compress_level=1 if pixels.dtype == np.bool_ else 6)
     return stream.getvalue()
