@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -309,9 +310,9 @@ class MaskRobustClassifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the states of schedule and optimiser, until this training's number of steps can be asked for."""
-        self._restored = list(
-            zip(checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ()), strict=True)
-        )
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            states = checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ())
+            self._restored = list(zip(*states, strict=True))
 
     def _total_steps(self) -> int:
         """Optimiser steps of the whole training; 1 where it has no end and nothing depends on one."""
