@@ -96,7 +96,8 @@ class FitCLI(LightningCLI):
 
         Raises:
             FileNotFoundError: the checkpoint is missing.
-            ValueError: weights are missing, or the checkpoint cannot be read, or is of another training.
+            ValueError: weights are missing, or the checkpoint cannot be read, or is of another training; or how long to
+                train is not said.
         """
         self.config = parser.parse_args(args)
         self._saved_arguments = {}
@@ -105,6 +106,8 @@ class FitCLI(LightningCLI):
         if config.wandb:
             require_wandb()
         _check_places(config)
+        if command == "fit":
+            _check_length(config.trainer)
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
         if config.ckpt_path not in (None, "last"):
@@ -218,6 +221,16 @@ def _check_places(config: Namespace) -> None:
         raise ValueError(
             "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
             "--ckpt_path the file."
+        )
+
+
+def _check_length(trainer: Namespace) -> None:
+    """Refuse to train for Lightning's default of 1000 epochs, which nobody has asked for."""
+    is_open = trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None
+    if is_open and not trainer.fast_dev_run:
+        raise ValueError(
+            "fit must be told how long to train, got none of trainer.max_epochs, max_steps and max_time; add "
+            "--trainer.max_epochs 20, or as many as it takes."
         )
 
 

@@ -164,6 +164,14 @@ def test_a_run_logs_unless_told_not_to(tmp_path: Path) -> None:
     assert (tmp_path / "none/config.yaml").is_file()
 
 
+def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = arguments_of("fit", tmp_path / "runs", "--trainer.max_epochs=null", "--trainer.callbacks=[]")
+    assert sentence_of(arguments, capsys).startswith("fit must be told how long to train")
+    assert not (tmp_path / "runs").exists()
+    main([*arguments, "--trainer.max_steps=1"])
+    main([*arguments, "--trainer.fast_dev_run=true"])
+
+
 def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = arguments_of("fit", tmp_path, "--trainer.logger=false", "--wandb=true")
     assert "leave one of them out" in sentence_of(arguments, capsys)
