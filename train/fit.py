@@ -115,7 +115,7 @@ class FitCLI(LightningCLI):
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
             check_classes(self._saved_arguments, config.model.as_dict(), config.ckpt_path)
             if command == "fit":
-                self._check_same_training(command, checkpoint.get("config"))
+                self._check_same_training(parser, args, checkpoint.get("config"))
         elif command != "fit" and config.model.init_weights is None:
             raise ValueError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
@@ -172,15 +172,13 @@ class FitCLI(LightningCLI):
                 launcher.kill(signal.SIGKILL)
             raise
 
-    def _check_same_training(self, command: str, saved: dict[str, Any] | None) -> None:
+    def _check_same_training(self, parser: LightningArgumentParser, args: Any, saved: dict[str, Any] | None) -> None:
         """Refuse to go on with other arguments than those saved; what is not given of the model is as it was."""
-        parser, config = self._parser(command), self.config[command]
-        now, default = (
-            json.loads(parser.dump(each, format="json", skip_unset=False, skip_validation=True))
-            for each in (config, parser.get_defaults())
-        )
-        given = {name: value for name, value in now["model"].items() if value != default["model"][name]}
-        check_same_training(saved, {**now, "model": given}, config.ckpt_path)
+        config = self.config.fit
+        given = parser.parse_args(args, defaults=False).fit.get("model") or {}
+        now = json.loads(self._parser("fit").dump(config, format="json", skip_unset=False, skip_validation=True))
+        model = {name: value for name, value in now["model"].items() if name in given}
+        check_same_training(saved, {**now, "model": model}, config.ckpt_path)
 
     def _additions(self, *, is_logged: bool) -> dict[str, Any]:
         """Callbacks and plugins of the trainer, with those that every training gets."""
