@@ -52,7 +52,6 @@ SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--r
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
     pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available"),
-    pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback, but loading a checkpoint outside"),
 ]
 
 

@@ -29,6 +29,7 @@ from train.loggers import (
     require_wandb,
     wandb_options,
 )
+from train.quiet import drop_distractions, drop_state_of_training
 
 COMMANDS = ("fit", "validate", "test")
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
@@ -250,6 +251,9 @@ def _last_checkpoint(folder: Path, *, needed: bool) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Run `fit`, `validate` or `test` with command-line arguments, the command first."""
     import_data_modules()
+    drop_distractions()
+    if arguments[0] != "fit":
+        drop_state_of_training()
     # It warns of samples that come twice, which `SampleMean` counts once.
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
     FitCLI(

@@ -54,7 +54,6 @@ def test_weights_to_start_from_are_measured(tmp_path: Path) -> None:
     assert "test/accuracy" in logged(tmp_path / "runs")
 
 
-@resumes
 def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_started_from_are_gone(
     tmp_path: Path,
 ) -> None:
@@ -170,6 +169,13 @@ def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "runs").exists()
     main([*arguments, "--trainer.max_steps=1"])
     main([*arguments, "--trainer.fast_dev_run=true"])
+
+
+def test_nothing_is_said_that_is_of_no_use(tmp_path: Path) -> None:
+    said = run(arguments_of("fit", tmp_path))
+    said += run(arguments_of("test", tmp_path, "--ckpt_path=last"))
+    assert "`Trainer.fit` stopped" in said and "Loaded model weights" in said
+    assert [word for word in ("Tip:", "`weights_only`", "LeafSpec", "dirpath") if word in said] == []
 
 
 def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
