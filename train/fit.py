@@ -1,9 +1,10 @@
 """`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
 
 import json
+import shlex
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from fsspec.utils import get_protocol
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from lm_modules import MaskRobustClassifier
 from lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
-from train.checkpoints import AtomicCheckpointIO, check_classes, check_equal, check_same_training
+from train.checkpoints import AtomicCheckpointIO, check_classes, check_equal, check_same_training, limit_reached
 from train.data import AnnotatedDataModule
 from train.loggers import (
     WandbOptions,
@@ -97,6 +100,7 @@ class FitCLI(LightningCLI):
 
         Raises:
             FileNotFoundError: the checkpoint is missing.
+            SystemExit: with status 0, the training that is to go on has ended already.
             ValueError: weights are missing, or the checkpoint cannot be read, or is of another training; or how long to
                 train is not said.
         """
@@ -117,6 +121,7 @@ class FitCLI(LightningCLI):
             check_classes(self._saved_arguments, config.model.as_dict(), config.ckpt_path)
             if command == "fit":
                 self._check_same_training(parser, args, checkpoint.get("config"))
+                _end_if_finished(checkpoint, config)
         elif command != "fit" and config.model.init_weights is None:
             raise ValueError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
@@ -144,6 +149,7 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
 
+        A measurement logs to a folder of its own below the run's, whose versions are those of the training.
         A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown.
 
         Raises:
@@ -153,7 +159,9 @@ class FitCLI(LightningCLI):
         is_training = self.subcommand == "fit"
         if config.trainer.logger is None:
             resumed = config.ckpt_path if is_training and config.ckpt_path != "last" else None
-            kwargs["logger"] = loggers(_root(config), config.run_name, wandb_options(made.wandb), resumed)
+            folder = config.run_name if is_training else f"{config.run_name}/{self.subcommand}"
+            options = wandb_options(made.wandb)
+            kwargs["logger"] = loggers(_root(config), folder, config.run_name, options, resumed)
         elif config.wandb:
             raise ValueError("wandb is true but trainer.logger is given, too; leave one of them out.")
         if is_training:
@@ -172,6 +180,20 @@ class FitCLI(LightningCLI):
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
             raise
+
+    def after_fit(self) -> None:
+        """Say where the run lies, and how its best checkpoint, or else its last, is tested."""
+        folder = self.trainer.log_dir  # a collective operation: every process must ask
+        if self.trainer.is_global_zero and folder is not None:
+            print(*_told(folder, self.trainer.checkpoint_callbacks), sep="\n")
+
+    def after_validate(self) -> None:
+        """Say where the metrics are."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CSVLogger) and self.trainer.is_global_zero:
+                print(f"metrics: {logger.log_dir}/metrics.csv")
+
+    after_test = after_validate
 
     def _check_same_training(self, parser: LightningArgumentParser, args: Any, saved: dict[str, Any] | None) -> None:
         """Refuse to go on with other arguments than those saved; what is not given of the model is as it was."""
@@ -202,6 +224,18 @@ def _as_list(given: Any) -> list[Any]:
     return [*given] if isinstance(given, list | tuple) else [given]
 
 
+def _told(folder: str, callbacks: Sequence[Callback]) -> Iterator[str]:
+    """Lines about a training that has ended: its folder, its best and last checkpoint, and what measures one."""
+    yield f"run:  {folder}"
+    saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
+    last = [callback.last_model_path for callback in saved if isinstance(callback, LastCheckpoint)]
+    yield from (f"best: {path}" for path in best)
+    yield from (f"last: {path}" for path in last)
+    for path in [*best, *last][:1]:
+        yield f"test: {shlex.join(['maskrobust', 'test', '--config', f'{folder}/config.yaml', '--ckpt_path', path])}"
+
+
 def _root(config: Namespace) -> Path:
     return Path(config.trainer.default_root_dir or "runs")
 
@@ -221,6 +255,17 @@ def _check_places(config: Namespace) -> None:
             "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
             "--ckpt_path the file."
         )
+
+
+def _end_if_finished(checkpoint: dict[str, Any], config: Namespace) -> None:
+    """End the command, with one line, where a training that is to go on has nothing left to do: no new run for that."""
+    limit = limit_reached(checkpoint, max_epochs=config.trainer.max_epochs, max_steps=config.trainer.max_steps)
+    if limit is not None:
+        rank_zero_only(print)(
+            f"nothing to do: '{config.ckpt_path}' has reached {limit} {config.trainer[limit]}; raise --trainer.{limit} "
+            "to train for longer."
+        )
+        raise SystemExit(0)
 
 
 def _check_length(trainer: Namespace) -> None:
