@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -49,6 +49,7 @@ from lm_modules.weights import load_weights, read_checkpoint
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3
+_METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
 
 
@@ -138,8 +139,7 @@ class MaskRobustClassifier(pl.LightningModule):
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean, self.std = tuple(mean), tuple(std)
         self.masking, self.fills, self.objective = masking, as_weights(fill), objective
-        self.val_loss, self.val_accuracy, self.val_masked_accuracy = SampleMean(), SampleMean(), SampleMean()
-        self.test_accuracy = SampleMean()
+        self.metrics = nn.ModuleDict({name: SampleMean() for name in _METRICS})
         self.training_masks: TrainingMasks | None = None
         self._compiled: CompiledNetwork | None = None
         self._restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
@@ -279,18 +279,13 @@ class MaskRobustClassifier(pl.LightningModule):
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
         method: MaskingMethod = "layer_masking" if self.masking in _BY_LAYER_MASKING else evaluation_fill(self.fills)
         masked_logits = self.predictor(method)(batch.images, half, keys)
-        self.val_loss.update(batch.ids, F.cross_entropy(logits, batch.labels, reduction="none"))
-        self.val_accuracy.update(batch.ids, _is_right(logits, batch.labels))
-        self.val_masked_accuracy.update(batch.ids, _is_right(masked_logits, batch.labels))
-        size = len(batch.ids)
-        self.log("val/loss", self.val_loss, batch_size=size)
-        self.log("val/accuracy", self.val_accuracy, prog_bar=True, batch_size=size)
-        self.log("val/accuracy_half_hidden", self.val_masked_accuracy, prog_bar=True, batch_size=size)
+        self._log_mean("val/loss", batch, F.cross_entropy(logits, batch.labels, reduction="none"))
+        self._log_mean("val/accuracy", batch, _is_right(logits, batch.labels), prog_bar=True)
+        self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, batch.labels), prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the accuracy of clean images."""
-        self.test_accuracy.update(batch.ids, _is_right(self(batch.images), batch.labels))
-        self.log("test/accuracy", self.test_accuracy, batch_size=len(batch.ids))
+        self._log_mean("test/accuracy", batch, _is_right(self(batch.images), batch.labels))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and per-step schedule of the hyperparameters, also for a training that goes on with another length.
@@ -313,6 +308,12 @@ class MaskRobustClassifier(pl.LightningModule):
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             states = checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ())
             self._restored = list(zip(*states, strict=True))
+
+    def _log_mean(self, name: str, batch: Batch, values: Tensor, *, prog_bar: bool = False) -> None:
+        """Log the mean over all samples of an epoch, of which `values`, (B,), are those of a batch."""
+        mean = cast(SampleMean, self.metrics[name])
+        mean.update(batch.ids, values)
+        self.log(name, mean, prog_bar=prog_bar, batch_size=len(batch.ids))
 
     def _total_steps(self) -> int:
         """Optimiser steps of the whole training; 1 where it has no end and nothing depends on one."""

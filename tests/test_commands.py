@@ -52,7 +52,6 @@ SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--r
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
     pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available"),
-    pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback, but loading a checkpoint outside"),
 ]
 
 
@@ -111,6 +110,8 @@ def run_launcher(folder: Path, script: str, arguments: list[str]) -> None:
 
 def run_maskrobust(arguments: list[str], folder: Path) -> None:
     command = arguments[0]
+    if command == "fit":
+        assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
     if command in ("fit", "validate", "test"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":
@@ -134,6 +135,12 @@ def run_short(arguments: list[str]) -> None:
     except SystemExit as stopped:
         if stopped.code != 0:
             pytest.fail(f"exit status {stopped.code}: maskrobust {' '.join(arguments)}")
+
+
+def says_how_long(arguments: list[str]) -> bool:
+    """Whether a `fit` does so by itself: `SHORT_FIT` would hide that it does not."""
+    trainers = [content_of(name).get("trainer", {}) for name in option(arguments, "--config")]
+    return "--trainer.max_epochs" in arguments or any("max_epochs" in trainer for trainer in trainers)
 
 
 def option(arguments: list[str], name: str) -> list[str]:

@@ -126,6 +126,22 @@ def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> 
             )
 
 
+def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_steps: int) -> str | None:
+    """Which limit of the trainer's a training had reached when its Lightning checkpoint was saved.
+
+    Args:
+        checkpoint: of Lightning.
+        max_epochs: None or below 0 for no limit.
+        max_steps: below 0 for no limit.
+
+    Returns:
+        "max_epochs", "max_steps", or None where there is something left to train.
+    """
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    counts = {"max_epochs": (epochs, max_epochs), "max_steps": (checkpoint["global_step"], max_steps)}
+    return next((name for name, (count, limit) in counts.items() if limit is not None and 0 <= limit <= count), None)
+
+
 def _importable(arguments: object) -> Iterator[str]:
     """What the argument parser may import, or find the name of something to import in."""
     if isinstance(arguments, Mapping):

@@ -1,9 +1,10 @@
 """`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
 
 import json
+import shlex
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from fsspec.utils import get_protocol
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from lm_modules import MaskRobustClassifier
 from lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from lm_modules.weights import read_checkpoint
 from train.arguments import PARSER_OPTIONS, import_data_modules
-from train.checkpoints import AtomicCheckpointIO, check_classes, check_equal, check_same_training
+from train.checkpoints import AtomicCheckpointIO, check_classes, check_equal, check_same_training, limit_reached
 from train.data import AnnotatedDataModule
 from train.loggers import (
     WandbOptions,
@@ -29,6 +32,7 @@ from train.loggers import (
     require_wandb,
     wandb_options,
 )
+from train.quiet import drop_distractions, drop_state_of_training
 
 COMMANDS = ("fit", "validate", "test")
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
@@ -96,7 +100,9 @@ class FitCLI(LightningCLI):
 
         Raises:
             FileNotFoundError: the checkpoint is missing.
-            ValueError: weights are missing, or the checkpoint cannot be read, or is of another training.
+            SystemExit: with status 0, the training that is to go on has ended already.
+            ValueError: weights are missing, or the checkpoint cannot be read, or is of another training; or how long to
+                train is not said.
         """
         self.config = parser.parse_args(args)
         self._saved_arguments = {}
@@ -105,6 +111,8 @@ class FitCLI(LightningCLI):
         if config.wandb:
             require_wandb()
         _check_places(config)
+        if command == "fit":
+            _check_length(config.trainer)
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
         if config.ckpt_path not in (None, "last"):
@@ -112,7 +120,8 @@ class FitCLI(LightningCLI):
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
             check_classes(self._saved_arguments, config.model.as_dict(), config.ckpt_path)
             if command == "fit":
-                self._check_same_training(command, checkpoint.get("config"))
+                self._check_same_training(parser, args, checkpoint.get("config"))
+                _end_if_finished(checkpoint, config)
         elif command != "fit" and config.model.init_weights is None:
             raise ValueError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
@@ -140,6 +149,7 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
 
+        A measurement logs to a folder of its own below the run's, whose versions are those of the training.
         A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown.
 
         Raises:
@@ -149,7 +159,9 @@ class FitCLI(LightningCLI):
         is_training = self.subcommand == "fit"
         if config.trainer.logger is None:
             resumed = config.ckpt_path if is_training and config.ckpt_path != "last" else None
-            kwargs["logger"] = loggers(_root(config), config.run_name, wandb_options(made.wandb), resumed)
+            folder = config.run_name if is_training else f"{config.run_name}/{self.subcommand}"
+            options = wandb_options(made.wandb)
+            kwargs["logger"] = loggers(_root(config), folder, config.run_name, options, resumed)
         elif config.wandb:
             raise ValueError("wandb is true but trainer.logger is given, too; leave one of them out.")
         if is_training:
@@ -169,15 +181,27 @@ class FitCLI(LightningCLI):
                 launcher.kill(signal.SIGKILL)
             raise
 
-    def _check_same_training(self, command: str, saved: dict[str, Any] | None) -> None:
+    def after_fit(self) -> None:
+        """Say where the run lies, and how its best checkpoint, or else its last, is tested."""
+        folder = self.trainer.log_dir  # a collective operation: every process must ask
+        if self.trainer.is_global_zero and folder is not None:
+            print(*_told(folder, self.trainer.checkpoint_callbacks), sep="\n")
+
+    def after_validate(self) -> None:
+        """Say where the metrics are."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CSVLogger) and self.trainer.is_global_zero:
+                print(f"metrics: {logger.log_dir}/metrics.csv")
+
+    after_test = after_validate
+
+    def _check_same_training(self, parser: LightningArgumentParser, args: Any, saved: dict[str, Any] | None) -> None:
         """Refuse to go on with other arguments than those saved; what is not given of the model is as it was."""
-        parser, config = self._parser(command), self.config[command]
-        now, default = (
-            json.loads(parser.dump(each, format="json", skip_unset=False, skip_validation=True))
-            for each in (config, parser.get_defaults())
-        )
-        given = {name: value for name, value in now["model"].items() if value != default["model"][name]}
-        check_same_training(saved, {**now, "model": given}, config.ckpt_path)
+        config = self.config.fit
+        given = parser.parse_args(args, defaults=False).fit.get("model") or {}
+        now = json.loads(self._parser("fit").dump(config, format="json", skip_unset=False, skip_validation=True))
+        model = {name: value for name, value in now["model"].items() if name in given}
+        check_same_training(saved, {**now, "model": model}, config.ckpt_path)
 
     def _additions(self, *, is_logged: bool) -> dict[str, Any]:
         """Callbacks and plugins of the trainer, with those that every training gets."""
@@ -198,6 +222,18 @@ def _as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return [*given] if isinstance(given, list | tuple) else [given]
+
+
+def _told(folder: str, callbacks: Sequence[Callback]) -> Iterator[str]:
+    """Lines about a training that has ended: its folder, its best and last checkpoint, and what measures one."""
+    yield f"run:  {folder}"
+    saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
+    last = [callback.last_model_path for callback in saved if isinstance(callback, LastCheckpoint)]
+    yield from (f"best: {path}" for path in best)
+    yield from (f"last: {path}" for path in last)
+    for path in [*best, *last][:1]:
+        yield f"test: {shlex.join(['maskrobust', 'test', '--config', f'{folder}/config.yaml', '--ckpt_path', path])}"
 
 
 def _root(config: Namespace) -> Path:
@@ -221,6 +257,27 @@ def _check_places(config: Namespace) -> None:
         )
 
 
+def _end_if_finished(checkpoint: dict[str, Any], config: Namespace) -> None:
+    """End the command, with one line, where a training that is to go on has nothing left to do: no new run for that."""
+    limit = limit_reached(checkpoint, max_epochs=config.trainer.max_epochs, max_steps=config.trainer.max_steps)
+    if limit is not None:
+        rank_zero_only(print)(
+            f"nothing to do: '{config.ckpt_path}' has reached {limit} {config.trainer[limit]}; raise --trainer.{limit} "
+            "to train for longer."
+        )
+        raise SystemExit(0)
+
+
+def _check_length(trainer: Namespace) -> None:
+    """Refuse to train for Lightning's default of 1000 epochs, which nobody has asked for."""
+    is_open = trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None
+    if is_open and not trainer.fast_dev_run:
+        raise ValueError(
+            "fit must be told how long to train, got none of trainer.max_epochs, max_steps and max_time; add "
+            "--trainer.max_epochs 20, or as many as it takes."
+        )
+
+
 def _whole_checkpoint(path: str) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     if "state_dict" not in checkpoint:
@@ -239,6 +296,9 @@ def _last_checkpoint(folder: Path, *, needed: bool) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Run `fit`, `validate` or `test` with command-line arguments, the command first."""
     import_data_modules()
+    drop_distractions()
+    if arguments[0] != "fit":
+        drop_state_of_training()
     # It warns of samples that come twice, which `SampleMean` counts once.
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
     FitCLI(

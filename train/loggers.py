@@ -93,19 +93,22 @@ class WandbRun(WandbLogger):
             self._experiment.finish(exit_code=0 if status == "success" else 1)
 
 
-def loggers(root: Path, run_name: str, options: WandbOptions | None, ckpt_path: str | None) -> list[Logger]:
+def loggers(
+    root: Path, folder: str, run_name: str, options: WandbOptions | None, ckpt_path: str | None
+) -> list[Logger]:
     """A CSV logger, and a W&B run where asked.
 
     Args:
         root: folder of all runs.
-        run_name: this run's folder below it, and its name in W&B.
+        folder: this run's own below it, for version_0, version_1, ...
+        run_name: its name in W&B.
         options: how the run appears in W&B; None to log to CSV files alone.
         ckpt_path: the checkpoint that training goes on from, whose run of the same name goes on in W&B, too.
 
     Raises:
         ValueError: the run that would go on lies in another project.
     """
-    chosen: list[Logger] = [CSVLogger(root, name=run_name)]
+    chosen: list[Logger] = [CSVLogger(root, name=folder)]
     if options is None:
         return chosen
     before = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)

@@ -1,12 +1,28 @@
-"""Lightning's hints and banners, which would bury the output of a command that trains many networks."""
+"""What Lightning says that is of no use to whoever trains or measures; its errors and other warnings stay."""
 
 import logging
 import warnings
 
 
 def quiet_lightning() -> None:
-    """Keep Lightning's errors and warnings; drop its information lines and hints that do not apply to small runs."""
+    """Drop information lines and hints that do not apply to small runs, too, where many networks are trained."""
+    drop_distractions()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
+
+
+def drop_distractions() -> None:
+    """Drop tips to install other products of Lightning's makers, and a question that it asks torch in the old way."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_tip)
     warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec.. is deprecated", FutureWarning)
+
+
+def drop_state_of_training() -> None:
+    """Drop, where weights are measured, that callbacks cannot take up the training again, which they are not to do."""
+    warnings.filterwarnings("ignore", "The dirpath has changed")
+    warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but loading a checkpoint outside")
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("💡 Tip: ")

@@ -140,7 +140,7 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self.last_model_path = self.path  # where loggers that upload checkpoints look
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:
             for logger in trainer.loggers:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.utilities.model_summary import ModelSummary
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -589,3 +590,8 @@ def test_the_features_are_those_that_the_prediction_is_made_of() -> None:
     assert not torch.allclose(
         classifier.feature_extractor("layer_masking", "layer1")(batch.images, visible, batch.ids), shown
     )
+
+
+def test_a_summary_has_one_row_for_all_metrics() -> None:
+    _, *rows = str(ModelSummary(MaskRobustClassifier())).splitlines()[1:4]
+    assert [row.split("|")[1].strip() for row in rows] == ["network", "metrics"]

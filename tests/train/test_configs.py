@@ -128,8 +128,6 @@ def test_fine_tuning_starts_from_given_weights(data: Data, tmp_path: Path) -> No
     assert len(trained["network.fc.weight"]) == 37
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")
-@pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback, but loading a checkpoint outside")
 def test_checkpoints_of_the_imagenet_recipe_hold_averaged_weights_which_are_those_measured(
     data: Data, tmp_path: Path
 ) -> None:

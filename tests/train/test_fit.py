@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,7 +55,6 @@ def test_weights_to_start_from_are_measured(tmp_path: Path) -> None:
     assert "test/accuracy" in logged(tmp_path / "runs")
 
 
-@resumes
 def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_started_from_are_gone(
     tmp_path: Path,
 ) -> None:
@@ -63,7 +63,7 @@ def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_start
     weights.unlink()
     main(arguments_of("test", tmp_path / "runs", "--ckpt_path=last"))
     main(arguments_of("test", tmp_path / "other", f"--ckpt_path={checkpoint}"))
-    tested = [logged(tmp_path / folder)["test/accuracy"] for folder in ("runs/cues/version_1", "other")]
+    tested = [logged(tmp_path / folder)["test/accuracy"] for folder in ("runs/cues/test", "other")]
     assert tested[0] == tested[1]
 
 
@@ -162,6 +162,63 @@ def test_a_run_logs_unless_told_not_to(tmp_path: Path) -> None:
     main(arguments_of("fit", tmp_path / "none", "--trainer.logger=false", "--trainer.callbacks=[]"))
     assert list((tmp_path / "none").rglob("metrics.csv")) == []
     assert (tmp_path / "none/config.yaml").is_file()
+
+
+def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = arguments_of("fit", tmp_path / "runs", "--trainer.max_epochs=null", "--trainer.callbacks=[]")
+    assert sentence_of(arguments, capsys).startswith("fit must be told how long to train")
+    assert not (tmp_path / "runs").exists()
+    main([*arguments, "--trainer.max_steps=1"])
+    main([*arguments, "--trainer.fast_dev_run=true"])
+
+
+def test_nothing_is_said_that_is_of_no_use(tmp_path: Path) -> None:
+    said = run(arguments_of("fit", tmp_path))
+    said += run(arguments_of("test", tmp_path, "--ckpt_path=last"))
+    assert "`Trainer.fit` stopped" in said and "Loaded model weights" in said
+    assert [word for word in ("Tip:", "`weights_only`", "LeafSpec", "dirpath") if word in said] == []
+
+
+def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metrics_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = tmp_path / "runs 1/cues/version_0"
+    checkpoints = run_folder / "checkpoints"
+    main(arguments_of("fit", tmp_path / "runs 1"))
+    *_, folder, best, latest, test = capsys.readouterr().out.splitlines()
+    assert folder == f"run:  {run_folder}"
+    assert best == f"best: {checkpoints / 'best.ckpt'}"
+    assert latest == f"last: {checkpoints / 'last.ckpt'}"
+    program, *command = shlex.split(test.removeprefix("test: "))
+    assert (program, command[-1]) == ("maskrobust", str(checkpoints / "best.ckpt"))
+    main(command)
+    metrics = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("metrics: "))
+    assert metrics == tmp_path / "runs 1/cues/test/version_0/metrics.csv"
+    assert "test/accuracy" in metrics.read_text()
+    assert [path.name for path in run_folder.parent.iterdir() if "version" in path.name] == ["version_0"]
+
+
+def test_a_fit_that_keeps_nothing_says_nothing_of_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--trainer.enable_checkpointing=false", "--trainer.callbacks=[]"]
+    main(arguments_of("fit", tmp_path, *more))
+    assert capsys.readouterr().out.splitlines()[-1] == f"run:  {tmp_path / 'cues/version_0'}"
+
+
+@pytest.mark.parametrize(("limit", "value"), [("max_epochs", 1), ("max_steps", 2)])
+def test_a_run_that_has_reached_its_end_does_not_begin_again(
+    limit: str, value: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = fit(tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2", f"--trainer.{limit}={value}")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == (
+        f"nothing to do: '{checkpoint}' has reached {limit} {value}; raise --trainer.{limit} to train for longer.\n"
+    )
+    assert [path.name for path in (tmp_path / "cues").iterdir()] == ["version_0"]
 
 
 def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,7 +142,7 @@ def test_a_run_of_another_name_is_another_run(
     run_name: str, goes_on: bool, folder: Path, runs: list[OfflineRun], tmp_path: Path
 ) -> None:
     checkpoint = str(folder / "cues/version_0/checkpoints/last.ckpt")
-    _, run = loggers(tmp_path, run_name, WandbOptions(project="holes"), checkpoint)
+    _, run = loggers(tmp_path, run_name, run_name, WandbOptions(project="holes"), checkpoint)
     assert run.version == (runs[0].id if goes_on else None)
 
 
@@ -153,7 +153,7 @@ def test_a_run_goes_on_with_whom_it_belongs_to_whoever_is_logged_in(tmp_path: Pa
     with pytest.MonkeyPatch.context() as patch:
         asked = []
         patch.setattr(wandb, "init", lambda **options: asked.append(options))
-        _ = loggers(tmp_path, "cues", WandbOptions(), str(tmp_path / "team.ckpt"))[1].experiment
+        _ = loggers(tmp_path, "cues", "cues", WandbOptions(), str(tmp_path / "team.ckpt"))[1].experiment
     (options,) = asked
     assert (options["id"], options["entity"], options["resume"]) == ("abc", "team", "allow")
 
@@ -165,7 +165,8 @@ def test_a_run_is_not_resumed_in_another_project(
 ) -> None:
     checkpoint = folder / "cues/version_0/checkpoints/last.ckpt"
     elsewhere = "--wandb.project=other" if option == "project" else "--wandb.entity=somebody"
-    sentence = sentence_of(arguments(tmp_path, *OPTIONS, elsewhere, f"--ckpt_path={checkpoint}"), capsys)
+    longer = ["--trainer.max_epochs=3", f"--ckpt_path={checkpoint}"]
+    sentence = sentence_of(arguments(tmp_path, *OPTIONS, elsewhere, *longer), capsys)
     assert str(checkpoint) in sentence and "'holes'" in sentence and given in sentence and "--run_name" in sentence
     assert list(tmp_path.iterdir()) == []
 
