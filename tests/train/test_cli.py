@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,19 @@ def sentence_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str
 def test_help_lists_the_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     assert command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "claim", "masks", "shards", "arches"])
+def test_every_option_is_explained_by_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    _, *described = re.split(r"\n  (?=-|NAME)", capsys.readouterr().out.partition("\n\n")[2])
+    texts = {" ".join(re.split(r" {2,}|\n", each)[:1]): re.split(r" {2,}|\n\s*", each)[1] for each in described}
+    assert {
+        name: text for name, text in texts.items() if not text or text.startswith(("(type", "(required", "(default"))
+    } == {}
+    if command == "shards":
+        assert "--verify" in texts
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,8 +82,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--model", type=dict[str, Any], default={}, help="arguments of MaskRobustClassifier, for all arms"
     )
-    parser.add_argument("--arms", type=dict[str, Arm], required=True)
-    parser.add_argument("--seeds", type=list[int], required=True)
+    parser.add_argument("--arms", type=dict[str, Arm], required=True, help="what is compared, by name; see --arms.help")
+    parser.add_argument("--seeds", type=list[int], required=True, help="of the runs of each arm: [1, 2, 3]")
     parser.add_argument("--training", type=Training, required=True)
     parser.add_argument("--evaluation", type=Evaluation, required=True)
     parser.add_argument("--rule", type=Rule, required=True)
