@@ -92,12 +92,12 @@ def malicious(path: str) -> Callable[[], object]:
     return lambda: torch.save({"state_dict": {}, "extra": Malicious(Path("executed"))}, path)
 
 
-def name_a_class() -> None:
+def name_a_class(path: str = "evil.ckpt") -> None:
     """Write a checkpoint whose network is a class of a module that makes the file `executed` when it is imported."""
     Path("stranger.py").write_text("open('executed', 'w')\nclass Network: ...\n")
     checkpoint = torch.load(CHECKPOINT)
     checkpoint["hyper_parameters"]["architecture"] = {"class_path": "stranger.Network"}
-    torch.save(checkpoint, "evil.ckpt")
+    torch.save(checkpoint, path)
 
 
 def save(path: str, network: Callable[[], torch.nn.Module]) -> Callable[[], object]:
@@ -191,7 +191,9 @@ CHECKPOINTS = {
     "weights to start from would run code": Case(["fit", *CUES, "--model.init_weights=evil.pt"], malicious("evil.pt")),
     "a checkpoint to evaluate would run code": Case([*EVALUATE, "--checkpoint=evil.ckpt"], malicious("evil.ckpt")),
     "a checkpoint names a class to import": Case(["validate", *CUES, "--ckpt_path=evil.ckpt"], name_a_class),
-    "a checkpoint to evaluate names a class to import": Case([*EVALUATE, "--checkpoint=evil.ckpt"], name_a_class),
+    "a checkpoint of a network of one's own is evaluated": Case(
+        [*EVALUATE, "--checkpoint=own.ckpt"], lambda: name_a_class("own.ckpt")
+    ),
     "a run goes on with another learning rate": Case(
         ["fit", *CUES, f"--ckpt_path={CHECKPOINT}", "--model.learning_rate=0.3"]
     ),
