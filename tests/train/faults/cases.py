@@ -115,6 +115,7 @@ def begun_claim(change: Callable[[], object]) -> Callable[[], object]:
     return spoil
 
 
+CALLBACK = "data: Cues\ntrainer:\n  callbacks:\n  - class_path: ModelChekpoint\n"
 STARTED = ("runs/cues/version_1/*", "runs/lightning_logs/version_0/*", "runs/run/version_0/*")
 
 DATA = {
@@ -159,7 +160,21 @@ CONFIGURATION = {
     "an option in a YAML is misspelt": Case(
         ["fit", "--config=own.yaml"], write("own.yaml", "model:\n  maskng: fill\ndata: Cues\n")
     ),
+    "an option is shortened": Case(["fit", *CUES, "--model.mask_fam=blobs"]),
+    "options are missing": Case(["masks"]),
+    "an option has no value": Case(["fit", *CUES, "--ckpt_path"]),
+    "an option of the data is misspelt": Case(["fit", "--data=Folder", "--data.rot=images"]),
     "a number is a word": Case(["fit", *CUES, "--data.init_args.batch_size=many"]),
+    "a number that may be left open is a word": Case(["fit", *CUES, "--trainer.max_epochs=two"]),
+    "a number in a YAML is a word": Case(
+        ["fit", *CUES, "--config=own.yaml"], write("own.yaml", "trainer:\n  max_epochs: two\n")
+    ),
+    "a choice is none of those": Case(["fit", *CUES, "--model.masking=foo"]),
+    "W&B is neither switched on nor off": Case(["fit", *CUES, "--wandb=maybe"]),
+    "a network of one's own cannot be found": Case(
+        ["fit", *CUES, "--model.architecture.class_path=my_networks.SmallNetwork"]
+    ),
+    "a callback is misspelt": Case(["fit", "--config=own.yaml"], write("own.yaml", CALLBACK)),
     "a range is the wrong way round": Case(["fit", *CUES, "--model.hidden_fraction=[0.9, 0.1]"]),
     "a learning rate is negative": Case(["fit", *CUES, "--model.learning_rate=-0.1"]),
     "an architecture is misspelt": Case(["fit", *CUES, "--model.architecture=resnet51"]),
