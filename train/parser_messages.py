@@ -39,11 +39,14 @@ def in_one_sentence(message: str, data_modules: Sequence[str]) -> str:
     without_value = re.match(r"argument (\S+): expected (?:at least )?one argument", message)
     if without_value:
         return f"{without_value[1]} needs a value, but has none; give one."
-    if re.search(r"^unrecognized arguments|does not accept option", message):
+    if re.search(r"^unrecognized arguments|does not accept option|^Option '.*' is not accepted", message):
         return f"{on_one_line}; maskrobust COMMAND --help lists the options."
     if not key:
         return on_one_line
-    return _about_class(key, problem, data_modules) or _about_type(key, problem) or f"{key}: {on_one_line}"
+    not_loaded = re.match(r'Parser key "([\w.]+)":\s+Unable to load config "?\'?(.*?)\'?"?$', message, re.MULTILINE)
+    if not_loaded:
+        return f"{not_loaded[1]} must hold options, or name a YAML that does, got '{not_loaded[2]}'; change it."
+    return _about_class(key, problem, data_modules) or _about_type(key, problem) or on_one_line
 
 
 def _innermost(message: str) -> tuple[str, str]:
@@ -58,6 +61,7 @@ def _innermost(message: str) -> tuple[str, str]:
         if len(match[1]) < depth:
             path.insert(0, match[2])
             depth = len(match[1])
+    # What is said of it is indented further than its name.
     below = re.match(rf"(?:\s*\n)?((?: {{{len(last[1]) + 1},}}.*(?:\n|$)|\s*\n)*)", message[last.end() :])
     inner = below[1] if below and len(keys) > 1 else message[last.end() :]
     return ".".join(path), inner
@@ -85,11 +89,14 @@ def _about_class(key: str, problem: str, data_modules: Sequence[str]) -> str | N
         return (
             f"data must be one of {known}, or the import path of a data module, got '{bare[1]}'; choose one of these."
         )
-    if bare and bare[1] != _given(problem)[1]:
+    if bare and bare[1] != _given(problem):
         return f"{key} must name classes that are known, or by import path, got '{bare[1]}'; correct it."
+    no_class = re.search(r"Not a valid subclass of (\w+)(?:\. Got value: (.*))?", problem)
+    if no_class and no_class[2]:
+        return f"{key} must be {_a(no_class[1])} with its options, got {_quoted(no_class[2])}; {_SEE_HELP}."
     another = re.search(r"Import path .*does not correspond to a subclass of (\w+)", problem)
     if another:
-        given = _quoted(_given(problem)[1])
+        given = _quoted(_given(problem))
         return f"{key} must be the import path of a class that is {_a(another[1])}, got {given}; change it."
     return _about_import(key, problem)
 
@@ -122,11 +129,9 @@ def _about_type(key: str, problem: str) -> str | None:
         else:
             types += _type_in_words(found["name"] or found["container"]).split(" or ")
     named = [f"one of {', '.join(dict.fromkeys(choices))}"] if choices else []
-    below, value = _given(problem)
-    return (
-        f"{key}{below} must be {_listed([*named, *dict.fromkeys(types)], 'or')}, got {_quoted(value)}; change it, or "
-        f"{_SEE_HELP}."
-    )
+    words = [*named, *dict.fromkeys(types)] or [_a(expected[1])]
+    given = _quoted(_given(problem))
+    return f"{key} must be {_listed(words, 'or')}, got {given}; change it, or {_SEE_HELP}."
 
 
 def _type_in_words(name: str) -> str:
@@ -134,13 +139,13 @@ def _type_in_words(name: str) -> str:
     return _IN_WORDS.get(name) or _a(name)
 
 
-def _given(problem: str) -> tuple[str, str]:
-    """Where below the argument something was given, as ".name", and what."""
+def _given(problem: str) -> str:
+    """What was given: a value, or something below the argument as {name: value}."""
     *_, value = _GIVEN.findall(problem) or [""]
     nested = _NESTED.match(value)
     if nested and nested[1] not in ("class_path", "init_args"):
-        return f".{nested[1]}", nested[2]
-    return "", nested[2] if nested else value
+        return f"{{{nested[1]}: {nested[2]}}}"
+    return nested[2] if nested else value
 
 
 def _quoted(value: str) -> str:

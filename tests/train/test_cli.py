@@ -122,6 +122,16 @@ SENTENCES = [
         "evaluate --data=Cues --out=o --checkpoint=x --methods=[grey]",
         "inpainting, layer_masking, got 'grey'; change it",
     ),
+    (
+        "fit --data=Cues --model.hidden_fraction=[1,2,3]",
+        "model.hidden_fraction must be a tuple with 2 elements, got [1, 2, 3]; change it, or see " + HELP + ".",
+    ),
+    (
+        "fit --data.root=x",
+        "data must be an AnnotatedDataModule or null, got {root: x}; change it, or see " + HELP + ".",
+    ),
+    ("fit --data=Cues --model=small", "model must hold options, or name a YAML that does, got 'small'; change it."),
+    ("claim --arms={a:3}", "arms must be a mapping such as {a: 1}, got"),
     ("claim --seed=one", "seed must be a whole number, a list such as [a, b] or null, got 'one'; change it, or see"),
 ]
 
@@ -163,6 +173,20 @@ def test_what_is_wrong_in_a_yaml_is_told_in_words(
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({"data": "Cues"} | content))
     assert told in sentence_of(["fit", f"--config={path}"], capsys)
+
+
+def test_what_is_wrong_with_the_model_of_an_arm_is_told_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = {"no_masks": {"title": "x", "model": {"maskng": "none"}}, "layer_masking": {"title": "y"}}
+    path = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", arms=arms)
+    assert sentence_of(["claim", f"--config={path}", f"--out={tmp_path / 'out'}"], capsys) == (
+        "arm 'no_masks' does not fit the model (see model and arms.no_masks.model): Option 'maskng' is not accepted; "
+        "maskrobust COMMAND --help lists the options."
+    )
+    path = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", arms={"no_masks": 3})
+    sentence = sentence_of(["claim", f"--config={path}", f"--out={tmp_path / 'out'}"], capsys)
+    assert sentence == "arms must be an Arm with its options, got '3'; see maskrobust COMMAND --help."
 
 
 def _other_classes(path: Path) -> None:
