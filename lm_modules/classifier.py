@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
@@ -155,11 +156,15 @@ class MaskRobustClassifier(pl.LightningModule):
         checkpoint = read_checkpoint(path)
         saved = checkpoint.get("hyper_parameters", {})
         arguments = {name: value for name, value in saved.items() if name != "_instantiator"}  # of LightningCLI
-        is_ours = (
-            isinstance(arguments.get("architecture"), str)
-            and arguments.keys() <= inspect.signature(cls).parameters.keys()
-        )
-        if not is_ours or "state_dict" not in checkpoint:
+        is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(cls).parameters.keys()
+        architecture = arguments.get("architecture")
+        if is_ours and isinstance(architecture, Mapping):
+            raise ValueError(
+                f"'{path}' is the checkpoint of a network of its own class ('{architecture.get('class_path')}'), and "
+                "only those given by name are rebuilt from a file; measure it with maskrobust validate and "
+                "RelianceCallback in the configuration of its training."
+            )
+        if not is_ours or not isinstance(architecture, str):
             raise ValueError(
                 f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; give "
                 "maskrobust evaluate its --architecture, or build the classifier with the file as init_weights."

@@ -96,8 +96,8 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
     missing, unexpected = sorted(required - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unexpected:
         raise ValueError(
-            f"'{path}' does not fit {type(network).__name__}: it lacks {_some(missing)} and has "
-            f"{_some(unexpected)} that are not known; check the architecture."
+            f"'{path}' does not fit {type(network).__name__}: it {_misfit(missing, unexpected)}; check the "
+            "architecture."
         )
     wrong = [key for key in given if given[key].shape != expected[key].shape]
     if wrong:
@@ -127,6 +127,17 @@ def _unwrapped(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
             yield from _unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})
 
 
-def _some(keys: list[str]) -> str:
+def _misfit(missing: list[str], unexpected: list[str]) -> str:
+    """What is wrong with the keys of a file, of which some are missing, or too many, or both."""
+    parts = [
+        f"{verb} {_some(keys, kind)}"
+        for verb, keys, kind in (("lacks", missing, "key"), ("has", unexpected, "unknown key"))
+        if keys
+    ]
+    return " and ".join(parts)
+
+
+def _some(keys: list[str], kind: str) -> str:
+    """How many keys there are, and the first few of them."""
     shown = ", ".join(f"'{key}'" for key in keys[:3])
-    return f"{len(keys)} keys ({shown}{', ...' if len(keys) > 3 else ''})" if keys else "no key"
+    return f"{len(keys)} {kind}{'s' * (len(keys) > 1)} ({shown}{', ...' if len(keys) > 3 else ''})"

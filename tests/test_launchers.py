@@ -59,7 +59,7 @@ def start_job(cluster, number, **environment):
 
 def test_a_training_on_one_machine_is_started_by_torchrun_after_the_setup(clone):
     assert run(clone, "launch_multi_gpu", "--nproc", "2", "--", "--config", "pets.yaml").returncode == 0
-    started = "-m torch.distributed.run --nproc_per_node=2 --standalone -m train.cli fit --config pets.yaml"
+    started = "-m train.launch --nproc_per_node=2 --standalone -m train.cli fit --config pets.yaml"
     assert calls(clone) == [CREATE, INSTALL, f"{started} {DDP} --trainer.devices=2 --trainer.num_nodes=1"]
 
 
@@ -179,21 +179,64 @@ def test_a_claim_whose_parts_cannot_be_told_is_not_submitted(cluster):
     assert calls(cluster) == []
 
 
-def test_two_processes_that_torchrun_starts_train_together(clone, tmp_path):
+@pytest.fixture
+def real(clone):
+    """A clone whose .venv runs this Python, without GPUs, and the environment for it."""
     run(clone, "demo")  # which makes .venv of stand-ins
     python = clone / ".venv" / "bin" / "python"
     python.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def fit_on_two(clone, folder, *options):
+    """A training on two processes of the CPU."""
     # On a CPU torch has no synchronised batch norm; tests/lm_modules/test_two_processes.py has ours.
-    options = [
-        "--model.objective=consistency",
-        "--trainer.accelerator=cpu",  # again, after the overlay
-        "--trainer.sync_batchnorm=false",
-        "--data.init_args.batch_size=8",
+    cpu = ["--trainer.accelerator=cpu", "--trainer.sync_batchnorm=false", "--data.init_args.batch_size=8"]
+    fit = [*tiny_fit("cues.yaml", folder), "--config=overlays/multi_gpu", *cpu]  # again, after the overlay
+    return [clone / "scripts" / "launch_multi_gpu", "--nproc=2", "--", *fit, *options]
+
+
+def test_without_a_gpu_a_process_for_each_is_refused_in_one_sentence(clone, real):
+    command = [clone / "scripts" / "launch_multi_gpu", "--", "--config=cues.yaml"]
+    refused = subprocess.run(command, capture_output=True, env=real, text=True, check=False, timeout=100)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines() == [
+        "scripts/launch_multi_gpu needs a GPU for each process, and torch finds none here; to train on the CPU, give "
+        "--nproc N before -- and --trainer.accelerator cpu after it."
     ]
-    fit = [*tiny_fit("cues.yaml", tmp_path / "runs"), "--config=overlays/multi_gpu", *options]
-    command = [clone / "scripts" / "launch_multi_gpu", "--nproc=2", "--", *fit]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as torchrun:
+
+
+def test_bad_input_of_a_training_on_two_processes_is_told_without_a_traceback(clone, real, tmp_path):
+    command = fit_on_two(clone, tmp_path / "runs", "--model.masking=foo")
+    refused = subprocess.run(command, capture_output=True, env=real, text=True, check=False, timeout=200)
+    assert refused.returncode == 2, refused.stderr
+    assert "maskrobust: error: model.masking must be one of" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_on_two_processes_is_stopped_and_keeps_its_state(clone, real, tmp_path, number):
+    runs = tmp_path / "runs"
+    long = ["--trainer.max_epochs=1000", "--trainer.check_val_every_n_epoch=1000"]
+    command = fit_on_two(clone, runs, *long)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=real, text=True, process_group=0) as torchrun:
+        try:
+            deadline = time.monotonic() + 200
+            while not any(runs.rglob("last.ckpt")) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if number == signal.SIGINT:
+                os.killpg(torchrun.pid, number)  # as a terminal does
+            else:
+                torchrun.send_signal(number)
+            _, said = torchrun.communicate(timeout=100)
+        finally:
+            torchrun.terminate()
+    assert torchrun.returncode == 128 + number, said
+    assert f"maskrobust: stopped by {number.name} after" in said and "Traceback" not in said
+
+
+def test_two_processes_that_torchrun_starts_train_together(clone, real, tmp_path):
+    command = fit_on_two(clone, tmp_path / "runs", "--model.objective=consistency")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=real, text=True) as torchrun:
         try:
             _, said = torchrun.communicate(timeout=200)
         finally:

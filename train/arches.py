@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust arches` with command-line arguments, the command first.
 
     Raises:
+        ArgumentError: an option is given, where there are none.
         ValueError: a name is unknown.
     """
     parser = argparse.ArgumentParser(
@@ -27,7 +28,10 @@ def main(arguments: Sequence[str]) -> None:
         "With names: whether it takes these.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="as in --model.architecture: resnet50, timm/resnet10t")
-    names = parser.parse_args(arguments[1:]).names
+    parsed, unknown = parser.parse_known_args(arguments[1:])
+    if unknown:
+        raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
+    names = parsed.names
     Console().print(verdicts_table({name: try_to_wrap(name) for name in names}) if names else lists())
 
 

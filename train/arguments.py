@@ -16,8 +16,9 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from configs import find_config
 from lm_modules import UnsupportedNetworkError
 from train.checkpoints import CheckpointError
+from train.parser_messages import in_one_sentence
 
-PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False}
+PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
 _FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError, CheckpointError)
 _ABOUT_PATHS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -134,22 +135,12 @@ def one_sentence(error: Exception) -> str | None:
         return _about_files(error)
     if isinstance(error, MisconfigurationException):
         return f"{_on_one_line(str(error)).rstrip('.!')}; change the trainer's options."
-    return _about_arguments(_on_one_line(error.message)) if isinstance(error, argparse.ArgumentError) else None
+    return about_arguments(error) if isinstance(error, argparse.ArgumentError) else None
 
 
-def _about_arguments(text: str) -> str:
-    """What the argument parser says, in fewer words where it says too many."""
-    unknown = re.match(r"Parser key \"data\":.*(?:import path string: (\S+)|odule named.* Given value: (\S+)$)", text)
-    if unknown:
-        known, given = ", ".join(import_data_modules()), unknown[1] or unknown[2]
-        return f"data must be one of {known}, or the import path of a data module, got '{given}'; choose one of these."
-    wrong_type = re.findall(r"Parser key \"([\w.]+)\": Expected an? <class '(\w+)'>. Got value: (.+?)(?= - |$)", text)
-    if wrong_type:
-        key, expected, given = wrong_type[-1]
-        return f"{key} must be of type {expected}, got '{given}'; change it."
-    if re.search(r"^unrecognized arguments|does not accept option", text):
-        return f"{text}; maskrobust COMMAND --help lists the options."
-    return text
+def about_arguments(error: argparse.ArgumentError) -> str:
+    """What the argument parser found wrong, in one sentence."""
+    return in_one_sentence(error.message, import_data_modules())
 
 
 def _about_files(error: OSError) -> str | None:

@@ -2,11 +2,12 @@
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
-
-from train.arguments import one_sentence, with_config_paths
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 _COMMANDS = {
     "fit": ("train.fit", "train or fine-tune a classifier"),
@@ -18,13 +19,19 @@ _COMMANDS = {
     "shards": ("train.shards", "write WebDataset tar shards from any data, or check those that are there"),
     "arches": ("train.arches", "list the architectures that layer masking takes, or try one"),
 }
+_GOING_ON = ("claim", "shards")
+"""Commands that keep what they have made, and make the rest when they are called again."""
+
+
+class _Stopped(SystemExit):
+    """SIGTERM or Ctrl-C has asked the process to stop; unlike a KeyboardInterrupt, Lightning lets it through."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command of `maskrobust`.
 
     Exits with status 0 on success, 2 on bad input (after one sentence on standard error), 143 or 130 where SIGTERM or
-    Ctrl-C has stopped a `fit`, and with the traceback of anything unforeseen. With MASKROBUST_DEBUG=1 in the
+    Ctrl-C has stopped it (after another), and with the traceback of anything unforeseen. With MASKROBUST_DEBUG=1 in the
     environment every error shows its traceback.
 
     Args:
@@ -35,19 +42,67 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_usage())
         return
     if given[0] == "--version":
+        from importlib.metadata import version
+
         print(f"maskrobust {version('maskrobust')}")
         return
     command = given[0]
     if command not in _COMMANDS:
         _fail(f"maskrobust knows the commands {', '.join(_COMMANDS)}, got '{command}'; see maskrobust --help.")
+    with _stopped_by_signals(goes_on=command in _GOING_ON and "--verify" not in given):
+        _run(given)
+
+
+def _run(given: Sequence[str]) -> None:
+    # Imported here, where a signal is waited for: this takes seconds.
+    from train.arguments import one_sentence, with_config_paths
+
     try:
-        module = importlib.import_module(_COMMANDS[command][0])
+        module = importlib.import_module(_COMMANDS[given[0]][0])
         module.main(with_config_paths(given))
     except Exception as error:
         sentence = one_sentence(error)
         if sentence is None or os.environ.get("MASKROBUST_DEBUG") == "1":
             raise
         _fail(sentence)
+
+
+@contextmanager
+def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
+    """End a block in order on SIGTERM or Ctrl-C, with one line and the signal's status; a second signal kills.
+
+    Args:
+        goes_on: whether the command goes on where it was when it is called again.
+    """
+    owner = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if (
+            os.getpid() != owner
+        ):  # a fork, which has inherited this; Ctrl-C reaches it, too, but is the parent's to answer
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        raise _Stopped(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()  # no other may ask for signals
+    taken = [each for each in (signal.SIGTERM, signal.SIGINT) if is_main and signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.getsignal(each) for each in taken}
+    for each in taken:
+        signal.signal(each, stop)
+    try:
+        yield
+    except _Stopped:
+        rest = "; call the same command again to go on" if goes_on else ""
+        print(f"maskrobust: stopped{rest}.", file=sys.stderr)
+        raise
+    finally:
+        for each, handler in before.items():
+            if signal.getsignal(each) == stop:
+                signal.signal(each, handler)
 
 
 def _usage() -> str:

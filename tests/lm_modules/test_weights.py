@@ -107,14 +107,23 @@ def renamed(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
     return {name.replace(old, new): tensor for name, tensor in state.items()}
 
 
+def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in state.items() if key != name}
+
+
 MISFITS = [
     # what is wrong with a state dict, new_head, what the message names
     (lambda _: draw(7).state_dict(), False, ["7 classes", "has 4", "num_classes", "new_head"]),
-    (lambda state: renamed(state, "layer1", "stage1"), False, ["'layer1.0.bn1.bias'", "'stage1.0.bn1.bias'", "..."]),
+    (
+        lambda state: renamed(state, "layer1", "stage1"),
+        False,
+        ["it lacks 10 keys ('layer1.0.bn1.bias', ", ", ...) and has 12 unknown keys ('stage1.0.bn1.bias', "],
+    ),
     (lambda state: renamed(state, "layer1", "stage1"), True, ["'layer1.0.bn1.bias'", "'stage1.0.bn1.bias'"]),
-    (lambda state: {**state, "more": torch.zeros(1)}, False, ["'more'", "no key"]),
+    (lambda state: {**state, "more": torch.zeros(1)}, False, ["SmallResNet: it has 1 unknown key ('more'); check"]),
     (lambda state: {**state, "conv1.weight": torch.zeros(8, 3, 3, 3)}, False, ["conv1.weight", "(8, 3, 3, 3)"]),
-    (lambda _: {}, False, ["lacks", "SmallResNet"]),
+    (lambda state: without(state, "fc.bias"), False, ["SmallResNet: it lacks 1 key ('fc.bias'); check"]),
+    (lambda _: {}, False, ["SmallResNet: it lacks ", ", ...); check"]),
 ]
 
 

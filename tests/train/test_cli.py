@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+import yaml
 
 from lm_modules import SmallResNet
 from tests.train.tiny import tiny_claim, tiny_fit
@@ -28,6 +30,19 @@ def test_help_lists_the_command(command: str, capsys: pytest.CaptureFixture[str]
     assert command in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["evaluate", "claim", "masks", "shards", "arches"])
+def test_every_option_is_explained_by_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    _, *described = re.split(r"\n  (?=-|NAME)", capsys.readouterr().out.partition("\n\n")[2])
+    texts = {" ".join(re.split(r" {2,}|\n", each)[:1]): re.split(r" {2,}|\n\s*", each)[1] for each in described}
+    assert {
+        name: text for name, text in texts.items() if not text or text.startswith(("(type", "(required", "(default"))
+    } == {}
+    if command == "shards":
+        assert "--verify" in texts
+
+
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "got 'fti'" in sentence_of(["fti"], capsys)
 
@@ -41,7 +56,6 @@ def test_the_installed_command_runs() -> None:
 FIT_FAULTS = [
     ("--model.architecture=resnet51", "did you mean"),
     ("--data=Fashon", "data must be one of Cues, Fashion, Folder"),
-    ("--data=nowhere.Data", "data must be one of Cues, Fashion, Folder"),
     ("--model.maskng=fill", "maskng"),
     ("--model.masking=filled", "masking"),
     ("--model.hidden_fraction=[0.9, 0.1]", "hidden_fraction"),
@@ -60,6 +74,119 @@ def test_bad_input_of_fit_is_one_sentence_and_writes_nothing(
     assert named in sentence
     assert "Traceback" not in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+HELP = "maskrobust COMMAND --help"
+CALLBACK = "pytorch_lightning.callbacks.ModelCheckpoint"
+SENTENCES = [
+    ("fit", "--data must be given, but is not; see " + HELP + "."),
+    ("masks", "--out and --data must be given, but are not; see " + HELP + "."),
+    ("fit --data=Cues --ckpt_path", "--ckpt_path needs a value, but has none; give one."),
+    ("fit --data=Cues --trainer.max_epoch=2", "unrecognized arguments: --trainer.max_epoch=2; " + HELP + " lists"),
+    ("masks --data=Cues --out=o --ima=2", "unrecognized arguments: --ima=2; " + HELP + " lists the options."),
+    ("arches --nam", "unrecognized arguments: --nam; " + HELP + " lists the options."),
+    (
+        "fit --data=Folder --data.rot=X",
+        "data is a train.data.Folder, which has no option 'rot'; maskrobust COMMAND --data.help train.data.Folder",
+    ),
+    ("fit --data=Cues --data.init_args.seed=x", "data.seed must be a whole number, got 'x'; change it, or see " + HELP),
+    (
+        "fit --data=Cues --trainer.max_epochs two",
+        "trainer.max_epochs must be a whole number or null, got 'two'; change",
+    ),
+    (
+        "fit --data=Cues --model.masking foo",
+        "model.masking must be one of none, fill, layer_masking, mixture, got 'foo'",
+    ),
+    ("fit --data=Cues --model.architecture_options=x", "must be a mapping such as {a: 1} or null, got 'x'; change it"),
+    ("fit --data=Cues --wandb=maybe", "wandb must be true, false or a WandbOptions, got 'maybe'; change it, or see"),
+    ("fit --data=Cues --wandb.tags=x", "wandb.tags must be a list such as [a, b], got 'x'; change it, or see " + HELP),
+    (
+        "fit --data=Cues --wandb.projct=x",
+        "wandb is a train.loggers.WandbOptions, which has no option 'projct'; maskrobust COMMAND --wandb.help lists",
+    ),
+    (
+        "fit --data=Cues --model.architecture.class_path my_networks.X",
+        "model.architecture names the class 'my_networks.X', which cannot be imported (No module named 'my_networks'); "
+        "correct it, or set PYTHONPATH to the folder that its module is in.",
+    ),
+    (
+        "fit --data=nowhere.Data",
+        "data names the class 'nowhere.Data', which cannot be imported (No module named 'nowhere'); correct it, or set",
+    ),
+    (
+        "fit --data=torch.nn.Linear",
+        "data must be the import path of a class that is an AnnotatedDataModule, got 'torch",
+    ),
+    (
+        "evaluate --data=Cues --out=o --checkpoint=x --methods=[grey]",
+        "inpainting, layer_masking, got 'grey'; change it",
+    ),
+    (
+        "fit --data=Cues --model.hidden_fraction=[1,2,3]",
+        "model.hidden_fraction must be a tuple with 2 elements, got [1, 2, 3]; change it, or see " + HELP + ".",
+    ),
+    (
+        "fit --data.root=x",
+        "data must be an AnnotatedDataModule or null, got {root: x}; change it, or see " + HELP + ".",
+    ),
+    ("fit --data=Cues --model=small", "model must hold options, or name a YAML that does, got 'small'; change it."),
+    ("claim --arms={a:3}", "arms must be a mapping such as {a: 1}, got"),
+    ("claim --seed=one", "seed must be a whole number, a list such as [a, b] or null, got 'one'; change it, or see"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), SENTENCES, ids=[given for given, _ in SENTENCES])
+def test_what_is_wrong_with_an_option_is_told_in_words(
+    given: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = sentence_of(given.split(), capsys)
+    assert told in sentence
+    assert not re.search(r"<class|Union|typing|NestedArg|Parser key", sentence)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"trainer": {"max_epochs": "two"}}, "trainer.max_epochs must be a whole number or null, got 'two'; change it"),
+        ({"model": {"masking": ["a"]}}, "model.masking must be one of none, fill, layer_masking, mixture, got ['a'];"),
+        ({"data": {"class_path": "Folder", "init_args": {"rot": "X"}}}, "data is a train.data.Folder, which has no"),
+        (
+            {"trainer": {"callbacks": [{"class_path": "ModelChekpoint"}]}},
+            "trainer.callbacks must name classes that are known, or by import path, got 'ModelChekpoint'; correct it.",
+        ),
+        (
+            {"trainer": {"callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"monito": "x"}}]}},
+            f"trainer.callbacks is a {CALLBACK}, which has no option 'monito'; maskrobust COMMAND "
+            f"--trainer.callbacks.help {CALLBACK} lists them.",
+        ),
+        (
+            {"trainer": {"callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"save_top_k": "x"}}]}},
+            "trainer.callbacks.save_top_k must be a whole number, got 'x'; change it",
+        ),
+    ],
+    ids=["type", "choice", "option", "class of a list", "option of a list", "type of a list"],
+)
+def test_what_is_wrong_in_a_yaml_is_told_in_words(
+    content: dict[str, object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"data": "Cues"} | content))
+    assert told in sentence_of(["fit", f"--config={path}"], capsys)
+
+
+def test_what_is_wrong_with_the_model_of_an_arm_is_told_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = {"no_masks": {"title": "x", "model": {"maskng": "none"}}, "layer_masking": {"title": "y"}}
+    path = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", arms=arms)
+    assert sentence_of(["claim", f"--config={path}", f"--out={tmp_path / 'out'}"], capsys) == (
+        "arm 'no_masks' does not fit the model (see model and arms.no_masks.model): Option 'maskng' is not accepted; "
+        "maskrobust COMMAND --help lists the options."
+    )
+    path = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", arms={"no_masks": 3})
+    sentence = sentence_of(["claim", f"--config={path}", f"--out={tmp_path / 'out'}"], capsys)
+    assert sentence == "arms must be an Arm with its options, got '3'; see maskrobust COMMAND --help."
 
 
 def _other_classes(path: Path) -> None:

@@ -223,7 +223,7 @@ FAULTS = [
     ("--patch_size=0", "patch_size must be at least 1"),
     ("--hidden_fraction=[0.9, 0.1]", "hidden_fraction must be a range"),
     ("--split=trial", "split"),
-    ("--data=nowhere.Data", "data must be one of"),
+    ("--data=nowhere.Data", "cannot be imported"),
     ("--config=nowhere", "nowhere"),
     ("--colour=red", "colour"),
 ]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lm_modules import MaskRobustClassifier
-from train.arguments import PARSER_OPTIONS, import_data_modules
+from train.arguments import PARSER_OPTIONS, about_arguments, import_data_modules
 from train.claim.checks import check, check_networks, check_part
 from train.claim.config import SET_BY_THE_CLAIM, Arm, ClaimConfig, Evaluation, Rule, Training
 from train.data import AnnotatedDataModule
@@ -82,8 +82,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--model", type=dict[str, Any], default={}, help="arguments of MaskRobustClassifier, for all arms"
     )
-    parser.add_argument("--arms", type=dict[str, Arm], required=True)
-    parser.add_argument("--seeds", type=list[int], required=True)
+    parser.add_argument("--arms", type=dict[str, Arm], required=True, help="what is compared, by name; see --arms.help")
+    parser.add_argument("--seeds", type=list[int], required=True, help="of the runs of each arm: [1, 2, 3]")
     parser.add_argument("--training", type=Training, required=True)
     parser.add_argument("--evaluation", type=Evaluation, required=True)
     parser.add_argument("--rule", type=Rule, required=True)
@@ -100,7 +100,7 @@ def _arm_model(name: str, arms: dict[str, Arm], base: dict[str, Any]) -> dict[st
         parsed = parser.parse_object({**base, **trained, **arms[name].model})
     except ArgumentError as error:
         raise ValueError(
-            f"arm '{name}' does not fit the model: {error.message.rstrip('.')}; correct model or arms.{name}.model."
+            f"arm '{name}' does not fit the model (see model and arms.{name}.model): {about_arguments(error)}"
         ) from error
     model: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))
     return model

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -29,10 +31,17 @@ def outlive_stop_signals(_worker: int) -> None:
     which it still needs its loader processes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _pass_over_hang_ups
     if not hasattr(signal, "sigwaitinfo"):  # macOS cannot tell who has sent a signal
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_when_the_parent_says_so, name="outlive-stop-signals", daemon=True).start()
+
+
+def _pass_over_hang_ups(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say nothing where the parent was stopped while it took a batch, which multiprocessing reports in a thread."""
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_when_the_parent_says_so() -> None:

@@ -12,6 +12,10 @@ from train.arguments import PARSER_OPTIONS, parse_with_described_data
 from train.data import AnnotatedDataModule
 from train.data.base import Split, check_at_least
 
+_VERIFY: dict[str, Any] = {
+    "action": "store_true",
+    "help": "check the shards that are in --out, and write nothing; it takes no other option",
+}
 _ABOUT_LOADING = ("batch_size", "num_workers")
 """Arguments of data modules that leave the samples as they are."""
 
@@ -44,9 +48,11 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
         ArgumentError: an argument is unknown or of the wrong type.
         ValueError: an argument leaves its domain, or a configuration file has no data.
     """
-    parser = ArgumentParser(prog="maskrobust shards", description=f"{__doc__} See --verify, too.", **PARSER_OPTIONS)
+    parser = ArgumentParser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
+    parser.add_argument("--verify", **_VERIFY)  # for the help alone: see `parse_verification`
     parser.add_class_arguments(ShardsConfig, skip={"data", "source"})
     values, described = parse_with_described_data(parser, arguments)
+    del values["verify"]
     kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
     config = ShardsConfig(**values, source=described | {"init_args": kept})
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
@@ -74,6 +80,6 @@ def parse_verification(arguments: Sequence[str]) -> VerificationConfig:
         ArgumentError: an argument is unknown or of the wrong type.
     """
     parser = ArgumentParser(prog="maskrobust shards --verify", **PARSER_OPTIONS)
-    parser.add_argument("--verify", action="store_true", help="check the shards that are there; write nothing")
+    parser.add_argument("--verify", **_VERIFY)
     parser.add_class_arguments(VerificationConfig)
     return VerificationConfig(parser.parse_args(list(arguments)).out)

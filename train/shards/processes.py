@@ -1,9 +1,10 @@
 """Calls in other processes, with a bounded number under way."""
 
 import os
+import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ Result = TypeVar("Result")
 
 def call_in_processes(
     function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], workers: int
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """The results of calls, in the order of their arguments.
 
     Args:
@@ -44,7 +45,8 @@ def call_in_processes(
 
 
 def _prepare() -> None:
-    """Give torch one thread, and end this process once its parent is gone, which may have been killed."""
+    """Give torch one thread, leave Ctrl-C to the parent, and end once that is gone, which may have been killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 

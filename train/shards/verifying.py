@@ -1,6 +1,7 @@
 """Checking shards: sizes, checksums, counts, and that every sample can be read."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,11 @@ def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, dict[str,
     calls = ((folder, record, len(manifest.class_names)) for _, record in shards)
     problems: dict[str, str] = {}
     ids: dict[str, list[NDArray[np.int64]]] = {split: [] for split in manifest.splits}
-    results = call_in_processes(verify_shard, calls, min(os.cpu_count() or 1, len(shards)))
-    for (split, record), (found, its_ids) in zip(shards, results, strict=True):
-        problems |= found
-        ids[split].append(its_ids)
-        progress.advance(task, record.samples)
+    with closing(call_in_processes(verify_shard, calls, min(os.cpu_count() or 1, len(shards)))) as results:
+        for (split, record), (found, its_ids) in zip(shards, results, strict=True):
+            problems |= found
+            ids[split].append(its_ids)
+            progress.advance(task, record.samples)
     for name, parts in ids.items():
         known, times = np.unique(np.concatenate(parts), return_counts=True)
         if (times > 1).any():

@@ -1,6 +1,7 @@
 """Writing shards in parallel, so that each is there whole or not at all, and a killed run goes on."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import chain, islice
 from operator import length_hint
 from pathlib import Path
@@ -40,10 +41,11 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     _remove_leftovers(config.out)
     calls = chain.from_iterable(_calls(config, split, journal, progress) for split in config.splits)
     records: dict[Split, list[ShardRecord]] = {split: [] for split in config.splits}
-    for split, task, record in call_in_processes(write_or_keep, calls, config.workers):
-        journal.note(record)
-        records[split].append(record)
-        progress.advance(task, record.samples)
+    with closing(call_in_processes(write_or_keep, calls, config.workers)) as written:  # stopped, it begins no more
+        for split, task, record in written:
+            journal.note(record)
+            records[split].append(record)
+            progress.advance(task, record.samples)
     empty = [split for split in config.splits if not records[split]]
     if empty:
         raise ValueError(f"the split '{empty[0]}' must hold samples, but holds none; leave it out of --splits.")

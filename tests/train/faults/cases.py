@@ -111,12 +111,12 @@ def malicious(path: str) -> Callable[[], object]:
     return lambda: torch.save({"state_dict": {}, "extra": Malicious(Path("executed"))}, path)
 
 
-def name_a_class() -> None:
+def name_a_class(path: str = "evil.ckpt") -> None:
     """Write a checkpoint whose network is a class of a module that makes the file `executed` when it is imported."""
     Path("stranger.py").write_text("open('executed', 'w')\nclass Network: ...\n")
     checkpoint = torch.load(CHECKPOINT)
     checkpoint["hyper_parameters"]["architecture"] = {"class_path": "stranger.Network"}
-    torch.save(checkpoint, "evil.ckpt")
+    torch.save(checkpoint, path)
 
 
 def save(path: str, network: Callable[[], torch.nn.Module]) -> Callable[[], object]:
@@ -134,6 +134,7 @@ def begun_claim(change: Callable[[], object]) -> Callable[[], object]:
     return spoil
 
 
+CALLBACK = "data: Cues\ntrainer:\n  callbacks:\n  - class_path: ModelChekpoint\n"
 STARTED = ("runs/cues/version_1/*", "runs/lightning_logs/version_0/*", "runs/run/version_0/*")
 
 DATA = {
@@ -181,7 +182,21 @@ CONFIGURATION = {
     "an option in a YAML is misspelt": Case(
         ["fit", "--config=own.yaml"], write("own.yaml", "model:\n  maskng: fill\ndata: Cues\n")
     ),
+    "an option is shortened": Case(["fit", *CUES, "--model.mask_fam=blobs"]),
+    "options are missing": Case(["masks"]),
+    "an option has no value": Case(["fit", *CUES, "--ckpt_path"]),
+    "an option of the data is misspelt": Case(["fit", "--data=Folder", "--data.rot=images"]),
     "a number is a word": Case(["fit", *CUES, "--data.init_args.batch_size=many"]),
+    "a number that may be left open is a word": Case(["fit", *CUES, "--trainer.max_epochs=two"]),
+    "a number in a YAML is a word": Case(
+        ["fit", *CUES, "--config=own.yaml"], write("own.yaml", "trainer:\n  max_epochs: two\n")
+    ),
+    "a choice is none of those": Case(["fit", *CUES, "--model.masking=foo"]),
+    "W&B is neither switched on nor off": Case(["fit", *CUES, "--wandb=maybe"]),
+    "a network of one's own cannot be found": Case(
+        ["fit", *CUES, "--model.architecture.class_path=my_networks.SmallNetwork"]
+    ),
+    "a callback is misspelt": Case(["fit", "--config=own.yaml"], write("own.yaml", CALLBACK)),
     "a range is the wrong way round": Case(["fit", *CUES, "--model.hidden_fraction=[0.9, 0.1]"]),
     "a learning rate is negative": Case(["fit", *CUES, "--model.learning_rate=-0.1"]),
     "an architecture is misspelt": Case(["fit", *CUES, "--model.architecture=resnet51"]),
@@ -213,7 +228,9 @@ CHECKPOINTS = {
     "weights to start from would run code": Case(["fit", *CUES, "--model.init_weights=evil.pt"], malicious("evil.pt")),
     "a checkpoint to evaluate would run code": Case([*EVALUATE, "--checkpoint=evil.ckpt"], malicious("evil.ckpt")),
     "a checkpoint names a class to import": Case(["validate", *CUES, "--ckpt_path=evil.ckpt"], name_a_class),
-    "a checkpoint to evaluate names a class to import": Case([*EVALUATE, "--checkpoint=evil.ckpt"], name_a_class),
+    "a checkpoint of a network of one's own is evaluated": Case(
+        [*EVALUATE, "--checkpoint=own.ckpt"], lambda: name_a_class("own.ckpt")
+    ),
     "a run goes on with another learning rate": Case(
         ["fit", *CUES, f"--ckpt_path={CHECKPOINT}", "--model.learning_rate=0.3"]
     ),

@@ -1,0 +1,39 @@
+"""torchrun as `scripts/launch_multi_gpu` starts it: quiet where the processes have said themselves why they end."""
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run torchrun, and exit with the status of the processes that it starts.
+
+    That is 0, what the first that failed has ended with, or 143 or 130 where SIGTERM or Ctrl-C was handed on to them.
+    Where one process for each GPU is asked for and there is none, it is 2, after one sentence on standard error.
+
+    Args:
+        arguments: of torchrun; those of the process when None.
+    """
+    parsed = run.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    if parsed.nproc_per_node == "gpu" and not torch.cuda.is_available():
+        print(
+            "scripts/launch_multi_gpu needs a GPU for each process, and torch finds none here; to train on the CPU, "
+            "give --nproc N before -- and --trainer.accelerator cpu after it.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    try:
+        run.run(parsed)
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
+    except ChildFailedError as failed:
+        status = failed.get_first_failure()[1].exitcode
+        sys.exit(status if status > 0 else 128 - status)
+
+
+if __name__ == "__main__":
+    main()
