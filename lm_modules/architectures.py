@@ -69,7 +69,9 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
     known = known_architectures()
     if architecture not in known:
         near = difflib.get_close_matches(architecture, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "use small_resnet, a torchvision name, or timm/NAME."
+        hint = "use small_resnet, a torchvision name, or timm/NAME; fit takes a class of your own by its class_path."
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
         raise ValueError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
     try:
         if architecture == "small_resnet":

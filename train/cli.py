@@ -77,9 +77,7 @@ def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
     owner = os.getpid()
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if (
-            os.getpid() != owner
-        ):  # a fork, which has inherited this; Ctrl-C reaches it, too, but is the parent's to answer
+        if os.getpid() != owner:  # a fork has inherited this; Ctrl-C reaches it, too, but is the parent's to answer
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)

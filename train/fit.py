@@ -101,13 +101,15 @@ class FitCLI(LightningCLI):
         Raises:
             FileNotFoundError: the checkpoint is missing.
             SystemExit: with status 0, the training that is to go on has ended already.
-            ValueError: weights are missing, or the checkpoint cannot be read, or is of another training; or how long to
-                train is not said.
+            ValueError: weights are missing, or the checkpoint cannot be read, or is of another training; how long to
+                train is not said; or the trainer is given no options.
         """
         self.config = parser.parse_args(args)
         self._saved_arguments = {}
         command: str = self.config.subcommand
         config = self.config[command]
+        if not isinstance(config.trainer, Namespace):
+            raise ValueError(f"trainer must hold options of Lightning's Trainer, got '{config.trainer}'; change it.")
         if config.wandb:
             require_wandb()
         _check_places(config)
