@@ -19,6 +19,14 @@ DEADLINE = 120
 CUES = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _interrupts_are_heard() -> Iterator[None]:
+    """Processes that a shell starts in the background ignore Ctrl-C, and so do those that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def started(*command: str, python: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
     """The command in a process group of its own, as a shell starts it."""

@@ -65,7 +65,7 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
         default=["small_resnet"],
         help="suite: some of these; resnet50 with --suite-batch 4 --rounds 3 takes ten minutes on two cores",
     )
-    parser.add_argument("--suite-batch", type=int, default=16, help="suite: images in a batch")
+    parser.add_argument("--suite-batch", type=int, default=64, help="suite: images in a batch")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
