@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -21,6 +22,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made since a file is in its way, before work is put into what it is to hold.
+
+    Raises:
+        NotADirectoryError: it, or a folder that it lies in, is a file.
+    """
+    for each in (folder, *folder.parents):
+        if each.exists() and not each.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each))
 
 
 def write_text(path: Path, text: str) -> None:

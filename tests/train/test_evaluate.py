@@ -152,6 +152,15 @@ def test_what_cannot_be_measured_is_refused_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.evaluate.measure", lambda *_: pytest.fail("has measured"))
+    (tmp_path / "file").write_text("")
+    sentence = sentence_of(["evaluate", "--checkpoint=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
+    assert sentence.startswith(f"'{tmp_path / 'file'}' cannot be used (Not a directory)")
+
+
 def test_a_network_for_other_classes_is_refused(
     checkpoints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

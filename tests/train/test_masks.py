@@ -237,6 +237,16 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("below", ["", "/page"])
+def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_drawn(
+    below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.masks.draw_gallery", lambda *_: pytest.fail("has drawn"))
+    (tmp_path / "file").write_text("")
+    sentence = sentence_of(["masks", DISCS, f"--out={tmp_path}/file{below}"], capsys)
+    assert sentence.startswith(f"'{tmp_path}/file' cannot be used (Not a directory)")
+
+
 def test_a_configuration_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("model: {}\n")

@@ -10,7 +10,7 @@ from train.evaluate.config import parse_config
 from train.evaluate.examples import evaluation_examples
 from train.evaluate.measure import measure
 from train.evaluate.summary import class_similarity, reliance_tables, summarise
-from train.files import write_json, write_text
+from train.files import check_folder, write_json, write_text
 from train.progress import counting_display
 from train.report import reliance_csv, render_reliance
 
@@ -20,6 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     start = time.monotonic()
     config = parse_config(arguments[1:])
     console = Console()
+    check_folder(config.out)
     class_similarity(config)  # refuses what cannot be read before anything is measured
     with counting_display(console) as progress:
         runs, probe = measure(config, progress)

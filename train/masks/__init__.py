@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from train.files import write_text
+from train.files import check_folder, write_text
 from train.masks.config import parse_config
 from train.masks.drawing import draw_gallery
 from train.progress import counting_display
@@ -15,6 +15,7 @@ from train.report.gallery import render_gallery
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust masks` with command-line arguments, the command first."""
     config = parse_config(arguments[1:])
+    check_folder(config.out)
     console = Console()
     with counting_display(console) as progress:
         gallery = draw_gallery(config, progress)
