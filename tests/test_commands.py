@@ -51,7 +51,6 @@ SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--r
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
-    pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available"),
 ]
 
 

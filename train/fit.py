@@ -1,6 +1,7 @@
 """`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
 
 import json
+import re
 import shlex
 import signal
 import warnings
@@ -113,6 +114,7 @@ class FitCLI(LightningCLI):
         if config.wandb:
             require_wandb()
         _check_places(config)
+        _check_seed(config.seed_everything)
         if command == "fit":
             _check_length(config.trainer)
         if config.ckpt_path == "last":
@@ -174,13 +176,22 @@ class FitCLI(LightningCLI):
             raise ValueError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
 
     def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
-        """Train; after an error of this process, end those that Lightning started, which would wait for it."""
+        """Train; after an error of this process, end those that Lightning started, which would wait for it.
+
+        Raises:
+            ValueError: early stopping is to watch a metric that there is none of.
+        """
         try:
             self.trainer.fit(model, **kwargs)
-        except Exception:
+        except Exception as error:
             launcher = self.trainer.strategy.launcher
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
+            unknown = re.match(r"Early stopping conditioned on metric `(.*?)` .*: (.+)", str(error), re.DOTALL)
+            if unknown:
+                raise ValueError(
+                    f"EarlyStopping must monitor one of {unknown[2].replace('`', '')}, got '{unknown[1]}'; correct it."
+                ) from error
             raise
 
     def after_fit(self) -> None:
@@ -270,6 +281,12 @@ def _end_if_finished(checkpoint: dict[str, Any], config: Namespace) -> None:
         raise SystemExit(0)
 
 
+def _check_seed(seed: bool | int | None) -> None:
+    """Refuse a seed that NumPy does not take."""
+    if seed is not None and not 0 <= seed < 2**32:
+        raise ValueError(f"seed_everything must lie in [0, {2**32 - 1}], got {seed}; give such a number.")
+
+
 def _check_length(trainer: Namespace) -> None:
     """Refuse to train for Lightning's default of 1000 epochs, which nobody has asked for."""
     is_open = trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None
@@ -292,6 +309,9 @@ def _last_checkpoint(folder: Path, *, needed: bool) -> str:
     found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
     if needed and not found:
         raise FileNotFoundError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
+    if not found:
+        rank_zero_only(print)(f"there is no last checkpoint of a run in '{folder}' yet.")
+        warnings.filterwarnings("ignore", ".*there is no last checkpoint available")
     return str(found[-1]) if found else "last"
 
 

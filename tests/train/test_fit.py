@@ -103,9 +103,12 @@ def test_runs_are_kept_in_a_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available")
-def test_a_first_run_may_ask_for_the_last_checkpoint(tmp_path: Path) -> None:
+def test_a_first_run_may_ask_for_the_last_checkpoint_and_says_where_it_found_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert torch.load(fit(tmp_path, "--ckpt_path=last"))["global_step"] == 2
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"there is no last checkpoint of a run in '{tmp_path / 'cues'}' yet."
 
 
 def write_nothing(_path: Path) -> None:
@@ -225,6 +228,21 @@ def test_a_trainer_without_options_is_one_sentence(tmp_path: Path, capsys: pytes
     (tmp_path / "three.yaml").write_text("trainer: 3")
     sentence = sentence_of(arguments_of("fit", tmp_path, f"--config={tmp_path / 'three.yaml'}"), capsys)
     assert sentence == "trainer must hold options of Lightning's Trainer, got '3'; change it."
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_cannot_be_is_one_sentence(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = sentence_of(arguments_of("fit", tmp_path, f"--seed_everything={seed}"), capsys)
+    assert sentence == f"seed_everything must lie in [0, 4294967295], got {seed}; give such a number."
+
+
+def test_a_metric_that_early_stopping_cannot_watch_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/acc"]
+    sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
+    assert sentence.startswith("EarlyStopping must monitor one of ") and " val/accuracy, " in sentence
+    assert sentence.endswith(", got 'val/acc'; correct it.")
 
 
 def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
