@@ -16,7 +16,7 @@ def find_config(name: str) -> Path:
         Path of an existing file.
 
     Raises:
-        FileNotFoundError: neither exists; the message lists the shipped names.
+        FileNotFoundError: neither exists, and the message lists the shipped names; or it is a folder.
     """
     if Path(name).is_file():
         return Path(name)
@@ -24,6 +24,8 @@ def find_config(name: str) -> Path:
     for candidate in (name, f"{name}.yaml"):
         if candidate in shipped:
             return shipped[candidate]
+    if Path(name).is_dir():
+        raise FileNotFoundError(f"expected a configuration file, but '{name}' is a folder; give a YAML file.")
     raise FileNotFoundError(
         f"expected a configuration file, but {name!r} neither exists nor is shipped; "
         f"give a path or one of: {', '.join(shipped)}."

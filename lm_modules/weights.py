@@ -27,7 +27,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"weights must be a file, but '{path}' does not exist; check the path.")
+        raise FileNotFoundError(f"weights must be a file, but '{path}' {_no_file(path)}.")
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
@@ -50,7 +50,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: the file cannot be read, or would execute code.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"the checkpoint '{path}' does not exist; check the path.")
+        raise FileNotFoundError(f"the checkpoint '{path}' {_no_file(Path(path))}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -106,6 +106,10 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
             f"expected {tuple(expected[wrong[0]].shape)}; check the architecture and its options."
         )
     network.load_state_dict(given, strict=not new_head)
+
+
+def _no_file(path: Path) -> str:
+    return "is a folder; give a file in it" if path.is_dir() else "does not exist; check the path"
 
 
 def _check_classes(

@@ -73,7 +73,7 @@ def test_an_unknown_config_is_refused_in_one_sentence_that_lists_the_shipped_one
     message = str(refusal.value)
     assert all(name in message for name in CONFIGS)
     assert "\n" not in message
-    with pytest.raises(FileNotFoundError, match="neither exists nor is shipped"):
+    with pytest.raises(FileNotFoundError, match="is a folder; give a YAML file"):
         find_config(str(tmp_path))
 
 

@@ -21,6 +21,7 @@ def drop_distractions() -> None:
 def drop_state_of_training() -> None:
     """Drop, where weights are measured, that callbacks cannot take up the training again, which they are not to do."""
     warnings.filterwarnings("ignore", "The dirpath has changed")
+    warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint")
     warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but loading a checkpoint outside")
 
 

@@ -124,6 +124,7 @@ def write_text(path: Path) -> None:
     [
         ("last", write_nothing, "no last checkpoint"),
         ("best", write_nothing, "'best' does not exist"),
+        ("folder.ckpt", Path.mkdir, "folder.ckpt' is a folder; give a file in it."),
         ("none.ckpt", write_nothing, "none.ckpt' does not exist"),
         ("text.ckpt", write_text, "text.ckpt' is damaged"),
         ("weights.ckpt", save_weights, "--model.init_weights"),
@@ -159,6 +160,11 @@ def test_a_shipped_config_is_found_however_it_is_given(
     assert "run_name: cues" in find_config("cues").read_text()
 
 
+def test_a_folder_in_the_place_of_a_config_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = sentence_of(["fit", f"--config={tmp_path}"], capsys)
+    assert sentence == f"expected a configuration file, but '{tmp_path}' is a folder; give a YAML file."
+
+
 def test_a_run_logs_unless_told_not_to(tmp_path: Path) -> None:
     fit(tmp_path / "unset")
     assert "val/accuracy" in (tmp_path / "unset/cues/version_0/metrics.csv").read_text()
@@ -177,9 +183,9 @@ def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.Capture
 
 def test_nothing_is_said_that_is_of_no_use(tmp_path: Path) -> None:
     said = run(arguments_of("fit", tmp_path))
-    said += run(arguments_of("test", tmp_path, "--ckpt_path=last"))
+    said += run(arguments_of("test", tmp_path, "--ckpt_path=last", "--trainer.callbacks=[]"))
     assert "`Trainer.fit` stopped" in said and "Loaded model weights" in said
-    assert [word for word in ("Tip:", "`weights_only`", "LeafSpec", "dirpath") if word in said] == []
+    assert [word for word in ("Tip:", "`weights_only`", "LeafSpec", "dirpath", "Be aware") if word in said] == []
 
 
 def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metrics_are(
