@@ -44,7 +44,7 @@ def parse_with_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[st
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: the YAML has no data.
+        ValueError: no YAML has data, or several have.
     """
     return parse_with_described_data(parser, arguments)[0]
 
@@ -60,7 +60,7 @@ def parse_with_described_data(
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: the YAML has no data.
+        ValueError: no YAML has data, or several have.
     """
     from train.data import AnnotatedDataModule
 
@@ -68,10 +68,10 @@ def parse_with_described_data(
     parser.add_argument("--config", type=str, help="YAML whose `data` is taken, the rest not; a shipped name or a path")
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config")
-    path = first.parse_known_args(arguments)[0].config
-    if path is not None:
-        parser.set_defaults({"data": _data_of(path)})
+    first.add_argument("--config", action="append", default=[])
+    paths = first.parse_known_args(arguments)[0].config
+    if paths:
+        parser.set_defaults({"data": _data_of(paths)})
     parsed = parser.parse_args(list(arguments))
     described: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))["data"]
     made = parser.instantiate(parsed)
@@ -114,11 +114,16 @@ def _content_of(path: str) -> dict[str, Any]:
     return content
 
 
-def _data_of(path: str) -> Any:
-    content = _content_of(path)
-    if "data" not in content:
-        raise ValueError(f"'{path}' says nothing about data; name a configuration with data, or give --data.")
-    return content["data"]
+def _data_of(paths: Sequence[str]) -> Any:
+    """The `data` of the one configuration that has it; overlays have none."""
+    found = {path: content["data"] for path in paths if "data" in (content := _content_of(path))}
+    named = " and ".join(f"'{path}'" for path in found or paths)
+    if not found:
+        say = "says" if len(paths) == 1 else "say"
+        raise ValueError(f"{named} {say} nothing about data; name a configuration with data, or give --data.")
+    if len(found) > 1:
+        raise ValueError(f"data must be in one configuration, but is in {named}; give one of them.")
+    return next(iter(found.values()))
 
 
 def one_sentence(error: Exception) -> str | None:

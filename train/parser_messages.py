@@ -126,10 +126,12 @@ def _about_type(key: str, problem: str) -> str | None:
     for found in _TYPE.finditer(expected[1]):
         if found["choices"] is not None:
             choices += [choice.strip("'") for choice in found["choices"].split(", ")]
-        else:
+        elif found["container"] != "Union":  # of what is listed next
             types += _type_in_words(found["name"] or found["container"]).split(" or ")
     named = [f"one of {', '.join(dict.fromkeys(choices))}"] if choices else []
-    words = [*named, *dict.fromkeys(types)] or [_a(expected[1])]
+    words = [*named, *dict.fromkeys(types)] or [
+        _a(re.sub(r"^tuple with (\d+) elements", r"list of \1 elements", expected[1]))
+    ]
     given = _quoted(_given(problem))
     return f"{key} must be {_listed(words, 'or')}, got {given}; change it, or {_SEE_HELP}."
 

@@ -98,6 +98,11 @@ SENTENCES = [
         "fit --data=Cues --model.masking foo",
         "model.masking must be one of none, fill, layer_masking, mixture, got 'foo'",
     ),
+    ("fit --data=Cues --model.fill=blak", "inpainting, other_image or a mapping such as {a: 1}, got 'blak'; change it"),
+    (
+        "fit --data=Cues --model.hidden_fraction=[0.5]",
+        "hidden_fraction must be a list of 2 elements, got [0.5]; change",
+    ),
     ("fit --data=Cues --model.architecture_options=x", "must be a mapping such as {a: 1} or null, got 'x'; change it"),
     ("fit --data=Cues --wandb=maybe", "wandb must be true, false or a WandbOptions, got 'maybe'; change it, or see"),
     ("fit --data=Cues --wandb.tags=x", "wandb.tags must be a list such as [a, b], got 'x'; change it, or see " + HELP),
@@ -124,7 +129,7 @@ SENTENCES = [
     ),
     (
         "fit --data=Cues --model.hidden_fraction=[1,2,3]",
-        "model.hidden_fraction must be a tuple with 2 elements, got [1, 2, 3]; change it, or see " + HELP + ".",
+        "model.hidden_fraction must be a list of 2 elements, got [1, 2, 3]; change it, or see " + HELP + ".",
     ),
     (
         "fit --data.root=x",

@@ -237,6 +237,21 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_data_are_taken_from_the_one_configuration_that_has_them(tmp_path: Path) -> None:
+    (tmp_path / "discs.yaml").write_text(f"data: {__name__}.Discs\n")
+    configs = [f"--config={tmp_path / 'discs.yaml'}", "--config=overlays/no_masks.yaml"]
+    main(["masks", *configs, "--patch_size=8", "--images=1", f"--out={tmp_path / 'out'}"])
+    assert (tmp_path / "out/masks.html").exists()
+
+
+def test_data_of_two_configurations_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    discs, cues = tmp_path / "discs.yaml", tmp_path / "cues.yaml"
+    discs.write_text(f"data: {__name__}.Discs\n")
+    cues.write_text("data: Cues\n")
+    sentence = sentence_of(["masks", f"--config={discs}", f"--config={cues}", f"--out={tmp_path}"], capsys)
+    assert sentence == f"data must be in one configuration, but is in '{discs}' and '{cues}'; give one of them."
+
+
 @pytest.mark.parametrize("below", ["", "/page"])
 def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_drawn(
     below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
