@@ -1,7 +1,9 @@
 """`maskrobust masks`: every cell shows what its label says, and the page needs nothing from anywhere else."""
 
 import base64
+import html
 import io
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +252,17 @@ def test_data_of_two_configurations_are_refused(tmp_path: Path, capsys: pytest.C
     cues.write_text("data: Cues\n")
     sentence = sentence_of(["masks", f"--config={discs}", f"--config={cues}", f"--out={tmp_path}"], capsys)
     assert sentence == f"data must be in one configuration, but is in '{discs}' and '{cues}'; give one of them."
+
+
+def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_place_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["masks", DISCS, "--patch_size=8", "--images=1", f"--out={tmp_path / 'my page'}"]
+    monkeypatch.setattr("sys.argv", ["maskrobust", *given])
+    main(given)
+    assert capsys.readouterr().out == f"masks: {tmp_path / 'my page/masks.html'}\n"
+    page = html.unescape((tmp_path / "my page/masks.html").read_text(encoding="utf-8"))
+    assert shlex.join(["maskrobust", *given]) in page
 
 
 @pytest.mark.parametrize("below", ["", "/page"])

@@ -1,5 +1,6 @@
 """`maskrobust claim`: train matched arms, measure what each reads from the outline of a hole, and apply the rule."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     if probe is None:
         console.print(what_is_left(config), soft_wrap=True)
         return
-    claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
+    claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "claim.json", claim)
     write_text(config.out / "report.html", render_claim(claim, claim_examples(config, runs)))
     console.print(claim_table(claim))

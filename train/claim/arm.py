@@ -1,6 +1,7 @@
 """One run of one arm: train it, measure it, keep both on disk, and never do either twice."""
 
 import math
+import shlex
 import shutil
 import sys
 import time
@@ -119,7 +120,7 @@ def _train(config: ClaimConfig, run: StoredRun, progress: Progress) -> None:
         "fingerprint": run.settings,
         "steps": trainer.global_step,
         "metrics": metrics,
-        "provenance": provenance(time.monotonic() - start, " ".join(sys.argv)),
+        "provenance": provenance(time.monotonic() - start, shlex.join(sys.argv)),
     }
     write_json(run.training_record, record)
 

@@ -1,5 +1,6 @@
 """MCal: a frozen network whose logits go through an affine map where something is hidden, one map for each method."""
 
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +41,7 @@ def calibrations(
         progress.start_calibration(config.arms[run.arm].title, run.seed)
         start = time.monotonic()
         _save(_fit(config, run, classifier, progress), run)
-        record = provenance(time.monotonic() - start, " ".join(sys.argv))
+        record = provenance(time.monotonic() - start, shlex.join(sys.argv))
         write_json(run.training_record, {"fingerprint": run.settings, "provenance": record})
     stored = read_state_dict(run.learned)
     return {

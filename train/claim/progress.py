@@ -30,6 +30,7 @@ class Progress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._all = self._display.add_task("all runs", total=runs)
         self._current = self._display.add_task("", total=None, visible=False)

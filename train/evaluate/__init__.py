@@ -1,5 +1,6 @@
 """`maskrobust evaluate`: how far trained networks read the outline of what is hidden from them, side by side."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     class_similarity(config)  # refuses what cannot be read before anything is measured
     with counting_display(console) as progress:
         runs, probe = measure(config, progress)
-    reliance = summarise(config, runs, probe, seconds=time.monotonic() - start, command=" ".join(sys.argv))
+    reliance = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "reliance.json", reliance)
     write_text(config.out / "reliance.csv", reliance_csv(reliance))
     write_text(config.out / "report.html", render_reliance(reliance, evaluation_examples(config, runs)))

@@ -1,5 +1,6 @@
 """`maskrobust masks`: a page of mask families and fills on one's own images, to see what a network will be shown."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     with counting_display(console) as progress:
         gallery = draw_gallery(config, progress)
     path = config.out / "masks.html"
-    write_text(path, render_gallery(gallery, " ".join(sys.argv)))
+    write_text(path, render_gallery(gallery, shlex.join(sys.argv)))
     if len(gallery.images) < config.images:
         reason = "the split holds no more, or no more with an object"
         console.print(f"shown: {len(gallery.images)} of {config.images} images: {reason}", soft_wrap=True)
