@@ -42,8 +42,8 @@ def test_an_arm_that_lost_accuracy_does_not_count() -> None:
 
 def test_nothing_is_decided_when_layer_masking_lost_accuracy() -> None:
     verdict = decide(RULE, [comparison(0.1, 0.2)], layer_masking_loss=0.031)
+    assert "loses 3.1 points" in verdict.reason and "tolerance of 3.0, so" in verdict.reason
     assert verdict.outcome == "undecided"
-    assert "3.1%" in verdict.reason
 
 
 def test_an_undefined_share_leaves_the_claim_undecided_and_says_why() -> None:
@@ -78,6 +78,10 @@ def test_the_rule_in_words_says_that_reliance_has_no_sign() -> None:
     assert "magnitude" in " ".join(rule_in_words(RULE))
 
 
+def test_the_rule_in_words_gives_the_tolerance_in_points_of_accuracy() -> None:
+    assert "at most 3.0 points below that of 'plain'" in rule_in_words(RULE)[0]
+
+
 def test_the_rule_in_words_names_its_numbers() -> None:
     text = " ".join(rule_in_words(RULE))
-    assert all(part in text for part in ("3.0%", "0.05", "5% of cases", "0.025 / m", "'plain'", "'masked'"))
+    assert all(part in text for part in ("3.0 points", "0.05", "5% of cases", "0.025 / m", "'plain'", "'masked'"))

@@ -61,8 +61,8 @@ def rule_in_words(rule: Rule) -> list[str]:
     """The rule as sentences, for the report."""
     level = (1.0 - rule.confidence) / 2.0
     return [
-        f"An arm counts when its clean accuracy is at most {rule.clean_accuracy_tolerance:.1%} below that of "
-        f"'{rule.baseline}'; the layer-masking arm '{rule.layer_masking_arm}' must count too.",
+        f"An arm counts when its clean accuracy is at most {100 * rule.clean_accuracy_tolerance:.1f} points below that "
+        f"of '{rule.baseline}'; the layer-masking arm '{rule.layer_masking_arm}' must count too.",
         "Reliance is the magnitude of an arm's used share under the masking method stated for it: a share below zero "
         "is reliance too, on an outline that misleads. The difference is the reliance of an augmentation-only arm that "
         "counts minus that of the layer-masking arm.",
@@ -110,8 +110,9 @@ def decide(rule: Rule, comparisons: Sequence[Comparison], layer_masking_loss: fl
     if layer_masking_loss > rule.clean_accuracy_tolerance:
         return Verdict(
             "undecided",
-            f"The layer-masking arm loses {layer_masking_loss:.1%} of clean accuracy against the baseline, more than "
-            f"the tolerance of {rule.clean_accuracy_tolerance:.1%}, so its reliance cannot be compared.",
+            f"The layer-masking arm loses {100 * layer_masking_loss:.1f} points of clean accuracy against the "
+            f"baseline, more than the tolerance of {100 * rule.clean_accuracy_tolerance:.1f}, so its "
+            "reliance cannot be compared.",
         )
     counted = [comparison for comparison in comparisons if comparison.eligible]
     if not counted:
