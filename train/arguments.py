@@ -139,7 +139,8 @@ def one_sentence(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return _about_files(error)
     if isinstance(error, MisconfigurationException):
-        return f"{_on_one_line(str(error)).rstrip('.!')}; change the trainer's options."
+        said, _, _ = _on_one_line(str(error)).partition(" HINT:")  # which is for those who write a LightningModule
+        return f"{said.rstrip('.!')}; change the trainer's options."
     return about_arguments(error) if isinstance(error, argparse.ArgumentError) else None
 
 

@@ -251,6 +251,15 @@ def test_a_metric_that_early_stopping_cannot_watch_is_one_sentence(
     assert sentence.endswith(", got 'val/acc'; correct it.")
 
 
+def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.monitor=val/acc"]
+    sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
+    assert sentence.startswith("`ModelCheckpoint(monitor='val/acc')` could not find the monitored key")
+    assert "HINT" not in sentence and sentence.endswith("; change the trainer's options.")
+
+
 def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = arguments_of("fit", tmp_path, "--trainer.logger=false", "--wandb=true")
     assert "leave one of them out" in sentence_of(arguments, capsys)

@@ -61,7 +61,7 @@ def test_the_same_call_writes_the_same_bytes_on_any_number_of_processes(tmp_path
     shards = {"train-000000.tar", "train-000001.tar", "train-000002.tar", "val-000000.tar", "test-000000.tar"}
     assert first.keys() == {"manifest.json", *shards}
     assert checksums(write(tmp_path / "two", workers=2)) == first
-    assert "train: 20 samples, 20 with a mask, 3 shards" in capsys.readouterr().out
+    assert "train: 20 samples, 20 with a mask; 0.2 MB; shards: 3" in capsys.readouterr().out
 
 
 def test_image_files_are_kept_byte_for_byte_with_a_mask_of_the_same_pixels(tmp_path):

@@ -100,7 +100,7 @@ class Shards(AnnotatedDataModule):
         for split in SPLITS_OF_STAGE[stage]:
             records = self.records(split)
             count, masks = sum(each.samples for each in records), sum(each.masks for each in records)
-            rank_zero_info(f"{split}: {count} images in {len(records)} shards, {masks} with an object mask")
+            rank_zero_info(f"{split}: {count} images, {masks} with an object mask; shards: {len(records)}")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The resampled stream of this rank, from the trainer's epoch on where there is a trainer."""

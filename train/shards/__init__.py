@@ -42,4 +42,4 @@ def _verify(folder: Path, console: Console) -> None:
 def _tell(manifest: Manifest, console: Console) -> None:
     for split, records in manifest.splits.items():
         samples, masks, size = (sum(getattr(each, name) for each in records) for name in ("samples", "masks", "bytes"))
-        console.print(f"{split}: {samples} samples, {masks} with a mask, {len(records)} shards, {size / 1e6:.1f} MB")
+        console.print(f"{split}: {samples} samples, {masks} with a mask; {size / 1e6:.1f} MB; shards: {len(records)}")
