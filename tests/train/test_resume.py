@@ -131,6 +131,7 @@ def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_pat
             ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"],
         ),
         ({"kind": "term", "step": 12, "validating": True}, ["--trainer.max_steps=20", "--trainer.max_epochs=-1"]),
+        ({"kind": "term", "step": 24, "validating": True}, ["--trainer.max_steps=24", "--trainer.max_epochs=-1"]),
     ],
     ids=[
         "epoch's end",
@@ -140,6 +141,7 @@ def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_pat
         "mid-epoch validation",
         "validation in a step",
         "max_steps",
+        "validation after max_steps",
     ],
 )
 def test_a_run_stopped_at_an_awkward_moment_leaves_nothing_out(
