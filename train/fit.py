@@ -118,7 +118,7 @@ class FitCLI(LightningCLI):
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
         if config.ckpt_path not in (None, "last"):
-            checkpoint = _whole_checkpoint(config.ckpt_path)
+            checkpoint = _whole_checkpoint(config.ckpt_path, to_train=command == "fit")
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
             check_classes(self._saved_arguments, config.model.as_dict(), config.ckpt_path)
             if command == "fit":
@@ -280,9 +280,11 @@ def _check_length(trainer: Namespace) -> None:
         )
 
 
-def _whole_checkpoint(path: str) -> dict[str, Any]:
+def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
+    """A checkpoint of Lightning's with all that measuring its weights needs, or training them further."""
     checkpoint = read_checkpoint(path)
-    if "state_dict" not in checkpoint:
+    needed = {"state_dict", "pytorch-lightning_version"} | ({"loops", "optimizer_states"} if to_train else set())
+    if not needed <= checkpoint.keys():
         raise ValueError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.init_weights.")
     return checkpoint
 
