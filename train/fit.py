@@ -102,14 +102,15 @@ class FitCLI(LightningCLI):
             FileNotFoundError: the checkpoint is missing.
             SystemExit: with status 0, the training that is to go on has ended already.
             ValueError: weights are missing, or the checkpoint cannot be read, or is of another training; how long to
-                train is not said; or the trainer is given no options.
+                train is not said; or trainer or model hold no options.
         """
         self.config = parser.parse_args(args)
         self._saved_arguments = {}
         command: str = self.config.subcommand
         config = self.config[command]
-        if not isinstance(config.trainer, Namespace):
-            raise ValueError(f"trainer must hold options of Lightning's Trainer, got '{config.trainer}'; change it.")
+        for group in ("trainer", "model"):
+            if not isinstance(config[group], Namespace):
+                raise ValueError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         if config.wandb:
             require_wandb()
         _check_places(config)

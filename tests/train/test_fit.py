@@ -221,10 +221,13 @@ def test_a_run_that_has_reached_its_end_does_not_begin_again(
     assert [path.name for path in (tmp_path / "cues").iterdir()] == ["version_0"]
 
 
-def test_a_trainer_without_options_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "three.yaml").write_text("trainer: 3")
-    sentence = sentence_of(arguments_of("fit", tmp_path, f"--config={tmp_path / 'three.yaml'}"), capsys)
-    assert sentence == "trainer must hold options of Lightning's Trainer, got '3'; change it."
+@pytest.mark.parametrize(("group", "value"), [("trainer", "3"), ("model", "[1]")])
+def test_a_trainer_or_a_model_without_options_is_one_sentence(
+    group: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.yaml").write_text(f"{group}: {value}")
+    given = ["fit", "--data=Cues", "--trainer.max_epochs=1", f"--config={tmp_path / 'own.yaml'}"]
+    assert sentence_of(given, capsys) == f"{group} must hold options and their values, got '{value}'; change it."
 
 
 def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
