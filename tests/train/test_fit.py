@@ -302,3 +302,9 @@ def test_two_processes_measure_exactly_what_one_does(command: str, tmp_path: Pat
     assert 0 < alone[accuracy] < 1
     assert alone[accuracy] == together[accuracy]
     assert alone == pytest.approx(together, rel=1e-6)
+
+
+def test_checkpoints_are_written_by_the_plugin_that_is_given(tmp_path: Path) -> None:
+    given = "lightning_fabric.plugins.TorchCheckpointIO"
+    fit(tmp_path, "--trainer.max_epochs=1", f"--trainer.plugins=[{given}]")
+    assert [path.name for path in tmp_path.rglob("last.ckpt")] == ["last.ckpt"]
