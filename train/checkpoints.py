@@ -11,6 +11,7 @@ import torch
 from fsspec.utils import get_protocol
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from lm_modules.callbacks.last_checkpoint import is_in_validation
 from train.files import atomic_path
 
 _MAY_CHANGE = frozenset(
@@ -135,10 +136,13 @@ def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_
         max_steps: below 0 for no limit.
 
     Returns:
-        "max_epochs", "max_steps", or None where there is something left to train.
+        "max_epochs", "max_steps", or None where there is something left to do: to train, or to end the validation after
+        the last step.
     """
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    counts = {"max_epochs": (epochs, max_epochs), "max_steps": (checkpoint["global_step"], max_steps)}
+    counts = {"max_epochs": (epochs, max_epochs)}
+    if not is_in_validation(checkpoint):
+        counts["max_steps"] = checkpoint["global_step"], max_steps
     return next((name for name, (count, limit) in counts.items() if limit is not None and 0 <= limit <= count), None)
 
 

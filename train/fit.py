@@ -103,14 +103,15 @@ class FitCLI(LightningCLI):
             FileNotFoundError: the checkpoint is missing.
             SystemExit: with status 0, the training that is to go on has ended already.
             ValueError: weights are missing, or the checkpoint cannot be read, or is of another training; how long to
-                train is not said; or the trainer is given no options.
+                train is not said; or trainer or model hold no options.
         """
         self.config = parser.parse_args(args)
         self._saved_arguments = {}
         command: str = self.config.subcommand
         config = self.config[command]
-        if not isinstance(config.trainer, Namespace):
-            raise ValueError(f"trainer must hold options of Lightning's Trainer, got '{config.trainer}'; change it.")
+        for group in ("trainer", "model"):
+            if not isinstance(config[group], Namespace):
+                raise ValueError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         if config.wandb:
             require_wandb()
         _check_places(config)
@@ -120,7 +121,7 @@ class FitCLI(LightningCLI):
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
         if config.ckpt_path not in (None, "last"):
-            checkpoint = _whole_checkpoint(config.ckpt_path)
+            checkpoint = _whole_checkpoint(config.ckpt_path, to_train=command == "fit")
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
             check_classes(self._saved_arguments, config.model.as_dict(), config.ckpt_path)
             if command == "fit":
@@ -297,9 +298,11 @@ def _check_length(trainer: Namespace) -> None:
         )
 
 
-def _whole_checkpoint(path: str) -> dict[str, Any]:
+def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
+    """A checkpoint of Lightning's with all that measuring its weights needs, or training them further."""
     checkpoint = read_checkpoint(path)
-    if "state_dict" not in checkpoint:
+    needed = {"state_dict", "pytorch-lightning_version"} | ({"loops", "optimizer_states"} if to_train else set())
+    if not needed <= checkpoint.keys():
         raise ValueError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.init_weights.")
     return checkpoint
 

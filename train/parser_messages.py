@@ -46,7 +46,7 @@ def in_one_sentence(message: str, data_modules: Sequence[str]) -> str:
     not_loaded = re.match(r'Parser key "([\w.]+)":\s+Unable to load config "?\'?(.*?)\'?"?$', message, re.MULTILINE)
     if not_loaded:
         return f"{not_loaded[1]} must hold options, or name a YAML that does, got '{not_loaded[2]}'; change it."
-    return _about_class(key, problem, data_modules) or _about_type(key, problem) or on_one_line
+    return _about_class(key, problem, data_modules) or _about_type(key, problem, data_modules) or on_one_line
 
 
 def _innermost(message: str) -> tuple[str, str]:
@@ -85,10 +85,7 @@ def _about_class(key: str, problem: str, data_modules: Sequence[str]) -> str | N
         )
     bare = re.search(r"Expected a dot import path string: (.+)", problem)
     if bare and key == "data":
-        known = ", ".join(data_modules)
-        return (
-            f"data must be one of {known}, or the import path of a data module, got '{bare[1]}'; choose one of these."
-        )
+        return _about_data(bare[1], data_modules)
     if bare and bare[1] != _given(problem):
         return f"{key} must name classes that are known, or by import path, got '{bare[1]}'; correct it."
     no_class = re.search(r"Not a valid subclass of (\w+)(?:\. Got value: (.*))?", problem)
@@ -99,6 +96,11 @@ def _about_class(key: str, problem: str, data_modules: Sequence[str]) -> str | N
         given = _quoted(_given(problem))
         return f"{key} must be the import path of a class that is {_a(another[1])}, got {given}; change it."
     return _about_import(key, problem)
+
+
+def _about_data(given: str, data_modules: Sequence[str]) -> str:
+    known, value = ", ".join(data_modules), _quoted(given)
+    return f"data must be one of {known}, or the import path of a data module, got {value}; choose one of these."
 
 
 def _about_import(key: str, problem: str) -> str | None:
@@ -115,25 +117,26 @@ def _about_import(key: str, problem: str) -> str | None:
     )
 
 
-def _about_type(key: str, problem: str) -> str | None:
+def _about_type(key: str, problem: str, data_modules: Sequence[str]) -> str | None:
     """What type or choice was expected of a value."""
     subtypes = re.search(r"Subtypes: (.*)", problem)
     expected = subtypes or re.search(r"Expected an? (.*?)\. Got value", problem)
     if not expected:
         return None
+    given = _given(problem)
+    if key == "data":
+        return _about_data(given, data_modules)
     choices: list[str] = []
     types: list[str] = []
     for found in _TYPE.finditer(expected[1]):
         if found["choices"] is not None:
             choices += [choice.strip("'") for choice in found["choices"].split(", ")]
-        elif found["container"] != "Union":  # of what is listed next
+        elif found["container"] != "Union":  # whose types follow
             types += _type_in_words(found["name"] or found["container"]).split(" or ")
     named = [f"one of {', '.join(dict.fromkeys(choices))}"] if choices else []
-    words = [*named, *dict.fromkeys(types)] or [
-        _a(re.sub(r"^tuple with (\d+) elements", r"list of \1 elements", expected[1]))
-    ]
-    given = _quoted(_given(problem))
-    return f"{key} must be {_listed(words, 'or')}, got {given}; change it, or {_SEE_HELP}."
+    other = re.sub(r"^tuple with (\d+) elements", r"list of \1 elements", expected[1])
+    words = [*named, *dict.fromkeys(types)] or [_a(other)]
+    return f"{key} must be {_listed(words, 'or')}, got {_quoted(given)}; change it, or {_SEE_HELP}."
 
 
 def _type_in_words(name: str) -> str:
@@ -151,6 +154,8 @@ def _given(problem: str) -> str:
 
 
 def _quoted(value: str) -> str:
+    if value == "None":  # what the parser calls null
+        return "null"
     return value if value[:1] in ("[", "{", "(") else f"'{value}'"
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
@@ -21,8 +22,8 @@ class LastCheckpoint(ModelCheckpoint):
     error, the others with 0. A second signal acts at once.
 
     A state is saved where a run that goes on from it will do what is still to be done: not before a validation that is
-    due, but in its beginning, so that it is run again; and not between the batches of one optimiser step, where a
-    validation that begins there is finished first.
+    due, but in its beginning, so that it is run again, after the last step of the training, too; and not between the
+    batches of one optimiser step, where a validation that begins there is finished first.
 
     Args:
         every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
@@ -42,6 +43,8 @@ class LastCheckpoint(ModelCheckpoint):
         self._saved_step = self._seen_step = 0
         self._has_stepped = True
         self._validation_begun = False
+        self._goes_on_in_validation = False
+        self._max_steps: int | None = None
 
     @property
     def path(self) -> str:
@@ -52,6 +55,18 @@ class LastCheckpoint(ModelCheckpoint):
         """Nothing: there is always one file, in the folder of the run that writes it."""
         return {}
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note whether the training goes on with a validation that was interrupted."""
+        self._goes_on_in_validation = trainer.state.fn == TrainerFn.FITTING and is_in_validation(checkpoint)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make room for that validation: Lightning would do nothing more once max_steps is reached."""
+        if self._goes_on_in_validation and trainer.max_steps >= 0:
+            self._max_steps = trainer.max_steps
+            trainer.fit_loop.epoch_loop.max_steps = sys.maxsize
+
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals."""
         self._signals.listen()
@@ -60,6 +75,8 @@ class LastCheckpoint(ModelCheckpoint):
         """Listen to signals, and count steps from here."""
         self._signals.listen()
         _end_finished_epoch(trainer)
+        if not _validation_is_due(trainer):
+            self._restore_max_steps(trainer)
         self._saved_step = self._seen_step = trainer.global_step
         self._has_stepped = True
 
@@ -75,6 +92,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where that is due, so that this validation is run again."""
+        self._restore_max_steps(trainer)
         if _is_training(trainer):
             self._validation_begun = True
             self._save_or_stop(trainer, self._signals.received(trainer))
@@ -127,6 +145,11 @@ class LastCheckpoint(ModelCheckpoint):
         """Leave the signals to whoever had them before."""
         self._signals.close()
 
+    def _restore_max_steps(self, trainer: pl.Trainer) -> None:
+        if self._max_steps is not None:
+            trainer.fit_loop.epoch_loop.max_steps = self._max_steps
+            self._max_steps = None
+
     def _save_or_stop(self, trainer: pl.Trainer, received: int) -> None:
         if not self._has_stepped:
             return
@@ -159,6 +182,12 @@ class LastCheckpoint(ModelCheckpoint):
         name = signal.Signals(received).name
         print(f"maskrobust: stopped by {name} after {trainer.global_step} steps; {where}.", file=sys.stderr)
         raise SystemExit(128 + received)
+
+
+def is_in_validation(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a Lightning checkpoint was saved within a validation, with which a training goes on from it."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]["current"]
+    return bool(progress["started"] > progress["completed"])
 
 
 def _is_training(trainer: pl.Trainer) -> bool:

@@ -21,10 +21,11 @@ class Interruption(pl.Callback):
         step: optimiser steps before it happens.
         rank: process that it happens to.
         validating: wait for the first batch of the next validation.
+        batches: training batches to wait for after the step; they belong to the next one.
     """
 
-    def __init__(self, kind: Kind, step: int, rank: int = 0, validating: bool = False) -> None:
-        self.kind, self.step, self.rank, self.validating = kind, step, rank, validating
+    def __init__(self, kind: Kind, step: int, rank: int = 0, validating: bool = False, batches: int = 0) -> None:
+        self.kind, self.step, self.rank, self.validating, self.batches = kind, step, rank, validating, batches
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if self.kind == "nan" and self._is_due(trainer):
@@ -32,7 +33,9 @@ class Interruption(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not self.validating and self._is_due(trainer):
-            self._happen()
+            if self.batches == 0:
+                self._happen()
+            self.batches -= 1
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         if self.validating and batch_idx == 0 and self._is_due(trainer):

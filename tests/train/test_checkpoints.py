@@ -82,7 +82,8 @@ def test_only_what_decides_the_training_must_be_the_same():
 def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch, capsys, command, arguments):
     (tmp_path / "stranger.py").write_text("class Network: pass")
     (tmp_path / "stranger.yaml").write_text("class_path: stranger.Network")
-    torch.save({"state_dict": {}, "hyper_parameters": arguments}, tmp_path / "last.ckpt")
+    whole = {"state_dict": {}, "pytorch-lightning_version": "2.6.6", "loops": {}, "optimizer_states": []}
+    torch.save({**whole, "hyper_parameters": arguments}, tmp_path / "last.ckpt")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     data = ["--data=Cues", "--data.train_images=8", "--data.val_images=8", "--data.image_size=32"]

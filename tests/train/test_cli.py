@@ -133,9 +133,11 @@ SENTENCES = [
     ),
     (
         "fit --data.root=x",
-        "data must be an AnnotatedDataModule or null, got {root: x}; change it, or see " + HELP + ".",
+        "data must be one of Cues, Fashion, Folder, Pets, Shards, or the import path of a data module, got {root: x};",
     ),
     ("fit --data=Cues --model=small", "model must hold options, or name a YAML that does, got 'small'; change it."),
+    ("fit --data=Cues --model.seed=null", "model.seed must be a whole number, got null; change it"),
+    ("fit --data=Cues --model.fill=purple", "other_image or a mapping such as {a: 1}, got 'purple'; change it"),
     ("claim --arms={a:3}", "arms must be a mapping such as {a: 1}, got"),
     ("claim --seed=one", "seed must be a whole number, a list such as [a, b] or null, got 'one'; change it, or see"),
 ]

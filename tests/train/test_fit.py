@@ -230,10 +230,13 @@ def test_a_run_that_has_reached_its_end_does_not_begin_again(
     assert [path.name for path in (tmp_path / "cues").iterdir()] == ["version_0"]
 
 
-def test_a_trainer_without_options_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "three.yaml").write_text("trainer: 3")
-    sentence = sentence_of(arguments_of("fit", tmp_path, f"--config={tmp_path / 'three.yaml'}"), capsys)
-    assert sentence == "trainer must hold options of Lightning's Trainer, got '3'; change it."
+@pytest.mark.parametrize(("group", "value"), [("trainer", "3"), ("model", "[1]")])
+def test_a_trainer_or_a_model_without_options_is_one_sentence(
+    group: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.yaml").write_text(f"{group}: {value}")
+    given = ["fit", "--data=Cues", "--trainer.max_epochs=1", f"--config={tmp_path / 'own.yaml'}"]
+    assert sentence_of(given, capsys) == f"{group} must hold options and their values, got '{value}'; change it."
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
@@ -249,6 +252,11 @@ def test_a_metric_that_early_stopping_cannot_watch_is_one_sentence(
     sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
     assert sentence.startswith("EarlyStopping must monitor one of ") and " val/accuracy, " in sentence
     assert sentence.endswith(", got 'val/acc'; correct it.")
+
+
+def test_null_is_no_batch_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = sentence_of(arguments_of("fit", tmp_path, "--data.batch_size=null"), capsys)
+    assert sentence == "batch_size must be at least 1, got None; give a larger number."
 
 
 def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(
@@ -332,3 +340,9 @@ def test_two_processes_measure_exactly_what_one_does(command: str, tmp_path: Pat
     assert 0 < alone[accuracy] < 1
     assert alone[accuracy] == together[accuracy]
     assert alone == pytest.approx(together, rel=1e-6)
+
+
+def test_checkpoints_are_written_by_the_plugin_that_is_given(tmp_path: Path) -> None:
+    given = "lightning_fabric.plugins.TorchCheckpointIO"
+    fit(tmp_path, "--trainer.max_epochs=1", f"--trainer.plugins=[{given}]")
+    assert [path.name for path in tmp_path.rglob("last.ckpt")] == ["last.ckpt"]

@@ -125,21 +125,30 @@ def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_pat
         ({"kind": "term", "step": 12, "validating": True}, []),
         ({"kind": "interrupt", "step": 24, "validating": True}, []),
         ({"kind": "term", "step": 4}, ["--trainer.accumulate_grad_batches=2"]),
+        ({"kind": "term", "step": 4, "batches": 1}, ["--trainer.accumulate_grad_batches=2"]),
         ({"kind": "term", "step": 5}, ["--trainer.val_check_interval=5"]),
+        (
+            {"kind": "term", "step": 2, "batches": 1},
+            ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"],
+        ),
         (
             {"kind": "term", "step": 2, "validating": True},
             ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"],
         ),
         ({"kind": "term", "step": 12, "validating": True}, ["--trainer.max_steps=20", "--trainer.max_epochs=-1"]),
+        ({"kind": "term", "step": 24, "validating": True}, ["--trainer.max_steps=24", "--trainer.max_epochs=-1"]),
     ],
     ids=[
         "epoch's end",
         "validation",
         "last validation",
         "accumulation",
+        "in a step",
         "mid-epoch validation",
+        "in a step ahead of a validation",
         "validation in a step",
         "max_steps",
+        "validation after max_steps",
     ],
 )
 def test_a_run_stopped_at_an_awkward_moment_leaves_nothing_out(
@@ -163,6 +172,14 @@ def test_a_run_that_goes_on_after_an_epoch_given_max_steps_ends_as_if_it_had_not
     main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=12"))
     main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=24", ckpt_path="last", num_workers=2))
     assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
+
+
+def test_a_validation_after_max_steps_that_is_no_longer_wanted_is_no_step_more(tmp_path, capsys):
+    steps = ["--trainer.max_steps=12", "--trainer.max_epochs=-1"]
+    stopped(arguments(tmp_path, *steps, interruption={"kind": "term", "step": 12, "validating": True}), capsys)
+    main(arguments(tmp_path, *steps, "--trainer.limit_val_batches=0", ckpt_path="last"))
+    assert torch.load(last(tmp_path))["global_step"] == 12
+    assert validations(tmp_path) == []
 
 
 def test_a_run_that_goes_on_from_the_best_state_counts_no_validation_twice(tmp_path):

@@ -112,3 +112,22 @@ def test_an_evaluation_is_stopped_while_it_measures(number: signal.Signals, tmp_
     ) as process:
         wait_for(lambda: has_children(process))
         assert stop(process, number) == [ENDS]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 7), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_fork_of_a_command_leaves_ctrl_c_to_its_parent_and_dies_of_sigterm(
+    number: signal.Signals, status: int
+) -> None:
+    script = (
+        "import os, sys; from train import arguments, cli, masks\n"
+        "def fork(given):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        try: os.kill(os.getpid(), int(sys.argv[1])); os._exit(7)\n"
+        "        except BaseException: os._exit(8)\n"
+        "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256)\n"
+        "masks.main = fork\n"
+        "cli.main(['masks'])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(int(number))], timeout=DEADLINE, check=False)
+    assert ended.returncode == status % 256

@@ -234,7 +234,7 @@ def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np
     return uniform(keys, *shape).numpy()
 
 
-def check_at_least(name: str, value: int, minimum: int) -> None:
-    """Raise a `ValueError` that names the argument when `value` is below `minimum`."""
-    if value < minimum:
+def check_at_least(name: str, value: int | None, minimum: int) -> None:
+    """Raise a `ValueError` that names the argument when `value` is None, as `null` in a YAML is, or below `minimum`."""
+    if value is None or value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}; give a larger number.")

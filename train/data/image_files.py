@@ -26,7 +26,9 @@ _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_BITS, _PNG_COLOUR_TYPE, _PALETTE, _PNG_EXIF = slice(24, 25), slice(25, 26), b"\x03", b"eXIf"
+_PNG_BITS, _PNG_COLOUR_TYPE, _PALETTE = slice(24, 25), slice(25, 26), b"\x03"
+_PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""What begins a part of a PNG that may hold an orientation."""
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 """Orientations of EXIF that exchange height and width."""
 _FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
@@ -222,11 +224,14 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
 
     Raises:
         ValueError: it is no image that can be read whole, its numbers have no known range, or it has 16 bits for each
-            colour where "imagenet_s" has 8.
+            colour where "imagenet_s" has 8, or colours where "trimap" has none.
     """
     if code == "trimap":
         with _opened(content, name) as image:
-            inside = torch.from_numpy(np.asarray(image) != _TRIMAP_BACKGROUND).unsqueeze(0)
+            regions = np.asarray(image)
+            if regions.ndim != 2:
+                raise ValueError("it has colours, where the code trimap has one number for each pixel")
+            inside = torch.from_numpy(regions != _TRIMAP_BACKGROUND).unsqueeze(0)
             return _turned(inside, _orientation(image))
     colours = _mask_colours(content, name)
     if code == "binary":
@@ -258,7 +263,7 @@ def _as_tensor(content: bytes) -> Tensor:
 
 def _mask_colours(content: bytes, name: str) -> Tensor:
     """The numbers of a mask file as they are stored, without transparency: (1, H, W) grey or (3, H, W) colours."""
-    is_plain = content[_PNG_COLOUR_TYPE] != _PALETTE and _PNG_EXIF not in content
+    is_plain = content[_PNG_COLOUR_TYPE] != _PALETTE and not any(each in content for each in _PNG_METADATA)
     has_bytes = content[_PNG_BITS] in (b"\x08", b"\x10")
     if content.startswith(_PNG) and is_plain and has_bytes:  # torchvision would not look up the colours of a palette
         with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
@@ -272,7 +277,7 @@ def _mask_colours(content: bytes, name: str) -> Tensor:
         elif image.mode.startswith("I"):
             numbers = torch.from_numpy(np.asarray(image).astype(np.int32)).unsqueeze(0)
         else:
-            numbers = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+            numbers = _colours(image)
         return _turned(numbers, _orientation(image))
 
 
@@ -297,7 +302,14 @@ def _decoded(content: bytes, image: Image.Image) -> Tensor:
         with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
             decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
             return decoded
-    return torch.from_numpy(np.array(_in_8_bits(image).convert("RGB"))).permute(2, 0, 1)
+    return _colours(_in_8_bits(image))
+
+
+def _colours(image: Image.Image) -> Tensor:
+    """(3, H, W) uint8, without transparency; Pillow would warn of the transparency of a palette."""
+    image.load()
+    image.info.pop("transparency", None)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

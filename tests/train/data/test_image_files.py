@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from train.data.image_files import MaskCode, decode_image, decode_mask, read_image, size_of
 
@@ -75,6 +75,14 @@ def test_images_of_8_bits_may_be_stored_in_any_mode(mode):
         assert np.array_equal(expected, COLOURS)
     image = decode_image(encoded(stored, "tiff" if mode == "CMYK" else "png"), "one").permute(1, 2, 0).numpy()
     assert np.array_equal(image, expected)
+
+
+def test_the_transparency_of_a_palette_is_left_out_without_a_warning():
+    stored = Image.fromarray(COLOURS).convert("P")
+    content = encoded(stored, "png", transparency=bytes(range(256)))
+    image = decode_image(content, "one").permute(1, 2, 0).numpy()
+    assert np.array_equal(image, np.asarray(stored.convert("RGB")))
+    assert decode_mask(content, "binary", "mask").shape == (1, 6, 5)
 
 
 OBJECT = np.arange(12).reshape(3, 4) % 3 > 0
@@ -178,3 +186,17 @@ def test_a_mask_is_turned_as_its_exif_orientation_says(code: MaskCode, mode):
     mask = Image.fromarray(np.where(OBJECT, 1, 2 if code == "trimap" else 0).astype(np.uint8)).convert(mode)
     turned = decode_mask(encoded(mask, "png", exif=exif(6)), code, "mask")
     assert np.array_equal(turned[0].numpy(), np.rot90(OBJECT, -1))
+
+
+def test_a_mask_is_turned_as_the_orientation_in_its_xmp_says():
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>')
+    content = encoded(Image.fromarray(OBJECT.astype(np.uint8)), "png", pnginfo=metadata)
+    assert np.array_equal(decode_mask(content, "binary", "mask")[0].numpy(), np.rot90(OBJECT, -1))
+    assert decode_image(content, "mask").shape == (3, 4, 3)
+
+
+def test_a_trimap_with_colours_is_refused():
+    content = encoded(Image.fromarray(OBJECT.astype(np.uint8)).convert("RGB"), "png")
+    with pytest.raises(ValueError, match="it has colours, where the code trimap has one number for each pixel"):
+        decode_mask(content, "trimap", "mask")

@@ -124,6 +124,16 @@ def save(path: str, network: Callable[[], torch.nn.Module]) -> Callable[[], obje
     return lambda: torch.save(network().state_dict(), path)
 
 
+def keep(entries: list[str]) -> Callable[[], object]:
+    """Write a checkpoint that holds only these entries of a whole one, as `save_weights_only` does."""
+
+    def spoil() -> None:
+        checkpoint = torch.load(CHECKPOINT)
+        torch.save({name: checkpoint[name] for name in entries}, "weights.ckpt")
+
+    return spoil
+
+
 def begun_claim(change: Callable[[], object]) -> Callable[[], object]:
     """Begin a claim by making one run, then change something in its folder."""
 
@@ -238,6 +248,12 @@ CHECKPOINTS = {
         ["fit", *CUES, f"--ckpt_path={CHECKPOINT}", "--data.init_args.num_classes=4"]
     ),
     "weights are given as a checkpoint to go on from": Case(["fit", *CUES, "--ckpt_path=weights.pt"]),
+    "a checkpoint without the optimiser is given to go on from": Case(
+        ["fit", *CUES, "--ckpt_path=weights.ckpt"], keep(["state_dict", "loops", "pytorch-lightning_version"])
+    ),
+    "a checkpoint of another framework is measured": Case(
+        ["test", *CUES, "--ckpt_path=weights.ckpt"], keep(["state_dict", "epoch"])
+    ),
     "a safetensors file breaks off": Case(
         ["fit", *CUES, "--model.init_weights=weights.safetensors"], cut("weights.safetensors")
     ),
