@@ -26,7 +26,7 @@ _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_BITS, _PNG_COLOUR_TYPE, _PALETTE = slice(24, 25), slice(25, 26), b"\x03"
+_PNG_COLOUR_TYPE, _PALETTE = slice(25, 26), b"\x03"
 _PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 """What begins a part of a PNG that may hold an orientation."""
 _ON_THEIR_SIDE = (5, 6, 7, 8)
@@ -264,8 +264,7 @@ def _as_tensor(content: bytes) -> Tensor:
 def _mask_colours(content: bytes, name: str) -> Tensor:
     """The numbers of a mask file as they are stored, without transparency: (1, H, W) grey or (3, H, W) colours."""
     is_plain = content[_PNG_COLOUR_TYPE] != _PALETTE and not any(each in content for each in _PNG_METADATA)
-    has_bytes = content[_PNG_BITS] in (b"\x08", b"\x10")
-    if content.startswith(_PNG) and is_plain and has_bytes:  # torchvision would not look up the colours of a palette
+    if content.startswith(_PNG) and is_plain:  # torchvision would not look up the colours of a palette
         with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
             stored: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
             return stored[:3] if len(stored) >= 3 else stored[:1]

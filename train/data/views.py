@@ -1,7 +1,7 @@
 """How image files are cropped and resized: the views of torchvision's reference training, for image and mask alike."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ def _crop_at_random(crop: v2.RandomResizedCrop, image: Tensor, object_mask: Tens
     return seen, object_mask.index_select(1, rows).index_select(2, columns)
 
 
+@lru_cache(maxsize=4096)
 def _nearest(length: int, resized: int) -> Tensor:
     """(resized,) int64: which of `length` pixels each pixel shows after resizing to the nearest, as torch resizes."""
     scale = torch.tensor(length, dtype=torch.float32) / resized
