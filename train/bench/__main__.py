@@ -63,7 +63,7 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
         nargs="+",
         choices=IMAGE_SIZES,
         default=["small_resnet"],
-        help="suite: some of these; resnet50 with --suite-batch 4 --rounds 3 takes ten minutes on two cores",
+        help="suite: some of these; resnet50 with --suite-batch 2 --rounds 3 takes twelve minutes on a core",
     )
     parser.add_argument("--suite-batch", type=int, default=64, help="suite: images in a batch")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
