@@ -57,7 +57,7 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--imputed", type=int, default=4, help="augment: images in a batch of linear imputation")
     parser.add_argument("--loaded", type=int, default=512, help="shards: images in a run")
     parser.add_argument("--loaded-batch", type=int, default=64, help="shards: images in a batch")
-    parser.add_argument("--workers", type=int, default=0, help="shards: loader processes")
+    parser.add_argument("--workers", type=int, default=2, help="shards: loader processes")
     parser.add_argument(
         "--suite-networks",
         nargs="+",

@@ -51,7 +51,7 @@ def measure_shards(images: int, batch: int, workers: int, rounds: int) -> Iterat
         folder = Path(name)
         write_photographs(folder, images)
         loaders = {
-            BASELINE: bare_loader(folder, batch, workers),
+            BASELINE: bare_loader(folder, batch, workers, images // batch),
             OWN: shards_loader(folder, batch, workers),
         }
         runs = {name: partial(_load, loader, images // batch) for name, loader in loaders.items()}
@@ -68,13 +68,20 @@ def shards_loader(folder: Path, batch: int, workers: int) -> DataLoader[Batch]:
     return data.train_dataloader()
 
 
-def bare_loader(folder: Path, batch: int, workers: int) -> DataLoader[Tensor]:
-    """WebDataset's own pipeline, torchvision's decoder, and the same crops: float images alone, endlessly."""
+def bare_loader(folder: Path, batch: int, workers: int, batches: int) -> DataLoader[Tensor]:
+    """WebDataset's own pipeline, torchvision's decoder, and the same crops: float images alone.
+
+    As `Shards` does, it reads in processes that stay, and an epoch ends after `batches` or a few more, so that none are
+    loaded which nobody waits for.
+    """
     urls = sorted(str(path) for path in folder.glob("train-*.tar"))
     view = v2.Compose([v2.RandomResizedCrop(_IMAGE_SIZE), v2.RandomHorizontalFlip()])
     stream = WebDataset(urls, resampled=True, shardshuffle=False).shuffle(_SHUFFLE_BUFFER)
     stream = stream.map(partial(_decode, view)).batched(batch, collation_fn=_to_float)
-    return DataLoader(cast(Dataset[Tensor], stream), batch_size=None, num_workers=workers)
+    dataset = cast(WebDataset, stream).with_epoch(-(-batches // max(1, workers)))
+    return DataLoader(
+        cast(Dataset[Tensor], dataset), batch_size=None, num_workers=workers, persistent_workers=workers > 0
+    )
 
 
 def write_photographs(folder: Path, images: int) -> None:

@@ -24,7 +24,7 @@ IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
 _OF_WINDOWS = ("thumbs.db", "desktop.ini")
 _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
-_JPEG = b"\xff\xd8\xff"
+_JPEG, _EXIF_OR_XMP, _PIXELS = b"\xff\xd8\xff", b"\xff\xe1", b"\xff\xda"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOUR_TYPE, _PALETTE = slice(25, 26), b"\x03"
 _PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
@@ -170,6 +170,9 @@ def decode_image(content: bytes, name: str) -> Tensor:
     Raises:
         ValueError: it is no image that can be read whole, or its numbers have no known range.
     """
+    if content.startswith(_JPEG) and not _may_be_turned(content):
+        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
+            return _decoded_jpeg(content)
     with _opened(content, name) as image:
         return _turned(_decoded(content, image), _orientation(image))
 
@@ -298,10 +301,25 @@ def _turned(pixels: Tensor, orientation: int) -> Tensor:
 def _decoded(content: bytes, image: Image.Image) -> Tensor:
     """The pixels of an image as they lie in its file, (3, H, W) uint8."""
     if content.startswith(_JPEG):
-        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
-            decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
-            return decoded
+        with suppress(RuntimeError):
+            return _decoded_jpeg(content)
     return _colours(_in_8_bits(image))
+
+
+def _decoded_jpeg(content: bytes) -> Tensor:
+    decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
+    return decoded
+
+
+def _may_be_turned(jpeg: bytes) -> bool:
+    """Whether a JPEG has a segment for EXIF and XMP ahead of its pixels, or any that is not understood.
+
+    It takes a tenth of the time that Pillow does to find out; most photographs of data sets have none.
+    """
+    place = 2
+    while (marker := jpeg[place : place + 2]) not in (_EXIF_OR_XMP, _PIXELS) and b"\xff\x00" < marker < b"\xff\xff":
+        place += 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+    return marker != _PIXELS
 
 
 def _colours(image: Image.Image) -> Tensor:

@@ -179,6 +179,26 @@ def test_orientation_is_found_behind_other_metadata_and_left_alone_where_it_is_d
 
 
 @pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b"\xff\xe2\0\x0aprofile\0",
+        b"\xff\xe2\0\x0a\xff\xda\xff\xc0\xff\xd9\0\0",  # holds what begins the pixels
+        b"\xff\xfe\0\x02",
+        b"\xff\xff\xff",  # fills
+    ],
+)
+def test_whatever_stands_before_the_orientation_it_is_found_where_pillow_finds_it(before):
+    plain = encoded(Image.fromarray(COLOURS), "jpeg")
+    turned = encoded(Image.fromarray(COLOURS), "jpeg", exif=exif(6))
+    assert decode_image(plain[:2] + before + plain[2:], "one").shape == (3, 6, 5)
+    content = turned[:2] + before + turned[2:]
+    with Image.open(io.BytesIO(content)) as image:
+        shape = (3, 5, 6) if image.getexif().get(ExifTags.Base.Orientation) == 6 else (3, 6, 5)
+    assert decode_image(content, "one").shape == shape
+
+
+@pytest.mark.parametrize(
     ("code", "mode"),
     [("binary", "L"), ("binary", "RGB"), ("imagenet_s", "L"), ("imagenet_s", "RGB"), ("trimap", "L")],
 )
