@@ -170,11 +170,14 @@ def decode_image(content: bytes, name: str) -> Tensor:
     Raises:
         ValueError: it is no image that can be read whole, or its numbers have no known range.
     """
-    if content.startswith(_JPEG) and not _may_be_turned(content):
+    decoded: Tensor | None = None
+    if content.startswith(_JPEG):
         with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
-            return _decoded_jpeg(content)
+            decoded = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
+    if decoded is not None and not _may_be_turned(content):
+        return decoded
     with _opened(content, name) as image:
-        return _turned(_decoded(content, image), _orientation(image))
+        return _turned(_colours(_in_8_bits(image)) if decoded is None else decoded, _orientation(image))
 
 
 def size_of(content: bytes, name: str) -> tuple[int, int]:
@@ -296,19 +299,6 @@ def _turned(pixels: Tensor, orientation: int) -> Tensor:
     """(..., H, W) as they are to be seen by an orientation of EXIF."""
     exchanged = pixels.mT if orientation in _ON_THEIR_SIDE else pixels
     return exchanged.flip(_FLIPPED[orientation]) if orientation in _FLIPPED else exchanged
-
-
-def _decoded(content: bytes, image: Image.Image) -> Tensor:
-    """The pixels of an image as they lie in its file, (3, H, W) uint8."""
-    if content.startswith(_JPEG):
-        with suppress(RuntimeError):
-            return _decoded_jpeg(content)
-    return _colours(_in_8_bits(image))
-
-
-def _decoded_jpeg(content: bytes) -> Tensor:
-    decoded: Tensor = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
-    return decoded
 
 
 def _may_be_turned(jpeg: bytes) -> bool:
