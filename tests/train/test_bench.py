@@ -54,7 +54,7 @@ def test_an_unknown_mask_is_refused() -> None:
 
 
 SMALL = ["--networks", "squeezenet1_1", "--device", "cpu", "--batch", "1", "--augment-batch", "2", "--imputed", "1"]
-SMALL += ["--rounds", "1", "--loaded", "8", "--loaded-batch", "4"]
+SMALL += ["--rounds", "1", "--loaded", "12", "--loaded-batch", "4"]
 SMALL += ["--suite-networks", "small_resnet", "--suite-batch", "2"]
 
 
