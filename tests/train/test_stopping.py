@@ -51,6 +51,17 @@ def has_children(process: subprocess.Popen[str]) -> bool:
     return bool(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
 
 
+def living(group: int) -> list[str]:
+    """Processes of a group that have not ended; one that has is there until somebody reaps it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, its_group = path.read_text().rpartition(") ")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                found.append(path.parent.name)
+    return found
+
+
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> list[str]:
     """Signal a process as a terminal does (SIGINT, to its group) or a scheduler (SIGTERM), and read its errors."""
     if number == signal.SIGINT:
@@ -59,8 +70,7 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> list[str]:
         process.send_signal(number)
     _, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 128 + number, errors
-    with pytest.raises(ProcessLookupError):  # nobody is left in the group
-        os.killpg(process.pid, 0)
+    wait_for(lambda: not living(process.pid))
     return errors.strip().splitlines()
 
 
