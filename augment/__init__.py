@@ -1,7 +1,7 @@
 """Input space: mask families, fills and the augmentation policy. Imports nothing else of maskrobust."""
 
-from augment.batch import Batch, check_object_mask, check_visible
-from augment.families import (
+from maskrobust.augment.batch import Batch, check_object_mask, check_visible
+from maskrobust.augment.families import (
     BANK_FAMILIES,
     FAMILIES,
     OBJECT_FAMILIES,
@@ -29,7 +29,7 @@ from augment.families import (
     silhouettes,
     superpixels,
 )
-from augment.fills import (
+from maskrobust.augment.fills import (
     FILLS,
     LOOKS_INTO_HOLE,
     FillName,
@@ -48,8 +48,8 @@ from augment.fills import (
     mix_images,
     own_weight,
 )
-from augment.policy import TRAINING_FILLS, MaskedImages, RandomMasking, TrainingFillName
-from augment.random import choose, fold_in, random_keys, sample_keys, uniform
+from maskrobust.augment.policy import TRAINING_FILLS, MaskedImages, RandomMasking, TrainingFillName
+from maskrobust.augment.random import choose, fold_in, random_keys, sample_keys, uniform
 
 __all__ = [
     "BANK_FAMILIES",

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from augment.batch import Batch
-from augment.families import MaskFamily
-from augment.fills import FILLS, FillName, apply_fill, check_mean, draw_partners, mix_images, own_weight
-from augment.random import choose, fold_in, uniform
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.families import MaskFamily
+from maskrobust.augment.fills import FILLS, FillName, apply_fill, check_mean, draw_partners, mix_images, own_weight
+from maskrobust.augment.random import choose, fold_in, uniform
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
@@ -68,7 +68,7 @@ class RandomMasking:
         show another one and has none beside it is not masked.
 
         Args:
-            keys: (B,) int64 keys on the device of the images; see `augment.random`.
+            keys: (B,) int64 keys on the device of the images; see `maskrobust.augment.random`.
             batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
         """
         visible = self.draw_visible(keys, batch)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lm_modules.methods import Predictor
+from maskrobust.lm_modules.methods import Predictor
 
 _PENALTY = 1e-4
 

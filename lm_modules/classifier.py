@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from augment import (
+from maskrobust.augment import (
     Batch,
     FamilyName,
     RandomMasking,
@@ -22,12 +22,12 @@ from augment import (
     sample_keys,
     uniform,
 )
-from augment.policy import IMAGENET_MEAN
-from lm_modules.architectures import build_network
-from lm_modules.classifier_arguments import check_arguments
-from lm_modules.compilation import CompiledNetwork
-from lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from lm_modules.methods import (
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.classifier_arguments import check_arguments
+from maskrobust.lm_modules.compilation import CompiledNetwork
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.methods import (
     FeatureExtractor,
     MaskingMethod,
     Predictor,
@@ -35,17 +35,23 @@ from lm_modules.methods import (
     normalise,
     predictor,
 )
-from lm_modules.objectives import Objective, consistency_loss, mixed_cross_entropy
-from lm_modules.optimisation import OptimiserName, ScheduleName, build_optimiser, build_schedule, follow_length
-from lm_modules.sample_mean import SampleMean
-from lm_modules.training_masks import (
+from maskrobust.lm_modules.objectives import Objective, consistency_loss, mixed_cross_entropy
+from maskrobust.lm_modules.optimisation import (
+    OptimiserName,
+    ScheduleName,
+    build_optimiser,
+    build_schedule,
+    follow_length,
+)
+from maskrobust.lm_modules.sample_mean import SampleMean
+from maskrobust.lm_modules.training_masks import (
     TrainingMasking,
     TrainingMasks,
     as_weights,
     build_silhouette_bank,
     evaluation_fill,
 )
-from lm_modules.weights import load_weights, read_checkpoint
+from maskrobust.lm_modules.weights import load_weights, read_checkpoint
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -61,7 +67,7 @@ class MaskRobustClassifier(pl.LightningModule):
     more processes, draws the same holes.
 
     Args:
-        architecture: name for `lm_modules.architectures.build_network`, or a network that returns logits.
+        architecture: name for `maskrobust.lm_modules.architectures.build_network`, or a network that returns logits.
         num_classes: number of classes.
         architecture_options: further keyword arguments of the architecture, for example ``{"width": 32}``.
         mean: channel means in [0, 1], for normalisation and for the fill "mean".
@@ -79,7 +85,7 @@ class MaskRobustClassifier(pl.LightningModule):
             "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the heaviest one, or "mean"
             instead of "other_image", for what it shows must not depend on the batch.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
-            of the masked view with it (`lm_modules.objectives.consistency_loss`).
+            of the masked view with it (`maskrobust.lm_modules.objectives.consistency_loss`).
         consistency_weight: of that agreement.
         optimiser: "sgd" (Nesterov) or "adamw".
         learning_rate: peak learning rate.
@@ -201,7 +207,7 @@ class MaskRobustClassifier(pl.LightningModule):
         self._compiled = CompiledNetwork(self.network)
 
     def predictor(self, method: MaskingMethod) -> Predictor:
-        """What the network predicts for images with a hole under a masking method; see `lm_modules.methods`.
+        """What the network predicts for images with a hole under a masking method; see `maskrobust.lm_modules.methods`.
 
         Raises:
             UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
@@ -209,7 +215,7 @@ class MaskRobustClassifier(pl.LightningModule):
         return predictor(self._network_for(method), method, self.mean, self.std)
 
     def feature_extractor(self, method: MaskingMethod, layer: str | None = None) -> FeatureExtractor:
-        """What the network makes of images with a hole ahead of its prediction; see `lm_modules.methods`.
+        """What the network makes of images with a hole ahead of its prediction; see `maskrobust.lm_modules.methods`.
 
         Raises:
             UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from augment import FAMILIES, TRAINING_FILLS, check_mean
-from augment.families import check_hidden_fraction
-from lm_modules.objectives import Objective
-from lm_modules.optimisation import OptimiserName, ScheduleName
-from lm_modules.training_masks import TrainingMasking, as_weights, check_weights
+from maskrobust.augment import FAMILIES, TRAINING_FILLS, check_mean
+from maskrobust.augment.families import check_hidden_fraction
+from maskrobust.lm_modules.objectives import Objective
+from maskrobust.lm_modules.optimisation import OptimiserName, ScheduleName
+from maskrobust.lm_modules.training_masks import TrainingMasking, as_weights, check_weights
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),

@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from augment import FillName, apply_fill
-from lm_modules.architectures import head_of
-from lm_modules.masking import LayerMasking, Masked
+from maskrobust.augment import FillName, apply_fill
+from maskrobust.lm_modules.architectures import head_of
+from maskrobust.lm_modules.masking import LayerMasking, Masked
 
 MaskingMethod = FillName | Literal["layer_masking"]
 MASKING_METHODS: tuple[MaskingMethod, ...] = (*get_args(FillName), "layer_masking")

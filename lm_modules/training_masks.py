@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 
-from augment import (
+from maskrobust.augment import (
     BANK_FAMILIES,
     FILLS,
     Batch,
@@ -141,7 +141,7 @@ def build_silhouette_bank(
     if not isinstance(source, SilhouetteSource):
         raise ValueError(
             f"mask_family '{needing[0]}' needs a data module with training_batches() to take silhouettes from, got "
-            f"{type(source).__name__}; train with one of train.data, or choose another mask family."
+            f"{type(source).__name__}; train with one of maskrobust.train.data, or choose another mask family."
         )
     bank = SilhouetteBank.from_batches(source.training_batches())
     _check_classes(bank, needing)

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from lm_modules.architectures import head_of
+from maskrobust.lm_modules.architectures import head_of
 
 _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 

@@ -22,6 +22,14 @@ find_python() {
     fail "maskrobust needs Python 3.11 or newer with its venv module, and neither python3 nor python3.11 to python3.13 is that; install one (on Debian and Ubuntu: apt install python3-venv) and run this again."
 }
 
+# link_packages: shows type checkers and editors the four folders as what is imported, maskrobust.augment and so on.
+link_packages() {
+    local folder
+    for folder in augment configs lm_modules train; do
+        ln -sfn "../$folder" "$root/maskrobust/$folder"
+    done
+}
+
 # setup_environment EXTRA: puts the project into .venv, with the extra dependencies "dev" or with none (""). Does nothing when
 # the last installation that succeeded was for this pyproject.toml, in this place, and held at least as much.
 setup_environment() {
@@ -31,6 +39,7 @@ setup_environment() {
         echo "Creating .venv with $python." >&2
         "$python" -m venv "$venv" >&2 || fail "The virtual environment .venv could not be made; remove it and run this again."
     fi
+    link_packages
     state="$(cksum <"$root/pyproject.toml") $root"
     case $(cat "$stamp" 2>/dev/null) in
         "$state $1" | "$state dev") return ;;

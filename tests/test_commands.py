@@ -15,13 +15,13 @@ import torch
 import wandb
 import yaml
 
-from lm_modules import build_network
+from maskrobust.lm_modules.architectures import build_network
+from maskrobust.train.cli import main
 from tests.commands import Block, blocks, commands
 from tests.test_house import ROOT
 from tests.test_scripts import make_clone, run
 from tests.train.data.test_folder import write_tree
 from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
-from train.cli import main
 
 PAGES = [
     page

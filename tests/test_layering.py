@@ -45,12 +45,18 @@ def violations(source: str, path: Path) -> list[str]:
     """What the module at `path`, relative to the repository, imports or touches against the rules."""
     own, tree = path.parts[0], ast.parse(source)
     found, foreign = [], set()
-    for line, dotted, bound in imports(tree, ".".join(path.parent.parts)):
+    for line, dotted, bound in imports(tree, ".".join(("maskrobust", *path.parent.parts))):
         top, *inner = dotted.split(".")
-        if top == own or top not in MAY_IMPORT.keys() | NOT_INSTALLED:
+        if top in MAY_IMPORT:
+            found.append(f"{path}:{line}: {dotted} is imported as maskrobust.{dotted}")
+        if top == "maskrobust" and inner and inner[0] in MAY_IMPORT:
+            top, *inner = inner
+        elif top not in NOT_INSTALLED | {"maskrobust"}:
+            continue
+        if top == own:
             continue
         foreign.add(bound)
-        if top not in MAY_IMPORT[own]:
+        if top not in MAY_IMPORT[own] and top in MAY_IMPORT.keys() | NOT_INSTALLED:
             found.append(f"{path}:{line}: {own} must not import {dotted}")
         if any(is_private(part) for part in inner):
             found.append(f"{path}:{line}: {dotted} is private to {top}")
@@ -75,18 +81,20 @@ def test_every_package_has_modules_to_check(package):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("augment/policy.py", "import lm_modules"),
-        ("augment/policy.py", "def f():\n    from train.cli import main"),
-        ("augment/policy.py", "from configs import find_config"),
-        ("lm_modules/masking/wrapper.py", "import train.cli as cli"),
-        ("lm_modules/masking/wrapper.py", "from configs import find_config"),
-        ("configs/__init__.py", "import augment"),
+        ("augment/policy.py", "import maskrobust.lm_modules"),
+        ("augment/policy.py", "def f():\n    from maskrobust.train.cli import main"),
+        ("augment/policy.py", "from maskrobust.configs import find_config"),
+        ("lm_modules/masking/wrapper.py", "import maskrobust.train.cli as cli"),
+        ("lm_modules/masking/wrapper.py", "from maskrobust.configs import find_config"),
+        ("configs/__init__.py", "import maskrobust.augment"),
+        ("train/fit.py", "import augment"),
+        ("train/fit.py", "from train.data import Cues"),
         ("train/cli.py", "from tests.conftest import require_component"),
-        ("train/cli.py", "from augment.random import _mix"),
-        ("train/cli.py", "from augment import _tables"),
-        ("train/cli.py", "import augment._tables.small"),
-        ("train/cli.py", "from augment import random\nrandom._mix(keys)"),
-        ("train/cli.py", "import augment.random\naugment.random._mix(keys)"),
+        ("train/cli.py", "from maskrobust.augment.random import _mix"),
+        ("train/cli.py", "from maskrobust.augment import _tables"),
+        ("train/cli.py", "import maskrobust.augment._tables.small"),
+        ("train/cli.py", "from maskrobust.augment import random\nrandom._mix(keys)"),
+        ("train/cli.py", "import maskrobust.augment.random\nmaskrobust.augment.random._mix(keys)"),
     ],
 )
 def test_a_breach_is_found(path, source):
@@ -96,12 +104,12 @@ def test_a_breach_is_found(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("train/cli.py", "import augment, lm_modules, configs"),
-        ("lm_modules/masking/wrapper.py", "from augment.batch import Batch\nBatch._fields"),
+        ("train/cli.py", "import maskrobust.augment, maskrobust.configs"),
+        ("lm_modules/masking/wrapper.py", "from maskrobust.augment.batch import Batch\nBatch._fields"),
         ("lm_modules/masking/wrapper.py", "from .._private import _name"),
-        ("lm_modules/masking/wrapper.py", "from lm_modules.masking.rules import _table"),
+        ("lm_modules/masking/wrapper.py", "from maskrobust.lm_modules.masking.rules import _table"),
         ("lm_modules/masking/wrapper.py", "import torch\ntorch._dynamo.reset()"),
-        ("augment/policy.py", "from augment import __version__\nself._own = 1"),
+        ("augment/policy.py", "from maskrobust.augment import __version__\nself._own = 1"),
         ("augment/policy.py", "from trains import engine"),
     ],
 )

@@ -8,9 +8,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lm_modules import LayerMasking, UnsupportedNetworkError
-from lm_modules.architectures import build_outline
-from lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.architectures import build_outline
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
 
 _ANY_CLASSES = 1000
 

@@ -13,21 +13,20 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from configs import find_config
-from lm_modules import UnsupportedNetworkError
-from train.checkpoints import CheckpointError
-from train.parser_messages import in_one_sentence
+from maskrobust.configs import find_config
+from maskrobust.lm_modules.masking import UnsupportedNetworkError
+from maskrobust.train.checkpoints import CheckpointError
+from maskrobust.train.parser_messages import in_one_sentence
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
 _FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError, CheckpointError)
 _ABOUT_PATHS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
-_OUR_PACKAGES = ("augment", "lm_modules", "train", "configs")
 
 
 def import_data_modules() -> list[str]:
     """Make the shipped data modules known to the parsers by their bare class names, and return these."""
-    from train import data
+    from maskrobust.train import data
 
     return [name for name in data.__all__ if name != "AnnotatedDataModule"]
 
@@ -62,7 +61,7 @@ def parse_with_described_data(
         ArgumentError: an argument is unknown or of the wrong type.
         ValueError: no YAML has data, or several have.
     """
-    from train.data import AnnotatedDataModule
+    from maskrobust.train.data import AnnotatedDataModule
 
     import_data_modules()
     parser.add_argument("--config", type=str, help="YAML whose `data` is taken, the rest not; a shipped name or a path")
@@ -183,5 +182,6 @@ def _origin(error: BaseException) -> tuple[str, str]:
 
 
 def _is_ours(file: str) -> bool:
-    roots = {Path(__import__(name).__file__ or "").parent for name in _OUR_PACKAGES}
-    return any(root in Path(file).parents for root in roots)
+    top = Path(__file__).resolve().parents[1]
+    roots = {top / name for name in ("augment", "lm_modules", "train", "configs")}
+    return any(root in Path(file).resolve().parents for root in roots)

@@ -11,8 +11,8 @@ import torch
 from fsspec.utils import get_protocol
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from lm_modules.callbacks.last_checkpoint import is_in_validation
-from train.files import atomic_path
+from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
+from maskrobust.train.files import atomic_path
 
 _MAY_CHANGE = frozenset(
     [

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 _COMMANDS = {
-    "fit": ("train.fit", "train or fine-tune a classifier"),
-    "validate": ("train.fit", "measure a checkpoint on the validation split"),
-    "test": ("train.fit", "measure a checkpoint on the test split"),
-    "evaluate": ("train.evaluate", "measure how far checkpoints read the outline of holes"),
-    "claim": ("train.claim", "train matched arms and decide whether mask augmentation is enough"),
-    "masks": ("train.masks", "show mask families and fills on your images"),
-    "shards": ("train.shards", "write WebDataset tar shards from any data, or check those that are there"),
-    "arches": ("train.arches", "list the architectures that layer masking takes, or try one"),
+    "fit": ("maskrobust.train.fit", "train or fine-tune a classifier"),
+    "validate": ("maskrobust.train.fit", "measure a checkpoint on the validation split"),
+    "test": ("maskrobust.train.fit", "measure a checkpoint on the test split"),
+    "evaluate": ("maskrobust.train.evaluate", "measure how far checkpoints read the outline of holes"),
+    "claim": ("maskrobust.train.claim", "train matched arms and decide whether mask augmentation is enough"),
+    "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
+    "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data, or check those that are there"),
+    "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),
 }
 _GOING_ON = ("claim", "shards")
 """Commands that keep what they have made, and make the rest when they are called again."""
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(given: Sequence[str]) -> None:
     # Imported here, where a signal is waited for: this takes seconds.
-    from train.arguments import one_sentence, with_config_paths
+    from maskrobust.train.arguments import one_sentence, with_config_paths
 
     try:
         module = importlib.import_module(_COMMANDS[given[0]][0])

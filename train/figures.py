@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm_modules.reliance import (
+from maskrobust.lm_modules.reliance import (
     Finding,
     Measure,
     Outcomes,

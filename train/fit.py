@@ -19,13 +19,19 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from lm_modules import MaskRobustClassifier
-from lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
-from lm_modules.weights import read_checkpoint
-from train.arguments import PARSER_OPTIONS, import_data_modules
-from train.checkpoints import AtomicCheckpointIO, check_classes, check_equal, check_same_training, limit_reached
-from train.data import AnnotatedDataModule
-from train.loggers import (
+from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.weights import read_checkpoint
+from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
+from maskrobust.train.checkpoints import (
+    AtomicCheckpointIO,
+    check_classes,
+    check_equal,
+    check_same_training,
+    limit_reached,
+)
+from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.loggers import (
     WandbOptions,
     log_configuration,
     loggers,
@@ -33,7 +39,7 @@ from train.loggers import (
     require_wandb,
     wandb_options,
 )
-from train.quiet import drop_distractions, drop_state_of_training
+from maskrobust.train.quiet import drop_distractions, drop_state_of_training
 
 COMMANDS = ("fit", "validate", "test")
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
-from lm_modules.weights import read_checkpoint
+from maskrobust.lm_modules.weights import read_checkpoint
 
 Artifacts = Literal["none", "final", "all"]
 

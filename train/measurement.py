@@ -5,9 +5,16 @@ from dataclasses import replace
 
 import torch
 
-from augment import Batch, SilhouetteBank
-from lm_modules import MaskingMethod, MaskRobustClassifier, Predictor
-from lm_modules.reliance import FeatureExtractors, Outcomes, ReliancePlan, RelianceSuite, with_feature_predictions
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.reliance import (
+    FeatureExtractors,
+    Outcomes,
+    ReliancePlan,
+    RelianceSuite,
+    with_feature_predictions,
+)
 
 
 def with_transfer_methods(

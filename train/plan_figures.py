@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from augment import FamilyName
-from lm_modules import MaskingMethod
-from lm_modules.reliance import (
+from maskrobust.augment import FamilyName
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import (
     HIDE_THE_OBJECT,
     Measure,
     Outcomes,
@@ -25,8 +25,8 @@ from lm_modules.reliance import (
     transfer_accuracy,
     worst_family,
 )
-from lm_modules.reliance.arrays import FloatArray
-from train.figures import as_figure
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.train.figures import as_figure
 
 _METRICS = {
     "accuracy": (curve_accuracy, curve_accuracy_score),

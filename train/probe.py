@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import torch
 
-from augment import Batch, SilhouetteBank
-from lm_modules.reliance import ProbeOutcomes, probe_outcomes, train_probe
-from train.data import AnnotatedDataModule
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.reliance import ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.train.data import AnnotatedDataModule
 
 
 def outline_outcomes(data: AnnotatedDataModule, batches: Iterable[Batch], seed: int) -> ProbeOutcomes:

@@ -1,15 +1,15 @@
 """Mask families: how `visible` is drawn. Batched, on the device of the keys, one independent mask for each key."""
 
-from augment.families.bank import SilhouetteBank
-from augment.families.blobs import CompanionBlobs, companion_blobs
-from augment.families.circles import enclosing_circles
-from augment.families.fraction import check_hidden_fraction, draw_hidden_fraction
-from augment.families.irregular import blobs
-from augment.families.mixture import mixture
-from augment.families.objects import ObjectHoles, broken_silhouettes, companions, object_holes, objects
-from augment.families.patches import patches
-from augment.families.rectangles import rectangles
-from augment.families.registry import (
+from maskrobust.augment.families.bank import SilhouetteBank
+from maskrobust.augment.families.blobs import CompanionBlobs, companion_blobs
+from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.augment.families.fraction import check_hidden_fraction, draw_hidden_fraction
+from maskrobust.augment.families.irregular import blobs
+from maskrobust.augment.families.mixture import mixture
+from maskrobust.augment.families.objects import ObjectHoles, broken_silhouettes, companions, object_holes, objects
+from maskrobust.augment.families.patches import patches
+from maskrobust.augment.families.rectangles import rectangles
+from maskrobust.augment.families.registry import (
     BANK_FAMILIES,
     FAMILIES,
     OBJECT_FAMILIES,
@@ -17,9 +17,15 @@ from augment.families.registry import (
     MaskFamily,
     build_family,
 )
-from augment.families.segments import hide_in_order, hide_segments, patch_segments, random_order, segment_sums
-from augment.families.silhouettes import SilhouetteOf, silhouettes
-from augment.families.superpixels import SegmentationMethod, segment_batch, superpixels
+from maskrobust.augment.families.segments import (
+    hide_in_order,
+    hide_segments,
+    patch_segments,
+    random_order,
+    segment_sums,
+)
+from maskrobust.augment.families.silhouettes import SilhouetteOf, silhouettes
+from maskrobust.augment.families.superpixels import SegmentationMethod, segment_batch, superpixels
 
 __all__ = [
     "BANK_FAMILIES",

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from augment.batch import Batch
+from maskrobust.augment.batch import Batch
 
 _FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64}
 

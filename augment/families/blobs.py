@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augment.random import fold_in, uniform
+from maskrobust.augment.random import fold_in, uniform
 
 _CANDIDATES = 4
 _KNOTS = 6

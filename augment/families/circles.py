@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from augment.batch import check_object_mask
+from maskrobust.augment.batch import check_object_mask
 
 
 def enclosing_circles(object_mask: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from augment.random import uniform
+from maskrobust.augment.random import uniform
 
 
 def check_hidden_fraction(hidden_fraction: tuple[float, float]) -> None:

@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from augment.batch import Batch
-from augment.families.registry import MaskFamily
-from augment.random import choose, fold_in
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.families.registry import MaskFamily
+from maskrobust.augment.random import choose, fold_in
 
 
 def mixture(families: Sequence[tuple[MaskFamily, float]]) -> MaskFamily:

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from augment.batch import check_object_mask
-from augment.families.blobs import companion_blobs
-from augment.families.circles import enclosing_circles
+from maskrobust.augment.batch import check_object_mask
+from maskrobust.augment.families.blobs import companion_blobs
+from maskrobust.augment.families.circles import enclosing_circles
 
 
 class ObjectHoles(NamedTuple):

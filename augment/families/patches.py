@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from augment.families.fraction import draw_hidden_fraction
-from augment.families.rows import take_rows
-from augment.random import fold_in, uniform
+from maskrobust.augment.families.fraction import draw_hidden_fraction
+from maskrobust.augment.families.rows import take_rows
+from maskrobust.augment.random import fold_in, uniform
 
 
 def patches(

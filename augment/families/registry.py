@@ -6,16 +6,16 @@ from typing import Literal, Protocol, assert_never, get_args
 
 from torch import Tensor
 
-from augment.batch import Batch
-from augment.families.bank import SilhouetteBank
-from augment.families.circles import enclosing_circles
-from augment.families.fraction import check_hidden_fraction
-from augment.families.irregular import blobs
-from augment.families.objects import broken_silhouettes, companions, objects
-from augment.families.patches import patches
-from augment.families.rectangles import rectangles
-from augment.families.silhouettes import SilhouetteOf, silhouettes
-from augment.families.superpixels import superpixels
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.families.bank import SilhouetteBank
+from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.augment.families.fraction import check_hidden_fraction
+from maskrobust.augment.families.irregular import blobs
+from maskrobust.augment.families.objects import broken_silhouettes, companions, objects
+from maskrobust.augment.families.patches import patches
+from maskrobust.augment.families.rectangles import rectangles
+from maskrobust.augment.families.silhouettes import SilhouetteOf, silhouettes
+from maskrobust.augment.families.superpixels import superpixels
 
 FamilyName = Literal[
     "patches",

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from augment.families.fraction import draw_hidden_fraction
-from augment.random import fold_in, uniform
+from maskrobust.augment.families.fraction import draw_hidden_fraction
+from maskrobust.augment.random import fold_in, uniform
 
 
 def hide_segments(keys: Tensor, segments: Tensor, *, hidden_fraction: tuple[float, float]) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from augment.families.bank import SilhouetteBank
-from augment.random import fold_in, uniform
+from maskrobust.augment.families.bank import SilhouetteBank
+from maskrobust.augment.random import fold_in, uniform
 
 SilhouetteOf = Literal["any", "own_class", "other_class"]
 

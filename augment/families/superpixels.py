@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from augment.batch import Batch
-from augment.families.segments import hide_segments
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.families.segments import hide_segments
 
 SegmentationMethod = Literal["slic", "quickshift"]
 

@@ -5,11 +5,11 @@ from typing import Literal, assert_never, get_args
 
 from torch import Tensor
 
-from augment.fills.blur import fill_blur
-from augment.fills.colours import fill_black, fill_image_mean, fill_mean, fill_random_colour
-from augment.fills.inpainting import fill_inpainting
-from augment.fills.linear_imputation import fill_linear_imputation
-from augment.fills.noise import fill_gaussian_noise, fill_uniform_noise
+from maskrobust.augment.fills.blur import fill_blur
+from maskrobust.augment.fills.colours import fill_black, fill_image_mean, fill_mean, fill_random_colour
+from maskrobust.augment.fills.inpainting import fill_inpainting
+from maskrobust.augment.fills.linear_imputation import fill_linear_imputation
+from maskrobust.augment.fills.noise import fill_gaussian_noise, fill_uniform_noise
 
 FillName = Literal[
     "black",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
+from maskrobust.augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
 
 BLUR_SCALE = 10 / 224
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from augment.fills.drawing import check_pixels, draw, to_pixels
-from augment.random import uniform
+from maskrobust.augment.fills.drawing import check_pixels, draw, to_pixels
+from maskrobust.augment.random import uniform
 
 
 def fill_black(images: Tensor, visible: Tensor) -> Tensor:

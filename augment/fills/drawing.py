@@ -6,7 +6,7 @@ Pixels are float in [0, 1] or uint8 in [0, 255]; every fill is computed as numbe
 import torch
 from torch import Tensor
 
-from augment.batch import check_visible
+from maskrobust.augment.batch import check_visible
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -19,7 +19,7 @@ def check_pixels(images: Tensor, visible: Tensor) -> None:
         visible: must be (B, 1, H, W), bool, on the same device.
 
     Raises:
-        TypeError, ValueError: `visible` does not fit `images`; see `augment.check_visible`.
+        TypeError, ValueError: `visible` does not fit `images`; see `maskrobust.augment.check_visible`.
         TypeError: `images` is neither float nor uint8.
     """
     check_visible(images, visible)

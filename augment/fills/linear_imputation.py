@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from augment.fills.colours import visible_mean
-from augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
-from augment.fills.multigrid import impute
-from augment.fills.noise import gaussian
+from maskrobust.augment.fills.colours import visible_mean
+from maskrobust.augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
+from maskrobust.augment.fills.multigrid import impute
+from maskrobust.augment.fills.noise import gaussian
 
 IMPUTATION_NOISE_STD = 0.01
 

@@ -7,8 +7,8 @@ batch, so it is no fill by name.
 import torch
 from torch import Tensor
 
-from augment.fills.drawing import check_pixels, draw
-from augment.random import uniform
+from maskrobust.augment.fills.drawing import check_pixels, draw
+from maskrobust.augment.random import uniform
 
 
 def draw_partners(keys: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from augment.fills.drawing import draw
+from maskrobust.augment.fills.drawing import draw
 
 _SWEEP_WEIGHTS = (1.0, 2.5)
 _COARSEST_SIZE = 8

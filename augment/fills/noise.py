@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from augment.fills.drawing import check_pixels, draw, to_pixels
-from augment.random import fold_in
+from maskrobust.augment.fills.drawing import check_pixels, draw, to_pixels
+from maskrobust.augment.random import fold_in
 
 GAUSSIAN_NOISE_MEAN = 0.5
 GAUSSIAN_NOISE_STD = 0.25
@@ -17,7 +17,7 @@ _RANKS = 2**16
 def fill_uniform_noise(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     """Draw uniform noise into hidden pixels: every pixel and channel independent, (k + 1/2) / 2^16.
 
-    k is a uniformly random integer of 16 bits, which is several times as fast to draw as `augment.uniform`.
+    k is a uniformly random integer of 16 bits, which is several times as fast to draw as `maskrobust.augment.uniform`.
 
     Args:
         images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].

@@ -3,7 +3,7 @@
 Only this package needs albumentations; `import augment` does not load it.
 """
 
-from augment.transforms.hide_regions import HideRegions
-from augment.transforms.track_visible import TrackVisible
+from maskrobust.augment.transforms.hide_regions import HideRegions
+from maskrobust.augment.transforms.track_visible import TrackVisible
 
 __all__ = ["HideRegions", "TrackVisible"]

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, PositiveInt
 from torch import Tensor
 
-from augment.batch import Batch
-from augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, SilhouetteBank, build_family
-from augment.fills import FillName, apply_fill, check_mean
-from augment.policy import IMAGENET_MEAN
-from augment.random import fold_in
-from augment.transforms.offline import BaseTransformInitSchema, check_range_bounds, nondecreasing
-from augment.transforms.track_visible import TrackVisible
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, SilhouetteBank, build_family
+from maskrobust.augment.fills import FillName, apply_fill, check_mean
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.augment.random import fold_in
+from maskrobust.augment.transforms.offline import BaseTransformInitSchema, check_range_bounds, nondecreasing
+from maskrobust.augment.transforms.track_visible import TrackVisible
 
 _NO_SAMPLE = -1
 _LABEL_FAMILIES = BANK_FAMILIES - {"silhouettes"}
@@ -53,8 +53,8 @@ class HideRegions(TrackVisible):
         >>> out["image"], out["mask"], out["visible"]
 
     Args:
-        family: one of `augment.families.FAMILIES`.
-        fill: one of `augment.fills.FILLS`.
+        family: one of `maskrobust.augment.families.FAMILIES`.
+        fill: one of `maskrobust.augment.fills.FILLS`.
         hidden_fraction: (low, high) share of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, or its (height, width), at least 1.
         mean: colour in [0, 1] of the fill "mean", one value for each channel.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from augment.transforms.offline import BaseTransformInitSchema, DualTransform, Targets
+from maskrobust.augment.transforms.offline import BaseTransformInitSchema, DualTransform, Targets
 
 
 class TrackVisible(DualTransform):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lm_modules.reliance import (
+from maskrobust.lm_modules.reliance import (
     Measure,
     Outcomes,
     ProbeOutcomes,

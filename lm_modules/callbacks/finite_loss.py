@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
-from lm_modules.callbacks.last_checkpoint import LastCheckpoint
-from lm_modules.callbacks.ranks import of_all_ranks
+from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
+from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 
 RECORD = "not_finite.json"
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 
-from lm_modules.callbacks.stop_signals import StopSignals
+from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
 
 _VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 

@@ -8,14 +8,14 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from augment import Batch, SilhouetteBank
-from lm_modules.callbacks.figures import plan_figures
-from lm_modules.callbacks.loggers import log_picture, log_table
-from lm_modules.callbacks.panel import draw_panel
-from lm_modules.callbacks.ranks import of_all_ranks
-from lm_modules.classifier import MaskRobustClassifier
-from lm_modules.methods import MASKING_METHODS, MaskingMethod, Predictor
-from lm_modules.reliance import (
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.callbacks.figures import plan_figures
+from maskrobust.lm_modules.callbacks.loggers import log_picture, log_table
+from maskrobust.lm_modules.callbacks.panel import draw_panel
+from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.methods import MASKING_METHODS, MaskingMethod, Predictor
+from maskrobust.lm_modules.reliance import (
     FeatureExtractors,
     Outcomes,
     OutlineProbe,
@@ -26,7 +26,7 @@ from lm_modules.reliance import (
     train_probe,
     with_feature_predictions,
 )
-from lm_modules.training_masks import SilhouetteSource
+from maskrobust.lm_modules.training_masks import SilhouetteSource
 
 TABLE_COLUMNS = ("epoch", "method", "figure", "value", "low", "high")
 """Of the table that Weights & Biases gets: a row for each figure, masking method and measured epoch."""
@@ -175,7 +175,7 @@ class RelianceCallback(pl.Callback):
         if not isinstance(source, SilhouetteSource):
             raise ValueError(
                 "the reliance callback needs a data module with training_batches() to take silhouettes from, got "
-                f"{type(source).__name__}; train with one of train.data, or leave the callback out."
+                f"{type(source).__name__}; train with one of maskrobust.train.data, or leave the callback out."
             )
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
             self._bank = SilhouetteBank.from_batches(_up_to(source.training_batches(), self.max_objects))

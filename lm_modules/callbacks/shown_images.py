@@ -2,10 +2,10 @@
 
 import pytorch_lightning as pl
 
-from augment import Batch
-from lm_modules.callbacks.loggers import log_picture, shows_pictures
-from lm_modules.callbacks.panel import draw_training_panel
-from lm_modules.classifier import MaskRobustClassifier
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
+from maskrobust.lm_modules.callbacks.panel import draw_training_panel
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
 
 
 class ShownImages(pl.Callback):

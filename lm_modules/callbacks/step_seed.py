@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from augment.random import fold_in, sample_keys
+from maskrobust.augment.random import fold_in, sample_keys
 
 
 class StepSeed(pl.Callback):

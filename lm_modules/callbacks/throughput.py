@@ -4,7 +4,7 @@ import time
 
 import pytorch_lightning as pl
 
-from augment import Batch
+from maskrobust.augment import Batch
 
 
 class Throughput(pl.Callback):

@@ -6,8 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lm_modules.masking.functional import hide, visible_moments
-from lm_modules.masking.rows import gather_rows, scatter_rows
+from maskrobust.lm_modules.masking.functional import hide, visible_moments
+from maskrobust.lm_modules.masking.rows import gather_rows, scatter_rows
 
 
 def batch_norm_of_rows(module: nn.BatchNorm2d, features: Tensor, visible_rows: Tensor) -> Tensor:

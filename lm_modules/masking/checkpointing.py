@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from lm_modules.masking.masked import Masked
-from lm_modules.masking.program import Program
-from lm_modules.masking.rules.convolution import convolution
-from lm_modules.masking.rules.merging import add_into_first
+from maskrobust.lm_modules.masking.masked import Masked
+from maskrobust.lm_modules.masking.program import Program
+from maskrobust.lm_modules.masking.rules.convolution import convolution
+from maskrobust.lm_modules.masking.rules.merging import add_into_first
 
 
 def run_in_segments(program: Program, network: nn.Module, images: Masked, segments: int) -> Any:

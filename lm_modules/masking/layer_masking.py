@@ -5,14 +5,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from augment import check_visible
-from lm_modules.masking.checkpointing import run_in_segments
-from lm_modules.masking.functional import hide
-from lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, VisibleMap
-from lm_modules.masking.plan import Plan, plan_rows
-from lm_modules.masking.program import mode, read_program
-from lm_modules.masking.row_engine import LARGEST_SHARE, find_row_suffix, plan_suffix, run_suffix
-from lm_modules.masking.rules import UnsupportedNetworkError
+from maskrobust.augment import check_visible
+from maskrobust.lm_modules.masking.checkpointing import run_in_segments
+from maskrobust.lm_modules.masking.functional import hide
+from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, VisibleMap
+from maskrobust.lm_modules.masking.plan import Plan, plan_rows
+from maskrobust.lm_modules.masking.program import mode, read_program
+from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, find_row_suffix, plan_suffix, run_suffix
+from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError
 
 Engine = Literal["auto", "dense", "rows"]
 

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lm_modules.masking import functional
-from lm_modules.masking.rows import RingRows, pad_rows, ring_rows, row_indices, zero_rows
+from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking.rows import RingRows, pad_rows, ring_rows, row_indices, zero_rows
 
 MergeRule = Literal["intersection", "union"]
 Padding = tuple[int, int, int, int]

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from lm_modules.masking.masked import Masked
-from lm_modules.masking.program import Step
+from maskrobust.lm_modules.masking.masked import Masked
+from maskrobust.lm_modules.masking.program import Step
 
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from lm_modules.masking.masked import Masked
-from lm_modules.masking.rules import RULES, Rule, RuleFunction, Target, UnsupportedNetworkError, find_rule
-from lm_modules.masking.rules.merging import add_into_first
+from maskrobust.lm_modules.masking.masked import Masked
+from maskrobust.lm_modules.masking.rules import RULES, Rule, RuleFunction, Target, UnsupportedNetworkError, find_rule
+from maskrobust.lm_modules.masking.rules.merging import add_into_first
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def _load_rules_for(network: nn.Module) -> None:
     """Import the rules for timm's layers with the first network that has one; a rule that a user added stays."""
     if any(type(module).__module__.startswith("timm.") for module in network.modules()):
         added = dict(RULES)
-        importlib.import_module("lm_modules.masking.rules.timm_layers")
+        importlib.import_module("maskrobust.lm_modules.masking.rules.timm_layers")
         RULES.update(added)
 
 
@@ -288,7 +288,7 @@ def _rule_for(node: fx.Node, network: nn.Module) -> Rule:
         name = target if isinstance(target, str) else getattr(target, "__qualname__", repr(target))
         raise UnsupportedNetworkError(
             f"layer masking has no rule for the operation {name} at layer '{_layer_of(node)}' of "
-            f"{type(network).__name__}; add one with lm_modules.masking_rule({name})."
+            f"{type(network).__name__}; add one with maskrobust.lm_modules.masking_rule({name})."
         )
     return rule
 

@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lm_modules.masking.masked import Masked, MaskingOptions, VisibleMap, Window
-from lm_modules.masking.program import Program, Step
-from lm_modules.masking.rows import gather_rows
-from lm_modules.masking.rules.convolution import convolution, convolution_window, pad, padding_module
-from lm_modules.masking.rules.merging import residual
-from lm_modules.masking.rules.normalisation import batch_norm
-from lm_modules.masking.rules.pointwise import ACTIVATIONS, DROPOUT, elementwise
-from lm_modules.masking.rules.pooling import adaptive_pool
+from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, VisibleMap, Window
+from maskrobust.lm_modules.masking.program import Program, Step
+from maskrobust.lm_modules.masking.rows import gather_rows
+from maskrobust.lm_modules.masking.rules.convolution import convolution, convolution_window, pad, padding_module
+from maskrobust.lm_modules.masking.rules.merging import residual
+from maskrobust.lm_modules.masking.rules.normalisation import batch_norm
+from maskrobust.lm_modules.masking.rules.pointwise import ACTIVATIONS, DROPOUT, elementwise
+from maskrobust.lm_modules.masking.rules.pooling import adaptive_pool
 
 LARGEST_SHARE = 0.5
 """Rows are taken where they do at most this share of the dense multiplications; measured with `scripts/bench`."""

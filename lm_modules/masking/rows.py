@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lm_modules.masking.functional import dilate_3x3
+from maskrobust.lm_modules.masking.functional import dilate_3x3
 
 
 @dataclass(frozen=True)

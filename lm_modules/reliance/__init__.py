@@ -1,7 +1,7 @@
 """Measures of shape reliance: how much of a prediction comes from the outline of what was hidden."""
 
-from lm_modules.reliance.comparison import ComparedMagnitude, compare_magnitudes
-from lm_modules.reliance.conditions import (
+from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, compare_magnitudes
+from maskrobust.lm_modules.reliance.conditions import (
     FILL_STREAM,
     HOLE_STREAM,
     Condition,
@@ -10,9 +10,9 @@ from lm_modules.reliance.conditions import (
     retention_condition,
     transfer_condition,
 )
-from lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder, curve_condition
-from lm_modules.reliance.estimation import Finding, estimate, estimate_difference
-from lm_modules.reliance.features import (
+from maskrobust.lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder, curve_condition
+from maskrobust.lm_modules.reliance.estimation import Finding, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.features import (
     FeatureHole,
     carried_information,
     cross_validated_predictions,
@@ -21,9 +21,9 @@ from lm_modules.reliance.features import (
     probed_features,
     with_feature_predictions,
 )
-from lm_modules.reliance.holm import holm_levels
-from lm_modules.reliance.information import Information, hole_information, mutual_information
-from lm_modules.reliance.measures import (
+from maskrobust.lm_modules.reliance.holm import holm_levels
+from maskrobust.lm_modules.reliance.information import Information, hole_information, mutual_information
+from maskrobust.lm_modules.reliance.measures import (
     Columns,
     Measure,
     broken_mask_accuracy,
@@ -39,10 +39,10 @@ from lm_modules.reliance.measures import (
     whole_mask_accuracy,
     whole_over_broken,
 )
-from lm_modules.reliance.outcomes import Outcomes
-from lm_modules.reliance.plan import ReliancePlan
-from lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
-from lm_modules.reliance.retention_curves import (
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.retention_curves import (
     curve_accuracy,
     curve_accuracy_score,
     curve_class_entropy,
@@ -52,15 +52,15 @@ from lm_modules.reliance.retention_curves import (
     curve_unchanged,
     curve_unchanged_score,
 )
-from lm_modules.reliance.statistics import (
+from maskrobust.lm_modules.reliance.statistics import (
     Estimate,
     bootstrap_means,
     hierarchical_bootstrap_means,
     percentile_estimate,
 )
-from lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
-from lm_modules.reliance.swaps import SwapIndex, SwapTriples, swap_index, swap_triples
-from lm_modules.reliance.transfer import HIDE_THE_OBJECT, transfer_accuracy, worst_family
+from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
+from maskrobust.lm_modules.reliance.swaps import SwapIndex, SwapTriples, swap_index, swap_triples
+from maskrobust.lm_modules.reliance.transfer import HIDE_THE_OBJECT, transfer_accuracy, worst_family
 
 __all__ = [
     "CURVE_FAMILIES",

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lm_modules.reliance.estimation import Finding, resample_magnitude_difference
-from lm_modules.reliance.holm import holm_levels
-from lm_modules.reliance.magnitudes import MagnitudeDifference
-from lm_modules.reliance.measures import Measure
-from lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.estimation import Finding, resample_magnitude_difference
+from maskrobust.lm_modules.reliance.holm import holm_levels
+from maskrobust.lm_modules.reliance.magnitudes import MagnitudeDifference
+from maskrobust.lm_modules.reliance.measures import Measure
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 
 @dataclass(frozen=True)

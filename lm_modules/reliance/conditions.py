@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from augment import (
+from maskrobust.augment import (
     OBJECT_FAMILIES,
     Batch,
     FamilyName,
@@ -21,9 +21,9 @@ from augment import (
     sample_keys,
     uniform,
 )
-from lm_modules.reliance.curves import curve_condition, curve_holes
-from lm_modules.reliance.plan import ReliancePlan
-from lm_modules.reliance.swaps import SwapTriples, swap_index, swap_triples
+from maskrobust.lm_modules.reliance.curves import curve_condition, curve_holes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.swaps import SwapTriples, swap_index, swap_triples
 
 FILL_STREAM, HOLE_STREAM = 0, 1
 """Of a sample's key: what fills are drawn from, and what the holes of measure 1 are."""

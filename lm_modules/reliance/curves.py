@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, assert_never, get_args
 import torch
 from torch import Tensor
 
-from augment import (
+from maskrobust.augment import (
     Batch,
     check_object_mask,
     hide_in_order,
@@ -61,7 +61,7 @@ def curve_holes(
         keys: (B,) int64 keys. One key gives one random order, in which segments that are equally salient follow each
             other, too.
         batch: annotated images of 1 or 3 channels.
-        family: what the segments are: square patches, or superpixels; see `augment.families.superpixels`.
+        family: what the segments are: square patches, or superpixels; see `maskrobust.augment.families.superpixels`.
         order: "random"; or by saliency, the share of a segment's pixels that lie on the object (the paper's code takes
             their number, which puts large segments first).
         hidden_fractions: shares of pixels in [0, 1].

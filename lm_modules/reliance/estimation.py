@@ -5,11 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lm_modules.reliance.arrays import FloatArray
-from lm_modules.reliance.magnitudes import MagnitudeDifference
-from lm_modules.reliance.measures import Measure
-from lm_modules.reliance.outcomes import Outcomes
-from lm_modules.reliance.statistics import Estimate, Resampled, hierarchical_bootstrap_means, percentile_estimate
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.magnitudes import MagnitudeDifference
+from maskrobust.lm_modules.reliance.measures import Measure
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.statistics import (
+    Estimate,
+    Resampled,
+    hierarchical_bootstrap_means,
+    percentile_estimate,
+)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from augment import sample_keys, uniform
-from lm_modules.reliance.arrays import FloatArray, IntArray
-from lm_modules.reliance.measures import Measure, right_answers
-from lm_modules.reliance.outcomes import Outcomes
+from maskrobust.augment import sample_keys, uniform
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.measures import Measure, right_answers
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 FeatureHole = Literal["silhouette", "circle"]
 FEATURE_HOLES: tuple[FeatureHole, ...] = get_args(FeatureHole)

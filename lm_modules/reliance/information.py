@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from lm_modules.reliance.arrays import FloatArray, IntArray
-from lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 
 @dataclass(frozen=True)

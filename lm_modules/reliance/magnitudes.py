@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lm_modules.reliance.arrays import FloatArray
-from lm_modules.reliance.statistics import Estimate, Resampled
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.statistics import Estimate, Resampled
 
 
 @dataclass(frozen=True, eq=False)

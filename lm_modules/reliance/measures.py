@@ -1,7 +1,7 @@
 """Measures of shape reliance and retention: per-image columns, and a smooth function of their means.
 
 In this form one definition serves the figure of one run, its bootstrap over images, the hierarchical one over seeds and
-the difference between two arms; see `lm_modules.reliance.estimation`.
+the difference between two arms; see `maskrobust.lm_modules.reliance.estimation`.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
-from lm_modules.reliance.conditions import retention_condition
-from lm_modules.reliance.outcomes import Outcomes
-from lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from maskrobust.lm_modules.reliance.conditions import retention_condition
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
 
 class Columns(NamedTuple):

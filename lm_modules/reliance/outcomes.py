@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
 _BY_CONDITION = ("predictions", "features")
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, fields
 
-from augment import FAMILIES, FamilyName
-from lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
+from maskrobust.augment import FAMILIES, FamilyName
+from maskrobust.lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
 
 
 @dataclass(frozen=True)

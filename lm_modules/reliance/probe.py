@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from augment import Batch
-from lm_modules.reliance.arrays import IntArray, read_arrays
-from lm_modules.reliance.close_ups import close_ups
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
+from maskrobust.lm_modules.reliance.close_ups import close_ups
 
 _BATCH_SIZE = 64
 _EVALUATION_BATCH_SIZE = 512

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
-from lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
-from lm_modules.reliance.measures import Columns, Measure
-from lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from maskrobust.lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
+from maskrobust.lm_modules.reliance.measures import Columns, Measure
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 
 class _Answers(NamedTuple):
@@ -87,7 +87,7 @@ def curve_similarity(family: CurveFamily, order: CurveOrder, hidden_fraction: fl
         family: segments of the curve.
         order: in which they are hidden.
         hidden_fraction: one of the curve's.
-        similarity: (K, K) in [0, 1] of the classes; see `lm_modules.reliance.wordnet.path_similarity`. The columns
+        similarity: (K, K) in [0, 1] of the classes; see `reliance.wordnet.path_similarity`. The columns
             raise ValueError where K is not the outcomes' number of classes.
     """
     return _curve("similarity", family, order, (hidden_fraction,), _similar(similarity))

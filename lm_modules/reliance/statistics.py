@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 _CHUNK_ELEMENTS = 2**22
 _KEPT_ELEMENTS = 2**24

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from augment import Batch, SilhouetteBank
-from lm_modules.methods import FeatureExtractor, Predictor
-from lm_modules.reliance.arrays import FloatArray, IntArray
-from lm_modules.reliance.conditions import Condition, Conditions, ConditionSource
-from lm_modules.reliance.features import FEATURE_HOLES, feature_key
-from lm_modules.reliance.outcomes import Outcomes
-from lm_modules.reliance.plan import ReliancePlan
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.methods import FeatureExtractor, Predictor
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.conditions import Condition, Conditions, ConditionSource
+from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_key
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 FeatureExtractors = Mapping[str | None, FeatureExtractor]
 """By layer; None stands for the penultimate features."""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from augment import SilhouetteBank, fold_in, uniform
-from augment.families.silhouettes import check_mask_size
+from maskrobust.augment import SilhouetteBank, fold_in, uniform
+from maskrobust.augment.families.silhouettes import check_mask_size
 
 
 class SwapIndex(NamedTuple):

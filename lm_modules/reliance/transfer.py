@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from augment import FamilyName
-from lm_modules.reliance.conditions import transfer_condition
-from lm_modules.reliance.measures import Measure, right_answers
+from maskrobust.augment import FamilyName
+from maskrobust.lm_modules.reliance.conditions import transfer_condition
+from maskrobust.lm_modules.reliance.measures import Measure, right_answers
 
 HIDE_THE_OBJECT: frozenset[FamilyName] = frozenset({"objects", "companions", "enclosing_circles"})
 """Families that hide the whole object: accuracy above chance is nothing to be wished for there."""

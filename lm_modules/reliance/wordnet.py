@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 DEBIAN_FOLDER = Path("/usr/share/wordnet")
 """Where Debian's package wordnet-base keeps the files of WordNet 3.0."""

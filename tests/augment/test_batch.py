@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from augment import Batch, check_visible
+from maskrobust.augment import Batch, check_visible
 
 IMAGES = torch.zeros(2, 3, 5, 7)
 

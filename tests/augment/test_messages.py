@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from augment import (
+from maskrobust.augment import (
     Batch,
     RandomMasking,
     SilhouetteBank,
@@ -22,7 +22,7 @@ from augment import (
     rectangles,
     silhouettes,
 )
-from augment.families import check_hidden_fraction, draw_hidden_fraction
+from maskrobust.augment.families import check_hidden_fraction, draw_hidden_fraction
 
 KEYS = torch.arange(2)
 IMAGES = torch.zeros(2, 3, 4, 5)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from augment import FAMILIES, LOOKS_INTO_HOLE, TRAINING_FILLS
-from lm_modules import MaskRobustClassifier
+from maskrobust.augment import FAMILIES, LOOKS_INTO_HOLE, TRAINING_FILLS
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
 
 PAGE = (Path(__file__).parents[2] / "docs" / "masks.md").read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from augment import (
+from maskrobust.augment import (
     FILLS,
     Batch,
     FillName,

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from augment import fold_in, random_keys, sample_keys, uniform
+from maskrobust.augment import fold_in, random_keys, sample_keys, uniform
 
 WORD = 2**64
 GAMMA = 0x9E3779B97F4A7C15

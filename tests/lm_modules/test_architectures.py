@@ -7,7 +7,8 @@ import torch
 import torchvision
 from torch import nn
 
-from lm_modules import LayerMasking, SmallResNet, build_network, known_architectures
+from maskrobust.lm_modules.architectures import SmallResNet, build_network, known_architectures
+from maskrobust.lm_modules.masking import LayerMasking
 
 
 def test_every_torchvision_classifier_is_known() -> None:

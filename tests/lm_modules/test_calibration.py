@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from augment import sample_keys
-from lm_modules import AffineCalibration, calibrated, fit_calibration
+from maskrobust.augment import sample_keys
+from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
 
 CLASSES = 4
 

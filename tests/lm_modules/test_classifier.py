@@ -14,8 +14,10 @@ from pytorch_lightning.utilities.model_summary import ModelSummary
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from augment import Batch, apply_fill, fold_in, patches, sample_keys
-from lm_modules import LayerMasking, MaskRobustClassifier, SmallResNet, UnsupportedNetworkError, build_network
+from maskrobust.augment import Batch, apply_fill, fold_in, patches, sample_keys
+from maskrobust.lm_modules.architectures import SmallResNet, build_network
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from tests.lm_modules.test_weights import Malicious
 
 CLASSES, SIZE = 3, 16

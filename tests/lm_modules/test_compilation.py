@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lm_modules import MaskRobustClassifier
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
 
 pytestmark = pytest.mark.usefixtures("fresh_compiler")
 

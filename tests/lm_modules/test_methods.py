@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from augment import FILLS, LOOKS_INTO_HOLE, apply_fill, sample_keys
-from lm_modules import MASKING_METHODS, LayerMasking, SmallResNet, feature_extractor, normalise, predictor
+from maskrobust.augment import FILLS, LOOKS_INTO_HOLE, apply_fill, sample_keys
+from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.methods import MASKING_METHODS, feature_extractor, normalise, predictor
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)
 

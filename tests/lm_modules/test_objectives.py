@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lm_modules.objectives import consistency_loss, mixed_cross_entropy
+from maskrobust.lm_modules.objectives import consistency_loss, mixed_cross_entropy
 
 
 def draw_logits(seed: int) -> torch.Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import nn, optim
 from torch.optim.lr_scheduler import LRScheduler
 
-from lm_modules import SmallResNet
-from lm_modules.optimisation import build_optimiser, build_schedule, follow_length
+from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.optimisation import build_optimiser, build_schedule, follow_length
 
 PEAK = 0.4
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lm_modules.sample_mean import SampleMean
+from maskrobust.lm_modules.sample_mean import SampleMean
 
 VALUES = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.5, 0.25, 1.0])
 

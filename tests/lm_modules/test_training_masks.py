@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from augment import Batch, SilhouetteBank, build_family, sample_keys
-from lm_modules.training_masks import (
+from maskrobust.augment import Batch, SilhouetteBank, build_family, sample_keys
+from maskrobust.lm_modules.training_masks import (
     SilhouetteSource,
     TrainingMasks,
     as_weights,

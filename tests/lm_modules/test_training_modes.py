@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
-from lm_modules import MaskRobustClassifier
-from train.data import Cues
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.train.data import Cues
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from augment import Batch
-from lm_modules import MaskRobustClassifier
-from lm_modules.objectives import Objective
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.objectives import Objective
 
 OBJECTIVES: tuple[Objective, ...] = ("cross_entropy", "consistency")
 RANKS = 2

@@ -10,8 +10,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from lm_modules import LayerMasking, SmallResNet, load_weights, read_state_dict
-from lm_modules.weights import read_checkpoint
+from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.weights import load_weights, read_checkpoint, read_state_dict
 
 PREFIXES = ["", "network.", "model.", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.model."]
 

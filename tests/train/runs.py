@@ -17,7 +17,7 @@ def run(arguments: Sequence[str], status: int = 0) -> str:
         arguments: of `maskrobust`.
         status: with which it must exit; that of a process ended by a signal is the negative of its number.
     """
-    command = [sys.executable, "-m", "train.cli", *arguments]
+    command = [sys.executable, "-m", "maskrobust.train.cli", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0)
     try:
         _, errors = process.communicate(timeout=200)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
-from train.arches import try_to_wrap
-from train.cli import main
+from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.train.arches import try_to_wrap
+from maskrobust.train.cli import main
 
 
 def printed(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:

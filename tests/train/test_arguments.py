@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from train.arguments import one_sentence
+from maskrobust.train.arguments import one_sentence
 
 
 def test_what_a_process_of_a_pool_may_not_read_is_told_in_one_sentence(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import pytest
 import torch
 from skimage.segmentation import slic
 
-from train.bench.__main__ import main
-from train.bench.augment import FAMILIES, HIDDEN, imputation, others, own_fills
-from train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
-from train.bench.shards import BASELINE, OWN, bare_loader, shards_loader, write_photographs
-from train.bench.sparse_imputation import impute_by_sparse_solve
-from train.bench.suite import CASES, METHODS, Case, RecordedPasses, make_update
-from train.bench.timing import alternate, median_ratio
+from maskrobust.train.bench.__main__ import main
+from maskrobust.train.bench.augment import FAMILIES, HIDDEN, imputation, others, own_fills
+from maskrobust.train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
+from maskrobust.train.bench.shards import BASELINE, OWN, bare_loader, shards_loader, write_photographs
+from maskrobust.train.bench.sparse_imputation import impute_by_sparse_solve
+from maskrobust.train.bench.suite import CASES, METHODS, Case, RecordedPasses, make_update
+from maskrobust.train.bench.timing import alternate, median_ratio
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,7 @@ SMALL += ["--suite-networks", "small_resnet", "--suite-batch", "2"]
 
 def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "train.bench", "masking", *SMALL, f"--json={path}"]
+    command = [sys.executable, "-m", "maskrobust.train.bench", "masking", *SMALL, f"--json={path}"]
     wide = os.environ | {"COLUMNS": "200"}
     printed = subprocess.run(command, check=True, capture_output=True, text=True, env=wide, timeout=200).stdout
     content = json.loads(path.read_text())
@@ -197,7 +197,7 @@ def test_both_ways_of_linear_imputation_agree_but_for_the_noise() -> None:
 def test_peak_memory_counts_what_is_held_at_once() -> None:
     program = """
 import torch
-from train.bench.timing import peak_memory
+from maskrobust.train.bench.timing import peak_memory
 
 def make():
     kept = torch.ones(8 << 20)

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
+from maskrobust.train.checkpoints import AtomicCheckpointIO, CheckpointError, check_classes, check_same_training
 from tests.train.test_cli import sentence_of
-from train.checkpoints import AtomicCheckpointIO, CheckpointError, check_classes, check_same_training
 
 
 class Failure:

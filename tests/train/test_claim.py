@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from maskrobust.train.claim.config import fingerprint
+from maskrobust.train.cli import main
 from tests.train.data.conftest import write_fashion_files
 from tests.train.tiny import TINY_DATA, tiny_claim
-from train.claim.config import fingerprint
-from train.cli import main
 
 FIGURES = (
     "clean_accuracy",
@@ -130,7 +130,7 @@ def test_a_killed_claim_resumes_to_the_same_numbers(
 ) -> None:
     config, _, expected = undisturbed
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "train.cli", "claim", f"--config={config}", f"--out={out}"]
+    command = [sys.executable, "-m", "maskrobust.train.cli", "claim", f"--config={config}", f"--out={out}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     try:

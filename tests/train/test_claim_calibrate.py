@@ -9,14 +9,15 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
-from augment import Batch
-from lm_modules import AffineCalibration, MaskRobustClassifier
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.calibration import AffineCalibration
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.train.claim import calibrate
+from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.calibrate import calibrations, first_images
+from maskrobust.train.claim.progress import Progress
+from maskrobust.train.claim.runs import stored_run
 from tests.train.tiny import tiny_claim
-from train.claim import calibrate
-from train.claim.arguments import parse_config
-from train.claim.calibrate import calibrations, first_images
-from train.claim.progress import Progress
-from train.claim.runs import stored_run
 
 Fit = tuple[Tensor, Tensor]
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from maskrobust.train.claim.arguments import parse_config
 from tests.train.tiny import tiny_claim
-from train.claim.arguments import parse_config
 
 REFUSALS: list[tuple[str, Any, str]] = [
     ("seeds", [], "got []"),

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from maskrobust.train.claim.locks import run_lock
+from maskrobust.train.cli import main
 from tests.train.tiny import TINY_DATA, tiny_claim
-from train.claim.locks import run_lock
-from train.cli import main
 
 PARTS = (["--arm=[no_masks, layer_masking_at_test, mcal]"], ["--arm=[patches_mean, layer_masking]", "--seed=1"])
 
@@ -51,7 +51,7 @@ def numbers(out: Path) -> tuple[Any, ...]:
 
 
 def command(config: Path, out: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "train.cli", "claim", f"--config={config}", f"--out={out}", *options]
+    return [sys.executable, "-m", "maskrobust.train.cli", "claim", f"--config={config}", f"--out={out}", *options]
 
 
 def sentence_of(config: Path, out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:

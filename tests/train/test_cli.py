@@ -9,9 +9,9 @@ import torch
 import torchvision
 import yaml
 
-from lm_modules import SmallResNet
+from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.train.cli import main
 from tests.train.tiny import tiny_claim, tiny_fit
-from train.cli import main
 
 
 def sentence_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -48,7 +48,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_installed_command_runs() -> None:
-    command = [sys.executable, "-m", "train.cli", "--version"]
+    command = [sys.executable, "-m", "maskrobust.train.cli", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("maskrobust 0.")
 
@@ -87,7 +87,8 @@ SENTENCES = [
     ("arches --nam", "unrecognized arguments: --nam; " + HELP + " lists the options."),
     (
         "fit --data=Folder --data.rot=X",
-        "data is a train.data.Folder, which has no option 'rot'; maskrobust COMMAND --data.help train.data.Folder",
+        "data is a maskrobust.train.data.Folder, which has no option 'rot'; "
+        "maskrobust COMMAND --data.help maskrobust.train.data.Folder",
     ),
     ("fit --data=Cues --data.init_args.seed=x", "data.seed must be a whole number, got 'x'; change it, or see " + HELP),
     (
@@ -108,7 +109,8 @@ SENTENCES = [
     ("fit --data=Cues --wandb.tags=x", "wandb.tags must be a list such as [a, b], got 'x'; change it, or see " + HELP),
     (
         "fit --data=Cues --wandb.projct=x",
-        "wandb is a train.loggers.WandbOptions, which has no option 'projct'; maskrobust COMMAND --wandb.help lists",
+        "wandb is a maskrobust.train.loggers.WandbOptions, which has no option 'projct'; "
+        "maskrobust COMMAND --wandb.help lists",
     ),
     (
         "fit --data=Cues --model.architecture.class_path my_networks.X",
@@ -157,7 +159,10 @@ def test_what_is_wrong_with_an_option_is_told_in_words(
     [
         ({"trainer": {"max_epochs": "two"}}, "trainer.max_epochs must be a whole number or null, got 'two'; change it"),
         ({"model": {"masking": ["a"]}}, "model.masking must be one of none, fill, layer_masking, mixture, got ['a'];"),
-        ({"data": {"class_path": "Folder", "init_args": {"rot": "X"}}}, "data is a train.data.Folder, which has no"),
+        (
+            {"data": {"class_path": "Folder", "init_args": {"rot": "X"}}},
+            "data is a maskrobust.train.data.Folder, which has no",
+        ),
         (
             {"trainer": {"callbacks": [{"class_path": "ModelChekpoint"}]}},
             "trainer.callbacks must name classes that are known, or by import path, got 'ModelChekpoint'; correct it.",

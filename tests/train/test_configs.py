@@ -9,11 +9,11 @@ import pytest
 import torch
 import wandb
 
-from lm_modules import build_network
+from maskrobust.lm_modules.architectures import build_network
+from maskrobust.train.cli import main
 from tests.test_house import CONFIGS
 from tests.train.runs import rows
 from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
-from train.cli import main
 
 CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
 OVERLAYS = [name for name in CONFIGS if name.startswith("overlays/")]

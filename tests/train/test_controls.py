@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from augment import SilhouetteBank, object_holes, sample_keys
-from lm_modules import MaskRobustClassifier, Predictor
-from lm_modules.reliance import (
+from maskrobust.augment import SilhouetteBank, object_holes, sample_keys
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.reliance import (
     Estimate,
     OutlineProbe,
     ProbeOutcomes,
@@ -20,7 +21,7 @@ from lm_modules.reliance import (
     train_probe,
     used_share,
 )
-from train.data import Cues
+from maskrobust.train.data import Cues
 
 CLASSES = 4
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from augment import SilhouetteBank
-from lm_modules import MaskRobustClassifier
-from lm_modules.reliance import (
+from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.reliance import (
     Outcomes,
     ProbeOutcomes,
     ReliancePlan,
@@ -17,14 +17,14 @@ from lm_modules.reliance import (
     estimate_difference,
     silhouette_accuracy,
 )
+from maskrobust.train.cli import main
+from maskrobust.train.data import Cues
+from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.summary import summarise
 from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA, tiny_fit
-from train.cli import main
-from train.data import Cues
-from train.evaluate.config import EvaluationConfig
-from train.evaluate.summary import summarise
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
 QUICK = ["--methods=[black, layer_masking]", "--patch_size=8", "--replicates=50"]
@@ -155,7 +155,7 @@ def test_what_cannot_be_measured_is_refused_and_nothing_written(
 def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.evaluate.measure", lambda *_: pytest.fail("has measured"))
+    monkeypatch.setattr("maskrobust.train.evaluate.measure", lambda *_: pytest.fail("has measured"))
     (tmp_path / "file").write_text("")
     sentence = sentence_of(["evaluate", "--checkpoint=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
     assert sentence.startswith(f"'{tmp_path / 'file'}' cannot be used (Not a directory)")

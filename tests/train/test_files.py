@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from train.files import atomic_path, read_json, write_json
+from maskrobust.train.files import atomic_path, read_json, write_json
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs import find_config
-from lm_modules import build_network
+from maskrobust.configs import find_config
+from maskrobust.lm_modules.architectures import build_network
+from maskrobust.train.cli import main
 from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_fit
-from train.cli import main
 
 resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
@@ -274,7 +274,7 @@ def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_wandb_is_imported_only_where_it_is_used() -> None:
-    code = "import sys, train.fit; sys.exit('wandb' in sys.modules)"
+    code = "import sys, maskrobust.train.fit; sys.exit('wandb' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

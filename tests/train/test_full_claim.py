@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from maskrobust.train.cli import main
 from tests.train.tiny import TINY_DATA, content_of, tiny_claim
-from train.cli import main
 
 TINIER_DATA = TINY_DATA | {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
-from lm_modules.reliance import (
+from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
+from maskrobust.lm_modules.reliance import (
     HOLE_STREAM,
     Finding,
     Measure,
@@ -32,7 +32,7 @@ from lm_modules.reliance import (
     swap_pull,
     used_share,
 )
-from train.data import Cues
+from maskrobust.train.data import Cues
 
 CLASSES, IMAGES, DATA_SETS = 4, 400, 100
 INFORMATIVENESS = (0.0, 0.25, 0.5, 0.75, 1.0)

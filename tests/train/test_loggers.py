@@ -13,13 +13,13 @@ import wandb
 import yaml
 from PIL import Image
 
+from maskrobust.train.cli import main
+from maskrobust.train.loggers import WandbOptions, loggers
 from tests.train.offline_runs import OfflineRun, offline_runs
 from tests.train.runs import rows
 from tests.train.runs import run as run_command
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_claim, tiny_fit
-from train.cli import main
-from train.loggers import WandbOptions, loggers
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
 FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
@@ -189,7 +189,7 @@ def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatc
     def fail(*_: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("lm_modules.MaskRobustClassifier.validation_step", fail)
+    monkeypatch.setattr("maskrobust.lm_modules.MaskRobustClassifier.validation_step", fail)
     with pytest.raises(RuntimeError, match="out of luck"):
         main(arguments(tmp_path, "--wandb=true", "--trainer.callbacks=[]"))
     (run,) = offline_runs(tmp_path)
@@ -197,7 +197,7 @@ def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatc
 
 
 def test_a_missing_package_is_one_sentence(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['wandb'] = None; from train.cli import main; main(sys.argv[1:])"
+    code = "import sys; sys.modules['wandb'] = None; from maskrobust.train.cli import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, *arguments(tmp_path, "--wandb.group=any")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
 
-from augment.families import BANK_FAMILIES, FAMILIES, OBJECT_FAMILIES
+from maskrobust.augment.families import BANK_FAMILIES, FAMILIES, OBJECT_FAMILIES
+from maskrobust.train.cli import main
+from maskrobust.train.data.base import InMemoryDataModule, Samples, Split
+from maskrobust.train.masks.config import COLUMNS, GalleryConfig
+from maskrobust.train.masks.drawing import draw_gallery
+from maskrobust.train.report.gallery import OUTLINE, column_title, draw_outlines
+from maskrobust.train.report.wording import family_title
 from tests.conftest import require_component
 from tests.train.report.pages import Page, brightness, measured
 from tests.train.test_cli import sentence_of
-from train.cli import main
-from train.data.base import InMemoryDataModule, Samples, Split
-from train.masks.config import COLUMNS, GalleryConfig
-from train.masks.drawing import draw_gallery
-from train.report.gallery import OUTLINE, column_title, draw_outlines
-from train.report.wording import family_title
 
 SIZE = 40
 
@@ -269,7 +269,7 @@ def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_pla
 def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_drawn(
     below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.masks.draw_gallery", lambda *_: pytest.fail("has drawn"))
+    monkeypatch.setattr("maskrobust.train.masks.draw_gallery", lambda *_: pytest.fail("has drawn"))
     (tmp_path / "file").write_text("")
     sentence = sentence_of(["masks", DISCS, f"--out={tmp_path}/file{below}"], capsys)
     assert sentence.startswith(f"'{tmp_path}/file' cannot be used (Not a directory)")

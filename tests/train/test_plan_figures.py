@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_modules.reliance import (
+from maskrobust.lm_modules.reliance import (
     Outcomes,
     ReliancePlan,
     curve_accuracy,
@@ -16,8 +16,8 @@ from lm_modules.reliance import (
     estimate,
     transfer_condition,
 )
+from maskrobust.train.plan_figures import plan_figures, transfer_figures, worst_cell
 from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes
-from train.plan_figures import plan_figures, transfer_figures, worst_cell
 
 PLAN = ReliancePlan(
     curve_families=("slic",),

@@ -6,9 +6,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_modules.reliance import ProbeOutcomes
-from train.data import Cues
-from train.probe import outline_outcomes
+from maskrobust.lm_modules.reliance import ProbeOutcomes
+from maskrobust.train.data import Cues
+from maskrobust.train.probe import outline_outcomes
 
 CLASSES, SIDE, NEIGHBOURS = 4, 24, 15
 INFORMATIVENESS = (0.0, 0.5, 1.0)

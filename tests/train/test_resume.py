@@ -6,9 +6,9 @@ import pytest
 import torch
 import yaml
 
+from maskrobust.train.cli import main
 from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
-from train.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
@@ -253,7 +253,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_
         (["--model.learning_rate=0.1"], {}, "model.learning_rate 0.01, got 0.1;"),  # the default
         (["--config=overlays/no_masks.yaml"], {}, "model.masking fill, got none;"),  # the default, too
         ([], {"train_images": 80}, "data.train_images 90, got 80;"),
-        (["--data=Fashion"], {}, "data train.data.Cues, got train.data.Fashion;"),
+        (["--data=Fashion"], {}, "data maskrobust.train.data.Cues, got maskrobust.train.data.Fashion;"),
         ([], {"batch_size": 4}, "8 images in a batch of all processes together, but there are 4 now;"),
     ],
 )

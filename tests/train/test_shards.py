@@ -15,16 +15,16 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from augment.batch import Batch
+from maskrobust.augment.batch import Batch
+from maskrobust.train.cli import main
+from maskrobust.train.data import Cues, Folder, Shards
+from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.shard_format import ShardRecord, sha256_of
+from maskrobust.train.files import read_json
+from maskrobust.train.shards.journal import Journal
+from maskrobust.train.shards.processes import call_in_processes
 from tests.train.data.test_folder import write_tree
 from tests.train.test_cli import sentence_of
-from train.cli import main
-from train.data import Cues, Folder, Shards
-from train.data.base import AnnotatedDataModule
-from train.data.shard_format import ShardRecord, sha256_of
-from train.files import read_json
-from train.shards.journal import Journal
-from train.shards.processes import call_in_processes
 
 SIZES = ["--data.train_images=20", "--data.val_images=5", "--data.test_images=3"]
 
@@ -237,7 +237,7 @@ def tell(path: Path) -> None:
 
 
 def refuse(number: int) -> int:
-    from train.data.base import check_at_least
+    from maskrobust.train.data.base import check_at_least
 
     check_at_least("number", number, 0)
     return number

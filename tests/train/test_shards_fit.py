@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm_modules import MaskRobustClassifier
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.train.cli import main
 from tests.train.data.test_shards import COUNTS, write_folder
 from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
-from train.cli import main
 
 resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 SMALL = ["--data.init_args.image_size=32", "--data.init_args.batch_size=4", "--trainer.accelerator=cpu"]
@@ -93,7 +93,8 @@ def test_a_run_that_goes_on_within_an_epoch_takes_as_many_steps_and_reads_later_
 @resumes
 def test_two_processes_train_to_the_end_on_uneven_shards_and_evaluate_as_one_does(folder, tmp_path):
     reliance = [
-        "--trainer.callbacks+=lm_modules.callbacks.RelianceCallback", "--trainer.callbacks.plan={patch_size: 8}",
+        "--trainer.callbacks+=maskrobust.lm_modules.callbacks.RelianceCallback",
+        "--trainer.callbacks.plan={patch_size: 8}",
         "--trainer.callbacks.methods=[black]", "--trainer.callbacks.replicates=20",
     ]  # fmt: skip
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.init_args.num_workers=1"]

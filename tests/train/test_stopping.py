@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm_modules import SmallResNet
+from maskrobust.lm_modules.architectures import SmallResNet
 from tests.train.tiny import tiny_claim
 
 DEADLINE = 120
@@ -30,7 +30,7 @@ def _interrupts_are_heard() -> Iterator[None]:
 @contextmanager
 def started(*command: str, python: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
     """The command in a process group of its own, as a shell starts it."""
-    called = [sys.executable, *python, "-m", "train.cli", *command]
+    called = [sys.executable, *python, "-m", "maskrobust.train.cli", *command]
     process = subprocess.Popen(called, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0)
     try:
         yield process
@@ -129,7 +129,7 @@ def test_a_fork_of_a_command_leaves_ctrl_c_to_its_parent_and_dies_of_sigterm(
     number: signal.Signals, status: int
 ) -> None:
     script = (
-        "import os, sys; from train import arguments, cli, masks\n"
+        "import os, sys; from maskrobust.train import arguments, cli, masks\n"
         "def fork(given):\n"
         "    child = os.fork()\n"
         "    if not child:\n"

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.summary import Runs, compare, summarise
+from maskrobust.train.files import read_json, write_json
+from maskrobust.train.report import claim_table, render_claim, verdict_panel
 from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
 from tests.train.tiny import tiny_claim
-from train.claim.arguments import parse_config
-from train.claim.config import ClaimConfig
-from train.claim.summary import Runs, compare, summarise
-from train.files import read_json, write_json
-from train.report import claim_table, render_claim, verdict_panel
 
 IMAGES = 400
 Change = Callable[[Outcomes], Outcomes]

@@ -1,8 +1,8 @@
 import pytest
 
-from lm_modules.reliance import Estimate, Finding
-from train.claim.config import Rule
-from train.claim.verdict import Comparison, caveat, decide, rule_in_words
+from maskrobust.lm_modules.reliance import Estimate, Finding
+from maskrobust.train.claim.config import Rule
+from maskrobust.train.claim.verdict import Comparison, caveat, decide, rule_in_words
 
 RULE = Rule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_accuracy_tolerance=0.03)
 

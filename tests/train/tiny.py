@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from configs import find_config
+from maskrobust.configs import find_config
 from tests.train.data.conftest import write_fashion_files
 from tests.train.data.test_folder import write_tree
 from tests.train.data.test_pets import write_pets

@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from train.bench.augment import measure_augment
-from train.bench.masking import NETWORKS, measure_masking
-from train.bench.shards import measure_shards
-from train.bench.suite import IMAGE_SIZES, measure_suite
-from train.figures import device_name
-from train.files import write_json
+from maskrobust.train.bench.augment import measure_augment
+from maskrobust.train.bench.masking import NETWORKS, measure_masking
+from maskrobust.train.bench.shards import measure_shards
+from maskrobust.train.bench.suite import IMAGE_SIZES, measure_suite
+from maskrobust.train.figures import device_name
+from maskrobust.train.files import write_json
 
 PARTS = ("masking", "augment", "shards", "suite")
 

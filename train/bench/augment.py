@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
-from augment import Batch, apply_fill, patches, sample_keys
-from augment.families import FamilyName, MaskFamily, build_family
-from augment.policy import IMAGENET_MEAN
-from train.bench.sparse_imputation import impute_by_sparse_solve
-from train.bench.timing import alternate
+from maskrobust.augment import Batch, apply_fill, patches, sample_keys
+from maskrobust.augment.families import FamilyName, MaskFamily, build_family
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.train.bench.sparse_imputation import impute_by_sparse_solve
+from maskrobust.train.bench.timing import alternate
 
 IMAGE_SIZE = 224
 HIDDEN = 0.25
@@ -111,7 +111,7 @@ def _mask_and_fill(family: MaskFamily, keys: Tensor, batch: Batch) -> Tensor:
 
 def others(size: int, device: torch.device) -> Iterator[Case]:
     """albumentations, with this project's own transform in it, on uint8 arrays; torchvision on float tensors."""
-    from augment.transforms import HideRegions  # isort: skip  # first, for it keeps albumentations off the network
+    from maskrobust.augment.transforms import HideRegions  # isort: skip  # first, for it keeps albumentations off the network
     import albumentations
 
     task = "mask and black fill"

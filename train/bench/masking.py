@@ -8,9 +8,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from augment import patches, sample_keys
-from lm_modules import LayerMasking
-from train.bench.timing import alternate, median_ratio, peak_memory
+from maskrobust.augment import patches, sample_keys
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.train.bench.timing import alternate, median_ratio, peak_memory
 
 IMAGE_SIZE = 224
 NETWORKS = ("resnet50", "efficientnet_b0", "convnext_tiny")

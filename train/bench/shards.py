@@ -18,14 +18,14 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 from webdataset.compat import WebDataset
 
-from augment.batch import Batch
-from augment.policy import IMAGENET_MEAN
-from lm_modules.classifier import IMAGENET_STD
-from train.bench.timing import alternate, median_ratio
-from train.data import Shards
-from train.data.shard_format import MANIFEST, Manifest, shard_name, write_shard
-from train.data.stored import EncodedSample, encode_png
-from train.files import write_json
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.lm_modules.classifier import IMAGENET_STD
+from maskrobust.train.bench.timing import alternate, median_ratio
+from maskrobust.train.data import Shards
+from maskrobust.train.data.shard_format import MANIFEST, Manifest, shard_name, write_shard
+from maskrobust.train.data.stored import EncodedSample, encode_png
+from maskrobust.train.files import write_json
 
 BASELINE = "WebDataset and torchvision, images alone"
 OWN = "Shards, images and object masks"

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from augment import Batch, SilhouetteBank
-from lm_modules import LayerMasking, MaskingMethod, Predictor, predictor
-from lm_modules.architectures import build_network
-from lm_modules.reliance import CURVE_FAMILIES, ReliancePlan, RelianceSuite
-from train.bench.timing import alternate, median_ratio
-from train.data import Cues
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, predictor
+from maskrobust.lm_modules.reliance import CURVE_FAMILIES, ReliancePlan, RelianceSuite
+from maskrobust.train.bench.timing import alternate, median_ratio
+from maskrobust.train.data import Cues
 
 IMAGE_SIZES = {"small_resnet": 48, "resnet50": 224}
 """The networks that are measured, with the side of their images in pixels."""

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from augment import SilhouetteBank
-from lm_modules import MaskingMethod
-from lm_modules.reliance import Outcomes, ProbeOutcomes
-from train.claim.arguments import parse_config
-from train.claim.arm import run_arm
-from train.claim.config import ClaimConfig
-from train.claim.examples import claim_examples
-from train.claim.probe import measured_probe
-from train.claim.progress import Progress
-from train.claim.runs import independent_parts, refuse_foreign, refuse_missing, what_is_left
-from train.claim.summary import summarise
-from train.files import write_json, write_text
-from train.quiet import quiet_lightning
-from train.report import claim_table, render_claim, verdict_panel
+from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.arm import run_arm
+from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.examples import claim_examples
+from maskrobust.train.claim.probe import measured_probe
+from maskrobust.train.claim.progress import Progress
+from maskrobust.train.claim.runs import independent_parts, refuse_foreign, refuse_missing, what_is_left
+from maskrobust.train.claim.summary import summarise
+from maskrobust.train.files import write_json, write_text
+from maskrobust.train.quiet import quiet_lightning
+from maskrobust.train.report import claim_table, render_claim, verdict_panel
 
 
 def main(arguments: Sequence[str]) -> None:

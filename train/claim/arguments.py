@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from lm_modules import MaskRobustClassifier
-from train.arguments import PARSER_OPTIONS, about_arguments, import_data_modules
-from train.claim.checks import check, check_networks, check_part
-from train.claim.config import SET_BY_THE_CLAIM, Arm, ClaimConfig, Evaluation, Rule, Training
-from train.data import AnnotatedDataModule
-from train.loggers import WandbOptions, wandb_options
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.train.arguments import PARSER_OPTIONS, about_arguments, import_data_modules
+from maskrobust.train.claim.checks import check, check_networks, check_part
+from maskrobust.train.claim.config import SET_BY_THE_CLAIM, Arm, ClaimConfig, Evaluation, Rule, Training
+from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.loggers import WandbOptions, wandb_options
 
 _DESCRIPTION = "Train matched arms, measure what each reads from the outline of a hole, and apply the rule."
 

@@ -12,20 +12,23 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 
-from augment import SilhouetteBank
-from lm_modules import MaskingMethod, MaskRobustClassifier, Predictor, calibrated, load_weights
-from lm_modules.callbacks import ShownImages
-from lm_modules.reliance import Outcomes
-from train.claim.calibrate import calibrations
-from train.claim.config import ClaimConfig
-from train.claim.locks import run_lock
-from train.claim.progress import Progress
-from train.claim.runs import StoredRun, source_run, stored_run
-from train.claim.tracking import wandb_runs
-from train.data.batches import batches_on, split_batches
-from train.figures import provenance
-from train.files import atomic_path, write_json
-from train.measurement import measure_network
+from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.calibration import calibrated
+from maskrobust.lm_modules.callbacks import ShownImages
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.lm_modules.weights import load_weights
+from maskrobust.train.claim.calibrate import calibrations
+from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.locks import run_lock
+from maskrobust.train.claim.progress import Progress
+from maskrobust.train.claim.runs import StoredRun, source_run, stored_run
+from maskrobust.train.claim.tracking import wandb_runs
+from maskrobust.train.data.batches import batches_on, split_batches
+from maskrobust.train.figures import provenance
+from maskrobust.train.files import atomic_path, write_json
+from maskrobust.train.measurement import measure_network
 
 
 def run_arm(

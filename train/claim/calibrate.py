@@ -9,15 +9,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from augment import Batch, RandomMasking, fold_in, sample_keys
-from lm_modules import AffineCalibration, MaskingMethod, MaskRobustClassifier, fit_calibration, read_state_dict
-from lm_modules.training_masks import TrainingMasks, as_weights, build_silhouette_bank
-from train.claim.config import CALIBRATION_IMAGES, ClaimConfig
-from train.claim.progress import Progress
-from train.claim.runs import StoredRun
-from train.data.batches import batches_on
-from train.figures import provenance
-from train.files import atomic_path, write_json
+from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys
+from maskrobust.lm_modules.calibration import AffineCalibration, fit_calibration
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.training_masks import TrainingMasks, as_weights, build_silhouette_bank
+from maskrobust.lm_modules.weights import read_state_dict
+from maskrobust.train.claim.config import CALIBRATION_IMAGES, ClaimConfig
+from maskrobust.train.claim.progress import Progress
+from maskrobust.train.claim.runs import StoredRun
+from maskrobust.train.data.batches import batches_on
+from maskrobust.train.figures import provenance
+from maskrobust.train.files import atomic_path, write_json
 
 _CALIBRATION_STREAM = -1  # of a sample's key; training folds in its steps, which count from 0
 _FILL_STREAM = 2  # as in `RandomMasking`

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from train.claim.config import MASK_OPTIONS, Arm, ClaimConfig
+from maskrobust.train.claim.config import MASK_OPTIONS, Arm, ClaimConfig
 
 
 def check_networks(arms: Mapping[str, Arm]) -> None:

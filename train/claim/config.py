@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from augment import FamilyName
-from lm_modules import MaskingMethod
-from lm_modules.reliance import CurveFamily, ReliancePlan
-from train.data import AnnotatedDataModule
-from train.data.base import Split
-from train.loggers import WandbOptions
-from train.measurement import with_transfer_methods
+from maskrobust.augment import FamilyName
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import CurveFamily, ReliancePlan
+from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.base import Split
+from maskrobust.train.loggers import WandbOptions
+from maskrobust.train.measurement import with_transfer_methods
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from lm_modules import MaskingMethod
-from lm_modules.reliance import Outcomes
-from train.claim.config import ClaimConfig
-from train.data.batches import split_batches
-from train.report import ExampleStrip, annotated_examples, example_strips, with_predictions
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.data.batches import split_batches
+from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, with_predictions
 
 
 def claim_examples(

@@ -1,13 +1,13 @@
 """The mask-only probe of a claim, trained once for its data and kept on disk."""
 
-from lm_modules.reliance import ProbeOutcomes
-from train.claim.config import ClaimConfig, fingerprint
-from train.claim.locks import run_lock
-from train.claim.progress import Progress
-from train.claim.runs import is_done
-from train.data.batches import split_batches
-from train.files import atomic_path, write_json
-from train.probe import outline_outcomes
+from maskrobust.lm_modules.reliance import ProbeOutcomes
+from maskrobust.train.claim.config import ClaimConfig, fingerprint
+from maskrobust.train.claim.locks import run_lock
+from maskrobust.train.claim.progress import Progress
+from maskrobust.train.claim.runs import is_done
+from maskrobust.train.data.batches import split_batches
+from maskrobust.train.files import atomic_path, write_json
+from maskrobust.train.probe import outline_outcomes
 
 _PROBE_SEED = 0
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lm_modules import MaskingMethod
-from train.claim.config import CALIBRATION_IMAGES, MASK_OPTIONS, ClaimConfig, fingerprint
-from train.files import read_json
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.train.claim.config import CALIBRATION_IMAGES, MASK_OPTIONS, ClaimConfig, fingerprint
+from maskrobust.train.files import read_json
 
 
 @dataclass(frozen=True)

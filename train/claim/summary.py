@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lm_modules import MaskingMethod
-from lm_modules.reliance import (
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import (
     Measure,
     Outcomes,
     ProbeOutcomes,
@@ -15,11 +15,11 @@ from lm_modules.reliance import (
     probe_accuracy,
     used_share,
 )
-from lm_modules.training_masks import as_weights
-from train.claim.config import ClaimConfig
-from train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
-from train.figures import as_figure, figures_of, main_measures, provenance
-from train.plan_figures import plan_figures, transfer_figures, worst_cell
+from maskrobust.lm_modules.training_masks import as_weights
+from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
+from maskrobust.train.figures import as_figure, figures_of, main_measures, provenance
+from maskrobust.train.plan_figures import plan_figures, transfer_figures, worst_cell
 
 Runs = Mapping[str, Mapping[int, Mapping[MaskingMethod, Outcomes]]]
 """Outcomes by arm, seed and masking method."""

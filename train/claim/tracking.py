@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from train.claim.config import ClaimConfig
-from train.claim.runs import StoredRun
-from train.loggers import WandbRun, log_configuration
+from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.runs import StoredRun
+from maskrobust.train.loggers import WandbRun, log_configuration
 
 
 def wandb_runs(config: ClaimConfig, run: StoredRun) -> list[WandbRun]:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lm_modules.reliance import Finding
-from train.claim.config import Rule
+from maskrobust.lm_modules.reliance import Finding
+from maskrobust.train.claim.config import Rule
 
 CLAIM = "Training with mask augmentation alone does not stop a network from reading the shape of the hole."
 

@@ -12,11 +12,11 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from augment.batch import Batch
-from augment.random import fold_in, sample_keys, uniform
-from train.data.order import EpochSampler, Position, TrainingLoader, rank_and_number, training_position
-from train.data.stored import PixelSample, StoredSample
-from train.data.workers import loading_options
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.random import fold_in, sample_keys, uniform
+from maskrobust.train.data.order import EpochSampler, Position, TrainingLoader, rank_and_number, training_position
+from maskrobust.train.data.stored import PixelSample, StoredSample
+from maskrobust.train.data.workers import loading_options
 
 Split = Literal["train", "val", "test"]
 Fetched = TypeVar("Fetched")

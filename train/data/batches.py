@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from augment import Batch
-from train.data.base import AnnotatedDataModule, Split
+from maskrobust.augment import Batch
+from maskrobust.train.data.base import AnnotatedDataModule, Split
 
 STAGE_OF_SPLIT: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 """The stage that `AnnotatedDataModule.setup` knows each split by."""

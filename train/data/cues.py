@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
-from train.data.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
-from train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
+from maskrobust.train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
+from maskrobust.train.data.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
+from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
 
 TEXTURES = {
     "brick": CropSource("brick.png", (0.25, 0.4)),

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
-from train.data.garments import PLACE_NUMBERS, place_garments
-from train.data.idx import GARMENT_CLASSES, OfficialSplit, find_given, find_or_download, read_garments
-from train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
+from maskrobust.train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
+from maskrobust.train.data.garments import PLACE_NUMBERS, place_garments
+from maskrobust.train.data.idx import GARMENT_CLASSES, OfficialSplit, find_given, find_or_download, read_garments
+from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
 
 BACKGROUNDS = tuple(
     CropSource(file_name, (0.3, 0.9))

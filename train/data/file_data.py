@@ -10,14 +10,22 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from augment.batch import Batch
-from augment.random import fold_in, sample_keys
-from train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, check_at_least, draw_uniform
-from train.data.image_files import ImageFile, MaskCode, is_on_its_side, read_file, read_image, read_mask, size_of
-from train.data.order import EpochSampler, TrainingLoader
-from train.data.stored import EncodedSample, encode_png
-from train.data.views import evaluation_view, training_view
-from train.data.workers import loading_options
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.random import fold_in, sample_keys
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, check_at_least, draw_uniform
+from maskrobust.train.data.image_files import (
+    ImageFile,
+    MaskCode,
+    is_on_its_side,
+    read_file,
+    read_image,
+    read_mask,
+    size_of,
+)
+from maskrobust.train.data.order import EpochSampler, TrainingLoader
+from maskrobust.train.data.stored import EncodedSample, encode_png
+from maskrobust.train.data.views import evaluation_view, training_view
+from maskrobust.train.data.workers import loading_options
 
 _GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE = 32

@@ -5,11 +5,11 @@ from typing import get_args
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from augment.policy import IMAGENET_MEAN
-from lm_modules.classifier import IMAGENET_STD
-from train.data.base import Split
-from train.data.file_data import FileDataModule
-from train.data.image_files import IMAGE_SUFFIXES, ImageFile, MaskCode, list_classes, list_images
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.lm_modules.classifier import IMAGENET_STD
+from maskrobust.train.data.base import Split
+from maskrobust.train.data.file_data import FileDataModule
+from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, MaskCode, list_classes, list_images
 
 _SPLIT_FOLDERS: tuple[Split, ...] = get_args(Split)
 

@@ -9,8 +9,8 @@ import torch
 from torch import distributed
 from torch.utils.data import DataLoader, DistributedSampler
 
-from augment.batch import Batch
-from augment.random import sample_keys
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.random import sample_keys
 
 
 class Position(NamedTuple):

@@ -5,11 +5,11 @@ from typing import Literal
 
 from torchvision.datasets import OxfordIIITPet
 
-from augment.policy import IMAGENET_MEAN
-from lm_modules.classifier import IMAGENET_STD
-from train.data.base import Split
-from train.data.file_data import FileDataModule
-from train.data.image_files import ImageFile, check_unique, id_of
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.lm_modules.classifier import IMAGENET_STD
+from maskrobust.train.data.base import Split
+from maskrobust.train.data.file_data import FileDataModule
+from maskrobust.train.data.image_files import ImageFile, check_unique, id_of
 
 _FOLDER = "oxford-iiit-pet"
 """Of torchvision's layout, below its root."""

@@ -18,9 +18,9 @@ from typing import Any, BinaryIO, NamedTuple, cast, get_args
 import fsspec
 from webdataset.gopen import gopen, gopen_schemes
 
-from train.data.base import Split
-from train.data.stored import EncodedSample
-from train.files import atomic_path
+from maskrobust.train.data.base import Split
+from maskrobust.train.data.stored import EncodedSample
+from maskrobust.train.files import atomic_path
 
 MANIFEST = "manifest.json"
 _FORMAT = "maskrobust shards 1"

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from augment.batch import Batch
-from train.data.image_files import decode_image, decode_mask
-from train.data.shard_format import ShardRecord, TarSample, open_address, read_shard
+from maskrobust.augment.batch import Batch
+from maskrobust.train.data.image_files import decode_image, decode_mask
+from maskrobust.train.data.shard_format import ShardRecord, TarSample, open_address, read_shard
 
 _log = logging.getLogger(__name__)
 _FAULTS_IN_A_ROW = 1000

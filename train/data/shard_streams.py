@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.filters import shuffle
 
-from augment.batch import Batch
-from augment.random import fold_in, sample_keys
-from train.data.shard_format import ShardRecord, TarSample
-from train.data.shard_reader import Sample, ShardReader, collate
-from train.data.views import View
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.random import fold_in, sample_keys
+from maskrobust.train.data.shard_format import ShardRecord, TarSample
+from maskrobust.train.data.shard_reader import Sample, ShardReader, collate
+from maskrobust.train.data.views import View
 
 _STREAM = zlib.crc32(b"resampled shards")
 

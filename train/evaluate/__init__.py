@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from train.evaluate.config import parse_config
-from train.evaluate.examples import evaluation_examples
-from train.evaluate.measure import measure
-from train.evaluate.summary import class_similarity, reliance_tables, summarise
-from train.files import check_folder, write_json, write_text
-from train.progress import counting_display
-from train.report import reliance_csv, render_reliance
+from maskrobust.train.evaluate.config import parse_config
+from maskrobust.train.evaluate.examples import evaluation_examples
+from maskrobust.train.evaluate.measure import measure
+from maskrobust.train.evaluate.summary import class_similarity, reliance_tables, summarise
+from maskrobust.train.files import check_folder, write_json, write_text
+from maskrobust.train.progress import counting_display
+from maskrobust.train.report import reliance_csv, render_reliance
 
 
 def main(arguments: Sequence[str]) -> None:

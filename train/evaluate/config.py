@@ -7,13 +7,13 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from augment import FamilyName
-from lm_modules import MaskingMethod
-from lm_modules.reliance import CURVE_ORDERS, CurveFamily, CurveOrder, ReliancePlan
-from train.arguments import PARSER_OPTIONS, parse_with_data
-from train.data import AnnotatedDataModule
-from train.data.base import Split, check_at_least
-from train.measurement import with_transfer_methods
+from maskrobust.augment import FamilyName
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import CURVE_ORDERS, CurveFamily, CurveOrder, ReliancePlan
+from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.base import Split, check_at_least
+from maskrobust.train.measurement import with_transfer_methods
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from lm_modules import MaskingMethod
-from lm_modules.reliance import Outcomes
-from train.data.batches import split_batches
-from train.evaluate.config import EvaluationConfig
-from train.report import ExampleStrip, annotated_examples, example_strips, with_predictions
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.train.data.batches import split_batches
+from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, with_predictions
 
 
 def evaluation_examples(

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import torch
 from rich.progress import Progress
 
-from augment import SilhouetteBank
-from lm_modules import MaskingMethod, MaskRobustClassifier
-from lm_modules.reliance import Outcomes, ProbeOutcomes
-from train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
-from train.evaluate.config import EvaluationConfig
-from train.measurement import measure_network
-from train.probe import outline_outcomes
+from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
+from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.measurement import measure_network
+from maskrobust.train.probe import outline_outcomes
 
 Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
 """Outcomes by checkpoint and masking method."""

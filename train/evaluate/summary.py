@@ -7,22 +7,22 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lm_modules import MaskingMethod
-from lm_modules.reliance import (
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import (
     Outcomes,
     ProbeOutcomes,
     estimate,
     estimate_difference,
     probe_accuracy,
 )
-from lm_modules.reliance.arrays import FloatArray
-from lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
-from train.evaluate.config import EvaluationConfig
-from train.evaluate.measure import Runs
-from train.figures import as_figure, figures_of, main_measures, provenance
-from train.plan_figures import plan_figures, transfer_figures, worst_cell
-from train.report.table import FigureCell
-from train.report.wording import Figure, bounds, decimal, method_title
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
+from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.measure import Runs
+from maskrobust.train.figures import as_figure, figures_of, main_measures, provenance
+from maskrobust.train.plan_figures import plan_figures, transfer_figures, worst_cell
+from maskrobust.train.report.table import FigureCell
+from maskrobust.train.report.wording import Figure, bounds, decimal, method_title
 
 _COLUMNS = {
     "silhouette_accuracy": "object hidden",

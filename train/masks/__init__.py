@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from train.files import check_folder, write_text
-from train.masks.config import parse_config
-from train.masks.drawing import draw_gallery
-from train.progress import counting_display
-from train.report.gallery import render_gallery
+from maskrobust.train.files import check_folder, write_text
+from maskrobust.train.masks.config import parse_config
+from maskrobust.train.masks.drawing import draw_gallery
+from maskrobust.train.progress import counting_display
+from maskrobust.train.report.gallery import render_gallery
 
 
 def main(arguments: Sequence[str]) -> None:

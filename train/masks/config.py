@@ -7,11 +7,11 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from augment.families import FAMILIES, FamilyName, check_hidden_fraction
-from lm_modules import MASKING_METHODS, MaskingMethod
-from train.arguments import PARSER_OPTIONS, parse_with_data
-from train.data import AnnotatedDataModule
-from train.data.base import Split, check_at_least
+from maskrobust.augment.families import FAMILIES, FamilyName, check_hidden_fraction
+from maskrobust.lm_modules.methods import MASKING_METHODS, MaskingMethod
+from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.base import Split, check_at_least
 
 Column = MaskingMethod | Literal["other_image"]
 COLUMNS: tuple[Column, ...] = (*MASKING_METHODS, "other_image")

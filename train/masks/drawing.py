@@ -6,14 +6,14 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from augment import Batch, SilhouetteBank, fold_in, sample_keys
-from augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, build_family
-from augment.fills import draw_partners, mix_images
-from train.data import AnnotatedDataModule
-from train.data.batches import STAGE_OF_SPLIT, split_batches
-from train.masks.config import Column, GalleryConfig
-from train.report.examples import annotated_examples, present, to_pictures
-from train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
+from maskrobust.augment import Batch, SilhouetteBank, fold_in, sample_keys
+from maskrobust.augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, build_family
+from maskrobust.augment.fills import draw_partners, mix_images
+from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
+from maskrobust.train.masks.config import Column, GalleryConfig
+from maskrobust.train.report.examples import annotated_examples, present, to_pictures
+from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
 
 _SEARCHED_BATCHES = 20
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from train.report.wording import Figure
+from maskrobust.train.report.wording import Figure
 
 
 class Scale(NamedTuple):

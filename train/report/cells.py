@@ -4,8 +4,8 @@ from collections.abc import Callable
 from string import ascii_lowercase
 from typing import NamedTuple
 
-from train.report import wording
-from train.report.wording import Figure
+from maskrobust.train.report import wording
+from maskrobust.train.report.wording import Figure
 
 
 class Cell(NamedTuple):

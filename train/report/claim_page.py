@@ -3,20 +3,33 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.report import wording
-from train.report.cells import CellWriter
-from train.report.columns import LAYER_FIGURES, column_groups
-from train.report.comparisons import comparison_rows, is_compared
-from train.report.curve_chart import CurveLine
-from train.report.curves import curves_of
-from train.report.examples import ExampleStrip
-from train.report.figure_tables import Block, FigureRow, FigureTable, figure_tables, layer_tables, present_figures
-from train.report.networks import Network, networks_of_claim
-from train.report.retention_chart import CHART_SIZES, chart_points, marker_points, reliance_limit, retention_chart
-from train.report.shared_content import example_groups, shared_content
-from train.report.spreadsheet import claim_csv
-from train.report.templates import render_template
-from train.report.transfer import transfer_matrices
+from maskrobust.train.report import wording
+from maskrobust.train.report.cells import CellWriter
+from maskrobust.train.report.columns import LAYER_FIGURES, column_groups
+from maskrobust.train.report.comparisons import comparison_rows, is_compared
+from maskrobust.train.report.curve_chart import CurveLine
+from maskrobust.train.report.curves import curves_of
+from maskrobust.train.report.examples import ExampleStrip
+from maskrobust.train.report.figure_tables import (
+    Block,
+    FigureRow,
+    FigureTable,
+    figure_tables,
+    layer_tables,
+    present_figures,
+)
+from maskrobust.train.report.networks import Network, networks_of_claim
+from maskrobust.train.report.retention_chart import (
+    CHART_SIZES,
+    chart_points,
+    marker_points,
+    reliance_limit,
+    retention_chart,
+)
+from maskrobust.train.report.shared_content import example_groups, shared_content
+from maskrobust.train.report.spreadsheet import claim_csv
+from maskrobust.train.report.templates import render_template
+from maskrobust.train.report.transfer import transfer_matrices
 
 OUTCOMES = {"supported": "Supported", "refuted": "Refuted", "undecided": "Undecided"}
 _FORMAT = 2

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from train.report.wording import capitalised, compact, decimal, hidden_share, hundredths, percent
+from maskrobust.train.report.wording import capitalised, compact, decimal, hidden_share, hundredths, percent
 
 
 class Column(NamedTuple):

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from train.report.bars import Bar, bar, scale_of
-from train.report.wording import bounds, decimal, points
+from maskrobust.train.report.bars import Bar, bar, scale_of
+from maskrobust.train.report.wording import bounds, decimal, points
 
 Reading = Literal["above the margin", "within the margin", "not settled", "does not count", "undefined"]
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from train.report.networks import Network
-from train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings, network_colour, tick
-from train.report.wording import family_title
+from maskrobust.train.report.networks import Network
+from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings, network_colour, tick
+from maskrobust.train.report.wording import family_title
 
 DRAWN_METRIC = "accuracy"
 

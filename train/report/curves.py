@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from train.report.cells import Cell, CellWriter
-from train.report.curve_chart import CurveLine, CurvePanel, curve_chart, curve_panels
-from train.report.networks import Network
-from train.report.wording import capitalised, decimal, family_title, percent
+from maskrobust.train.report.cells import Cell, CellWriter
+from maskrobust.train.report.curve_chart import CurveLine, CurvePanel, curve_chart, curve_panels
+from maskrobust.train.report.networks import Network
+from maskrobust.train.report.wording import capitalised, decimal, family_title, percent
 
 METRICS: dict[str, tuple[str, Callable[[float], str]]] = {
     "accuracy": ("Accuracy", percent),

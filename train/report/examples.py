@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from augment import Batch, SilhouetteBank, apply_fill
-from lm_modules import MaskingMethod
-from lm_modules.reliance import ConditionSource, ReliancePlan, retention_condition
-from train.report.wording import capitalised, hidden_share
+from maskrobust.augment import Batch, SilhouetteBank, apply_fill
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import ConditionSource, ReliancePlan, retention_condition
+from maskrobust.train.report.wording import capitalised, hidden_share
 
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.report import wording
-from train.report.cells import Cell, CellWriter
-from train.report.columns import Column, ColumnGroup
-from train.report.networks import Network
+from maskrobust.train.report import wording
+from maskrobust.train.report.cells import Cell, CellWriter
+from maskrobust.train.report.columns import Column, ColumnGroup
+from maskrobust.train.report.networks import Network
 
 
 class FigureRow(NamedTuple):

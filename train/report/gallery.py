@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from train.report import wording
-from train.report.templates import render_template
+from maskrobust.train.report import wording
+from maskrobust.train.report.templates import render_template
 
 Picture = NDArray[np.uint8]
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.report.networks import Network
-from train.report.wording import Figure, bounds, decimal, method_title
+from maskrobust.train.report.networks import Network
+from maskrobust.train.report.wording import Figure, bounds, decimal, method_title
 
 
 class Finding(NamedTuple):

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from lm_modules import MaskingMethod
-from lm_modules.reliance import Outcomes
-from train.report.examples import Answer, ExampleStrip
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.train.report.examples import Answer, ExampleStrip
 
 
 def with_predictions(

@@ -3,20 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.report import wording
-from train.report.bars import Bar, bar, scale_of
-from train.report.cells import Cell, CellWriter
-from train.report.columns import LAYER_FIGURES, column_groups
-from train.report.curve_chart import CurveLine
-from train.report.curves import Curves, curves_of
-from train.report.examples import ExampleStrip
-from train.report.figure_tables import Block, FigureRow, FigureTable, figure_tables, layer_tables, present_figures
-from train.report.headline import findings_of, headline
-from train.report.networks import Network, networks_of_reliance
-from train.report.shared_content import example_groups, shared_content
-from train.report.spreadsheet import reliance_csv
-from train.report.templates import render_template
-from train.report.transfer import transfer_matrices
+from maskrobust.train.report import wording
+from maskrobust.train.report.bars import Bar, bar, scale_of
+from maskrobust.train.report.cells import Cell, CellWriter
+from maskrobust.train.report.columns import LAYER_FIGURES, column_groups
+from maskrobust.train.report.curve_chart import CurveLine
+from maskrobust.train.report.curves import Curves, curves_of
+from maskrobust.train.report.examples import ExampleStrip
+from maskrobust.train.report.figure_tables import (
+    Block,
+    FigureRow,
+    FigureTable,
+    figure_tables,
+    layer_tables,
+    present_figures,
+)
+from maskrobust.train.report.headline import findings_of, headline
+from maskrobust.train.report.networks import Network, networks_of_reliance
+from maskrobust.train.report.shared_content import example_groups, shared_content
+from maskrobust.train.report.spreadsheet import reliance_csv
+from maskrobust.train.report.templates import render_template
+from maskrobust.train.report.transfer import transfer_matrices
 
 
 class ShareRow(NamedTuple):

@@ -10,8 +10,17 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Affine2D
 
-from train.report.svg import ACCENT, INK, ChartSize, as_svg, draw_frame, drawing_settings, network_colour, tick
-from train.report.wording import Figure, hidden_share
+from maskrobust.train.report.svg import (
+    ACCENT,
+    INK,
+    ChartSize,
+    as_svg,
+    draw_frame,
+    drawing_settings,
+    network_colour,
+    tick,
+)
+from maskrobust.train.report.wording import Figure, hidden_share
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _LABEL = "Chart: accuracy with patches hidden against used share of the outline"

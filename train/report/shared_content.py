@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.report import wording
-from train.report.cells import CellWriter
-from train.report.columns import INTERVAL_DEFINITION
-from train.report.curves import CURVE_DEFINITION
-from train.report.examples import ExampleStrip
-from train.report.figure_tables import FigureTable
-from train.report.networks import Network
-from train.report.templates import compact_json
-from train.report.transfer import TRANSFER_DEFINITION
+from maskrobust.train.report import wording
+from maskrobust.train.report.cells import CellWriter
+from maskrobust.train.report.columns import INTERVAL_DEFINITION
+from maskrobust.train.report.curves import CURVE_DEFINITION
+from maskrobust.train.report.examples import ExampleStrip
+from maskrobust.train.report.figure_tables import FigureTable
+from maskrobust.train.report.networks import Network
+from maskrobust.train.report.templates import compact_json
+from maskrobust.train.report.transfer import TRANSFER_DEFINITION
 
 
 class ExampleGroup(NamedTuple):

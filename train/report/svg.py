@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from train.report.networks import colour_number
+from maskrobust.train.report.networks import colour_number
 
 INK = "#fd0000"
 """Becomes `currentColor`."""

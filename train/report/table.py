@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from train.report.comparisons import comparison_rows, is_compared
-from train.report.wording import CONCLUSIONS, Figure, hidden_share
+from maskrobust.train.report.comparisons import comparison_rows, is_compared
+from maskrobust.train.report.wording import CONCLUSIONS, Figure, hidden_share
 
 _COLUMNS = {
     "clean_accuracy": "clean",

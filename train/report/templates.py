@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from train.report import wording
+from maskrobust.train.report import wording
 
 _LARGEST_PICTURE = 160
 _LARGEST_LOSSLESS = 64

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.report.cells import Cell, CellWriter
-from train.report.networks import Network
-from train.report.wording import capitalised, family_title, hundredths, method_title, percent
+from maskrobust.train.report.cells import Cell, CellWriter
+from maskrobust.train.report.networks import Network
+from maskrobust.train.report.wording import capitalised, family_title, hundredths, method_title, percent
 
 TRANSFER_DEFINITION = (
     "Accuracy under every masking method and mask family, of those that a network was trained on and of those that it "

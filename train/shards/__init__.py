@@ -5,11 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from train.data.shard_format import MANIFEST, Manifest
-from train.progress import counting_display
-from train.shards.config import parse_config, parse_verification
-from train.shards.verifying import verify_shards
-from train.shards.writing import write_shards
+from maskrobust.train.data.shard_format import MANIFEST, Manifest
+from maskrobust.train.progress import counting_display
+from maskrobust.train.shards.config import parse_config, parse_verification
+from maskrobust.train.shards.verifying import verify_shards
+from maskrobust.train.shards.writing import write_shards
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from train.arguments import PARSER_OPTIONS, parse_with_described_data
-from train.data import AnnotatedDataModule
-from train.data.base import Split, check_at_least
+from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
+from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.base import Split, check_at_least
 
 _VERIFY: dict[str, Any] = {
     "action": "store_true",

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from train.data.shard_format import MANIFEST, Manifest, ShardRecord
-from train.files import read_json, write_json, write_text
+from maskrobust.train.data.shard_format import MANIFEST, Manifest, ShardRecord
+from maskrobust.train.files import read_json, write_json, write_text
 
 _JOURNAL = "written.jsonl"
 

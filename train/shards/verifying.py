@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from train.data.shard_format import Manifest, ShardRecord, read_manifest, sha256_of
-from train.data.shard_reader import Faults, ShardReader
-from train.shards.processes import call_in_processes
+from maskrobust.train.data.shard_format import Manifest, ShardRecord, read_manifest, sha256_of
+from maskrobust.train.data.shard_reader import Faults, ShardReader
+from maskrobust.train.shards.processes import call_in_processes
 
 
 def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, dict[str, str]]:

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from rich.progress import Progress, TaskID
 
-from train.data.base import Split
-from train.data.batches import STAGE_OF_SPLIT
-from train.data.shard_format import Manifest, ShardRecord, sha256_of, shard_name, write_shard
-from train.data.stored import StoredSample
-from train.shards.config import ShardsConfig
-from train.shards.journal import Journal
-from train.shards.processes import call_in_processes
+from maskrobust.train.data.base import Split
+from maskrobust.train.data.batches import STAGE_OF_SPLIT
+from maskrobust.train.data.shard_format import Manifest, ShardRecord, sha256_of, shard_name, write_shard
+from maskrobust.train.data.stored import StoredSample
+from maskrobust.train.shards.config import ShardsConfig
+from maskrobust.train.shards.journal import Journal
+from maskrobust.train.shards.processes import call_in_processes
 
 Item = TypeVar("Item")
 

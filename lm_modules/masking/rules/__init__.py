@@ -1,6 +1,6 @@
 """The rule table and the rules in it, one file for each kind of operation."""
 
-from lm_modules.masking.rules import (
+from maskrobust.lm_modules.masking.rules import (
     convolution,
     merging,
     normalisation,
@@ -9,7 +9,7 @@ from lm_modules.masking.rules import (
     resampling,
     reshaping,
 )
-from lm_modules.masking.rules.table import (
+from maskrobust.lm_modules.masking.rules.table import (
     RULES,
     Rule,
     RuleFunction,

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lm_modules.masking.masked import Masked, Padding, Window, ZeroPadded
-from lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked, Padding, Window, ZeroPadded
+from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 NO_PADDING: Padding = (0, 0, 0, 0)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from lm_modules.masking.masked import Masked, VisibleMap
-from lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
+from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 
 def add_into_first(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lm_modules.masking import functional
-from lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
-from lm_modules.masking.masked import Masked
-from lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
+from maskrobust.lm_modules.masking.masked import Masked
+from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 

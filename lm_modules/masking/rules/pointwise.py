@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
-from lm_modules.masking.masked import Masked
-from lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked
+from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,

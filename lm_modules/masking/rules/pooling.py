@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lm_modules.masking import functional
-from lm_modules.masking.masked import Masked, VisibleMap, Window
-from lm_modules.masking.rules.convolution import pair, slide, symmetric
-from lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
+from maskrobust.lm_modules.masking.rules.convolution import pair, slide, symmetric
+from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 
 def _returns_values(operation: Any, *_args: Any) -> bool:

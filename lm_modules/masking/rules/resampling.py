@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lm_modules.masking.masked import Masked, Window
-from lm_modules.masking.rules.convolution import slide
-from lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked, Window
+from maskrobust.lm_modules.masking.rules.convolution import slide
+from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 _NEAREST = ("nearest", "nearest-exact")
 

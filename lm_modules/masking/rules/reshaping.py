@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lm_modules.masking.masked import Masked
-from lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked
+from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 _TO_CHANNELS_LAST = (0, 2, 3, 1)
 _TO_CHANNELS_FIRST = (0, 3, 1, 2)

@@ -13,12 +13,12 @@ from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d
 from timm.models.vgg import ConvMlp
 from torch import Tensor, nn
 
-from lm_modules.masking.masked import Masked, Padding, Window
-from lm_modules.masking.rules.convolution import convolution, convolution_window, pair, slide
-from lm_modules.masking.rules.normalisation import batch_norm
-from lm_modules.masking.rules.pointwise import elementwise
-from lm_modules.masking.rules.pooling import adaptive_average
-from lm_modules.masking.rules.table import masking_rule
+from maskrobust.lm_modules.masking.masked import Masked, Padding, Window
+from maskrobust.lm_modules.masking.rules.convolution import convolution, convolution_window, pair, slide
+from maskrobust.lm_modules.masking.rules.normalisation import batch_norm
+from maskrobust.lm_modules.masking.rules.pointwise import elementwise
+from maskrobust.lm_modules.masking.rules.pooling import adaptive_average
+from maskrobust.lm_modules.masking.rules.table import masking_rule
 
 masking_rule(ScaledStdConv2d, StdConv2d)(convolution)
 masking_rule(FrozenBatchNormAct2d, DropPath)(elementwise)

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from augment import SilhouetteBank
+from maskrobust.augment import SilhouetteBank
 
 Fields = dict[str, Tensor]
 

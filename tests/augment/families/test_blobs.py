@@ -6,9 +6,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from augment.families.blobs import companion_blobs
-from augment.families.circles import enclosing_circles
-from augment.random import sample_keys
+from maskrobust.augment.families.blobs import companion_blobs
+from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.augment.random import sample_keys
 
 EIGHT_NEIGHBOURS = np.ones((3, 3))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from augment.families.circles import enclosing_circles
+from maskrobust.augment.families.circles import enclosing_circles
 
 
 def random_objects(count: int, height: int, width: int, seed: int) -> Tensor:

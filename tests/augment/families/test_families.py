@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from augment import (
+from maskrobust.augment import (
     BANK_FAMILIES,
     FAMILIES,
     OBJECT_FAMILIES,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy import stats
 
-from augment import sample_keys
-from augment.families import check_hidden_fraction, draw_hidden_fraction
+from maskrobust.augment import sample_keys
+from maskrobust.augment.families import check_hidden_fraction, draw_hidden_fraction
 
 KEYS = sample_keys(0, torch.arange(5000))
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from augment import blobs, sample_keys
-from augment.families.irregular import hide_lowest
+from maskrobust.augment import blobs, sample_keys
+from maskrobust.augment.families.irregular import hide_lowest
 
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (7, 5), (33, 17), (64, 64), (5, 512)]
 FRACTIONS = [0.0, 0.01, 0.1, 1 / 3, 0.5, 0.77, 0.99, 1.0]

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from augment import broken_silhouettes, companions, enclosing_circles, objects, sample_keys
+from maskrobust.augment import broken_silhouettes, companions, enclosing_circles, objects, sample_keys
 
 SIZES = [(1, 1), (1, 6), (7, 1), (8, 8), (9, 7), (32, 51)]
 

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from augment import rectangles, sample_keys
+from maskrobust.augment import rectangles, sample_keys
 
 SIZES = [(1, 1), (1, 13), (13, 1), (2, 2), (7, 5), (8, 64), (33, 32), (61, 7), (64, 64)]
 FRACTIONS = [0.0, 0.001, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from augment import (
+from maskrobust.augment import (
     Batch,
     hide_in_order,
     patch_segments,
@@ -16,8 +16,8 @@ from augment import (
     segment_sums,
     uniform,
 )
-from augment.families import SegmentationMethod
-from augment.families.superpixels import segment_image
+from maskrobust.augment.families import SegmentationMethod
+from maskrobust.augment.families.superpixels import segment_image
 
 FRACTIONS = [0.0, 0.05, 0.1, 0.3, 0.5, 0.77, 0.9, 1.0]
 

@@ -7,9 +7,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from augment import Batch, SilhouetteBank, sample_keys, silhouettes
-from augment.families import SilhouetteOf
-from augment.families.bank import unique_first
+from maskrobust.augment import Batch, SilhouetteBank, sample_keys, silhouettes
+from maskrobust.augment.families import SilhouetteOf
+from maskrobust.augment.families.bank import unique_first
 
 HEIGHT, WIDTH = 6, 9
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from augment import Batch, sample_keys, superpixels, uniform
-from augment.families import SegmentationMethod, hide_segments
-from augment.families.superpixels import SegmentCache, segment_batch, segment_image
+from maskrobust.augment import Batch, sample_keys, superpixels, uniform
+from maskrobust.augment.families import SegmentationMethod, hide_segments
+from maskrobust.augment.families.superpixels import SegmentCache, segment_batch, segment_image
 
 METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from augment import (
+from maskrobust.augment import (
     FILLS,
     LOOKS_INTO_HOLE,
     FillName,

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from augment import fill_blur, uniform
+from maskrobust.augment import fill_blur, uniform
 
 SIZES = [(1, 1), (1, 40), (40, 1), (2, 300), (23, 57), (64, 64), (224, 224), (511, 300)]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from augment import fill_black, fill_mean, fill_random_colour, sample_keys
+from maskrobust.augment import fill_black, fill_mean, fill_random_colour, sample_keys
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)

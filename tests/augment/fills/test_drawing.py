@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from augment import uniform
-from augment.fills.drawing import draw, from_pixels, to_pixels
+from maskrobust.augment import uniform
+from maskrobust.augment.fills.drawing import draw, from_pixels, to_pixels
 
 KEYS = torch.arange(3)
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from augment import fill_inpainting, patches, uniform
+from maskrobust.augment import fill_inpainting, patches, uniform
 
 KEYS = torch.arange(3)
 VISIBLE = patches(KEYS, 33, 46, hidden_fraction=(0.3, 0.6), patch_size=8)

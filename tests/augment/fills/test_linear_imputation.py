@@ -8,8 +8,8 @@ from scipy import sparse, stats
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from augment import companion_blobs, fill_linear_imputation, patches, rectangles, sample_keys, uniform
-from augment.fills.multigrid import impute
+from maskrobust.augment import companion_blobs, fill_linear_imputation, patches, rectangles, sample_keys, uniform
+from maskrobust.augment.fills.multigrid import impute
 
 STEPS = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if (down, across) != (0, 0)]
 

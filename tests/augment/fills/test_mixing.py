@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from augment import draw_partners, mix_images, own_weight, sample_keys, uniform
+from maskrobust.augment import draw_partners, mix_images, own_weight, sample_keys, uniform
 
 KEYS = sample_keys(0, torch.arange(5))
 VISIBLE = uniform(KEYS + 1, 1, 7, 9) < 0.6

@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy import stats
 
-from augment import fill_gaussian_noise, fill_uniform_noise, sample_keys
-from augment.fills.noise import gaussian
+from maskrobust.augment import fill_gaussian_noise, fill_uniform_noise, sample_keys
+from maskrobust.augment.fills.noise import gaussian
 
 KEYS = sample_keys(0, torch.arange(50))
 NOISES = {"uniform": fill_uniform_noise, "gaussian": fill_gaussian_noise}

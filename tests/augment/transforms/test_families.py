@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from augment import Batch, SilhouetteBank
-from augment.families import BANK_FAMILIES, FAMILIES, OBJECT_FAMILIES
-from augment.transforms import HideRegions, TrackVisible
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment.families import BANK_FAMILIES, FAMILIES, OBJECT_FAMILIES
+from maskrobust.augment.transforms import HideRegions, TrackVisible
 
 SIZE = 48
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from augment import FILLS, apply_fill
-from augment.policy import IMAGENET_MEAN
-from augment.transforms import HideRegions, TrackVisible
+from maskrobust.augment import FILLS, apply_fill
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.augment.transforms import HideRegions, TrackVisible
 
 HEIGHT, WIDTH = 40, 56
 HIDE = partial(HideRegions, hidden_fraction=(0.5, 0.5), patch_size=8, p=1.0)

@@ -23,10 +23,10 @@ def test_augment_alone_does_not_load_albumentations():
 
 
 def test_the_transforms_load_it_without_a_request_or_a_warning():
-    done = run(REFUSE_NETWORK + "import augment.transforms")
+    done = run(REFUSE_NETWORK + "import maskrobust.augment.transforms")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_who_wants_the_version_check_keeps_it():
-    done = run(REFUSE_NETWORK + "import augment.transforms", NO_ALBUMENTATIONS_UPDATE="0")
+    done = run(REFUSE_NETWORK + "import maskrobust.augment.transforms", NO_ALBUMENTATIONS_UPDATE="0")
     assert done.stderr == "the network was asked\n"

@@ -9,10 +9,10 @@ import torch
 from pytorch_lightning.loggers import CSVLogger, Logger
 from torch.utils.data import DataLoader
 
-from augment import Batch
-from lm_modules import MaskRobustClassifier
-from lm_modules.callbacks import RelianceCallback
-from lm_modules.reliance import ReliancePlan
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.callbacks import RelianceCallback
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.reliance import ReliancePlan
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 
 TRAINING = [shape_batch(16, seed, first_id=16 * seed) for seed in range(4)]

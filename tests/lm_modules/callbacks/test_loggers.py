@@ -9,8 +9,8 @@ import wandb
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from lm_modules.callbacks.loggers import log_picture
-from lm_modules.callbacks.reliance import TABLE_COLUMNS
+from maskrobust.lm_modules.callbacks.loggers import log_picture
+from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
 from tests.lm_modules.callbacks.runs import VALIDATION, callback, csv_logger, fit, logged
 
 

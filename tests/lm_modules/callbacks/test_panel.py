@@ -2,9 +2,9 @@
 
 import torch
 
-from augment import Batch, SilhouetteBank
-from lm_modules.callbacks.panel import draw_panel
-from lm_modules.reliance import ConditionSource, ReliancePlan
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.callbacks.panel import draw_panel
+from maskrobust.lm_modules.reliance import ConditionSource, ReliancePlan
 from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION
 
 SIDE = VALIDATION[0].images.shape[-1]

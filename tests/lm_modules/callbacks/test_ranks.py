@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from lm_modules.callbacks.ranks import of_all_ranks
+from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 
 
 def tell(rank: int, file: str, queue) -> None:

@@ -7,10 +7,10 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from augment import SilhouetteBank
-from lm_modules import MaskRobustClassifier
-from lm_modules.callbacks import RelianceCallback
-from lm_modules.reliance import (
+from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.callbacks import RelianceCallback
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.reliance import (
     ReliancePlan,
     RelianceSuite,
     estimate,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lm_modules import MaskRobustClassifier
-from lm_modules.callbacks import ShownImages, shown_images
-from lm_modules.callbacks.panel import draw_training_panel
+from maskrobust.lm_modules.callbacks import ShownImages, shown_images
+from maskrobust.lm_modules.callbacks.panel import draw_training_panel
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import TRAINING, csv_logger, fit
 
 SIDE = TRAINING[0].images.shape[-1]

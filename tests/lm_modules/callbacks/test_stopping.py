@@ -8,8 +8,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lm_modules.callbacks import FiniteLoss, LastCheckpoint, StepSeed
-from lm_modules.callbacks.stop_signals import StopSignals
+from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, StepSeed
+from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
 from tests.lm_modules.callbacks.runs import csv_logger, fit
 
 

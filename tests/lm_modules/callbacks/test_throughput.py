@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from torch.utils.data import DataLoader
 
-from augment import Batch
-from lm_modules import MaskRobustClassifier
-from lm_modules.callbacks import Throughput
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.callbacks import Throughput
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import TRAINING, Shapes, csv_logger, fit, logged
 
 

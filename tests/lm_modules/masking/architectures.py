@@ -16,11 +16,10 @@ import torchvision
 from rich.progress import track
 from torch import Tensor, nn
 
-from lm_modules import LayerMasking, UnsupportedNetworkError
-from lm_modules.architectures import build_outline
-from lm_modules.masking import Masked, VisibleMap
-from lm_modules.masking.program import Program
-from lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.architectures import build_outline
+from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
+from maskrobust.lm_modules.masking.program import Program
+from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
 
 PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
 USUAL_SIZE = 64

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lm_modules.masking import Masked, VisibleMap
-from lm_modules.masking.masked import MaskingOptions
-from lm_modules.masking.program import read_program
+from maskrobust.lm_modules.masking import Masked, VisibleMap
+from maskrobust.lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.masking.program import read_program
 from tests.lm_modules.masking import reference
 
 SIZES = [(1, 1), (1, 7), (5, 8), (9, 4)]

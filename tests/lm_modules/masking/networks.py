@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from lm_modules import SmallResNet
+from maskrobust.lm_modules.architectures import SmallResNet
 
 CLASSES = 5
 BUILDERS = {

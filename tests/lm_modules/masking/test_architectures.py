@@ -10,11 +10,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from lm_modules import LayerMasking, UnsupportedNetworkError
-from lm_modules.architectures import build_outline
-from lm_modules.masking import Masked
-from lm_modules.masking.rules import RULES, Rule
-from lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.architectures import build_outline
+from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.rules import RULES, Rule
+from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
 from tests.lm_modules.masking.architectures import (
     COLUMNS,
     PAGE,

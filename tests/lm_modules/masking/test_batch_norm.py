@@ -9,8 +9,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, multiprocessing, nn
 
-from lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
-from lm_modules.masking.rows import row_indices
+from maskrobust.lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
+from maskrobust.lm_modules.masking.rows import row_indices
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, draw_features, draw_visible
 
 CHANNELS = 3

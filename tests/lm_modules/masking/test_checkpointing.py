@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from lm_modules import LayerMasking
+from maskrobust.lm_modules.masking import LayerMasking
 from tests.lm_modules.masking.networks import build, draw_images, holes
 
 

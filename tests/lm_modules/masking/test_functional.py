@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lm_modules.masking import functional
+from maskrobust.lm_modules.masking import functional
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     MEMORY_FORMATS,

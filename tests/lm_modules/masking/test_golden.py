@@ -15,7 +15,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_modules.masking import LayerMasking, masked, rows
+from maskrobust.lm_modules.masking import LayerMasking, masked, rows
 
 SIZE = 128
 

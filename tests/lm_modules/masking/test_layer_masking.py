@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.masking import LayerMasking
 from tests.lm_modules.masking.networks import BUILDERS, CLASSES, build, draw_images, holes
 
 every_network = pytest.mark.parametrize("name", BUILDERS)

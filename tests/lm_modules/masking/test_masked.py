@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lm_modules import LayerMasking, SmallResNet
-from lm_modules.masking import Masked, VisibleMap, rows
-from lm_modules.masking.masked import MaskingOptions, Window
+from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap, rows
+from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
 from tests.lm_modules.masking.cases import UNION, draw_features, draw_visible, masked
 
 GEOMETRIES = [

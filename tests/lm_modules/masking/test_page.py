@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lm_modules.masking import LayerMasking, Masked, VisibleMap, rules
-from lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap, rules
+from maskrobust.lm_modules.masking.masked import MaskingOptions
 
 PAGE = (Path(__file__).parents[3] / "docs" / "layer-masking.md").read_text(encoding="utf-8")
 HIDDEN = "·"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lm_modules import LayerMasking
-from lm_modules.masking.plan import PlanRow
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.masking.plan import PlanRow
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 

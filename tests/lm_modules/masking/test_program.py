@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from lm_modules import LayerMasking, Masked
-from lm_modules.masking.rules import normalisation
+from maskrobust.lm_modules.masking import LayerMasking, Masked
+from maskrobust.lm_modules.masking.rules import normalisation
 from tests.lm_modules.masking.networks import build, draw_images, holes
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import googlenet, inception_v3
 
-from lm_modules import LayerMasking
+from maskrobust.lm_modules.masking import LayerMasking
 from tests.lm_modules.masking.networks import draw_images, holes, randomise
 from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lm_modules.masking import LayerMasking
-from lm_modules.masking.masked import MergeRule
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.masking.masked import MergeRule
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import draw_features, draw_visible, exact
 from tests.lm_modules.masking.networks import randomise

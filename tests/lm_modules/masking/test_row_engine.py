@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import densenet121, resnet50
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from lm_modules import LayerMasking, UnsupportedNetworkError
-from lm_modules.masking import layer_masking
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, layer_masking
 from tests.lm_modules.masking.networks import BUILDERS, CLASSES, build, draw_images, holes, randomise
 from tests.lm_modules.masking.small_networks import Branched, Dense, Gated, Hourglass
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lm_modules.masking import functional, rows
+from maskrobust.lm_modules.masking import functional, rows
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     MEMORY_FORMATS,

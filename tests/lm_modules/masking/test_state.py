@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lm_modules import LayerMasking
+from maskrobust.lm_modules.masking import LayerMasking
 from tests.lm_modules.masking.networks import BUILDERS, build, draw_images, holes, randomise
 
 

@@ -5,7 +5,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from augment import Batch, SilhouetteBank
+from maskrobust.augment import Batch, SilhouetteBank
 
 SIZE = 32
 NUM_CLASSES = 4

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lm_modules.reliance import Outcomes, retention_condition
+from maskrobust.lm_modules.reliance import Outcomes, retention_condition
 
 NUM_CLASSES = 3
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lm_modules.reliance.close_ups import close_ups
+from maskrobust.lm_modules.reliance.close_ups import close_ups
 
 
 def with_object(height: int, width: int, top: int, left: int, factor: int) -> torch.Tensor:

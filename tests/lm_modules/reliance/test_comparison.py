@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lm_modules.reliance import Outcomes, ProbeOutcomes, compare_magnitudes, silhouette_leak, used_share
-from lm_modules.reliance.magnitudes import MagnitudeDifference, tail_level
-from lm_modules.reliance.statistics import Resampled
+from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes, compare_magnitudes, silhouette_leak, used_share
+from maskrobust.lm_modules.reliance.magnitudes import MagnitudeDifference, tail_level
+from maskrobust.lm_modules.reliance.statistics import Resampled
 from tests.lm_modules.reliance.tables import make_outcomes
 
 

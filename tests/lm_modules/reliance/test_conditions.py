@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from augment import Batch, object_holes, sample_keys
-from lm_modules.reliance import Conditions, ConditionSource, ReliancePlan, retention_condition
+from maskrobust.augment import Batch, object_holes, sample_keys
+from maskrobust.lm_modules.reliance import Conditions, ConditionSource, ReliancePlan, retention_condition
 from tests.lm_modules.reliance.shapes import SIZE, shape_bank, shape_batch
 
 FRACTIONS = (0.0, 0.25, 0.5, 1.0)

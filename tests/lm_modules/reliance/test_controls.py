@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from augment import Batch, fold_in, uniform
-from augment.families.circles import enclosing_circles
-from lm_modules import Predictor
-from lm_modules.reliance import (
+from maskrobust.augment import Batch, fold_in, uniform
+from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.reliance import (
     Estimate,
     Measure,
     Outcomes,

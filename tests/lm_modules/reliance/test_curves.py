@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from augment import Batch, patch_segments, sample_keys, segment_batch, segment_sums
-from lm_modules.reliance.curves import (
+from maskrobust.augment import Batch, patch_segments, sample_keys, segment_batch, segment_sums
+from maskrobust.lm_modules.reliance.curves import (
     CURVE_FAMILIES,
     CURVE_ORDERS,
     CurveFamily,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lm_modules.reliance import (
+from maskrobust.lm_modules.reliance import (
     Finding,
     Measure,
     Outcomes,

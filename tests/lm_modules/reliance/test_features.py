@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from augment import sample_keys, uniform
-from lm_modules.reliance import (
+from maskrobust.augment import sample_keys, uniform
+from maskrobust.lm_modules.reliance import (
     Outcomes,
     carried_information,
     circle_accuracy,

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from lm_modules.reliance import (
+from maskrobust.lm_modules.reliance import (
     Measure,
     Outcomes,
     ProbeOutcomes,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lm_modules.reliance import Measure, Outcomes, estimate
-from lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
-from lm_modules.reliance.retention_curves import (
+from maskrobust.lm_modules.reliance import Measure, Outcomes, estimate
+from maskrobust.lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
+from maskrobust.lm_modules.reliance.retention_curves import (
     curve_accuracy,
     curve_accuracy_score,
     curve_class_entropy,

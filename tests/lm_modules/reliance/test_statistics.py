@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lm_modules.reliance import bootstrap_means, hierarchical_bootstrap_means, percentile_estimate
-from lm_modules.reliance import statistics as statistics_module
+from maskrobust.lm_modules.reliance import bootstrap_means, hierarchical_bootstrap_means, percentile_estimate
+from maskrobust.lm_modules.reliance import statistics as statistics_module
 
 
 def paired_columns(images: int, seed: int) -> np.ndarray:

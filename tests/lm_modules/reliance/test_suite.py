@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from augment import Batch, sample_keys
-from lm_modules import Predictor
-from lm_modules.reliance import (
+from maskrobust.augment import Batch, sample_keys
+from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.reliance import (
     Conditions,
     ConditionSource,
     Outcomes,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from augment import SilhouetteBank, sample_keys
-from lm_modules.reliance import SwapTriples, swap_index, swap_triples
+from maskrobust.augment import SilhouetteBank, sample_keys
+from maskrobust.lm_modules.reliance import SwapTriples, swap_index, swap_triples
 
 SIDE = 12
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lm_modules.reliance import Outcomes, estimate, transfer_accuracy, transfer_condition, worst_family
+from maskrobust.lm_modules.reliance import Outcomes, estimate, transfer_accuracy, transfer_condition, worst_family
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
 FAMILIES = ("blobs", "slic", "rectangles", "objects")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nltk.corpus.reader.wordnet import Synset
 
-from lm_modules.reliance.wordnet import DEBIAN_FOLDER, path_similarity, read_wordnet_nouns
+from maskrobust.lm_modules.reliance.wordnet import DEBIAN_FOLDER, path_similarity, read_wordnet_nouns
 from tests.conftest import require_component
 
 ANIMALS = {

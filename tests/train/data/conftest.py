@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from augment.batch import Batch
+from maskrobust.augment.batch import Batch
 
 
 def joined(batches):

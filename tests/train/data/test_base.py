@@ -5,11 +5,11 @@ import pytest
 import torch
 from pytorch_lightning import LightningDataModule
 
-from augment.batch import Batch
+from maskrobust.augment.batch import Batch
+from maskrobust.train.data import Cues, Fashion, base, order
+from maskrobust.train.data.base import draw_uniform
+from maskrobust.train.data.order import EpochSampler, Position
 from tests.train.data.conftest import joined
-from train.data import Cues, Fashion, base, order
-from train.data.base import draw_uniform
-from train.data.order import EpochSampler, Position
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")
@@ -215,7 +215,7 @@ def test_images_have_the_size_asked_for(make_data, image_size):
 def test_the_command_line_knows_its_arguments(data_class):
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
-    given = [f"--data=train.data.{data_class.__name__}", "--data.train_images=9", "--data.seed=2"]
+    given = [f"--data=maskrobust.train.data.{data_class.__name__}", "--data.train_images=9", "--data.seed=2"]
     arguments = parser.parse_args(given).data.init_args.as_dict()
     assert arguments["train_images"] == 9
     assert data_class(**arguments).seed == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from train.data.cues import BACKGROUNDS, TEXTURES, Cues
+from maskrobust.train.data.cues import BACKGROUNDS, TEXTURES, Cues
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from maskrobust.train.data import Fashion, idx
+from maskrobust.train.data.idx import DEBIAN_FOLDER, read_garments
 from tests.conftest import require_component
 from tests.train.data.conftest import square_garments, write_fashion_files
-from train.data import Fashion, idx
-from train.data.idx import DEBIAN_FOLDER, read_garments
 
 SIZES = {"train_images": 24, "val_images": 6, "test_images": 10}
 

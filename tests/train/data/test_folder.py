@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from augment.batch import Batch
+from maskrobust.augment.batch import Batch
+from maskrobust.train.cli import main
+from maskrobust.train.data import Folder
+from maskrobust.train.data.image_files import IMAGE_SUFFIXES, decode_image, list_images, read_mask
+from maskrobust.train.data.order import Position
 from tests.train.data.conftest import joined
-from train.cli import main
-from train.data import Folder
-from train.data.image_files import IMAGE_SUFFIXES, decode_image, list_images, read_mask
-from train.data.order import Position
 
 COLOUR = np.array([250, 10, 10], dtype=np.uint8)
 SIZES = {"train": 12, "val": 5, "test": 4}

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from maskrobust.train.data.garments import PLACE_NUMBERS, garment_masks, place_garments
+from maskrobust.train.data.idx import DEBIAN_FOLDER, read_garments
 from tests.conftest import require_component
-from train.data.garments import PLACE_NUMBERS, garment_masks, place_garments
-from train.data.idx import DEBIAN_FOLDER, read_garments
 
 
 def slow_mask(image):

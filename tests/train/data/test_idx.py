@@ -7,9 +7,9 @@ import pytest
 import torch
 import torchvision
 
+from maskrobust.train.data import idx
+from maskrobust.train.data.idx import find_given, find_or_download, read_garments, read_idx
 from tests.train.data.conftest import idx_bytes, square_garments, write_fashion_files
-from train.data import idx
-from train.data.idx import find_given, find_or_download, read_garments, read_idx
 
 NAMES = [f"{prefix}-{kind}-ubyte" for prefix in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from train.data.image_files import MaskCode, decode_image, decode_mask, read_image, size_of
+from maskrobust.train.data.image_files import MaskCode, decode_image, decode_mask, read_image, size_of
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from train.data.outlines import (
+from maskrobust.train.data.outlines import (
     DEFORMATION_NUMBERS,
     OUTLINE_NAMES,
     POINTS,

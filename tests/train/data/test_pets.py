@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
+from maskrobust.train.data import Pets
+from maskrobust.train.data.base import Split
 from tests.train.data.conftest import joined
-from train.data import Pets
-from train.data.base import Split
 
 SIZES = {"trainval": 24, "test": 6}
 

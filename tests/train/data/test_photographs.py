@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from train.data import Cues, cues, fashion, photographs
-from train.data.photographs import CropSource, random_crop, random_crops, read_photograph, shift_light
+from maskrobust.train.data import Cues, cues, fashion, photographs
+from maskrobust.train.data.photographs import CropSource, random_crop, random_crops, read_photograph, shift_light
 
 FILE_NAMES = sorted({source.file_name for source in (*cues.TEXTURES.values(), *cues.BACKGROUNDS, *fashion.BACKGROUNDS)})
 KEEP = 0.9  # the number that neither flips nor transposes

@@ -13,17 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from augment.batch import Batch
+from maskrobust.augment.batch import Batch
+from maskrobust.train.data import Folder, Shards
+from maskrobust.train.data.base import Split
+from maskrobust.train.data.order import Position
+from maskrobust.train.data.shard_format import Manifest, ShardRecord, read_shard, sha256_of, shard_name, write_shard
+from maskrobust.train.data.shard_reader import Faults, Sample, ShardReader
+from maskrobust.train.data.shard_streams import EvaluationStream, TrainingStream, deal_positions, fill_gaps
+from maskrobust.train.data.stored import EncodedSample, PixelSample
+from maskrobust.train.files import read_json, write_json
 from tests.train.data.conftest import joined
 from tests.train.data.test_folder import write_tree
-from train.data import Folder, Shards
-from train.data.base import Split
-from train.data.order import Position
-from train.data.shard_format import Manifest, ShardRecord, read_shard, sha256_of, shard_name, write_shard
-from train.data.shard_reader import Faults, Sample, ShardReader
-from train.data.shard_streams import EvaluationStream, TrainingStream, deal_positions, fill_gaps
-from train.data.stored import EncodedSample, PixelSample
-from train.files import read_json, write_json
 
 SIZE = 32
 COUNTS: dict[Split, tuple[int, ...]] = {"train": (3, 17, 8), "val": (5, 3, 4), "test": (7,)}

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from train.data.views import evaluation_view, training_view
+from maskrobust.train.data.views import evaluation_view, training_view
 
 SIDE = 32
 

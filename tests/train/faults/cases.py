@@ -9,12 +9,12 @@ import torch
 import torchvision
 from PIL import ExifTags, Image
 
-from lm_modules import SmallResNet
+from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.train.cli import main
 from tests.lm_modules.test_weights import Malicious
 from tests.train.data import test_shards as shards
 from tests.train.data.conftest import write_fashion_files
 from tests.train.faults.inputs import CHECKPOINT, CLAIM, CUES, EVALUATE, FOLDER, SHARDS, WRITE_SHARDS
-from train.cli import main
 
 
 class Case(NamedTuple):

@@ -7,10 +7,10 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from lm_modules import SmallResNet
+from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.train.cli import main
 from tests.train.data.test_shards import write_folder
 from tests.train.tiny import tiny_claim, tiny_fit
-from train.cli import main
 
 CHECKPOINT = "runs/cues/version_0/checkpoints/last.ckpt"
 

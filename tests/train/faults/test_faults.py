@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from maskrobust.train.data.shard_format import sha256_of
 from tests.train.faults.cases import SECTIONS, Case
 from tests.train.faults.inputs import write_inputs
 from tests.train.test_cli import sentence_of
-from train.data.shard_format import sha256_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 CASES = {title: case for cases in SECTIONS.values() for title, case in cases.items()}

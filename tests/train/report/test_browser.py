@@ -2,11 +2,11 @@
 
 import pytest
 
+from maskrobust.train.report import Answer, ExampleStrip, render_claim, render_reliance
 from tests.train.report.conftest import make_claim, set_undefined
 from tests.train.report.everything import add_everything, make_reliance
 from tests.train.report.pages import brightness, measured
 from tests.train.report.test_claim_page import HOSTILE, hostile_copy, pictures
-from train.report import Answer, ExampleStrip, render_claim, render_reliance
 
 LONG = "Rectangles_of_every_size_and_aspect_ratio_" * 4 + " and so on, black, with a title that goes on and on"
 MEASURE = """

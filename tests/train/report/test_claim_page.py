@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskrobust.train.report import Answer, ExampleStrip, claim_csv, render_claim
+from maskrobust.train.report.wording import CONCLUSIONS
 from tests.train.report.conftest import (
     CAVEAT,
     NAMES,
@@ -19,8 +21,6 @@ from tests.train.report.conftest import (
 from tests.train.report.everything import add_everything
 from tests.train.report.expected import TABLES, body_rows, expected_cell, expected_cells
 from tests.train.report.pages import Page, squeezed
-from train.report import Answer, ExampleStrip, claim_csv, render_claim
-from train.report.wording import CONCLUSIONS
 
 HOSTILE = '</script ></style ><b onmouseover="x">&amp; $\\frac{1}{0}$ {{ 7*7 }} {% x %} \u2028 <!-- "\''
 

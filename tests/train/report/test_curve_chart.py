@@ -4,10 +4,10 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from maskrobust.train.report.curve_chart import CurveLine, curve_chart, curve_panels, curve_sizes
+from maskrobust.train.report.networks import networks_of_claim
 from tests.train.report.conftest import make_claim
 from tests.train.report.everything import CURVE_FAMILIES, CURVE_ORDERS, add_everything
-from train.report.curve_chart import CurveLine, curve_chart, curve_panels, curve_sizes
-from train.report.networks import networks_of_claim
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from augment import Batch, SilhouetteBank, apply_fill
-from lm_modules import MASKING_METHODS
-from lm_modules.reliance import ReliancePlan, RelianceSuite
-from train.report import annotated_examples, example_strips
+from maskrobust.augment import Batch, SilhouetteBank, apply_fill
+from maskrobust.lm_modules.methods import MASKING_METHODS
+from maskrobust.lm_modules.reliance import ReliancePlan, RelianceSuite
+from maskrobust.train.report import annotated_examples, example_strips
 
 MEAN = (0.2, 0.5, 0.7)
 SEED, PATCH_SIZE = 3, 8

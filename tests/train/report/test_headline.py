@@ -2,9 +2,9 @@
 
 import pytest
 
+from maskrobust.train.report.headline import findings_of, headline
+from maskrobust.train.report.networks import networks_of_reliance
 from tests.train.report.conftest import figure, undefined_figure
-from train.report.headline import findings_of, headline
-from train.report.networks import networks_of_reliance
 
 
 def make_reliance(shares, differences=None):

@@ -2,8 +2,8 @@ from itertools import pairwise
 
 import pytest
 
+from maskrobust.train.report.networks import colour_number, networks_of_reliance, short_names
 from tests.train.report.everything import CHECKPOINTS, make_reliance
-from train.report.networks import colour_number, networks_of_reliance, short_names
 
 
 def test_networks_have_colours_of_their_own_until_they_run_out():

@@ -1,8 +1,8 @@
 import numpy as np
 
-from lm_modules.reliance import Outcomes
+from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.train.report import Answer, ExampleStrip, with_predictions
 from tests.lm_modules.reliance.tables import answering, make_outcomes
-from train.report import Answer, ExampleStrip, with_predictions
 
 NAMES = ("boot", "coat", "shirt")
 IDS = (12, 10, 15)

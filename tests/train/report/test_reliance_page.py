@@ -4,12 +4,12 @@ import re
 
 import pytest
 
+from maskrobust.train.report import Answer, ExampleStrip, reliance_csv, render_reliance
 from tests.train.report.conftest import undefined_figure
 from tests.train.report.everything import CHECKPOINTS, make_reliance
 from tests.train.report.expected import TABLES, body_rows, expected_cell, expected_cells
 from tests.train.report.pages import Page, squeezed
 from tests.train.report.test_claim_page import HOSTILE, hostile_copy, pictures
-from train.report import Answer, ExampleStrip, reliance_csv, render_reliance
 
 
 @pytest.fixture(scope="module")

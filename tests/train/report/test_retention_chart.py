@@ -4,8 +4,14 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from maskrobust.train.report.retention_chart import (
+    CHART_SIZES,
+    chart_points,
+    marker_points,
+    reliance_limit,
+    retention_chart,
+)
 from tests.train.report.conftest import make_claim, set_undefined
-from train.report.retention_chart import CHART_SIZES, chart_points, marker_points, reliance_limit, retention_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -4,9 +4,9 @@ import csv
 import io
 from collections import Counter
 
+from maskrobust.train.report import claim_csv, reliance_csv
 from tests.train.report.conftest import make_claim, set_undefined
 from tests.train.report.everything import add_everything, make_reliance
-from train.report import claim_csv, reliance_csv
 
 LEFT_OUT = {"config", "rule", "provenance", "settings", "training", "hidden_fraction", "images", "left_out"}
 

@@ -4,9 +4,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from maskrobust.train.report import claim_table, verdict_panel
+from maskrobust.train.report.table import short
 from tests.train.report.conftest import CAVEAT, make_claim, set_undefined, undefined_figure
-from train.report import claim_table, verdict_panel
-from train.report.table import short
 
 KEYS = (
     "clean_accuracy",

@@ -1,13 +1,13 @@
 import pytest
 
+from maskrobust.train.report import render_claim
+from maskrobust.train.report.cells import CellWriter
+from maskrobust.train.report.networks import networks_of_claim
+from maskrobust.train.report.transfer import transfer_matrices
+from maskrobust.train.report.wording import family_title, method_title
 from tests.train.report.conftest import make_claim
 from tests.train.report.everything import MASK_FAMILIES, add_everything
 from tests.train.report.pages import Page, squeezed
-from train.report import render_claim
-from train.report.cells import CellWriter
-from train.report.networks import networks_of_claim
-from train.report.transfer import transfer_matrices
-from train.report.wording import family_title, method_title
 
 
 @pytest.fixture

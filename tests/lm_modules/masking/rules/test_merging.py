@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lm_modules.masking import UnsupportedNetworkError
-from lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.masking import UnsupportedNetworkError
+from maskrobust.lm_modules.masking.masked import MaskingOptions
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     DIFFERENTIABLE,

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from lm_modules.masking import Masked
-from lm_modules.masking.rules import RULES
-from lm_modules.masking.rules.pointwise import ACTIVATIONS
+from maskrobust.lm_modules.masking import Masked
+from maskrobust.lm_modules.masking.rules import RULES
+from maskrobust.lm_modules.masking.rules.pointwise import ACTIVATIONS
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     DIFFERENTIABLE,

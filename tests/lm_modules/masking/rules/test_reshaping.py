@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lm_modules.masking import UnsupportedNetworkError
+from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     DIFFERENTIABLE,

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from torch import Tensor, nn
 
-from lm_modules.masking import masking_rule
-from lm_modules.masking.rules import RULES, find_rule
-from lm_modules.masking.rules.pointwise import elementwise
+from maskrobust.lm_modules.masking import masking_rule
+from maskrobust.lm_modules.masking.rules import RULES, find_rule
+from maskrobust.lm_modules.masking.rules.pointwise import elementwise
 
 
 @pytest.fixture(autouse=True)

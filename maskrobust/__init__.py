@@ -1,0 +1,67 @@
+"""maskrobust: layer masking for CNNs, training with random masks, and measures of what a network reads from a hole.
+
+The names below are the public interface. Each is imported on first use, so that `maskrobust.LayerMasking` needs torch
+and torchvision alone, and nothing of Lightning, albumentations, Weights & Biases or WebDataset.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maskrobust.augment import FAMILIES as FAMILIES
+    from maskrobust.augment import FILLS as FILLS
+    from maskrobust.augment import Batch as Batch
+    from maskrobust.augment import RandomMasking as RandomMasking
+    from maskrobust.augment import SilhouetteBank as SilhouetteBank
+    from maskrobust.augment import apply_fill as apply_fill
+    from maskrobust.augment import build_family as build_family
+    from maskrobust.augment import fold_in as fold_in
+    from maskrobust.augment import patches as patches
+    from maskrobust.augment import sample_keys as sample_keys
+    from maskrobust.augment import uniform as uniform
+    from maskrobust.lm_modules.architectures import build_network as build_network
+    from maskrobust.lm_modules.classifier import MaskRobustClassifier as MaskRobustClassifier
+    from maskrobust.lm_modules.masking import LayerMasking as LayerMasking
+    from maskrobust.lm_modules.masking import Masked as Masked
+    from maskrobust.lm_modules.masking import UnsupportedNetworkError as UnsupportedNetworkError
+    from maskrobust.lm_modules.masking import masking_rule as masking_rule
+    from maskrobust.lm_modules.methods import MASKING_METHODS as MASKING_METHODS
+    from maskrobust.lm_modules.methods import feature_extractor as feature_extractor
+    from maskrobust.lm_modules.methods import predictor as predictor
+
+_HOMES = {
+    "augment": (
+        "FAMILIES",
+        "FILLS",
+        "Batch",
+        "RandomMasking",
+        "SilhouetteBank",
+        "apply_fill",
+        "build_family",
+        "fold_in",
+        "patches",
+        "sample_keys",
+        "uniform",
+    ),
+    "lm_modules.architectures": ("build_network",),
+    "lm_modules.classifier": ("MaskRobustClassifier",),
+    "lm_modules.masking": ("LayerMasking", "Masked", "UnsupportedNetworkError", "masking_rule"),
+    "lm_modules.methods": ("MASKING_METHODS", "feature_extractor", "predictor"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the table above is the one place that lists the public names
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("__version__",):
+        from importlib.metadata import version
+
+        return version("maskrobust")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'maskrobust' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"maskrobust.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__", "augment", "lm_modules", "train"]
