@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from maskrobust.errors import InputError
+
 
 class Batch(NamedTuple):
     """A batch of annotated images, in pixel space.
@@ -46,10 +48,10 @@ def check_visible(images: Tensor, visible: Tensor) -> None:
 
     Raises:
         TypeError: `visible` is not boolean.
-        ValueError: `images` has not four dimensions, or shape or device of `visible` do not match it.
+        InputError: `images` has not four dimensions, or shape or device of `visible` do not match it.
     """
     if images.ndim != 4:
-        raise ValueError(f"images must be (B, C, H, W), got shape {tuple(images.shape)}; add the batch dimension.")
+        raise InputError(f"images must be (B, C, H, W), got shape {tuple(images.shape)}; add the batch dimension.")
     if visible.dtype != torch.bool:
         raise TypeError(
             f"visible must be a bool tensor (True where a pixel may be seen), got {visible.dtype}; "
@@ -57,11 +59,11 @@ def check_visible(images: Tensor, visible: Tensor) -> None:
         )
     expected = (images.shape[0], 1, *images.shape[2:])
     if visible.shape != expected:
-        raise ValueError(
+        raise InputError(
             f"visible must have shape {expected} to fit images of shape {tuple(images.shape)}, "
             f"got {tuple(visible.shape)}; give one mask with one channel per image."
         )
     if visible.device != images.device:
-        raise ValueError(
+        raise InputError(
             f"visible is on {visible.device} but images are on {images.device}; move both to the same device."
         )

@@ -11,6 +11,7 @@ from maskrobust.augment.batch import Batch
 from maskrobust.augment.families import MaskFamily
 from maskrobust.augment.fills import FILLS, FillName, apply_fill, check_mean, draw_partners, mix_images, own_weight
 from maskrobust.augment.random import choose, fold_in, uniform
+from maskrobust.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
@@ -54,10 +55,10 @@ class RandomMasking:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:
-            raise ValueError(f"probability must lie in [0, 1], got {self.probability}.")
+            raise InputError(f"probability must lie in [0, 1], got {self.probability}.")
         unknown = [name for name in self._weights if name not in TRAINING_FILLS]
         if unknown:
-            raise ValueError(f"fill must be one of {', '.join(TRAINING_FILLS)}, got '{unknown[0]}'; name one of these.")
+            raise InputError(f"fill must be one of {', '.join(TRAINING_FILLS)}, got '{unknown[0]}'; name one of these.")
         check_mean(self.mean)
         choose(torch.zeros(1, dtype=torch.int64), list(self._weights.values()))
 

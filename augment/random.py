@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from maskrobust.errors import InputError
+
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
@@ -83,10 +85,10 @@ def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
         (B,) int64 positions in `weights`.
 
     Raises:
-        ValueError: a weight is below 0 or not finite, or none is above 0.
+        InputError: a weight is below 0 or not finite, or none is above 0.
     """
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-        raise ValueError(f"weights must be at least 0, and one of them above 0, got {list(weights)}; change them.")
+        raise InputError(f"weights must be at least 0, and one of them above 0, got {list(weights)}; change them.")
     ends = torch.tensor(weights, dtype=torch.float64).cumsum(dim=0)
     positions = torch.searchsorted(ends.to(keys.device), uniform(keys).double() * ends[-1].item(), right=True)
     return positions.clamp(max=len(weights) - 1)

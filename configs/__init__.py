@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from maskrobust.errors import MissingFileError
+
 _FOLDER = Path(__file__).resolve().parent
 
 
@@ -16,7 +18,7 @@ def find_config(name: str) -> Path:
         Path of an existing file.
 
     Raises:
-        FileNotFoundError: neither exists, and the message lists the shipped names; or it is a folder.
+        MissingFileError: neither exists, and the message lists the shipped names; or it is a folder.
     """
     if Path(name).is_file():
         return Path(name)
@@ -25,8 +27,8 @@ def find_config(name: str) -> Path:
         if candidate in shipped:
             return shipped[candidate]
     if Path(name).is_dir():
-        raise FileNotFoundError(f"expected a configuration file, but '{name}' is a folder; give a YAML file.")
-    raise FileNotFoundError(
+        raise MissingFileError(f"expected a configuration file, but '{name}' is a folder; give a YAML file.")
+    raise MissingFileError(
         f"expected a configuration file, but {name!r} neither exists nor is shipped; "
         f"give a path or one of: {', '.join(shipped)}."
     )

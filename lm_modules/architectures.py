@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torchvision.models.resnet import BasicBlock
 
+from maskrobust.errors import InputError
+
 _TIMM_PREFIX = "timm/"
 
 
@@ -26,13 +28,13 @@ class SmallResNet(nn.Module):
         in_chans: channels of the images.
 
     Raises:
-        ValueError: `width` is below 16.
+        InputError: `width` is below 16.
     """
 
     def __init__(self, num_classes: int = 10, *, width: int = 16, blocks: int = 1, in_chans: int = 3) -> None:
         super().__init__()
         if width < 16:
-            raise ValueError(f"width must be at least 16, got {width}; give a larger number.")
+            raise InputError(f"width must be at least 16, got {width}; give a larger number.")
         self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -61,10 +63,10 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
         options: further keyword arguments of the constructor, for example ``{"width": 32}``.
 
     Raises:
-        ValueError: the name is unknown (the nearest names are given), num_classes < 2, or an option is not taken.
+        InputError: the name is unknown (the nearest names are given), num_classes < 2, or an option is not taken.
     """
     if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        raise InputError(f"num_classes must be at least 2, got {num_classes}.")
     arguments = {"num_classes": num_classes, **(options or {})}
     known = known_architectures()
     if architecture not in known:
@@ -72,7 +74,7 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
         hint = "use small_resnet, a torchvision name, or timm/NAME; fit takes a class of your own by its class_path."
         if near:
             hint = f"did you mean {' or '.join(near)}?"
-        raise ValueError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
+        raise InputError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
     try:
         if architecture == "small_resnet":
             return SmallResNet(**arguments)
@@ -85,7 +87,7 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
             network = torchvision.models.get_model(architecture, weights=None, **arguments)
         return network
     except TypeError as error:
-        raise ValueError(f"architecture '{architecture}' does not take the options {options}: {error}.") from error
+        raise InputError(f"architecture '{architecture}' does not take the options {options}: {error}.") from error
 
 
 def build_outline(architecture: str, num_classes: int, options: dict[str, Any] | None = None) -> nn.Module:
@@ -99,7 +101,7 @@ def build_outline(architecture: str, num_classes: int, options: dict[str, Any] |
         options: further keyword arguments of the constructor.
 
     Raises:
-        ValueError: as `build_network`.
+        InputError: as `build_network`.
     """
 
     def without_values(_module: nn.Module, _name: str, parameter: nn.Parameter) -> nn.Parameter:

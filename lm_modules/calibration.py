@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
 
 _PENALTY = 1e-4
@@ -49,7 +50,7 @@ def fit_calibration(masked_logits: Tensor, targets: Tensor) -> AffineCalibration
         The map, on the device of `masked_logits`; the same for the same arguments.
 
     Raises:
-        ValueError: shapes or targets are not these, there is no image, or a logit is not finite.
+        InputError: shapes or targets are not these, there is no image, or a logit is not finite.
     """
     from sklearn.preprocessing import StandardScaler
 
@@ -102,19 +103,19 @@ def _regress(
 
 def _check(masked_logits: Tensor, targets: Tensor) -> None:
     if masked_logits.ndim != 2 or masked_logits.shape[1] < 2 or len(masked_logits) == 0:
-        raise ValueError(
+        raise InputError(
             f"masked_logits must be (N, K) of at least one image and two classes, got {tuple(masked_logits.shape)}; "
             "give the logits of some masked images."
         )
     if targets.shape != masked_logits.shape[:1]:
-        raise ValueError(
+        raise InputError(
             f"targets must be ({len(masked_logits)},), one for each row of masked_logits, got {tuple(targets.shape)}; "
             "give the predictions for the same images."
         )
     if targets.min() < 0 or targets.max() >= masked_logits.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"targets must lie in [0, {masked_logits.shape[1]}), got {targets.min().item()} to "
             f"{targets.max().item()}; give predictions among the classes of the logits."
         )
     if not masked_logits.isfinite().all():
-        raise ValueError("masked_logits must be finite, got NaN or infinity; check the network.")
+        raise InputError("masked_logits must be finite, got NaN or infinity; check the network.")

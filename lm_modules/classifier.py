@@ -23,6 +23,7 @@ from maskrobust.augment import (
     uniform,
 )
 from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.classifier_arguments import check_arguments
 from maskrobust.lm_modules.compilation import CompiledNetwork
@@ -100,7 +101,7 @@ class MaskRobustClassifier(pl.LightningModule):
         seed: of the training masks.
 
     Raises:
-        ValueError, FileNotFoundError: an argument is out of its range, or weights do not fit.
+        InputError, MissingFileError: an argument is out of its range, or weights do not fit.
         UnsupportedNetworkError: `masking` is "layer_masking" or "mixture", and layer masking cannot read the network.
             Without layer masking any network can be trained.
     """
@@ -156,7 +157,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """Rebuild a classifier from its Lightning checkpoint; nothing in the file is executed.
 
         Raises:
-            FileNotFoundError, ValueError: the file is missing, unreadable, or not a checkpoint of this class with an
+            MissingFileError, InputError: the file is missing, unreadable, or not a checkpoint of this class with an
                 architecture given by name.
         """
         checkpoint = read_checkpoint(path)
@@ -165,13 +166,13 @@ class MaskRobustClassifier(pl.LightningModule):
         is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(cls).parameters.keys()
         architecture = arguments.get("architecture")
         if is_ours and isinstance(architecture, Mapping):
-            raise ValueError(
+            raise InputError(
                 f"'{path}' is the checkpoint of a network of its own class ('{architecture.get('class_path')}'), and "
                 "only those given by name are rebuilt from a file; measure it with maskrobust validate and "
                 "RelianceCallback in the configuration of its training."
             )
         if not is_ours or not isinstance(architecture, str):
-            raise ValueError(
+            raise InputError(
                 f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; give "
                 "maskrobust evaluate its --architecture, or build the classifier with the file as init_weights."
             )
@@ -219,7 +220,7 @@ class MaskRobustClassifier(pl.LightningModule):
 
         Raises:
             UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
-            ValueError: the network has no linear layer, or no module at `layer`.
+            InputError: the network has no linear layer, or no module at `layer`.
         """
         return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
 
@@ -333,7 +334,7 @@ class MaskRobustClassifier(pl.LightningModule):
             return int(steps)
         options = self.hparams
         if options["schedule"] != "constant" or options["warmup_fraction"] > 0 or options["mask_ramp"] > 0:
-            raise ValueError(
+            raise InputError(
                 "a schedule, a warm-up and mask_ramp need to know how long the training is, got one without an end; "
                 "set the trainer's max_epochs or max_steps, or schedule constant, warmup_fraction 0 and mask_ramp 0."
             )

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from maskrobust.augment import FAMILIES, TRAINING_FILLS, check_mean
 from maskrobust.augment.families import check_hidden_fraction
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.objectives import Objective
 from maskrobust.lm_modules.optimisation import OptimiserName, ScheduleName
 from maskrobust.lm_modules.training_masks import TrainingMasking, as_weights, check_weights
@@ -32,26 +33,26 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Refuse arguments of `MaskRobustClassifier`, by name, that are out of their ranges or contradict each other.
 
     Raises:
-        ValueError: naming the argument.
+        InputError: naming the argument.
     """
     check_hidden_fraction(arguments["hidden_fraction"])
     check_mean(arguments["mean"])
     if not all(value > 0 for value in arguments["std"]):
-        raise ValueError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
+        raise InputError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
     check_weights("mask_family", arguments["mask_family"], FAMILIES)
     check_weights("fill", arguments["fill"], TRAINING_FILLS)
     for name, choices in _CHOICES.items():
         if arguments[name] not in choices:
-            raise ValueError(
+            raise InputError(
                 f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
             )
     for name, (holds, expected) in _RANGES.items():
         if not holds(arguments[name]):
-            raise ValueError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
+            raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
     if arguments["objective"] == "consistency" and arguments["masking"] == "none":
-        raise ValueError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")
+        raise InputError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")
     if arguments["objective"] == "consistency" and as_weights(arguments["fill"]).get("other_image", 0) > 0:
-        raise ValueError(
+        raise InputError(
             "objective 'consistency' compares two views of one image, got fill 'other_image', which mixes two images; "
             "choose another fill, or objective 'cross_entropy'."
         )

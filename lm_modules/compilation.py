@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
+from maskrobust.errors import InputError
+
 
 class CompiledNetwork:
     """A network as one compiled graph for each batch size, without a part that silently stays eager.
@@ -25,7 +27,7 @@ class CompiledNetwork:
         """What the network returns for these inputs.
 
         Raises:
-            ValueError: `torch.compile` cannot make one graph of the network, or not on this machine, or not another one
+            InputError: `torch.compile` cannot make one graph of the network, or not on this machine, or not another one
                 for batches of a ninth size.
         """
         try:
@@ -33,6 +35,6 @@ class CompiledNetwork:
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             told = error.__cause__ if isinstance(error, FailOnRecompileLimitHit) else error
             reason = str(told).strip().splitlines()[0].rstrip(".")
-            raise ValueError(
+            raise InputError(
                 f"torch.compile must make one graph of {self._name}, but cannot ({reason}); train without compiling."
             ) from error

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import FillName, apply_fill
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import head_of
 from maskrobust.lm_modules.masking import LayerMasking, Masked
 
@@ -74,21 +75,21 @@ def feature_extractor(
             of the last linear layer.
 
     Returns:
-        A function of images in pixel space, `visible` and keys. It raises ValueError where the layer is not called, or
+        A function of images in pixel space, `visible` and keys. It raises InputError where the layer is not called, or
         where its features have another shape.
 
     Raises:
-        ValueError: the network has no linear layer, or no module at `layer`.
+        InputError: the network has no linear layer, or no module at `layer`.
     """
     plain = network.network if isinstance(network, LayerMasking) else network
     path = head_of(plain) if layer is None else layer
     if path is None:
-        raise ValueError(
+        raise InputError(
             f"penultimate features are the input of the last linear layer, but {type(plain).__name__} has none; name a "
             "layer to read instead."
         )
     if path not in dict(plain.named_modules()):
-        raise ValueError(
+        raise InputError(
             f"layer must be the path of a module of {type(plain).__name__}, got '{path}'; choose one of its "
             "named_modules()."
         )
@@ -103,7 +104,7 @@ def feature_extractor(
 def _head_input(predict: Predictor, network: nn.Module, path: str) -> FeatureExtractor:
     def read(inputs: tuple[Any, ...], _output: Any) -> Tensor:
         if inputs[0].ndim != 2:
-            raise ValueError(
+            raise InputError(
                 f"the last linear layer must take features (B, F), but '{path}' of {type(network).__name__} takes "
                 f"shape {tuple(inputs[0].shape)}; name a layer to read instead."
             )
@@ -129,7 +130,7 @@ def _while_predicting(
         with module.register_forward_hook(lambda _module, inputs, output: found.append(read(inputs, output))):
             predict(images, visible, keys)
         if not found:
-            raise ValueError(
+            raise InputError(
                 f"features can be read from modules that {type(network).__name__} calls, but it does not call "
                 f"'{path}'; name another layer."
             )
@@ -144,7 +145,7 @@ def _pooled(output: Any, path: str) -> Tensor:
         return output.mean_over_visible().float()
     if not isinstance(output, Tensor) or output.ndim not in (2, 4):
         given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
+        raise InputError(
             f"a layer to read must return (B, C, H, W) or (B, F), but '{path}' returns {given}; name another."
         )
     features = output.float()

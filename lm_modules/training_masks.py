@@ -19,6 +19,7 @@ from maskrobust.augment import (
     build_family,
     mixture,
 )
+from maskrobust.errors import InputError
 
 TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
 
@@ -64,7 +65,7 @@ class TrainingMasks:
             progress: share in [0, 1] of all training steps that lie before this one.
 
         Raises:
-            ValueError: a family that takes part needs a bank and there is none.
+            InputError: a family that takes part needs a bank and there is none.
         """
         hidden_fraction = ramped(self.hidden_fraction, progress, self.ramp)
         families = [
@@ -102,16 +103,16 @@ def check_weights(option: str, choice: str | Mapping[str, float], names: Sequenc
         names: what can be chosen.
 
     Raises:
-        ValueError: a name is unknown, a weight is negative or not finite, or none is above 0.
+        InputError: a name is unknown, a weight is negative or not finite, or none is above 0.
     """
     weights: dict[str, float] = as_weights(choice)
     for name, weight in weights.items():
         if name not in names:
-            raise ValueError(f"{option} must be one of {', '.join(names)}, got '{name}'; choose one of these.")
+            raise InputError(f"{option} must be one of {', '.join(names)}, got '{name}'; choose one of these.")
         if not (isfinite(weight) and weight >= 0):
-            raise ValueError(f"the weight of {option} '{name}' must be at least 0, got {weight}; give such a number.")
+            raise InputError(f"the weight of {option} '{name}' must be at least 0, got {weight}; give such a number.")
     if not any(weights.values()):
-        raise ValueError(f"{option} must have a weight above 0, got {weights}; raise one of the weights.")
+        raise InputError(f"{option} must have a weight above 0, got {weights}; raise one of the weights.")
 
 
 def evaluation_fill(fills: Mapping[TrainingFillName, float]) -> FillName:
@@ -133,13 +134,13 @@ def build_silhouette_bank(
         device: of the keys that the families will be called with.
 
     Raises:
-        ValueError: silhouettes are asked for and the source has none to give, or a class lacks another object to draw.
+        InputError: silhouettes are asked for and the source has none to give, or a class lacks another object to draw.
     """
     needing = [name for name, weight in families.items() if weight > 0 and name in BANK_FAMILIES]
     if not needing:
         return None
     if not isinstance(source, SilhouetteSource):
-        raise ValueError(
+        raise InputError(
             f"mask_family '{needing[0]}' needs a data module with training_batches() to take silhouettes from, got "
             f"{type(source).__name__}; train with one of maskrobust.train.data, or choose another mask family."
         )
@@ -153,12 +154,12 @@ def _check_classes(bank: SilhouetteBank, families: Collection[str]) -> None:
     classes, counts = bank.labels.unique(return_counts=True)
     if "own_class_silhouettes" in families and counts.min() == 1:
         alone = int(classes[counts.argmin()])
-        raise ValueError(
+        raise InputError(
             f"mask_family 'own_class_silhouettes' needs two training objects of each class, got one of class {alone}; "
             "annotate more, or choose another mask family."
         )
     if "other_class_silhouettes" in families and len(classes) == 1:
-        raise ValueError(
+        raise InputError(
             "mask_family 'other_class_silhouettes' needs training objects of two classes, got those of class "
             f"{int(classes[0])} alone; choose another mask family."
         )

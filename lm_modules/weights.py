@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.architectures import head_of
 
 _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
@@ -22,21 +23,21 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         The tensors under the keys of the file, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not one of these kinds, or holds more than plain tensors and numbers.
+        MissingFileError: there is no such file.
+        InputError: the file is not one of these kinds, or holds more than plain tensors and numbers.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"weights must be a file, but '{path}' {_no_file(path)}.")
+        raise MissingFileError(f"weights must be a file, but '{path}' {_no_file(path)}.")
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"'{path}' is not a readable safetensors file ({error}); write it again.") from error
+            raise InputError(f"'{path}' is not a readable safetensors file ({error}); write it again.") from error
     content = read_checkpoint(path)
     tensors = content.get("state_dict", content)
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(
+        raise InputError(
             f"'{path}' must hold a state dict of tensors or a Lightning checkpoint, but holds neither; save one."
         )
     return dict(tensors)
@@ -46,22 +47,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a file written by `torch.save` that holds a dict of tensors and plain values, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read, or would execute code.
+        MissingFileError: there is no such file.
+        InputError: the file cannot be read, or would execute code.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"the checkpoint '{path}' {_no_file(Path(path))}.")
+        raise MissingFileError(f"the checkpoint '{path}' {_no_file(Path(path))}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise InputError(
             f"'{path}' is damaged or holds more than tensors and plain values, so it was not loaded (it could run "
             "code); save the state dict alone, best as safetensors."
         ) from error
     except Exception as error:  # a damaged file can make the reader raise anything
-        raise ValueError(f"'{path}' is not a readable checkpoint ({type(error).__name__}); write it again.") from error
+        raise InputError(f"'{path}' is not a readable checkpoint ({type(error).__name__}); write it again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"'{path}' must hold a dict, got {type(content).__name__}; save a state dict.")
+        raise InputError(f"'{path}' must hold a dict, got {type(content).__name__}; save a state dict.")
     return content
 
 
@@ -78,13 +79,13 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
         new_head: leave the last linear layer as it is, for fine-tuning on other classes.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_state_dict`; or keys or shapes differ, and nothing was loaded.
+        MissingFileError, InputError: see `read_state_dict`; or keys or shapes differ, and nothing was loaded.
     """
     expected = network.state_dict()
     given = max(_unwrapped(read_state_dict(path)), key=lambda candidate: len(candidate.keys() & expected.keys()))
     head = head_of(network)
     if new_head and head is None:
-        raise ValueError(
+        raise InputError(
             f"new_head needs a network with a linear layer, but {type(network).__name__} has none; leave new_head out."
         )
     if new_head:
@@ -95,13 +96,13 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
     required = {key for key in expected if not key.endswith("num_batches_tracked")}
     missing, unexpected = sorted(required - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unexpected:
-        raise ValueError(
+        raise InputError(
             f"'{path}' does not fit {type(network).__name__}: it {_misfit(missing, unexpected)}; check the "
             "architecture."
         )
     wrong = [key for key in given if given[key].shape != expected[key].shape]
     if wrong:
-        raise ValueError(
+        raise InputError(
             f"'{path}' does not fit {type(network).__name__}: '{wrong[0]}' has shape {tuple(given[wrong[0]].shape)}, "
             f"expected {tuple(expected[wrong[0]].shape)}; check the architecture and its options."
         )
@@ -117,7 +118,7 @@ def _check_classes(
 ) -> None:
     key = f"{head}.weight"
     if key in given and key in expected and given[key].shape[0] != expected[key].shape[0]:
-        raise ValueError(
+        raise InputError(
             f"'{path}' has {given[key].shape[0]} classes but the model has {expected[key].shape[0]}; set num_classes "
             "to match, or new_head to true to train a new head."
         )

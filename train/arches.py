@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
         ArgumentError: an option is given, where there are none.
-        ValueError: a name is unknown.
+        InputError: a name is unknown.
     """
     parser = argparse.ArgumentParser(
         prog="maskrobust arches",
@@ -59,7 +59,7 @@ def try_to_wrap(architecture: str) -> tuple[bool, str]:
         True and whether the row engine takes it, or False and the reason.
 
     Raises:
-        ValueError: the name is unknown.
+        InputError: the name is unknown.
     """
     network = build_outline(architecture, _ANY_CLASSES)
     try:

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from maskrobust.configs import find_config
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.train.checkpoints import CheckpointError
 from maskrobust.train.parser_messages import in_one_sentence
@@ -43,7 +44,7 @@ def parse_with_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[st
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: no YAML has data, or several have.
+        InputError: no YAML has data, or several have.
     """
     return parse_with_described_data(parser, arguments)[0]
 
@@ -59,7 +60,7 @@ def parse_with_described_data(
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: no YAML has data, or several have.
+        InputError: no YAML has data, or several have.
     """
     from maskrobust.train.data import AnnotatedDataModule
 
@@ -81,8 +82,8 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
     """Spell `-c` out as `--config`, and replace its value by the path of the file it names: a shipped or an own one.
 
     Raises:
-        FileNotFoundError: there is no such file, listing those that are shipped.
-        ValueError: the file is no YAML.
+        MissingFileError: there is no such file, listing those that are shipped.
+        InputError: the file is no YAML.
     """
     resolved: list[str] = []
     for position, argument in enumerate(arguments):
@@ -107,9 +108,9 @@ def _content_of(path: str) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         found = _on_one_line(str(error)).replace(' in "<unicode string>",', " in")
-        raise ValueError(f"'{path}' must be YAML, but is not: {found}; mend it there.") from error
+        raise InputError(f"'{path}' must be YAML, but is not: {found}; mend it there.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"'{path}' must hold options and their values as YAML, got {type(content).__name__}; mend it.")
+        raise InputError(f"'{path}' must hold options and their values as YAML, got {type(content).__name__}; mend it.")
     return content
 
 
@@ -119,9 +120,9 @@ def _data_of(paths: Sequence[str]) -> Any:
     named = " and ".join(f"'{path}'" for path in found or paths)
     if not found:
         say = "says" if len(paths) == 1 else "say"
-        raise ValueError(f"{named} {say} nothing about data; name a configuration with data, or give --data.")
+        raise InputError(f"{named} {say} nothing about data; name a configuration with data, or give --data.")
     if len(found) > 1:
-        raise ValueError(f"data must be in one configuration, but is in {named}; give one of them.")
+        raise InputError(f"data must be in one configuration, but is in {named}; give one of them.")
     return next(iter(found.values()))
 
 

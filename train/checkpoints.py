@@ -11,6 +11,7 @@ import torch
 from fsspec.utils import get_protocol
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
 from maskrobust.train.files import atomic_path
 
@@ -88,12 +89,12 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
         path: of the checkpoint, for messages.
 
     Raises:
-        ValueError: naming the class.
+        InputError: naming the class.
     """
     parsed = {name: value for name, value in saved.items() if name != "init_weights"}  # which is never a class
     foreign = sorted(set(_importable(parsed)) - set(_importable(given)))
     if foreign:
-        raise ValueError(
+        raise InputError(
             f"'{path}' names the class '{foreign[0]}', which is not imported because a file names it; if you trust it, "
             "name it yourself with --model.architecture."
         )
@@ -110,18 +111,18 @@ def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any],
         path: of the checkpoint, for messages.
 
     Raises:
-        ValueError: an argument differs that decides what is trained.
+        InputError: an argument differs that decides what is trained.
     """
     if saved is not None:
         check_equal(_deciding(saved), _deciding(now), path)
 
 
 def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:
-    """Raise a `ValueError` that names the first argument whose value differs, of those in both."""
+    """Raise a `InputError` that names the first argument whose value differs, of those in both."""
     for name, value in now.items():
         before = saved.get(name, value)
         if before != value:
-            raise ValueError(
+            raise InputError(
                 f"'{path}' was trained with {name} {before}, got {value}; go on with the same, or give the file as "
                 "--model.init_weights to start another training from its weights."
             )

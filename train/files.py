@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from maskrobust.errors import InputError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -45,7 +47,7 @@ def write_json(path: Path, content: Any) -> None:
     """Write `content` to `path` as indented JSON, atomically; numbers that are not finite are refused.
 
     Raises:
-        ValueError: a number is NaN or infinite.
+        InputError: a number is NaN or infinite.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -54,9 +56,9 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: the file is not JSON.
+        InputError: the file is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"'{path}' is not readable JSON ({error}); delete it to have it made again.") from error
+        raise InputError(f"'{path}' is not readable JSON ({error}); delete it to have it made again.") from error

@@ -19,6 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.weights import read_checkpoint
@@ -106,9 +107,9 @@ class FitCLI(LightningCLI):
         """Parse `args`, from a program or a shell, and look at the checkpoint before anything is built.
 
         Raises:
-            FileNotFoundError: the checkpoint is missing.
+            MissingFileError: the checkpoint is missing.
             SystemExit: with status 0, the training that is to go on has ended already.
-            ValueError: weights are missing, or the checkpoint cannot be read, or is of another training; how long to
+            InputError: weights are missing, or the checkpoint cannot be read, or is of another training; how long to
                 train is not said; or trainer or model hold no options.
         """
         self.config = parser.parse_args(args)
@@ -117,7 +118,7 @@ class FitCLI(LightningCLI):
         config = self.config[command]
         for group in ("trainer", "model"):
             if not isinstance(config[group], Namespace):
-                raise ValueError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
+                raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         if config.wandb:
             require_wandb()
         _check_places(config)
@@ -134,7 +135,7 @@ class FitCLI(LightningCLI):
                 self._check_same_training(parser, args, checkpoint.get("config"))
                 _end_if_finished(checkpoint, config)
         elif command != "fit" and config.model.init_weights is None:
-            raise ValueError(
+            raise InputError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
             )
 
@@ -142,7 +143,7 @@ class FitCLI(LightningCLI):
         """Compile where asked; refuse to go on where classes or colours, which the data module knows, have changed.
 
         Raises:
-            ValueError: they have changed.
+            InputError: they have changed.
         """
         if self._saved_arguments:
             now = {f"data.{name}": self.model.hparams[name] for name in _LINKED}
@@ -164,7 +165,7 @@ class FitCLI(LightningCLI):
         A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown.
 
         Raises:
-            ValueError: loggers are given in two ways, or the trainer refuses its options.
+            InputError: loggers are given in two ways, or the trainer refuses its options.
         """
         config, made = self.config[self.subcommand], self.config_init[self.subcommand]
         is_training = self.subcommand == "fit"
@@ -174,19 +175,19 @@ class FitCLI(LightningCLI):
             options = wandb_options(made.wandb)
             kwargs["logger"] = loggers(_root(config), folder, config.run_name, options, resumed)
         elif config.wandb:
-            raise ValueError("wandb is true but trainer.logger is given, too; leave one of them out.")
+            raise InputError("wandb is true but trainer.logger is given, too; leave one of them out.")
         if is_training:
             kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
-            raise ValueError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
+            raise InputError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
 
     def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
         """Train; after an error of this process, end those that Lightning started, which would wait for it.
 
         Raises:
-            ValueError: early stopping is to watch a metric that there is none of.
+            InputError: early stopping is to watch a metric that there is none of.
         """
         try:
             self.trainer.fit(model, **kwargs)
@@ -196,7 +197,7 @@ class FitCLI(LightningCLI):
                 launcher.kill(signal.SIGKILL)
             unknown = re.match(r"Early stopping conditioned on metric `(.*?)` .*: (.+)", str(error), re.DOTALL)
             if unknown:
-                raise ValueError(
+                raise InputError(
                     f"EarlyStopping must monitor one of {unknown[2].replace('`', '')}, got '{unknown[1]}'; correct it."
                 ) from error
             raise
@@ -266,12 +267,12 @@ def _check_places(config: Namespace) -> None:
     Lightning would look in the folder of the new run, find nothing, and train from the start.
     """
     if get_protocol(str(config.trainer.default_root_dir or "")) != "file":
-        raise ValueError(
+        raise InputError(
             f"trainer.default_root_dir must be a folder of this machine, got '{config.trainer.default_root_dir}'; for "
             "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
         )
     if config.ckpt_path == "last" and config.trainer.logger not in (None, False):
-        raise ValueError(
+        raise InputError(
             "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
             "--ckpt_path the file."
         )
@@ -291,14 +292,14 @@ def _end_if_finished(checkpoint: dict[str, Any], config: Namespace) -> None:
 def _check_seed(seed: bool | int | None) -> None:
     """Refuse a seed that NumPy does not take."""
     if seed is not None and not 0 <= seed < 2**32:
-        raise ValueError(f"seed_everything must lie in [0, {2**32 - 1}], got {seed}; give such a number.")
+        raise InputError(f"seed_everything must lie in [0, {2**32 - 1}], got {seed}; give such a number.")
 
 
 def _check_length(trainer: Namespace) -> None:
     """Refuse to train for Lightning's default of 1000 epochs, which nobody has asked for."""
     is_open = trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None
     if is_open and not trainer.fast_dev_run:
-        raise ValueError(
+        raise InputError(
             "fit must be told how long to train, got none of trainer.max_epochs, max_steps and max_time; add "
             "--trainer.max_epochs 20, or as many as it takes."
         )
@@ -309,7 +310,7 @@ def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     needed = {"state_dict", "pytorch-lightning_version"} | ({"loops", "optimizer_states"} if to_train else set())
     if not needed <= checkpoint.keys():
-        raise ValueError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.init_weights.")
+        raise InputError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.init_weights.")
     return checkpoint
 
 
@@ -317,7 +318,7 @@ def _last_checkpoint(folder: Path, *, needed: bool) -> str:
     """The newest of a run's last checkpoints, over all its versions; "last" leaves it to Lightning to find one."""
     found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
     if needed and not found:
-        raise FileNotFoundError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
+        raise MissingFileError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
     if not found:
         rank_zero_only(print)(f"there is no last checkpoint of a run in '{folder}' yet.")
         warnings.filterwarnings("ignore", ".*there is no last checkpoint available")

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.weights import read_checkpoint
 
 Artifacts = Literal["none", "final", "all"]
@@ -77,7 +78,7 @@ class WandbRun(WandbLogger):
         """The run, begun on first use; a stand-in that does nothing in all processes but the first.
 
         Raises:
-            ValueError: W&B cannot be reached, or does not take the run.
+            InputError: W&B cannot be reached, or does not take the run.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with _refusals_as_value_errors():
@@ -106,7 +107,7 @@ def loggers(
         ckpt_path: the checkpoint that training goes on from, whose run of the same name goes on in W&B, too.
 
     Raises:
-        ValueError: the run that would go on lies in another project.
+        InputError: the run that would go on lies in another project.
     """
     chosen: list[Logger] = [CSVLogger(root, name=folder)]
     if options is None:
@@ -121,7 +122,7 @@ def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
     """The options behind `--wandb`: those given, the defaults for True, None for False.
 
     Raises:
-        ValueError: they are wanted and the package `wandb` is missing.
+        InputError: they are wanted and the package `wandb` is missing.
     """
     if given is False:
         return None
@@ -130,11 +131,11 @@ def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
 
 
 def require_wandb() -> None:
-    """Raise a ValueError where the package `wandb` cannot be imported."""
+    """Raise a InputError where the package `wandb` cannot be imported."""
     try:
         import wandb  # noqa: F401
     except ImportError as error:
-        raise ValueError(
+        raise InputError(
             f"--wandb needs the package wandb, which cannot be imported ({error}); install it with 'pip install "
             "wandb', or leave --wandb out."
         ) from error
@@ -168,7 +169,7 @@ def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> 
             "/".join(filter(None, (entity, project)))
             for entity, project in ((found["entity"], found["project"]), (options.entity, options.project))
         )
-        raise ValueError(
+        raise InputError(
             f"'{ckpt_path}' belongs to a run of the W&B project '{before}', got '{asked}'; give that project, or "
             "another --run_name for a new run."
         )
@@ -192,7 +193,7 @@ def _refusals_as_value_errors() -> Iterator[None]:
     try:
         yield
     except wandb.errors.Error as error:
-        raise ValueError(
+        raise InputError(
             f"the run must begin in Weights & Biases, but that failed ({str(error).rstrip('.')}); log in with "
             "'wandb login', or set WANDB_MODE=offline and upload the run later with 'wandb sync'."
         ) from error

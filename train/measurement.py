@@ -52,7 +52,7 @@ def measure_network(
         Outcomes by method, in the order of `plans`; features have become the predictions of a probe.
 
     Raises:
-        ValueError: features are asked for, and the network has no linear head.
+        InputError: features are asked for, and the network has no linear head.
         UnsupportedNetworkError: layer masking is asked for and cannot read the network.
     """
     num_classes = int(classifier.hparams["num_classes"])

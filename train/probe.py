@@ -18,7 +18,7 @@ def outline_outcomes(data: AnnotatedDataModule, batches: Iterable[Batch], seed: 
         seed: of the probe.
 
     Raises:
-        ValueError: a split has no object.
+        InputError: a split has no object.
     """
     training = SilhouetteBank.from_batches(data.training_batches())
     validation = SilhouetteBank.from_batches(data.val_dataloader())

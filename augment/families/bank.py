@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError, MissingFileError
 
 _FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64}
 
@@ -33,7 +34,7 @@ class SilhouetteBank:
 
     def __post_init__(self) -> None:
         if len(self) == 0:
-            raise ValueError(
+            raise InputError(
                 "a silhouette bank needs at least one non-empty object mask, got none; annotate an object."
             )
 
@@ -53,7 +54,7 @@ class SilhouetteBank:
             batches: batches of one image size; samples without an object are passed over, repeated ids kept once.
 
         Raises:
-            ValueError: no batch holds a non-empty object mask, or batches differ in size.
+            InputError: no batch holds a non-empty object mask, or batches differ in size.
         """
         masks, labels, ids = [], [], []
         for batch in batches:
@@ -62,10 +63,10 @@ class SilhouetteBank:
             labels.append(batch.labels[annotated].cpu())
             ids.append(batch.ids[annotated].cpu())
         if not masks:
-            raise ValueError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
+            raise InputError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
         sizes = sorted({tuple(mask.shape[2:]) for mask in masks})
         if len(sizes) > 1:
-            raise ValueError(f"a silhouette bank holds masks of one size, got {sizes}; resize the images to one size.")
+            raise InputError(f"a silhouette bank holds masks of one size, got {sizes}; resize the images to one size.")
         unique_ids, first = unique_first(torch.cat(ids))
         return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids)
 
@@ -74,18 +75,18 @@ class SilhouetteBank:
         """Read a bank that `save` has written, onto the CPU.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is no safetensors file, or holds anything but a valid bank.
+            MissingFileError: there is no such file.
+            InputError: the file is no safetensors file, or holds anything but a valid bank.
         """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"a silhouette bank must be a file, but '{path}' does not exist; check the path.")
+            raise MissingFileError(f"a silhouette bank must be a file, but '{path}' does not exist; check the path.")
         try:
             fields = safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"'{path}' is not a readable safetensors file ({error}); save the bank again.") from error
+            raise InputError(f"'{path}' is not a readable safetensors file ({error}); save the bank again.") from error
         fault = _find_fault(fields)
         if fault is not None:
-            raise ValueError(f"'{path}' is no silhouette bank: {fault}; write it with SilhouetteBank.save.")
+            raise InputError(f"'{path}' is no silhouette bank: {fault}; write it with SilhouetteBank.save.")
         return cls(**fields)
 
     def save(self, path: str | os.PathLike[str]) -> None:

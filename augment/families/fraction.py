@@ -5,17 +5,18 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from maskrobust.augment.random import uniform
+from maskrobust.errors import InputError
 
 
 def check_hidden_fraction(hidden_fraction: tuple[float, float]) -> None:
     """Refuse a range that is not 0 <= low <= high <= 1.
 
     Raises:
-        ValueError: naming the range given.
+        InputError: naming the range given.
     """
     is_range = isinstance(hidden_fraction, Sequence) and len(hidden_fraction) == 2
     if not is_range or not 0.0 <= hidden_fraction[0] <= hidden_fraction[1] <= 1.0:
-        raise ValueError(
+        raise InputError(
             f"hidden_fraction must be a range 0 <= low <= high <= 1, got {hidden_fraction}; give two shares."
         )
 
@@ -31,7 +32,7 @@ def draw_hidden_fraction(keys: Tensor, hidden_fraction: tuple[float, float]) -> 
         (B,) float32 in [low, high].
 
     Raises:
-        ValueError: the range is not 0 <= low <= high <= 1.
+        InputError: the range is not 0 <= low <= high <= 1.
     """
     check_hidden_fraction(hidden_fraction)
     low, high = hidden_fraction

@@ -6,6 +6,7 @@ from torch import Tensor
 from maskrobust.augment.families.fraction import draw_hidden_fraction
 from maskrobust.augment.families.rows import take_rows
 from maskrobust.augment.random import fold_in, uniform
+from maskrobust.errors import InputError
 
 _KNOT_VALUES = 512
 _WEIGHT_STEPS = 64
@@ -34,10 +35,10 @@ def blobs(keys: Tensor, height: int, width: int, *, hidden_fraction: tuple[float
         `visible`, (B, 1, height, width) bool.
 
     Raises:
-        ValueError: the range is not 0 <= low <= high <= 1, or knots < 2.
+        InputError: the range is not 0 <= low <= high <= 1, or knots < 2.
     """
     if knots < 2:
-        raise ValueError(f"knots must be at least 2, got {knots}; give more for smaller blobs.")
+        raise InputError(f"knots must be at least 2, got {knots}; give more for smaller blobs.")
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     hidden_pixels = (fraction.double() * (height * width)).round().long()
     at_once = _CPU_IMAGES if keys.device.type == "cpu" else max(1, len(keys))

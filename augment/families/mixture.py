@@ -18,7 +18,7 @@ def mixture(families: Sequence[tuple[MaskFamily, float]]) -> MaskFamily:
         families: pairs of a family and its weight, at least 0; the weights need not add up to 1.
 
     Raises:
-        ValueError: when drawing: a weight is below 0, or none is above 0.
+        InputError: when drawing: a weight is below 0, or none is above 0.
     """
     return partial(_draw, families=families)
 

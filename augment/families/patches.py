@@ -6,6 +6,7 @@ from torch import Tensor
 from maskrobust.augment.families.fraction import draw_hidden_fraction
 from maskrobust.augment.families.rows import take_rows
 from maskrobust.augment.random import fold_in, uniform
+from maskrobust.errors import InputError
 
 
 def patches(
@@ -39,11 +40,11 @@ def patches(
         `visible`, (B, 1, height, width) bool.
 
     Raises:
-        ValueError: the range is not 0 <= low <= high <= 1, or patch_size < 1.
+        InputError: the range is not 0 <= low <= high <= 1, or patch_size < 1.
     """
     patch_height, patch_width = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
     if min(patch_height, patch_width) < 1:
-        raise ValueError(f"patch_size must be at least 1 pixel, got {patch_size}.")
+        raise InputError(f"patch_size must be at least 1 pixel, got {patch_size}.")
     rows, columns = -(-height // patch_height) + random_offset, -(-width // patch_width) + random_offset
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     hidden_cells = (fraction * (rows * columns)).round()

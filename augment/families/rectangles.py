@@ -5,6 +5,7 @@ from torch import Tensor
 
 from maskrobust.augment.families.fraction import draw_hidden_fraction
 from maskrobust.augment.random import fold_in, uniform
+from maskrobust.errors import InputError
 
 
 def rectangles(
@@ -39,13 +40,13 @@ def rectangles(
         `visible`, (B, 1, height, width) bool.
 
     Raises:
-        ValueError: a range is not ordered or leaves its domain, or `count` leaves its own.
+        InputError: a range is not ordered or leaves its domain, or `count` leaves its own.
     """
     low, high = aspect_ratio
     if not 0.0 < low <= high:
-        raise ValueError(f"aspect_ratio must be a range 0 < low <= high, got {aspect_ratio}.")
+        raise InputError(f"aspect_ratio must be a range 0 < low <= high, got {aspect_ratio}.")
     if not 1 <= count <= min(height, width):
-        raise ValueError(
+        raise InputError(
             f"count must lie between 1 and the smaller side of the image of {height} x {width} pixels, got {count}; "
             "draw fewer rectangles."
         )

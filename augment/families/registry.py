@@ -16,6 +16,7 @@ from maskrobust.augment.families.patches import patches
 from maskrobust.augment.families.rectangles import rectangles
 from maskrobust.augment.families.silhouettes import SilhouetteOf, silhouettes
 from maskrobust.augment.families.superpixels import superpixels
+from maskrobust.errors import InputError
 
 FamilyName = Literal[
     "patches",
@@ -65,11 +66,11 @@ def build_family(
         bank: where the `BANK_FAMILIES` take their silhouettes from, on the device of the keys.
 
     Raises:
-        ValueError: the name is unknown, a bank is needed and not given, or the range is not 0 <= low <= high <= 1.
+        InputError: the name is unknown, a bank is needed and not given, or the range is not 0 <= low <= high <= 1.
     """
     check_hidden_fraction(hidden_fraction)
     if name not in FAMILIES:
-        raise ValueError(f"name must be one of {', '.join(FAMILIES)}, got '{name}'; choose one of these.")
+        raise InputError(f"name must be one of {', '.join(FAMILIES)}, got '{name}'; choose one of these.")
     match name:
         case "patches":
             return partial(_of_size, partial(patches, hidden_fraction=hidden_fraction, patch_size=patch_size))
@@ -89,7 +90,7 @@ def build_family(
 
 def _needed(bank: SilhouetteBank | None, name: str) -> SilhouetteBank:
     if bank is None:
-        raise ValueError(
+        raise InputError(
             f"mask family '{name}' draws from a SilhouetteBank, got none; build one with SilhouetteBank.from_batches."
         )
     return bank

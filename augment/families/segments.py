@@ -5,6 +5,7 @@ from torch import Tensor
 
 from maskrobust.augment.families.fraction import draw_hidden_fraction
 from maskrobust.augment.random import fold_in, uniform
+from maskrobust.errors import InputError
 
 
 def hide_segments(keys: Tensor, segments: Tensor, *, hidden_fraction: tuple[float, float]) -> Tensor:
@@ -19,7 +20,7 @@ def hide_segments(keys: Tensor, segments: Tensor, *, hidden_fraction: tuple[floa
         `visible`, (B, 1, H, W) bool; see `hide_in_order` for what is exact.
 
     Raises:
-        ValueError: the range is not 0 <= low <= high <= 1.
+        InputError: the range is not 0 <= low <= high <= 1.
     """
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     return hide_in_order(segments, random_order(fold_in(keys, 1), segments), fraction.unsqueeze(0))[0]
@@ -90,9 +91,9 @@ def patch_segments(height: int, width: int, patch_size: int) -> Tensor:
         (height, width) int64, counted from 0 row by row.
 
     Raises:
-        ValueError: patch_size < 1.
+        InputError: patch_size < 1.
     """
     if patch_size < 1:
-        raise ValueError(f"patch_size must be at least 1 pixel, got {patch_size}; give the side of a patch.")
+        raise InputError(f"patch_size must be at least 1 pixel, got {patch_size}; give the side of a patch.")
     row, column = (torch.arange(side) // patch_size for side in (height, width))
     return row[:, None] * -(-width // patch_size) + column

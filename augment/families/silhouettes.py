@@ -7,6 +7,7 @@ from torch import Tensor
 
 from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.random import fold_in, uniform
+from maskrobust.errors import InputError
 
 SilhouetteOf = Literal["any", "own_class", "other_class"]
 
@@ -46,7 +47,7 @@ def silhouettes(
         `visible`, (B, 1, height, width) bool.
 
     Raises:
-        ValueError: the bank's masks have another size or no object to draw, or an option is missing or out of range.
+        InputError: the bank's masks have another size or no object to draw, or an option is missing or out of range.
     """
     check_mask_size(bank.object_masks, height, width)
     _check_options(of, labels, ids, scaled, shifted)
@@ -65,11 +66,11 @@ def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
         width: image width in pixels.
 
     Raises:
-        ValueError: (H, W) is not (height, width).
+        InputError: (H, W) is not (height, width).
     """
     size = tuple(object_masks.shape[2:])
     if size != (height, width):
-        raise ValueError(
+        raise InputError(
             f"the silhouette bank must hold masks of the images' size {(height, width)}, got {size}; build it from "
             "images of that size."
         )
@@ -79,14 +80,14 @@ def _check_options(
     of: str, labels: Tensor | None, ids: Tensor | None, scaled: tuple[float, float], shifted: float
 ) -> None:
     if of not in get_args(SilhouetteOf):
-        raise ValueError(f"of must be one of {', '.join(get_args(SilhouetteOf))}, got '{of}'; choose one of these.")
+        raise InputError(f"of must be one of {', '.join(get_args(SilhouetteOf))}, got '{of}'; choose one of these.")
     if (of != "any" and labels is None) or (of == "own_class" and ids is None):
-        raise ValueError(f"silhouettes of '{of}' need the images' labels{' and ids' * (of == 'own_class')}, got none.")
+        raise InputError(f"silhouettes of '{of}' need the images' labels{' and ids' * (of == 'own_class')}, got none.")
     low, high = scaled
     if not 0.0 < low <= high < float("inf"):
-        raise ValueError(f"scaled must be a range 0 < low <= high, got {scaled}.")
+        raise InputError(f"scaled must be a range 0 < low <= high, got {scaled}.")
     if not 0.0 <= shifted <= 1.0:
-        raise ValueError(f"shifted must lie in [0, 1], a share of the image, got {shifted}.")
+        raise InputError(f"shifted must lie in [0, 1], a share of the image, got {shifted}.")
 
 
 def _draw(keys: Tensor, bank: SilhouetteBank, of: SilhouetteOf, labels: Tensor | None, ids: Tensor | None) -> Tensor:
@@ -124,7 +125,7 @@ def _draw_below(keys: Tensor, count: Tensor) -> Tensor:
 def _refuse_lonely(is_lonely: Tensor, labels: Tensor, which: str) -> None:
     if is_lonely.any():
         lonely = int(labels[is_lonely][0])
-        raise ValueError(
+        raise InputError(
             f"the silhouette bank must hold an object {which} class {lonely}, got none; build it from more samples or "
             "draw silhouettes of any class."
         )

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.families.segments import hide_segments
+from maskrobust.errors import InputError
 
 SegmentationMethod = Literal["slic", "quickshift"]
 
@@ -40,7 +41,7 @@ def superpixels(
         `visible`, (B, 1, H, W) bool on the device of the images.
 
     Raises:
-        ValueError: images have neither 1 nor 3 channels, or the range is not 0 <= low <= high <= 1.
+        InputError: images have neither 1 nor 3 channels, or the range is not 0 <= low <= high <= 1.
     """
     return hide_segments(keys, segment_batch(batch, method), hidden_fraction=hidden_fraction)
 
@@ -58,7 +59,7 @@ def segment_batch(batch: Batch, method: SegmentationMethod) -> Tensor:
         (B, H, W) int32 from 0, on the device of the images.
 
     Raises:
-        ValueError: images have neither 1 nor 3 channels, or pixels that are not finite.
+        InputError: images have neither 1 nor 3 channels, or pixels that are not finite.
     """
     height, width = batch.images.shape[2:]
     images = batch.images.detach().float() / (1 if batch.images.is_floating_point() else 255)
@@ -81,14 +82,14 @@ def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> N
         (H, W) int32 from 0.
 
     Raises:
-        ValueError: the image has neither 1 nor 3 channels, or pixels that are not finite.
+        InputError: the image has neither 1 nor 3 channels, or pixels that are not finite.
     """
     from skimage.segmentation import quickshift, slic
 
     if picture.shape[2] not in (1, 3):
-        raise ValueError(f"superpixels need images of 1 or 3 channels, got {picture.shape[2]}; convert them.")
+        raise InputError(f"superpixels need images of 1 or 3 channels, got {picture.shape[2]}; convert them.")
     if not np.isfinite(picture).all():
-        raise ValueError("superpixels need finite pixels, got NaN or infinity; repair the image.")
+        raise InputError("superpixels need finite pixels, got NaN or infinity; repair the image.")
     colours = np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
     match method:
         case "slic":

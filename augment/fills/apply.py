@@ -46,8 +46,8 @@ def apply_fill(name: FillName, images: Tensor, visible: Tensor, *, keys: Tensor,
         1 where visible and 0 in the hole: what is drawn carries none.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
-        ValueError: `mean` has not one value for each channel.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        InputError: `mean` has not one value for each channel.
     """
     match name:
         case "black":

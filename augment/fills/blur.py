@@ -24,7 +24,7 @@ def fill_blur(images: Tensor, visible: Tensor) -> Tensor:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit. What is drawn carries no gradient.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
     """
     check_pixels(images, visible)
     return draw(images, visible, to_pixels(blurred(images), images.dtype))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from maskrobust.augment.fills.drawing import check_pixels, draw, to_pixels
 from maskrobust.augment.random import uniform
+from maskrobust.errors import InputError
 
 
 def fill_black(images: Tensor, visible: Tensor) -> Tensor:
@@ -20,7 +21,7 @@ def fill_black(images: Tensor, visible: Tensor) -> Tensor:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
     """
     check_pixels(images, visible)
     return draw(images, visible, torch.zeros((), dtype=images.dtype, device=images.device))
@@ -38,8 +39,8 @@ def fill_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
-        ValueError: `mean` has not one value for each channel.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        InputError: `mean` has not one value for each channel.
     """
     check_pixels(images, visible)
     return draw(images, visible, to_pixels(mean_colour(images, mean), images.dtype))
@@ -59,8 +60,8 @@ def fill_image_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> T
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit. The colour carries no gradient.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
-        ValueError: `mean` has not one value for each channel.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        InputError: `mean` has not one value for each channel.
     """
     check_pixels(images, visible)
     return draw(images, visible, to_pixels(visible_mean(images, visible, mean), images.dtype))
@@ -78,7 +79,7 @@ def fill_random_colour(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
     """
     check_pixels(images, visible)
     return draw(images, visible, to_pixels(uniform(keys, images.shape[1], 1, 1), images.dtype))
@@ -88,21 +89,21 @@ def check_mean(mean: Sequence[float]) -> None:
     """Refuse a colour that leaves [0, 1].
 
     Raises:
-        ValueError: naming the colour given.
+        InputError: naming the colour given.
     """
     if not all(0 <= value <= 1 for value in mean):
-        raise ValueError(f"mean must be a colour in [0, 1], got {tuple(mean)}; divide values in [0, 255] by 255.")
+        raise InputError(f"mean must be a colour in [0, 1], got {tuple(mean)}; divide values in [0, 255] by 255.")
 
 
 def mean_colour(images: Tensor, mean: Sequence[float]) -> Tensor:
     """The data set's mean colour: (1, C, 1, 1) float64 in [0, 1], on the device of `images`.
 
     Raises:
-        ValueError: `mean` has not one value in [0, 1] for each of the C channels of `images`.
+        InputError: `mean` has not one value in [0, 1] for each of the C channels of `images`.
     """
     check_mean(mean)
     if len(mean) != images.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"mean must have one value for each of {images.shape[1]} channels, got {len(mean)}; give as many."
         )
     return torch.tensor(mean, dtype=torch.float64, device=images.device)[None, :, None, None]
@@ -121,7 +122,7 @@ def visible_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tens
         (B, C, 1, 1) float64 in [0, 1].
 
     Raises:
-        ValueError: `mean` has not one value for each of the C channels.
+        InputError: `mean` has not one value for each of the C channels.
     """
     otherwise = mean_colour(images, mean)
     black = torch.zeros((), dtype=images.dtype, device=images.device)

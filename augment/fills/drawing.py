@@ -19,7 +19,7 @@ def check_pixels(images: Tensor, visible: Tensor) -> None:
         visible: must be (B, 1, H, W), bool, on the same device.
 
     Raises:
-        TypeError, ValueError: `visible` does not fit `images`; see `maskrobust.augment.check_visible`.
+        TypeError, InputError: `visible` does not fit `images`; see `maskrobust.augment.check_visible`.
         TypeError: `images` is neither float nor uint8.
     """
     check_visible(images, visible)

@@ -44,8 +44,8 @@ def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> T
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit. What is drawn carries no gradient.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
-        ValueError: `mean` has not one value for each channel.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        InputError: `mean` has not one value for each channel.
     """
     check_pixels(images, visible)
     return draw(images, visible, to_pixels(inpainted(images, visible, mean), images.dtype))

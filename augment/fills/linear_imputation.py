@@ -34,8 +34,8 @@ def fill_linear_imputation(images: Tensor, visible: Tensor, keys: Tensor, mean: 
         alone and carries no gradient.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
-        ValueError: `mean` has not one value for each channel.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        InputError: `mean` has not one value for each channel.
     """
     check_pixels(images, visible)
     numbers, start = from_pixels(images.detach()), visible_mean(images, visible, mean)

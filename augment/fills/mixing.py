@@ -40,7 +40,7 @@ def mix_images(images: Tensor, visible: Tensor, partners: Tensor) -> Tensor:
         gradient.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
     """
     check_pixels(images, visible)
     return draw(images, visible, images.detach()[partners])

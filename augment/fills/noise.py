@@ -28,7 +28,7 @@ def fill_uniform_noise(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
     """
     check_pixels(images, visible)
     noise = (random_ranks(keys, *images.shape[1:]).float() + 0.5).mul_(1 / _RANKS)
@@ -49,7 +49,7 @@ def fill_gaussian_noise(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
 
     Raises:
-        TypeError, ValueError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
+        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
     """
     check_pixels(images, visible)
     noise = gaussian(keys, *images.shape[1:]).mul_(GAUSSIAN_NOISE_STD).add_(GAUSSIAN_NOISE_MEAN).clamp_(0, 1)

@@ -17,6 +17,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in
 from maskrobust.augment.transforms.offline import BaseTransformInitSchema, check_range_bounds, nondecreasing
 from maskrobust.augment.transforms.track_visible import TrackVisible
+from maskrobust.errors import InputError
 
 _NO_SAMPLE = -1
 _LABEL_FAMILIES = BANK_FAMILIES - {"silhouettes"}
@@ -68,9 +69,9 @@ class HideRegions(TrackVisible):
         uint8, float32 in [0, 1]; one or three channels.
 
     Raises:
-        ValueError: an argument leaves its domain, or the family needs a bank and none is given. On a call: the family
+        InputError: an argument leaves its domain, or the family needs a bank and none is given. On a call: the family
             needs `mask` or `label` and it is missing, or the image is of another type.
-        FileNotFoundError: there is no such bank.
+        MissingFileError: there is no such bank.
     """
 
     fill: FillName  # type: ignore[assignment]  # a colour, for albumentations' own transforms
@@ -138,15 +139,15 @@ class HideRegions(TrackVisible):
     def _as_batch(self, data: dict[str, Any]) -> Batch:
         image, mask, label = data["image"], data.get("mask"), data.get("label")
         if image.dtype not in (np.uint8, np.float32):
-            raise ValueError(f"the image must be uint8, or float32 in [0, 1], got {image.dtype}; convert it.")
+            raise InputError(f"the image must be uint8, or float32 in [0, 1], got {image.dtype}; convert it.")
         several = sorted({"images", "volume", "volumes"} & data.keys())
         if several:
-            raise ValueError(
+            raise InputError(
                 f"HideRegions fills the target image alone, got {several[0]} too; transform them one by one."
             )
         for families, name, given in ((OBJECT_FAMILIES, "mask", mask), (_LABEL_FAMILIES, "label", label)):
             if self.family in families and given is None:
-                raise ValueError(f"mask family '{self.family}' needs {name}, got none; pass {name} to Compose.")
+                raise InputError(f"mask family '{self.family}' needs {name}, got none; pass {name} to Compose.")
         images = _to_tensor(image)
         return Batch(
             ids=torch.tensor([_NO_SAMPLE]),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrobust.augment.transforms.offline import BaseTransformInitSchema, DualTransform, Targets
+from maskrobust.errors import InputError
 
 
 class TrackVisible(DualTransform):
@@ -30,7 +31,7 @@ class TrackVisible(DualTransform):
         uint8, float32
 
     Raises:
-        ValueError: on a call: there is no image of three or two dimensions, `visible` is not declared as a mask, or is
+        InputError: on a call: there is no image of three or two dimensions, `visible` is not declared as a mask, or is
             given with another size than the image.
     """
 
@@ -56,14 +57,14 @@ class TrackVisible(DualTransform):
     def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> Any:
         """Start `visible` and apply the transform."""
         if self._additional_targets.get("visible") != "mask":
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} hands on `visible`, which must be a mask target for later transforms to move "
                 "it along, but it is not; give Compose additional_targets={'visible': 'mask'}."
             )
         image = data.get("image")
         if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
             given = type(image).__name__ if not isinstance(image, np.ndarray) else f"shape {image.shape}"
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} needs an image as a NumPy array (H, W, C), got {given}; put it before "
                 "ToTensorV2, and pass image=... to Compose."
             )
@@ -92,6 +93,6 @@ def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[np
     if visible is None:
         return np.ones(size, dtype=np.uint8)
     if visible.shape not in (size, (*size, 1)):
-        raise ValueError(f"visible must have the size of the image, {size}, got shape {visible.shape}; give (H, W).")
+        raise InputError(f"visible must have the size of the image, {size}, got shape {visible.shape}; give (H, W).")
     plane: NDArray[np.uint8] = (visible.reshape(size) != 0).astype(np.uint8)
     return plane

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 
@@ -27,7 +28,7 @@ class FiniteLoss(pl.Callback):
     while the GPU is busy. Several processes exchange one number, on the GPU too.
 
     Raises:
-        ValueError: in rank 0, which names the files; the other processes exit with 0.
+        InputError: in rank 0, which names the files; the other processes exit with 0.
     """
 
     def __init__(self) -> None:
@@ -88,7 +89,7 @@ class FiniteLoss(pl.Callback):
         where = {"step": trainer.global_step, "epoch": trainer.current_epoch, "learning_rates": sorted(set(rates))}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).write_text(json.dumps({**where, "batches": concerned}, indent=2) + "\n", encoding="utf-8")
-        raise ValueError(
+        raise InputError(
             f"the loss is {concerned[0]['loss']} in step {trainer.global_step} at learning rate {max(rates):.3g}; the "
             f"ids of its images are in '{folder / RECORD}', {_last_good(trainer)}; lower the learning rate, or look at "
             "these images."

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
 
 _VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
@@ -29,12 +30,12 @@ class LastCheckpoint(ModelCheckpoint):
         every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
 
     Raises:
-        ValueError: `every_n_train_steps` is below 1.
+        InputError: `every_n_train_steps` is below 1.
     """
 
     def __init__(self, every_n_train_steps: int | None = None) -> None:
         if every_n_train_steps is not None and every_n_train_steps < 1:
-            raise ValueError(
+            raise InputError(
                 f"a state can be saved every 1 or more steps, got {every_n_train_steps}; give a larger number, or none."
             )
         super().__init__(filename=self.CHECKPOINT_NAME_LAST, save_top_k=0)

@@ -9,6 +9,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.figures import plan_figures
 from maskrobust.lm_modules.callbacks.loggers import log_picture, log_table
 from maskrobust.lm_modules.callbacks.panel import draw_panel
@@ -58,7 +59,7 @@ class RelianceCallback(pl.Callback):
         seed: decides the holes, the probe and the resamples.
 
     Raises:
-        ValueError: a method is unknown, or a number is below its minimum.
+        InputError: a method is unknown, or a number is below its minimum.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class RelianceCallback(pl.Callback):
     ) -> None:
         unknown = [method for method in methods if method not in MASKING_METHODS]
         if unknown:
-            raise ValueError(f"methods must be some of {', '.join(MASKING_METHODS)}, got '{unknown[0]}'; name these.")
+            raise InputError(f"methods must be some of {', '.join(MASKING_METHODS)}, got '{unknown[0]}'; name these.")
         numbers = {"every_n_epochs": every_n_epochs, "max_images": max_images, "max_objects": max_objects}
         for name, number in numbers.items():
             if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}; give a larger number.")
+                raise InputError(f"{name} must be at least 1, got {number}; give a larger number.")
         self.methods = tuple(methods)
         self.plan = plan or ReliancePlan()
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
@@ -110,7 +111,7 @@ class RelianceCallback(pl.Callback):
         """Get ready where this epoch is to be measured.
 
         Raises:
-            ValueError: the data module has no training objects to lend, the module is no `MaskRobustClassifier`, or the
+            InputError: the data module has no training objects to lend, the module is no `MaskRobustClassifier`, or the
                 plan keeps features of a network without a linear layer.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
@@ -173,7 +174,7 @@ class RelianceCallback(pl.Callback):
     def _prepare(self, source: object, classifier: MaskRobustClassifier) -> None:
         """Collect silhouettes and train the probe, with gradients and a random state of its own."""
         if not isinstance(source, SilhouetteSource):
-            raise ValueError(
+            raise InputError(
                 "the reliance callback needs a data module with training_batches() to take silhouettes from, got "
                 f"{type(source).__name__}; train with one of maskrobust.train.data, or leave the callback out."
             )
@@ -196,7 +197,7 @@ class RelianceCallback(pl.Callback):
 
 def _classifier(module: pl.LightningModule) -> MaskRobustClassifier:
     if not isinstance(module, MaskRobustClassifier):
-        raise ValueError(
+        raise InputError(
             f"the reliance callback measures a MaskRobustClassifier, got {type(module).__name__}; leave it out."
         )
     return module

@@ -3,6 +3,7 @@
 import pytorch_lightning as pl
 
 from maskrobust.augment import Batch
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.panel import draw_training_panel
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
@@ -18,12 +19,12 @@ class ShownImages(pl.Callback):
         pictures: how many images, at least 1.
 
     Raises:
-        ValueError: `pictures` is below 1.
+        InputError: `pictures` is below 1.
     """
 
     def __init__(self, pictures: int = 8) -> None:
         if pictures < 1:
-            raise ValueError(f"pictures must be at least 1, got {pictures}; give a larger number.")
+            raise InputError(f"pictures must be at least 1, got {pictures}; give a larger number.")
         self.pictures = pictures
         self._is_due = False
 
@@ -37,13 +38,13 @@ class ShownImages(pl.Callback):
         """Draw the batch's images where they are to be shown.
 
         Raises:
-            ValueError: the module is no `MaskRobustClassifier`.
+            InputError: the module is no `MaskRobustClassifier`.
         """
         if not self._is_due:
             return
         self._is_due = False
         if not isinstance(pl_module, MaskRobustClassifier):
-            raise ValueError(
+            raise InputError(
                 f"ShownImages shows what a MaskRobustClassifier sees, got {type(pl_module).__name__}; leave it out."
             )
         presented = pl_module.present(batch)

@@ -82,7 +82,7 @@ class LayerMasking(nn.Module):
             to the plain network's bit for bit; with nothing visible it is finite.
 
         Raises:
-            TypeError, ValueError: `visible` does not fit `images`.
+            TypeError, InputError: `visible` does not fit `images`.
         """
         if visible is None:
             return self.network(images)
@@ -124,7 +124,7 @@ class LayerMasking(nn.Module):
             Features with the positions of them that are visible; a tensor from global pooling on.
 
         Raises:
-            TypeError, ValueError: `visible` does not fit `images`, or the forward pass has no such result.
+            TypeError, InputError: `visible` does not fit `images`, or the forward pass has no such result.
         """
         check_visible(images, visible)
         masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))

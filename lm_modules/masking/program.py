@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.masked import Masked
 from maskrobust.lm_modules.masking.rules import RULES, Rule, RuleFunction, Target, UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
@@ -130,10 +131,10 @@ class Program:
             layer: path of the module.
 
         Raises:
-            ValueError: the forward pass has no result of a module at that path.
+            InputError: the forward pass has no result of a module at that path.
         """
         if layer not in self.results:
-            raise ValueError(
+            raise InputError(
                 f"layer must be a module that {type(network).__name__} calls and that returns one tensor, got "
                 f"'{layer}'; name another of its named_modules()."
             )

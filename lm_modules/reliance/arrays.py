@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrobust.errors import InputError
+
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -20,17 +22,17 @@ def read_arrays(path: Path, needed: Iterable[str]) -> dict[str, Any]:
         needed: names that must be there.
 
     Raises:
-        ValueError: the file is missing, is no readable npz archive, or lacks an array.
+        InputError: the file is missing, is no readable npz archive, or lacks an array.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged file can make the reader raise anything
-        raise ValueError(
+        raise InputError(
             f"'{path}' must be a readable npz archive, but reading it failed ({type(error).__name__}); delete it to "
             "have it made again."
         ) from error
     missing = sorted(set(needed) - found.keys())
     if missing:
-        raise ValueError(f"'{path}' lacks the arrays {', '.join(missing)}; delete it to have it made again.")
+        raise InputError(f"'{path}' lacks the arrays {', '.join(missing)}; delete it to have it made again.")
     return found

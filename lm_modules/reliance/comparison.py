@@ -56,7 +56,7 @@ def compare_magnitudes(
         Comparisons by the arm's name, in the order given.
 
     Raises:
-        ValueError: an arm has no run, arms differ in their number of runs, or runs cover different images.
+        InputError: an arm has no run, arms differ in their number of runs, or runs cover different images.
     """
     level = (1.0 - confidence) / 2.0
     strictest = 1.0 - 2.0 * level / max(1, len(arms))

@@ -21,6 +21,7 @@ from maskrobust.augment import (
     sample_keys,
     uniform,
 )
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.curves import curve_condition, curve_holes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.swaps import SwapTriples, swap_index, swap_triples
@@ -66,13 +67,13 @@ class Conditions(NamedTuple):
         """What a condition leaves visible, (B, 1, H, W) bool.
 
         Raises:
-            ValueError: the plan has no such condition.
+            InputError: the plan has no such condition.
         """
         for condition in self.all:
             if condition.name == name:
                 return condition.visible
         names = ", ".join(condition.name for condition in self.all)
-        raise ValueError(f"condition must be one of {names}, got '{name}'; add it to the plan.")
+        raise InputError(f"condition must be one of {names}, got '{name}'; add it to the plan.")
 
 
 class ConditionSource:
@@ -94,7 +95,7 @@ class ConditionSource:
         """All conditions of a batch of annotated images, on the batch's device.
 
         Raises:
-            ValueError: the bank's masks have another size than the images.
+            InputError: the bank's masks have another size than the images.
         """
         self._follow(batch.labels.device)
         keys = sample_keys(self.seed, batch.ids)

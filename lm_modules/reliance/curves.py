@@ -19,6 +19,7 @@ from maskrobust.augment import (
     segment_batch,
     segment_sums,
 )
+from maskrobust.errors import InputError
 
 CurveFamily = Literal["patches", "slic", "quickshift"]
 CURVE_FAMILIES: tuple[CurveFamily, ...] = get_args(CurveFamily)
@@ -69,10 +70,10 @@ def curve_holes(
 
     Raises:
         TypeError: the object mask is not boolean.
-        ValueError: a fraction leaves [0, 1], patch_size < 1, or images have neither 1 nor 3 channels.
+        InputError: a fraction leaves [0, 1], patch_size < 1, or images have neither 1 nor 3 channels.
     """
     if not all(0.0 <= fraction <= 1.0 for fraction in hidden_fractions):
-        raise ValueError(f"hidden_fractions must lie in [0, 1], got {list(hidden_fractions)}; give shares of pixels.")
+        raise InputError(f"hidden_fractions must lie in [0, 1], got {list(hidden_fractions)}; give shares of pixels.")
     check_object_mask(batch.object_mask)
     segments = _segments(batch, family, patch_size)
     shares = torch.tensor(hidden_fractions, dtype=torch.float64, device=keys.device)[:, None].expand(-1, len(keys))

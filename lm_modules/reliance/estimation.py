@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.magnitudes import MagnitudeDifference
 from maskrobust.lm_modules.reliance.measures import Measure
@@ -54,7 +55,7 @@ def estimate(
         confidence: share in (0, 1) of resamples inside the interval.
 
     Raises:
-        ValueError: there is no run, or runs cover different images.
+        InputError: there is no run, or runs cover different images.
     """
     columns, left_out = _stack(measure, runs)
     finding, figures = _resample(measure, columns, left_out, 1, replicates, seed, confidence)
@@ -81,7 +82,7 @@ def estimate_difference(
         confidence: share in (0, 1) of resamples inside the interval.
 
     Raises:
-        ValueError: there is no run, arms differ in their number of runs, or runs cover different images.
+        InputError: there is no run, arms differ in their number of runs, or runs cover different images.
     """
     columns, left_out = _stack_pair(measure, runs_a, runs_b)
     finding, figures = _resample(measure, columns, left_out, 2, replicates, seed, confidence)
@@ -114,7 +115,7 @@ def resample_magnitude_difference(
         undefined.
 
     Raises:
-        ValueError: there is no run, arms differ in their number of runs, or runs cover different images.
+        InputError: there is no run, arms differ in their number of runs, or runs cover different images.
     """
     columns, left_out = _stack_pair(measure, runs_a, runs_b)
     finding, figures = _resample(measure, columns, left_out, 2, replicates, seed, confidence)
@@ -126,7 +127,7 @@ def resample_magnitude_difference(
 def _stack_pair(measure: Measure, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> tuple[FloatArray, int]:
     """Columns (2 * C, S, N), first those of arm A, and the number of images left out."""
     if len(runs_a) != len(runs_b):
-        raise ValueError(
+        raise InputError(
             f"both arms must have a run for each seed, got {len(runs_a)} and {len(runs_b)}; leave unmatched seeds out."
         )
     stacked, left_out = _stack(measure, [*runs_a, *runs_b])
@@ -136,11 +137,11 @@ def _stack_pair(measure: Measure, runs_a: Sequence[Outcomes], runs_b: Sequence[O
 def _stack(measure: Measure, runs: Sequence[Outcomes]) -> tuple[FloatArray, int]:
     """Columns (C, S, N) of all runs, and the number of images left out."""
     if not runs:
-        raise ValueError("a figure needs the outcomes of at least one run, got none; give those of one seed or more.")
+        raise InputError("a figure needs the outcomes of at least one run, got none; give those of one seed or more.")
     columns = [measure.columns(run) for run in runs]
     for other in columns[1:]:
         if not np.array_equal(other.ids, columns[0].ids):
-            raise ValueError(
+            raise InputError(
                 "runs to compare must be evaluated on the same images, got "
                 f"{len(columns[0].ids)} and {len(other.ids)} images with different ids; evaluate them on one split."
             )

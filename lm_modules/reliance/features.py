@@ -86,7 +86,7 @@ def probed_features(hole: FeatureHole, layer: str | None = None) -> Measure:
 
     Penultimate features, or those of a layer: its output averaged over (visible) positions.
 
-    The outcomes must have been through `with_feature_predictions`; the columns raise ValueError otherwise. Intervals
+    The outcomes must have been through `with_feature_predictions`; the columns raise InputError otherwise. Intervals
     take the fitted probes as they are.
     """
     return Measure(

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from maskrobust.errors import InputError
+
 
 def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
     """The level of each hypothesis' own bound, so that a bound clears exactly where Holm rejects.
@@ -23,10 +25,10 @@ def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
         A level for each hypothesis, in the order given.
 
     Raises:
-        ValueError: level is outside (0, 1).
+        InputError: level is outside (0, 1).
     """
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level must lie between 0 and 1, got {level}; 0.025 is usual for one direction.")
+        raise InputError(f"level must lie between 0 and 1, got {level}; 0.025 is usual for one direction.")
     levels = [level] * len(p_values)
     rejecting, current = True, level
     for rank, place in enumerate(np.argsort(p_values, kind="stable")):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -60,7 +61,7 @@ def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
     """Whether predictions are right under each condition, (C, N) in {0, 1}, over the images asked under all of them.
 
     Raises:
-        ValueError: the outcomes lack a condition.
+        InputError: the outcomes lack a condition.
     """
     predictions = np.stack([outcomes.behind(condition) for condition in conditions])
     asked: BoolArray = np.all(predictions >= 0, axis=0)
@@ -136,7 +137,7 @@ def used_share(probe: ProbeOutcomes) -> Measure:
         probe: the mask-only probe's outcomes on the same images.
 
     Returns:
-        The measure; its columns raise ValueError where the probe was not asked about an image.
+        The measure; its columns raise InputError where the probe was not asked about an image.
     """
 
     def columns(outcomes: Outcomes) -> Columns:
@@ -169,7 +170,7 @@ def retention(hidden_fraction: float) -> Measure:
     """Measure 5: accuracy with a share of the patches hidden at random, in [0, 1], over all images.
 
     Args:
-        hidden_fraction: one of the plan's `hidden_fractions`; the columns raise ValueError otherwise.
+        hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
     """
     return Measure(
         f"accuracy at hidden fraction {hidden_fraction:g}",
@@ -231,7 +232,7 @@ def _probe_correct(probe: ProbeOutcomes, ids: IntArray) -> FloatArray:
     position = np.searchsorted(probe.ids, ids).clip(max=max(len(probe.ids) - 1, 0))
     missing = ids if len(probe.ids) == 0 else ids[probe.ids[position] != ids]
     if missing.size:
-        raise ValueError(
+        raise InputError(
             f"the probe must have been asked about every image of the leak, but lacks {missing.size} of them, "
             f"the first with id {missing[0]}; run probe_outcomes on the same split."
         )

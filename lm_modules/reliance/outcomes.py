@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
 _BY_CONDITION = ("predictions", "features")
@@ -58,14 +59,14 @@ class Outcomes:
             parts: at least one, of the same classes and conditions.
 
         Raises:
-            ValueError: there is no part, or parts differ in classes or conditions.
+            InputError: there is no part, or parts differ in classes or conditions.
         """
         if not parts:
-            raise ValueError("merging outcomes needs at least one part, got none; feed the suite a batch first.")
+            raise InputError("merging outcomes needs at least one part, got none; feed the suite a batch first.")
         first = parts[0]
         for part in parts:
             if part.num_classes != first.num_classes or part._conditions != first._conditions:
-                raise ValueError(
+                raise InputError(
                     f"outcomes to merge must share classes and conditions, got {part.num_classes} classes under "
                     f"{part._conditions} beside {first.num_classes} under {first._conditions}; evaluate them with one "
                     "configuration."
@@ -91,10 +92,10 @@ class Outcomes:
         """Predictions (N,) int64 under a condition; -1 where an image was not asked.
 
         Raises:
-            ValueError: there is no such condition, naming those that there are.
+            InputError: there is no such condition, naming those that there are.
         """
         if condition not in self.predictions:
-            raise ValueError(
+            raise InputError(
                 f"condition must be one of {', '.join(self.predictions)}, got '{condition}'; evaluate with a plan that "
                 "has it."
             )
@@ -110,7 +111,7 @@ class Outcomes:
         """Read what `save` wrote; nothing in the file is executed.
 
         Raises:
-            ValueError: the file is missing, is no readable npz archive, or lacks a field.
+            InputError: the file is missing, is no readable npz archive, or lacks a field.
         """
         plain = [field.name for field in fields(cls) if field.name not in _BY_CONDITION]
         found = read_arrays(path, [*plain, "predictions/clean"])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from maskrobust.augment import FAMILIES, FamilyName
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
 
 
@@ -26,7 +27,7 @@ class ReliancePlan:
             something to extract with.
 
     Raises:
-        ValueError: a number leaves its range, or a name is unknown.
+        InputError: a number leaves its range, or a name is unknown.
     """
 
     shapes: bool = True
@@ -50,9 +51,9 @@ class ReliancePlan:
         _check_shares("transfer_fraction", (self.transfer_fraction,))
         _check_shares("sampled_share", (self.sampled_share,))
         if self.sampled_share == 0:
-            raise ValueError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
+            raise InputError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
         if self.patch_size < 1:
-            raise ValueError(f"patch_size must be at least 1, got {self.patch_size}; raise it.")
+            raise InputError(f"patch_size must be at least 1, got {self.patch_size}; raise it.")
         for name, choices in (
             ("curve_families", CURVE_FAMILIES),
             ("curve_orders", CURVE_ORDERS),
@@ -60,12 +61,12 @@ class ReliancePlan:
         ):
             unknown = [choice for choice in getattr(self, name) if choice not in choices]
             if unknown:
-                raise ValueError(f"{name} must be some of {', '.join(choices)}, got '{unknown[0]}'; name these.")
+                raise InputError(f"{name} must be some of {', '.join(choices)}, got '{unknown[0]}'; name these.")
         if self.curve_families and not (self.curve_orders and self.curve_fractions):
-            raise ValueError("curves need at least one of curve_orders and curve_fractions, got none; name some.")
+            raise InputError("curves need at least one of curve_orders and curve_fractions, got none; name some.")
 
 
 def _check_shares(name: str, shares: tuple[float, ...]) -> None:
     for share in shares:
         if not 0.0 <= share <= 1.0:
-            raise ValueError(f"{name} must lie in [0, 1], got {share}; give such a share.")
+            raise InputError(f"{name} must lie in [0, 1], got {share}; give such a share.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from maskrobust.augment import Batch
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 from maskrobust.lm_modules.reliance.close_ups import close_ups
 
@@ -82,7 +83,7 @@ class ProbeOutcomes:
         """Read what `save` wrote; nothing in the file is executed.
 
         Raises:
-            ValueError: the file is missing, is no readable npz archive, or lacks a field.
+            InputError: the file is missing, is no readable npz archive, or lacks a field.
         """
         names = [field.name for field in fields(cls)]
         found = read_arrays(path, names)
@@ -133,10 +134,10 @@ def train_probe(
         patience: passes without a better held-out accuracy after which training stops.
 
     Raises:
-        ValueError: a split is empty.
+        InputError: a split is empty.
     """
     if len(train_masks) == 0 or len(val_masks) == 0:
-        raise ValueError(
+        raise InputError(
             f"the mask-only probe needs masks to train on and to hold out, got {len(train_masks)} and {len(val_masks)}"
             "; give it splits whose images have objects."
         )

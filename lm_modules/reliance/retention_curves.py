@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
 from maskrobust.lm_modules.reliance.measures import Columns, Measure
@@ -34,7 +35,7 @@ def curve_accuracy(family: CurveFamily, order: CurveOrder, hidden_fraction: floa
     Args:
         family: segments of the curve.
         order: in which they are hidden.
-        hidden_fraction: one of the curve's; the columns raise ValueError where the outcomes lack its condition.
+        hidden_fraction: one of the curve's; the columns raise InputError where the outcomes lack its condition.
     """
     return _curve("accuracy", family, order, (hidden_fraction,), _right)
 
@@ -48,7 +49,7 @@ def curve_accuracy_score(family: CurveFamily, order: CurveOrder, hidden_fraction
         hidden_fractions: the curve's, at least one.
 
     Raises:
-        ValueError: there is no fraction.
+        InputError: there is no fraction.
     """
     return _curve("accuracy", family, order, hidden_fractions, _right)
 
@@ -88,7 +89,7 @@ def curve_similarity(family: CurveFamily, order: CurveOrder, hidden_fraction: fl
         order: in which they are hidden.
         hidden_fraction: one of the curve's.
         similarity: (K, K) in [0, 1] of the classes; see `reliance.wordnet.path_similarity`. The columns
-            raise ValueError where K is not the outcomes' number of classes.
+            raise InputError where K is not the outcomes' number of classes.
     """
     return _curve("similarity", family, order, (hidden_fraction,), _similar(similarity))
 
@@ -105,7 +106,7 @@ def _curve(
 ) -> Measure:
     """The mean over hidden fractions, and over the images asked at all of them, of a metric's terms."""
     if len(hidden_fractions) == 0:
-        raise ValueError("a retention score needs at least one hidden fraction, got none; give those of the curve.")
+        raise InputError("a retention score needs at least one hidden fraction, got none; give those of the curve.")
     conditions = [curve_condition(family, order, fraction) for fraction in hidden_fractions]
 
     def columns(outcomes: Outcomes) -> Columns:
@@ -141,7 +142,7 @@ def _similar(similarity: FloatArray) -> _Terms:
     def terms(answers: _Answers) -> FloatArray:
         expected = (answers.num_classes, answers.num_classes)
         if similarity.shape != expected:
-            raise ValueError(
+            raise InputError(
                 f"similarity must be {expected}, one row and column for each class, got {similarity.shape}; compute it "
                 "for the classes of these outcomes, in their order."
             )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 _CHUNK_ELEMENTS = 2**22
@@ -53,7 +54,7 @@ def bootstrap_means(columns: FloatArray, replicates: int = 2000, seed: int = 0) 
         (R, C) float64 means.
 
     Raises:
-        ValueError: there is no image, or an entry is not finite.
+        InputError: there is no image, or an entry is not finite.
     """
     return hierarchical_bootstrap_means(columns[:, np.newaxis], replicates, seed)
 
@@ -80,15 +81,15 @@ def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, se
         up to 2^24 draws are kept for the figures that follow.
 
     Raises:
-        ValueError: there is no image or no seed, or an entry is not finite.
+        InputError: there is no image or no seed, or an entry is not finite.
     """
     quantities, seeds, images = columns.shape
     if seeds == 0 or images == 0:
-        raise ValueError(
+        raise InputError(
             f"a bootstrap needs at least one seed and one image, got {seeds} and {images}; leave the figure out."
         )
     if not np.isfinite(columns).all():
-        raise ValueError("columns to resample must be finite, got NaN or infinity; leave invalid images out.")
+        raise InputError("columns to resample must be finite, got NaN or infinity; leave invalid images out.")
     flat = np.ascontiguousarray(columns.reshape(quantities * seeds, images).T)
     resamples = _kept_resamples if replicates * images <= _KEPT_ELEMENTS else _resamples
     means = []
@@ -107,10 +108,10 @@ def percentile_estimate(value: float, replicates: FloatArray, confidence: float 
         confidence: share in (0, 1) of the replicates inside the interval.
 
     Raises:
-        ValueError: confidence is outside (0, 1).
+        InputError: confidence is outside (0, 1).
     """
     if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual.")
+        raise InputError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual.")
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(replicates, [tail, 1.0 - tail])
     return Estimate(float(value), float(low), float(high))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import FeatureExtractor, Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.conditions import Condition, Conditions, ConditionSource
@@ -62,7 +63,7 @@ class RelianceSuite:
                 penultimate ones. Used where the plan keeps features.
 
         Raises:
-            ValueError: a predictor's logits are not (B, num_classes), or the bank's masks have another size.
+            InputError: a predictor's logits are not (B, num_classes), or the bank's masks have another size.
         """
         with torch.inference_mode():
             conditions = self._source.draw(batch)
@@ -144,7 +145,7 @@ class RelianceSuite:
 
     def _check(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] != self.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"a predictor must return logits (B, {self.num_classes}), got shape {tuple(logits.shape)}; "
                 "give the suite the network's number of classes."
             )

@@ -67,7 +67,7 @@ def swap_triples(keys: Tensor, labels: Tensor, height: int, width: int, *, index
         The holes of both objects, with their classes and areas.
 
     Raises:
-        ValueError: the bank's masks have another size.
+        InputError: the bank's masks have another size.
     """
     check_mask_size(index.object_masks, height, width)
     j = _draw_other_class(fold_in(keys, 0), labels, index)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from maskrobust.augment import FamilyName
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.measures import Measure, right_answers
 
@@ -14,7 +15,7 @@ def transfer_accuracy(family: FamilyName) -> Measure:
     """One cell: accuracy behind the holes of a mask family, in [0, 1], over the images asked about it.
 
     Args:
-        family: one of the plan's `transfer_families`; the columns raise ValueError otherwise.
+        family: one of the plan's `transfer_families`; the columns raise InputError otherwise.
     """
     return Measure(
         f"accuracy behind {family}",
@@ -32,11 +33,11 @@ def worst_family(families: Sequence[FamilyName]) -> Measure:
         families: of the plan's `transfer_families`; those of `HIDE_THE_OBJECT` are passed over.
 
     Raises:
-        ValueError: all families hide the object. The columns raise it where the outcomes lack a family.
+        InputError: all families hide the object. The columns raise it where the outcomes lack a family.
     """
     conditions = [transfer_condition(family) for family in families if family not in HIDE_THE_OBJECT]
     if not conditions:
-        raise ValueError(
+        raise InputError(
             f"the worst family is that of families which leave some of the object, got {', '.join(families)}; add one."
         )
     return Measure(

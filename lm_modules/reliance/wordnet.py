@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 DEBIAN_FOLDER = Path("/usr/share/wordnet")
@@ -29,11 +30,11 @@ def path_similarity(hierarchy: Hierarchy, nodes: Sequence[str]) -> FloatArray:
         (K, K) float64 in [0, 1], symmetric, 1 on the diagonal; 0 where two nodes have no common ancestor.
 
     Raises:
-        ValueError: a class's node is not a node of the hierarchy.
+        InputError: a class's node is not a node of the hierarchy.
     """
     missing = [node for node in nodes if node not in hierarchy]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"every class must be a node of the hierarchy, but {len(missing)} of {len(nodes)} are not, the first "
             f"'{missing[0]}'; name them as it does, for WordNet as in 'n01440764'."
         )
@@ -62,12 +63,12 @@ def read_wordnet_nouns(folder: Path = DEBIAN_FOLDER) -> dict[str, tuple[str, ...
         Parents of each of the 82,115 nouns.
 
     Raises:
-        FileNotFoundError: the folder has no such file.
-        ValueError: the file has another format.
+        MissingFileError: the folder has no such file.
+        InputError: the file has another format.
     """
     path = folder / "data.noun"
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"the hierarchy is read from WordNet's file data.noun, but '{folder}' has none; install Debian's "
             "wordnet-base, or name the folder where it is, such as NLTK's corpora/wordnet."
         )
@@ -75,7 +76,7 @@ def read_wordnet_nouns(folder: Path = DEBIAN_FOLDER) -> dict[str, tuple[str, ...
         with path.open(encoding="utf-8") as lines:
             return dict(_read_noun(line) for line in lines if not line.startswith(" "))
     except (ValueError, IndexError) as error:
-        raise ValueError(f"'{path}' must have the format of WordNet's data files, got another; replace it.") from error
+        raise InputError(f"'{path}' must have the format of WordNet's data files, got another; replace it.") from error
 
 
 def _climb(hierarchy: Hierarchy, node: str) -> dict[str, int]:

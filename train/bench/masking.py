@@ -9,6 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from maskrobust.augment import patches, sample_keys
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.train.bench.timing import alternate, median_ratio, peak_memory
 
@@ -34,7 +35,7 @@ def draw_mask(name: str, batch: int) -> Tensor:
             share = 0.5 if name == "half of the patches" else 0.9
             return patches(keys, IMAGE_SIZE, IMAGE_SIZE, hidden_fraction=(share, share), patch_size=16)
         case _:
-            raise ValueError(f"there is no mask '{name}'; name one of {', '.join(COMMON_MASKS + SMALL_AREAS)}.")
+            raise InputError(f"there is no mask '{name}'; name one of {', '.join(COMMON_MASKS + SMALL_AREAS)}.")
     return visible.expand(batch, 1, -1, -1)
 
 

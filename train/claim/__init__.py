@@ -59,7 +59,7 @@ def run_claim(
         Outcomes by arm, seed and masking method, and the mask-only probe's; None for a process that makes a part.
 
     Raises:
-        ValueError: the output folder holds runs of another configuration, or another process makes one of a part.
+        InputError: the output folder holds runs of another configuration, or another process makes one of a part.
     """
     refuse_foreign(config)
     config.data.prepare_data()

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import PARSER_OPTIONS, about_arguments, import_data_modules
 from maskrobust.train.claim.checks import check, check_networks, check_part
@@ -25,7 +26,7 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: arguments contradict each other.
+        InputError: arguments contradict each other.
     """
     import_data_modules()
     parser = _parser()
@@ -99,7 +100,7 @@ def _arm_model(name: str, arms: dict[str, Arm], base: dict[str, Any]) -> dict[st
     try:
         parsed = parser.parse_object({**base, **trained, **arms[name].model})
     except ArgumentError as error:
-        raise ValueError(
+        raise InputError(
             f"arm '{name}' does not fit the model (see model and arms.{name}.model): {about_arguments(error)}"
         ) from error
     model: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))

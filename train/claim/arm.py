@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import calibrated
 from maskrobust.lm_modules.callbacks import ShownImages
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
@@ -47,7 +48,7 @@ def run_arm(
         progress: told about every step.
 
     Raises:
-        ValueError: the folder holds a run of this name with another configuration, or a damaged file; the arm uses the
+        InputError: the folder holds a run of this name with another configuration, or a damaged file; the arm uses the
             network of another one, whose run is missing; or another process makes this run.
     """
     run = stored_run(config, arm, seed)
@@ -65,7 +66,7 @@ def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
     """Refuse to go on without the network that the arm takes from another one."""
     source = source_run(config, arm, run.seed)
     if source.arm != arm and not (run.arm == arm and source.is_trained()):
-        raise ValueError(
+        raise InputError(
             f"arm '{arm}' uses the network of arm '{source.arm}', seed {run.seed}, which is not in '{source.folder}'; "
             f"run that arm first (--arm {source.arm} --seed {run.seed}), and where its weights were removed, delete "
             "that folder before."
@@ -114,7 +115,7 @@ def _train(config: ClaimConfig, run: StoredRun, progress: Progress) -> None:
     trainer.fit(classifier, datamodule=config.data)
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     if not all(math.isfinite(value) for value in metrics.values()):
-        raise ValueError(
+        raise InputError(
             f"arm '{run.arm}', seed {run.seed} diverged (its losses are not finite); lower its learning_rate."
         )
     with atomic_path(run.learned) as path:

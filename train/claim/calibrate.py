@@ -38,7 +38,7 @@ def calibrations(
         progress: told about every batch.
 
     Raises:
-        ValueError: the run's folder holds maps of another configuration, or a damaged file.
+        InputError: the run's folder holds maps of another configuration, or a damaged file.
     """
     if not run.is_trained():
         progress.start_calibration(config.arms[run.arm].title, run.seed)

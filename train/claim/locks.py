@@ -6,6 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from maskrobust.errors import InputError
+
 
 @contextmanager
 def run_lock(path: Path, what: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
@@ -20,7 +22,7 @@ def run_lock(path: Path, what: str, on_wait: Callable[[], None] | None = None) -
         on_wait: called once before waiting for another process; None does not wait.
 
     Raises:
-        ValueError: another process holds the lock and there is no `on_wait`.
+        InputError: another process holds the lock and there is no `on_wait`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -28,7 +30,7 @@ def run_lock(path: Path, what: str, on_wait: Callable[[], None] | None = None) -
         lock.acquire(timeout=0)
     except Timeout as error:
         if on_wait is None:
-            raise ValueError(
+            raise InputError(
                 f"{what} is being made by another process, which holds '{path}'; let it finish, or run another part."
             ) from error
         on_wait()

@@ -18,7 +18,7 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
     Trained on the training split's masks, stopped on the validation split's.
 
     Raises:
-        ValueError: the folder holds a probe of other data, or a damaged file.
+        InputError: the folder holds a probe of other data, or a damaged file.
     """
     folder = config.out / "probe"
     settings = fingerprint([config.content_of("data"), config.evaluation.split, _PROBE_SEED])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.train.claim.config import CALIBRATION_IMAGES, MASK_OPTIONS, ClaimConfig, fingerprint
 from maskrobust.train.files import read_json
@@ -47,11 +48,11 @@ class StoredRun:
         return self.folder.with_name(f"{self.folder.name}.lock")
 
     def is_trained(self) -> bool:
-        """Whether what it has learned is there; a ValueError where that is another configuration's."""
+        """Whether what it has learned is there; a InputError where that is another configuration's."""
         return is_done(self.training_record, self.settings, [self.learned])
 
     def is_measured(self) -> bool:
-        """Whether its outcomes are there; a ValueError where those are another configuration's."""
+        """Whether its outcomes are there; a InputError where those are another configuration's."""
         return is_done(self.evaluation_record, self.measured, self.outcomes.values())
 
 
@@ -100,13 +101,13 @@ def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
     """Whether a step's record is on disk with the expected fingerprint, and its results beside it.
 
     Raises:
-        ValueError: the record has another fingerprint.
+        InputError: the record has another fingerprint.
     """
     if not record.exists():
         return False
     found = read_json(record)["fingerprint"]
     if found != expected:
-        raise ValueError(
+        raise InputError(
             f"'{record.parent}' holds a run with another configuration ({record.name} says {found}, expected "
             f"{expected}); give another --out, or delete that folder."
         )
@@ -120,7 +121,7 @@ def all_runs(config: ClaimConfig) -> list[StoredRun]:
 
 
 def refuse_foreign(config: ClaimConfig) -> None:
-    """Raise a ValueError where the folder holds a run of another configuration, or a record that cannot be read."""
+    """Raise a InputError where the folder holds a run of another configuration, or a record that cannot be read."""
     for run in all_runs(config):
         run.is_trained()
         run.is_measured()
@@ -140,10 +141,10 @@ def independent_parts(config: ClaimConfig) -> list[str]:
 
 
 def refuse_missing(config: ClaimConfig) -> None:
-    """Raise a ValueError that names the runs which are not on disk with all their outcomes, if there are any."""
+    """Raise a InputError that names the runs which are not on disk with all their outcomes, if there are any."""
     missing = [run for run in all_runs(config) if not run.is_measured()]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"--collect joins runs that are there, but {len(missing)} of {len(all_runs(config))} are missing in "
             f"'{config.out}': {in_words(missing)}; make each with --arm and --seed in place of --collect."
         )

@@ -18,7 +18,7 @@ def wandb_runs(config: ClaimConfig, run: StoredRun) -> list[WandbRun]:
         run: that is about to be trained.
 
     Raises:
-        ValueError: W&B cannot be reached, or does not take the run.
+        InputError: W&B cannot be reached, or does not take the run.
     """
     if config.wandb is None:
         return []

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys, uniform
+from maskrobust.errors import InputError
 from maskrobust.train.data.order import EpochSampler, Position, TrainingLoader, rank_and_number, training_position
 from maskrobust.train.data.stored import PixelSample, StoredSample
 from maskrobust.train.data.workers import loading_options
@@ -114,11 +115,11 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """Go on from a checkpoint.
 
         Raises:
-            ValueError: it was saved within an epoch, with batches of another size.
+            InputError: it was saved within an epoch, with batches of another size.
         """
         start, size = Position(state_dict["epoch"], state_dict["batches"]), state_dict["batch_size"]
         if start.batches > 0 and size != self._total_batch_size():
-            raise ValueError(
+            raise InputError(
                 f"the checkpoint was saved within an epoch with {size} images in a batch of all processes together, "
                 f"but there are {self._total_batch_size()} now; go on with as many, or from the end of an epoch."
             )
@@ -153,7 +154,7 @@ class InMemoryDataModule(AnnotatedDataModule):
             another number afterwards.
 
     Raises:
-        ValueError: an argument is below its minimum.
+        InputError: an argument is below its minimum.
     """
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
@@ -235,6 +236,6 @@ def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np
 
 
 def check_at_least(name: str, value: int | None, minimum: int) -> None:
-    """Raise a `ValueError` that names the argument when `value` is None, as `null` in a YAML is, or below `minimum`."""
+    """Raise a `InputError` that names the argument when `value` is None, as `null` in a YAML is, or below `minimum`."""
     if value is None or value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}; give a larger number.")
+        raise InputError(f"{name} must be at least {minimum}, got {value}; give a larger number.")

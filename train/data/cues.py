@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskrobust.errors import InputError
 from maskrobust.train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
 from maskrobust.train.data.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
 from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
@@ -74,7 +75,7 @@ class Cues(InMemoryDataModule):
         seed: decides the images and the training order.
 
     Raises:
-        ValueError: an argument is out of its range.
+        InputError: an argument is out of its range.
     """
 
     mean = (0.49, 0.43, 0.42)
@@ -98,10 +99,10 @@ class Cues(InMemoryDataModule):
         for split, size in self.split_sizes.items():
             check_at_least(f"{split}_images", size, 1)
             if size > _LARGEST_SPLIT:
-                raise ValueError(f"{split}_images must be at most {_LARGEST_SPLIT}, got {size}; give a smaller number.")
+                raise InputError(f"{split}_images must be at most {_LARGEST_SPLIT}, got {size}; give a smaller number.")
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
         if not 2 <= num_classes <= len(OUTLINE_NAMES):
-            raise ValueError(
+            raise InputError(
                 f"num_classes must be between 2 and {len(OUTLINE_NAMES)}, the number of outlines there are, "
                 f"got {num_classes}; choose a number in this range."
             )
@@ -170,4 +171,4 @@ def _shown_class(labels: Tensor, num_classes: int, informativeness: float, numbe
 
 def _check_informativeness(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must be a probability in [0, 1], got {value}; choose a number in this range.")
+        raise InputError(f"{name} must be a probability in [0, 1], got {value}; choose a number in this range.")

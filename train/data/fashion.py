@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskrobust.errors import InputError
 from maskrobust.train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
 from maskrobust.train.data.garments import PLACE_NUMBERS, place_garments
 from maskrobust.train.data.idx import GARMENT_CLASSES, OfficialSplit, find_given, find_or_download, read_garments
@@ -54,8 +55,8 @@ class Fashion(InMemoryDataModule):
         seed: decides the choice of garments, the images and the training order.
 
     Raises:
-        FileNotFoundError: `root` is given and does not hold the files.
-        ValueError: a number is out of its range.
+        MissingFileError: `root` is given and does not hold the files.
+        InputError: a number is out of its range.
     """
 
     num_classes = GARMENT_CLASSES
@@ -108,7 +109,7 @@ class Fashion(InMemoryDataModule):
         """Choose and render the garments of `split`.
 
         Raises:
-            ValueError: a file is damaged, or holds fewer garments than asked for.
+            InputError: a file is damaged, or holds fewer garments than asked for.
         """
         official: OfficialSplit = "test" if split == "test" else "train"
         garments, labels = read_garments(self._folder(), official)
@@ -134,7 +135,7 @@ class Fashion(InMemoryDataModule):
         first = self.val_images if split == "train" else 0
         wanted = {"train": self.train_images, "val": self.val_images, "test": self.test_images}[split]
         if first + wanted > available:
-            raise ValueError(
+            raise InputError(
                 f"the files in {self._folder()} must hold at least {first + wanted} garments for the {split} split, "
                 f"but hold {available}; ask for fewer images or give the complete files."
             )
@@ -150,4 +151,4 @@ class Fashion(InMemoryDataModule):
 
 def _check_enough(name: str, wanted: int, available: int) -> None:
     if wanted > available:
-        raise ValueError(f"{name} must be at most {available}, got {wanted}; ask for fewer images.")
+        raise InputError(f"{name} must be at most {available}, got {wanted}; ask for fewer images.")

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys
+from maskrobust.errors import InputError
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, check_at_least, draw_uniform
 from maskrobust.train.data.image_files import (
     ImageFile,
@@ -57,7 +58,7 @@ class FileDataset(Dataset[Batch]):
         """One sample: a `Batch` whose tensors lack the leading dimension.
 
         Raises:
-            ValueError: a file cannot be read, or a mask has another size than its image.
+            InputError: a file cannot be read, or a mask has another size than its image.
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
@@ -98,7 +99,7 @@ class FileSample(NamedTuple):
         """The image file untouched, and a PNG of the mask.
 
         Raises:
-            ValueError: a file cannot be read, or a mask has another size than its image.
+            InputError: a file cannot be read, or a mask has another size than its image.
         """
         content = read_file(self.file.image)
         suffix = self.file.image.suffix.lower().removeprefix(".")
@@ -127,7 +128,7 @@ class FileDataModule(AnnotatedDataModule):
         std: their standard deviation.
 
     Raises:
-        ValueError: an argument leaves its range.
+        InputError: an argument leaves its range.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class FileDataModule(AnnotatedDataModule):
         check_at_least("num_workers", num_workers, 0)
         check_at_least("seed", seed, 0)
         if not 0.0 < holdout < 1.0:
-            raise ValueError(f"holdout must lie in (0, 1), got {holdout}; 0.02 holds out one training image in fifty.")
+            raise InputError(f"holdout must lie in (0, 1), got {holdout}; 0.02 holds out one training image in fifty.")
         self.mask_code: MaskCode = mask_code
         self.image_size, self.holdout = image_size, holdout
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -214,7 +215,7 @@ def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Ten
         if is_on_its_side(read_file(file.image), str(file.image)):
             turned = " as its EXIF orientation turns it"
             remedy = "draw it on the photograph as it is displayed, or take the orientation out of the photograph"
-        raise ValueError(
+        raise InputError(
             f"'{file.mask}' must have the size of its image{turned}, {size}, got {tuple(object_mask.shape[1:])}; "
             f"{remedy}."
         )

@@ -6,6 +6,7 @@ from typing import get_args
 from pytorch_lightning.utilities import rank_zero_warn
 
 from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.classifier import IMAGENET_STD
 from maskrobust.train.data.base import Split
 from maskrobust.train.data.file_data import FileDataModule
@@ -38,8 +39,8 @@ class Folder(FileDataModule):
         std: their standard deviation.
 
     Raises:
-        FileNotFoundError: the folders are missing or empty.
-        ValueError: an argument leaves its range, or mask_root is not laid out as root is.
+        MissingFileError: the folders are missing or empty.
+        InputError: an argument leaves its range, or mask_root is not laid out as root is.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Folder(FileDataModule):
         """The image files of a split, sorted by path.
 
         Raises:
-            FileNotFoundError, ValueError: they cannot be listed; see `image_files.list_images`.
-            ValueError: the hold-out leaves no image for validation, or none for training; a class has no training
+            MissingFileError, InputError: they cannot be listed; see `image_files.list_images`.
+            InputError: the hold-out leaves no image for validation, or none for training; a class has no training
                 image; or there are masks for the split, but none under the name of an image.
         """
         if (self.root / "test").is_dir():
@@ -78,7 +79,7 @@ class Folder(FileDataModule):
         training = self._listed("train")
         chosen = self.hold_out(training)[split == "val"]
         if not chosen:
-            raise ValueError(
+            raise InputError(
                 f"holdout {self.holdout} of {len(training)} training images leaves none for the split '{split}'; "
                 f"choose another share, or make a folder '{self.root / 'test'}'."
             )
@@ -102,11 +103,11 @@ class Folder(FileDataModule):
         if self.mask_root is None:
             return
         if not self.mask_root.is_dir():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"mask_root must be a folder of masks, got '{self.mask_root}', which is none; check it."
             )
         if not any((self.mask_root / split).is_dir() for split in _SPLIT_FOLDERS):
-            raise ValueError(
+            raise InputError(
                 f"mask_root must hold folders {', '.join(_SPLIT_FOLDERS)} as root does, but '{self.mask_root}' has "
                 "none; lay the masks out as the images are."
             )
@@ -115,7 +116,7 @@ class Folder(FileDataModule):
         empty = set(range(self.num_classes)) - {file.label for file in files}
         if folder == "train" and empty:
             name = self.class_names[min(empty)]
-            raise ValueError(
+            raise InputError(
                 f"every class must have training images, but '{self.root / folder / name}' holds none; remove it, or "
                 "add some."
             )
@@ -123,7 +124,7 @@ class Folder(FileDataModule):
             return
         if all(file.mask is None for file in files):
             example = (self.mask_root / files[0].image.relative_to(self.root)).with_suffix(".png")
-            raise ValueError(
+            raise InputError(
                 f"'{self.mask_root / folder}' must hold the mask of '{files[0].image}' as '{example}', but holds none "
                 "under the name of an image; rename the masks."
             )

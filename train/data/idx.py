@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskrobust.errors import InputError, MissingFileError
+
 OfficialSplit = Literal["train", "test"]
 
 GARMENT_SIDE = 28
@@ -40,11 +42,11 @@ def find_given(root: str | Path) -> Path:
             package (usr/share/datasets/fashion-mnist) laid them.
 
     Raises:
-        FileNotFoundError: `root` does not exist, or does not hold all four files.
+        MissingFileError: `root` does not exist, or does not hold all four files.
     """
     folder = _find_below(Path(root)) if str(root) else None
     if folder is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"root must hold {_EXPECTED}, but {str(root)!r} does not; "
             "correct the path, or leave root out to search the usual places."
         )
@@ -57,7 +59,7 @@ def find_or_download() -> Path:
     The cache lies beside torch hub's, in `maskrobust` (normally below ~/.cache/torch).
 
     Raises:
-        FileNotFoundError: neither is there, and the download failed.
+        MissingFileError: neither is there, and the download failed.
     """
     cache = Path(torch.hub.get_dir()).parent / "maskrobust"
     folder = _find_below(DEBIAN_FOLDER) or _find_below(cache)
@@ -78,24 +80,24 @@ def read_garments(folder: Path, split: OfficialSplit) -> tuple[NDArray[np.uint8]
         Images (N, 28, 28) uint8, 0 for the empty ground, and labels (N,) int64 in [0, 10).
 
     Raises:
-        ValueError: a file is damaged, or is not what its name says; the message names the file.
+        InputError: a file is damaged, or is not what its name says; the message names the file.
     """
     images_path, labels_path = (_existing(folder / name) for name in _FILE_NAMES[split])
     if images_path is None or labels_path is None:
-        raise FileNotFoundError(f"{folder} must hold {' and '.join(_FILE_NAMES[split])}, plain or .gz; put them there.")
+        raise MissingFileError(f"{folder} must hold {' and '.join(_FILE_NAMES[split])}, plain or .gz; put them there.")
     images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
     if images.shape[1:] != (GARMENT_SIDE, GARMENT_SIDE):
-        raise ValueError(
+        raise InputError(
             f"{images_path} must hold images of {GARMENT_SIDE}x{GARMENT_SIDE} pixels, "
             f"but they are {images.shape[1]}x{images.shape[2]}; fetch the file again."
         )
     if len(images) != len(labels):
-        raise ValueError(
+        raise InputError(
             f"{labels_path} must hold one label for each of the {len(images)} images in {images_path.name}, "
             f"but holds {len(labels)}; fetch both files again."
         )
     if (labels >= GARMENT_CLASSES).any():
-        raise ValueError(
+        raise InputError(
             f"{labels_path} must hold labels below {GARMENT_CLASSES}, but holds {labels.max()}; fetch the file again."
         )
     return images, labels.astype(np.int64)
@@ -112,23 +114,23 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         uint8 array of the shape that the file's header states.
 
     Raises:
-        ValueError: the file is damaged, truncated, or has another type or number of dimensions.
+        InputError: the file is damaged, truncated, or has another type or number of dimensions.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} must be a whole gzip file, but is damaged ({error}); fetch the file again."
         ) from error
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise ValueError(
+        raise InputError(
             f"{path} must be an IDX file of bytes with {dimensions} dimension(s), "
             f"but begins with {content[:4].hex(' ') or 'nothing'}; fetch the file again."
         )
     shape = tuple(int(side) for side in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4))
     if len(content) - header != math.prod(shape):
-        raise ValueError(
+        raise InputError(
             f"{path} must hold {math.prod(shape)} bytes after its header, "
             f"but holds {len(content) - header}; fetch the file again."
         )
@@ -154,7 +156,7 @@ def _download(cache: Path) -> None:
     try:
         FashionMNIST(str(cache), download=True)
     except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             "Fashion-MNIST was not found: give its folder as root, or install Debian's package dataset-fashion-mnist, "
             f"or let torchvision download it into {cache}, which failed just now ({error})."
         ) from error

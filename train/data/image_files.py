@@ -16,6 +16,8 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.io import ImageReadMode, decode_jpeg, decode_png
 
+from maskrobust.errors import InputError, MissingFileError
+
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
 IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
@@ -67,15 +69,15 @@ def list_classes(folder: Path) -> tuple[str, ...]:
     """Names of the class folders in `folder`, sorted; a folder whose name begins with a dot is none.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no class folder in it.
+        MissingFileError: there is no such folder, or no class folder in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"'{folder}' must be a folder with one folder for each class, but it does not exist; check root."
         )
     classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name)))
     if not classes:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"'{folder}' must hold one folder for each class, but holds none; sort the images into folders by class."
         )
     return classes
@@ -92,26 +94,26 @@ def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[
         labels: label of each class.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no image in it.
-        ValueError: a class folder has no label, or files but no image; or two images have the same id.
+        MissingFileError: there is no such folder, or no image in it.
+        InputError: a class folder has no label, or files but no image; or two images have the same id.
     """
     listing = ImageListing([], [])
     for name in list_classes(root / split):
         if name not in labels:
-            raise ValueError(
+            raise InputError(
                 f"'{root / split}' must hold classes of the training split alone, got '{name}'; remove it, or add it "
                 "to the training split."
             )
         found = _list_class(root, root / split / name, mask_root, labels[name])
         if found.others and not found.images:
-            raise ValueError(
+            raise InputError(
                 f"'{root / split / name}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds only other files, "
                 f"'{found.others[0].name}' among them; convert them."
             )
         listing.images.extend(found.images)
         listing.others.extend(found.others)
     if not listing.images:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"'{root / split}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds none; check root."
         )
     check_unique(listing.images)
@@ -141,19 +143,19 @@ def read_file(path: Path) -> bytes:
     """The content of an image file or a mask file.
 
     Raises:
-        ValueError: it cannot be read.
+        InputError: it cannot be read.
     """
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ValueError(_unreadable(str(path), error)) from error
+        raise InputError(_unreadable(str(path), error)) from error
 
 
 def read_image(path: Path) -> Tensor:
     """An image file as (3, H, W) uint8.
 
     Raises:
-        ValueError: the file is no image that can be read whole.
+        InputError: the file is no image that can be read whole.
     """
     return decode_image(read_file(path), str(path))
 
@@ -168,7 +170,7 @@ def decode_image(content: bytes, name: str) -> Tensor:
         name: of the image, for messages.
 
     Raises:
-        ValueError: it is no image that can be read whole, or its numbers have no known range.
+        InputError: it is no image that can be read whole, or its numbers have no known range.
     """
     decoded: Tensor | None = None
     if content.startswith(_JPEG):
@@ -184,7 +186,7 @@ def size_of(content: bytes, name: str) -> tuple[int, int]:
     """(H, W) that `decode_image` gives an encoded image, from its header alone unless it is a TIFF.
 
     Raises:
-        ValueError: it is no image.
+        InputError: it is no image.
     """
     with _opened(content, name) as image:
         if image.format == "TIFF":
@@ -197,7 +199,7 @@ def is_on_its_side(content: bytes, name: str) -> bool:
     """Whether the EXIF orientation of an encoded image exchanges height and width.
 
     Raises:
-        ValueError: it is no image.
+        InputError: it is no image.
     """
     with _opened(content, name) as image:
         return _orientation(image) in _ON_THEIR_SIDE
@@ -211,7 +213,7 @@ def read_mask(path: Path, code: MaskCode) -> Tensor:
         code: how it is to be read; see `decode_mask`.
 
     Raises:
-        ValueError: the file is no image that can be read whole.
+        InputError: the file is no image that can be read whole.
     """
     return decode_mask(read_file(path), code, str(path))
 
@@ -229,21 +231,21 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
         name: of the mask, for messages.
 
     Raises:
-        ValueError: it is no image that can be read whole, its numbers have no known range, or it has 16 bits for each
+        InputError: it is no image that can be read whole, its numbers have no known range, or it has 16 bits for each
             colour where "imagenet_s" has 8, or colours where "trimap" has none.
     """
     if code == "trimap":
         with _opened(content, name) as image:
             regions = np.asarray(image)
             if regions.ndim != 2:
-                raise ValueError("it has colours, where the code trimap has one number for each pixel")
+                raise InputError("it has colours, where the code trimap has one number for each pixel")
             inside = torch.from_numpy(regions != _TRIMAP_BACKGROUND).unsqueeze(0)
             return _turned(inside, _orientation(image))
     colours = _mask_colours(content, name)
     if code == "binary":
         return colours.bool() if len(colours) == 1 else colours.bool().any(dim=0, keepdim=True)
     if len(colours) == 3 and colours.dtype != torch.uint8:
-        raise ValueError(_unreadable(name, "it has 16 bits for each colour, where the code imagenet_s has 8"))
+        raise InputError(_unreadable(name, "it has 16 bits for each colour, where the code imagenet_s has 8"))
     red, green = colours[0].int(), colours[1].int() if len(colours) == 3 else 0
     classes = red + 256 * green
     return ((classes > 0) & (classes != _IMAGENET_S_IGNORE)).unsqueeze(0)
@@ -255,12 +257,12 @@ def id_of(path: Path) -> int:
 
 
 def check_unique(files: Sequence[ImageFile]) -> None:
-    """Raise a `ValueError` where two images have the same id."""
+    """Raise a `InputError` where two images have the same id."""
     first: dict[int, Path] = {}
     for file in files:
         other = first.setdefault(file.id, file.image)
         if other != file.image:
-            raise ValueError(f"'{other}' and '{file.image}' have the same id by chance; rename one of them.")
+            raise InputError(f"'{other}' and '{file.image}' have the same id by chance; rename one of them.")
 
 
 def _as_tensor(content: bytes) -> Tensor:
@@ -276,7 +278,7 @@ def _mask_colours(content: bytes, name: str) -> Tensor:
             return stored[:3] if len(stored) >= 3 else stored[:1]
     with _opened(content, name) as image:
         if image.mode == "F":
-            raise ValueError(_unknown_range(image))
+            raise InputError(_unknown_range(image))
         if image.mode in ("1", "L"):
             numbers = torch.from_numpy(np.array(image)).unsqueeze(0)
         elif image.mode.startswith("I"):
@@ -320,12 +322,12 @@ def _colours(image: Image.Image) -> Tensor:
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """An image of 16-bit integers in 8, any other as it is; a `ValueError` where its numbers have no known range."""
+    """An image of 16-bit integers in 8, any other as it is; a `InputError` where its numbers have no known range."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values: NDArray[np.uint32] = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError(_unknown_range(image))
+        raise InputError(_unknown_range(image))
     return image
 
 
@@ -336,12 +338,12 @@ def _unknown_range(image: Image.Image) -> str:
 
 @contextmanager
 def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
-    """An image whose header has been read; whatever is wrong with it, then or later, is a `ValueError`."""
+    """An image whose header has been read; whatever is wrong with it, then or later, is a `InputError`."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             yield image
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(_unreadable(name, error)) from error
+        raise InputError(_unreadable(name, error)) from error
 
 
 def _unreadable(name: str, error: object) -> str:

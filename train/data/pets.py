@@ -6,6 +6,7 @@ from typing import Literal
 from torchvision.datasets import OxfordIIITPet
 
 from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.classifier import IMAGENET_STD
 from maskrobust.train.data.base import Split
 from maskrobust.train.data.file_data import FileDataModule
@@ -36,7 +37,7 @@ class Pets(FileDataModule):
         std: their standard deviation.
 
     Raises:
-        ValueError: an argument leaves its range.
+        InputError: an argument leaves its range.
     """
 
     num_classes = 37
@@ -76,15 +77,15 @@ class Pets(FileDataModule):
         """The image files of a split, in the official order.
 
         Raises:
-            FileNotFoundError: the files are missing.
-            ValueError: an official list cannot be read, or the hold-out leaves no image.
+            MissingFileError: the files are missing.
+            InputError: an official list cannot be read, or the hold-out leaves no image.
         """
         if split == "test":
             return self._listed("test")
         training = self._listed("trainval")
         chosen = self.hold_out(training)[split == "val"]
         if not chosen:
-            raise ValueError(
+            raise InputError(
                 f"holdout {self.holdout} of {len(training)} images leaves none for the split '{split}'; choose another."
             )
         return chosen
@@ -99,20 +100,20 @@ def _read_list(folder: Path, official: str) -> list[ImageFile]:
     """The images of an official list, whose lines are: name, class from 1 on, species, breed."""
     path = folder / "annotations" / f"{official}.txt"
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"'{path}' must exist, but does not; set root to the folder that holds {_FOLDER}, or download to true."
         )
     files = []
     for line in path.read_text(encoding="utf-8").splitlines():
         name, label, *_ = [*line.split(), "", ""]
         if not (label.isdecimal() and 1 <= int(label) <= Pets.num_classes):
-            raise ValueError(
+            raise InputError(
                 f"'{path}' must give each image a class from 1 to {Pets.num_classes}, got '{line}'; download it again."
             )
         image, trimap = folder / "images" / f"{name}.jpg", folder / "annotations" / "trimaps" / f"{name}.png"
         for each in (image, trimap):
             if not each.is_file():
-                raise FileNotFoundError(f"'{each}' must exist, for '{path}' lists it; unpack both archives again.")
+                raise MissingFileError(f"'{each}' must exist, for '{path}' lists it; unpack both archives again.")
         files.append(ImageFile(id_of(image.relative_to(folder)), image, trimap, int(label) - 1))
     check_unique(files)
     return files

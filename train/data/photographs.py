@@ -12,6 +12,8 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskrobust.errors import MissingFileError
+
 CROP_NUMBERS = 6
 """Uniform numbers that one `random_crop` takes."""
 
@@ -30,11 +32,11 @@ def read_photograph(file_name: str) -> NDArray[np.uint8]:
         (H, W, 3) uint8, red, green, blue; grey photographs have three equal channels. Kept in memory, not writeable.
 
     Raises:
-        FileNotFoundError: this installation lacks the file.
+        MissingFileError: this installation lacks the file.
     """
     path = Path(skimage.data.__file__).parent / file_name
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"scikit-image's photograph {file_name} was expected at {path} but is not there; "
             "reinstall scikit-image from its wheel."
         )

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, cast, get_args
 import fsspec
 from webdataset.gopen import gopen, gopen_schemes
 
+from maskrobust.errors import InputError
 from maskrobust.train.data.base import Split
 from maskrobust.train.data.stored import EncodedSample
 from maskrobust.train.files import atomic_path
@@ -84,7 +85,7 @@ class Manifest:
             address: where it is from, for messages.
 
         Raises:
-            ValueError: it is of another format.
+            InputError: it is of another format.
         """
         try:
             if content["format"] != _FORMAT or not content["splits"].keys() <= set(get_args(Split)):
@@ -101,7 +102,7 @@ class Manifest:
                 },
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"'{address}' must be a manifest of the format '{_FORMAT}', but is not; write the shards with "
                 "maskrobust shards."
             ) from error
@@ -144,7 +145,7 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
     """Write a shard, atomically. The same samples give the same bytes, at any time and for any user.
 
     Raises:
-        ValueError: two samples have the same id.
+        InputError: two samples have the same id.
     """
     keys: set[str] = set()
     masks = 0
@@ -153,7 +154,7 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
             for sample in samples:
                 key = f"{sample.id:0{_KEY_DIGITS}d}"
                 if key in keys:
-                    raise ValueError(f"ids must be unique, got {sample.id} twice for '{path.name}'; mend the data.")
+                    raise InputError(f"ids must be unique, got {sample.id} twice for '{path.name}'; mend the data.")
                 keys.add(key)
                 masks += sample.object_mask is not None
                 for suffix, content in _files_of(sample):
@@ -215,7 +216,7 @@ def open_address(root: str, name: str) -> BinaryIO:
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: nothing that is installed opens such addresses.
+        InputError: nothing that is installed opens such addresses.
     """
     address = root.replace("{}", name) if "{}" in root else f"{root.rstrip('/')}/{name}"
     scheme = re.match(r"([a-z][a-z0-9+.-]+):", address)
@@ -224,7 +225,7 @@ def open_address(root: str, name: str) -> BinaryIO:
     try:
         opened: BinaryIO = fsspec.open(address, "rb").open()
     except ImportError as error:
-        raise ValueError(f"'{address}' cannot be opened ({error}); install that, or give a pipe: address.") from error
+        raise InputError(f"'{address}' cannot be opened ({error}); install that, or give a pipe: address.") from error
     return opened
 
 
@@ -235,13 +236,13 @@ def read_manifest(root: str) -> Manifest:
         root: as for `open_address`.
 
     Raises:
-        ValueError: it cannot be read, or is of another format.
+        InputError: it cannot be read, or is of another format.
     """
     try:
         with open_address(root, MANIFEST) as stream:
             content = json.loads(stream.read())
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"'{root}' must hold {MANIFEST}, which cannot be read ({error}); check root, or write the shards with "
             "maskrobust shards."
         ) from error

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError
 from maskrobust.train.data.image_files import decode_image, decode_mask
 from maskrobust.train.data.shard_format import ShardRecord, TarSample, open_address, read_shard
 
@@ -52,11 +53,11 @@ class Faults:
         """Count a fault, unless it has been met before.
 
         Raises:
-            ValueError: it is one more than tolerated, or there has been nothing else for long.
+            InputError: it is one more than tolerated, or there has been nothing else for long.
         """
         self._in_a_row += 1
         if self.limit is not None and self._in_a_row > _FAULTS_IN_A_ROW:
-            raise ValueError(f"'{place}' {what}, and nothing else can be read; write the shards again.")
+            raise InputError(f"'{place}' {what}, and nothing else can be read; write the shards again.")
         if place in self.found:
             return
         self.found[place] = what
@@ -64,7 +65,7 @@ class Faults:
             return
         count = len(self.found)
         if count > self.limit:
-            raise ValueError(
+            raise InputError(
                 f"'{place}' {what}; {count} faulty place{'s' * (count > 1)} in the shards that one process read, where "
                 f"{self.limit} may be: write them again with maskrobust shards, or allow more (max_faults for training,"
                 " max_evaluation_faults)."
@@ -99,7 +100,7 @@ class ShardReader:
             is_wanted: by position, whether the sample is to be read; None reads all.
 
         Raises:
-            ValueError: a fault too many.
+            InputError: a fault too many.
         """
         seen: set[str] = set()
         position = 0
@@ -123,7 +124,7 @@ class ShardReader:
         """A sample as tensors; None where something is wrong with it.
 
         Raises:
-            ValueError: a fault too many.
+            InputError: a fault too many.
         """
         place = f"{record.name}/{encoded.key}"
         try:

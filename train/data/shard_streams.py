@@ -14,6 +14,7 @@ from webdataset.filters import shuffle
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys
+from maskrobust.errors import InputError
 from maskrobust.train.data.shard_format import ShardRecord, TarSample
 from maskrobust.train.data.shard_reader import Sample, ShardReader, collate
 from maskrobust.train.data.views import View
@@ -181,7 +182,7 @@ def fill_gaps(samples: Iterable[Sample | None]) -> Iterator[Sample]:
     """As many samples as there are places: one that is missing is the one before it again, or else the first.
 
     Raises:
-        ValueError: all are missing.
+        InputError: all are missing.
     """
     last, gaps = None, 0
     for sample in samples:
@@ -192,7 +193,7 @@ def fill_gaps(samples: Iterable[Sample | None]) -> Iterator[Sample]:
         yield from [last] * (gaps + 1)
         gaps = 0
     if gaps:
-        raise ValueError(f"none of {gaps} samples can be read; write the shards again with maskrobust shards.")
+        raise InputError(f"none of {gaps} samples can be read; write the shards again with maskrobust shards.")
 
 
 def as_seen(sample: Sample, view: View | None) -> Sample:

@@ -7,6 +7,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, as_fetched, check_at_least
 from maskrobust.train.data.order import rank_and_number
 from maskrobust.train.data.shard_format import ShardRecord, read_manifest
@@ -47,7 +48,7 @@ class Shards(AnnotatedDataModule):
         seed: at least 0; decides the training stream, unless `order_seed` is set to another number afterwards.
 
     Raises:
-        ValueError: the manifest cannot be read, or an argument is below its minimum.
+        InputError: the manifest cannot be read, or an argument is below its minimum.
     """
 
     def __init__(
@@ -87,12 +88,12 @@ class Shards(AnnotatedDataModule):
         """The shards of a split, in order.
 
         Raises:
-            ValueError: none were written.
+            InputError: none were written.
         """
         records = tuple(record for record in self.manifest.splits.get(split, ()) if record.samples)
         if not records:
             written = ", ".join(self.manifest.splits)
-            raise ValueError(f"'{self.root}' must hold the split '{split}', but holds {written}; write it, too.")
+            raise InputError(f"'{self.root}' must hold the split '{split}', but holds {written}; write it, too.")
         return records
 
     def setup(self, stage: str | None = None) -> None:

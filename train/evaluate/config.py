@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from maskrobust.augment import FamilyName
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance import CURVE_ORDERS, CurveFamily, CurveOrder, ReliancePlan
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
@@ -86,7 +87,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: an argument leaves its domain, or a configuration file has no data.
+        InputError: an argument leaves its domain, or a configuration file has no data.
     """
     parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
     parser.add_class_arguments(EvaluationConfig, skip={"data", "checkpoint"})
@@ -100,8 +101,8 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     check_at_least("replicates", config.replicates, 1)
     for name in ("checkpoint", "methods", "hidden_fractions"):
         if not getattr(config, name):
-            raise ValueError(f"{name} must name at least one, got none; give one or more.")
+            raise InputError(f"{name} must name at least one, got none; give one or more.")
     if len(set(config.checkpoint)) < len(config.checkpoint):
-        raise ValueError(f"checkpoint must name different files, got {config.checkpoint}; leave repeated ones out.")
+        raise InputError(f"checkpoint must name different files, got {config.checkpoint}; leave repeated ones out.")
     _ = config.plans  # refuses what cannot be asked
     return config

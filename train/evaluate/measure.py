@@ -6,6 +6,7 @@ import torch
 from rich.progress import Progress
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
@@ -31,7 +32,7 @@ def measure(
         Outcomes by checkpoint and masking method, and those of the mask-only probe on the same images.
 
     Raises:
-        FileNotFoundError, ValueError: a file is missing, or holds no network for these data; see `build_classifier`.
+        MissingFileError, InputError: a file is missing, or holds no network for these data; see `build_classifier`.
         UnsupportedNetworkError: layer masking cannot read a network.
     """
     classifiers = {path: build_classifier(config, path) for path in config.checkpoint}
@@ -59,7 +60,7 @@ def build_classifier(config: EvaluationConfig, path: str) -> MaskRobustClassifie
     """The classifier of a file, in the colours of its own training, or else of the data.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing or unreadable, does not fit the architecture, or was trained
+        MissingFileError, InputError: the file is missing or unreadable, does not fit the architecture, or was trained
             for another number of classes.
     """
     data = config.data
@@ -76,7 +77,7 @@ def build_classifier(config: EvaluationConfig, path: str) -> MaskRobustClassifie
         )
     trained_for = int(classifier.hparams["num_classes"])
     if trained_for != data.num_classes:
-        raise ValueError(
+        raise InputError(
             f"'{path}' was trained for {trained_for} classes but the data have {data.num_classes}; give the data "
             "that it was trained for."
         )

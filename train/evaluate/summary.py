@@ -115,7 +115,7 @@ def class_similarity(config: EvaluationConfig) -> FloatArray | None:
     """Similarity (K, K) of the data's classes in WordNet; None where no WordNet is given.
 
     Raises:
-        FileNotFoundError, ValueError: WordNet cannot be read, or a class is not named by one of its ids.
+        FileNotFoundError, InputError: WordNet cannot be read, or a class is not named by one of its ids.
     """
     if config.wordnet is None:
         return None

@@ -8,6 +8,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser
 
 from maskrobust.augment.families import FAMILIES, FamilyName, check_hidden_fraction
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MASKING_METHODS, MaskingMethod
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
 from maskrobust.train.data import AnnotatedDataModule
@@ -49,7 +50,7 @@ def parse_config(arguments: Sequence[str]) -> GalleryConfig:
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: an argument leaves its domain, or a configuration file has no data.
+        InputError: an argument leaves its domain, or a configuration file has no data.
     """
     parser = ArgumentParser(prog="maskrobust masks", description=__doc__, **PARSER_OPTIONS)
     parser.add_class_arguments(GalleryConfig, skip={"data"})
@@ -59,5 +60,5 @@ def parse_config(arguments: Sequence[str]) -> GalleryConfig:
     check_hidden_fraction(config.hidden_fraction)
     for name in ("families", "fills"):
         if not getattr(config, name):
-            raise ValueError(f"{name} must name at least one, got none; leave the option out for all of them.")
+            raise InputError(f"{name} must name at least one, got none; leave the option out for all of them.")
     return config

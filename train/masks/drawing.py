@@ -9,6 +9,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank, fold_in, sample_keys
 from maskrobust.augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, build_family
 from maskrobust.augment.fills import draw_partners, mix_images
+from maskrobust.errors import InputError
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
 from maskrobust.train.masks.config import Column, GalleryConfig
@@ -26,7 +27,7 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
         progress: told about every step.
 
     Raises:
-        ValueError: the split is empty, or no family can be drawn.
+        InputError: the split is empty, or no family can be drawn.
     """
     data = config.data
     data.prepare_data()
@@ -35,7 +36,7 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     columns, left_out = _usable_columns(config.fills, batch)
     visible, reasons = _draw_holes(config, batch, progress)
     if not visible:
-        raise ValueError(f"no mask family can be drawn for these images, for {next(iter(reasons.values()))}")
+        raise InputError(f"no mask family can be drawn for these images, for {next(iter(reasons.values()))}")
     shown = slice(config.images)
     originals = _with_outlines(batch.images, batch)[shown]
     rows = [
@@ -68,7 +69,7 @@ def _choose(batches: Iterable[Batch], count: int) -> Batch:
     if annotated is not None:
         return annotated
     if not first:
-        raise ValueError("the split holds no image; choose another with --split.")
+        raise InputError("the split holds no image; choose another with --split.")
     return Batch(*(torch.cat(column)[:count] for column in zip(*first, strict=True)))
 
 

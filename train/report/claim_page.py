@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from maskrobust.errors import InputError
 from maskrobust.train.report import wording
 from maskrobust.train.report.cells import CellWriter
 from maskrobust.train.report.columns import LAYER_FIGURES, column_groups
@@ -47,10 +48,10 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
         scripts and every request. Equal arguments give equal text.
 
     Raises:
-        ValueError: the claim holds a number that is not finite, or has another format.
+        InputError: the claim holds a number that is not finite, or has another format.
     """
     if claim["format"] != _FORMAT:
-        raise ValueError(
+        raise InputError(
             f"the report shows claim.json of format {_FORMAT}, got {claim['format']}; run the claim again."
         )
     return render_template("claim.html.j2", ("page.css",), **_content(claim, examples))

@@ -105,7 +105,7 @@ def example_strips(
         shown nothing there.
 
     Raises:
-        ValueError: no image has an object.
+        InputError: no image has an object.
     """
     plan = ReliancePlan(hidden_fractions=(hidden_fraction,), patch_size=patch_size)
     drawn = ConditionSource(SilhouetteBank.from_batches([batch]), plan, seed).draw(batch)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from maskrobust.errors import InputError
 from maskrobust.train.data.shard_format import MANIFEST, Manifest
 from maskrobust.train.progress import counting_display
 from maskrobust.train.shards.config import parse_config, parse_verification
@@ -31,7 +32,7 @@ def _verify(folder: Path, console: Console) -> None:
     for place, what in problems.items():
         console.print(f"'{place}' {what}", markup=False, highlight=False, soft_wrap=True)
     if problems:
-        raise ValueError(
+        raise InputError(
             f"the shards in '{folder}' must be as they were written, but {len(problems)} places are not; write them "
             "again with the same maskrobust shards --data, which keeps those that are whole."
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from maskrobust.errors import InputError
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Split, check_at_least
@@ -46,7 +47,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        ValueError: an argument leaves its domain, or a configuration file has no data.
+        InputError: an argument leaves its domain, or a configuration file has no data.
     """
     parser = ArgumentParser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument("--verify", **_VERIFY)  # for the help alone: see `parse_verification`
@@ -58,7 +59,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
     check_at_least("workers", config.workers, 1)
     if not config.splits or len(set(config.splits)) < len(config.splits):
-        raise ValueError(f"splits must name at least one, each once, got {list(config.splits)}; change them.")
+        raise InputError(f"splits must name at least one, each once, got {list(config.splits)}; change them.")
     return config
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from maskrobust.errors import InputError
 from maskrobust.train.data.shard_format import MANIFEST, Manifest, ShardRecord
 from maskrobust.train.files import read_json, write_json, write_text
 
@@ -20,7 +21,7 @@ class Journal:
         settings: a manifest without shards; what it says must be what an earlier run in that folder was told.
 
     Raises:
-        ValueError: the folder holds, or was to hold, shards of something else.
+        InputError: the folder holds, or was to hold, shards of something else.
     """
 
     def __init__(self, folder: Path, settings: Manifest) -> None:
@@ -28,7 +29,7 @@ class Journal:
         self._path = folder / _JOURNAL
         described, known = self._earlier()
         if described is not None and described != _described(settings):
-            raise ValueError(
+            raise InputError(
                 f"'{folder}' holds shards of other data or settings; choose another --out, or delete it to write them "
                 "anew."
             )

@@ -24,7 +24,7 @@ def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, dict[str,
         The manifest, and what is wrong, by place: the name of a shard, or of a shard and a sample's key.
 
     Raises:
-        ValueError: the manifest cannot be read.
+        InputError: the manifest cannot be read.
     """
     manifest = read_manifest(str(folder))
     shards = [(split, record) for split, records in manifest.splits.items() for record in records]

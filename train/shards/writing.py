@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from rich.progress import Progress, TaskID
 
+from maskrobust.errors import InputError
 from maskrobust.train.data.base import Split
 from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.data.shard_format import Manifest, ShardRecord, sha256_of, shard_name, write_shard
@@ -31,7 +32,7 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
         progress: told about every shard.
 
     Raises:
-        ValueError: the folder holds shards of something else, or a sample cannot be encoded.
+        InputError: the folder holds shards of something else, or a sample cannot be encoded.
     """
     data = config.data
     data.prepare_data()
@@ -48,7 +49,7 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
             progress.advance(task, record.samples)
     empty = [split for split in config.splits if not records[split]]
     if empty:
-        raise ValueError(f"the split '{empty[0]}' must hold samples, but holds none; leave it out of --splits.")
+        raise InputError(f"the split '{empty[0]}' must hold samples, but holds none; leave it out of --splits.")
     return journal.finish({split: tuple(records[split]) for split in config.splits})
 
 
@@ -75,7 +76,7 @@ def write_or_keep(
         known: what was written there earlier; None for nothing.
 
     Raises:
-        ValueError: a sample cannot be encoded, or an id comes twice.
+        InputError: a sample cannot be encoded, or an id comes twice.
     """
     if known is not None and path.is_file() and sha256_of(path) == known.sha256:
         return split, task, known

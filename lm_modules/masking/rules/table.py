@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from maskrobust.errors import InputError
+
 Operation = Callable[..., Any]
 Target = type[nn.Module] | Callable[..., object] | str
 RuleFunction = Callable[..., Any]
@@ -19,7 +21,7 @@ AnyRule = TypeVar("AnyRule", bound=RuleFunction)
 EndsMasking = Callable[..., bool]
 
 
-class UnsupportedNetworkError(Exception):
+class UnsupportedNetworkError(InputError):
     """A network that layer masking cannot compute exactly; the message names layer, operation and remedy."""
 
 
