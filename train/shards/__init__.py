@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.shard_format import MANIFEST, Manifest
+from maskrobust.train.data.manifest import MANIFEST, Manifest
 from maskrobust.train.progress import counting_display
 from maskrobust.train.shards.config import parse_config, parse_verification
 from maskrobust.train.shards.verifying import verify_shards

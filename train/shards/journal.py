@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.shard_format import MANIFEST, Manifest, ShardRecord
-from maskrobust.train.files import read_json, write_json, write_text
+from maskrobust.train.data.manifest import MANIFEST, Manifest, read_record
+from maskrobust.train.data.shard_format import ShardRecord
+from maskrobust.train.files import parse_json, read_json, write_json, write_text
 
 _JOURNAL = "written.jsonl"
 
@@ -63,8 +65,8 @@ class Journal:
             manifest = Manifest.from_json(read_json(path), str(path))
             records = [record for shards in manifest.splits.values() for record in shards]
             return _described(manifest) | {"splits": list(manifest.splits)}, records
-        lines = list(_lines(self._path)) if self._path.is_file() else []
-        return (lines[0], [ShardRecord(**line) for line in lines[1:]]) if lines else (None, [])
+        described, *records = list(_lines(self._path)) if self._path.is_file() else [None]
+        return described, records
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:
@@ -74,10 +76,13 @@ def _described(manifest: Manifest) -> dict[str, Any]:
     return described
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines that can be read; a kill may have torn one."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
+def _lines(path: Path) -> Iterator[Any]:
+    """The settings, then the records that can be read; a kill may have torn one."""
+    settings, *records = path.read_bytes().splitlines() or [b"null"]
+    try:
+        yield parse_json(settings)
+    except ValueError:
+        yield "unreadable"  # which are other settings than any
+    for line in records:
+        with suppress(ValueError):
+            yield read_record(parse_json(line))
