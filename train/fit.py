@@ -29,6 +29,7 @@ from maskrobust.train.checkpoints import (
     check_classes,
     check_equal,
     check_same_training,
+    check_size,
     limit_reached,
 )
 from maskrobust.train.data import AnnotatedDataModule
@@ -130,7 +131,9 @@ class FitCLI(LightningCLI):
         if config.ckpt_path not in (None, "last"):
             checkpoint = _whole_checkpoint(config.ckpt_path, to_train=command == "fit")
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
-            check_classes(self._saved_arguments, config.model.as_dict(), config.ckpt_path)
+            given = config.model.as_dict()
+            check_classes(self._saved_arguments, given, config.ckpt_path)
+            check_size(self._saved_arguments, given, checkpoint["state_dict"], config.ckpt_path)
             if command == "fit":
                 self._check_same_training(parser, args, checkpoint.get("config"))
                 _end_if_finished(checkpoint, config)

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.tensor_files import read_safetensors
 
 _FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64}
 
@@ -80,10 +80,7 @@ class SilhouetteBank:
         """
         if not Path(path).is_file():
             raise MissingFileError(f"a silhouette bank must be a file, but '{path}' does not exist; check the path.")
-        try:
-            fields = safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise InputError(f"'{path}' is not a readable safetensors file ({error}); save the bank again.") from error
+        fields = read_safetensors(Path(path))
         fault = _find_fault(fields)
         if fault is not None:
             raise InputError(f"'{path}' is no silhouette bank: {fault}; write it with SilhouetteBank.save.")

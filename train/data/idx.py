@@ -23,6 +23,8 @@ GARMENT_CLASSES = 10
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
 
+_LARGEST_FILE = 128 * 2**20  # uncompressed; Fashion-MNIST's largest has 45 MiB
+
 _FILE_NAMES: dict[OfficialSplit, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -117,11 +119,14 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         InputError: the file is damaged, truncated, or has another type or number of dimensions.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read(_LARGEST_FILE + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{path} must be a whole gzip file, but is damaged ({error}); fetch the file again."
         ) from error
+    if len(content) > _LARGEST_FILE:
+        raise InputError(f"{path} must hold at most {_LARGEST_FILE >> 20} MiB, but holds more; fetch the file again.")
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
         raise InputError(

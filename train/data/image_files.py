@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,10 +24,20 @@ MaskCode = Literal["binary", "imagenet_s", "trimap"]
 IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
 """Of files that are read as images, in lower case."""
 
+MOST_PIXELS = 2**30 // 12
+"""Of an image that is read, about 9,500 by 9,500: that is where Pillow warns of decompression bombs, too."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
+"""Of Pillow's, those that are read, whatever a file's suffix is: it would start Ghostscript for others."""
+
 _OF_WINDOWS = ("thumbs.db", "desktop.ini")
 _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _JPEG, _EXIF_OR_XMP, _PIXELS = b"\xff\xd8\xff", b"\xff\xe1", b"\xff\xda"
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Second bytes of the markers behind which a JPEG says its height and width."""
+_WITHOUT_LENGTH = range(0xD0, 0xDA)
+"""Second bytes of markers that no length follows, and that have no place in a header."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOUR_TYPE, _PALETTE = slice(25, 26), b"\x03"
 _PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
@@ -173,10 +184,11 @@ def decode_image(content: bytes, name: str) -> Tensor:
         InputError: it is no image that can be read whole, or its numbers have no known range.
     """
     decoded: Tensor | None = None
-    if content.startswith(_JPEG):
+    jpeg = _jpeg_header(content)
+    if jpeg is not None and jpeg.pixels <= MOST_PIXELS:
         with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
             decoded = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
-    if decoded is not None and not _may_be_turned(content):
+    if jpeg is not None and decoded is not None and not jpeg.may_be_turned:
         return decoded
     with _opened(content, name) as image:
         return _turned(_colours(_in_8_bits(image)) if decoded is None else decoded, _orientation(image))
@@ -272,7 +284,7 @@ def _as_tensor(content: bytes) -> Tensor:
 def _mask_colours(content: bytes, name: str) -> Tensor:
     """The numbers of a mask file as they are stored, without transparency: (1, H, W) grey or (3, H, W) colours."""
     is_plain = content[_PNG_COLOUR_TYPE] != _PALETTE and not any(each in content for each in _PNG_METADATA)
-    if content.startswith(_PNG) and is_plain:  # torchvision would not look up the colours of a palette
+    if content.startswith(_PNG) and is_plain and _png_pixels(content) <= MOST_PIXELS:  # torchvision ignores a palette
         with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
             stored: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
             return stored[:3] if len(stored) >= 3 else stored[:1]
@@ -286,6 +298,11 @@ def _mask_colours(content: bytes, name: str) -> Tensor:
         else:
             numbers = _colours(image)
         return _turned(numbers, _orientation(image))
+
+
+def _png_pixels(content: bytes) -> int:
+    width, height = content[16:20], content[20:24]
+    return int.from_bytes(width, "big") * int.from_bytes(height, "big")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -303,15 +320,32 @@ def _turned(pixels: Tensor, orientation: int) -> Tensor:
     return exchanged.flip(_FLIPPED[orientation]) if orientation in _FLIPPED else exchanged
 
 
-def _may_be_turned(jpeg: bytes) -> bool:
-    """Whether a JPEG has a segment for EXIF and XMP ahead of its pixels, or any that is not understood.
+class _JpegHeader(NamedTuple):
+    """What is said ahead of a JPEG's pixels: their number, and whether anything there may be an orientation."""
 
-    It takes a tenth of the time that Pillow does to find out; most photographs of data sets have none.
+    pixels: int
+    may_be_turned: bool
+
+
+def _jpeg_header(content: bytes) -> _JpegHeader | None:
+    """The header of a JPEG; None where the content is none, or is not understood.
+
+    It takes a tenth of the time that Pillow does to find out; most photographs of data sets have no metadata.
     """
-    place = 2
-    while (marker := jpeg[place : place + 2]) not in (_EXIF_OR_XMP, _PIXELS) and b"\xff\x00" < marker < b"\xff\xff":
-        place += 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
-    return marker != _PIXELS
+    if not content.startswith(_JPEG):
+        return None
+    place, pixels, may_be_turned = 2, 0, False
+    while (marker := content[place : place + 2]) != _PIXELS:
+        length = int.from_bytes(content[place + 2 : place + 4], "big")
+        is_segment = b"\xff\xc0" <= marker < b"\xff\xff" and marker[1] not in _WITHOUT_LENGTH
+        if not is_segment or length < 2 or len(content) < place + 9:
+            return None
+        if marker[1] in _FRAMES:
+            sides = content[place + 5 : place + 9]
+            pixels = max(pixels, int.from_bytes(sides[:2], "big") * int.from_bytes(sides[2:], "big"))
+        may_be_turned |= marker == _EXIF_OR_XMP
+        place += 2 + length
+    return _JpegHeader(pixels, may_be_turned)
 
 
 def _colours(image: Image.Image) -> Tensor:
@@ -340,7 +374,12 @@ def _unknown_range(image: Image.Image) -> str:
 def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
     """An image whose header has been read; whatever is wrong with it, then or later, is a `InputError`."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the number of pixels is checked below
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        with opened as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(f"it has {image.width} x {image.height} pixels, and at most {MOST_PIXELS} may be")
             yield image
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(_unreadable(name, error)) from error
