@@ -28,6 +28,8 @@ _MAY_CHANGE = frozenset(
 """Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader
 checks that a batch of all processes together is as large as it was."""
 
+_SAVED_PATHS = frozenset(["best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"])
+
 _PLAIN = re.compile(r"[\w./:+-]{0,200}")
 """Strings that are themselves in YAML, too."""
 
@@ -40,8 +42,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place, down to the disk, and then puts it there in one step.
 
     After a kill, a power cut or a full disk the checkpoint that was there before is untouched, and nothing else is
-    there that ends in .ckpt. A local checkpoint is read as `read_checkpoint` does, on the CPU. An address, such as s3://bucket/run, is left to Lightning: object stores replace an object
-    only once it is whole.
+    there that ends in .ckpt. A local checkpoint is read as `read_checkpoint` does, on the CPU. An address, such as
+    s3://bucket/run, is left to Lightning: object stores replace an object only once it is whole.
     """
 
     def load_checkpoint(
@@ -49,12 +51,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """The checkpoint at `path`; nothing in a file is executed, whatever `weights_only` says.
 
+        What its callbacks know of checkpoints in other folders is left out: a logger may upload what a path names.
+
         Raises:
             MissingFileError, InputError: see `read_checkpoint`.
         """
         if get_protocol(str(path)) != "file":
             return super().load_checkpoint(path, map_location, weights_only)
-        return read_checkpoint(path)
+        checkpoint = read_checkpoint(path)
+        _forget_elsewhere(checkpoint.get("callbacks"), Path(path).resolve().parent)
+        return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`.
@@ -90,6 +96,20 @@ def _remove_remains(path: Path) -> None:
     """Remove what a process has left that was killed while it wrote to `path`."""
     for remains in path.parent.glob(f".{escape(path.name)}.*"):
         remains.unlink()
+
+
+def _forget_elsewhere(states: Any, folder: Path) -> None:
+    """Empty those paths of callbacks' states that lie outside a folder."""
+    for state in states.values() if isinstance(states, dict) else ():
+        for name in _SAVED_PATHS.intersection(state) if isinstance(state, dict) else ():
+            kept = {path: value for path, value in _paths(state[name]) if Path(path).resolve().parent == folder}
+            state[name] = kept if name == "best_k_models" else next(iter(kept), "")
+
+
+def _paths(known: Any) -> Iterator[tuple[str, Any]]:
+    """Paths of checkpoints, each with what is known of it: a path alone, or several with their scores."""
+    for path, value in known.items() if isinstance(known, dict) else [(known, None)]:
+        yield str(path), value
 
 
 def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str) -> None:
@@ -199,7 +219,9 @@ def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_
         epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
         steps, is_validated = int(checkpoint["global_step"]), not is_in_validation(checkpoint)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError("the checkpoint must say how far its training has come, but does not; give another.") from error
+        raise InputError(
+            "the checkpoint must say how far its training has come, but does not; give another."
+        ) from error
     counts = {"max_epochs": (epochs, max_epochs)}
     if is_validated:
         counts["max_steps"] = steps, max_steps

@@ -41,6 +41,7 @@ from maskrobust.train.loggers import (
     require_wandb,
     wandb_options,
 )
+from maskrobust.train.plain_text import printable
 from maskrobust.train.quiet import drop_distractions, drop_state_of_training
 
 COMMANDS = ("fit", "validate", "test")
@@ -209,7 +210,7 @@ class FitCLI(LightningCLI):
         """Say where the run lies, and how its best checkpoint, or else its last, is tested."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and folder is not None:
-            print(*_told(folder, self.trainer.checkpoint_callbacks), sep="\n")
+            print(*map(printable, _told(folder, self.trainer.checkpoint_callbacks)), sep="\n")
 
     def after_validate(self) -> None:
         """Say where the metrics are."""

@@ -184,12 +184,11 @@ def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> 
 
 def _stored_run(stored: Any, ckpt_path: str) -> StoredWandbRun:
     """What a checkpoint says about its run, checked: W&B makes a folder of an id."""
-    names = StoredWandbRun.__required_keys__
-    texts = {name: stored.get(name) for name in names} if isinstance(stored, Mapping) else {}
-    are_texts = all(isinstance(text, str) or (text is None and name == "entity") for name, text in texts.items())
-    if not texts or not are_texts or not _RUN_ID.fullmatch(texts["id"]):
+    run = {name: stored.get(name) for name in StoredWandbRun.__required_keys__} if isinstance(stored, Mapping) else {}
+    texts = [text for name, text in run.items() if (name, text) != ("entity", None)]
+    if not texts or not all(isinstance(text, str) for text in texts) or not _RUN_ID.fullmatch(str(run["id"])):
         raise InputError(f"'{ckpt_path}' must name its run of W&B by an id of letters and digits; leave --wandb out.")
-    return cast(StoredWandbRun, texts)
+    return cast(StoredWandbRun, run)
 
 
 def _mode() -> Literal["offline"] | None:

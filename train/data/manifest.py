@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from maskrobust.errors import InputError
@@ -73,7 +72,7 @@ class Manifest:
                 _colours(content, "std", lowest=1e-6),
                 _mapping(content, "source"),
                 _whole_number(content, "samples_per_shard", 1, LARGEST_SHARD),
-                {split: _records(split, _mapping(splits, split)) for split in splits},
+                {split: _records(split, _mapping(splits, split)) for split in get_args(Split) if split in splits},
             )
         except _FaultError as error:
             raise InputError(

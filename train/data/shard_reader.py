@@ -179,10 +179,9 @@ def _read_label(encoded: TarSample) -> tuple[int, int, bool]:
         about = parse_json(content) if len(content) <= _LONGEST_LABEL else None
     except ValueError as error:
         raise _FaultError("has no readable label") from error
-    values = [about.get(name) for name in ("id", "label", "mask")] if isinstance(about, dict) else []
-    if list(map(type, values)) != [int, int, bool] or not 0 <= values[0] < 2**63:
+    sample_id, label, has_mask = map(about.get, ("id", "label", "mask")) if isinstance(about, dict) else (None,) * 3
+    if type(sample_id) is not int or not 0 <= sample_id < 2**63 or type(label) is not int or type(has_mask) is not bool:
         raise _FaultError("has no readable label")
-    sample_id, label, has_mask = values
     return sample_id, label, has_mask
 
 

@@ -20,6 +20,7 @@ from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Runs
 from maskrobust.train.figures import as_figure, figures_of, main_measures, provenance
+from maskrobust.train.plain_text import printable
 from maskrobust.train.plan_figures import plan_figures, transfer_figures, worst_cell
 from maskrobust.train.report.table import FigureCell
 from maskrobust.train.report.wording import Figure, bounds, decimal, method_title
@@ -96,10 +97,11 @@ def reliance_tables(reliance: Mapping[str, Any]) -> Iterator[Table]:
     retentions = {f"retention_{share:g}": f"{share:.0%} hidden" for share in reliance["settings"]["hidden_fractions"]}
     columns = {"clean_accuracy": "clean", **retentions, **_COLUMNS}
     for path, methods in reliance["checkpoints"].items():
-        table = Table(title=Text(path), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        title = Text(printable(path))
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         table.add_column("method", min_width=len("imputation"))
-        for title in columns.values():
-            table.add_column(title, justify="right", overflow="fold")
+        for column in columns.values():
+            table.add_column(column, justify="right", overflow="fold")
         for method, figures in methods.items():
             table.add_row(method_title(method), *(_cell(figures[name]) for name in columns))
         yield table

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     with counting_display(console) as progress:
         manifest = write_shards(config, progress)
     _tell(manifest, console)
-    console.print(f"shards: {config.out / MANIFEST}", soft_wrap=True)
+    console.print(f"shards: {config.out / MANIFEST}", markup=False, soft_wrap=True)
 
 
 def _verify(folder: Path, console: Console) -> None:

@@ -59,7 +59,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     config = ShardsConfig(**values, source=described | {"init_args": kept})
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
     if config.samples_per_shard > LARGEST_SHARD:
-        raise InputError(f"samples_per_shard must be at most {LARGEST_SHARD}, got {config.samples_per_shard}; lower it.")
+        raise InputError(f"samples_per_shard may be {LARGEST_SHARD} at most, got {config.samples_per_shard}; lower it.")
     check_at_least("workers", config.workers, 1)
     if not config.splits or len(set(config.splits)) < len(config.splits):
         raise InputError(f"splits must name at least one, each once, got {list(config.splits)}; change them.")

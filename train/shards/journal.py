@@ -1,7 +1,7 @@
 """What has been written so far: one line for each finished shard, so that a killed run goes on where it was."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -65,8 +65,7 @@ class Journal:
             manifest = Manifest.from_json(read_json(path), str(path))
             records = [record for shards in manifest.splits.values() for record in shards]
             return _described(manifest) | {"splits": list(manifest.splits)}, records
-        described, *records = list(_lines(self._path)) if self._path.is_file() else [None]
-        return described, records
+        return _read(self._path) if self._path.is_file() else (None, [])
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:
@@ -76,13 +75,14 @@ def _described(manifest: Manifest) -> dict[str, Any]:
     return described
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    """The settings, then the records that can be read; a kill may have torn one."""
-    settings, *records = path.read_bytes().splitlines() or [b"null"]
-    try:
-        yield parse_json(settings)
-    except ValueError:
-        yield "unreadable"  # which are other settings than any
-    for line in records:
+def _read(path: Path) -> tuple[Any, list[ShardRecord]]:
+    """The settings, and the records that can be read; a kill may have torn one."""
+    first, *lines = path.read_bytes().splitlines() or [b""]
+    settings: Any = "unreadable"
+    records = []
+    with suppress(ValueError):
+        settings = parse_json(first)
+    for line in lines:
         with suppress(ValueError):
-            yield read_record(parse_json(line))
+            records.append(read_record(parse_json(line)))
+    return settings, records

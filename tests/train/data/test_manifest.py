@@ -24,7 +24,7 @@ NAMES = [
     "/etc/passwd",
     "../val-000000.tar",
     "train-000000.tar",
-    "val-٠٠٠٠٠٠.tar",
+    "val-\N{ARABIC-INDIC DIGIT ZERO}00000.tar",
     "-rf",
     "",
     None,
