@@ -6,6 +6,7 @@ import json
 import re
 import traceback
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.train.checkpoints import CheckpointError
 from maskrobust.train.parser_messages import in_one_sentence
+
+_BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
+_DEEPEST = 100  # for each level PyYAML looks through all those above
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
@@ -105,8 +109,11 @@ def _readable_config(name: str) -> Path:
 
 def _content_of(path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        if max(accumulate(_BRACKETS.get(each, 0) for each in text), default=0) > _DEEPEST:
+            raise yaml.YAMLError(f"it is nested more than {_DEEPEST} deep")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         found = _on_one_line(str(error)).replace(' in "<unicode string>",', " in")
         raise InputError(f"'{path}' must be YAML, but is not: {found}; mend it there.") from error
     if not isinstance(content, dict):
@@ -184,5 +191,6 @@ def _origin(error: BaseException) -> tuple[str, str]:
 
 def _is_ours(file: str) -> bool:
     top = Path(__file__).resolve().parents[1]
-    roots = {top / name for name in ("augment", "lm_modules", "train", "configs")}
-    return any(root in Path(file).resolve().parents for root in roots)
+    roots = {top / name for name in ("augment", "lm_modules", "train", "configs", "maskrobust")}
+    path = Path(file).resolve()
+    return path.parent == top or any(root in path.parents for root in roots)

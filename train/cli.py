@@ -19,6 +19,7 @@ _COMMANDS = {
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data, or check those that are there"),
     "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),
 }
+_LONGEST_SENTENCE = 2000
 _GOING_ON = ("claim", "shards")
 """Commands that keep what they have made, and make the rest when they are called again."""
 
@@ -111,9 +112,9 @@ def _usage() -> str:
 
 
 def _fail(sentence: str) -> None:
-    from maskrobust.train.plain_text import printable  # what is wrong may quote a file
+    from maskrobust.train.plain_text import printable  # what is wrong may quote a file, at any length
 
-    print(f"maskrobust: error: {printable(sentence)}", file=sys.stderr)
+    print(f"maskrobust: error: {printable(sentence[:_LONGEST_SENTENCE])}", file=sys.stderr)
     sys.exit(2)
 
 
