@@ -8,7 +8,7 @@ from torchvision.utils import make_grid
 
 from maskrobust.augment import Batch, apply_fill, fold_in, object_holes, sample_keys
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import FILL_STREAM, HOLE_STREAM
+from maskrobust.lm_modules.reliance.conditions import FILL_STREAM, HOLE_STREAM
 
 
 def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[float], seed: int) -> Tensor:

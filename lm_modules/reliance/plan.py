@@ -1,6 +1,8 @@
 """What a reliance suite asks a network about: plain values, so that a configuration file can hold them."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, TypeVar
 
 from maskrobust.augment import FAMILIES, FamilyName
 from maskrobust.errors import InputError
@@ -25,6 +27,7 @@ class ReliancePlan:
             (seed, sample id) alone.
         features: whether to keep features behind both object holes (measure 7): those that the suite is given
             something to extract with.
+        layers: inner layers whose features are kept beside the penultimate ones.
 
     Raises:
         InputError: a number leaves its range, or a name is unknown.
@@ -40,6 +43,7 @@ class ReliancePlan:
     transfer_fraction: float = 0.5
     sampled_share: float = 1.0
     features: bool = False
+    layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take lists for tuples, as configuration files give them, and check every value."""
@@ -64,6 +68,36 @@ class ReliancePlan:
                 raise InputError(f"{name} must be some of {', '.join(choices)}, got '{unknown[0]}'; name these.")
         if self.curve_families and not (self.curve_orders and self.curve_fractions):
             raise InputError("curves need at least one of curve_orders and curve_fractions, got none; name some.")
+
+    @classmethod
+    def union(cls, plans: Iterable[Self]) -> Self:
+        """A plan that asks all that any of several plans asks, in the order in which they name it.
+
+        Args:
+            plans: at least one, with equal numbers.
+        """
+        found = list(plans)
+        together: dict[str, Any] = {}
+        for each in fields(cls):
+            values = [getattr(plan, each.name) for plan in found]
+            if isinstance(values[0], tuple):
+                together[each.name] = tuple(dict.fromkeys(entry for value in values for entry in value))
+            else:
+                together[each.name] = any(values) if isinstance(values[0], bool) else values[0]
+        return cls(**together)
+
+
+Method = TypeVar("Method", bound=str)
+
+
+def with_transfer_methods(
+    plans: Mapping[Method, ReliancePlan], methods: Iterable[Method]
+) -> dict[Method, ReliancePlan]:
+    """The plans by masking method, and for further methods one that asks about the transfer matrix alone."""
+    some = next(iter(plans.values()))
+    matrix = replace(some, shapes=False, hidden_fractions=(), curve_families=(), features=False, layers=())
+    further = [method for method in methods if method not in plans]
+    return {**plans, **dict.fromkeys(further if some.transfer_families else (), matrix)}
 
 
 def _check_shares(name: str, shares: tuple[float, ...]) -> None:

@@ -9,14 +9,12 @@ import torch
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.reliance import (
-    Outcomes,
-    ProbeOutcomes,
-    ReliancePlan,
-    RelianceSuite,
-    estimate_difference,
-    silhouette_accuracy,
-)
+from maskrobust.lm_modules.reliance.estimation import estimate_difference
+from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate.config import EvaluationConfig

@@ -19,19 +19,16 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
-from maskrobust.lm_modules.reliance import (
-    HOLE_STREAM,
-    Finding,
-    Measure,
-    Outcomes,
-    ProbeOutcomes,
-    ReliancePlan,
-    RelianceSuite,
-    estimate,
-    silhouette_leak,
-    swap_pull,
-    used_share,
-)
+from maskrobust.lm_modules.reliance.catalogue import Measure
+from maskrobust.lm_modules.reliance.conditions import HOLE_STREAM
+from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.data import Cues
 
 CLASSES, IMAGES, DATA_SETS = 4, 400, 100

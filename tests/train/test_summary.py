@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.summary import Runs, compare, summarise

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arm import run_arm
 from maskrobust.train.claim.config import ClaimConfig

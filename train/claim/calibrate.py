@@ -19,8 +19,8 @@ from maskrobust.train.claim.config import CALIBRATION_IMAGES, ClaimConfig
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import StoredRun
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.figures import provenance
 from maskrobust.train.files import atomic_path, write_json
+from maskrobust.train.provenance import provenance
 
 _CALIBRATION_STREAM = -1  # of a sample's key; training folds in its steps, which count from 0
 _FILL_STREAM = 2  # as in `RandomMasking`

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from maskrobust.augment import FamilyName
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import CurveFamily, ReliancePlan
+from maskrobust.lm_modules.reliance.curves import CurveFamily
+from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Split
 from maskrobust.train.loggers import WandbOptions
-from maskrobust.train.measurement import with_transfer_methods
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -111,6 +111,7 @@ class Evaluation:
             transfer_families=self.transfer_families,
             sampled_share=self.sampled_share,
             features=self.features,
+            layers=self.layers,
         )
         without_curves = replace(full, curve_families=())
         by_method = {method: full if method in own_methods else without_curves for method in self.methods}

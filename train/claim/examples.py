@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.data.batches import split_batches
 from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, with_predictions

@@ -10,11 +10,11 @@ from jsonargparse import ArgumentParser
 from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import CURVE_ORDERS, CurveFamily, CurveOrder, ReliancePlan
+from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
+from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Split, check_at_least
-from maskrobust.train.measurement import with_transfer_methods
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class EvaluationConfig:
             transfer_families=self.transfer_families,
             sampled_share=self.sampled_share,
             features=self.features,
+            layers=self.layers,
         )
         return with_transfer_methods(dict.fromkeys(self.methods, plan), self.transfer_methods)
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import ConditionSource, ReliancePlan, retention_condition
+from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.report.wording import capitalised, hidden_share
 
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.report.examples import Answer, ExampleStrip
 
 

@@ -4,7 +4,8 @@ import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.callbacks.panel import draw_panel
-from maskrobust.lm_modules.reliance import ConditionSource, ReliancePlan
+from maskrobust.lm_modules.reliance.conditions import ConditionSource
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION
 
 SIDE = VALIDATION[0].images.shape[-1]

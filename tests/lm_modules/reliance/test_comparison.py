@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes, compare_magnitudes, silhouette_leak, used_share
-from maskrobust.lm_modules.reliance.magnitudes import MagnitudeDifference, tail_level
-from maskrobust.lm_modules.reliance.statistics import Resampled
+from maskrobust.lm_modules.reliance.comparison import compare_magnitudes
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.comparison import MagnitudeDifference, tail_level
+from maskrobust.lm_modules.reliance.bootstrap import Resampled
 from tests.lm_modules.reliance.tables import make_outcomes
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from maskrobust.augment import Batch, object_holes, sample_keys
-from maskrobust.lm_modules.reliance import Conditions, ConditionSource, ReliancePlan, retention_condition
+from maskrobust.lm_modules.reliance.conditions import Conditions, ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from tests.lm_modules.reliance.shapes import SIZE, shape_bank, shape_batch
 
 FRACTIONS = (0.0, 0.25, 0.5, 1.0)

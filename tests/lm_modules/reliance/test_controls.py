@@ -8,22 +8,16 @@ from torch import Tensor
 from maskrobust.augment import Batch, fold_in, uniform
 from maskrobust.augment.families.circles import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance import (
-    Estimate,
-    Measure,
-    Outcomes,
-    OutlineProbe,
-    ProbeOutcomes,
-    ReliancePlan,
-    RelianceSuite,
-    estimate,
-    hole_information,
-    probe_outcomes,
-    silhouette_leak,
-    swap_pull,
-    train_probe,
-    used_share,
-)
+from maskrobust.lm_modules.reliance import hole_information
+from maskrobust.lm_modules.reliance.catalogue import Measure
+from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from tests.lm_modules.reliance.shapes import (
     NUM_CLASSES,
     as_logits,

@@ -5,18 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import (
-    Finding,
-    Measure,
-    Outcomes,
-    ProbeOutcomes,
-    clean_accuracy,
-    compare_magnitudes,
-    estimate,
-    estimate_difference,
-    silhouette_leak,
-    used_share,
-)
+from maskrobust.lm_modules.reliance.catalogue import Measure
+from maskrobust.lm_modules.reliance.comparison import compare_magnitudes
+from maskrobust.lm_modules.reliance.estimation import Estimate, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes, misled
 
 

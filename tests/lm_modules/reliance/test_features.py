@@ -10,16 +10,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from maskrobust.augment import sample_keys, uniform
-from maskrobust.lm_modules.reliance import (
-    Outcomes,
-    carried_information,
-    circle_accuracy,
-    cross_validated_predictions,
-    estimate,
-    probed_features,
-    silhouette_accuracy,
-    with_feature_predictions,
-)
+from maskrobust.lm_modules.reliance import probed_features
+from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.features import cross_validated_predictions, with_feature_predictions
+from maskrobust.lm_modules.reliance.measures.accuracy import circle_accuracy, silhouette_accuracy
+from maskrobust.lm_modules.reliance.measures.carried_information import carried_information
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
 INVALID = (2, 3, 11)

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.stats.contingency import crosstab
 
-from maskrobust.lm_modules.reliance import mutual_information
+from maskrobust.lm_modules.reliance.measures.information import mutual_information
 
 
 def plug_in_bits(predictions: np.ndarray, labels: np.ndarray) -> float:

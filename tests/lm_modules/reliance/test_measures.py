@@ -6,27 +6,18 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import (
-    Measure,
-    Outcomes,
-    ProbeOutcomes,
-    broken_mask_accuracy,
-    circle_accuracy,
-    clean_accuracy,
-    estimate,
-    estimate_difference,
-    hidden_pixel_sensitivity,
-    hole_information,
-    mutual_information,
-    probe_accuracy,
-    retention,
-    silhouette_accuracy,
-    silhouette_leak,
-    swap_pull,
-    used_share,
-    whole_mask_accuracy,
-    whole_over_broken,
-)
+from maskrobust.lm_modules.reliance import hole_information
+from maskrobust.lm_modules.reliance.catalogue import Measure
+from maskrobust.lm_modules.reliance.estimation import estimate, estimate_difference
+from maskrobust.lm_modules.reliance.measures.accuracy import circle_accuracy, clean_accuracy, retention, silhouette_accuracy
+from maskrobust.lm_modules.reliance.measures.broken_masks import broken_mask_accuracy, whole_mask_accuracy, whole_over_broken
+from maskrobust.lm_modules.reliance.measures.information import mutual_information
+from maskrobust.lm_modules.reliance.measures.sensitivity import hidden_pixel_sensitivity
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import probe_accuracy, used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
 INVALID = (2, 3, 11)

@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from maskrobust.lm_modules.reliance import Measure, Outcomes, estimate
+from maskrobust.lm_modules.reliance.catalogue import Measure
+from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
-from maskrobust.lm_modules.reliance.retention_curves import (
-    curve_accuracy,
-    curve_accuracy_score,
-    curve_class_entropy,
-    curve_class_entropy_score,
-    curve_similarity,
-    curve_similarity_score,
-    curve_unchanged,
-    curve_unchanged_score,
-)
+from maskrobust.lm_modules.reliance.measures.retention_curves import curve_similarity, curve_similarity_score
+from maskrobust.lm_modules.reliance.retention_curves import curve_accuracy, curve_accuracy_score, curve_class_entropy, curve_class_entropy_score, curve_unchanged, curve_unchanged_score
 from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes
 
 FAMILY: CurveFamily = "slic"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from maskrobust.lm_modules.reliance import bootstrap_means, hierarchical_bootstrap_means, percentile_estimate
+from maskrobust.lm_modules.reliance.bootstrap import bootstrap_means, hierarchical_bootstrap_means, percentile_interval
 from maskrobust.lm_modules.reliance import statistics as statistics_module
 
 

@@ -9,14 +9,11 @@ from torch import Tensor, nn
 
 from maskrobust.augment import Batch, sample_keys
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance import (
-    Conditions,
-    ConditionSource,
-    Outcomes,
-    ReliancePlan,
-    RelianceSuite,
-    hidden_pixel_sensitivity,
-)
+from maskrobust.lm_modules.reliance.conditions import Conditions, ConditionSource
+from maskrobust.lm_modules.reliance.measures.sensitivity import hidden_pixel_sensitivity
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, shape_bank, shape_batch
 
 PLAN = ReliancePlan(

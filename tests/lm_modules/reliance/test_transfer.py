@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import Outcomes, estimate, transfer_accuracy, transfer_condition, worst_family
+from maskrobust.lm_modules.reliance.conditions import transfer_condition
+from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.measures.transfer import transfer_accuracy, worst_family
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
 FAMILIES = ("blobs", "slic", "rectangles", "objects")

@@ -4,7 +4,8 @@ import torch
 
 from maskrobust.augment import Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.methods import MASKING_METHODS
-from maskrobust.lm_modules.reliance import ReliancePlan, RelianceSuite
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.report import annotated_examples, example_strips
 
 MEAN = (0.2, 0.5, 0.7)

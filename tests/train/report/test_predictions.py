@@ -1,6 +1,6 @@
 import numpy as np
 
-from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.report import Answer, ExampleStrip, with_predictions
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 

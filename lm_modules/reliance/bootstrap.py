@@ -16,11 +16,11 @@ _KEPT_ELEMENTS = 2**24
 Counts = NDArray[np.unsignedinteger[Any]]
 
 
-class Estimate(NamedTuple):
-    """A figure with its interval.
+class Interval(NamedTuple):
+    """A number with its interval.
 
     Attributes:
-        value: the figure on the data as they are.
+        value: the number on the data as they are.
         low: lower bound.
         high: upper bound.
     """
@@ -31,11 +31,11 @@ class Estimate(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """A figure on the data as they are, and on resamples of them.
+    """A number on the data as they are, and on resamples of them.
 
     Attributes:
-        value: the figure.
-        replicates: (R,) float64, the figure on each resample.
+        value: the number.
+        replicates: (R,) float64, the number on each resample.
     """
 
     value: float
@@ -78,7 +78,7 @@ def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, se
 
     Returns:
         (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time, and the counts of eight resamplings of
-        up to 2^24 draws are kept for the figures that follow.
+        up to 2^24 draws are kept for the measures that follow.
 
     Raises:
         InputError: there is no image or no seed, or an entry is not finite.
@@ -86,7 +86,7 @@ def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, se
     quantities, seeds, images = columns.shape
     if seeds == 0 or images == 0:
         raise InputError(
-            f"a bootstrap needs at least one seed and one image, got {seeds} and {images}; leave the figure out."
+            f"a bootstrap needs at least one seed and one image, got {seeds} and {images}; leave the measure out."
         )
     if not np.isfinite(columns).all():
         raise InputError("columns to resample must be finite, got NaN or infinity; leave invalid images out.")
@@ -99,12 +99,12 @@ def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, se
     return np.concatenate(means)
 
 
-def percentile_estimate(value: float, replicates: FloatArray, confidence: float = 0.95) -> Estimate:
-    """The percentile interval of a bootstrapped figure.
+def percentile_interval(value: float, replicates: FloatArray, confidence: float = 0.95) -> Interval:
+    """The percentile interval of a bootstrapped number.
 
     Args:
-        value: the figure on the data as they are.
-        replicates: (R,) the figure on each resample.
+        value: the number on the data as they are.
+        replicates: (R,) the number on each resample.
         confidence: share in (0, 1) of the replicates inside the interval.
 
     Raises:
@@ -114,7 +114,7 @@ def percentile_estimate(value: float, replicates: FloatArray, confidence: float 
         raise InputError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual.")
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(replicates, [tail, 1.0 - tail])
-    return Estimate(float(value), float(low), float(high))
+    return Interval(float(value), float(low), float(high))
 
 
 def _resamples(seed: int, replicates: int, seeds: int, images: int) -> Iterator[tuple[Counts, Counts]]:
@@ -131,7 +131,7 @@ def _resamples(seed: int, replicates: int, seeds: int, images: int) -> Iterator[
 
 @lru_cache(maxsize=8)
 def _kept_resamples(seed: int, replicates: int, seeds: int, images: int) -> tuple[tuple[Counts, Counts], ...]:
-    """The same, kept: figures of one report resample alike, and drawing takes ten times as long as averaging."""
+    """The same, kept: the measures of one report resample alike, and drawing takes ten times as long as averaging."""
     return tuple(_resamples(seed, replicates, seeds, images))
 
 
