@@ -201,15 +201,3 @@ def _prepared(entry: Measure, context: Context) -> dict[str, object] | None:
     names = inspect.signature(entry.make).parameters
     wanted = {name: getattr(context, name) for name in ("plan", "probe", "similarity") if name in names}
     return None if any(value is None for value in wanted.values()) else wanted
-
-
-def find_measure(key: str) -> Measure:
-    """The entry of a key.
-
-    Raises:
-        InputError: there is none.
-    """
-    found = catalogue()
-    if key not in found:
-        raise InputError(f"measure must be one of {', '.join(found)}, got '{key}'; choose one of these.")
-    return found[key]

@@ -34,12 +34,12 @@ class ComparedMagnitude:
 
     def reading(self, margin: float = 0.0) -> Reading:
         """Where the interval lies: "above" the margin, "below" it, or across it, which is "not settled"."""
-        low, high = self.difference.low, self.difference.high
-        if low is None or high is None:
+        interval = self.difference.interval
+        if interval is None:
             return "undefined"
-        if low > margin:
+        if interval.low > margin:
             return "above"
-        return "below" if high < margin else "not settled"
+        return "below" if interval.high < margin else "not settled"
 
 
 def compare_magnitudes(

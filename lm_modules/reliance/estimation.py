@@ -91,6 +91,13 @@ class Estimate:
     left_out: int
     undefined_because: str | None = None
 
+    @property
+    def interval(self) -> Interval | None:
+        """The number with both ends of its interval; None where there is none."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return Interval(self.value, self.low, self.high)
+
     def within(self, interval: Interval) -> "Estimate":
         """The same images, with a number and its interval."""
         return replace(self, value=interval.value, low=interval.low, high=interval.high)

@@ -77,9 +77,10 @@ class ReliancePlan:
             plans: at least one, with equal numbers.
         """
         found = list(plans)
+        with_curves = [plan for plan in found if plan.curve_families] or found
         together: dict[str, Any] = {}
         for each in fields(cls):
-            values = [getattr(plan, each.name) for plan in found]
+            values = [getattr(plan, each.name) for plan in (with_curves if "curve" in each.name else found)]
             if isinstance(values[0], tuple):
                 together[each.name] = tuple(dict.fromkeys(entry for value in values for entry in value))
             else:

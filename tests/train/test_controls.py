@@ -54,7 +54,7 @@ def measured(predictor: Predictor, data: Cues, probe: ProbeOutcomes) -> tuple[Es
             suite.update({"it": predictor}, batch)
     outcomes = suite.outcomes()["it"]
     measures = (used_share(probe), swap_pull())
-    share, pull = (estimate(measure, [outcomes], confidence=0.999).estimate for measure in measures)
+    share, pull = (estimate(measure, [outcomes], confidence=0.999).interval for measure in measures)
     assert share is not None and pull is not None
     return share, pull
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
-from maskrobust.lm_modules.reliance.catalogue import Measure
+from maskrobust.lm_modules.reliance.estimation import Statistic
 from maskrobust.lm_modules.reliance.conditions import HOLE_STREAM
 from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
 from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
@@ -59,7 +59,7 @@ def perfect_probe(data: Cues) -> ProbeOutcomes:
 
 
 def findings(outcomes: Outcomes, data: Cues, **options: float) -> dict[str, Finding]:
-    measures: list[Measure] = [silhouette_leak(), swap_pull(), used_share(perfect_probe(data))]
+    measures: list[Statistic] = [silhouette_leak(), swap_pull(), used_share(perfect_probe(data))]
     return {measure.name: estimate(measure, [outcomes], replicates=500, **options) for measure in measures}
 
 
@@ -102,7 +102,7 @@ def test_the_suite_finds_the_truth_and_its_figures_rise_with_it() -> None:
         data.setup("test")
         found[informativeness] = findings(measured(data), data, confidence=0.999)
     for name, truth in TRUTH.items():
-        estimates = [found[informativeness][name].estimate for informativeness in INFORMATIVENESS]
+        estimates = [found[informativeness][name].interval for informativeness in INFORMATIVENESS]
         defined = [(each, truth(s)) for each, s in zip(estimates, INFORMATIVENESS, strict=True) if each is not None]
         assert all(each.low <= true <= each.high for each, true in defined), name
         assert len(defined) == (4 if name == "used share" else 5)
@@ -165,7 +165,7 @@ def test_intervals_of_nineteen_in_twenty_hold_the_truth(informativeness: float) 
     for seed in range(DATA_SETS):
         data = cues(informativeness, seed=seed, val_images=8 * IMAGES)
         for name, finding in findings(draw_outcomes(data, seed), data).items():
-            interval = finding.estimate
+            interval = finding.interval
             undefined[name] += interval is None
             held[name] += interval is not None and interval.low <= TRUTH[name](informativeness) <= interval.high
     if informativeness == 0.0:

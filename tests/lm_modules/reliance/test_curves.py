@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, patch_segments, sample_keys, segment_batch, segment_sums
-from maskrobust.lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveHoles, CurveOrder, curve_condition, curve_holes
+from maskrobust.lm_modules.reliance.curves import (
+    CURVE_FAMILIES,
+    CURVE_ORDERS,
+    CurveFamily,
+    CurveHoles,
+    CurveOrder,
+    curve_condition,
+    curve_holes,
+)
 from tests.lm_modules.reliance.shapes import SIZE, shape_batch
 
 FRACTIONS = tuple(step / 10 for step in range(11))

@@ -157,7 +157,7 @@ def test_sensitivity_is_the_largest_change_of_a_logit_when_the_hole_is_redrawn(
     found = expected["peek"]
     valid = found.object_valid
     assert np.array_equal(found.sensitivity[valid], np.max(changes, axis=0)[valid])
-    assert hidden_pixel_sensitivity(found) == np.max(changes, axis=0)[valid].max() > 0
+    assert hidden_pixel_sensitivity()([found], 0, 0).value == np.max(changes, axis=0)[valid].max() > 0
     assert hidden_pixel_sensitivity(expected["count"]) == 0.0
 
 
@@ -200,7 +200,7 @@ def test_without_objects_only_the_other_conditions_are_asked(batch: Batch) -> No
     assert counter.passes == [64, 64, 64]  # clean, and both swaps
     found = suite.outcomes()["count"]
     assert not found.object_valid.any()
-    assert np.isnan(hidden_pixel_sensitivity(found))
+    assert hidden_pixel_sensitivity()([found], 0, 0).value is None
 
 
 def test_a_plan_without_shapes_asks_for_none(batch: Batch) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from maskrobust.lm_modules.reliance import bootstrap as bootstrap_module
 from maskrobust.lm_modules.reliance.bootstrap import bootstrap_means, hierarchical_bootstrap_means, percentile_interval
-from maskrobust.lm_modules.reliance import statistics as statistics_module
 
 
 def paired_columns(images: int, seed: int) -> np.ndarray:
@@ -20,7 +20,7 @@ def test_the_interval_of_a_difference_is_that_of_scipys_paired_bootstrap(seed: i
     columns = paired_columns(300, seed)
     means = bootstrap_means(columns, replicates=20_000, seed=seed)
     value = columns[0].mean() - columns[1].mean()
-    ours = percentile_estimate(value, means[:, 0] - means[:, 1])
+    ours = percentile_interval(value, means[:, 0] - means[:, 1])
     reference = stats.bootstrap(
         tuple(columns),
         lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
@@ -88,7 +88,7 @@ def test_intervals_over_images_hold_the_truth_in_95_percent() -> None:
         second = np.where(rng.random(200) < 0.5, first, rng.random(200) < 0.5)
         truth = 0.7 - (0.5 * 0.7 + 0.5 * 0.5)
         means = bootstrap_means(np.stack([first, second]).astype(float), replicates=400, seed=trial)
-        interval = percentile_estimate(0.0, means[:, 0] - means[:, 1])
+        interval = percentile_interval(0.0, means[:, 0] - means[:, 1])
         hits += interval.low <= truth <= interval.high
     assert 0.90 <= hits / 200 <= 0.99
 
@@ -101,7 +101,7 @@ def test_intervals_over_five_seeds_hold_the_truth_in_at_least_90_percent(spread_
         columns = rng.normal(0, spread_over_seeds, (1, 5, 1)) + rng.normal(0, 0.5, (1, 1, 150))
         columns = columns + rng.normal(0, 0.5, (1, 5, 150))
         means = hierarchical_bootstrap_means(columns, replicates=400, seed=trial)
-        interval = percentile_estimate(0.0, means[:, 0])
+        interval = percentile_interval(0.0, means[:, 0])
         hits += interval.low <= 0 <= interval.high
     assert hits / 200 >= 0.90
 
@@ -118,7 +118,7 @@ def test_few_seeds_hold_the_truth_as_seldom_as_is_said(
         for trial in range(1000):
             columns = rng.normal(size=(1, seeds, 1)) + rng.normal(0, standard_error * 30**0.5, (1, 1, 30))
             means = hierarchical_bootstrap_means(columns, replicates=300, seed=trial)
-            interval = percentile_estimate(0.0, means[:, 0])
+            interval = percentile_interval(0.0, means[:, 0])
             hits += interval.low <= 0 <= interval.high
         assert hits / 1000 == pytest.approx(expected, abs=0.04)
 
@@ -126,7 +126,7 @@ def test_few_seeds_hold_the_truth_as_seldom_as_is_said(
 def test_replicates_do_not_depend_on_the_size_of_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = paired_columns(40, 0)
     expected = bootstrap_means(columns, replicates=100, seed=2)
-    monkeypatch.setattr(statistics_module, "_CHUNK_ELEMENTS", 7 * 40)
+    monkeypatch.setattr(bootstrap_module, "_CHUNK_ELEMENTS", 7 * 40)
     assert np.array_equal(bootstrap_means(columns, replicates=100, seed=2), expected)
 
 
@@ -138,7 +138,7 @@ def test_replicates_depend_on_the_seed() -> None:
 
 def test_the_percentile_interval_holds_the_share_asked_for() -> None:
     replicates = np.random.default_rng(0).permutation(1001) / 1000
-    assert percentile_estimate(0.5, replicates, confidence=0.9) == pytest.approx((0.5, 0.05, 0.95))
+    assert percentile_interval(0.5, replicates, confidence=0.9) == pytest.approx((0.5, 0.05, 0.95))
 
 
 def test_unusable_input_is_refused() -> None:
@@ -147,4 +147,4 @@ def test_unusable_input_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         bootstrap_means(np.array([[0.0, np.nan]]))
     with pytest.raises(ValueError, match=r"got 1\.0"):
-        percentile_estimate(0.0, np.zeros(3), confidence=1.0)
+        percentile_interval(0.0, np.zeros(3), confidence=1.0)
