@@ -45,6 +45,7 @@ from maskrobust.lm_modules.optimisation import (
     follow_length,
 )
 from maskrobust.lm_modules.sample_mean import SampleMean
+from maskrobust.lm_modules.sync_batch_norm import keep_layers_in_sync
 from maskrobust.lm_modules.training_masks import (
     TrainingMasking,
     TrainingMasks,
@@ -223,6 +224,10 @@ class MaskRobustClassifier(pl.LightningModule):
             InputError: the network has no linear layer, or no module at `layer`.
         """
         return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
+
+    def setup(self, stage: str) -> None:
+        """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms."""
+        keep_layers_in_sync(self.trainer.strategy)
 
     def on_fit_start(self) -> None:
         """Build the mask policy, with the data module's silhouettes where it asks for them."""

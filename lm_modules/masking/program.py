@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.masked import Masked
-from maskrobust.lm_modules.masking.rules import RULES, Rule, RuleFunction, Target, UnsupportedNetworkError, find_rule
+from maskrobust.lm_modules.masking.rules import RULES, Rule, Target, UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
 
 
@@ -44,7 +44,7 @@ class Step:
     target: str | Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    rule: RuleFunction | None
+    rule: Rule | None
     reads: tuple[str, ...]
     last_uses: tuple[str, ...]
 
@@ -58,7 +58,7 @@ class Step:
         if self.rule is None:
             return operation(*args, **kwargs)
         try:
-            return self.rule(operation, *args, **kwargs)
+            return self.rule.apply(operation, *args, **kwargs)
         except NotImplementedError as error:
             raise _refusal(self.layer, network, error) from error
 
@@ -187,9 +187,8 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             reads = tuple(argument.name for argument in node.all_input_nodes)
             last_uses = tuple(argument.name for argument in node.all_input_nodes if last_use[argument] is node)
             args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
-            apply = None if rule is None else rule.apply
             target = add_into_first if _may_add_in_place(node, network) else node.target
-            steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, apply, reads, last_uses))
+            steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses))
     return Program(images.name, tuple(steps), output, results)
 
 
@@ -297,7 +296,9 @@ def _rule_for(node: fx.Node, network: nn.Module) -> Rule:
 def _ends_masking(rule: Rule, node: fx.Node, network: nn.Module) -> bool:
     try:
         args, kwargs = _arguments(node)
-        return rule.ends_masking(_operation_of(node, network), *args, **kwargs)
+        operation = _operation_of(node, network)
+        rule.check(operation, *args, **kwargs)
+        return rule.ends_masking(operation, *args, **kwargs)
     except NotImplementedError as error:
         raise _refusal(_layer_of(node), network, error) from error
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from maskrobust.augment import fold_in, random_keys, sample_keys, uniform
+from maskrobust.augment import choose, fold_in, random_keys, sample_keys, uniform
 
 WORD = 2**64
 GAMMA = 0x9E3779B97F4A7C15
@@ -164,3 +165,24 @@ def test_random_keys_are_uniform_over_the_non_negative_int64() -> None:
     keys = random_keys(20_000, torch.Generator().manual_seed(0))
     assert keys.dtype == torch.int64 and keys.min() >= 0
     assert stats.kstest(keys.double() / 2**63, "uniform").pvalue > 1e-3
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """A device that has no float64."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        assert getattr(result, "dtype", None) != torch.float64, function
+        return result
+
+
+@pytest.mark.parametrize(
+    "weights", [[1], [0, 3, 0, 2, 0], [0.1] * 10, [1e-9, 1, 1e9], [1 / 3, 2 / 3], [5e-324, 1e-320]]
+)
+def test_choices_are_those_of_float64_without_any(weights: list[float]) -> None:
+    keys = sample_keys(3, torch.arange(50_000))
+    ends = torch.tensor(weights, dtype=torch.float64).cumsum(0)
+    expected = torch.searchsorted(ends, uniform(keys).double() * ends[-1].item(), right=True)
+    with WithoutFloat64():
+        chosen = choose(keys, weights)
+    assert torch.equal(chosen, expected.clamp(max=len(weights) - 1))

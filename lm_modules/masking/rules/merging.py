@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
+from maskrobust.lm_modules.masking.rules.pointwise import ROW_BY_ROW
 from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 
@@ -27,7 +28,7 @@ GATES = (
 )  # fmt: skip
 
 
-@masking_rule(*RESIDUAL)
+@masking_rule(*RESIDUAL, rows=ROW_BY_ROW)
 def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
     """Sum or difference: visible where the merge rule says so; a number or plain tensor is added at each position."""
     operands = [operand for operand in (left, right) if isinstance(operand, Masked)]
