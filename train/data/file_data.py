@@ -17,10 +17,9 @@ from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Spl
 from maskrobust.train.data.image_files import (
     ImageFile,
     MaskCode,
-    is_on_its_side,
+    decode_image,
+    decode_mask,
     read_file,
-    read_image,
-    read_mask,
     size_of,
 )
 from maskrobust.train.data.order import EpochSampler, TrainingLoader
@@ -62,7 +61,7 @@ class FileDataset(Dataset[Batch]):
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
-        image = read_image(file.image)
+        image = decode_image(read_file(file.image), str(file.image))
         size = (image.shape[1], image.shape[2])
         object_mask = _read_mask_of(file, self.mask_code, size)
         if object_mask is None:
@@ -209,15 +208,11 @@ def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Ten
     """The mask of a file, (1, H, W) bool; None where it has none."""
     if file.mask is None:
         return None
-    object_mask = read_mask(file.mask, code)
+    object_mask = decode_mask(read_file(file.mask), code, str(file.mask))
     if object_mask.shape[1:] != size:
-        turned, remedy = "", "make it again from that image"
-        if is_on_its_side(read_file(file.image), str(file.image)):
-            turned = " as its EXIF orientation turns it"
-            remedy = "draw it on the photograph as it is displayed, or take the orientation out of the photograph"
         raise InputError(
-            f"'{file.mask}' must have the size of its image{turned}, {size}, got {tuple(object_mask.shape[1:])}; "
-            f"{remedy}."
+            f"'{file.mask}' must have the size of its image as it is displayed, turned by any EXIF orientation, "
+            f"{size}, got {tuple(object_mask.shape[1:])}; make it again from that image."
         )
     return object_mask
 

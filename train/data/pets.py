@@ -10,7 +10,7 @@ from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.classifier import IMAGENET_STD
 from maskrobust.train.data.base import Split
 from maskrobust.train.data.file_data import FileDataModule
-from maskrobust.train.data.image_files import ImageFile, check_unique, id_of
+from maskrobust.train.data.image_files import ImageFile, id_of
 
 _FOLDER = "oxford-iiit-pet"
 """Of torchvision's layout, below its root."""
@@ -115,5 +115,4 @@ def _read_list(folder: Path, official: str) -> list[ImageFile]:
             if not each.is_file():
                 raise MissingFileError(f"'{each}' must exist, for '{path}' lists it; unpack both archives again.")
         files.append(ImageFile(id_of(image.relative_to(folder)), image, trimap, int(label) - 1))
-    check_unique(files)
     return files

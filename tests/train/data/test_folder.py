@@ -1,6 +1,5 @@
 """Image folders with parallel masks."""
 
-import io
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torchvision.transforms import v2
 from maskrobust.augment.batch import Batch
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
-from maskrobust.train.data.image_files import IMAGE_SUFFIXES, decode_image, list_images, read_mask
+from maskrobust.train.data.image_files import IMAGE_SUFFIXES, list_images
 from maskrobust.train.data.order import Position
 from tests.train.data.conftest import joined
 
@@ -155,36 +154,6 @@ def test_without_a_test_folder_validation_is_held_out_of_training(tmp_path):
         make((data.root, data.mask_root), holdout=1e-6).setup("fit")
 
 
-def test_imagenet_s_masks_are_read_by_red_and_green(tmp_path):
-    classes = np.array([[0, 1, 255], [256, 919, 1000]])
-    colours = np.stack([classes % 256, classes // 256, np.full_like(classes, 9)], axis=-1).astype(np.uint8)
-    Image.fromarray(colours).save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png", "imagenet_s").tolist() == [[[False, True, True], [True, True, False]]]
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_binary_masks_may_be_stored_in_any_mode(tmp_path, mode):
-    object_mask = draw(5)[1]
-    Image.fromarray(object_mask.astype(np.uint8) * 255).convert(mode).save(tmp_path / "mask.png")
-    assert torch.equal(read_mask(tmp_path / "mask.png", "binary")[0], torch.from_numpy(object_mask))
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_the_darkest_grey_of_a_binary_mask_is_the_object(tmp_path, dtype):
-    object_mask = draw(5)[1]
-    Image.fromarray(object_mask.astype(dtype)).save(tmp_path / "mask.png")
-    assert torch.equal(read_mask(tmp_path / "mask.png", "binary")[0], torch.from_numpy(object_mask))
-
-
-@pytest.mark.parametrize("mode", ["1", "L"])
-def test_a_binary_mask_that_breaks_off_is_refused(tmp_path, mode):
-    path = tmp_path / "mask.png"
-    Image.effect_noise((64, 48), 90).convert(mode).save(path)
-    path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(ValueError, match=r"mask.png' cannot be read as an image .*; repair the file"):
-        read_mask(path, "binary")
-
-
 def refusal(error: type[Exception], tree: tuple[Path, Path], **options: object) -> str:
     with pytest.raises(error) as refused:
         joined(make(tree, **options).train_dataloader())
@@ -280,14 +249,3 @@ def test_a_class_of_files_that_are_no_images_by_their_suffix_is_refused(tree, sp
         path.rename(path.with_suffix(".heic"))
     with pytest.raises(ValueError, match=rf"/{split}/cat' must hold images \(.*\), but holds only .*'1.heic' among"):
         make(tree).files(split)
-
-
-def test_a_jpeg_has_pillows_pixels_and_one_that_breaks_off_is_named():
-    for mode in ("RGB", "L"):
-        stream = io.BytesIO()
-        picture = Image.effect_noise((61, 47), 80).convert(mode)
-        picture.save(stream, "jpeg")
-        expected = v2.functional.pil_to_tensor(Image.open(stream).convert("RGB"))
-        assert torch.equal(decode_image(stream.getvalue(), "one.jpg"), expected)
-    with pytest.raises(ValueError, match=r"^'one.jpg' cannot be read as an image"):
-        decode_image(stream.getvalue()[:400], "one.jpg")
