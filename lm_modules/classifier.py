@@ -25,6 +25,7 @@ from maskrobust.augment import (
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_options
 from maskrobust.lm_modules.classifier_arguments import check_arguments
 from maskrobust.lm_modules.compilation import CompiledNetwork
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
@@ -53,7 +54,7 @@ from maskrobust.lm_modules.training_masks import (
     build_silhouette_bank,
     evaluation_fill,
 )
-from maskrobust.lm_modules.weights import load_weights, read_checkpoint
+from maskrobust.lm_modules.weights import load_weights, plain_tensors, read_checkpoint
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -163,7 +164,8 @@ class MaskRobustClassifier(pl.LightningModule):
         """
         checkpoint = read_checkpoint(path)
         saved = checkpoint.get("hyper_parameters", {})
-        arguments = {name: value for name, value in saved.items() if name != "_instantiator"}  # of LightningCLI
+        named = saved.items() if isinstance(saved, Mapping) else ()
+        arguments = {name: value for name, value in named if name != "_instantiator"}  # of LightningCLI
         is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(cls).parameters.keys()
         architecture = arguments.get("architecture")
         if is_ours and isinstance(architecture, Mapping):
@@ -177,8 +179,19 @@ class MaskRobustClassifier(pl.LightningModule):
                 f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; give "
                 "maskrobust evaluate its --architecture, or build the classifier with the file as init_weights."
             )
-        classifier = cls(**{**arguments, "init_weights": None})
-        classifier.load_state_dict(checkpoint["state_dict"])
+        check_options(arguments.get("architecture_options"), path)
+        weights = plain_tensors(checkpoint["state_dict"], path)
+        try:
+            with allocation_limit(weights.values(), path):
+                classifier = cls(**{**arguments, "init_weights": None})
+            classifier.load_state_dict(weights)
+        except (InputError, UnsupportedNetworkError):
+            raise
+        except Exception as error:  # a file's arguments can be anything, and make a constructor raise anything
+            raise InputError(
+                f"'{path}' holds arguments or weights that no {cls.__name__} takes ({type(error).__name__}); write it "
+                "again."
+            ) from error
         return classifier
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:

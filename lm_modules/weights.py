@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.architectures import head_of
+from maskrobust.lm_modules.checkpoint_file import CheckpointFaultError, load_plain
+from maskrobust.tensor_files import is_plain, read_safetensors
 
 _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 
@@ -30,21 +29,29 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise MissingFileError(f"weights must be a file, but '{path}' {_no_file(path)}.")
     if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise InputError(f"'{path}' is not a readable safetensors file ({error}); write it again.") from error
+        return read_safetensors(path)
     content = read_checkpoint(path)
-    tensors = content.get("state_dict", content)
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+    return plain_tensors(content.get("state_dict", content), path)
+
+
+def plain_tensors(content: object, path: str | Path) -> dict[str, Tensor]:
+    """A state dict that has been read from a file.
+
+    Raises:
+        InputError: it holds anything but dense tensors of real numbers under names.
+    """
+    named = content if isinstance(content, Mapping) else {None: None}
+    if not all(isinstance(name, str) and is_plain(value) for name, value in named.items()):
         raise InputError(
             f"'{path}' must hold a state dict of tensors or a Lightning checkpoint, but holds neither; save one."
         )
-    return dict(tensors)
+    return dict(named)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a file written by `torch.save` that holds a dict of tensors and plain values, on the CPU.
+
+    Its tensors stay in the file until they are used; see `checkpoint_file.load_plain` for what is refused.
 
     Raises:
         MissingFileError: there is no such file.
@@ -53,7 +60,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise MissingFileError(f"the checkpoint '{path}' {_no_file(Path(path))}.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(Path(path))
+    except CheckpointFaultError as error:
+        raise InputError(f"'{path}' is not read as a checkpoint ({error}); write it again with torch.save.") from error
     except pickle.UnpicklingError as error:
         raise InputError(
             f"'{path}' is damaged or holds more than tensors and plain values, so it was not loaded (it could run "

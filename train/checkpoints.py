@@ -12,7 +12,10 @@ from fsspec.utils import get_protocol
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
+from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_options
+from maskrobust.lm_modules.weights import plain_tensors, read_checkpoint
 from maskrobust.train.files import atomic_path
 
 _MAY_CHANGE = frozenset(
@@ -24,6 +27,8 @@ _MAY_CHANGE = frozenset(
 )
 """Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader
 checks that a batch of all processes together is as large as it was."""
+
+_SAVED_PATHS = frozenset(["best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"])
 
 _PLAIN = re.compile(r"[\w./:+-]{0,200}")
 """Strings that are themselves in YAML, too."""
@@ -37,9 +42,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place, down to the disk, and then puts it there in one step.
 
     After a kill, a power cut or a full disk the checkpoint that was there before is untouched, and nothing else is
-    there that ends in .ckpt. An address, such as s3://bucket/run, is left to Lightning: object stores replace an object
-    only once it is whole.
+    there that ends in .ckpt. A local checkpoint is read as `read_checkpoint` does, on the CPU. An address, such as
+    s3://bucket/run, is left to Lightning: object stores replace an object only once it is whole.
     """
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The checkpoint at `path`; nothing in a file is executed, whatever `weights_only` says.
+
+        What its callbacks know of checkpoints in other folders is left out: a logger may upload what a path names.
+
+        Raises:
+            MissingFileError, InputError: see `read_checkpoint`.
+        """
+        if get_protocol(str(path)) != "file":
+            return super().load_checkpoint(path, map_location, weights_only)
+        checkpoint = read_checkpoint(path)
+        _forget_elsewhere(checkpoint.get("callbacks"), Path(path).resolve().parent)
+        return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`.
@@ -77,6 +98,20 @@ def _remove_remains(path: Path) -> None:
         remains.unlink()
 
 
+def _forget_elsewhere(states: Any, folder: Path) -> None:
+    """Empty those paths of callbacks' states that lie outside a folder."""
+    for state in states.values() if isinstance(states, dict) else ():
+        for name in _SAVED_PATHS.intersection(state) if isinstance(state, dict) else ():
+            kept = {path: value for path, value in _paths(state[name]) if Path(path).resolve().parent == folder}
+            state[name] = kept if name == "best_k_models" else next(iter(kept), "")
+
+
+def _paths(known: Any) -> Iterator[tuple[str, Any]]:
+    """Paths of checkpoints, each with what is known of it: a path alone, or several with their scores."""
+    for path, value in known.items() if isinstance(known, dict) else [(known, None)]:
+        yield str(path), value
+
+
 def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str) -> None:
     """Refuse a checkpoint that names a class to import, such as a network's, which the command itself does not name.
 
@@ -89,8 +124,11 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
         path: of the checkpoint, for messages.
 
     Raises:
-        InputError: naming the class.
+        InputError: naming the class, or an option of the architecture that names a file.
     """
+    if not isinstance(saved, Mapping):
+        raise InputError(f"'{path}' must hold the model's arguments by name, but does not; give another file.")
+    check_options(saved.get("architecture_options"), path)
     parsed = {name: value for name, value in saved.items() if name != "init_weights"}  # which is never a class
     foreign = sorted(set(_importable(parsed)) - set(_importable(given)))
     if foreign:
@@ -98,6 +136,35 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
             f"'{path}' names the class '{foreign[0]}', which is not imported because a file names it; if you trust it, "
             "name it yourself with --model.architecture."
         )
+
+
+def check_size(saved: Mapping[str, Any], given: Mapping[str, Any], content: object, path: str) -> None:
+    """Refuse a checkpoint whose arguments describe a network that cannot be built, or is much larger than its weights.
+
+    A network by its name alone is as large as it always is; options can make it any size.
+
+    Args:
+        saved: the model's arguments in the checkpoint, which Lightning takes over.
+        given: those of the command, whose options are taken as they are.
+        content: the checkpoint's state dict.
+        path: of the checkpoint.
+
+    Raises:
+        InputError: it does, or the state dict is none.
+    """
+    weights = plain_tensors(content, path)
+    options = saved.get("architecture_options")
+    if not options or options == given.get("architecture_options") or not isinstance(saved.get("architecture"), str):
+        return
+    try:
+        with allocation_limit(weights.values(), path):
+            build_network(saved["architecture"], saved["num_classes"], options)
+    except InputError:
+        raise
+    except Exception as error:  # options of a file can be anything, and make a constructor raise anything
+        raise InputError(
+            f"'{path}' has options that its architecture does not take ({type(error).__name__}); give another file."
+        ) from error
 
 
 def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:
@@ -113,15 +180,20 @@ def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any],
     Raises:
         InputError: an argument differs that decides what is trained.
     """
-    if saved is not None:
-        check_equal(_deciding(saved), _deciding(now), path)
+    if saved is None:
+        return
+    try:
+        before = _deciding(saved)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"'{path}' holds no configuration of maskrobust fit; give another file.") from error
+    check_equal(before, _deciding(now), path)
 
 
 def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:
     """Raise a `InputError` that names the first argument whose value differs, of those in both."""
     for name, value in now.items():
         before = saved.get(name, value)
-        if before != value:
+        if isinstance(before, torch.Tensor) or before != value:
             raise InputError(
                 f"'{path}' was trained with {name} {before}, got {value}; go on with the same, or give the file as "
                 "--model.init_weights to start another training from its weights."
@@ -139,11 +211,20 @@ def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_
     Returns:
         "max_epochs", "max_steps", or None where there is something left to do: to train, or to end the validation after
         the last step.
+
+    Raises:
+        InputError: the checkpoint does not say how far its training has come.
     """
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    try:
+        epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        steps, is_validated = int(checkpoint["global_step"]), not is_in_validation(checkpoint)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            "the checkpoint must say how far its training has come, but does not; give another."
+        ) from error
     counts = {"max_epochs": (epochs, max_epochs)}
-    if not is_in_validation(checkpoint):
-        counts["max_steps"] = checkpoint["global_step"], max_steps
+    if is_validated:
+        counts["max_steps"] = steps, max_steps
     return next((name for name, (count, limit) in counts.items() if limit is not None and 0 <= limit <= count), None)
 
 

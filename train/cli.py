@@ -111,7 +111,9 @@ def _usage() -> str:
 
 
 def _fail(sentence: str) -> None:
-    print(f"maskrobust: error: {sentence}", file=sys.stderr)
+    from maskrobust.train.plain_text import printable  # what is wrong may quote a file
+
+    print(f"maskrobust: error: {printable(sentence)}", file=sys.stderr)
     sys.exit(2)
 
 

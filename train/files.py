@@ -10,6 +10,9 @@ from typing import Any
 
 from maskrobust.errors import InputError
 
+LARGEST_JSON = 32 * 2**20
+"""Most bytes of a JSON file that are read: parsed, 32 MiB take less than 1 GiB, whatever they hold."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -52,13 +55,28 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def parse_json(content: bytes) -> Any:
+    """Parse UTF-8 encoded JSON of at most `LARGEST_JSON` bytes.
 
     Raises:
-        InputError: the file is not JSON.
+        ValueError: it is too large, not JSON, not UTF-8, nested too deeply, or has a number of thousands of digits.
+    """
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
+    try:
+        return json.loads(content.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; see `parse_json`.
+
+    Raises:
+        InputError: the file is not such JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        with path.open("rb") as stream:
+            return parse_json(stream.read(LARGEST_JSON + 1))
+    except ValueError as error:
         raise InputError(f"'{path}' is not readable JSON ({error}); delete it to have it made again.") from error

@@ -29,6 +29,7 @@ from maskrobust.train.checkpoints import (
     check_classes,
     check_equal,
     check_same_training,
+    check_size,
     limit_reached,
 )
 from maskrobust.train.data import AnnotatedDataModule
@@ -40,6 +41,7 @@ from maskrobust.train.loggers import (
     require_wandb,
     wandb_options,
 )
+from maskrobust.train.plain_text import printable
 from maskrobust.train.quiet import drop_distractions, drop_state_of_training
 
 COMMANDS = ("fit", "validate", "test")
@@ -130,7 +132,9 @@ class FitCLI(LightningCLI):
         if config.ckpt_path not in (None, "last"):
             checkpoint = _whole_checkpoint(config.ckpt_path, to_train=command == "fit")
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
-            check_classes(self._saved_arguments, config.model.as_dict(), config.ckpt_path)
+            given = config.model.as_dict()
+            check_classes(self._saved_arguments, given, config.ckpt_path)
+            check_size(self._saved_arguments, given, checkpoint["state_dict"], config.ckpt_path)
             if command == "fit":
                 self._check_same_training(parser, args, checkpoint.get("config"))
                 _end_if_finished(checkpoint, config)
@@ -206,7 +210,7 @@ class FitCLI(LightningCLI):
         """Say where the run lies, and how its best checkpoint, or else its last, is tested."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and folder is not None:
-            print(*_told(folder, self.trainer.checkpoint_callbacks), sep="\n")
+            print(*map(printable, _told(folder, self.trainer.checkpoint_callbacks)), sep="\n")
 
     def after_validate(self) -> None:
         """Say where the metrics are."""

@@ -1,10 +1,11 @@
 """Where a training logs: CSV files always, Weights & Biases where asked, online or offline."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
@@ -14,6 +15,7 @@ from maskrobust.lm_modules.weights import read_checkpoint
 Artifacts = Literal["none", "final", "all"]
 
 _CHECKPOINT_KEY = "wandb"
+_RUN_ID = re.compile(r"[\w-]{1,128}", re.ASCII)
 _LOG_MODEL: Mapping[Artifacts, bool | Literal["all"]] = {"none": False, "final": True, "all": "all"}
 
 
@@ -104,7 +106,8 @@ def loggers(
         folder: this run's own below it, for version_0, version_1, ...
         run_name: its name in W&B.
         options: how the run appears in W&B; None to log to CSV files alone.
-        ckpt_path: the checkpoint that training goes on from, whose run of the same name goes on in W&B, too.
+        ckpt_path: the checkpoint that training goes on from, whose run of the same name goes on in W&B, too. Who owns
+            the project is never taken from the file: anyone may have written it, and would get what is logged.
 
     Raises:
         InputError: the run that would go on lies in another project.
@@ -115,7 +118,7 @@ def loggers(
     before = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)
     if before is None:
         return [*chosen, WandbRun(run_name, root, options)]
-    return [*chosen, WandbRun(run_name, root, replace(options, entity=before["entity"]), before["id"])]
+    return [*chosen, WandbRun(run_name, root, options, before["id"])]
 
 
 def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
@@ -161,8 +164,11 @@ def remember_wandb_run(loggers: Sequence[Logger], checkpoint: dict[str, Any]) ->
 
 def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> StoredWandbRun | None:
     """The run that a checkpoint belongs to; None where it belongs to none, or to one of another name."""
-    found: StoredWandbRun | None = read_checkpoint(ckpt_path).get(_CHECKPOINT_KEY)
-    if found is None or found["name"] != run_name:
+    stored = read_checkpoint(ckpt_path).get(_CHECKPOINT_KEY)
+    if stored is None:
+        return None
+    found = _stored_run(stored, ckpt_path)
+    if found["name"] != run_name:
         return None
     if found["project"] != options.project or options.entity not in (None, found["entity"]):
         before, asked = (
@@ -174,6 +180,15 @@ def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> 
             "another --run_name for a new run."
         )
     return found
+
+
+def _stored_run(stored: Any, ckpt_path: str) -> StoredWandbRun:
+    """What a checkpoint says about its run, checked: W&B makes a folder of an id."""
+    run = {name: stored.get(name) for name in StoredWandbRun.__required_keys__} if isinstance(stored, Mapping) else {}
+    texts = [text for name, text in run.items() if (name, text) != ("entity", None)]
+    if not texts or not all(isinstance(text, str) for text in texts) or not _RUN_ID.fullmatch(str(run["id"])):
+        raise InputError(f"'{ckpt_path}' must name its run of W&B by an id of letters and digits; leave --wandb out.")
+    return cast(StoredWandbRun, run)
 
 
 def _mode() -> Literal["offline"] | None:

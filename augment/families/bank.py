@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.tensor_files import read_safetensors
 
 _FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64}
 
@@ -76,14 +77,9 @@ class SilhouetteBank:
             MissingFileError: there is no such file.
             InputError: the file is no safetensors file, or holds anything but a valid bank.
         """
-        import safetensors.torch
-
         if not Path(path).is_file():
             raise MissingFileError(f"a silhouette bank must be a file, but '{path}' does not exist; check the path.")
-        try:
-            fields = safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise InputError(f"'{path}' is not a readable safetensors file ({error}); save the bank again.") from error
+        fields = read_safetensors(Path(path))
         fault = _find_fault(fields)
         if fault is not None:
             raise InputError(f"'{path}' is no silhouette bank: {fault}; write it with SilhouetteBank.save.")

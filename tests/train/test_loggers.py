@@ -147,15 +147,31 @@ def test_a_run_of_another_name_is_another_run(
 
 
 @logged_out
-def test_a_run_goes_on_with_whom_it_belongs_to_whoever_is_logged_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("entity", [None, "team"])
+def test_a_checkpoint_never_says_whose_project_is_logged_to(tmp_path: Path, entity: str | None) -> None:
     run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": "team"}
     torch.save({"state_dict": {}, "wandb": run}, tmp_path / "team.ckpt")
     with pytest.MonkeyPatch.context() as patch:
         asked = []
         patch.setattr(wandb, "init", lambda **options: asked.append(options))
-        _ = loggers(tmp_path, "cues", "cues", WandbOptions(), str(tmp_path / "team.ckpt"))[1].experiment
-    (options,) = asked
-    assert (options["id"], options["entity"], options["resume"]) == ("abc", "team", "allow")
+        options = WandbOptions(entity=entity)
+        _ = loggers(tmp_path, "cues", "cues", options, str(tmp_path / "team.ckpt"))[1].experiment
+    (given,) = asked
+    assert (given["id"], given["entity"], given["resume"]) == ("abc", entity, "allow")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"id": "../../elsewhere"}, {"id": ""}, {"id": 7}, {"id": "a\nb"}, {"name": None}, {"project": ["p"]},
+        {"entity": 1}, None,
+    ],
+)  # fmt: skip
+def test_a_run_of_a_checkpoint_that_is_no_run_is_one_sentence(tmp_path: Path, stored: dict[str, object] | None) -> None:
+    run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": None}
+    torch.save({"state_dict": {}, "wandb": "abc" if stored is None else run | stored}, tmp_path / "run.ckpt")
+    with pytest.raises(ValueError, match=r"must name its run of W&B by an id of letters and digits; .*\.$"):
+        loggers(tmp_path, "cues", "cues", WandbOptions(), str(tmp_path / "run.ckpt"))
 
 
 @logged_out

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from maskrobust.train.plan_figures import plan_figures, transfer_figures, worst_cell
 
 from maskrobust.lm_modules.reliance import curve_accuracy
 from maskrobust.lm_modules.reliance.conditions import transfer_condition
@@ -14,7 +15,6 @@ from maskrobust.lm_modules.reliance.estimation import estimate
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_similarity_score
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.train.plan_figures import plan_figures, transfer_figures, worst_cell
 from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes
 
 PLAN = ReliancePlan(

@@ -1,6 +1,6 @@
 import pytest
 
-from maskrobust.lm_modules.reliance.estimation import Estimate, Estimate
+from maskrobust.lm_modules.reliance.estimation import Estimate
 from maskrobust.train.claim.config import Rule
 from maskrobust.train.claim.verdict import Comparison, caveat, decide, rule_in_words
 

@@ -23,7 +23,8 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.lm_modules.classifier import IMAGENET_STD
 from maskrobust.train.bench.timing import alternate, median_ratio
 from maskrobust.train.data import Shards
-from maskrobust.train.data.shard_format import MANIFEST, Manifest, shard_name, write_shard
+from maskrobust.train.data.manifest import MANIFEST, Manifest
+from maskrobust.train.data.shard_format import shard_name, write_shard
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.files import write_json
 

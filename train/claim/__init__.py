@@ -37,14 +37,15 @@ def main(arguments: Sequence[str]) -> None:
     quiet_lightning()
     runs, probe = run_claim(config, console)
     if probe is None:
-        console.print(what_is_left(config), soft_wrap=True)
+        console.print(what_is_left(config), markup=False, soft_wrap=True)
         return
     claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "claim.json", claim)
     write_text(config.out / "report.html", render_claim(claim, claim_examples(config, runs)))
     console.print(claim_table(claim))
     console.print(verdict_panel(claim))
-    console.print(f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}", soft_wrap=True)
+    written = f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}"
+    console.print(written, markup=False, soft_wrap=True)
 
 
 def run_claim(

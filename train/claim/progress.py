@@ -23,7 +23,7 @@ class Progress:
     def __init__(self, console: Console, runs: int) -> None:
         self._console = console
         self._display = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -80,7 +80,7 @@ class Progress:
 
     def _begin(self, description: str, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(line)
+            self._console.print(line, markup=False)
         self._display.reset(self._current, description=description, total=None, visible=True)
 
 

@@ -105,7 +105,8 @@ def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
     """
     if not record.exists():
         return False
-    found = read_json(record)["fingerprint"]
+    content = read_json(record)
+    found = content.get("fingerprint") if isinstance(content, dict) else None
     if found != expected:
         raise InputError(
             f"'{record.parent}' holds a run with another configuration ({record.name} says {found}, expected "

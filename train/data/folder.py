@@ -11,6 +11,7 @@ from maskrobust.lm_modules.classifier import IMAGENET_STD
 from maskrobust.train.data.base import Split
 from maskrobust.train.data.file_data import FileDataModule
 from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, MaskCode, list_classes, list_images
+from maskrobust.train.plain_text import printable
 
 _SPLIT_FOLDERS: tuple[Split, ...] = get_args(Split)
 
@@ -91,9 +92,9 @@ class Folder(FileDataModule):
             files, others = list_images(self.root, folder, self.mask_root, labels)
             self._check_files(files, folder)
             if others:
-                count = f"{len(others)} file{'s' * (len(others) > 1)}"
+                count, first = f"{len(others)} file{'s' * (len(others) > 1)}", printable(str(others[0]))
                 rank_zero_warn(
-                    f"{folder}: passed over {count}, first '{others[0]}', with a suffix that is none of "
+                    f"{folder}: passed over {count}, first '{first}', with a suffix that is none of "
                     f"{', '.join(IMAGE_SUFFIXES)}; convert what is an image, and remove the rest."
                 )
             self._files[folder] = files

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,12 @@ MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
 IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
 """Suffixes of the files that are read as images, in lower case."""
+
+MOST_PIXELS = 2**30 // 12
+"""Of an image that is read, about 9,500 by 9,500: that is where Pillow warns of decompression bombs, too."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
+"""Of Pillow's, those that are read, whatever a file's suffix is: it would start Ghostscript for others."""
 
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _IMAGENET_S_IGNORE = 1000
@@ -230,6 +237,11 @@ def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
     return np.asarray((classes > 0) & (classes != _IMAGENET_S_IGNORE))
 
 
+def _png_pixels(content: bytes) -> int:
+    width, height = content[16:20], content[20:24]
+    return int.from_bytes(width, "big") * int.from_bytes(height, "big")
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation from EXIF or XMP, 1 where none can be read; 1 for a TIFF that is loaded, as Pillow turns it."""
     try:
@@ -271,7 +283,12 @@ def _unknown_range(image: Image.Image) -> str:
 def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
     """An image whose header has been read; whatever is wrong with it, then or later, is a `InputError`."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the number of pixels is checked below
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        with opened as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(f"it has {image.width} x {image.height} pixels, and at most {MOST_PIXELS} may be")
             yield image
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(_unreadable(name, error)) from error

@@ -1,4 +1,4 @@
-"""The form of shards: tar files in WebDataset's convention, and a manifest that says what they hold.
+"""The form of shards: tar files in WebDataset's convention.
 
 A sample is the files KEY.json, KEY.jpg (or another suffix of images) and, where it has an object mask, KEY.mask.png,
 one after the other. KEY is its id in 19 digits; KEY.json repeats the id, and tells the label and whether there is a
@@ -9,11 +9,11 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast, get_args
+from typing import BinaryIO, NamedTuple, Self, cast
 
 import fsspec
 from webdataset.gopen import gopen, gopen_schemes
@@ -23,10 +23,16 @@ from maskrobust.train.data.base import Split
 from maskrobust.train.data.stored import EncodedSample
 from maskrobust.train.files import atomic_path
 
-MANIFEST = "manifest.json"
-_FORMAT = "maskrobust shards 1"
+LARGEST_SHARD = 10**6
+"""Most samples of a shard."""
+
+LARGEST_FILE = 256 * 2**20
+"""Most bytes of a file in a shard."""
+
 _KEY_DIGITS = 19
+_FILES_OF_A_SAMPLE = 3
 _MASK_SUFFIX, _LABEL_SUFFIX = "mask.png", "json"
+_FILE_NAME = re.compile(rf"[0-9]{{{_KEY_DIGITS}}}\.[a-z0-9]+(\.png)?")
 
 
 class ShardRecord(NamedTuple):
@@ -47,65 +53,28 @@ class ShardRecord(NamedTuple):
     sha256: str
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a folder of shards holds.
+class _Header(tarfile.TarInfo):
+    """The header of a file in a shard: a regular file with a name and of a size that `write_shard` may have given it.
 
-    Attributes:
-        class_names: in label order.
-        mean: of the training pixels, in [0, 1].
-        std: their standard deviation.
-        source: what the shards were written from: the data module's class path and arguments.
-        samples_per_shard: in all shards of a split but its last.
-        splits: shards of each split, in order.
+    tarfile reads links, devices, sparse files and long names as it meets them, whatever size they claim to have; this
+    refuses a header before anything is read on its account.
     """
 
-    class_names: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    source: Mapping[str, Any]
-    samples_per_shard: int
-    splits: Mapping[Split, tuple[ShardRecord, ...]]
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of manifest.json."""
-        splits = {
-            split: {"samples": sum(each.samples for each in records), "shards": [each._asdict() for each in records]}
-            for split, records in self.splits.items()
-        }
-        known = {name: getattr(self, name) for name in ("class_names", "mean", "std", "source", "samples_per_shard")}
-        return {"format": _FORMAT, **known, "splits": splits}
-
     @classmethod
-    def from_json(cls, content: Any, address: str) -> "Manifest":
-        """Understand the content of manifest.json.
-
-        Args:
-            content: as `to_json` made it.
-            address: where it is from, for messages.
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The header in a block of 512 bytes.
 
         Raises:
-            InputError: it is of another format.
+            tarfile.ReadError: it is none of a shard.
         """
-        try:
-            if content["format"] != _FORMAT or not content["splits"].keys() <= set(get_args(Split)):
-                raise KeyError("format")
-            return cls(
-                tuple(content["class_names"]),
-                tuple(content["mean"]),
-                tuple(content["std"]),
-                content["source"],
-                content["samples_per_shard"],
-                {
-                    split: tuple(ShardRecord(**each) for each in known["shards"])
-                    for split, known in content["splits"].items()
-                },
+        header = super().frombuf(buf, encoding, errors)
+        if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or not _FILE_NAME.fullmatch(header.name):
+            raise tarfile.ReadError(f"'{header.name}' is no file of a sample")
+        if not 0 <= header.size <= LARGEST_FILE:
+            raise tarfile.ReadError(
+                f"'{header.name}' has {header.size} bytes, and at most {LARGEST_FILE >> 20} MiB may be"
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"'{address}' must be a manifest of the format '{_FORMAT}', but is not; write the shards with "
-                "maskrobust shards."
-            ) from error
+        return header
 
 
 class TarSample(NamedTuple):
@@ -181,18 +150,20 @@ def read_shard(stream: BinaryIO, is_wanted: Callable[[int], bool] | None = None)
         is_wanted: by the sample's position in the shard, whether its files are to be read; None reads all.
 
     Raises:
-        tarfile.TarError, OSError: the stream ends early, or is no tar file.
+        tarfile.TarError, OSError: the stream ends early, is no tar file, or holds what `write_shard` does not write.
     """
     can_seek = getattr(stream, "seekable", bool)()
     current: TarSample | None = None
     position = -1
-    with tarfile.open(fileobj=stream, mode="r:" if can_seek else "r|") as tar:
+    with tarfile.open(fileobj=stream, mode="r:" if can_seek else "r|", tarinfo=_Header) as tar:
         while (member := tar.next()) is not None:
             key, _, suffix = member.name.partition(".")
             if current is None or key != current.key or suffix in current.parts:
                 if current is not None:
                     yield current
                 current, position = TarSample(key, {}), position + 1
+            if len(current.parts) == _FILES_OF_A_SAMPLE:
+                raise tarfile.ReadError(f"'{key}' has more than {_FILES_OF_A_SAMPLE} files")
             file = tar.extractfile(member) if is_wanted is None or is_wanted(position) else None
             current.parts[suffix] = b"" if file is None else file.read()
             tar.members.clear()  # type: ignore[attr-defined]  # which would grow with the shard
@@ -211,13 +182,15 @@ def open_address(root: str, name: str) -> BinaryIO:
 
     Args:
         root: a folder; or an address that WebDataset takes (https:, pipe:, gs:, hf:, ...) or else fsspec does (s3:,
-            ...), in which "{}" stands for the file's name, or which that name is added to.
-        name: of the file.
+            ...), in which "{}" stands for the file's name, or which that name is added to. After pipe: it is a command
+            for the shell.
+        name: of the file; the shell takes it as one word.
 
     Raises:
         OSError: it cannot be opened.
         InputError: nothing that is installed opens such addresses.
     """
+    name = shlex.quote(name) if root.startswith("pipe:") else name
     address = root.replace("{}", name) if "{}" in root else f"{root.rstrip('/')}/{name}"
     scheme = re.match(r"([a-z][a-z0-9+.-]+):", address)
     if scheme is None or scheme[1] in gopen_schemes.keys() | {"file"}:
@@ -227,23 +200,3 @@ def open_address(root: str, name: str) -> BinaryIO:
     except ImportError as error:
         raise InputError(f"'{address}' cannot be opened ({error}); install that, or give a pipe: address.") from error
     return opened
-
-
-def read_manifest(root: str) -> Manifest:
-    """The manifest of a folder of shards.
-
-    Args:
-        root: as for `open_address`.
-
-    Raises:
-        InputError: it cannot be read, or is of another format.
-    """
-    try:
-        with open_address(root, MANIFEST) as stream:
-            content = json.loads(stream.read())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"'{root}' must hold {MANIFEST}, which cannot be read ({error}); check root, or write the shards with "
-            "maskrobust shards."
-        ) from error
-    return Manifest.from_json(content, f"{root}/{MANIFEST}")

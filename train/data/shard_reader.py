@@ -1,6 +1,5 @@
 """Reading shards: samples as tensors, and faults counted, named, and tolerated up to a limit."""
 
-import json
 import logging
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +12,12 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.data.image_files import decode_image, decode_mask
 from maskrobust.train.data.shard_format import ShardRecord, TarSample, open_address, read_shard
+from maskrobust.train.files import parse_json
+from maskrobust.train.plain_text import printable
 
 _log = logging.getLogger(__name__)
 _FAULTS_IN_A_ROW = 1000
+_LONGEST_LABEL = 1000
 
 
 class Sample(NamedTuple):
@@ -55,6 +57,7 @@ class Faults:
         Raises:
             InputError: it is one more than tolerated, or there has been nothing else for long.
         """
+        what = printable(what)
         self._in_a_row += 1
         if self.limit is not None and self._in_a_row > _FAULTS_IN_A_ROW:
             raise InputError(f"'{place}' {what}, and nothing else can be read; write the shards again.")
@@ -171,11 +174,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def _read_label(encoded: TarSample) -> tuple[int, int, bool]:
     """Id, label, and whether there is a mask."""
+    content = encoded.label_file or b""
     try:
-        about = json.loads(encoded.label_file or b"")
-        return int(about["id"]), int(about["label"]), bool(about["mask"])
-    except (ValueError, KeyError, TypeError) as error:
+        about = parse_json(content) if len(content) <= _LONGEST_LABEL else None
+    except ValueError as error:
         raise _FaultError("has no readable label") from error
+    sample_id, label, has_mask = map(about.get, ("id", "label", "mask")) if isinstance(about, dict) else (None,) * 3
+    if type(sample_id) is not int or not 0 <= sample_id < 2**63 or type(label) is not int or type(has_mask) is not bool:
+        raise _FaultError("has no readable label")
+    return sample_id, label, has_mask
 
 
 def _nothing(image: Tensor) -> Tensor:

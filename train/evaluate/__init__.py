@@ -32,4 +32,4 @@ def main(arguments: Sequence[str]) -> None:
     for table in reliance_tables(reliance):
         console.print(table, "")
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
-    console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", soft_wrap=True)
+    console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)

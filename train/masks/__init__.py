@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     write_text(path, render_gallery(gallery, shlex.join(sys.argv)))
     if len(gallery.images) < config.images:
         reason = "the split holds no more, or no more with an object"
-        console.print(f"shown: {len(gallery.images)} of {config.images} images: {reason}", soft_wrap=True)
+        console.print(f"shown: {len(gallery.images)} of {config.images} images: {reason}", markup=False, soft_wrap=True)
     for name, reason in gallery.left_out.items():
         console.print(f"left out: {name}: {reason}", markup=False, soft_wrap=True)
-    console.print(f"masks: {path}", soft_wrap=True)
+    console.print(f"masks: {path}", markup=False, soft_wrap=True)

@@ -5,6 +5,9 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from maskrobust.train.plain_text import printable
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBERS = ("value", "low", "high", "images", "left_out", "undefined_because")
 
 
@@ -96,5 +99,12 @@ def _as_csv(keys: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], str, Ma
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*keys, "figure", *_NUMBERS])
     for key, name, figure in rows:
-        writer.writerow([*key, name, *(figure.get(column) for column in _NUMBERS)])
+        writer.writerow(map(_cell, [*key, name, *(figure.get(column) for column in _NUMBERS)]))
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A cell; text that a spreadsheet would calculate gets an apostrophe ahead, which makes it text."""
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(_FORMULA) else printable(value)

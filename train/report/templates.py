@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from maskrobust.train.plain_text import printable
 from maskrobust.train.report import wording
 
 _LARGEST_PICTURE = 160
@@ -32,6 +33,7 @@ def render_template(name: str, styles: Sequence[str], **content: Any) -> str:
         loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -59,6 +61,11 @@ def compact_json(content: Mapping[str, Any]) -> str:
         ValueError: a number is not finite.
     """
     return json.dumps(content, allow_nan=False, separators=(",", ":"))
+
+
+def _visible(value: Any) -> Any:
+    """A value as it goes into a page: text without control characters; what is markup already stays as it is."""
+    return printable(value) if type(value) is str else value
 
 
 def _picture_address(pixels: Any) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.shard_format import MANIFEST, Manifest
+from maskrobust.train.data.manifest import MANIFEST, Manifest
 from maskrobust.train.progress import counting_display
 from maskrobust.train.shards.config import parse_config, parse_verification
 from maskrobust.train.shards.verifying import verify_shards
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     with counting_display(console) as progress:
         manifest = write_shards(config, progress)
     _tell(manifest, console)
-    console.print(f"shards: {config.out / MANIFEST}", soft_wrap=True)
+    console.print(f"shards: {config.out / MANIFEST}", markup=False, soft_wrap=True)
 
 
 def _verify(folder: Path, console: Console) -> None:

@@ -12,6 +12,7 @@ from maskrobust.errors import InputError
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Split, check_at_least
+from maskrobust.train.data.shard_format import LARGEST_SHARD
 
 _VERIFY: dict[str, Any] = {
     "action": "store_true",
@@ -30,7 +31,7 @@ class ShardsConfig:
         out: folder of the shards and of manifest.json.
         source: class path and arguments of `data`, those that decide the samples.
         splits: to write.
-        samples_per_shard: at least 1; the last shard of a split may hold fewer.
+        samples_per_shard: from 1 to 1,000,000; the last shard of a split may hold fewer.
         workers: processes that encode and write, at least 1.
     """
 
@@ -57,6 +58,8 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
     config = ShardsConfig(**values, source=described | {"init_args": kept})
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
+    if config.samples_per_shard > LARGEST_SHARD:
+        raise InputError(f"samples_per_shard may be {LARGEST_SHARD} at most, got {config.samples_per_shard}; lower it.")
     check_at_least("workers", config.workers, 1)
     if not config.splits or len(set(config.splits)) < len(config.splits):
         raise InputError(f"splits must name at least one, each once, got {list(config.splits)}; change them.")

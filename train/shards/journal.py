@@ -1,14 +1,16 @@
 """What has been written so far: one line for each finished shard, so that a killed run goes on where it was."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.shard_format import MANIFEST, Manifest, ShardRecord
-from maskrobust.train.files import read_json, write_json, write_text
+from maskrobust.train.data.manifest import MANIFEST, Manifest, read_record
+from maskrobust.train.data.shard_format import ShardRecord
+from maskrobust.train.files import parse_json, read_json, write_json, write_text
 
 _JOURNAL = "written.jsonl"
 
@@ -63,8 +65,7 @@ class Journal:
             manifest = Manifest.from_json(read_json(path), str(path))
             records = [record for shards in manifest.splits.values() for record in shards]
             return _described(manifest) | {"splits": list(manifest.splits)}, records
-        lines = list(_lines(self._path)) if self._path.is_file() else []
-        return (lines[0], [ShardRecord(**line) for line in lines[1:]]) if lines else (None, [])
+        return _read(self._path) if self._path.is_file() else (None, [])
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:
@@ -74,10 +75,14 @@ def _described(manifest: Manifest) -> dict[str, Any]:
     return described
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines that can be read; a kill may have torn one."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
+def _read(path: Path) -> tuple[Any, list[ShardRecord]]:
+    """The settings, and the records that can be read; a kill may have torn one."""
+    first, *lines = path.read_bytes().splitlines() or [b""]
+    settings: Any = "unreadable"
+    records = []
+    with suppress(ValueError):
+        settings = parse_json(first)
+    for line in lines:
+        with suppress(ValueError):
+            records.append(read_record(parse_json(line)))
+    return settings, records

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from maskrobust.train.data.shard_format import Manifest, ShardRecord, read_manifest, sha256_of
+from maskrobust.train.data.manifest import Manifest, read_manifest
+from maskrobust.train.data.shard_format import ShardRecord, sha256_of
 from maskrobust.train.data.shard_reader import Faults, ShardReader
 from maskrobust.train.shards.processes import call_in_processes
 

@@ -12,7 +12,8 @@ from rich.progress import Progress, TaskID
 from maskrobust.errors import InputError
 from maskrobust.train.data.base import Split
 from maskrobust.train.data.batches import STAGE_OF_SPLIT
-from maskrobust.train.data.shard_format import Manifest, ShardRecord, sha256_of, shard_name, write_shard
+from maskrobust.train.data.manifest import Manifest
+from maskrobust.train.data.shard_format import ShardRecord, sha256_of, shard_name, write_shard
 from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
 from maskrobust.train.shards.journal import Journal

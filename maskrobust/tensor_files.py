@@ -1,0 +1,44 @@
+"""Files of tensors from anyone: safetensors within bounds, and what a plain tensor is."""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from maskrobust.errors import InputError
+
+_LARGEST_HEADER = 16 * 2**20
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on the CPU.
+
+    Its header, of at most 16 MiB, says which bytes of the file belong to which tensor, so they take no more memory than
+    the file.
+
+    Raises:
+        InputError: the file is no readable safetensors file, or holds a tensor that is not plain; see `is_plain`.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+        if size > _LARGEST_HEADER:
+            raise ValueError(f"its header claims to have {size} bytes")
+        tensors = safetensors.torch.load_file(path)
+        if not all(map(is_plain, tensors.values())):
+            raise ValueError("it holds tensors of an unusual type")
+    except Exception as error:  # a damaged file can make the reader raise anything
+        reason = str(error) or type(error).__name__
+        raise InputError(f"'{path}' is not a readable safetensors file ({reason}); write it again.") from error
+    return tensors
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is a dense tensor of real numbers or truth values in memory."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_complex() or value.is_nested)
+    )

@@ -1,0 +1,68 @@
+"""Names from files on terminals, in spreadsheets and on pages: what they say, and nothing that they do."""
+
+import csv
+import io
+import logging
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from maskrobust.errors import InputError
+from maskrobust.train.cli import main
+from maskrobust.train.data.shard_reader import Faults
+from maskrobust.train.plain_text import printable
+from maskrobust.train.progress import counting_display
+from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, render_gallery
+from maskrobust.train.report.spreadsheet import _as_csv
+
+NASTY = "\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
+HARMLESS = r"\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
+
+
+def test_what_is_invisible_is_spelt_out_and_the_rest_stays() -> None:
+    assert printable(NASTY) == HARMLESS
+    kept = "Köln, 犬 🐕 n° 1 (50\u202f%)\tA\nB <b>"
+    assert printable(kept) == kept
+    assert printable(printable(NASTY)) == HARMLESS
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-x", "@SUM(A1)", "\tx", "\rx", '=HYPERLINK("http://x")'])
+def test_text_that_a_spreadsheet_would_calculate_is_text(text: str) -> None:
+    figure = {"value": -0.5, "low": None, "high": 1, "undefined_because": text}
+    (_, row) = csv.reader(io.StringIO(_as_csv(("arm",), [((text,), text, figure)])))
+    assert all(row[place].startswith("'") and row[place][1:] == printable(text) for place in (0, 1, -1))
+    assert row[2:5] == ["-0.5", "", "1"]
+
+
+def test_a_page_shows_names_and_follows_no_markup_in_them() -> None:
+    pixels = np.zeros((4, 4, 3), dtype=np.uint8)
+    row = GalleryRow("patches", 0.5, (pixels, pixels))
+    gallery = Gallery(("black",), (GalleryImage(NASTY, pixels, True, (row,)),), {NASTY: NASTY}, {"split": NASTY})
+    page = render_gallery(gallery, NASTY)
+    assert "<script" not in page and "<b>" not in page
+    assert "&lt;script&gt;alert(1)" in page and r"\u202e" in page
+    assert not set(page) & set("\x1b\r\x08\x00\x9b\u202e\udc80")
+
+
+def test_an_error_and_a_warning_quote_a_file_without_its_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: object) -> None:
+        raise InputError(f"'{NASTY}' must be another.")
+
+    monkeypatch.setattr("maskrobust.train.arches.main", refuse)
+    monkeypatch.setattr("maskrobust.train.arguments._is_ours", lambda _: True)
+    with pytest.raises(SystemExit):
+        main(["arches"])
+    assert "\x1b" not in (error := capsys.readouterr().err) and r"\x1b[31m" in error
+    with caplog.at_level(logging.WARNING):
+        Faults(1).meet("train-000000.tar", NASTY)
+    assert HARMLESS in caplog.text
+
+
+def test_a_progress_bar_shows_brackets_as_they_are() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with counting_display(console) as progress:
+        progress.add_task("measuring [red]a[/red] [/]", total=1)
+    assert "[red]a[/red] [/]" in console.file.getvalue()
