@@ -20,7 +20,7 @@ from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
 from maskrobust.lm_modules.reliance.conditions import HOLE_STREAM
-from maskrobust.lm_modules.reliance.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.estimation import estimate
 from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
 from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
 from maskrobust.lm_modules.reliance.measures.used_share import used_share
@@ -57,9 +57,11 @@ def perfect_probe(data: Cues) -> ProbeOutcomes:
     return ProbeOutcomes(ids.numpy(), causes.outlines.numpy(), causes.labels.numpy())
 
 
-def findings(outcomes: Outcomes, data: Cues, **options: float) -> dict[str, Finding]:
-    measures: list[Statistic] = [silhouette_leak(), swap_pull(), used_share(perfect_probe(data))]
-    return {measure.name: estimate(measure, [outcomes], replicates=500, **options) for measure in measures}
+def estimates_of(outcomes: Outcomes, data: Cues, **options: float) -> dict[str, Estimate]:
+    statistics = {
+        "silhouette leak": silhouette_leak(), "swap pull": swap_pull(), "used share": used_share(perfect_probe(data))
+    }  # fmt: skip
+    return {name: estimate(each, [outcomes], replicates=500, **options) for name, each in statistics.items()}
 
 
 class PerfectReader:
@@ -99,7 +101,7 @@ def test_the_suite_finds_the_truth_and_its_figures_rise_with_it() -> None:
         data = cues(informativeness)
         data.setup("fit")
         data.setup("test")
-        found[informativeness] = findings(measured(data), data, confidence=0.999)
+        found[informativeness] = estimates_of(measured(data), data, confidence=0.999)
     for name, truth in TRUTH.items():
         estimates = [found[informativeness][name].interval for informativeness in INFORMATIVENESS]
         defined = [(each, truth(s)) for each, s in zip(estimates, INFORMATIVENESS, strict=True) if each is not None]
@@ -163,8 +165,8 @@ def test_intervals_of_nineteen_in_twenty_hold_the_truth(informativeness: float) 
     held, undefined = dict.fromkeys(TRUTH, 0), dict.fromkeys(TRUTH, 0)
     for seed in range(DATA_SETS):
         data = cues(informativeness, seed=seed, val_images=8 * IMAGES)
-        for name, finding in findings(draw_outcomes(data, seed), data).items():
-            interval = finding.interval
+        for name, found in estimates_of(draw_outcomes(data, seed), data).items():
+            interval = found.interval
             undefined[name] += interval is None
             held[name] += interval is not None and interval.low <= TRUTH[name](informativeness) <= interval.high
     if informativeness == 0.0:
