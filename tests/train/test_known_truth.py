@@ -20,7 +20,7 @@ from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
 from maskrobust.lm_modules.reliance.conditions import HOLE_STREAM
-from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
 from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
 from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
 from maskrobust.lm_modules.reliance.measures.used_share import used_share
