@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.reliance import (
     FeatureExtractors,
@@ -15,6 +15,9 @@ from maskrobust.lm_modules.reliance import (
     RelianceSuite,
     with_feature_predictions,
 )
+
+if TYPE_CHECKING:
+    from maskrobust.lm_modules.classifier import MaskRobustClassifier
 
 
 def with_transfer_methods(
@@ -28,7 +31,7 @@ def with_transfer_methods(
 
 
 def measure_network(
-    classifier: MaskRobustClassifier,
+    classifier: "MaskRobustClassifier",
     batches: Iterable[Batch],
     bank: SilhouetteBank,
     plans: Mapping[MaskingMethod, ReliancePlan],

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -78,6 +76,8 @@ class SilhouetteBank:
             MissingFileError: there is no such file.
             InputError: the file is no safetensors file, or holds anything but a valid bank.
         """
+        import safetensors.torch
+
         if not Path(path).is_file():
             raise MissingFileError(f"a silhouette bank must be a file, but '{path}' does not exist; check the path.")
         try:
@@ -95,6 +95,8 @@ class SilhouetteBank:
         Args:
             path: of the file; one that exists is replaced.
         """
+        import safetensors.torch
+
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,6 +1,5 @@
 """Smallest enclosing circles: holes that remove the whole object and keep nothing of its outline."""
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -39,6 +38,8 @@ def enclosing_circles(object_mask: Tensor) -> Tensor:
 
 def _centre(pixels: NDArray[np.bool_]) -> tuple[float, float]:
     """Centre (x, y) of one object (H, W), from the first and last pixel of each row: the others lie between them."""
+    import cv2
+
     rows = np.flatnonzero(pixels.any(axis=1))
     if rows.size == 0:
         return 0.0, 0.0

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -53,6 +52,8 @@ def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> T
 
 def _inpaint(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One image (C, H, W) inpainted where hole (H, W) is not 0; OpenCV takes one channel or three, to one result."""
+    import cv2
+
     if image.shape[0] == 3:
         pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
         return cv2.inpaint(pixels, hole, INPAINTING_RADIUS, cv2.INPAINT_TELEA).transpose(2, 0, 1).astype(np.uint8)

@@ -8,10 +8,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split, check_at_least
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 _VERIFY: dict[str, Any] = {
     "action": "store_true",
