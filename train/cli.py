@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from maskrobust.train.sentences import one_sentence
+
 _COMMANDS = {
     "fit": ("maskrobust.train.fit", "train or fine-tune a classifier"),
     "validate": ("maskrobust.train.fit", "measure a checkpoint on the validation split"),
@@ -61,11 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(given: Sequence[str]) -> None:
-    # Imported here, where a signal is waited for: this takes seconds.
-    from maskrobust.train.arguments import check_names, one_sentence, with_config_paths
-
     module, _ = _COMMANDS[given[0]]
     try:
+        from maskrobust.train.arguments import check_names, with_config_paths
+
         if module == "maskrobust.train.fit":
             check_names(given[1:], FIT_OPTIONS)
         importlib.import_module(module).main(with_config_paths(given))
@@ -113,10 +114,15 @@ def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {meaning}" for name, (_, meaning) in _COMMANDS.items()]
-    return "\n".join(
-        ["usage: maskrobust COMMAND [options]", "", *lines, "", "maskrobust COMMAND --help lists a command's options."]
-    )
+    commands = "\n".join(f"  {name:<10} {meaning}" for name, (_, meaning) in _COMMANDS.items())
+    return f"""usage: maskrobust COMMAND [options]
+
+{commands}
+
+first steps, which need no data of your own:
+  maskrobust masks --data Cues --out runs/masks   writes a page of mask families and fills
+  maskrobust fit --config cues.yaml               trains a small network on generated images
+  maskrobust COMMAND --help                       lists a command's options"""
 
 
 def _fail(sentence: str) -> None:

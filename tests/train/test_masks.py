@@ -225,7 +225,7 @@ FAULTS = [
     ("--patch_size=0", "patch_size must be at least 1"),
     ("--hidden_fraction=[0.9, 0.1]", "hidden_fraction must be a range"),
     ("--split=trial", "split"),
-    ("--data=nowhere.Data", "cannot be imported"),
+    ("--data=nowhere.Data", "No module named 'nowhere'"),
     ("--config=nowhere", "nowhere"),
     ("--colour=red", "colour"),
 ]

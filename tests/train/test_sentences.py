@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.configs import find_config
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.train.arguments import one_sentence
+from maskrobust.train.sentences import one_sentence
 
 
 class Nothing(Dataset[int]):
