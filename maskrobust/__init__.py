@@ -7,6 +7,8 @@ and torchvision alone, and nothing of Lightning, albumentations, Weights & Biase
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from maskrobust.errors import InputError, about_library
+
 if TYPE_CHECKING:
     from maskrobust.augment import FAMILIES as FAMILIES
     from maskrobust.augment import FILLS as FILLS
@@ -54,13 +56,16 @@ __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the table above is the one place t
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("__version__",):
+    if name == "__version__":
         from importlib.metadata import version
 
         return version("maskrobust")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'maskrobust' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"maskrobust.{_HOME_OF[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"maskrobust.{_HOME_OF[name]}"), name)
+    except ImportError as error:
+        raise InputError(about_library(error)) from error
 
 
 def __dir__() -> list[str]:

@@ -34,7 +34,7 @@ _PLAIN = re.compile(r"[\w./:+-]{0,200}")
 """Strings that are themselves in YAML, too."""
 
 
-class CheckpointError(OSError):
+class CheckpointError(InputError):
     """A checkpoint cannot be written."""
 
 

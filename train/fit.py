@@ -330,19 +330,28 @@ def _last_checkpoint(folder: Path, *, needed: bool) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run `fit`, `validate` or `test` with command-line arguments, the command first."""
+    """Run `fit`, `validate` or `test` with command-line arguments, the command first.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        InputError: an argument leaves its domain, a file cannot be used, or Lightning refuses an option.
+    """
     import_data_modules()
     drop_distractions()
     if arguments[0] != "fit":
         drop_state_of_training()
     # It warns of samples that come twice, which `SampleMean` counts once.
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
-    FitCLI(
-        MaskRobustClassifier,
-        AnnotatedDataModule,
-        subclass_mode_data=True,
-        save_config_callback=SaveConfig,
-        seed_everything_default=0,
-        parser_kwargs={command: dict(PARSER_OPTIONS) for command in COMMANDS} | PARSER_OPTIONS,
-        args=list(arguments),
-    )
+    try:
+        FitCLI(
+            MaskRobustClassifier,
+            AnnotatedDataModule,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            parser_kwargs={command: dict(PARSER_OPTIONS) for command in COMMANDS} | PARSER_OPTIONS,
+            args=list(arguments),
+        )
+    except MisconfigurationException as error:
+        said = re.split(r"\s+HINT:", str(error))[0]  # the hint is for those who write a LightningModule
+        raise InputError(f"{said.rstrip('.!')}; change the trainer's options.") from error

@@ -2,6 +2,7 @@
 
 import importlib
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -236,11 +237,13 @@ _ATTENTION = (
 
 
 def _load_rules_for(network: nn.Module) -> None:
-    """Import the rules for timm's layers with the first network that has one; a rule that a user added stays."""
+    """Import the rules for other libraries' layers with the first network that may have one; a user's rule stays."""
+    added = dict(RULES)
+    if "torchvision" in sys.modules:
+        importlib.import_module("maskrobust.lm_modules.masking.rules.torchvision_layers")
     if any(type(module).__module__.startswith("timm.") for module in network.modules()):
-        added = dict(RULES)
         importlib.import_module("maskrobust.lm_modules.masking.rules.timm_layers")
-        RULES.update(added)
+    RULES.update(added)
 
 
 def _refuse_attention(network: nn.Module) -> None:

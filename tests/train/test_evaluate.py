@@ -153,7 +153,7 @@ def test_what_cannot_be_measured_is_refused_and_nothing_written(
 def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskrobust.train.evaluate.measure", lambda *_: pytest.fail("has measured"))
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.measure", lambda *_: pytest.fail("has measured"))
     (tmp_path / "file").write_text("")
     sentence = sentence_of(["evaluate", "--checkpoint=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
     assert sentence.startswith(f"'{tmp_path / 'file'}' cannot be used (Not a directory)")

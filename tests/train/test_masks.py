@@ -225,7 +225,7 @@ FAULTS = [
     ("--patch_size=0", "patch_size must be at least 1"),
     ("--hidden_fraction=[0.9, 0.1]", "hidden_fraction must be a range"),
     ("--split=trial", "split"),
-    ("--data=nowhere.Data", "cannot be imported"),
+    ("--data=nowhere.Data", "No module named 'nowhere'"),
     ("--config=nowhere", "nowhere"),
     ("--colour=red", "colour"),
 ]
@@ -269,7 +269,7 @@ def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_pla
 def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_drawn(
     below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskrobust.train.masks.draw_gallery", lambda *_: pytest.fail("has drawn"))
+    monkeypatch.setattr("maskrobust.train.masks.drawing.draw_gallery", lambda *_: pytest.fail("has drawn"))
     (tmp_path / "file").write_text("")
     sentence = sentence_of(["masks", DISCS, f"--out={tmp_path}/file{below}"], capsys)
     assert sentence.startswith(f"'{tmp_path}/file' cannot be used (Not a directory)")

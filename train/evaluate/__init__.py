@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.train.evaluate.config import parse_config
-from maskrobust.train.evaluate.examples import evaluation_examples
-from maskrobust.train.evaluate.measure import measure
-from maskrobust.train.evaluate.summary import class_similarity, reliance_tables, summarise
 from maskrobust.train.files import check_folder, write_json, write_text
 from maskrobust.train.progress import counting_display
-from maskrobust.train.report import reliance_csv, render_reliance
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust evaluate` with command-line arguments, the command first."""
     start = time.monotonic()
-    config = parse_config(arguments[1:])
+    config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
+    from maskrobust.train.evaluate.examples import evaluation_examples
+    from maskrobust.train.evaluate.measure import measure
+    from maskrobust.train.evaluate.summary import class_similarity, reliance_tables, summarise
+    from maskrobust.train.report import reliance_csv, render_reliance
+
     console = Console()
     check_folder(config.out)
     class_similarity(config)  # refuses what cannot be read before anything is measured

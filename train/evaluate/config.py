@@ -8,13 +8,12 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from maskrobust.augment import FamilyName
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split, check_at_least
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 
 @dataclass(frozen=True)

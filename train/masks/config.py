@@ -8,11 +8,10 @@ from typing import Literal
 from jsonargparse import ArgumentParser
 
 from maskrobust.augment.families import FAMILIES, FamilyName, check_hidden_fraction
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import MASKING_METHODS, MaskingMethod
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split, check_at_least
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 Column = MaskingMethod | Literal["other_image"]
 COLUMNS: tuple[Column, ...] = (*MASKING_METHODS, "other_image")

@@ -8,11 +8,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split, check_at_least
-from maskrobust.train.data.shard_format import LARGEST_SHARD
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 _VERIFY: dict[str, Any] = {
     "action": "store_true",
@@ -57,6 +55,8 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     del values["verify"]
     kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
     config = ShardsConfig(**values, source=described | {"init_args": kept})
+    from maskrobust.train.data.shard_format import LARGEST_SHARD  # here: the import takes seconds
+
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
     if config.samples_per_shard > LARGEST_SHARD:
         raise InputError(f"samples_per_shard may be {LARGEST_SHARD} at most, got {config.samples_per_shard}; lower it.")

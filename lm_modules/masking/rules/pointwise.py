@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import stochastic_depth
 
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
 from maskrobust.lm_modules.masking.row_features import Rows
@@ -26,7 +25,6 @@ ARITHMETIC = (
 COPIES = ("contiguous", "clone", "detach", "to", "float", "half", "bfloat16")
 DROPOUT = (
     nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout2d, F.dropout, F.dropout2d, F.alpha_dropout,
-    stochastic_depth,
 )  # fmt: skip
 
 
