@@ -7,7 +7,7 @@ import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
 from maskrobust.lm_modules.reliance import (
     FeatureExtractors,
     Outcomes,
@@ -18,9 +18,15 @@ from maskrobust.lm_modules.reliance import (
 
 
 def with_transfer_methods(
-    plans: Mapping[MaskingMethod, ReliancePlan], methods: Iterable[MaskingMethod]
+    plans: Mapping[MaskingMethod, ReliancePlan], methods: Sequence[MaskingMethod]
 ) -> dict[MaskingMethod, ReliancePlan]:
-    """The plans, and for further methods one that asks about the same transfer matrix and nothing else."""
+    """The plans, and for further methods one that asks about the same transfer matrix and nothing else.
+
+    Raises:
+        InputError: a method is unknown.
+    """
+    check_methods(list(plans), "methods")
+    check_methods(list(methods), "transfer_methods")
     some = next(iter(plans.values()))
     matrix = replace(some, shapes=False, hidden_fractions=(), curve_families=(), features=False)
     further = [method for method in methods if method not in plans]

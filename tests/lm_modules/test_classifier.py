@@ -192,7 +192,7 @@ def test_the_label_is_mixed_as_the_image_is() -> None:
 def test_how_an_image_is_presented_says_nothing_about_its_fill() -> None:
     classifier = build(masking="mixture", fill={"black": 1.0, "other_image": 1.0}, mask_probability=1.0)
     fit(classifier, steps=1)
-    batch = Batch(*(tensor[torch.arange(400) % 6] for tensor in draw_batch(torch.arange(6))))
+    batch = draw_batch(torch.arange(6)).select(torch.arange(400) % 6)
     presented = classifier.present(batch._replace(ids=torch.arange(400)))
     assert presented.visible is not None
     by_fill = presented.visible.flatten(1).all(dim=1)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrobust.augment import read_choice
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance import (
     Measure,
@@ -15,7 +16,6 @@ from maskrobust.lm_modules.reliance import (
     probe_accuracy,
     used_share,
 )
-from maskrobust.lm_modules.training_masks import as_weights
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
 from maskrobust.train.figures import as_figure, figures_of, main_measures, provenance
@@ -152,8 +152,8 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
     """Mask families and fills of a training, by name; none where it masks nothing, no fill under layer masking."""
     masked, filled = model["masking"] != "none", model["masking"] in ("fill", "mixture")
     return {
-        "families": list(as_weights(model["mask_family"])) if masked else [],
-        "fills": list(as_weights(model["fill"])) if filled else [],
+        "families": list(read_choice(model["mask_family"], "mask_family")) if masked else [],
+        "fills": list(read_choice(model["fill"], "fill")) if filled else [],
     }
 
 

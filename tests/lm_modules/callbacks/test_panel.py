@@ -2,7 +2,7 @@
 
 import torch
 
-from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.reliance import ConditionSource, ReliancePlan
 from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION
@@ -11,7 +11,7 @@ SIDE = VALIDATION[0].images.shape[-1]
 
 
 def test_there_is_a_row_for_each_image_and_a_column_for_it_and_each_method() -> None:
-    batch = Batch(*(tensor[:3] for tensor in VALIDATION[0]))
+    batch = VALIDATION[0].select(slice(3))
     picture = draw_panel(batch, ("black", "layer_masking"), (0.5, 0.5, 0.5), seed=0)
     assert picture.shape == (3, 3 * (SIDE + 2) + 2, 3 * (SIDE + 2) + 2)
     image, black, grey = (cell(picture, row=1, column=column) for column in range(3))

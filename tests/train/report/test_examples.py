@@ -21,10 +21,6 @@ def make_batch(count=4, size=48):
     return Batch(torch.arange(count) + 100, images, torch.stack(masks)[:, None], torch.arange(count))
 
 
-def select(batch, rows):
-    return Batch(*(tensor[rows] for tensor in batch))
-
-
 def holes_of_the_measures(batch):
     """`visible` and keys as the suite hands them to a predictor, in the order that it asks."""
     asked = []
@@ -98,7 +94,7 @@ def test_labels_name_the_hidden_fraction(batch):
 def test_images_without_an_object_are_passed_over(batch):
     assert {len(strip.images) for strip in strips_of(batch, "black", "mean")} == {3}
     with pytest.raises(ValueError, match="silhouette bank"):
-        strips_of(select(batch, torch.tensor([3])), "black")
+        strips_of(batch.select(torch.tensor([3])), "black")
 
 
 def without_objects(batch, rows):
@@ -109,10 +105,10 @@ def without_objects(batch, rows):
 
 def test_examples_are_the_first_images_with_an_object_however_many_batches_it_takes():
     whole = without_objects(make_batch(12)._replace(labels=torch.arange(12)), [0, 1, 2, 5])
-    batches = [select(whole, slice(start, start + 3)) for start in range(0, 12, 3)]
+    batches = [whole.select(slice(start, start + 3)) for start in range(0, 12, 3)]
     chosen = annotated_examples(iter(batches))
     assert chosen.ids.tolist() == [103, 104, 106, 107]
-    for found, given in zip(chosen, select(whole, torch.tensor([3, 4, 6, 7])), strict=True):
+    for found, given in zip(chosen, whole.select(torch.tensor([3, 4, 6, 7])), strict=True):
         assert torch.equal(found, given)
 
 
@@ -149,6 +145,6 @@ def test_strips_come_in_the_order_of_the_methods(batch):
 
 
 def test_a_picture_depends_on_seed_and_id_alone(batch):
-    whole, turned = strips_of(batch, "random_colour"), strips_of(select(batch, torch.tensor([2, 0])), "random_colour")
+    whole, turned = strips_of(batch, "random_colour"), strips_of(batch.select(torch.tensor([2, 0])), "random_colour")
     for one, other in zip(whole, turned, strict=True):
         assert np.array_equal(one.images[2], other.images[0]) and np.array_equal(one.images[0], other.images[1])
