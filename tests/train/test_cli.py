@@ -99,7 +99,10 @@ SENTENCES = [
         "fit --data=Cues --model.masking foo",
         "model.masking must be one of none, fill, layer_masking, mixture, got 'foo'",
     ),
-    ("fit --data=Cues --model.fill=blak", "inpainting, other_image or a mapping such as {a: 1}, got 'blak'; change it"),
+    (
+        "fit --data=Cues --model.fill=blak",
+        "inpainting, other_image, or named after its own module as in my_module.my_name, got 'blak'",
+    ),
     (
         "fit --data=Cues --model.hidden_fraction=[0.5]",
         "hidden_fraction must be a list of 2 elements, got [0.5]; change",
@@ -127,7 +130,7 @@ SENTENCES = [
     ),
     (
         "evaluate --data=Cues --out=o --checkpoint=x --methods=[grey]",
-        "inpainting, layer_masking, got 'grey'; change it",
+        "inpainting, layer_masking, or named after its own module as in my_module.my_name, got 'grey'; choose one",
     ),
     (
         "fit --data=Cues --model.hidden_fraction=[1,2,3]",
@@ -139,7 +142,6 @@ SENTENCES = [
     ),
     ("fit --data=Cues --model=small", "model must hold options, or name a YAML that does, got 'small'; change it."),
     ("fit --data=Cues --model.seed=null", "model.seed must be a whole number, got null; change it"),
-    ("fit --data=Cues --model.fill=purple", "other_image or a mapping such as {a: 1}, got 'purple'; change it"),
     ("claim --arms={a:3}", "arms must be a mapping such as {a: 1}, got"),
     ("claim --seed=one", "seed must be a whole number, a list such as [a, b] or null, got 'one'; change it, or see"),
 ]
@@ -253,6 +255,7 @@ CLAIM_FAULTS = [
     ({"arms": {"plain": {"title": "Plain"}}}, "rule.baseline"),
     ({"arms": {"no_masks": {"titel": "x"}, "layer_masking": {"title": "y"}}}, "titel"),
     ({"arms": {"no_masks": {"title": "x", "model": {"maskng": "none"}}, "layer_masking": {"title": "y"}}}, "maskng"),
+    ({"arms": {"no_masks": {"title": "x", "model": {"mask_family": "dots"}}, "layer_masking": {"title": "y"}}}, "dots"),
     ({"training": {"epochs": 0}}, "epochs"),
     ({"evaluation": {"methods": ["black", "mean"]}}, "layer_masking"),
     ({"evaluation": {"methods": ["grey"]}}, "grey"),

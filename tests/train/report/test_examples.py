@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from maskrobust.augment import Batch, SilhouetteBank, apply_fill
-from maskrobust.lm_modules.methods import MASKING_METHODS
+from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.reliance import ReliancePlan, RelianceSuite
 from maskrobust.train.report import annotated_examples, example_strips
 
@@ -48,7 +48,7 @@ def as_bytes(images):
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("method", [method for method in MASKING_METHODS if method != "layer_masking"])
+@pytest.mark.parametrize("method", [method for method in masking_methods() if method != "layer_masking"])
 def test_pictures_are_what_the_measures_show_to_the_network(batch, method):
     original, *strips = strips_of(batch, method)
     assert np.array_equal(np.stack(original.images), as_bytes(batch.images)[:3])
@@ -140,8 +140,8 @@ def test_strips_say_which_images_they_show_and_under_which_condition(batch):
 
 
 def test_strips_come_in_the_order_of_the_methods(batch):
-    strips = strips_of(batch, *MASKING_METHODS)
-    assert [strip.method for strip in strips] == [None, *(method for method in MASKING_METHODS for _ in range(3))]
+    strips = strips_of(batch, *masking_methods())
+    assert [strip.method for strip in strips] == [None, *(method for method in masking_methods() for _ in range(3))]
 
 
 def test_a_picture_depends_on_seed_and_id_alone(batch):
