@@ -100,7 +100,7 @@ SENTENCES = [
         "model.masking must be one of none, fill, layer_masking, mixture, got 'foo'",
     ),
     (
-        "fit --data=Cues --model.fill=blak",
+        "fit --data=Cues --trainer.max_epochs=1 --model.fill=blak",
         "inpainting, other_image, or named after its own module as in my_module.my_name, got 'blak'",
     ),
     (

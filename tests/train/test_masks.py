@@ -259,10 +259,12 @@ def test_data_of_two_configurations_are_refused(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path: Path) -> None:
-    families = "--families=[rectangles, {rectangles: {count: 3, aspect_ratio: [1, 1]}}, {patches: 1, objects: 1}]"
+    families = (
+        "--families=[rectangles, {rectangles: {count: 3, hidden_fraction: [0.1, 0.1]}}, {patches: 1, objects: 1}]"
+    )
     page = Page(make_page(tmp_path, families, "--fills=[black]", "--images=1"))
     titles = [row[0] for row in page.tables["gallery-1"][1:]]
-    assert titles == ["Rectangles", "Rectangles (count 3, aspect ratio [1, 1])", "Patches and objects"]
+    assert titles == ["Rectangles", "Rectangles (count 3, hidden fraction [0.1, 0.1])", "Patches and objects"]
     pictures = pictures_of(page)
     one, three = ((pictures[f"{title}, Black fill"][0] == 0).all(axis=2) for title in titles[:2])
     assert ndimage.label(one)[1] == 1 < ndimage.label(three)[1] <= 3

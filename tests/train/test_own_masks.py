@@ -87,7 +87,7 @@ def test_the_gallery_shows_them(tmp_path: Path) -> None:
     [
         (
             "--families=[my_masks.dots]",
-            "module 'my_masks' registers no 'dots'; decorate its function with @mask_family",
+            "module 'my_masks' registers no 'dots'; decorate its function with",
         ),
         ("--families=[{my_masks.stripes: {periods: 3}}]", "takes the options hidden_fraction, period, got 'periods'"),
         ("--fills=[my_marks.grey]", "fills names 'my_marks.grey', whose module cannot be imported"),
