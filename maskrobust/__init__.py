@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from maskrobust.augment import SilhouetteBank as SilhouetteBank
     from maskrobust.augment import apply_fill as apply_fill
     from maskrobust.augment import build_family as build_family
+    from maskrobust.augment import draw as draw
+    from maskrobust.augment import draw_hidden_fraction as draw_hidden_fraction
+    from maskrobust.augment import fill as fill
     from maskrobust.augment import fold_in as fold_in
+    from maskrobust.augment import mask_family as mask_family
     from maskrobust.augment import patches as patches
     from maskrobust.augment import sample_keys as sample_keys
     from maskrobust.augment import uniform as uniform
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
     from maskrobust.lm_modules.masking import Masked as Masked
     from maskrobust.lm_modules.masking import UnsupportedNetworkError as UnsupportedNetworkError
     from maskrobust.lm_modules.masking import masking_rule as masking_rule
-    from maskrobust.lm_modules.methods import MASKING_METHODS as MASKING_METHODS
     from maskrobust.lm_modules.methods import feature_extractor as feature_extractor
+    from maskrobust.lm_modules.methods import masking_methods as masking_methods
     from maskrobust.lm_modules.methods import predictor as predictor
 
 _HOMES = {
@@ -40,7 +44,11 @@ _HOMES = {
         "SilhouetteBank",
         "apply_fill",
         "build_family",
+        "draw",
+        "draw_hidden_fraction",
+        "fill",
         "fold_in",
+        "mask_family",
         "patches",
         "sample_keys",
         "uniform",
@@ -48,7 +56,7 @@ _HOMES = {
     "lm_modules.architectures": ("build_network",),
     "lm_modules.classifier": ("MaskRobustClassifier",),
     "lm_modules.masking": ("LayerMasking", "Masked", "UnsupportedNetworkError", "masking_rule"),
-    "lm_modules.methods": ("MASKING_METHODS", "feature_extractor", "predictor"),
+    "lm_modules.methods": ("feature_extractor", "masking_methods", "predictor"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import check_object_mask
+from maskrobust.augment.families.registry import mask_family
 
 
 def enclosing_circles(object_mask: Tensor) -> Tensor:
@@ -34,6 +35,22 @@ def enclosing_circles(object_mask: Tensor) -> Tensor:
     farthest = np.where(objects, squared_distance, -1.0).max(axis=(1, 2))
     discs = squared_distance <= farthest[:, None, None]
     return torch.from_numpy(discs).unsqueeze(1).to(object_mask.device)
+
+
+@mask_family("enclosing_circles")
+def hide_enclosing_circles(object_mask: Tensor) -> Tensor:
+    """Hide the disc of the smallest enclosing circle of each object.
+
+    Args:
+        object_mask: (B, 1, H, W) bool, True on the object.
+
+    Returns:
+        `visible`, (B, 1, H, W) bool, the inverse of `enclosing_circles`.
+
+    Raises:
+        TypeError: `object_mask` is not boolean.
+    """
+    return ~enclosing_circles(object_mask)
 
 
 def _centre(pixels: NDArray[np.bool_]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from maskrobust.lm_modules.callbacks.loggers import log_picture, log_table
 from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.methods import MASKING_METHODS, MaskingMethod, Predictor
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.measurement import result_rows
@@ -69,9 +69,7 @@ class RelianceCallback(pl.Callback):
         pictures: int = 4,
         seed: int = 0,
     ) -> None:
-        unknown = [method for method in methods if method not in MASKING_METHODS]
-        if unknown:
-            raise InputError(f"methods must be some of {', '.join(MASKING_METHODS)}, got '{unknown[0]}'; name these.")
+        check_methods(methods, "methods")
         numbers = {"every_n_epochs": every_n_epochs, "max_images": max_images, "max_objects": max_objects}
         for name, number in numbers.items():
             if number < 1:
@@ -140,12 +138,12 @@ class RelianceCallback(pl.Callback):
         wanted = -(-self.max_images // trainer.world_size) - self._seen
         if self._suite is None or wanted <= 0:
             return
-        batch = Batch(*(tensor[:wanted] for tensor in batch))
+        batch = batch.select(slice(wanted))
         self._suite.update(self._predictors, batch, feature_extractors=self._extractors)
         if self._probe is not None:
             self._read.append(probe_outcomes(self._probe, [batch]))
         if self._seen == 0 and self.pictures > 0 and self.plan.shapes and trainer.is_global_zero:
-            shown = Batch(*(tensor[: self.pictures] for tensor in batch))
+            shown = batch.select(slice(self.pictures))
             picture = draw_panel(shown, self.methods, _classifier(pl_module).mean, self.seed)
             log_picture(
                 trainer.loggers, "reliance/shown", picture, " | ".join(("image", *self.methods)), trainer.global_step

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import (
-    OBJECT_FAMILIES,
+    FAMILIES,
     Batch,
     ObjectHoles,
     SilhouetteBank,
@@ -150,7 +150,8 @@ class ConditionSource:
         for family in self.plan.transfer_families:
             draw = build_family(family, hidden_fraction=fixed, patch_size=self.plan.patch_size, bank=self._bank)
             visible = draw(fold_in(keys, _TRANSFER_STREAM), batch)
-            asked = sampled & annotated if family in OBJECT_FAMILIES else sampled
+            from_object = "object_mask" in FAMILIES.find(family, "transfer_families").inputs
+            asked = sampled & annotated if from_object else sampled
             yield Condition(transfer_condition(family), visible, asked)
 
     def _sampled(self, keys: Tensor) -> Tensor:

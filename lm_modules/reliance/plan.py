@@ -61,11 +61,12 @@ class ReliancePlan:
         for name, choices in (
             ("curve_families", CURVE_FAMILIES),
             ("curve_orders", CURVE_ORDERS),
-            ("transfer_families", FAMILIES),
         ):
             unknown = [choice for choice in getattr(self, name) if choice not in choices]
             if unknown:
                 raise InputError(f"{name} must be some of {', '.join(choices)}, got '{unknown[0]}'; name these.")
+        for family in self.transfer_families:
+            FAMILIES.find(family, "transfer_families")
         if self.curve_families and not (self.curve_orders and self.curve_fractions):
             raise InputError("curves need at least one of curve_orders and curve_fractions, got none; name some.")
 

@@ -235,6 +235,7 @@ CLAIM_FAULTS = [
     ({"arms": {"plain": {"title": "Plain"}}}, "rule.baseline"),
     ({"arms": {"no_masks": {"titel": "x"}, "layer_masking": {"title": "y"}}}, "titel"),
     ({"arms": {"no_masks": {"title": "x", "model": {"maskng": "none"}}, "layer_masking": {"title": "y"}}}, "maskng"),
+    ({"arms": {"no_masks": {"title": "x", "model": {"mask_family": "dots"}}, "layer_masking": {"title": "y"}}}, "dots"),
     ({"training": {"epochs": 0}}, "epochs"),
     ({"evaluation": {"methods": ["black", "mean"]}}, "layer_masking"),
     ({"evaluation": {"methods": ["grey"]}}, "grey"),

@@ -128,7 +128,7 @@ def make_update(
     data = Cues(train_images=_BANK_IMAGES, test_images=batch, image_size=size, batch_size=batch)
     data.setup("fit")
     data.setup("test")
-    shown = Batch(*(tensor.to(device) for tensor in next(iter(data.test_dataloader()))))
+    shown: Batch = next(iter(data.test_dataloader())).to(device)
     model = build_network(network, _CLASSES).to(device).eval()
     predict = predictor(LayerMasking(model) if method == "layer_masking" else model, method, data.mean, data.std)
     suite = RelianceSuite[str](SilhouetteBank.from_batches(data.training_batches()), _CLASSES, case.plan)

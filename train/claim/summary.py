@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from maskrobust.augment import read_choice
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.comparison import compare_magnitudes
@@ -13,7 +14,6 @@ from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.training_masks import as_weights
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
 from maskrobust.train.provenance import provenance
@@ -150,8 +150,8 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
     """Mask families and fills of a training, by name; none where it masks nothing, no fill under layer masking."""
     masked, filled = model["masking"] != "none", model["masking"] in ("fill", "mixture")
     return {
-        "families": list(as_weights(model["mask_family"])) if masked else [],
-        "fills": list(as_weights(model["fill"])) if filled else [],
+        "families": list(read_choice(model["mask_family"], "mask_family")) if masked else [],
+        "fills": list(read_choice(model["fill"], "fill")) if filled else [],
     }
 
 

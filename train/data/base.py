@@ -60,7 +60,7 @@ class InMemoryDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         """The sample at `index`: a `Batch` whose tensors lack the leading dimension."""
-        return Batch(*(tensor[0] for tensor in self.__getitems__([index])))
+        return self.__getitems__([index]).select(0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices` as one `Batch`; `DataLoader` calls this in place of one call per sample."""

@@ -8,13 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank, apply_fill
-from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.methods import MaskingMethod, illustrate
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.report.wording import capitalised, hidden_share
-
-_LIGHT_CELL, _DARK_CELL = 0.82, 0.68
 
 
 class Answer(NamedTuple):
@@ -68,15 +66,15 @@ def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None
     found: list[Batch] = []
     for batch in batches:
         annotated = batch.object_mask.flatten(1).any(dim=1)
-        found.append(Batch(*(tensor[annotated] for tensor in batch)))
+        found.append(batch.select(annotated))
         if sum(len(part.ids) for part in found) >= count:
             break
     if not any(len(part.ids) for part in found):
         return None
-    joined = Batch(*(torch.cat(column) for column in zip(*found, strict=True)))
+    joined = Batch.cat(found)
     repeats = torch.tensor([int((joined.labels[:place] == label).sum()) for place, label in enumerate(joined.labels)])
     chosen = repeats.argsort(stable=True)[:count]
-    return Batch(*(tensor[chosen] for tensor in joined))
+    return joined.select(chosen)
 
 
 def example_strips(
@@ -120,37 +118,9 @@ def example_strips(
     strips = [ExampleStrip("Original", None, to_pictures(batch.images[valid]), "clean", **asked)]
     for method in methods:
         for condition, label in labels.items():
-            images = present(method, batch.images, drawn.visible(condition), drawn.fill_keys, mean)
+            images = illustrate(method, batch.images, drawn.visible(condition), drawn.fill_keys, mean)
             strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **asked))
     return strips
-
-
-def present(method: MaskingMethod, images: Tensor, visible: Tensor, fill_keys: Tensor, mean: Sequence[float]) -> Tensor:
-    """What a masking method shows of images; under layer masking a grey checkerboard stands for hidden pixels.
-
-    Args:
-        method: a fill, or "layer_masking".
-        images: (B, C, H, W) float in [0, 1].
-        visible: (B, 1, H, W) bool.
-        fill_keys: (B,) int64 keys of random fills.
-        mean: the data set's mean colour, for the fill "mean".
-
-    Returns:
-        (B, C, H, W), dtype of `images`.
-    """
-    if method == "layer_masking":
-        height, width = images.shape[2:]
-        return torch.where(visible, images, _checkerboard(height, width, images.device))
-    return apply_fill(method, images, visible, keys=fill_keys, mean=mean)
-
-
-def _checkerboard(height: int, width: int, device: torch.device) -> Tensor:
-    """(1, 1, height, width) float32, cells of two greys, some sixteen to a side."""
-    cell = max(1, round(min(height, width) / 16))
-    row = torch.arange(height, device=device)[:, None] // cell
-    column = torch.arange(width, device=device)[None, :] // cell
-    light = (row + column) % 2 == 0
-    return torch.where(light, _LIGHT_CELL, _DARK_CELL)[None, None]
 
 
 def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:

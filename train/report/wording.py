@@ -1,5 +1,6 @@
 """How figures, masking methods and mask families are written, the same in the pages and in the terminal."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,12 +33,12 @@ METHOD_TITLES = {
 
 def method_title(method: str) -> str:
     """A masking method's name in words; an unknown one is written as it is called, as in "Patch mixing"."""
-    return METHOD_TITLES.get(method, capitalised(method.replace("_", " ")))
+    return METHOD_TITLES.get(method, capitalised(_without_module(method).replace("_", " ")))
 
 
 def family_title(name: str) -> str:
     """A mask family's name in words, as in "Own class silhouettes"; SLIC is an abbreviation."""
-    return "SLIC" if name == "slic" else capitalised(name.replace("_", " "))
+    return "SLIC" if name == "slic" else capitalised(_without_module(name).replace("_", " "))
 
 
 def percent(value: float) -> str:
@@ -108,6 +109,11 @@ def or_undefined(value: float | None, write: Callable[[float], str]) -> str:
 def capitalised(text: str) -> str:
     """The text with its first letter, and no other, made a capital."""
     return text[:1].upper() + text[1:]
+
+
+def _without_module(name: str) -> str:
+    """An own family or fill without the module in front of it."""
+    return re.sub(r"^(\w+\.)+", "", name)
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -29,7 +29,7 @@ BANK = shape_bank(60)
 
 
 def part_of(batch: Batch, chosen: Tensor) -> Batch:
-    return Batch(*(field[chosen] for field in batch))
+    return batch.select(chosen)
 
 
 def count_visible(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:

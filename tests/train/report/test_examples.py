@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from maskrobust.augment import Batch, SilhouetteBank, apply_fill
-from maskrobust.lm_modules.methods import MASKING_METHODS
+from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.report import annotated_examples, example_strips
@@ -20,10 +20,6 @@ def make_batch(count=4, size=48):
     masks.append(torch.zeros(size, size, dtype=torch.bool))
     images = torch.randint(0, 256, (count, 3, size, size), generator=generator) / 255
     return Batch(torch.arange(count) + 100, images, torch.stack(masks)[:, None], torch.arange(count))
-
-
-def select(batch, rows):
-    return Batch(*(tensor[rows] for tensor in batch))
 
 
 def holes_of_the_measures(batch):
@@ -53,7 +49,7 @@ def as_bytes(images):
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("method", [method for method in MASKING_METHODS if method != "layer_masking"])
+@pytest.mark.parametrize("method", [method for method in masking_methods() if method != "layer_masking"])
 def test_pictures_are_what_the_measures_show_to_the_network(batch, method):
     original, *strips = strips_of(batch, method)
     assert np.array_equal(np.stack(original.images), as_bytes(batch.images)[:3])
@@ -99,7 +95,7 @@ def test_labels_name_the_hidden_fraction(batch):
 def test_images_without_an_object_are_passed_over(batch):
     assert {len(strip.images) for strip in strips_of(batch, "black", "mean")} == {3}
     with pytest.raises(ValueError, match="silhouette bank"):
-        strips_of(select(batch, torch.tensor([3])), "black")
+        strips_of(batch.select(torch.tensor([3])), "black")
 
 
 def without_objects(batch, rows):
@@ -110,10 +106,10 @@ def without_objects(batch, rows):
 
 def test_examples_are_the_first_images_with_an_object_however_many_batches_it_takes():
     whole = without_objects(make_batch(12)._replace(labels=torch.arange(12)), [0, 1, 2, 5])
-    batches = [select(whole, slice(start, start + 3)) for start in range(0, 12, 3)]
+    batches = [whole.select(slice(start, start + 3)) for start in range(0, 12, 3)]
     chosen = annotated_examples(iter(batches))
     assert chosen.ids.tolist() == [103, 104, 106, 107]
-    for found, given in zip(chosen, select(whole, torch.tensor([3, 4, 6, 7])), strict=True):
+    for found, given in zip(chosen, whole.select(torch.tensor([3, 4, 6, 7])), strict=True):
         assert torch.equal(found, given)
 
 
@@ -145,11 +141,11 @@ def test_strips_say_which_images_they_show_and_under_which_condition(batch):
 
 
 def test_strips_come_in_the_order_of_the_methods(batch):
-    strips = strips_of(batch, *MASKING_METHODS)
-    assert [strip.method for strip in strips] == [None, *(method for method in MASKING_METHODS for _ in range(3))]
+    strips = strips_of(batch, *masking_methods())
+    assert [strip.method for strip in strips] == [None, *(method for method in masking_methods() for _ in range(3))]
 
 
 def test_a_picture_depends_on_seed_and_id_alone(batch):
-    whole, turned = strips_of(batch, "random_colour"), strips_of(select(batch, torch.tensor([2, 0])), "random_colour")
+    whole, turned = strips_of(batch, "random_colour"), strips_of(batch.select(torch.tensor([2, 0])), "random_colour")
     for one, other in zip(whole, turned, strict=True):
         assert np.array_equal(one.images[2], other.images[0]) and np.array_equal(one.images[0], other.images[1])
