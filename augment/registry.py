@@ -130,7 +130,7 @@ class Registry(dict[str, Entry]):
         """
         module, _, own_name = name.rpartition(".")
         if module and not self.knows(name):
-            _import(module, name, option)
+            import_named(module, name, option)
         if not self.knows(name):
             if module:
                 raise InputError(
@@ -227,7 +227,17 @@ def _of_type(value: Any, hint: Any, where: str) -> Any:
         raise InputError(f"{where} must be of type {expected}, got {value!r}; change it.") from error
 
 
-def _import(module: str, name: str, option: str) -> None:
+def import_named(module: str, name: str, option: str) -> None:
+    """Import a module of the user's own, which registers a name.
+
+    Args:
+        module: its import path, given by the user, never by a file.
+        name: whose module it is, for messages.
+        option: in which that was given, for messages.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
     try:
         importlib.import_module(module)
     except ImportError as error:

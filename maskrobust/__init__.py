@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from maskrobust.lm_modules.methods import feature_extractor as feature_extractor
     from maskrobust.lm_modules.methods import masking_methods as masking_methods
     from maskrobust.lm_modules.methods import predictor as predictor
+    from maskrobust.lm_modules.reliance.catalogue import measure as measure
+    from maskrobust.lm_modules.reliance.catalogue import where_shapes as where_shapes
+    from maskrobust.lm_modules.reliance.estimation import Estimate as Estimate
+    from maskrobust.lm_modules.reliance.estimation import Statistic as Statistic
+    from maskrobust.lm_modules.reliance.estimation import right_answers as right_answers
+    from maskrobust.lm_modules.reliance.plan import ReliancePlan as ReliancePlan
 
 _HOMES = {
     "augment": (
@@ -57,6 +63,9 @@ _HOMES = {
     "lm_modules.classifier": ("MaskRobustClassifier",),
     "lm_modules.masking": ("LayerMasking", "Masked", "UnsupportedNetworkError", "masking_rule"),
     "lm_modules.methods": ("feature_extractor", "masking_methods", "predictor"),
+    "lm_modules.reliance.catalogue": ("measure", "where_shapes"),
+    "lm_modules.reliance.estimation": ("Estimate", "Statistic", "right_answers"),
+    "lm_modules.reliance.plan": ("ReliancePlan",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -16,7 +16,7 @@ from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
-from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.catalogue import Context, import_measures
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.measurement import result_rows
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -76,6 +76,7 @@ class RelianceCallback(pl.Callback):
                 raise InputError(f"{name} must be at least 1, got {number}; give a larger number.")
         self.methods = tuple(methods)
         self.plan = plan or ReliancePlan()
+        import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
         self._bank: SilhouetteBank | None = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar, get_args
 
+from maskrobust.augment.registry import import_named
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import measures
 from maskrobust.lm_modules.reliance.arrays import FloatArray
@@ -186,8 +187,30 @@ def catalogue() -> dict[str, Measure]:
     return {entry.key: entry for entry in entries}
 
 
+def import_measures(names: Sequence[str]) -> None:
+    """Import the modules that enter measures of the user's own into the catalogue.
+
+    Args:
+        names: such as "my_module.my_measure".
+
+    Raises:
+        InputError: a module cannot be imported, or enters no measure of that name.
+    """
+    for name in names:
+        module, _, key = name.rpartition(".")
+        if not module:
+            raise InputError(f"own_measures must be named as in my_module.my_measure, got '{name}'; add the module.")
+        import_named(module, name, "own_measures")
+        if key not in _ENTRIES:
+            raise InputError(
+                f"own_measures must name measures, but module '{module}' enters no '{key}'; decorate its function with "
+                "@measure."
+            )
+
+
 def asked_measures(context: Context) -> list[AskedMeasure]:
     """Every member of every measure that a measurement allows to compute, in the order of the catalogue."""
+    import_measures(context.plan.own_measures)
     return [
         AskedMeasure(entry, parameters, entry.make(**parameters, **prepared))
         for entry in catalogue().values()

@@ -28,6 +28,7 @@ class ReliancePlan:
         features: whether to keep features behind both object holes (measure 7): those that the suite is given
             something to extract with.
         layers: inner layers whose features are kept beside the penultimate ones.
+        own_measures: measures of the user's own, each named after its module as in my_module.my_measure.
 
     Raises:
         InputError: a number leaves its range, or a name is unknown.
@@ -44,6 +45,7 @@ class ReliancePlan:
     sampled_share: float = 1.0
     features: bool = False
     layers: tuple[str, ...] = ()
+    own_measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take lists for tuples, as configuration files give them, and check every value."""

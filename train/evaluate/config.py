@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
@@ -40,6 +41,7 @@ class EvaluationConfig:
             linear head.
         layers: inner layers to probe as well, such as layer1 and layer2 of a ResNet: by which of them the outline
             enters.
+        own_measures: measures of your own, each named after its module as in my_module.my_measure.
         wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
             prediction and label along the curves, where the classes are named by WordNet ids; None leaves it out.
         replicates: bootstrap resamples behind each interval.
@@ -62,6 +64,7 @@ class EvaluationConfig:
     sampled_share: float = 0.25
     features: bool = True
     layers: tuple[str, ...] = ()
+    own_measures: tuple[str, ...] = ()
     wordnet: Path | None = None
     replicates: int = 2000
     seed: int = 0
@@ -78,6 +81,7 @@ class EvaluationConfig:
             sampled_share=self.sampled_share,
             features=self.features,
             layers=self.layers,
+            own_measures=self.own_measures,
         )
         return with_transfer_methods(dict.fromkeys(self.methods, plan), self.transfer_methods)
 
@@ -105,4 +109,5 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     if len(set(config.checkpoint)) < len(config.checkpoint):
         raise InputError(f"checkpoint must name different files, got {config.checkpoint}; leave repeated ones out.")
     _ = config.plans  # refuses what cannot be asked
+    import_measures(config.own_measures)
     return config

@@ -1,6 +1,7 @@
 """The catalogue: every measure says all about itself, and a stranger's measure is asked like ours."""
 
 import string
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_a_measure_without_what_it_needs_is_not_asked() -> None:
 def test_the_conditions_of_a_plan_are_named_in_the_order_in_which_they_are_drawn() -> None:
     names = condition_names(EVERYTHING)
     assert len(names) == len(set(names)) == 6 + 2 + 2 * 2 * 2 + len(FAMILIES)
-    assert names[:2] == ["silhouette", "circle"] and names[-1] == f"transfer/{FAMILIES[-1]}"
+    assert names[:2] == ["silhouette", "circle"] and names[-1] == f"transfer/{list(FAMILIES)[-1]}"
 
 
 def test_a_measure_of_ones_own_is_one_function(own_entries: dict[str, Measure]) -> None:
@@ -91,6 +92,25 @@ def test_a_measure_of_ones_own_is_one_function(own_entries: dict[str, Measure]) 
     assert accuracy.value is not None and error.value == pytest.approx(1.0 - accuracy.value)
     assert [row.seed for row in select(rows, measure="silhouette_error")] == [None, 0, 1]
     assert "net,black,silhouette_error," in rows_as_csv(rows)
+
+
+def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
+    own_entries: dict[str, Measure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stranger_measures.py").write_text(
+        "from maskrobust.lm_modules.reliance.catalogue import measure\n"
+        "from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers\n"
+        "@measure(title='Twice right', definition='Right in both ways.')\n"
+        "def twice_right():\n"
+        "    return Statistic(lambda outcomes: right_answers(outcomes, 'silhouette', 'circle'), lambda m: m.prod(-1))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = asked_measures(Context(ReliancePlan(own_measures=("stranger_measures.twice_right",))))
+    assert asked[-1].measure.key == "twice_right" and asked[-1].measure.group == "own"
+    with pytest.raises(InputError, match="'stranger_measures' enters no 'other'; decorate"):
+        asked_measures(Context(ReliancePlan(own_measures=("stranger_measures.other",))))
+    with pytest.raises(InputError, match=r"'no_such_module\.x', whose module cannot be imported"):
+        asked_measures(Context(ReliancePlan(own_measures=("no_such_module.x",))))
 
 
 def test_a_name_that_comes_twice_is_refused(own_entries: dict[str, Measure]) -> None:
