@@ -9,6 +9,7 @@ import pytest
 
 from maskrobust.augment.families.registry import FAMILIES
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance import catalogue as catalogue_module
 from maskrobust.lm_modules.reliance.catalogue import (
     HEADLINE,
     Context,
@@ -18,7 +19,6 @@ from maskrobust.lm_modules.reliance.catalogue import (
     catalogue,
     measure,
 )
-from maskrobust.lm_modules.reliance.catalogue import catalogue as catalogue_module
 from maskrobust.lm_modules.reliance.conditions import condition_names
 from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
 from maskrobust.lm_modules.reliance.measurement import result_rows
