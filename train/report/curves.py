@@ -1,6 +1,6 @@
 """Retention curves: accuracy drawn as small multiples, one panel for each curve, and the scores of every metric."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -91,20 +91,26 @@ class Curves(NamedTuple):
 def curves_section(results: Results, cells: CellWriter) -> dict[str, Any] | None:
     """The arms of a claim under their own methods, or checkpoints under each method; None where there is no curve."""
     rows = [row for row in results.over_seeds if find_measure(row.measure).group == "curves"]
-    own = {network.name: network.arm.get("method") for network in results.networks}
-    drawn = []
-    for method in ("",) if results.name == "claim" else results.methods:
+
+    def curves(identity: str, title: str, shown: Mapping[str, str]) -> Curves | None:
+        """Of networks under one masking method each; a claim's stand out where its rule compares them."""
         lines = []
         for network in results.networks:
-            name = method or own[network.name]
-            found = select(rows, network=network.name, method=name)
+            method = shown[network.name]
+            found = select(rows, network=network.name, method=method)
             if found:
-                lines.append(Line(network, bool(method) or results.is_compared(network, found[0].method), found))
-        if lines:
-            identity = f"curves-{method}" if method else "curves"
-            drawn.append(_curves(lines, cells, identity, method_title(method)))
-    emphasised = results.name == "claim" and any(results.is_compared(each, own[each.name]) for each in results.networks)
-    return {"curves": drawn, "emphasised": emphasised} if drawn else None
+                lines.append(Line(network, not network.arm or results.is_compared(network, method), found))
+        return _curves(lines, cells, identity, title) if lines else None
+
+    if results.name == "claim":
+        drawn = [curves("curves", "", {network.name: network.arm["method"] for network in results.networks})]
+    else:
+        names = [network.name for network in results.networks]
+        drawn = [
+            curves(f"curves-{method}", method_title(method), dict.fromkeys(names, method)) for method in results.methods
+        ]
+    kept = [each for each in drawn if each is not None]
+    return {"curves": kept} if kept else None
 
 
 def _curves(lines: Sequence[Line], cells: CellWriter, identity: str, title: str) -> Curves:

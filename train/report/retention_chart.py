@@ -40,6 +40,8 @@ class Point(NamedTuple):
         own: whether it is the arm's own method, under which the rule looks at it.
         retention: accuracy with patches hidden at random.
         used_share: the headline.
+        x: value of the first.
+        y: value of the second.
     """
 
     network: Network
@@ -47,6 +49,8 @@ class Point(NamedTuple):
     own: bool
     retention: Row
     used_share: Row
+    x: float
+    y: float
 
 
 def retention_section(results: Results) -> dict[str, Any]:
@@ -78,7 +82,8 @@ def chart_points(results: Results) -> list[Point]:
             retention = only(results.over_seeds, measure="retention", parameters=hidden, **under)
             used_share = only(results.over_seeds, measure=HEADLINE, **under)
             if retention and used_share and retention.value is not None and used_share.value is not None:
-                found.append(Point(network, place, method == network.arm["method"], retention, used_share))
+                own = method == network.arm["method"]
+                found.append(Point(network, place, own, retention, used_share, retention.value, used_share.value))
     return found
 
 
@@ -131,7 +136,7 @@ def _draw_axes(axes: Axes, hidden: str) -> None:
 
 
 def _draw_point(axes: Axes, point: Point, font_size: int) -> None:
-    x, y = point.retention.value, point.used_share.value
+    x, y = point.x, point.y
     colour = network_colour(point.network)
     marker = _MARKERS[point.method % len(_MARKERS)]
     if not point.own:

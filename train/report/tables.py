@@ -1,5 +1,6 @@
 """Rows as tables: cells with footnotes, one table for each group of measures, and intervals as bars on one scale."""
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from string import ascii_lowercase
 from typing import NamedTuple
@@ -168,7 +169,7 @@ class Bar(NamedTuple):
 def bars_of(rows: Iterable[Row], margin: float | None = None) -> list[Bar | None]:
     """The intervals on a scale that holds them all, 0 and the margin, with a little room; None where there is none."""
     ends = [(row.low, row.value, row.high) for row in rows]
-    numbers = [number for number in (0.0, margin, *sum(ends, ())) if number is not None]
+    numbers = [number for number in (0.0, margin, *itertools.chain(*ends)) if number is not None]
     room = 0.05 * (max(numbers) - min(numbers)) or 0.01
     start, end = min(numbers) - room, max(numbers) + room
 

@@ -1,7 +1,7 @@
 """A claim and an evaluation of made-up outcomes, summarised by the code that summarises real ones."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from maskrobust.lm_modules.reliance.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.curves import curve_condition
 from maskrobust.lm_modules.reliance.features import feature_condition
+from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -53,20 +54,20 @@ def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
         names += [feature_condition(hole, layer) for hole in ("silhouette", "circle") for layer in (None, *plan.layers)]
     guesses = {name: rng.integers(0, NUM_CLASSES, IMAGES) for name in names}
     right = {name: rng.random(IMAGES) < 0.5 + 0.3 * skill for name in names}
-    clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, guesses[names[0]])
+    clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, made.behind("clean"))
     hidden = {name: np.where(right[name], made.labels, guesses[name]) for name in names}
     return answering(made, clean=clean, **hidden)
 
 
-def probe_of(outcomes: Outcomes, *, reads: bool) -> ProbeOutcomes:
-    """A mask-only probe that reads every class, or takes every outline for the same."""
-    return ProbeOutcomes(outcomes.ids, outcomes.labels if reads else 0 * outcomes.labels, outcomes.labels)
+def probe_of(outcomes: Outcomes) -> ProbeOutcomes:
+    """A mask-only probe that reads every class."""
+    return ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels)
 
 
-def summarised_claim(folder: Path, *, probe_reads: bool = True, **changes: Any) -> Content:
+def summarised_claim(folder: Path) -> Content:
     """What `maskrobust claim` would write."""
-    evaluation = content_of("claim_cues.yaml")["evaluation"] | MEASURED | {"curve_families": ["slic"]}
-    path = tiny_claim("claim_cues.yaml", folder / "claim.yaml", evaluation=evaluation | {"replicates": 40}, **changes)
+    evaluation = content_of("claim_cues.yaml")["evaluation"] | MEASURED | {"curve_families": ["slic"], "replicates": 40}
+    path = tiny_claim("claim_cues.yaml", folder / "claim.yaml", evaluation=evaluation)
     config = parse_config([f"--config={path}", f"--out={folder}"])
     runs = {
         arm: {
@@ -79,13 +80,11 @@ def summarised_claim(folder: Path, *, probe_reads: bool = True, **changes: Any) 
         for place, arm in enumerate(config.arms)
     }
     some = next(iter(next(iter(runs.values())).values()))["black"]
-    probe = probe_of(some, reads=probe_reads)
+    probe = probe_of(some)
     return claim_summary.summarise(config, runs, probe, seconds=300.1, command="maskrobust claim --config a.yaml")
 
 
-def summarised_reliance(
-    folder: Path, checkpoints: Sequence[str] = CHECKPOINTS, skills: Mapping[str, float] | None = None, **changes: Any
-) -> Content:
+def summarised_reliance(folder: Path, checkpoints: Sequence[str] = CHECKPOINTS, **changes: Any) -> Content:
     """What `maskrobust evaluate` would write."""
     given: Content = {
         "methods": ("black", "layer_masking"),
@@ -96,41 +95,51 @@ def summarised_reliance(
         "replicates": 40,
     }
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(checkpoints), **(given | changes))
-    skills = skills or dict(zip(checkpoints, SKILLS, strict=False))
     runs = {
         path: {
-            method: answers(plan, 10 + place, 0.0 if method == "layer_masking" else skills[path])
+            method: answers(plan, 10 + place, 0.0 if method == "layer_masking" else skill)
             for method, plan in config.plans.items()
         }
-        for place, path in enumerate(checkpoints)
+        for place, (path, skill) in enumerate(zip(checkpoints, SKILLS, strict=False))
     }
-    runs[checkpoints[0]]["black"] = replace(
-        runs[checkpoints[0]]["black"], sensitivity=np.full(IMAGES, np.inf)
-    )  # undefined
-    probe = probe_of(runs[checkpoints[0]]["black"], reads=True)
+    overflown = replace(runs[checkpoints[0]]["black"], sensitivity=np.full(IMAGES, np.inf))
+    runs[checkpoints[0]]["black"] = overflown  # its sensitivity is undefined
+    probe = probe_of(runs[checkpoints[0]]["black"])
     return evaluation_summary.summarise(config, runs, probe, seconds=30.0, command="maskrobust evaluate --data=Cues")
 
 
 @pytest.fixture(scope="session")
-def made_claim(tmp_path_factory: pytest.TempPathFactory) -> Content:
+def few_permutations() -> Iterator[None]:
+    """Intervals of chance from few permutations: their width is no matter of the pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(mutual_information.__kwdefaults__, "permutations", 20)
+        yield
+
+
+@pytest.fixture(scope="session")
+def made_claim(few_permutations: None, tmp_path_factory: pytest.TempPathFactory) -> Content:
     return summarised_claim(tmp_path_factory.mktemp("claim"))
 
 
 @pytest.fixture(scope="session")
-def made_reliance(tmp_path_factory: pytest.TempPathFactory) -> Content:
+def made_reliance(few_permutations: None, tmp_path_factory: pytest.TempPathFactory) -> Content:
     return summarised_reliance(tmp_path_factory.mktemp("reliance"))
+
+
+def without_curves(content: Content) -> Content:
+    """A copy to change at will, without the curves, which take time to draw."""
+    rows = [row for row in content["rows"] if not row["measure"].startswith("curve_")]
+    return copy.deepcopy({**content, "rows": rows})
 
 
 @pytest.fixture
 def claim(made_claim: Content) -> Content:
-    """To change at will."""
-    return copy.deepcopy(made_claim)
+    return without_curves(made_claim)
 
 
 @pytest.fixture
 def reliance(made_reliance: Content) -> Content:
-    """To change at will."""
-    return copy.deepcopy(made_reliance)
+    return without_curves(made_reliance)
 
 
 @pytest.fixture(scope="session")
