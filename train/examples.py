@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split
 from maskrobust.train.data.batches import split_batches
 from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, with_predictions
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 if TYPE_CHECKING:  # each command imports this module
     from maskrobust.train.claim.config import ClaimConfig

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from maskrobust.lm_modules.reliance.catalogue import find_measure
+from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings, network_colour, tick
@@ -90,7 +90,7 @@ class Curves(NamedTuple):
 
 def curves_section(results: Results, cells: CellWriter) -> dict[str, Any] | None:
     """The arms of a claim under their own methods, or checkpoints under each method; None where there is no curve."""
-    rows = [row for row in results.over_seeds if find_measure(row.measure).group == "curves"]
+    rows = [row for row in results.over_seeds if catalogue()[row.measure].group == "curves"]
 
     def curves(identity: str, title: str, shown: Mapping[str, str]) -> Curves | None:
         """Of networks under one masking method each; a claim's stand out where its rule compares them."""
@@ -137,7 +137,7 @@ def _score_table(
         for line in lines
     ]
     orders = [capitalised(panel.order.replace("_", " ")) for panel in panels]
-    return ScoreTable(identity, find_measure(measure).title, families, orders, rows)
+    return ScoreTable(identity, catalogue()[measure].title, families, orders, rows)
 
 
 def curve_panels(lines: Sequence[Line]) -> list[Panel]:

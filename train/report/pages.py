@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskrobust.lm_modules.reliance.catalogue import Measure, catalogue
-from maskrobust.lm_modules.reliance.results import Row, rows_as_csv, select
+from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.comparisons import headline, method_sentences, pair_table, share_table, verdict_table
 from maskrobust.train.report.curves import curves_section
 from maskrobust.train.report.examples import ExampleStrip, example_groups
@@ -111,7 +111,7 @@ def _page(results: Results, title: str, sections: Sections, cells: CellWriter) -
         network_word="Arm" if results.name == "claim" else "Checkpoint",
         notes=cells.notes,
         json=compact_json(results.content),
-        csv=rows_as_csv(results.rows),
+        csv=results.as_csv(),
     )
 
 

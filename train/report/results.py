@@ -1,18 +1,21 @@
 """claim.json and reliance.json as pages and terminal read them: networks, masking methods and rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
+from maskrobust.train.plain_text import printable
 
 Name = Literal["claim", "reliance"]
 
 FORMATS: dict[Name, int] = {"claim": 3, "reliance": 2}
 """Of the files that are read."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 COLOURS = 12
 """Number of colours that the pages define: the variables --arm-1 to --arm-12."""
@@ -80,6 +83,15 @@ class Results:
         methods: Sequence[str] = self.content["methods"]
         return methods
 
+    def as_csv(self) -> str:
+        """All rows as CSV; text that a spreadsheet would calculate gets an apostrophe ahead, which makes it text."""
+        harmless = []
+        for row in self.rows:
+            texts = {name: value for name, value in vars(row).items() if isinstance(value, str)}
+            changed: dict[str, Any] = {name: _as_text(text) for name, text in texts.items()}
+            harmless.append(replace(row, **changed))
+        return rows_as_csv(harmless)
+
     @cached_property
     def over_seeds(self) -> list[Row]:
         """The rows of networks themselves, over all seeds."""
@@ -99,6 +111,10 @@ class Results:
         if not network.arm or method != network.arm["method"]:
             return False
         return bool(network.arm["augmentation_only"] or network.name == self.content["rule"]["layer_masking_arm"])
+
+
+def _as_text(text: str) -> str:
+    return f"'{printable(text)}" if text.startswith(_FORMULA) else printable(text)
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from string import ascii_lowercase
 from typing import NamedTuple
 
-from maskrobust.lm_modules.reliance.catalogue import Group, catalogue, find_measure
+from maskrobust.lm_modules.reliance.catalogue import Group, catalogue
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.wording import PERCENT, count, interval, writer
@@ -51,7 +51,7 @@ class CellWriter:
             place, reason = len(self.notes), row.undefined_because or ""
             letter = self.notes.setdefault(reason, ascii_lowercase[place % 26] * (place // 26 + 1))
             return Cell("undefined", "", letter)
-        write = writer(find_measure(row.measure).unit, difference=bool(row.compared_with))
+        write = writer(catalogue()[row.measure].unit, difference=bool(row.compared_with))
         value = write(row.value)
         return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), "")
 
@@ -102,7 +102,7 @@ def measure_tables(
     """
     by_group: dict[str, list[Row]] = {group: [] for group in GROUP_TITLES}
     for row in rows:
-        by_group.get(find_measure(row.measure).group, []).append(row)
+        by_group.get(catalogue()[row.measure].group, []).append(row)
     return [
         _table(f"{identity}-{group}", title, by_group[group], results, cells, head_of)
         for group, title in GROUP_TITLES.items()
@@ -131,7 +131,7 @@ def _table(
         ]
         if lines:
             blocks.append((network, lines))
-    headings = [find_measure(found[0].measure).heading(found[0].parameters) for found in columns.values()]
+    headings = [catalogue()[found[0].measure].heading(found[0].parameters) for found in columns.values()]
     return Table(identity, title, headings, blocks, [_counts(found) for found in columns.values()])
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module
-from maskrobust.lm_modules.reliance.catalogue import find_measure, measure
+from maskrobust.lm_modules.reliance.catalogue import catalogue, measure
 from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
 from maskrobust.train.report import Answer, ExampleStrip, render_claim, render_reliance
 from tests.train.report.conftest import Content, summarised_reliance
@@ -205,9 +205,7 @@ def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(
 def test_what_is_shown_is_defined(made_claim: Content, claim_page: str, reliance_page: str) -> None:
     definitions = squeezed(Page(claim_page).texts["definitions"])
     for row in made_claim["rows"]:
-        assert (
-            squeezed(find_measure(row["measure"]).definition.removesuffix(" The mean over the curve.")) in definitions
-        )
+        assert squeezed(catalogue()[row["measure"]].definition.removesuffix(" The mean over the curve.")) in definitions
     assert "WordNet" not in definitions
     assert "30% hidden, 50% hiddenRetention" in squeezed(Page(reliance_page).texts["definitions"])
 
