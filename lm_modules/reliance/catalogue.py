@@ -183,8 +183,11 @@ def catalogue() -> dict[str, Measure]:
     """All measures by key, in the order of reports: by group, the headline first, then in the order of the files."""
     _import_measures()
     order = get_args(Group)
-    entries = sorted(_ENTRIES.values(), key=lambda entry: (order.index(entry.group), entry.key != HEADLINE))
-    return {entry.key: entry for entry in entries}
+
+    def place(entry: Measure) -> tuple[int, bool, str]:
+        return order.index(entry.group), entry.key != HEADLINE, entry.make.__module__
+
+    return {entry.key: entry for entry in sorted(_ENTRIES.values(), key=place)}
 
 
 def import_measures(names: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Pictures of what a network is shown: the very holes of the measures, under each masking method."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.train.report.wording import capitalised, hidden_share
+from maskrobust.train.report.wording import capitalised, hidden_share, method_title
 
 
 class Answer(NamedTuple):
@@ -51,6 +52,32 @@ class ExampleStrip(NamedTuple):
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     answers: tuple[tuple[Answer, ...], ...] = ()
+
+
+class ExampleGroup(NamedTuple):
+    """The example pictures of one masking method.
+
+    Attributes:
+        title: of the method.
+        masked: whether it is layer masking.
+        strips: its rows of pictures.
+    """
+
+    title: str
+    masked: bool
+    strips: list[ExampleStrip]
+
+
+def example_groups(examples: Sequence[ExampleStrip]) -> list[ExampleGroup]:
+    """Strips by masking method, in order; those without pictures are left out."""
+    groups: dict[str | None, list[ExampleStrip]] = {}
+    for strip in examples:
+        if strip.images:
+            groups.setdefault(strip.method, []).append(strip)
+    return [
+        ExampleGroup("Nothing hidden" if method is None else method_title(method), method == "layer_masking", strips)
+        for method, strips in groups.items()
+    ]
 
 
 def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None:
@@ -121,6 +148,60 @@ def example_strips(
             images = illustrate(method, batch.images, drawn.visible(condition), drawn.fill_keys, mean)
             strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **asked))
     return strips
+
+
+def with_predictions(
+    strips: Sequence[ExampleStrip],
+    outcomes: Mapping[MaskingMethod | None, Mapping[int, Outcomes]],
+    class_names: Sequence[str],
+) -> list[ExampleStrip]:
+    """The strips with the true classes of their pictures, and what networks took them for.
+
+    Args:
+        strips: what `example_strips` returns.
+        outcomes: by the strips' masking method (None: nothing hidden) and a network's number, those of the networks
+            whose predictions are wanted there.
+        class_names: one for each class, in label order.
+    """
+    return [
+        strip._replace(
+            classes=tuple(class_names[label] for label in strip.labels),
+            answers=_answers(strip, outcomes.get(strip.method, {}), class_names),
+        )
+        for strip in strips
+    ]
+
+
+def _answers(
+    strip: ExampleStrip, outcomes: Mapping[int, Outcomes], class_names: Sequence[str]
+) -> tuple[tuple[Answer, ...], ...]:
+    """For each picture of a strip the predicted classes, each with the networks that predict it.
+
+    Args:
+        strip: its ids, true labels and condition.
+        outcomes: by number of a network. An image that one was not asked about is left out of its answers.
+        class_names: one for each class, in label order.
+
+    Returns:
+        One tuple for each picture, in the order of the networks that come first.
+    """
+    predicted = {number: _predictions(run, strip) for number, run in outcomes.items()}
+    found = []
+    for place, label in enumerate(strip.labels):
+        numbers: dict[int, list[int]] = {}
+        for number, classes in predicted.items():
+            if classes[place] >= 0:
+                numbers.setdefault(classes[place], []).append(number)
+        found.append(
+            tuple(Answer(class_names[each], each == label, tuple(networks)) for each, networks in numbers.items())
+        )
+    return tuple(found)
+
+
+def _predictions(outcomes: Outcomes, strip: ExampleStrip) -> list[int]:
+    """Predicted class of each picture; -1 where the network was not asked about it."""
+    by_id = dict(zip(outcomes.ids.tolist(), outcomes.behind(strip.condition).tolist(), strict=True))
+    return [by_id.get(identity, -1) for identity in strip.ids]
 
 
 def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:
