@@ -1,7 +1,7 @@
 """Data modules: every one yields `maskrobust.augment.batch.Batch` and tells its classes and pixel statistics.
 
-A module of your own subclasses `InMemoryDataModule`, `FileDataModule` or `AnnotatedDataModule` in your own file, and its
-class path names it: `--data my_data.Animals`. See docs/data.md.
+A module of your own subclasses `InMemoryDataModule`, `FileDataModule` or `AnnotatedDataModule` in your own file, and is
+named by its class path: `--data my_data.Animals`. See docs/data.md.
 """
 
 from maskrobust.train.data.base import AnnotatedDataModule, InMemoryDataModule, Samples, Split

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,12 @@ MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
 IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
 """Suffixes of the files that are read as images, in lower case."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
+"""Pillow's formats that are read, whatever a file's suffix says; for some others Pillow starts Ghostscript."""
+
+MOST_PIXELS = 2**30 // 12
+"""Largest number of pixels of an image, about 9,500 x 9,500: where Pillow warns of decompression bombs, too."""
 
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _IMAGENET_S_IGNORE = 1000
@@ -221,11 +228,11 @@ def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
         if has_colours and image.mode != "P":
             raise InputError("it has colours, where the code trimap has one number for each pixel")
         return np.asarray(np.asarray(image) != _TRIMAP_BACKGROUND)
-    if has_colours and ";16" in str(image.tile):  # the packing of the pixels, such as RGB;16B
+    if has_colours and ";16" in str(getattr(image, "tile", "")):  # how pixels are packed, as RGB;16B
         raise InputError("it has 16 bits for each colour, of which 8 would be lost: save it with 8")
     numbers: NDArray[Any] = _colours(image) if has_colours else np.asarray(image)
     if code == "binary":
-        return numbers.any(axis=2) if has_colours else numbers.astype(np.bool_)
+        return np.asarray(numbers.any(axis=2)) if has_colours else numbers.astype(np.bool_)
     classes = numbers[..., 0] + np.int32(256) * numbers[..., 1] if has_colours else numbers
     return np.asarray((classes > 0) & (classes != _IMAGENET_S_IGNORE))
 
@@ -271,7 +278,12 @@ def _unknown_range(image: Image.Image) -> str:
 def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
     """An image whose header has been read; whatever is wrong with it, then or later, is a `InputError`."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the number of pixels is checked below
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        with opened as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(f"it has {image.width} x {image.height} pixels, of which {MOST_PIXELS} may be read")
             yield image
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(_unreadable(name, error)) from error

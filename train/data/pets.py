@@ -1,5 +1,6 @@
 """Oxford-IIIT Pet: 37 breeds of cats and dogs, with the animal as the object."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -112,6 +113,8 @@ def _read_list(folder: Path, official: str) -> list[ImageFile]:
             raise InputError(
                 f"'{path}' must give each image a class from 1 to {Pets.num_classes}, got '{line}'; download it again."
             )
+        if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+            raise InputError(f"'{path}' must name files by letters and digits, got '{name}'; download it again.")
         image, trimap = folder / "images" / f"{name}.jpg", folder / "annotations" / "trimaps" / f"{name}.png"
         for each in (image, trimap):
             if not each.is_file():

@@ -88,6 +88,9 @@ def test_missing_files_are_named_with_what_to_do(root, tmp_path):
     (root / "oxford-iiit-pet" / "annotations" / "test.txt").write_text("Abyssinian_1 38 1 1\n")
     with pytest.raises(ValueError, match="a class from 1 to 37, got 'Abyssinian_1 38 1 1'"):
         make(root).setup("test")
+    (root / "oxford-iiit-pet" / "annotations" / "test.txt").write_text("../Abyssinian_1 1 1 1\n")
+    with pytest.raises(InputError, match=r"must name files by letters and digits, got '\.\./Abyssinian_1'"):
+        make(root).setup("test")
 
 
 @pytest.mark.parametrize(("val_fraction", "message"), [(1e-6, "got 24 and 0"), (1 - 1e-6, "got 0 and 24")])
