@@ -19,7 +19,7 @@ def import_data_modules() -> list[str]:
     """Make the shipped data modules known to the parsers by their bare class names, and return these."""
     from maskrobust.train import data
 
-    return [name for name in data.__all__ if name != "AnnotatedDataModule"]
+    return list(data.SHIPPED)
 
 
 def parse_with_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from maskrobust.train.claim.probe import measured_probe
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import independent_parts, refuse_foreign, refuse_missing, what_is_left
 from maskrobust.train.claim.summary import summarise
+from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.examples import claim_examples
 from maskrobust.train.files import write_json, write_text
 from maskrobust.train.quiet import quiet_lightning
@@ -66,7 +67,7 @@ def run_claim(
     refuse_foreign(config)
     config.data.prepare_data()
     config.data.setup("fit")
-    config.data.setup("test")
+    config.data.setup(STAGE_OF_SPLIT[config.evaluation.split])
     bank = SilhouetteBank.from_batches(config.data.val_dataloader())
     with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
         probe = None if config.is_part else measured_probe(config, progress)

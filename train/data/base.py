@@ -23,9 +23,9 @@ from maskrobust.train.types import Split as Split  # noqa: PLC0414 - likewise
 
 Fetched = TypeVar("Fetched")
 
-_ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
-    None: _ALL_SPLITS,
+    None: ALL_SPLITS,
     "fit": ("train", "val"),
     "validate": ("val",),
     "test": ("test",),
@@ -91,6 +91,11 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._restored: tuple[object, Position] = (None, Position(0, 0))
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that there are images for: all three, unless a subclass knows better."""
+        return ALL_SPLITS
 
     @abstractmethod
     def training_batches(self) -> Iterable[Batch]:

@@ -24,11 +24,11 @@ MaskCode = Literal["binary", "imagenet_s", "trimap"]
 IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
 """Suffixes of the files that are read as images, in lower case."""
 
-MOST_PIXELS = 2**30 // 12
-"""Of an image that is read, about 9,500 by 9,500: that is where Pillow warns of decompression bombs, too."""
-
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
-"""Of Pillow's, those that are read, whatever a file's suffix is: it would start Ghostscript for others."""
+"""Pillow's formats that are read, whatever a file's suffix says; for some others Pillow starts Ghostscript."""
+
+MOST_PIXELS = 2**30 // 12
+"""Largest number of pixels of an image, about 9,500 x 9,500: where Pillow warns of decompression bombs, too."""
 
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _IMAGENET_S_IGNORE = 1000
@@ -228,11 +228,11 @@ def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
         if has_colours and image.mode != "P":
             raise InputError("it has colours, where the code trimap has one number for each pixel")
         return np.asarray(np.asarray(image) != _TRIMAP_BACKGROUND)
-    if has_colours and ";16" in str(image.tile):  # the packing of the pixels, such as RGB;16B
+    if has_colours and ";16" in str(getattr(image, "tile", "")):  # how pixels are packed, as RGB;16B
         raise InputError("it has 16 bits for each colour, of which 8 would be lost: save it with 8")
     numbers: NDArray[Any] = _colours(image) if has_colours else np.asarray(image)
     if code == "binary":
-        return numbers.any(axis=2) if has_colours else numbers.astype(np.bool_)
+        return np.asarray(numbers.any(axis=2)) if has_colours else numbers.astype(np.bool_)
     classes = numbers[..., 0] + np.int32(256) * numbers[..., 1] if has_colours else numbers
     return np.asarray((classes > 0) & (classes != _IMAGENET_S_IGNORE))
 

@@ -29,7 +29,7 @@ class EvaluationConfig:
         architecture: name of the network that the files hold weights of; None for checkpoints that say it themselves.
         architecture_options: its further keyword arguments.
         methods: masking methods to ask the networks under.
-        split: of which split the images are.
+        split: of which split the images are; by default test where the data have it, else val.
         patch_size: side of the patches that are hidden at random, in pixels.
         hidden_fractions: shares in [0, 1] of patches to hide.
         curve_families: segments of the retention curves: patches, slic, quickshift; none for no curves.
@@ -94,11 +94,15 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         InputError: an argument leaves its domain, or a configuration file has no data.
     """
     parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
-    parser.add_class_arguments(EvaluationConfig, skip={"data", "checkpoint"})
+    parser.add_class_arguments(EvaluationConfig, skip={"data", "checkpoint", "split"})
     parser.add_argument(
         "--checkpoint", type=list[str] | str, required=True, help="a file to measure, or several: '[a.ckpt, b.ckpt]'"
     )
+    parser.add_argument(
+        "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
+    )
     given = parse_with_data(parser, arguments)
+    given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     if isinstance(given["checkpoint"], str):
         given["checkpoint"] = [given["checkpoint"]]
     config = EvaluationConfig(**given)

@@ -1,6 +1,7 @@
 """Image files and mask files of any format: numbers of any depth keep their meaning, or are refused."""
 
 import io
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from maskrobust.errors import InputError
+from maskrobust.train.data import image_files
 from maskrobust.train.data.image_files import MaskCode, decode_image, decode_mask, size_of
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
@@ -161,6 +163,20 @@ def test_imagenet_s_masks_are_read_by_red_and_green_or_by_their_grey_value():
     colours = np.stack([CLASSES % 256, CLASSES // 256, np.full_like(CLASSES, 9)], axis=-1).astype(np.uint8)
     for stored in (colours, CLASSES):
         assert decode_mask(encoded(Image.fromarray(stored), "png"), "imagenet_s", "mask").tolist() == SEGMENTED
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png"])
+def test_more_pixels_than_a_photograph_has_are_refused_before_they_are_decoded(form, monkeypatch):
+    monkeypatch.setattr(image_files, "MOST_PIXELS", 29)
+    content = encoded(Image.fromarray(COLOURS), form)
+    for decode in (decode_image, partial(decode_mask, code="binary"), size_of):
+        with pytest.raises(InputError, match=r"^'one' cannot be read as an image \(it has 5 x 6 pixels, "):
+            decode(content, name="one")
+
+
+def test_a_format_that_pillow_starts_another_program_for_is_not_read():
+    with pytest.raises(InputError, match=r"^'one' cannot be read as an image \(it is of no known format\)"):
+        decode_image(encoded(Image.fromarray(COLOURS), "eps"), "one")
 
 
 def test_what_is_no_png_in_spite_of_its_first_bytes_is_refused(tmp_path: Path):
