@@ -45,6 +45,13 @@ class Window(NamedTuple):
         """
         return max((size - 1) * step for size, step in zip(self.kernel_size, self.dilation, strict=True))
 
+    @property
+    def is_centred(self) -> bool:
+        """Whether each output lies in the middle of what it reads."""
+        left, right, top, bottom = self.padding
+        vertical, horizontal = ((size - 1) * step for size, step in zip(self.kernel_size, self.dilation, strict=True))
+        return 2 * left == horizontal == 2 * right and 2 * top == vertical == 2 * bottom
+
 
 @dataclass(frozen=True)
 class MaskingOptions:
@@ -185,6 +192,7 @@ class Masked:
         visible: the visible positions at the resolution of `features`.
         channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
         rings: how many rings of neighbour padding the operation asked for that made the features.
+        halves_padding: whether half of the rings suffice; see `dropped`.
 
     Raises:
         NotImplementedError: the features are no map of these positions.
@@ -194,6 +202,7 @@ class Masked:
     visible: VisibleMap
     channels_last: bool = False
     rings: int = 0
+    halves_padding: bool = False
 
     def __post_init__(self) -> None:
         shape, (batch, height, width) = tuple(self.features.shape), self.visible.size
@@ -259,6 +268,7 @@ class Masked:
 
     def with_neighbour_padding(self, count: int) -> Tensor:
         """The features with `count` rings of hidden positions filled from their neighbours, (B, C, H, W)."""
+        count = count // 2 if self.halves_padding else count
         if count == 0 or self.visible.everything:
             return self.features
         detach_padding = self.visible.options.detach_padding

@@ -2,9 +2,9 @@
 
 import importlib
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx, nn
@@ -50,9 +50,11 @@ class Step:
     last_uses: tuple[str, ...]
     path: tuple[str, ...]
 
-    def run(self, network: nn.Module, values: dict[str, Any]) -> Any:
-        """Compute the step's result from those of earlier steps."""
+    def run(self, network: nn.Module, values: dict[str, Any], *, halves_padding: bool = False) -> Any:
+        """Compute the step's result from those of earlier steps; `halves_padding` where half of the rings suffice."""
         args = _fill_in(self.args, values)
+        if halves_padding and type(args[0]) is Masked:
+            args = (replace(args[0], halves_padding=True), *args[1:])
         kwargs = _fill_in(self.kwargs, values)
         if self.kind == "get_attr":
             return _attribute(network, str(self.target))
@@ -118,10 +120,11 @@ class Program:
         start: int,
         end: int,
         observe: Callable[[Step, Any], None] | None = None,
+        dropped: Set[str] = frozenset(),
     ) -> None:
         """Compute steps `start` to `end`, without the last, into `values`, forgetting each after its last use."""
         for step in self.steps[start:end]:
-            values[step.name] = step.run(network, values)
+            values[step.name] = step.run(network, values, halves_padding=step.name in dropped)
             if observe is not None:
                 observe(step, values[step.name])
             for name in step.last_uses:

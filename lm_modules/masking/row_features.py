@@ -108,11 +108,5 @@ def find_window_rows(held: VisibleMap, outputs: VisibleMap, window: Window) -> W
 
 def _rings(held: VisibleMap, outputs: VisibleMap, window: Window) -> int:
     """Half as many where the centre of every window is visible."""
-    centred = all(
-        2 * before == (size - 1) * step == 2 * after
-        for before, after, size, step in zip(
-            window.padding[2::-2], window.padding[3::-2], window.kernel_size, window.dilation, strict=True
-        )
-    )
     at_centre = held.window(Window((1, 1), window.stride))
-    return window.rings // 2 if centred and outputs is at_centre else window.rings
+    return window.rings // 2 if window.is_centred and outputs is at_centre else window.rings
