@@ -3,9 +3,9 @@
 import importlib
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx, nn
@@ -37,6 +37,7 @@ class Step:
         rule: applied where an argument is masked; None where none can be.
         reads: names of earlier results among the arguments.
         last_uses: names of earlier results that no later step needs.
+        path: names that lead to the module; empty where there is none.
     """
 
     name: str
@@ -48,10 +49,13 @@ class Step:
     rule: Rule | None
     reads: tuple[str, ...]
     last_uses: tuple[str, ...]
+    path: tuple[str, ...]
 
-    def run(self, network: nn.Module, values: dict[str, Any]) -> Any:
-        """Compute the step's result from those of earlier steps."""
+    def run(self, network: nn.Module, values: dict[str, Any], *, halves_padding: bool = False) -> Any:
+        """Compute the step's result from those of earlier steps; `halves_padding` where half of the rings suffice."""
         args = _fill_in(self.args, values)
+        if halves_padding and type(args[0]) is Masked:
+            args = (replace(args[0], halves_padding=True), *args[1:])
         kwargs = _fill_in(self.kwargs, values)
         if self.kind == "get_attr":
             return _attribute(network, str(self.target))
@@ -72,7 +76,10 @@ class Step:
     def operation(self, network: nn.Module) -> Any:
         """The module, function or tensor method that the plain network calls."""
         if self.kind == "call_module":
-            return network.get_submodule(str(self.target))
+            module = network  # get_submodule takes as long as the operation in a small network
+            for name in self.path:
+                module = module._modules[name]  # type: ignore[assignment]
+            return module
         if callable(self.target):
             return self.target
         return _Method(self.target)
@@ -114,10 +121,11 @@ class Program:
         start: int,
         end: int,
         observe: Callable[[Step, Any], None] | None = None,
+        dropped: Set[str] = frozenset(),
     ) -> None:
         """Compute steps `start` to `end`, without the last, into `values`, forgetting each after its last use."""
         for step in self.steps[start:end]:
-            values[step.name] = step.run(network, values)
+            values[step.name] = step.run(network, values, halves_padding=step.name in dropped)
             if observe is not None:
                 observe(step, values[step.name])
             for name in step.last_uses:
@@ -188,8 +196,9 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             reads = tuple(argument.name for argument in node.all_input_nodes)
             last_uses = tuple(argument.name for argument in node.all_input_nodes if last_use[argument] is node)
             args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
+            path = tuple(str(node.target).split(".")) if node.op == "call_module" else ()
             target = add_into_first if _may_add_in_place(node, network) else node.target
-            steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses))
+            steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses, path))
     return Program(images.name, tuple(steps), output, results)
 
 
@@ -348,6 +357,16 @@ def _with_values(argument: Any) -> Any:
 
 
 def _fill_in(argument: Any, values: dict[str, Any]) -> Any:
+    """An argument with results for values; most are a value, a constant, or a tuple of these."""
+    kind = type(argument)
+    if kind is Value:
+        return values[argument.name]
+    if kind is tuple:
+        return tuple([_fill_in(item, values) for item in argument])
+    if kind is dict and not argument:
+        return {}
+    if kind in (int, float, bool, str):
+        return argument
     return _replace(argument, Value, lambda value: values[value.name])
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -10,17 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.masked import VisibleMap, Window
+from maskrobust.lm_modules.masking.morphology import RingRows
+from maskrobust.lm_modules.masking.rows import weighted_sum
 
 
 class WindowRows(NamedTuple):
     """Where an operation with a window finds its inputs among rows.
 
     Attributes:
-        rings: for each ring of padding, the rows (M, 9) of its neighbours among those before it, and their weights.
+        rings: of padding; `neighbours` are rows among those before the ring's own.
         inputs: (N x kernel positions,) rows under the window of each output; the last row holds zeros.
     """
 
-    rings: Sequence[tuple[Tensor, Tensor]]
+    rings: Sequence[RingRows]
     inputs: Tensor
 
 
@@ -61,9 +63,9 @@ class Rows:
         found = self.cache[key]
         values = self.values
         source = values.detach() if self.held.options.detach_padding else values
-        for neighbours, weights in found.rings:
-            ring = F.embedding_bag(neighbours, source, per_sample_weights=weights.to(source.dtype), mode="sum")
-            values, source = torch.cat([values, ring]), torch.cat([source, ring])
+        for ring in found.rings:
+            filled = weighted_sum(source, ring)
+            values, source = torch.cat([values, filled]), torch.cat([source, filled])
         values = torch.cat([values, values.new_zeros(1, values.shape[1])])
         width = math.prod(window.kernel_size) * values.shape[1]
         return values.index_select(0, found.inputs).reshape(len(outputs.row_indices), width)
@@ -90,7 +92,7 @@ def find_window_rows(held: VisibleMap, outputs: VisibleMap, window: Window) -> W
     row_of[held.row_indices] = torch.arange(count, device=row_of.device)
     rings = []
     for ring in held.ring_rows(_rings(held, outputs, window)):
-        rings.append((row_of[ring.neighbours], ring.weights))
+        rings.append(replace(ring, neighbours=row_of[ring.neighbours]))
         row_of[ring.rows] = torch.arange(count, count + len(ring.rows), device=row_of.device)
         count += len(ring.rows)
     row_of[row_of < 0] = count
@@ -106,11 +108,5 @@ def find_window_rows(held: VisibleMap, outputs: VisibleMap, window: Window) -> W
 
 def _rings(held: VisibleMap, outputs: VisibleMap, window: Window) -> int:
     """Half as many where the centre of every window is visible."""
-    centred = all(
-        2 * before == (size - 1) * step == 2 * after
-        for before, after, size, step in zip(
-            window.padding[2::-2], window.padding[3::-2], window.kernel_size, window.dilation, strict=True
-        )
-    )
     at_centre = held.window(Window((1, 1), window.stride))
-    return window.rings // 2 if centred and outputs is at_centre else window.rings
+    return window.rings // 2 if window.is_centred and outputs is at_centre else window.rings

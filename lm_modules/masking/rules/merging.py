@@ -28,7 +28,7 @@ GATES = (
 )  # fmt: skip
 
 
-@masking_rule(*RESIDUAL, rows=ROW_BY_ROW)
+@masking_rule(*RESIDUAL, rows=ROW_BY_ROW, is_local=True)
 def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
     """Sum or difference: visible where the merge rule says so; a number or plain tensor is added at each position."""
     operands = [operand for operand in (left, right) if isinstance(operand, Masked)]
@@ -41,7 +41,7 @@ def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Mask
     return _position_by_position(operation, shown, kwargs, visible)
 
 
-@masking_rule(*GATES)
+@masking_rule(*GATES, is_local=True)
 def gate(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Product and the like: known where every masked operand is."""
     maps = [operand.visible for operand in operands if isinstance(operand, Masked)]

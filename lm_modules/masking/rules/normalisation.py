@@ -25,7 +25,7 @@ def _has_running_statistics(operation: BatchNorm) -> bool:
     return type(operation) is nn.BatchNorm2d and operation.running_mean is not None
 
 
-@masking_rule(nn.BatchNorm2d, nn.SyncBatchNorm, rows=RowKernel(_normalise_rows, _has_running_statistics))
+@masking_rule(nn.BatchNorm2d, nn.SyncBatchNorm, rows=RowKernel(_normalise_rows, _has_running_statistics), is_local=True)
 def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor] | None = None) -> Masked:
     """Statistics over visible positions only where the batch's own are used; otherwise position by position.
 
@@ -104,7 +104,7 @@ def _check_one_axis(normalized_shape: Sequence[int]) -> None:
         )
 
 
-@masking_rule(nn.LayerNorm, check=lambda operation, *_args: _check_one_axis(operation.normalized_shape))
+@masking_rule(nn.LayerNorm, check=lambda operation, *_args: _check_one_axis(operation.normalized_shape), is_local=True)
 def layer_norm(operation: nn.LayerNorm, x: Masked) -> Masked:
     """Over the channels of one position."""
     return x.with_features(operation(_channels_last(x)))
@@ -114,6 +114,7 @@ def layer_norm(operation: nn.LayerNorm, x: Masked) -> Masked:
     F.layer_norm,
     F.rms_norm,
     check=lambda _operation, _x, normalized_shape, *_args, **_: _check_one_axis(normalized_shape),
+    is_local=True,
 )
 def functional_layer_norm(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """The same for a functional call."""

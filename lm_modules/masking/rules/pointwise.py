@@ -42,8 +42,8 @@ def elementwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> M
     return x.with_features(operation(x.features, *args, **kwargs))
 
 
-masking_rule(*ACTIVATIONS, *DROPOUT, nn.Identity, rows=ROW_BY_ROW)(elementwise)
-masking_rule(*ARITHMETIC, *COPIES)(elementwise)
+masking_rule(*ACTIVATIONS, *DROPOUT, nn.Identity, rows=ROW_BY_ROW, is_local=True)(elementwise)
+masking_rule(*ARITHMETIC, *COPIES, is_local=True)(elementwise)
 
 
 @masking_rule("type_as")
@@ -67,7 +67,7 @@ def channelwise(operation: Operation, x: Masked) -> Masked:
     return x.with_features(operation(x.features))
 
 
-@masking_rule(nn.Linear, F.linear)
+@masking_rule(nn.Linear, F.linear, is_local=True)
 def linear(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """A linear layer over the channels, where these are the last axis.
 

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
 from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.convolution import pair, slide, symmetric
@@ -119,12 +118,10 @@ def functional_adaptive_pool(operation: Operation, x: Masked, output_size: Any, 
     """
     averages = operation is F.adaptive_avg_pool2d
     if averages:
-        ends = _is_one(output_size)
-        return (
-            functional.mean_of_zeroed(x.with_hidden_zero(), x.visible.positions)
-            if ends
-            else adaptive_average(x, output_size)
-        )
+        if _is_one(output_size):
+            # As channels-last as a pool of channels-last features is, or a gate would make contiguous features of them.
+            return x.mean_over_visible().to(x.features.dtype)[:, None, None].permute(0, 3, 1, 2)
+        return adaptive_average(x, output_size)
     pooled = torch.as_tensor(operation(x.with_hidden_zero(), output_size))
     return pooled if _is_one(output_size) else Masked(pooled, _bins(x, output_size))
 
@@ -182,13 +179,13 @@ def reduction(operation: Any, x: Masked, *args: Any, **kwargs: Any) -> Masked | 
             f"layer masking reduces over height and width together, or over the channels, got axes {sorted(axes)} of "
             f"shape {tuple(x.features.shape)}; give the module around this operation a rule of its own."
         )
-    reduced = operation(x.with_hidden_zero(), *args, **kwargs)
     if operation.__name__ != "mean":
-        return torch.as_tensor(reduced)
-    height, width = x.visible.positions.shape[2:]
-    count = x.visible.positions.sum(dim=(1, 2, 3)).clamp(min=1).to(torch.promote_types(reduced.dtype, torch.float32))
-    scale = (height * width / count).reshape(-1, *[1] * (reduced.ndim - 1))
-    return torch.as_tensor(reduced * scale.to(reduced.dtype))
+        return torch.as_tensor(operation(x.with_hidden_zero(), *args, **kwargs))
+    keeps = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
+    sizes = [
+        1 if axis in spatial else size for axis, size in enumerate(x.features.shape) if keeps or axis not in spatial
+    ]
+    return x.mean_over_visible().reshape(sizes).to(kwargs.get("dtype") or x.features.dtype)
 
 
 def _axes(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, ...] | None:

@@ -62,7 +62,7 @@ def flatten(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Tenso
     return torch.as_tensor(operation(x.with_hidden_zero(), *args, **kwargs))
 
 
-@masking_rule(torch.permute, "permute")
+@masking_rule(torch.permute, "permute", is_local=True)
 def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] | None = None) -> Masked:
     """Between (B, C, H, W) and (B, H, W, C).
 

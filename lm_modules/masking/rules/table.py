@@ -52,12 +52,14 @@ class Rule:
             plain value, so that what follows needs no rule.
         check: ``(operation, *args, **kwargs)``, called before that; raises NotImplementedError to refuse the operation.
         rows: the operation on rows; None where only dense features are computed.
+        is_local: whether each position of the result follows from that position of the operands alone, in eval mode.
     """
 
     apply: RuleFunction
     ends_masking: EndsMasking = lambda *_args, **_kwargs: False
     check: Check = lambda *_args, **_kwargs: None
     rows: RowKernel | None = None
+    is_local: bool = False
 
 
 RULES: dict[Target, Rule] = {}
@@ -68,6 +70,7 @@ def masking_rule(
     ends_masking: bool | EndsMasking = False,
     check: Check = Rule.check,
     rows: RowKernel | None = None,
+    is_local: bool = False,
 ) -> Callable[[AnyRule], AnyRule]:
     """Register the decorated function as the rule of some operations, replacing an earlier one.
 
@@ -77,6 +80,7 @@ def masking_rule(
         check: called with the operation and its arguments when a network is wrapped; raises NotImplementedError, with
             the reason, where the rule cannot compute it.
         rows: the operation on rows, where there is such a kernel.
+        is_local: whether each position of the result follows from that position of the operands alone, in eval mode.
 
     Example:
         >>> @masking_rule(Swish)
@@ -87,7 +91,7 @@ def masking_rule(
 
     def register(apply: AnyRule) -> AnyRule:
         for target in targets:
-            RULES[target] = Rule(apply, decide, check, rows)
+            RULES[target] = Rule(apply, decide, check, rows, is_local)
         return apply
 
     return register
