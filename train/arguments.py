@@ -55,7 +55,9 @@ def parse_with_described_data(
         InputError: no YAML has data, or several have.
     """
     parser.add_argument("--config", help="YAML whose `data` is taken, the rest not; a shipped name or a path")
-    parser.add_argument("--data", help="a data module, such as Cues; --data.help Cues lists the options of that one")
+    parser.add_argument(
+        "--data", help="a data module, such as Cues, unless a --config has data; --data.help Cues lists its options"
+    )
     first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
     first.add_argument("--config", action="append", default=[])
     configs, rest = first.parse_known_args(arguments)

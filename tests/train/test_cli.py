@@ -55,6 +55,28 @@ def test_the_installed_command_runs() -> None:
     assert done.stdout.startswith("maskrobust 0.")
 
 
+TAKE_SECONDS = (
+    *("albumentations", "cv2", "matplotlib", "pytorch_lightning", "scipy", "skimage", "sklearn", "timm"),
+    *("torchmetrics", "torchvision", "wandb", "webdataset"),
+)
+
+
+def test_help_and_misspelt_options_import_nothing_that_takes_seconds() -> None:
+    code = f"""
+import sys
+from maskrobust.train.cli import main
+misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
+for words in [*misspelt, ["evaluate", "--help"], ["masks", "--help"], ["shards", "--help"], ["--help"]]:
+    try:
+        main(words)
+    except SystemExit as stopped:
+        assert stopped.code == (2 if words in misspelt else 0), words
+print("imported:", sorted(sys.modules.keys() & {set(TAKE_SECONDS)}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
 FIT_FAULTS = [
     ("--model.architecture=resnet51", "did you mean"),
     ("--data=Fashon", "Fashon"),

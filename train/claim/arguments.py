@@ -102,7 +102,8 @@ def _arm_model(name: str, arms: dict[str, Arm], base: dict[str, Any]) -> dict[st
         parsed = parser.parse_object({**base, **trained, **arms[name].model})
     except ArgumentError as error:
         raise InputError(
-            f"arm '{name}' does not fit the model (see model and arms.{name}.model): {about_arguments(error)}"
+            f"arm '{name}' does not fit the model (see model and arms.{name}.model): {about_arguments(error)}; "
+            "correct it there."
         ) from error
     model: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))
     return model
