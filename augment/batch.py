@@ -1,5 +1,6 @@
 """The one batch type that every data module yields, and the check that every entry point calls on `visible`."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ class Batch(NamedTuple):
     A single sample is a `Batch` whose tensors lack the leading dimension.
 
     Attributes:
-        ids: (B,) int64, unique over all splits of a data set. Evaluation masks depend on (seed, id) alone.
+        ids: (B,) int64, unique over all splits of a dataset. Evaluation masks depend on (seed, id) alone.
         images: (B, C, H, W) float32 in [0, 1], not normalised.
         object_mask: (B, 1, H, W) bool, True on the annotated object; all False where nothing is annotated.
         labels: (B,) int64 in [0, num_classes).
@@ -24,6 +25,20 @@ class Batch(NamedTuple):
     images: Tensor
     object_mask: Tensor
     labels: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device; copies to an accelerator do not wait."""
+        non_blocking = torch.device(device).type != "cpu"  # to the CPU, the numbers could be read before they are there
+        return Batch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+
+    def select(self, index: Tensor | slice | int) -> "Batch":
+        """Some of the samples, as when a tensor is indexed: positions (N,) int64, a mask (B,) bool, a slice, or one."""
+        return Batch(*(tensor[index] for tensor in self))
+
+    @staticmethod
+    def cat(batches: Sequence["Batch"]) -> "Batch":
+        """The samples of at least one batch, one after the other."""
+        return Batch(*(torch.cat(column) for column in zip(*batches, strict=True)))
 
 
 def check_object_mask(object_mask: Tensor) -> None:

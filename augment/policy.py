@@ -1,23 +1,25 @@
 """The augmentation policy: whether a training image is masked, with which hole and which fill."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.families import MaskFamily
-from maskrobust.augment.fills import FILLS, FillName, apply_fill, check_mean, draw_partners, mix_images, own_weight
+from maskrobust.augment.fills import FILLS, check_mean, draw_partners, mix_images, own_weight
 from maskrobust.augment.random import choose, fold_in, uniform
+from maskrobust.augment.registry import Choice, Chosen, Entry
 from maskrobust.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
-TrainingFillName = FillName | Literal["other_image"]
-TRAINING_FILLS: tuple[TrainingFillName, ...] = (*FILLS, *get_args(Literal["other_image"]))
-"""The fills by name, and Patch Mixing, which no evaluation uses because it depends on the batch."""
+OTHER_IMAGE = "other_image"
+"""Patch Mixing as a training's fill: it shows another image of the batch, so that no evaluation can use it."""
+
+_FOR_TRAINING = {OTHER_IMAGE: Entry(OTHER_IMAGE, mix_images, frozenset({"images", "visible", "partners"}), {})}
 
 
 class MaskedImages(NamedTuple):
@@ -36,33 +38,43 @@ class MaskedImages(NamedTuple):
     own_weight: Tensor
 
 
+def read_fills(choice: Choice, option: str = "fill") -> list[Chosen]:
+    """Look the fills of a training up, and check weights and options.
+
+    Args:
+        choice: a name of `FILLS`, or "other_image"; or several, with weights and options.
+        option: in which it was given, for messages.
+
+    Raises:
+        InputError: a name or an option is unknown, a value is out of its range, or no weight is above 0.
+    """
+    return FILLS.read(choice, option, _FOR_TRAINING)
+
+
 @dataclass(frozen=True)
 class RandomMasking:
     """Mask each image with some probability; give back the filled images and where they may be seen.
 
     Attributes:
         family: draws the hole, for example ``build_family("patches")``, or a `mixture` of several.
-        fill: drawn into hidden pixels, one of `TRAINING_FILLS`; or several with their weights, from which each image
-            draws its own.
+        fill: drawn into hidden pixels, see `read_fills`; of several, each image draws its own by weight.
         probability: chance in [0, 1] that an image is masked at all.
         mean: colour in [0, 1] of the fill "mean", one value for each channel.
     """
 
     family: MaskFamily
-    fill: TrainingFillName | Mapping[TrainingFillName, float] = "black"
+    fill: Choice = "black"
     probability: float = 1.0
     mean: Sequence[float] = IMAGENET_MEAN
+    _fills: Mapping[str, Chosen] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:
             raise InputError(f"probability must lie in [0, 1], got {self.probability}.")
-        unknown = [name for name in self._weights if name not in TRAINING_FILLS]
-        if unknown:
-            raise InputError(f"fill must be one of {', '.join(TRAINING_FILLS)}, got '{unknown[0]}'; name one of these.")
         check_mean(self.mean)
-        choose(torch.zeros(1, dtype=torch.int64), list(self._weights.values()))
+        object.__setattr__(self, "_fills", {each.name: each for each in read_fills(self.fill)})
 
-    def __call__(self, keys: Tensor, batch: Batch) -> MaskedImages:
+    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> MaskedImages:
         """Mask a batch.
 
         An image's hole and fill depend on its key and on the image alone, but for "other_image": an image that is to
@@ -71,43 +83,44 @@ class RandomMasking:
         Args:
             keys: (B,) int64 keys on the device of the images; see `maskrobust.augment.random`.
             batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
+            growth: in [0, 1], how far the upper end of the hidden fraction has grown from the lower one.
         """
-        visible = self.draw_visible(keys, batch)
-        chosen = choose(fold_in(keys, 3), list(self._weights.values()))
+        visible = self.draw_visible(keys, batch, growth)
+        chosen = choose(fold_in(keys, 3), [each.weight for each in self._fills.values()])
         fill_keys = fold_in(keys, 2)
         itself = torch.arange(len(keys), device=keys.device)
-        if "other_image" not in self._weights:
+        if OTHER_IMAGE not in self._fills:
             images = self._fill(batch.images, visible, fill_keys, chosen)
             return MaskedImages(images, visible, itself, torch.ones(len(keys), device=keys.device))
-        to_mix, others = chosen == list(self._weights).index("other_image"), draw_partners(fill_keys)
+        to_mix, others = chosen == list(self._fills).index(OTHER_IMAGE), draw_partners(fill_keys)
         visible = visible | (to_mix & (others == itself))[:, None, None, None]
         is_mixed = to_mix & ~visible.flatten(1).all(dim=1)
         partners = torch.where(is_mixed, others, itself)
         images = self._fill(mix_images(batch.images, visible, partners), visible, fill_keys, chosen)
         return MaskedImages(images, visible, partners, own_weight(visible).where(partners != itself, 1.0))
 
-    def draw_visible(self, keys: Tensor, batch: Batch) -> Tensor:
-        """Only the holes: `visible` (B, 1, H, W) bool for the same keys as in a call."""
+    def draw_visible(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
+        """Only the holes: `visible` (B, 1, H, W) bool for the same arguments as in a call."""
         if self.probability == 1:
-            return self.family(fold_in(keys, 1), batch)
+            return self.family(fold_in(keys, 1), batch, growth)
         rows = (uniform(fold_in(keys, 0)) < self.probability).nonzero().squeeze(1)
         visible = torch.ones(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
         if len(rows):
-            visible[rows] = self.family(fold_in(keys, 1)[rows], Batch(*(tensor[rows] for tensor in batch)))
+            visible[rows] = self.family(fold_in(keys, 1)[rows], batch.select(rows), growth)
         return visible
 
     def _fill(self, images: Tensor, visible: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
         """Draw the fills by name; those that chose "other_image" are mixed already."""
-        if len(self._weights) == 1:  # nothing to sort the images by
-            (name,) = self._weights
-            return images if name == "other_image" else apply_fill(name, images, visible, keys=keys, mean=self.mean)
+        if len(self._fills) == 1:  # nothing to sort the images by
+            (only,) = self._fills
+            return images if only == OTHER_IMAGE else self._draw(only, images, visible, keys)
         filled = images.clone()
-        for position, name in enumerate(self._weights):
+        for position, name in enumerate(self._fills):
             rows = (chosen == position).nonzero().squeeze(1)
-            if name != "other_image" and len(rows):
-                filled[rows] = apply_fill(name, images[rows], visible[rows], keys=keys[rows], mean=self.mean)
+            if name != OTHER_IMAGE and len(rows):
+                filled[rows] = self._draw(name, images[rows], visible[rows], keys[rows])
         return filled
 
-    @property
-    def _weights(self) -> Mapping[TrainingFillName, float]:
-        return self.fill if isinstance(self.fill, Mapping) else {self.fill: 1.0}
+    def _draw(self, name: str, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        inputs = {"images": images, "visible": visible, "keys": keys, "mean": self.mean}
+        return self._fills[name].entry.call(inputs, self._fills[name].options)

@@ -6,6 +6,8 @@ id), so a mask is the same for any batch size, order, worker, rank or device; tr
 generators", OOPSLA 2014) in counter mode, computed on whole tensors.
 """
 
+import bisect
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -89,8 +91,12 @@ def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
     """
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
         raise InputError(f"weights must be at least 0, and one of them above 0, got {list(weights)}; change them.")
-    ends = torch.tensor(weights, dtype=torch.float64).cumsum(dim=0)
-    positions = torch.searchsorted(ends.to(keys.device), uniform(keys).double() * ends[-1].item(), right=True)
+    ends = list(itertools.accumulate(float(weight) for weight in weights))
+    # The smallest of the 2^24 uniform numbers that lies past each end: exact in float32, which every device has.
+    steps = range(2**24)
+    first = [bisect.bisect_left(steps, end, key=lambda step: step * 2.0**-24 * ends[-1]) * 2.0**-24 for end in ends]
+    numbers = uniform(keys)
+    positions = torch.searchsorted(numbers.new_tensor(first), numbers, right=True)
     return positions.clamp(max=len(weights) - 1)
 
 

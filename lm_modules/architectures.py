@@ -4,10 +4,8 @@ import difflib
 import warnings
 from typing import Any
 
-import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
-from torchvision.models.resnet import BasicBlock
 
 from maskrobust.errors import InputError
 
@@ -84,6 +82,8 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
 
             network = timm.create_model(architecture.removeprefix(_TIMM_PREFIX), **arguments)
         else:
+            import torchvision
+
             network = torchvision.models.get_model(architecture, weights=None, **arguments)
         return network
     except TypeError as error:
@@ -122,6 +122,7 @@ def build_outline(architecture: str, num_classes: int, options: dict[str, Any] |
 def known_architectures() -> list[str]:
     """Every name that `build_network` takes."""
     import timm
+    import torchvision
 
     torchvision_names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return ["small_resnet", *torchvision_names, *(_TIMM_PREFIX + name for name in timm.list_models())]
@@ -134,6 +135,8 @@ def head_of(network: nn.Module) -> str | None:
 
 
 def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    from torchvision.models.resnet import BasicBlock
+
     downsample = None
     if stride != 1 or in_channels != channels:
         downsample = nn.Sequential(

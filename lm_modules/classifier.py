@@ -13,10 +13,11 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from maskrobust.augment import (
+    FAMILIES,
+    FILLS,
+    OTHER_IMAGE,
     Batch,
-    FamilyName,
     RandomMasking,
-    TrainingFillName,
     fold_in,
     patches,
     sample_keys,
@@ -26,7 +27,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_options
-from maskrobust.lm_modules.classifier_arguments import check_arguments
+from maskrobust.lm_modules.classifier_arguments import LayerMaskingOptions, check_arguments
 from maskrobust.lm_modules.compilation import CompiledNetwork
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import (
@@ -46,12 +47,12 @@ from maskrobust.lm_modules.optimisation import (
     follow_length,
 )
 from maskrobust.lm_modules.sample_mean import SampleMean
+from maskrobust.lm_modules.sync_batch_norm import keep_layers_in_sync
 from maskrobust.lm_modules.training_masks import (
     TrainingMasking,
-    TrainingMasks,
-    as_weights,
-    build_silhouette_bank,
+    build_masking,
     evaluation_fill,
+    ramp_growth,
 )
 from maskrobust.lm_modules.weights import load_weights, plain_tensors, read_checkpoint
 
@@ -76,16 +77,19 @@ class MaskRobustClassifier(pl.LightningModule):
         std: channel standard deviations, for normalisation.
         masking: how training images are presented: "none" (never masked), "fill" (the hole is filled), "layer_masking"
             (the hole goes through the network as `visible`), or "mixture" (each image one of the last two, evenly).
-        mask_family: how the hole is drawn, a name of `augment.FAMILIES`; or several names with their weights, from
-            which each image draws its own. Silhouettes are those of the data module's training objects.
-        hidden_fraction: (low, high) share of the image hidden, by the families that can choose it.
+        mask_family: how the hole is drawn, a name of `augment.FAMILIES`; or several names, from which each image draws
+            its own, each with its weight or with its options, as in
+            ``{"patches": 2.0, "rectangles": {"weight": 1.0, "count": 3}}``. A family of your own is named with its
+            module, as in "my_masks.stripes". Silhouettes are those of the data module's training objects.
+        hidden_fraction: (low, high) fraction of the image hidden, by the families that can choose it.
         patch_size: side of a patch in pixels.
         mask_probability: chance that a training image is masked.
-        mask_ramp: share of the training, in [0, 1], over which the upper end of `hidden_fraction` grows linearly from
-            the lower one; 0 draws from the whole range from the start.
-        fill: drawn into the hole, a name of `augment.TRAINING_FILLS`; or several names with their weights. Under
+        mask_ramp: fraction of the training, in [0, 1], over which the upper end of `hidden_fraction` grows linearly
+            from the lower one; 0 draws from the whole range from the start.
+        fill: drawn into the hole, a name of `augment.FILLS` or "other_image"; or several, as for `mask_family`. Under
             "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the heaviest one, or "mean"
             instead of "other_image", for what it shows must not depend on the batch.
+        layer_masking: options of layer masking: `merge`, `detach_padding`, `checkpoint_segments`.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`maskrobust.lm_modules.objectives.consistency_loss`).
         consistency_weight: of that agreement.
@@ -94,7 +98,7 @@ class MaskRobustClassifier(pl.LightningModule):
         momentum: of "sgd".
         weight_decay: of weights with two or more axes.
         schedule: "cosine" to 0, or "constant".
-        warmup_fraction: share of all steps spent on linear warm-up.
+        warmup_fraction: fraction of all steps spent on linear warm-up.
         label_smoothing: in [0, 1), of the objective "cross_entropy".
         init_weights: safetensors file, state dict or Lightning checkpoint to start from.
         new_head: start the last linear layer anew, for fine-tuning on other classes.
@@ -116,12 +120,13 @@ class MaskRobustClassifier(pl.LightningModule):
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
         masking: TrainingMasking = "none",
-        mask_family: FamilyName | dict[FamilyName, float] = "patches",
+        mask_family: str | dict[str, float | dict[str, Any]] = "patches",
         hidden_fraction: tuple[float, float] = (0.1, 0.9),
         patch_size: int = 16,
         mask_probability: float = 0.5,
         mask_ramp: float = 0.0,
-        fill: TrainingFillName | dict[TrainingFillName, float] = "black",
+        fill: str | dict[str, float | dict[str, Any]] = "black",
+        layer_masking: LayerMaskingOptions | None = None,
         objective: Objective = "cross_entropy",
         consistency_weight: float = 1.0,
         optimiser: OptimiserName = "sgd",
@@ -143,19 +148,23 @@ class MaskRobustClassifier(pl.LightningModule):
             architecture = build_network(architecture, num_classes, architecture_options)
         if init_weights is not None:
             load_weights(architecture, init_weights, new_head=new_head)
-        self.network = _with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
+        self.network = self._with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean, self.std = tuple(mean), tuple(std)
-        self.masking, self.fills, self.objective = masking, as_weights(fill), objective
+        self.masking, self.objective = masking, objective
+        self.validation_method = "layer_masking" if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
         self.metrics = nn.ModuleDict({name: SampleMean() for name in _METRICS})
-        self.training_masks: TrainingMasks | None = None
+        self.training_masks: RandomMasking | None = None
         self._compiled: CompiledNetwork | None = None
         self._restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
     @classmethod
     def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
-        """Rebuild a classifier from its Lightning checkpoint; nothing in the file is executed.
+        """Rebuild a classifier from its Lightning checkpoint; nothing in the file is executed or imported.
+
+        A mask family or fill of the training that is not registered, such as an own one that nobody has imported, is
+        replaced by the default: the network can be measured without it.
 
         Raises:
             MissingFileError, InputError: the file is missing, unreadable, or not a checkpoint of this class with an
@@ -178,11 +187,12 @@ class MaskRobustClassifier(pl.LightningModule):
                 f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; give "
                 "maskrobust evaluate its --architecture, or build the classifier with the file as init_weights."
             )
+        known = {name: value for name, value in arguments.items() if _is_registered(name, value)}
         check_options(arguments.get("architecture_options"), path)
         weights = plain_tensors(checkpoint["state_dict"], path)
         try:
             with allocation_limit(weights.values(), path):
-                classifier = cls(**{**arguments, "init_weights": None})
+                classifier = cls(**{**known, "init_weights": None})
             classifier.load_state_dict(weights)
         except (InputError, UnsupportedNetworkError):
             raise
@@ -237,20 +247,23 @@ class MaskRobustClassifier(pl.LightningModule):
         """
         return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
 
+    def setup(self, stage: str) -> None:
+        """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms."""
+        keep_layers_in_sync(self.trainer.strategy)
+
     def on_fit_start(self) -> None:
         """Build the mask policy, with the data module's silhouettes where it asks for them."""
         if self.masking == "none":
             return
-        families = as_weights(self.hparams["mask_family"])
-        self.training_masks = TrainingMasks(
-            families,
-            self.fills,
-            hidden_fraction=tuple(self.hparams["hidden_fraction"]),
+        self.training_masks = build_masking(
+            self.hparams["mask_family"],
+            self.hparams["fill"],
+            hidden_fraction=self.hparams["hidden_fraction"],
             patch_size=int(self.hparams["patch_size"]),
             probability=float(self.hparams["mask_probability"]),
-            ramp=float(self.hparams["mask_ramp"]),
             mean=self.mean,
-            bank=build_silhouette_bank(families, getattr(self.trainer, "datamodule", None), self.device),
+            source=getattr(self.trainer, "datamodule", None),
+            device=self.device,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -281,10 +294,16 @@ class MaskRobustClassifier(pl.LightningModule):
         whole = torch.ones(len(keys), device=keys.device)
         if self.masking == "none":
             return PresentedImages(batch.images, None, own, whole)
-        policy = self._policy()
+        if self.training_masks is None:
+            raise RuntimeError(
+                "training with masks needs the mask policy, which is built when a fit starts, got a training step "
+                "before; train with pytorch_lightning.Trainer.fit, or call on_fit_start first."
+            )
+        ramp = float(self.hparams["mask_ramp"])
+        growth = ramp_growth(self.global_step / self._total_steps(), ramp) if ramp > 0 else 1.0
         if self.masking == "layer_masking":
-            return PresentedImages(batch.images, policy.draw_visible(keys, batch), own, whole)
-        masked = policy(keys, batch)
+            return PresentedImages(batch.images, self.training_masks.draw_visible(keys, batch, growth), own, whole)
+        masked = self.training_masks(keys, batch, growth)
         if self.masking == "fill":
             return PresentedImages(masked.images, None, masked.partners, masked.own_weight)
         by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
@@ -302,8 +321,7 @@ class MaskRobustClassifier(pl.LightningModule):
         keys = sample_keys(0, batch.ids)
         height, width = batch.images.shape[2:]
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
-        method: MaskingMethod = "layer_masking" if self.masking in _BY_LAYER_MASKING else evaluation_fill(self.fills)
-        masked_logits = self.predictor(method)(batch.images, half, keys)
+        masked_logits = self.predictor(self.validation_method)(batch.images, half, keys)
         self._log_mean("val/loss", batch, F.cross_entropy(logits, batch.labels, reduction="none"))
         self._log_mean("val/accuracy", batch, _is_right(logits, batch.labels), prog_bar=True)
         self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, batch.labels), prog_bar=True)
@@ -355,7 +373,18 @@ class MaskRobustClassifier(pl.LightningModule):
 
     def _layer_masking(self) -> nn.Module:
         """The network with layer masking; the error that says why where it cannot be read."""
-        return self.network if isinstance(self.network, LayerMasking) else LayerMasking(self.network)
+        return self._with_layer_masking(self.network, required=True)
+
+    def _with_layer_masking(self, network: nn.Module, *, required: bool) -> nn.Module:
+        """A network with layer masking; as it is where layer masking cannot read it and is not required."""
+        if isinstance(network, LayerMasking):
+            return network
+        try:
+            return LayerMasking(network, **(self.hparams["layer_masking"] or {}))
+        except UnsupportedNetworkError:
+            if required:
+                raise
+            return network
 
     def _network_for(self, method: MaskingMethod) -> nn.Module:
         return self._layer_masking() if method == "layer_masking" else self.network
@@ -364,16 +393,6 @@ class MaskRobustClassifier(pl.LightningModule):
         if self.hparams["channels_last"]:
             images = images.contiguous(memory_format=torch.channels_last)
         return normalise(images, self.mean, self.std)
-
-    def _policy(self) -> RandomMasking:
-        """The mask policy at this point of the training."""
-        if self.training_masks is None:
-            raise RuntimeError(
-                "training with masks needs the mask policy, which is built when a fit starts, got a training step "
-                "before; train with pytorch_lightning.Trainer.fit, or call on_fit_start first."
-            )
-        progress = self.global_step / self._total_steps() if self.training_masks.ramp > 0 else 0.0
-        return self.training_masks.policy(progress)
 
 
 class PresentedImages(NamedTuple):
@@ -392,14 +411,13 @@ class PresentedImages(NamedTuple):
     own_weight: Tensor
 
 
-def _with_layer_masking(network: nn.Module, *, required: bool) -> nn.Module:
-    """The network with layer masking; as it is where layer masking cannot read it and is not required."""
-    try:
-        return LayerMasking(network)
-    except UnsupportedNetworkError:
-        if required:
-            raise
-        return network
+def _is_registered(argument: str, value: object) -> bool:
+    """Whether all mask families or fills that an argument names are known; True for any other argument."""
+    if argument not in ("mask_family", "fill"):
+        return True
+    registry = FAMILIES if argument == "mask_family" else FILLS
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, Mapping) else []
+    return all(name == OTHER_IMAGE or registry.knows(str(name)) for name in names)
 
 
 def _is_right(logits: Tensor, labels: Tensor) -> Tensor:

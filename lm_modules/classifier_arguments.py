@@ -1,14 +1,24 @@
 """What the arguments of `MaskRobustClassifier` may be."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
-from maskrobust.augment import FAMILIES, TRAINING_FILLS, check_mean
+from maskrobust.augment import OTHER_IMAGE, check_mean, read_families, read_fills
 from maskrobust.augment.families import check_hidden_fraction
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import MergeRule
 from maskrobust.lm_modules.objectives import Objective
 from maskrobust.lm_modules.optimisation import OptimiserName, ScheduleName
-from maskrobust.lm_modules.training_masks import TrainingMasking, as_weights, check_weights
+from maskrobust.lm_modules.training_masks import TrainingMasking
+
+
+class LayerMaskingOptions(TypedDict, total=False):
+    """Options of `maskrobust.lm_modules.masking.LayerMasking`, where all of them are described."""
+
+    merge: MergeRule
+    detach_padding: bool
+    checkpoint_segments: int
+
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),
@@ -39,8 +49,9 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     check_mean(arguments["mean"])
     if not all(value > 0 for value in arguments["std"]):
         raise InputError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
-    check_weights("mask_family", arguments["mask_family"], FAMILIES)
-    check_weights("fill", arguments["fill"], TRAINING_FILLS)
+    read_families(arguments["mask_family"])
+    fills = read_fills(arguments["fill"])
+    _check_layer_masking(arguments["layer_masking"] or {})
     for name, choices in _CHOICES.items():
         if arguments[name] not in choices:
             raise InputError(
@@ -51,8 +62,28 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
     if arguments["objective"] == "consistency" and arguments["masking"] == "none":
         raise InputError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")
-    if arguments["objective"] == "consistency" and as_weights(arguments["fill"]).get("other_image", 0) > 0:
+    if arguments["objective"] == "consistency" and any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills):
         raise InputError(
             "objective 'consistency' compares two views of one image, got fill 'other_image', which mixes two images; "
             "choose another fill, or objective 'cross_entropy'."
+        )
+
+
+def _check_layer_masking(options: Mapping[str, Any]) -> None:
+    unknown = [name for name in options if name not in LayerMaskingOptions.__annotations__]
+    if unknown:
+        expected = ", ".join(LayerMaskingOptions.__annotations__)
+        raise InputError(f"layer_masking takes the options {expected}, got '{unknown[0]}'; correct it.")
+    merge, segments = options.get("merge", "intersection"), options.get("checkpoint_segments", 0)
+    if merge not in get_args(MergeRule):
+        raise InputError(
+            f"layer_masking.merge must be one of {', '.join(get_args(MergeRule))}, got '{merge}'; choose one of these."
+        )
+    if not isinstance(options.get("detach_padding", True), bool):
+        raise InputError(
+            f"layer_masking.detach_padding must be true or false, got {options['detach_padding']!r}; change it."
+        )
+    if not isinstance(segments, int) or segments < 0:
+        raise InputError(
+            f"layer_masking.checkpoint_segments must be a whole number, at least 0, got {segments!r}; change it."
         )

@@ -1,24 +1,48 @@
 """Masking methods: how an image with a hole is presented to a network, by a fill or by layer masking."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment import FillName, apply_fill
+from maskrobust.augment import FILLS, apply_fill
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import head_of
 from maskrobust.lm_modules.masking import LayerMasking, Masked
 
-MaskingMethod = FillName | Literal["layer_masking"]
-MASKING_METHODS: tuple[MaskingMethod, ...] = (*get_args(FillName), "layer_masking")
+MaskingMethod = str
+"""A name of `augment.FILLS`, "my_module.my_name" for an own fill, or "layer_masking"."""
+
+LAYER_MASKING = "layer_masking"
+
+_LIGHT_CELL, _DARK_CELL = 0.82, 0.68
 
 Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool, keys (B,) int64) -> logits (B, num_classes)."""
 
 FeatureExtractor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The arguments of a `Predictor` -> features (B, F) float32."""
+
+
+def masking_methods() -> tuple[MaskingMethod, ...]:
+    """Every fill that is registered, and "layer_masking"."""
+    return (*FILLS, LAYER_MASKING)
+
+
+def check_methods(methods: Sequence[str], option: str) -> None:
+    """Refuse a masking method that there is none of; one named after a module of the user's own is imported.
+
+    Args:
+        methods: their names.
+        option: in which they were given, for messages.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    for method in methods:
+        if method != LAYER_MASKING:
+            FILLS.find(method, option, besides=(LAYER_MASKING,))
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -51,13 +75,49 @@ def predictor(network: nn.Module, method: MaskingMethod, mean: Sequence[float], 
     """
 
     def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        if method == "layer_masking":
+        if method == LAYER_MASKING:
             logits: Tensor = network(normalise(images, mean, std), visible)
             return logits
         filled = apply_fill(method, images, visible, keys=keys, mean=mean)
         return network(normalise(filled, mean, std))  # type: ignore[no-any-return]
 
     return predict
+
+
+def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Tensor, mean: Sequence[float]) -> Tensor:
+    """What people are shown of images under one masking method; see `mark_hidden` for layer masking.
+
+    Args:
+        method: a fill's name, or "layer_masking".
+        images: (B, C, H, W) float in [0, 1].
+        visible: (B, 1, H, W) bool.
+        keys: (B,) int64 keys of random fills.
+        mean: the dataset's mean colour, for the fill "mean".
+
+    Returns:
+        (B, C, H, W), dtype of `images`.
+    """
+    if method == LAYER_MASKING:
+        return mark_hidden(images, visible)
+    return apply_fill(method, images, visible, keys=keys, mean=mean)
+
+
+def mark_hidden(images: Tensor, visible: Tensor) -> Tensor:
+    """Images with a grey checkerboard in the hole: a network with layer masking is shown nothing there.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1].
+        visible: (B, 1, H, W) bool.
+
+    Returns:
+        (B, C, H, W), dtype of `images`; the cells are about a sixteenth of the shorter side.
+    """
+    height, width = images.shape[2:]
+    cell = max(1, round(min(height, width) / 16))
+    row = torch.arange(height, device=images.device)[:, None] // cell
+    column = torch.arange(width, device=images.device) // cell
+    board = torch.where((row + column) % 2 == 0, _LIGHT_CELL, _DARK_CELL).to(images.dtype)
+    return torch.where(visible, images, board)
 
 
 def feature_extractor(
@@ -93,7 +153,7 @@ def feature_extractor(
             f"layer must be the path of a module of {type(plain).__name__}, got '{path}'; choose one of its "
             "named_modules()."
         )
-    if layer is not None and method == "layer_masking" and isinstance(network, LayerMasking):
+    if layer is not None and method == LAYER_MASKING and isinstance(network, LayerMasking):
         return lambda images, visible, _keys: _pooled(
             network.output_of(path, normalise(images, mean, std), visible), path
         )

@@ -7,6 +7,8 @@ and torchvision alone, and nothing of Lightning, albumentations, Weights & Biase
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from maskrobust.errors import InputError, about_library
+
 if TYPE_CHECKING:
     from maskrobust.augment import FAMILIES as FAMILIES
     from maskrobust.augment import FILLS as FILLS
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
     from maskrobust.augment import SilhouetteBank as SilhouetteBank
     from maskrobust.augment import apply_fill as apply_fill
     from maskrobust.augment import build_family as build_family
+    from maskrobust.augment import draw as draw
+    from maskrobust.augment import draw_hidden_fraction as draw_hidden_fraction
+    from maskrobust.augment import fill as fill
     from maskrobust.augment import fold_in as fold_in
+    from maskrobust.augment import mask_family as mask_family
     from maskrobust.augment import patches as patches
     from maskrobust.augment import sample_keys as sample_keys
     from maskrobust.augment import uniform as uniform
@@ -25,9 +31,15 @@ if TYPE_CHECKING:
     from maskrobust.lm_modules.masking import Masked as Masked
     from maskrobust.lm_modules.masking import UnsupportedNetworkError as UnsupportedNetworkError
     from maskrobust.lm_modules.masking import masking_rule as masking_rule
-    from maskrobust.lm_modules.methods import MASKING_METHODS as MASKING_METHODS
     from maskrobust.lm_modules.methods import feature_extractor as feature_extractor
+    from maskrobust.lm_modules.methods import masking_methods as masking_methods
     from maskrobust.lm_modules.methods import predictor as predictor
+    from maskrobust.lm_modules.reliance.catalogue import measure as measure
+    from maskrobust.lm_modules.reliance.catalogue import where_shapes as where_shapes
+    from maskrobust.lm_modules.reliance.estimation import Estimate as Estimate
+    from maskrobust.lm_modules.reliance.estimation import Statistic as Statistic
+    from maskrobust.lm_modules.reliance.estimation import right_answers as right_answers
+    from maskrobust.lm_modules.reliance.plan import ReliancePlan as ReliancePlan
 
 _HOMES = {
     "augment": (
@@ -38,7 +50,11 @@ _HOMES = {
         "SilhouetteBank",
         "apply_fill",
         "build_family",
+        "draw",
+        "draw_hidden_fraction",
+        "fill",
         "fold_in",
+        "mask_family",
         "patches",
         "sample_keys",
         "uniform",
@@ -46,7 +62,10 @@ _HOMES = {
     "lm_modules.architectures": ("build_network",),
     "lm_modules.classifier": ("MaskRobustClassifier",),
     "lm_modules.masking": ("LayerMasking", "Masked", "UnsupportedNetworkError", "masking_rule"),
-    "lm_modules.methods": ("MASKING_METHODS", "feature_extractor", "predictor"),
+    "lm_modules.methods": ("feature_extractor", "masking_methods", "predictor"),
+    "lm_modules.reliance.catalogue": ("measure", "where_shapes"),
+    "lm_modules.reliance.estimation": ("Estimate", "Statistic", "right_answers"),
+    "lm_modules.reliance.plan": ("ReliancePlan",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -54,13 +73,16 @@ __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the table above is the one place t
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("__version__",):
+    if name == "__version__":
         from importlib.metadata import version
 
         return version("maskrobust")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'maskrobust' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"maskrobust.{_HOME_OF[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"maskrobust.{_HOME_OF[name]}"), name)
+    except ImportError as error:
+        raise InputError(about_library(error)) from error
 
 
 def __dir__() -> list[str]:

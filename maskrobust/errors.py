@@ -13,3 +13,19 @@ class MissingFileError(InputError, FileNotFoundError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def check_at_least(name: str, value: int | None, minimum: int) -> None:
+    """Raise an `InputError` that names the argument where `value` is None, `null` in a YAML, or below `minimum`."""
+    if value is None or value < minimum:
+        raise InputError(f"{name} must be at least {minimum}, got {value}; give a larger number.")
+
+
+def about_library(error: ImportError) -> str:
+    """What to do about a library that is missing or broken, in one sentence.
+
+    Args:
+        error: raised by the import of the library.
+    """
+    name = (error.name or str(error)).partition(".")[0]
+    return f"{name} is needed here, but cannot be imported ({error}); install it, best with pip install maskrobust."

@@ -157,7 +157,7 @@ def data_options(arguments: list[str], folder: Path) -> list[str]:
     if any(argument.startswith(("--data.root", "--data.init_args.root")) for argument in arguments) or (
         named and named[-1]["init_args"].get("root") == "IMAGES"
     ):
-        small = {name: value for name, value in small.items() if "root" not in name}
+        small = {name: value for name, value in small.items() if "root" not in name and name != "val_fraction"}
     return [f"--data.init_args.{name}={value}" for name, value in small.items()]
 
 

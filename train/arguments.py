@@ -1,39 +1,29 @@
-"""Command-line arguments: what all parsers share, and errors as one sentence."""
+"""Command-line arguments: what all parsers share."""
 
 import argparse
-import errno
-import json
 import re
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from maskrobust.configs import find_config
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import UnsupportedNetworkError
-from maskrobust.train.checkpoints import CheckpointError
-from maskrobust.train.parser_messages import in_one_sentence
 
 _BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _DEEPEST = 100  # for each level PyYAML looks through all those above
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
-_FOR_USERS = (ValueError, FileNotFoundError, UnsupportedNetworkError, CheckpointError)
-_ABOUT_PATHS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
-
 
 def import_data_modules() -> list[str]:
     """Make the shipped data modules known to the parsers by their bare class names, and return these."""
     from maskrobust.train import data
 
-    return [name for name in data.__all__ if name != "AnnotatedDataModule"]
+    return list(data.SHIPPED)
 
 
 def parse_with_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
@@ -58,6 +48,8 @@ def parse_with_described_data(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """As `parse_with_data`, and how the data module was made: its "class_path" and "init_args", defaults included.
 
+    All else is parsed before the data modules are imported, which takes seconds.
+
     Args:
         parser: knows the other options; gets `--config` and `--data` here.
         arguments: without the command.
@@ -66,20 +58,45 @@ def parse_with_described_data(
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: no YAML has data, or several have.
     """
+    parser.add_argument("--config", help="YAML whose `data` is taken, the rest not; a shipped name or a path")
+    parser.add_argument(
+        "--data", help="a data module, such as Cues, unless a --config has data; --data.help Cues lists its options"
+    )
+    first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
+    first.add_argument("--config", action="append", default=[])
+    configs, rest = first.parse_known_args(arguments)
+    about_data, others = _parted(rest)
+    if any(re.match(r"--data\.help\b", argument) for argument in about_data):
+        _parse_data(parser.prog, about_data, [])  # prints it, and ends the command
+    values = parser.parse_args(others)
+    data, described = _parse_data(parser.prog, about_data, configs.config)
+    made = {**vars(parser.instantiate(values)), "data": data}
+    del made["config"]
+    return made, described
+
+
+def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments about data, each with its value, and the others."""
+    about_data: list[str] = []
+    others: list[str] = []
+    side = others
+    for argument in arguments:
+        if argument.startswith("--"):
+            side = about_data if re.match(r"--data(?=[.=]|$)", argument) else others
+        side.append(argument)
+    return about_data, others
+
+
+def _parse_data(prog: str, arguments: Sequence[str], configs: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The data module, and its "class_path" and "init_args"."""
     from maskrobust.train.data import AnnotatedDataModule
 
-    import_data_modules()
-    parser.add_argument("--config", type=str, help="YAML whose `data` is taken, the rest not; a shipped name or a path")
+    parser = ArgumentParser(prog=prog, **PARSER_OPTIONS)
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config", action="append", default=[])
-    paths = first.parse_known_args(arguments)[0].config
-    if paths:
-        parser.set_defaults({"data": _data_of(paths)})
+    if configs:
+        parser.set_defaults({"data": _data_of(configs)})
     parsed = parser.parse_args(list(arguments))
-    described: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))["data"]
-    made = parser.instantiate(parsed)
-    return {key: value for key, value in made.items() if key != "config"}, described
+    return parser.instantiate(parsed).data, parsed.data.as_dict()
 
 
 def with_config_paths(arguments: Sequence[str]) -> list[str]:
@@ -101,6 +118,21 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
     return resolved
 
 
+def check_names(arguments: Sequence[str], known: Collection[str]) -> None:
+    """Refuse a misspelt option at once, where the parser that knows all options takes seconds to build.
+
+    Args:
+        arguments: without the command.
+        known: first names of options: "model" of `--model.masking`.
+
+    Raises:
+        ArgumentError: naming the options whose first name is unknown.
+    """
+    unknown = [each for each in arguments if each.startswith("--") and re.split(r"[.=+]", each[2:])[0] not in known]
+    if unknown:
+        raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
+
+
 def _readable_config(name: str) -> Path:
     path = find_config(name)
     _content_of(str(path))
@@ -114,10 +146,11 @@ def _content_of(path: str) -> dict[str, Any]:
             raise yaml.YAMLError(f"it is nested more than {_DEEPEST} deep")
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        found = _on_one_line(str(error)).replace(' in "<unicode string>",', " in")
-        raise InputError(f"'{path}' must be YAML, but is not: {found}; mend it there.") from error
+        raise InputError(f"'{path}' must be YAML, but is not ({error}); correct it there.") from error
     if not isinstance(content, dict):
-        raise InputError(f"'{path}' must hold options and their values as YAML, got {type(content).__name__}; mend it.")
+        raise InputError(
+            f"'{path}' must hold options and their values as YAML, got {type(content).__name__}; correct it there."
+        )
     return content
 
 
@@ -131,66 +164,3 @@ def _data_of(paths: Sequence[str]) -> Any:
     if len(found) > 1:
         raise InputError(f"data must be in one configuration, but is in {named}; give one of them.")
     return next(iter(found.values()))
-
-
-def one_sentence(error: Exception) -> str | None:
-    """What to tell a user about an error, on one line; None where it is a fault of the program, not of its input.
-
-    An error is the user's to mend when one of this project's own modules raised it (possibly deep inside a library that
-    wrapped it), or the argument parser; so are paths that cannot be used, and options that Lightning refuses.
-    """
-    for each in _chain(error):
-        file, message = _origin(each)
-        if isinstance(each, _FOR_USERS) and _is_ours(file):
-            return _on_one_line(message)
-    if isinstance(error, OSError):
-        return _about_files(error)
-    if isinstance(error, MisconfigurationException):
-        said, _, _ = _on_one_line(str(error)).partition(" HINT:")  # which is for those who write a LightningModule
-        return f"{said.rstrip('.!')}; change the trainer's options."
-    return about_arguments(error) if isinstance(error, argparse.ArgumentError) else None
-
-
-def about_arguments(error: argparse.ArgumentError) -> str:
-    """What the argument parser found wrong, in one sentence."""
-    return in_one_sentence(error.message, import_data_modules())
-
-
-def _about_files(error: OSError) -> str | None:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f"'{error.filename}'" if error.filename else "a file of the run"
-        return f"{where} cannot be written ({error.strerror}); make room, and run the command again."
-    if isinstance(error, _ABOUT_PATHS):
-        return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
-    return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, then what caused it, outermost first."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _on_one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def _origin(error: BaseException) -> tuple[str, str]:
-    """The file that raised an error, and its message, also where that was in a loader process or one of a pool."""
-    text = str(error)
-    in_loader = re.match(r"Caught \w+ in DataLoader worker process", text)
-    in_pool = type(error.__cause__).__name__ == "_RemoteTraceback"
-    if not (in_loader or in_pool):
-        frames = traceback.extract_tb(error.__traceback__)  # none where it was never raised, as a pool's report
-        return (frames[-1].filename if frames else ""), text
-    report = text if in_loader else str(error.__cause__)
-    *_, file = re.findall(r'^  File "(.+?)", line \d+', report, re.MULTILINE)
-    return file, re.split(rf"^(?:[\w.]+\.)?{type(error).__name__}: ", report, flags=re.MULTILINE)[-1].strip('"\n ')
-
-
-def _is_ours(file: str) -> bool:
-    top = Path(__file__).resolve().parents[1]
-    roots = {top / name for name in ("augment", "lm_modules", "train", "configs", "maskrobust")}
-    path = Path(file).resolve()
-    return path.parent == top or any(root in path.parents for root in roots)

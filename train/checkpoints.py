@@ -34,7 +34,7 @@ _PLAIN = re.compile(r"[\w./:+-]{0,200}")
 """Strings that are themselves in YAML, too."""
 
 
-class CheckpointError(OSError):
+class CheckpointError(InputError):
     """A checkpoint cannot be written."""
 
 
@@ -133,8 +133,8 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
     foreign = sorted(set(_importable(parsed)) - set(_importable(given)))
     if foreign:
         raise InputError(
-            f"'{path}' names the class '{foreign[0]}', which is not imported because a file names it; if you trust it, "
-            "name it yourself with --model.architecture."
+            f"'{path}' names '{foreign[0]}', which is not imported because a file names it; if you trust it, name it "
+            "yourself with --model.architecture, --model.mask_family or --model.fill."
         )
 
 
@@ -234,12 +234,24 @@ def _importable(arguments: object) -> Iterator[str]:
         for name, value in arguments.items():
             if str(name).rpartition(".")[2] in ("class_path", "_class_path"):
                 yield str(value)
+            if str(name).partition(".")[0] in ("mask_family", "fill"):
+                yield from _dotted({name: value})
             yield from _importable(value)
     elif isinstance(arguments, list | tuple):
         for each in arguments:
             yield from _importable(each)
     elif isinstance(arguments, str) and (not _PLAIN.fullmatch(arguments) or Path(arguments).is_file()):
         yield arguments
+
+
+def _dotted(value: object) -> Iterator[str]:
+    """Every name with a dot in a choice of mask families or fills: one of a module of the user's own."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _dotted(str(name))
+            yield from _dotted(each)
+    elif isinstance(value, str) and "." in value:
+        yield value
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from maskrobust.train.sentences import one_sentence
+
 _COMMANDS = {
     "fit": ("maskrobust.train.fit", "train or fine-tune a classifier"),
     "validate": ("maskrobust.train.fit", "measure a checkpoint on the validation split"),
@@ -20,6 +22,11 @@ _COMMANDS = {
     "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),
 }
 _LONGEST_SENTENCE = 2000
+FIT_OPTIONS = (
+    *("ckpt_path", "compile", "config", "data", "help", "lr_scheduler", "model", "optimizer", "print_config"),
+    *("run_name", "save_every_n_steps", "seed_everything", "trainer", "verbose", "wandb", "weights_only"),
+)
+"""First names of the options of `fit`, `validate` and `test`, whose parser takes seconds to build."""
 _GOING_ON = ("claim", "shards")
 """Commands that keep what they have made, and make the rest when they are called again."""
 
@@ -50,19 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = given[0]
     if command not in _COMMANDS:
         _fail(f"maskrobust knows the commands {', '.join(_COMMANDS)}, got '{command}'; see maskrobust --help.")
+    if os.getcwd() not in sys.path:  # where a network of one's own lies; last, so that it hides nothing installed
+        sys.path.append(os.getcwd())
     with _stopped_by_signals(goes_on=command in _GOING_ON and "--verify" not in given):
         _run(given)
 
 
 def _run(given: Sequence[str]) -> None:
-    # Imported here, where a signal is waited for: this takes seconds.
-    from maskrobust.train.arguments import one_sentence, with_config_paths
-
+    module, _ = _COMMANDS[given[0]]
     try:
-        module = importlib.import_module(_COMMANDS[given[0]][0])
-        module.main(with_config_paths(given))
+        from maskrobust.train.arguments import check_names, with_config_paths
+
+        if module == "maskrobust.train.fit":
+            check_names(given[1:], FIT_OPTIONS)
+        importlib.import_module(module).main(with_config_paths(given))
     except Exception as error:
-        sentence = one_sentence(error)
+        sentence = one_sentence(error, given[0])
         if sentence is None or os.environ.get("MASKROBUST_DEBUG") == "1":
             raise
         _fail(sentence)
@@ -105,10 +115,15 @@ def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {meaning}" for name, (_, meaning) in _COMMANDS.items()]
-    return "\n".join(
-        ["usage: maskrobust COMMAND [options]", "", *lines, "", "maskrobust COMMAND --help lists a command's options."]
-    )
+    commands = "\n".join(f"  {name:<10} {meaning}" for name, (_, meaning) in _COMMANDS.items())
+    return f"""usage: maskrobust COMMAND [options]
+
+{commands}
+
+first steps, which need no data of your own:
+  maskrobust masks --data Cues --out runs/masks   writes a page of mask families and fills
+  maskrobust fit --config cues.yaml               trains a small network on generated images
+  maskrobust COMMAND --help                       lists a command's options"""
 
 
 def _fail(sentence: str) -> None:

@@ -207,10 +207,11 @@ class FitCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Say where the run lies, and how its best checkpoint, or else its last, is tested."""
+        """Say where the run lies, and how its best checkpoint, or else its last, is measured."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and folder is not None:
-            print(*map(printable, _told(folder, self.trainer.checkpoint_callbacks)), sep="\n")
+            command = "test" if "test" in self.datamodule.splits else "validate"
+            print(*map(printable, _told(folder, self.trainer.checkpoint_callbacks, command)), sep="\n")
 
     def after_validate(self) -> None:
         """Say where the metrics are."""
@@ -249,8 +250,8 @@ def _as_list(given: Any) -> list[Any]:
     return [*given] if isinstance(given, list | tuple) else [given]
 
 
-def _told(folder: str, callbacks: Sequence[Callback]) -> Iterator[str]:
-    """Lines about a training that has ended: its folder, its best and last checkpoint, and what measures one."""
+def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[str]:
+    """Lines about a training that has ended: its folder, its best and last checkpoint, and the command on one."""
     yield f"run:  {folder}"
     saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
@@ -258,7 +259,8 @@ def _told(folder: str, callbacks: Sequence[Callback]) -> Iterator[str]:
     yield from (f"best: {path}" for path in best)
     yield from (f"last: {path}" for path in last)
     for path in [*best, *last][:1]:
-        yield f"test: {shlex.join(['maskrobust', 'test', '--config', f'{folder}/config.yaml', '--ckpt_path', path])}"
+        measured = ["maskrobust", command, "--config", f"{folder}/config.yaml", "--ckpt_path", path]
+        yield f"{command}: {shlex.join(measured)}"
 
 
 def _root(config: Namespace) -> Path:
@@ -330,19 +332,28 @@ def _last_checkpoint(folder: Path, *, needed: bool) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run `fit`, `validate` or `test` with command-line arguments, the command first."""
+    """Run `fit`, `validate` or `test` with command-line arguments, the command first.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        InputError: an argument leaves its domain, a file cannot be used, or Lightning refuses an option.
+    """
     import_data_modules()
     drop_distractions()
     if arguments[0] != "fit":
         drop_state_of_training()
     # It warns of samples that come twice, which `SampleMean` counts once.
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
-    FitCLI(
-        MaskRobustClassifier,
-        AnnotatedDataModule,
-        subclass_mode_data=True,
-        save_config_callback=SaveConfig,
-        seed_everything_default=0,
-        parser_kwargs={command: dict(PARSER_OPTIONS) for command in COMMANDS} | PARSER_OPTIONS,
-        args=list(arguments),
-    )
+    try:
+        FitCLI(
+            MaskRobustClassifier,
+            AnnotatedDataModule,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            parser_kwargs={command: dict(PARSER_OPTIONS) for command in COMMANDS} | PARSER_OPTIONS,
+            args=list(arguments),
+        )
+    except MisconfigurationException as error:
+        said = re.split(r"\s+HINT:", str(error))[0]  # the hint is for those who write a LightningModule
+        raise InputError(f"{said.rstrip('.!')}; change the trainer's options.") from error

@@ -2,20 +2,16 @@
 
 from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.families.blobs import CompanionBlobs, companion_blobs
-from maskrobust.augment.families.circles import enclosing_circles
 from maskrobust.augment.families.fraction import check_hidden_fraction, draw_hidden_fraction
-from maskrobust.augment.families.irregular import blobs
-from maskrobust.augment.families.mixture import mixture
-from maskrobust.augment.families.objects import ObjectHoles, broken_silhouettes, companions, object_holes, objects
-from maskrobust.augment.families.patches import patches
-from maskrobust.augment.families.rectangles import rectangles
 from maskrobust.augment.families.registry import (
-    BANK_FAMILIES,
     FAMILIES,
-    OBJECT_FAMILIES,
     FamilyName,
     MaskFamily,
     build_family,
+    family_needs,
+    mask_family,
+    mixture,
+    read_families,
 )
 from maskrobust.augment.families.segments import (
     hide_in_order,
@@ -24,20 +20,26 @@ from maskrobust.augment.families.segments import (
     random_order,
     segment_sums,
 )
-from maskrobust.augment.families.silhouettes import SilhouetteOf, silhouettes
-from maskrobust.augment.families.superpixels import SegmentationMethod, segment_batch, superpixels
+
+# Imported in the order of tables and pages.
+# isort: off
+from maskrobust.augment.families.patches import patches
+from maskrobust.augment.families.rectangles import rectangles
+from maskrobust.augment.families.irregular import blobs
+from maskrobust.augment.families.superpixels import SegmentationMethod, quickshift, segment_batch, slic
+from maskrobust.augment.families.silhouettes import other_class_silhouettes, own_class_silhouettes, silhouettes
+from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.augment.families.objects import ObjectHoles, broken_silhouettes, companions, object_holes, objects
+# isort: on
 
 __all__ = [
-    "BANK_FAMILIES",
     "FAMILIES",
-    "OBJECT_FAMILIES",
     "CompanionBlobs",
     "FamilyName",
     "MaskFamily",
     "ObjectHoles",
     "SegmentationMethod",
     "SilhouetteBank",
-    "SilhouetteOf",
     "blobs",
     "broken_silhouettes",
     "build_family",
@@ -46,17 +48,23 @@ __all__ = [
     "companions",
     "draw_hidden_fraction",
     "enclosing_circles",
+    "family_needs",
     "hide_in_order",
     "hide_segments",
+    "mask_family",
     "mixture",
     "object_holes",
     "objects",
+    "other_class_silhouettes",
+    "own_class_silhouettes",
     "patch_segments",
     "patches",
+    "quickshift",
     "random_order",
+    "read_families",
     "rectangles",
     "segment_batch",
     "segment_sums",
     "silhouettes",
-    "superpixels",
+    "slic",
 ]

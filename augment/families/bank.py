@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -92,6 +91,8 @@ class SilhouetteBank:
         Args:
             path: of the file; one that exists is replaced.
         """
+        import safetensors.torch
+
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,12 +1,12 @@
 """Smallest enclosing circles: holes that remove the whole object and keep nothing of its outline."""
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import check_object_mask
+from maskrobust.augment.families.registry import mask_family
 
 
 def enclosing_circles(object_mask: Tensor) -> Tensor:
@@ -37,8 +37,26 @@ def enclosing_circles(object_mask: Tensor) -> Tensor:
     return torch.from_numpy(discs).unsqueeze(1).to(object_mask.device)
 
 
+@mask_family("enclosing_circles")
+def hide_enclosing_circles(object_mask: Tensor) -> Tensor:
+    """Hide the disc of the smallest enclosing circle of each object.
+
+    Args:
+        object_mask: (B, 1, H, W) bool, True on the object.
+
+    Returns:
+        `visible`, (B, 1, H, W) bool, the inverse of `enclosing_circles`.
+
+    Raises:
+        TypeError: `object_mask` is not boolean.
+    """
+    return ~enclosing_circles(object_mask)
+
+
 def _centre(pixels: NDArray[np.bool_]) -> tuple[float, float]:
     """Centre (x, y) of one object (H, W), from the first and last pixel of each row: the others lie between them."""
+    import cv2
+
     rows = np.flatnonzero(pixels.any(axis=1))
     if rows.size == 0:
         return 0.0, 0.0

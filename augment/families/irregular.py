@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.families.fraction import draw_hidden_fraction
+from maskrobust.augment.families.registry import mask_family
 from maskrobust.augment.families.rows import take_rows
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
@@ -15,6 +16,12 @@ _CPU_IMAGES = 16  # of more images, intermediate results are too large to be kep
 _BITS_BELOW_A_LEVEL = 3  # a knot times a weight has 15 bits, a level 12; int16, for memory is what costs time here
 
 
+def _check_knots(knots: int) -> None:
+    if knots < 2:
+        raise InputError(f"knots must be at least 2, got {knots}; give more for smaller blobs.")
+
+
+@mask_family("blobs", check=_check_knots)
 def blobs(keys: Tensor, height: int, width: int, *, hidden_fraction: tuple[float, float], knots: int = 6) -> Tensor:
     """Hide irregular blobs of exactly round(fraction x height x width) pixels.
 
@@ -28,7 +35,7 @@ def blobs(keys: Tensor, height: int, width: int, *, hidden_fraction: tuple[float
         keys: (B,) int64 keys.
         height: image height in pixels.
         width: image width in pixels.
-        hidden_fraction: (low, high) of the share of hidden pixels, drawn uniformly for each sample.
+        hidden_fraction: (low, high) of the fraction of hidden pixels, drawn uniformly for each sample.
         knots: random values along each side, at least 2; more of them make smaller blobs.
 
     Returns:
@@ -37,8 +44,7 @@ def blobs(keys: Tensor, height: int, width: int, *, hidden_fraction: tuple[float
     Raises:
         InputError: the range is not 0 <= low <= high <= 1, or knots < 2.
     """
-    if knots < 2:
-        raise InputError(f"knots must be at least 2, got {knots}; give more for smaller blobs.")
+    _check_knots(knots)
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     hidden_pixels = (fraction.double() * (height * width)).round().long()
     at_once = _CPU_IMAGES if keys.device.type == "cpu" else max(1, len(keys))

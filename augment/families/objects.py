@@ -7,6 +7,7 @@ from torch import Tensor
 from maskrobust.augment.batch import check_object_mask
 from maskrobust.augment.families.blobs import companion_blobs
 from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.augment.families.registry import mask_family
 
 
 class ObjectHoles(NamedTuple):
@@ -23,6 +24,7 @@ class ObjectHoles(NamedTuple):
     valid: Tensor
 
 
+@mask_family("objects")
 def objects(object_mask: Tensor) -> Tensor:
     """Hide each object exactly along its outline.
 
@@ -39,6 +41,7 @@ def objects(object_mask: Tensor) -> Tensor:
     return ~object_mask
 
 
+@mask_family("broken_silhouettes")
 def broken_silhouettes(object_mask: Tensor) -> Tensor:
     """Hide the object's silhouette rolled by half the height and half the width, which swaps the image's quadrants.
 
@@ -81,6 +84,7 @@ def object_holes(keys: Tensor, object_mask: Tensor) -> ObjectHoles:
     return ObjectHoles(~(object_mask | blobs) | nothing_hidden, ~circles | nothing_hidden, valid)
 
 
+@mask_family("companions")
 def companions(keys: Tensor, object_mask: Tensor) -> Tensor:
     """Hide each object along its outline, and beside it a blob: together as many pixels as its enclosing circle.
 

@@ -4,11 +4,18 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.families.fraction import draw_hidden_fraction
+from maskrobust.augment.families.registry import mask_family
 from maskrobust.augment.families.rows import take_rows
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
 
 
+def _check_patch_size(patch_size: int | tuple[int, int]) -> None:
+    if min(_sides(patch_size)) < 1:
+        raise InputError(f"patch_size must be at least 1 pixel, got {patch_size}; give the side of a patch.")
+
+
+@mask_family("patches", check=_check_patch_size)
 def patches(
     keys: Tensor,
     height: int,
@@ -25,14 +32,14 @@ def patches(
     being equally likely: the hidden fraction is exact to a cell.
 
     With `random_offset` the grid has one row and one column more and is shifted up and to the left by a uniformly drawn
-    number of pixels, less than a patch. The number of hidden cells stays exact; the share of hidden pixels is exact in
-    expectation only, for each pixel is hidden with probability hidden cells / cells, but border cells are cut off.
+    number of pixels, less than a patch. The number of hidden cells stays exact; the fraction of hidden pixels is exact
+    in expectation only, for each pixel is hidden with probability hidden cells / cells, but border cells are cut off.
 
     Args:
         keys: (B,) int64 keys.
         height: image height in pixels.
         width: image width in pixels.
-        hidden_fraction: (low, high) of the share of hidden cells, drawn uniformly for each sample.
+        hidden_fraction: (low, high) of the fraction of hidden cells, drawn uniformly for each sample.
         patch_size: side of a square cell in pixels, or its (height, width); at least 1.
         random_offset: shift the grid of each sample.
 
@@ -42,9 +49,8 @@ def patches(
     Raises:
         InputError: the range is not 0 <= low <= high <= 1, or patch_size < 1.
     """
-    patch_height, patch_width = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
-    if min(patch_height, patch_width) < 1:
-        raise InputError(f"patch_size must be at least 1 pixel, got {patch_size}.")
+    _check_patch_size(patch_size)
+    patch_height, patch_width = _sides(patch_size)
     rows, columns = -(-height // patch_height) + random_offset, -(-width // patch_width) + random_offset
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     hidden_cells = (fraction * (rows * columns)).round()
@@ -56,6 +62,10 @@ def patches(
     # Each row of cells is drawn once and then repeated as a whole: copying pixel by pixel takes sixty times as long.
     lines = visible_cells.repeat_interleave(patch_width, dim=2)[:, :, :width].contiguous()
     return lines.repeat_interleave(patch_height, dim=1)[:, :height].unsqueeze(1).contiguous()
+
+
+def _sides(patch_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
 
 
 def _draw_shifted(visible_cells: Tensor, offset: Tensor, size: tuple[int, int], patch: tuple[int, int]) -> Tensor:

@@ -4,10 +4,20 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.families.fraction import draw_hidden_fraction
+from maskrobust.augment.families.registry import mask_family
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
 
 
+def _check_options(aspect_ratio: tuple[float, float], count: int) -> None:
+    low, high = aspect_ratio
+    if not 0.0 < low <= high < float("inf"):
+        raise InputError(f"aspect_ratio must be a range 0 < low <= high, got {aspect_ratio}; give such a range.")
+    if count < 1:
+        raise InputError(f"count must be at least 1, got {count}; draw more rectangles.")
+
+
+@mask_family("rectangles", check=_check_options)
 def rectangles(
     keys: Tensor,
     height: int,
@@ -32,7 +42,7 @@ def rectangles(
         keys: (B,) int64 keys.
         height: image height in pixels.
         width: image width in pixels.
-        hidden_fraction: (low, high) of the share of hidden pixels, drawn uniformly for each sample.
+        hidden_fraction: (low, high) of the fraction of hidden pixels, drawn uniformly for each sample.
         aspect_ratio: (low, high) of height over width, both above 0.
         count: number of rectangles, from 1 to the smaller side of the image.
 
@@ -42,14 +52,13 @@ def rectangles(
     Raises:
         InputError: a range is not ordered or leaves its domain, or `count` leaves its own.
     """
-    low, high = aspect_ratio
-    if not 0.0 < low <= high:
-        raise InputError(f"aspect_ratio must be a range 0 < low <= high, got {aspect_ratio}.")
-    if not 1 <= count <= min(height, width):
+    _check_options(aspect_ratio, count)
+    if count > min(height, width):
         raise InputError(
-            f"count must lie between 1 and the smaller side of the image of {height} x {width} pixels, got {count}; "
-            "draw fewer rectangles."
+            f"count must be at most the smaller side of the image of {height} x {width} pixels, got {count}; draw "
+            "fewer rectangles."
         )
+    low, high = aspect_ratio
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     ratio = low * (high / low) ** uniform(fold_in(keys, 1), count)
     origin, size = _strips(fold_in(keys, 3), height, width, count)

@@ -1,133 +1,178 @@
-"""Mask families by name, for configuration files, transforms and galleries."""
+"""How a mask family gets its name, and how it is drawn by that name."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Literal, Protocol, assert_never, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from maskrobust.augment.batch import Batch
+from maskrobust.augment.batch import Batch, check_visible
 from maskrobust.augment.families.bank import SilhouetteBank
-from maskrobust.augment.families.circles import enclosing_circles
-from maskrobust.augment.families.fraction import check_hidden_fraction
-from maskrobust.augment.families.irregular import blobs
-from maskrobust.augment.families.objects import broken_silhouettes, companions, objects
-from maskrobust.augment.families.patches import patches
-from maskrobust.augment.families.rectangles import rectangles
-from maskrobust.augment.families.silhouettes import SilhouetteOf, silhouettes
-from maskrobust.augment.families.superpixels import superpixels
+from maskrobust.augment.families.fraction import check_hidden_fraction, grown
+from maskrobust.augment.random import choose, fold_in
+from maskrobust.augment.registry import AnyFunction, Check, Choice, Chosen, Entry, Registry
 from maskrobust.errors import InputError
 
-FamilyName = Literal[
-    "patches",
-    "rectangles",
-    "blobs",
-    "slic",
-    "quickshift",
-    "silhouettes",
-    "own_class_silhouettes",
-    "other_class_silhouettes",
-    "objects",
-    "broken_silhouettes",
-    "enclosing_circles",
-    "companions",
-]
-FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
+FamilyName = str
+"""A name of `FAMILIES`, or "my_module.my_name" for a family that a module of the user's own registers."""
 
-BANK_FAMILIES: frozenset[FamilyName] = frozenset({"silhouettes", "own_class_silhouettes", "other_class_silhouettes"})
-"""The families that draw from a `SilhouetteBank`."""
-
-OBJECT_FAMILIES: frozenset[FamilyName] = frozenset({"objects", "broken_silhouettes", "enclosing_circles", "companions"})
-"""The families that are made from the sample's own object; nothing is hidden from an image without one."""
-
-MaskFamily = Callable[[Tensor, Batch], Tensor]
-"""(keys (B,) int64, the batch to be masked) -> visible (B, 1, H, W) bool, of the size of the batch's images."""
+FAMILIES = Registry(
+    "mask family",
+    "mask_family",
+    inputs=("keys", "batch", "images", "height", "width", "object_mask", "labels", "ids", "bank"),
+    settings=("hidden_fraction", "patch_size"),
+)
+"""The mask families by name."""
 
 
-class _SizedFamily(Protocol):
-    def __call__(self, keys: Tensor, height: int, width: int) -> Tensor: ...
+class MaskFamily(Protocol):
+    """What draws the holes of a batch."""
+
+    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
+        """Draw one hole for each key.
+
+        Args:
+            keys: (B,) int64 keys on the device of the images.
+            batch: B samples, to be masked.
+            growth: how far the upper end of the hidden fraction has grown from the lower one, in [0, 1].
+
+        Returns:
+            `visible`, (B, 1, H, W) bool, of the size of the batch's images.
+        """
+
+
+def mask_family(name: str, *, check: Check | None = None) -> Callable[[AnyFunction], AnyFunction]:
+    """Register the decorated function as a mask family.
+
+    Its parameters say what it asks for: `keys`, (B,) int64; of the batch `images`, `height`, `width`, `object_mask`,
+    `labels`, `ids`, or `batch` itself; `bank`, a `SilhouetteBank`; `hidden_fraction`, (low, high); `patch_size`. Every
+    other parameter needs a default, and is an option in configuration files. It returns `visible`, (B, 1, H, W) bool.
+
+    A family that asks for `object_mask` is one of the sample's own object: it hides nothing where there is none.
+
+    Args:
+        name: a Python identifier, under which configuration files and commands know the family.
+        check: raises InputError for options out of their ranges; its parameters name those that it looks at.
+
+    Raises:
+        InputError: another family has the name, or a parameter can neither be filled in nor left out.
+
+    Example:
+        >>> @mask_family("stripes")
+        ... def stripes(keys, height, width, *, hidden_fraction, period: int = 8):
+        ...     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
+        ...     position = torch.arange(width, device=keys.device) % period / period
+        ...     return (position >= fraction[:, None])[:, None, None].expand(-1, 1, height, -1)
+    """
+    return FAMILIES.register(name, check)
+
+
+def read_families(choice: Choice, option: str = "mask_family") -> list[Chosen]:
+    """Look mask families up, and check weights and options.
+
+    Args:
+        choice: a name of `FAMILIES`, or names with weights and options.
+        option: in which it was given, for messages.
+
+    Raises:
+        InputError: a name or an option is unknown, a value is out of its range, or no weight is above 0.
+    """
+    chosen = FAMILIES.read(choice, option)
+    for each in chosen:
+        if "hidden_fraction" in each.options:
+            check_hidden_fraction(each.options["hidden_fraction"])
+    return chosen
+
+
+def family_needs(choice: Choice, option: str = "mask_family") -> frozenset[str]:
+    """What the families of a choice ask for that have a weight: "bank", "object_mask", "labels", and other inputs."""
+    return frozenset[str]().union(*(each.entry.inputs for each in read_families(choice, option) if each.weight > 0))
 
 
 def build_family(
-    name: FamilyName,
+    choice: Choice,
     *,
     hidden_fraction: tuple[float, float] = (0.1, 0.9),
     patch_size: int | tuple[int, int] = 16,
     bank: SilhouetteBank | None = None,
+    option: str = "mask_family",
 ) -> MaskFamily:
-    """A mask family by name. It can be pickled.
+    """One mask family, or a mixture of several. It can be pickled.
 
     Args:
-        name: one of `FAMILIES`. "slic" and "quickshift" segment each image on the CPU, all others are batched tensor
-            code on the device of the keys (but for the circles of "enclosing_circles" and "companions").
-        hidden_fraction: (low, high) share of the image that is hidden, by "patches", "rectangles", "blobs", "slic" and
-            "quickshift"; the others hide what the objects cover.
+        choice: a name of `FAMILIES`; or several, with weights and options, as in
+            ``{"patches": 2.0, "rectangles": {"weight": 1.0, "count": 3}}``. "slic" and "quickshift" segment each image
+            on the CPU, all others are batched tensor code on the device of the keys (but for the circles of
+            "enclosing_circles" and "companions").
+        hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, or its (height, width).
-        bank: where the `BANK_FAMILIES` take their silhouettes from, on the device of the keys.
+        bank: where silhouettes are taken from, on the device of the keys.
+        option: in which the choice was given, for messages.
 
     Raises:
-        InputError: the name is unknown, a bank is needed and not given, or the range is not 0 <= low <= high <= 1.
+        InputError: a name or an option is unknown, a bank is needed and not given, or a value is out of its range.
     """
     check_hidden_fraction(hidden_fraction)
-    if name not in FAMILIES:
-        raise InputError(f"name must be one of {', '.join(FAMILIES)}, got '{name}'; choose one of these.")
-    match name:
-        case "patches":
-            return partial(_of_size, partial(patches, hidden_fraction=hidden_fraction, patch_size=patch_size))
-        case "rectangles":
-            return partial(_of_size, partial(rectangles, hidden_fraction=hidden_fraction))
-        case "blobs":
-            return partial(_of_size, partial(blobs, hidden_fraction=hidden_fraction))
-        case "slic" | "quickshift":
-            return partial(superpixels, method=name, hidden_fraction=hidden_fraction)
-        case "silhouettes" | "own_class_silhouettes" | "other_class_silhouettes":
-            return partial(_silhouettes, of=_CLASS_OF_SILHOUETTES[name], bank=_needed(bank, name))
-        case "objects" | "broken_silhouettes" | "enclosing_circles" | "companions":
-            return _MADE_FROM_OBJECT[name]
-        case _:
-            assert_never(name)
+    settings = {"hidden_fraction": hidden_fraction, "patch_size": patch_size}
+    chosen = [each for each in read_families(choice, option) if each.weight > 0]
+    families = [(_bind(each.entry, settings, each.options, bank), each.weight) for each in chosen]
+    return families[0][0] if len(families) == 1 else mixture(families)
 
 
-def _needed(bank: SilhouetteBank | None, name: str) -> SilhouetteBank:
-    if bank is None:
+def mixture(families: Sequence[tuple[MaskFamily, float]]) -> MaskFamily:
+    """The mask family that draws, for each sample, from one of `families`, chosen by weight. It can be pickled.
+
+    Args:
+        families: pairs of a family and its weight, at least 0; the weights need not add up to 1.
+
+    Raises:
+        InputError: when drawing: a weight is below 0, or none is above 0.
+    """
+    return _Mixture(tuple(families))
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    families: Sequence[tuple[MaskFamily, float]]
+
+    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
+        chosen = choose(fold_in(keys, 0), [weight for _, weight in self.families])
+        hole_keys = fold_in(keys, 1)
+        visible = torch.empty(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
+        for position, (family, _) in enumerate(self.families):
+            rows = (chosen == position).nonzero().squeeze(1)
+            if len(rows):
+                visible[rows] = family(hole_keys[rows], batch.select(rows), growth)
+        return visible
+
+
+@dataclass(frozen=True)
+class _Family:
+    """A registered family with its options."""
+
+    entry: Entry
+    options: Mapping[str, Any]
+    bank: SilhouetteBank | None
+
+    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
+        height, width = batch.images.shape[2:]
+        inputs = {"keys": keys, "batch": batch, "height": height, "width": width, "bank": self.bank, **batch._asdict()}
+        options = dict(self.options)
+        if "hidden_fraction" in options:
+            options["hidden_fraction"] = grown(options["hidden_fraction"], growth)
+        visible = self.entry.call(inputs, options)
+        check_visible(batch.images, visible)
+        return visible
+
+
+def _bind(
+    entry: Entry, settings: Mapping[str, Any], options: Mapping[str, Any], bank: SilhouetteBank | None
+) -> MaskFamily:
+    if bank is None and "bank" in entry.inputs:
         raise InputError(
-            f"mask family '{name}' draws from a SilhouetteBank, got none; build one with SilhouetteBank.from_batches."
+            f"mask family '{entry.name}' draws from a SilhouetteBank, got none; build one with "
+            "SilhouetteBank.from_batches."
         )
-    return bank
-
-
-def _of_size(family: _SizedFamily, keys: Tensor, batch: Batch) -> Tensor:
-    return family(keys, *batch.images.shape[2:])
-
-
-def _silhouettes(keys: Tensor, batch: Batch, *, of: SilhouetteOf, bank: SilhouetteBank) -> Tensor:
-    return silhouettes(keys, *batch.images.shape[2:], bank=bank, of=of, labels=batch.labels, ids=batch.ids)
-
-
-def _objects(_keys: Tensor, batch: Batch) -> Tensor:
-    return objects(batch.object_mask)
-
-
-def _broken_silhouettes(_keys: Tensor, batch: Batch) -> Tensor:
-    return broken_silhouettes(batch.object_mask)
-
-
-def _enclosing_circles(_keys: Tensor, batch: Batch) -> Tensor:
-    return ~enclosing_circles(batch.object_mask)
-
-
-def _companions(keys: Tensor, batch: Batch) -> Tensor:
-    return companions(keys, batch.object_mask)
-
-
-_CLASS_OF_SILHOUETTES: Mapping[FamilyName, SilhouetteOf] = {
-    "silhouettes": "any",
-    "own_class_silhouettes": "own_class",
-    "other_class_silhouettes": "other_class",
-}
-_MADE_FROM_OBJECT: Mapping[FamilyName, MaskFamily] = {
-    "objects": _objects,
-    "broken_silhouettes": _broken_silhouettes,
-    "enclosing_circles": _enclosing_circles,
-    "companions": _companions,
-}
+    taken = {name: value for name, value in settings.items() if name in entry.options}
+    return _Family(entry, taken | dict(options), bank)

@@ -14,7 +14,7 @@ def hide_segments(keys: Tensor, segments: Tensor, *, hidden_fraction: tuple[floa
     Args:
         keys: (B,) int64 keys.
         segments: (B, H, W) integers from 0, the segment of each pixel.
-        hidden_fraction: (low, high) of the share of hidden pixels, drawn uniformly for each sample.
+        hidden_fraction: (low, high) of the fraction of hidden pixels, drawn uniformly for each sample.
 
     Returns:
         `visible`, (B, 1, H, W) bool; see `hide_in_order` for what is exact.
@@ -37,7 +37,7 @@ def hide_in_order(segments: Tensor, order: Tensor, hidden_fractions: Tensor) -> 
         segments: (B, H, W) integers from 0, the segment of each pixel.
         order: (B, S) int64, every segment of 0 ... S - 1 once, the one to be hidden first in front. Those that do not
             occur in an image may stand anywhere.
-        hidden_fractions: (F, B) in [0, 1], the shares of pixels to hide.
+        hidden_fractions: (F, B) in [0, 1], the fractions of pixels to hide.
 
     Returns:
         `visible`, (F, B, 1, H, W) bool.

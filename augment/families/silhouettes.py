@@ -1,60 +1,124 @@
 """Object silhouettes drawn from a bank: holes whose outline is that of a real object."""
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
 from maskrobust.augment.families.bank import SilhouetteBank
+from maskrobust.augment.families.registry import mask_family
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
 
-SilhouetteOf = Literal["any", "own_class", "other_class"]
+
+def _check_geometry(scaled: tuple[float, float], shifted: float) -> None:
+    low, high = scaled
+    if not 0.0 < low <= high < float("inf"):
+        raise InputError(f"scaled must be a range 0 < low <= high, got {scaled}; give such a range.")
+    if not 0.0 <= shifted <= 1.0:
+        raise InputError(f"shifted must lie in [0, 1], a fraction of the image, got {shifted}; give such a number.")
 
 
+@mask_family("silhouettes", check=_check_geometry)
 def silhouettes(
     keys: Tensor,
     height: int,
     width: int,
     *,
     bank: SilhouetteBank,
-    of: SilhouetteOf = "any",
-    labels: Tensor | None = None,
-    ids: Tensor | None = None,
     scaled: tuple[float, float] = (1.0, 1.0),
     shifted: float = 0.0,
     flipped: bool = False,
 ) -> Tensor:
     """Hide the silhouette of a uniformly drawn object of the bank, by default where that object stood in its own image.
 
-    Without options the hidden area is exactly the drawn object's. `flipped` keeps it; `scaled` by s multiplies it by
-    s^2 to within the nearest-neighbour sampling; scaling up and `shifted` lose what leaves the image.
+    The class of the image does not matter, so that outline and class are independent. Without options the hidden area
+    is exactly the drawn object's. `flipped` keeps it; `scaled` by s multiplies it by s^2 to within the
+    nearest-neighbour sampling; scaling up and `shifted` lose what leaves the image.
 
     Args:
         keys: (B,) int64 keys.
         height: image height in pixels; must be the bank's.
         width: image width in pixels; must be the bank's.
         bank: the objects to draw from, on the device of `keys`.
-        of: "any" ignores the class of the image, so that outline and class are independent; "own_class" draws another
-            object of the image's class, "other_class" an object of another class.
-        labels: (B,) int64 classes of the images, needed unless `of` is "any".
-        ids: (B,) int64 sample ids, needed for "own_class", which never draws the sample's own object.
         scaled: (low, high) of a uniformly drawn factor, around the middle of the object's bounding box.
-        shifted: largest shift as a share of the image, uniform over both directions of either axis.
+        shifted: largest shift as a fraction of the image, uniform over both directions of either axis.
         flipped: mirror half of the silhouettes left to right.
 
     Returns:
         `visible`, (B, 1, height, width) bool.
 
     Raises:
-        InputError: the bank's masks have another size or no object to draw, or an option is missing or out of range.
+        InputError: the bank's masks have another size or no object to draw, or an option is out of range.
     """
-    check_mask_size(bank.object_masks, height, width)
-    _check_options(of, labels, ids, scaled, shifted)
-    hidden = bank.object_masks[_draw(fold_in(keys, 0), bank, of, labels, ids)]
-    if scaled != (1.0, 1.0) or shifted or flipped:
-        hidden = _move(fold_in(keys, 1), hidden, scaled, shifted, flipped)
-    return ~hidden
+    drawn = _draw_below(fold_in(keys, 0), torch.full_like(keys, len(bank)))
+    return _hide(keys, (height, width), bank, drawn, scaled, shifted, flipped)
+
+
+@mask_family("own_class_silhouettes", check=_check_geometry)
+def own_class_silhouettes(
+    keys: Tensor,
+    height: int,
+    width: int,
+    *,
+    bank: SilhouetteBank,
+    labels: Tensor,
+    ids: Tensor,
+    scaled: tuple[float, float] = (1.0, 1.0),
+    shifted: float = 0.0,
+    flipped: bool = False,
+) -> Tensor:
+    """Hide the silhouette of another object of the image's class; the rest is as in `silhouettes`.
+
+    Args:
+        keys: see `silhouettes`, as for all that is not listed here.
+        height: see there.
+        width: see there.
+        bank: see there.
+        labels: (B,) int64 classes of the images.
+        ids: (B,) int64 sample ids; the sample's own object is never drawn.
+        scaled: see there.
+        shifted: see there.
+        flipped: see there.
+    """
+    start, end = _class_bounds(bank, labels)
+    own = _rank_within_classes(bank, ids)
+    is_among_them = (own >= start) & (own < end)
+    others = end - start - is_among_them.long()
+    _refuse_lonely(others == 0, labels, "other than the sample's own of")
+    drawn = start + _draw_below(fold_in(keys, 0), others)
+    drawn = bank.by_class[drawn + (is_among_them & (drawn >= own))]
+    return _hide(keys, (height, width), bank, drawn, scaled, shifted, flipped)
+
+
+@mask_family("other_class_silhouettes", check=_check_geometry)
+def other_class_silhouettes(
+    keys: Tensor,
+    height: int,
+    width: int,
+    *,
+    bank: SilhouetteBank,
+    labels: Tensor,
+    scaled: tuple[float, float] = (1.0, 1.0),
+    shifted: float = 0.0,
+    flipped: bool = False,
+) -> Tensor:
+    """Hide the silhouette of an object of another class; the rest is as in `silhouettes`.
+
+    Args:
+        keys: see `silhouettes`, as for all that is not listed here.
+        height: see there.
+        width: see there.
+        bank: see there.
+        labels: (B,) int64 classes of the images.
+        scaled: see there.
+        shifted: see there.
+        flipped: see there.
+    """
+    start, end = _class_bounds(bank, labels)
+    others = start + len(bank) - end
+    _refuse_lonely(others == 0, labels, "of another class than")
+    drawn = _draw_below(fold_in(keys, 0), others)
+    drawn = bank.by_class[torch.where(drawn < start, drawn, drawn + end - start)]
+    return _hide(keys, (height, width), bank, drawn, scaled, shifted, flipped)
 
 
 def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
@@ -76,37 +140,28 @@ def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
         )
 
 
-def _check_options(
-    of: str, labels: Tensor | None, ids: Tensor | None, scaled: tuple[float, float], shifted: float
-) -> None:
-    if of not in get_args(SilhouetteOf):
-        raise InputError(f"of must be one of {', '.join(get_args(SilhouetteOf))}, got '{of}'; choose one of these.")
-    if (of != "any" and labels is None) or (of == "own_class" and ids is None):
-        raise InputError(f"silhouettes of '{of}' need the images' labels{' and ids' * (of == 'own_class')}, got none.")
-    low, high = scaled
-    if not 0.0 < low <= high < float("inf"):
-        raise InputError(f"scaled must be a range 0 < low <= high, got {scaled}.")
-    if not 0.0 <= shifted <= 1.0:
-        raise InputError(f"shifted must lie in [0, 1], a share of the image, got {shifted}.")
+def _hide(
+    keys: Tensor,
+    size: tuple[int, int],
+    bank: SilhouetteBank,
+    drawn: Tensor,
+    scaled: tuple[float, float],
+    shifted: float,
+    flipped: bool,
+) -> Tensor:
+    """`visible` for the objects at the positions `drawn`, (B,) int64, of the bank."""
+    check_mask_size(bank.object_masks, *size)
+    _check_geometry(scaled, shifted)
+    hidden = bank.object_masks[drawn]
+    if scaled != (1.0, 1.0) or shifted or flipped:
+        hidden = _move(fold_in(keys, 1), hidden, scaled, shifted, flipped)
+    return ~hidden
 
 
-def _draw(keys: Tensor, bank: SilhouetteBank, of: SilhouetteOf, labels: Tensor | None, ids: Tensor | None) -> Tensor:
-    """Position in the bank of an object for each key: (B,) int64."""
-    if of == "any" or labels is None:
-        return _draw_below(keys, torch.full_like(keys, len(bank)))
+def _class_bounds(bank: SilhouetteBank, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the objects of each label begin and end in `bank.by_class`: two (B,) int64."""
     classes = bank.labels[bank.by_class]
-    start, end = torch.searchsorted(classes, labels), torch.searchsorted(classes, labels, right=True)
-    if of == "other_class" or ids is None:
-        others = start + len(bank) - end
-        _refuse_lonely(others == 0, labels, "of another class than")
-        drawn = _draw_below(keys, others)
-        return bank.by_class[torch.where(drawn < start, drawn, drawn + end - start)]
-    own = _rank_within_classes(bank, ids)
-    is_among_them = (own >= start) & (own < end)
-    others = end - start - is_among_them.long()
-    _refuse_lonely(others == 0, labels, "other than the sample's own of")
-    drawn = start + _draw_below(keys, others)
-    return bank.by_class[drawn + (is_among_them & (drawn >= own))]
+    return torch.searchsorted(classes, labels), torch.searchsorted(classes, labels, right=True)
 
 
 def _rank_within_classes(bank: SilhouetteBank, ids: Tensor) -> Tensor:
@@ -153,7 +208,7 @@ def _source(profile: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tens
     Args:
         profile: (B, size) bool, True between the ends of the object along this axis.
         scale: (B, 1), around the middle between these ends.
-        shift: (B, 1), as a share of the size.
+        shift: (B, 1), as a fraction of the size.
 
     Returns:
         (B, size) int64 in [0, size) and (B, size) bool.

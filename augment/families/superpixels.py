@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
+from maskrobust.augment.families.registry import mask_family
 from maskrobust.augment.families.segments import hide_segments
 from maskrobust.errors import InputError
 
@@ -26,16 +27,14 @@ SegmentationMethod = Literal["slic", "quickshift"]
 _CACHED_BYTES = 2**28
 
 
-def superpixels(
-    keys: Tensor, batch: Batch, *, method: SegmentationMethod, hidden_fraction: tuple[float, float]
-) -> Tensor:
-    """Hide whole segments of each image, in random order; see `hide_in_order` for what is exact.
+@mask_family("slic")
+def slic(keys: Tensor, batch: Batch, *, hidden_fraction: tuple[float, float]) -> Tensor:
+    """Hide whole SLIC segments of each image, in random order; see `hide_in_order` for what is exact.
 
     Args:
         keys: (B,) int64 keys.
         batch: its images are segmented; see `segment_batch`.
-        method: "slic" or "quickshift"; see `segment_image`.
-        hidden_fraction: (low, high) of the share of hidden pixels, drawn uniformly for each sample.
+        hidden_fraction: (low, high) of the fraction of hidden pixels, drawn uniformly for each sample.
 
     Returns:
         `visible`, (B, 1, H, W) bool on the device of the images.
@@ -43,7 +42,13 @@ def superpixels(
     Raises:
         InputError: images have neither 1 nor 3 channels, or the range is not 0 <= low <= high <= 1.
     """
-    return hide_segments(keys, segment_batch(batch, method), hidden_fraction=hidden_fraction)
+    return hide_segments(keys, segment_batch(batch, "slic"), hidden_fraction=hidden_fraction)
+
+
+@mask_family("quickshift")
+def quickshift(keys: Tensor, batch: Batch, *, hidden_fraction: tuple[float, float]) -> Tensor:
+    """Hide whole quickshift segments of each image; arguments, result and errors are those of `slic`."""
+    return hide_segments(keys, segment_batch(batch, "quickshift"), hidden_fraction=hidden_fraction)
 
 
 def segment_batch(batch: Batch, method: SegmentationMethod) -> Tensor:
@@ -84,7 +89,7 @@ def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> N
     Raises:
         InputError: the image has neither 1 nor 3 channels, or pixels that are not finite.
     """
-    from skimage.segmentation import quickshift, slic
+    from skimage import segmentation
 
     if picture.shape[2] not in (1, 3):
         raise InputError(f"superpixels need images of 1 or 3 channels, got {picture.shape[2]}; convert them.")
@@ -93,9 +98,9 @@ def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> N
     colours = np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
     match method:
         case "slic":
-            found = slic(colours, n_segments=100, compactness=10.0, start_label=0)
+            found = segmentation.slic(colours, n_segments=100, compactness=10.0, start_label=0)
         case "quickshift":
-            found = quickshift(colours, kernel_size=2, max_dist=10, ratio=0.5)  # type: ignore[no-untyped-call]
+            found = segmentation.quickshift(colours, kernel_size=2, max_dist=10, ratio=0.5)  # type: ignore[no-untyped-call]
         case _:
             assert_never(method)
     return np.asarray(found, dtype=np.int32)

@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
+from maskrobust.augment.fills.registry import fill
 
 BLUR_SCALE = 10 / 224
 
 
+@fill("blur", looks_into_hole=True)
 def fill_blur(images: Tensor, visible: Tensor) -> Tensor:
     """Draw a blurred copy of the whole image, hidden pixels included, into hidden pixels.
 

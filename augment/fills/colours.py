@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.fills.drawing import check_pixels, draw, to_pixels
+from maskrobust.augment.fills.registry import fill
 from maskrobust.augment.random import uniform
 from maskrobust.errors import InputError
 
 
+@fill("black")
 def fill_black(images: Tensor, visible: Tensor) -> Tensor:
     """Draw 0 into hidden pixels.
 
@@ -27,8 +29,9 @@ def fill_black(images: Tensor, visible: Tensor) -> Tensor:
     return draw(images, visible, torch.zeros((), dtype=images.dtype, device=images.device))
 
 
+@fill("mean")
 def fill_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
-    """Draw the data set's mean colour into hidden pixels.
+    """Draw the dataset's mean colour into hidden pixels.
 
     Args:
         images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
@@ -46,6 +49,7 @@ def fill_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     return draw(images, visible, to_pixels(mean_colour(images, mean), images.dtype))
 
 
+@fill("image_mean")
 def fill_image_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Draw the mean colour of an image's visible pixels into its hidden ones.
 
@@ -67,6 +71,7 @@ def fill_image_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> T
     return draw(images, visible, to_pixels(visible_mean(images, visible, mean), images.dtype))
 
 
+@fill("random_colour")
 def fill_random_colour(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     """Draw one uniformly random colour for each image into its hidden pixels.
 
@@ -96,7 +101,7 @@ def check_mean(mean: Sequence[float]) -> None:
 
 
 def mean_colour(images: Tensor, mean: Sequence[float]) -> Tensor:
-    """The data set's mean colour: (1, C, 1, 1) float64 in [0, 1], on the device of `images`.
+    """The dataset's mean colour: (1, C, 1, 1) float64 in [0, 1], on the device of `images`.
 
     Raises:
         InputError: `mean` has not one value in [0, 1] for each of the C channels of `images`.

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,13 +9,14 @@ from torch import Tensor
 
 from maskrobust.augment.fills.colours import mean_colour
 from maskrobust.augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
+from maskrobust.augment.fills.registry import fill
 
 INPAINTING_RADIUS = 3
 
 
 @torch.no_grad()
 def inpainted(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
-    """Every image inpainted, the data set's mean colour where nothing is visible: (B, C, H, W) float32 in [0, 1]."""
+    """Every image inpainted, the dataset's mean colour where nothing is visible: (B, C, H, W) float32 in [0, 1]."""
     black = torch.zeros((), dtype=torch.uint8, device=images.device)
     pixels = draw(to_pixels(from_pixels(images), torch.uint8), visible, black).cpu().numpy()
     holes = visible[:, 0].logical_not().to("cpu", torch.uint8).numpy()
@@ -27,18 +27,19 @@ def inpainted(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     return torch.where(visible.any(dim=3).any(dim=2)[:, :, None, None], shown, mean_colour(images, mean).float())
 
 
+@fill("inpainting")
 def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Inpaint hidden pixels with the fast marching method.
 
     Telea, "An image inpainting technique based on the fast marching method" (Journal of Graphics Tools 9(1), 2004), as
     implemented by `cv2.inpaint`, which albumentations calls too, with its radius of 3 pixels. It works on 8 bits: what
     is drawn is a multiple of 1/255. `cv2.inpaint` reads what the hole holds, so it is given 0 there: the result does
-    not depend on it. Where nothing is visible, the data set's mean colour is drawn.
+    not depend on it. Where nothing is visible, the dataset's mean colour is drawn.
 
     Args:
         images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
         visible: (B, 1, H, W) bool.
-        mean: the data set's mean colour, one value in [0, 1] for each of the C channels.
+        mean: the dataset's mean colour, one value in [0, 1] for each of the C channels.
 
     Returns:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit. What is drawn carries no gradient.
@@ -53,6 +54,8 @@ def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> T
 
 def _inpaint(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One image (C, H, W) inpainted where hole (H, W) is not 0; OpenCV takes one channel or three, to one result."""
+    import cv2
+
     if image.shape[0] == 3:
         pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
         return cv2.inpaint(pixels, hole, INPAINTING_RADIUS, cv2.INPAINT_TELEA).transpose(2, 0, 1).astype(np.uint8)

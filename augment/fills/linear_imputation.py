@@ -8,10 +8,12 @@ from maskrobust.augment.fills.colours import visible_mean
 from maskrobust.augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
 from maskrobust.augment.fills.multigrid import impute
 from maskrobust.augment.fills.noise import gaussian
+from maskrobust.augment.fills.registry import fill
 
 IMPUTATION_NOISE_STD = 0.01
 
 
+@fill("linear_imputation")
 def fill_linear_imputation(images: Tensor, visible: Tensor, keys: Tensor, mean: Sequence[float]) -> Tensor:
     """Make every hidden pixel the weighted mean of its eight neighbours, plus a little noise.
 
@@ -27,7 +29,7 @@ def fill_linear_imputation(images: Tensor, visible: Tensor, keys: Tensor, mean: 
             image is not.
         visible: (B, 1, H, W) bool.
         keys: (B,) int64 keys, for the noise.
-        mean: the data set's mean colour, one value in [0, 1] for each of the C channels.
+        mean: the dataset's mean colour, one value in [0, 1] for each of the C channels.
 
     Returns:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit. What is drawn depends on visible pixels

@@ -47,12 +47,12 @@ def mix_images(images: Tensor, visible: Tensor, partners: Tensor) -> Tensor:
 
 
 def own_weight(visible: Tensor) -> Tensor:
-    """The share of an image that is still its own, for mixing labels: own_weight own + (1 - own_weight) partner's.
+    """The fraction of an image that is still its own, for mixing labels: own_weight own + (1 - own_weight) partner's.
 
     Args:
         visible: (B, 1, H, W) bool.
 
     Returns:
-        (B,) float32 in [0, 1], the visible share of the pixels.
+        (B,) float32 in [0, 1], the visible fraction of the pixels.
     """
     return visible.float().mean(dim=(1, 2, 3))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.fills.drawing import check_pixels, draw, to_pixels
+from maskrobust.augment.fills.registry import fill
 from maskrobust.augment.random import fold_in
 
 GAUSSIAN_NOISE_MEAN = 0.5
@@ -14,6 +15,7 @@ GAUSSIAN_NOISE_STD = 0.25
 _RANKS = 2**16
 
 
+@fill("uniform_noise")
 def fill_uniform_noise(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     """Draw uniform noise into hidden pixels: every pixel and channel independent, (k + 1/2) / 2^16.
 
@@ -35,6 +37,7 @@ def fill_uniform_noise(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     return draw(images, visible, to_pixels(noise, images.dtype))
 
 
+@fill("gaussian_noise")
 def fill_gaussian_noise(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     """Draw Gaussian noise into hidden pixels: every pixel and channel independent, clip(0.5 + 0.25 z, 0, 1).
 

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, PositiveInt
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, SilhouetteBank, build_family
-from maskrobust.augment.fills import FillName, apply_fill, check_mean
+from maskrobust.augment.families import SilhouetteBank, build_family, family_needs
+from maskrobust.augment.fills import FILLS, FillName, apply_fill, check_mean
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in
 from maskrobust.augment.transforms.offline import BaseTransformInitSchema, check_range_bounds, nondecreasing
@@ -20,7 +20,6 @@ from maskrobust.augment.transforms.track_visible import TrackVisible
 from maskrobust.errors import InputError
 
 _NO_SAMPLE = -1
-_LABEL_FAMILIES = BANK_FAMILIES - {"silhouettes"}
 
 
 class HideRegions(TrackVisible):
@@ -54,9 +53,9 @@ class HideRegions(TrackVisible):
         >>> out["image"], out["mask"], out["visible"]
 
     Args:
-        family: one of `maskrobust.augment.families.FAMILIES`.
+        family: one of `maskrobust.augment.families.FAMILIES`; or several, with weights and options (`build_family`).
         fill: one of `maskrobust.augment.fills.FILLS`.
-        hidden_fraction: (low, high) share of the image that is hidden, by the families that can choose it.
+        hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, or its (height, width), at least 1.
         mean: colour in [0, 1] of the fill "mean", one value for each channel.
         bank: file written by `SilhouetteBank.save`, for the families that draw silhouettes.
@@ -79,7 +78,7 @@ class HideRegions(TrackVisible):
     class InitSchema(BaseTransformInitSchema):
         """Checks the arguments."""
 
-        family: FamilyName
+        family: str | dict[str, float | dict[str, Any]]
         fill: FillName
         hidden_fraction: Annotated[
             tuple[float, float], AfterValidator(check_range_bounds(0, 1)), AfterValidator(nondecreasing)
@@ -90,7 +89,7 @@ class HideRegions(TrackVisible):
 
     def __init__(
         self,
-        family: FamilyName = "patches",
+        family: str | dict[str, float | dict[str, Any]] = "patches",
         fill: FillName = "black",
         hidden_fraction: tuple[float, float] = (0.1, 0.9),
         patch_size: int | tuple[int, int] = 16,
@@ -106,11 +105,14 @@ class HideRegions(TrackVisible):
         check_mean(mean)
         self.mean = tuple(mean)
         self.bank = None if bank is None else os.fspath(bank)
+        FILLS.find(fill, "fill")
+        self._needs = family_needs(family, "family")
         self._family = build_family(
             family,
             hidden_fraction=hidden_fraction,
             patch_size=patch_size,
             bank=None if bank is None else SilhouetteBank.load(bank),
+            option="family",
         )
 
     def _set_keys(self) -> None:
@@ -145,8 +147,8 @@ class HideRegions(TrackVisible):
             raise InputError(
                 f"HideRegions fills the target image alone, got {several[0]} too; transform them one by one."
             )
-        for families, name, given in ((OBJECT_FAMILIES, "mask", mask), (_LABEL_FAMILIES, "label", label)):
-            if self.family in families and given is None:
+        for need, name, given in (("object_mask", "mask", mask), ("labels", "label", label)):
+            if need in self._needs and given is None:
                 raise InputError(f"mask family '{self.family}' needs {name}, got none; pass {name} to Compose.")
         images = _to_tensor(image)
         return Batch(

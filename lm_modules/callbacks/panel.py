@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from maskrobust.augment import Batch, apply_fill, fold_in, object_holes, sample_keys
-from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import FILL_STREAM, HOLE_STREAM
+from maskrobust.augment import Batch, fold_in, object_holes, sample_keys
+from maskrobust.lm_modules.methods import MaskingMethod, illustrate, mark_hidden
+from maskrobust.lm_modules.reliance.conditions import FILL_STREAM, HOLE_STREAM
 
 
 def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[float], seed: int) -> Tensor:
-    """Images and what stands behind the silhouette hole of each; hidden is grey under layer masking.
+    """Images, and beside each what `illustrate` shows of it with its object hidden along the outline.
 
     Args:
         batch: a row for each of its images.
@@ -25,17 +25,13 @@ def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[fl
     """
     keys = sample_keys(seed, batch.ids)
     visible = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask).silhouette_visible
-    columns, fill_keys = [batch.images], fold_in(keys, FILL_STREAM)
-    for method in methods:
-        if method == "layer_masking":
-            columns.append(_with_grey_holes(batch.images, visible))
-        else:
-            columns.append(apply_fill(method, batch.images, visible, keys=fill_keys, mean=mean))
-    return _grid(torch.stack(columns, dim=1).flatten(0, 1), columns=len(columns))
+    fill_keys = fold_in(keys, FILL_STREAM)
+    shown = [illustrate(method, batch.images, visible, fill_keys, mean) for method in methods]
+    return _grid(torch.stack([batch.images, *shown], dim=1).flatten(0, 1), columns=1 + len(shown))
 
 
 def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | None) -> Tensor:
-    """Training images, and below each what the training step makes of it; hidden is grey under layer masking.
+    """Training images, and below each what the training step makes of it; `mark_hidden` marks what layer masking hides.
 
     Args:
         images: (B, C, H, W) float in [0, 1], a column for each.
@@ -45,12 +41,8 @@ def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | Non
     Returns:
         (3, height, width) float32 in [0, 1], on the CPU.
     """
-    shown = presented if visible is None else _with_grey_holes(presented, visible)
+    shown = presented if visible is None else mark_hidden(presented, visible)
     return _grid(torch.cat([images, shown]), columns=len(images))
-
-
-def _with_grey_holes(images: Tensor, visible: Tensor) -> Tensor:
-    return torch.where(visible, images, 0.5)
 
 
 def _grid(cells: Tensor, columns: int) -> Tensor:

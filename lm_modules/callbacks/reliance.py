@@ -1,6 +1,7 @@
 """Shape reliance during training: the measures of `lm_modules.reliance` on validation images, as they come by."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,27 +11,23 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.callbacks.figures import plan_figures
 from maskrobust.lm_modules.callbacks.loggers import log_picture, log_table
 from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.methods import MASKING_METHODS, MaskingMethod, Predictor
-from maskrobust.lm_modules.reliance import (
-    FeatureExtractors,
-    Outcomes,
-    OutlineProbe,
-    ProbeOutcomes,
-    ReliancePlan,
-    RelianceSuite,
-    probe_outcomes,
-    train_probe,
-    with_feature_predictions,
-)
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
+from maskrobust.lm_modules.reliance.catalogue import Context, import_measures
+from maskrobust.lm_modules.reliance.features import with_feature_predictions
+from maskrobust.lm_modules.reliance.measurement import result_rows
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 from maskrobust.lm_modules.training_masks import SilhouetteSource
 
-TABLE_COLUMNS = ("epoch", "method", "figure", "value", "low", "high")
-"""Of the table that Weights & Biases gets: a row for each figure, masking method and measured epoch."""
+TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images", "left_out")
+"""Of the table that Weights & Biases gets: a row for each measure, masking method and measured epoch."""
 
 
 class RelianceCallback(pl.Callback):
@@ -38,11 +35,9 @@ class RelianceCallback(pl.Callback):
 
     It asks the network about validation batches as Lightning goes through them, keeps predictions alone, and joins them
     over all processes. Every logger gets, under ``reliance/<method>/`` and with the ends of 95 % intervals over images
-    as ``_low`` and ``_high``, what the plan asks: silhouette leak, swap pull, probe accuracy and used share; accuracy
-    at each hidden fraction; the mean accuracy over each retention curve; accuracy behind each transfer family and the
-    worst of them; carried information; and the hidden-pixel sensitivity. A figure that is undefined is not logged.
-    Where objects are hidden, Weights & Biases and TensorBoard get a picture of what the network was shown, too;
-    Weights & Biases gets the figures of all epochs so far as one table.
+    as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that the plan
+    allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and TensorBoard get a
+    picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
     the mode of every layer are left as they are. For each method a measured image costs 8 forward passes with the
@@ -74,22 +69,21 @@ class RelianceCallback(pl.Callback):
         pictures: int = 4,
         seed: int = 0,
     ) -> None:
-        unknown = [method for method in methods if method not in MASKING_METHODS]
-        if unknown:
-            raise InputError(f"methods must be some of {', '.join(MASKING_METHODS)}, got '{unknown[0]}'; name these.")
+        check_methods(methods, "methods")
         numbers = {"every_n_epochs": every_n_epochs, "max_images": max_images, "max_objects": max_objects}
         for name, number in numbers.items():
             if number < 1:
                 raise InputError(f"{name} must be at least 1, got {number}; give a larger number.")
         self.methods = tuple(methods)
         self.plan = plan or ReliancePlan()
+        import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
-        self._suite: RelianceSuite | None = None
-        self._predictors: dict[str, Predictor] = {}
-        self._extractors: dict[str, FeatureExtractors] = {}
+        self._suite: RelianceSuite[MaskingMethod] | None = None
+        self._predictors: dict[MaskingMethod, Predictor] = {}
+        self._extractors: dict[MaskingMethod, FeatureExtractors] = {}
         self._read: list[ProbeOutcomes] = []
         self._seen = 0
         self._rows: list[list[Any]] = []
@@ -122,7 +116,11 @@ class RelianceCallback(pl.Callback):
         classifier = _classifier(pl_module)
         self._predictors = {method: classifier.predictor(method) for method in self.methods}
         if self.plan.features:
-            self._extractors = {method: {None: classifier.feature_extractor(method)} for method in self.methods}
+            layers = (None, *self.plan.layers)
+            self._extractors = {
+                method: {layer: classifier.feature_extractor(method, layer) for layer in layers}
+                for method in self.methods
+            }
         if self._bank is None:
             self._prepare(getattr(trainer, "datamodule", None), classifier)
         assert self._bank is not None
@@ -141,12 +139,12 @@ class RelianceCallback(pl.Callback):
         wanted = -(-self.max_images // trainer.world_size) - self._seen
         if self._suite is None or wanted <= 0:
             return
-        batch = Batch(*(tensor[:wanted] for tensor in batch))
+        batch = batch.select(slice(wanted))
         self._suite.update(self._predictors, batch, feature_extractors=self._extractors)
         if self._probe is not None:
             self._read.append(probe_outcomes(self._probe, [batch]))
         if self._seen == 0 and self.pictures > 0 and self.plan.shapes and trainer.is_global_zero:
-            shown = Batch(*(tensor[: self.pictures] for tensor in batch))
+            shown = batch.select(slice(self.pictures))
             picture = draw_panel(shown, self.methods, _classifier(pl_module).mean, self.seed)
             log_picture(
                 trainer.loggers, "reliance/shown", picture, " | ".join(("image", *self.methods)), trainer.global_step
@@ -162,14 +160,29 @@ class RelianceCallback(pl.Callback):
         probe = ProbeOutcomes.merge(read) if read else None
         for method in self.methods:
             outcomes = Outcomes.merge([by_method[method] for by_method, _ in parts if method in by_method])
-            outcomes = with_feature_predictions(outcomes)
-            for figure in plan_figures(self.plan, outcomes, probe, replicates=self.replicates, seed=self.seed):
-                self._rows.append([trainer.current_epoch, method, *figure])
-                for name, value in figure.scalars().items():
-                    # every process has the same value, and the mean over processes leaves it so
-                    pl_module.log(f"reliance/{method}/{name}", value, batch_size=1, sync_dist=True)
-        log_table(trainer.loggers, "reliance/figures", TABLE_COLUMNS, self._rows)
+            for row in self._measured(method, with_feature_predictions(outcomes), probe):
+                self._rows.append([trainer.current_epoch, *(getattr(row, name) for name in TABLE_COLUMNS[1:])])
+                for end, value in {"": row.value, "_low": row.low, "_high": row.high}.items():
+                    if value is not None:
+                        # every process has the same value, and the mean over processes leaves it so
+                        name = f"reliance/{method}/{row.measure}{end}"
+                        pl_module.log(name, value, batch_size=1, sync_dist=True)
+        log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
         self._suite, self._predictors, self._extractors, self._read = None, {}, {}, []
+
+    def _measured(self, method: MaskingMethod, outcomes: Outcomes, probe: ProbeOutcomes | None) -> Iterator[Row]:
+        """Rows of the defined measures, each called by its name and parameters."""
+        for row in result_rows(
+            "",
+            method,
+            {0: outcomes},
+            Context(self.plan, probe),
+            replicates=self.replicates,
+            seed=self.seed,
+            wanted=lambda asked: asked.measure.in_training,
+        ):
+            if row.value is not None:
+                yield replace(row, measure=row.name)
 
     def _prepare(self, source: object, classifier: MaskRobustClassifier) -> None:
         """Collect silhouettes and train the probe, with gradients and a random state of its own."""

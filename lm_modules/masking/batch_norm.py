@@ -30,7 +30,8 @@ def masked_batch_norm(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tenso
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias with the biased variance; the running variance takes the
     unbiased one, as in `torch.nn.BatchNorm2d`. Where nothing is visible the running statistics stay as they are. Under
-    SyncBatchNorm the moments are those of the visible positions of all processes.
+    SyncBatchNorm in training mode the moments are those of the visible positions of all processes; in eval mode, where
+    there are no running statistics, those of this process alone, for each has its own number of batches.
 
     Args:
         module: gives weight, bias, eps, momentum and the running statistics.
@@ -42,7 +43,7 @@ def masked_batch_norm(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tenso
         over few visible ones would blow up from layer to layer.
     """
     mean, variance, count = visible_moments(features, visible)
-    if isinstance(module, nn.SyncBatchNorm) and dist.is_initialized():
+    if isinstance(module, nn.SyncBatchNorm) and module.training and dist.is_initialized():
         mean, variance, count = _moments_of_all_processes(mean, variance, count, module.process_group)
     if module.training and module.track_running_stats:
         _update_running_statistics(module, mean.detach(), variance.detach(), count)

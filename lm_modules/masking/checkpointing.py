@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 from maskrobust.lm_modules.masking.masked import Masked
 from maskrobust.lm_modules.masking.program import Program
-from maskrobust.lm_modules.masking.rules.convolution import convolution
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
 
 
@@ -60,7 +59,9 @@ def _starts(program: Program, network: nn.Module, segments: int) -> list[int]:
     possible = [
         index
         for index, step in enumerate(program.steps)
-        if step.rule is convolution and not any(before < index <= after for before, after in written)
+        if step.rule is not None
+        and isinstance(step.operation(network), nn.Conv2d)
+        and not any(before < index <= after for before, after in written)
     ]
     parts = min(segments, len(possible))
     return [possible[part * len(possible) // parts] for part in range(1, parts)]

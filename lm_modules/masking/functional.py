@@ -101,21 +101,6 @@ def propagate_visible(
     return pooled > 0
 
 
-def dilate_3x3(positions: Tensor) -> Tensor:
-    """Where a position or one of its 3x3 neighbours is True.
-
-    Args:
-        positions: (B, 1, H, W) bool.
-
-    Returns:
-        (B, 1, H, W) bool.
-    """
-    _, _, height, width = positions.shape
-    framed = F.pad(positions, (1, 1, 1, 1))
-    across = framed[..., :width] | framed[..., 1 : width + 1] | framed[..., 2:]
-    return across[..., :height, :] | across[..., 1 : height + 1, :] | across[..., 2:, :]
-
-
 def masked_mean(features: Tensor, visible: Tensor) -> Tensor:
     """Mean over visible positions; 0 for a sample of which nothing is visible.
 
@@ -126,14 +111,10 @@ def masked_mean(features: Tensor, visible: Tensor) -> Tensor:
     Returns:
         (B, C, 1, 1), dtype of `features`; summed in float32 at least.
     """
-    return mean_of_zeroed(hide(features, visible), visible)
-
-
-def mean_of_zeroed(features: Tensor, visible: Tensor) -> Tensor:
-    """`masked_mean` of features that are 0 at hidden positions already."""
     precision = torch.promote_types(features.dtype, torch.float32)
     count = visible.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    return (features.sum(dim=(2, 3), keepdim=True, dtype=precision) / count).to(features.dtype)
+    sums = hide(features, visible).sum(dim=(2, 3), keepdim=True, dtype=precision)
+    return (sums / count).to(features.dtype)
 
 
 def visible_moments(features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:

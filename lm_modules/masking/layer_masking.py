@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment import check_visible
 from maskrobust.lm_modules.masking.checkpointing import run_in_segments
+from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, VisibleMap
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
@@ -66,6 +67,7 @@ class LayerMasking(nn.Module):
                 f"{type(network).__name__} cannot be computed on rows, which takes ungrouped convolutions, batch norm "
                 "and sums up to global pooling, merged by intersection; set engine to 'auto'."
             )
+        self.dropped = find_dropped(self.programs[False], network, self.options)
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
@@ -98,10 +100,13 @@ class LayerMasking(nn.Module):
         program, suffix = self.programs[self.training], self.row_suffix
         if self.training and self.checkpoint_segments and torch.is_grad_enabled():
             return run_in_segments(program, self.network, images, self.checkpoint_segments)
-        if self.training or suffix is None or torch.compiler.is_compiling() or _needs_maps(self.network):
+        if self.training or torch.compiler.is_compiling() or _needs_maps(self.network):
             return program.run(self.network, images)
         values: dict[str, Any] = {program.input_name: images}
-        program.run_steps(self.network, values, 0, suffix.start)
+        if suffix is None:
+            program.run_steps(self.network, values, 0, len(program.steps), dropped=self.dropped)
+            return program.output_of(values)
+        program.run_steps(self.network, values, 0, suffix.start, dropped=self.dropped)
         entry = values[suffix.entry]
         plan = plan_suffix(program, self.network, suffix, entry.visible)
         if self.engine == "rows" or plan.share <= LARGEST_SHARE:
@@ -109,7 +114,7 @@ class LayerMasking(nn.Module):
             values[pool] = run_suffix(program, self.network, suffix, plan, entry)
             program.run_steps(self.network, values, suffix.end, len(program.steps))
         else:
-            program.run_steps(self.network, values, suffix.start, len(program.steps))
+            program.run_steps(self.network, values, suffix.start, len(program.steps), dropped=self.dropped)
         return program.output_of(values)
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:

@@ -6,13 +6,15 @@ is computed once in a forward pass and kept with it: layers that see the same `V
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.rows import RingRows, pad_rows, ring_rows, row_indices, zero_rows
+from maskrobust.lm_modules.masking.morphology import RingRows, propagate_visible, ring_rows
+from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, zero_rows
 
 MergeRule = Literal["intersection", "union"]
 Padding = tuple[int, int, int, int]
@@ -43,6 +45,13 @@ class Window(NamedTuple):
         """
         return max((size - 1) * step for size, step in zip(self.kernel_size, self.dilation, strict=True))
 
+    @property
+    def is_centred(self) -> bool:
+        """Whether each output lies in the middle of what it reads."""
+        left, right, top, bottom = self.padding
+        vertical, horizontal = ((size - 1) * step for size, step in zip(self.kernel_size, self.dilation, strict=True))
+        return 2 * left == horizontal == 2 * right and 2 * top == vertical == 2 * bottom
+
 
 @dataclass(frozen=True)
 class MaskingOptions:
@@ -65,6 +74,7 @@ class VisibleMap:
     Attributes:
         positions: (B, 1, H, W) bool, True where visible.
         options: how the network is masked; handed on to every derived map.
+        size: (B, H, W).
     """
 
     positions: Tensor
@@ -72,30 +82,39 @@ class VisibleMap:
     _rings: dict[int, list[tuple[Tensor, Tensor]]] = field(default_factory=dict, repr=False)
     _ring_rows: dict[int, list[RingRows]] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
-    _row_indices: Tensor | None = field(default=None, repr=False)
-    _hidden_row_indices: Tensor | None = field(default=None, repr=False)
     _shows_its_input: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.size = self.positions.shape[0], *self.positions.shape[2:]
 
     @property
     def everything(self) -> bool:
         """Whether nothing is hidden. Always False while compiling, where the answer would have to be a constant."""
-        if torch.compiler.is_compiling():
-            return False
-        return len(self.row_indices) == self.positions.numel()
+        return not torch.compiler.is_compiling() and self._everything
 
-    @property
+    @cached_property
+    def _everything(self) -> bool:
+        return bool(self.positions.all())
+
+    @cached_property
     def row_indices(self) -> Tensor:
         """Rows of the visible positions, as in `rows.row_indices`."""
-        if self._row_indices is None:
-            self._row_indices = row_indices(self.positions)
-        return self._row_indices
+        return row_indices(self.positions)
 
-    @property
+    @cached_property
     def hidden_row_indices(self) -> Tensor:
         """Rows of the hidden positions."""
-        if self._hidden_row_indices is None:
-            self._hidden_row_indices = row_indices(~self.positions)
-        return self._hidden_row_indices
+        return row_indices(~self.positions)
+
+    @property
+    def counts(self) -> Tensor:
+        """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
+        return self.positions.sum(dim=(2, 3)).clamp(min=1)
+
+    @cached_property
+    def as_numbers(self) -> Tensor:
+        """(B, 1, H x W) float32: 1 at visible positions, 0 at hidden ones."""
+        return self.positions.flatten(2).to(torch.float32)
 
     def rings(self, count: int) -> list[tuple[Tensor, Tensor]]:
         """The padding plan of `functional.neighbour_rings`."""
@@ -104,7 +123,7 @@ class VisibleMap:
         return self._rings[count]
 
     def ring_rows(self, count: int) -> list[RingRows]:
-        """The padding plan of `rows.ring_rows`."""
+        """The padding plan of `morphology.ring_rows`."""
         if count not in self._ring_rows:
             self._ring_rows[count] = ring_rows(self.positions, count)
         return self._ring_rows[count]
@@ -113,12 +132,7 @@ class VisibleMap:
         """The map after a convolution or pool; see `functional.propagate_visible`."""
         if window == _SINGLE_POSITION:
             return self
-
-        def propagate(positions: Tensor) -> Tensor:
-            kernel_size, stride, padding, dilation, ceil_mode = window
-            return functional.propagate_visible(positions, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-
-        derived = self.derive(window, propagate)
+        derived = self.derive(window, lambda positions: propagate_visible(positions, *window))
         _, stride, padding, dilation, _ = window
         aligned = stride == (1, 1) and padding[2] % dilation[0] == 0 and padding[0] % dilation[1] == 0
         derived._shows_its_input = aligned and derived.positions.shape == self.positions.shape
@@ -178,6 +192,7 @@ class Masked:
         visible: the visible positions at the resolution of `features`.
         channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
         rings: how many rings of neighbour padding the operation asked for that made the features.
+        halves_padding: whether half of the rings suffice; see `dropped`.
 
     Raises:
         NotImplementedError: the features are no map of these positions.
@@ -187,11 +202,14 @@ class Masked:
     visible: VisibleMap
     channels_last: bool = False
     rings: int = 0
+    halves_padding: bool = False
 
     def __post_init__(self) -> None:
-        batch, _, height, width = self.visible.positions.shape
+        shape, (batch, height, width) = tuple(self.features.shape), self.visible.size
+        if not self.channels_last and len(shape) == 4 and (shape[0], shape[2], shape[3]) == (batch, height, width):
+            return
         axes = (0, *self.spatial_axes)
-        if self.features.ndim < 3 or tuple(self.features.shape[axis] for axis in axes) != (batch, height, width):
+        if len(shape) < 3 or tuple(shape[axis] for axis in axes) != (batch, height, width):
             raise NotImplementedError(
                 f"layer masking needs features whose axes {axes} are the {batch} images and {height} x {width} "
                 f"positions of the mask, got shape {tuple(self.features.shape)}; give this operation, or the module "
@@ -229,15 +247,28 @@ class Masked:
     def mean_over_visible(self) -> Tensor:
         """The mean of each channel over visible positions, (B, channels); 0 for an image of which nothing is visible.
 
-        Computed in float32 at least.
+        Computed in float32 at least; on a CPU as a product with the mask, unless there is an infinity to leave out.
         """
+        if self._takes_products:
+            ones = self.visible.as_numbers.to(self.features.dtype)
+            means = torch.bmm(ones, self.features.flatten(2).transpose(1, 2)).squeeze(1) / self.visible.counts
+            if means.isfinite().all():
+                return means
         shown = self.with_hidden_zero()
         sums = shown.sum(dim=self.spatial_axes, dtype=torch.promote_types(shown.dtype, torch.float32))
-        count = self.visible.positions.sum(dim=(1, 2, 3)).clamp(min=1)
-        return sums.reshape(len(count), -1) / count[:, None]
+        return sums.reshape(len(sums), -1) / self.visible.counts
+
+    @property
+    def _takes_products(self) -> bool:
+        """Whether a matrix product with the mask is right, and faster than a sum."""
+        if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+            return False
+        x = self.features
+        return x.device.type == "cpu" and x.ndim == 4 and not self.channels_last and x.element_size() >= 4
 
     def with_neighbour_padding(self, count: int) -> Tensor:
         """The features with `count` rings of hidden positions filled from their neighbours, (B, C, H, W)."""
+        count = count // 2 if self.halves_padding else count
         if count == 0 or self.visible.everything:
             return self.features
         detach_padding = self.visible.options.detach_padding

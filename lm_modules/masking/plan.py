@@ -59,7 +59,7 @@ def plan_rows(step: Step, network: nn.Module, result: Any) -> Iterator[PlanRow]:
     if step.rule is None:
         return
     for part in result if isinstance(result, tuple) else (result,):
-        operation, rule = step.operation_name(network), step.rule.__name__
+        operation, rule = step.operation_name(network), step.rule.apply.__name__
         if isinstance(part, Masked):
             _, _, height, width = part.visible.positions.shape
             fraction = part.visible.positions.double().mean().item()

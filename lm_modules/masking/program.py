@@ -2,16 +2,17 @@
 
 import importlib
 import operator
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx, nn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.masked import Masked
-from maskrobust.lm_modules.masking.rules import RULES, Rule, RuleFunction, Target, UnsupportedNetworkError, find_rule
+from maskrobust.lm_modules.masking.rules import RULES, Rule, Target, UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
 
 
@@ -36,6 +37,7 @@ class Step:
         rule: applied where an argument is masked; None where none can be.
         reads: names of earlier results among the arguments.
         last_uses: names of earlier results that no later step needs.
+        path: names that lead to the module; empty where there is none.
     """
 
     name: str
@@ -44,13 +46,16 @@ class Step:
     target: str | Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    rule: RuleFunction | None
+    rule: Rule | None
     reads: tuple[str, ...]
     last_uses: tuple[str, ...]
+    path: tuple[str, ...]
 
-    def run(self, network: nn.Module, values: dict[str, Any]) -> Any:
-        """Compute the step's result from those of earlier steps."""
+    def run(self, network: nn.Module, values: dict[str, Any], *, halves_padding: bool = False) -> Any:
+        """Compute the step's result from those of earlier steps; `halves_padding` where half of the rings suffice."""
         args = _fill_in(self.args, values)
+        if halves_padding and type(args[0]) is Masked:
+            args = (replace(args[0], halves_padding=True), *args[1:])
         kwargs = _fill_in(self.kwargs, values)
         if self.kind == "get_attr":
             return _attribute(network, str(self.target))
@@ -58,7 +63,7 @@ class Step:
         if self.rule is None:
             return operation(*args, **kwargs)
         try:
-            return self.rule(operation, *args, **kwargs)
+            return self.rule.apply(operation, *args, **kwargs)
         except NotImplementedError as error:
             raise _refusal(self.layer, network, error) from error
 
@@ -71,7 +76,10 @@ class Step:
     def operation(self, network: nn.Module) -> Any:
         """The module, function or tensor method that the plain network calls."""
         if self.kind == "call_module":
-            return network.get_submodule(str(self.target))
+            module = network  # get_submodule takes as long as the operation in a small network
+            for name in self.path:
+                module = module._modules[name]  # type: ignore[assignment]
+            return module
         if callable(self.target):
             return self.target
         return _Method(self.target)
@@ -113,10 +121,11 @@ class Program:
         start: int,
         end: int,
         observe: Callable[[Step, Any], None] | None = None,
+        dropped: Set[str] = frozenset(),
     ) -> None:
         """Compute steps `start` to `end`, without the last, into `values`, forgetting each after its last use."""
         for step in self.steps[start:end]:
-            values[step.name] = step.run(network, values)
+            values[step.name] = step.run(network, values, halves_padding=step.name in dropped)
             if observe is not None:
                 observe(step, values[step.name])
             for name in step.last_uses:
@@ -187,9 +196,9 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             reads = tuple(argument.name for argument in node.all_input_nodes)
             last_uses = tuple(argument.name for argument in node.all_input_nodes if last_use[argument] is node)
             args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
-            apply = None if rule is None else rule.apply
+            path = tuple(str(node.target).split(".")) if node.op == "call_module" else ()
             target = add_into_first if _may_add_in_place(node, network) else node.target
-            steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, apply, reads, last_uses))
+            steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses, path))
     return Program(images.name, tuple(steps), output, results)
 
 
@@ -237,11 +246,13 @@ _ATTENTION = (
 
 
 def _load_rules_for(network: nn.Module) -> None:
-    """Import the rules for timm's layers with the first network that has one; a rule that a user added stays."""
+    """Import the rules for other libraries' layers with the first network that may have one; a user's rule stays."""
+    added = dict(RULES)
+    if "torchvision" in sys.modules:
+        importlib.import_module("maskrobust.lm_modules.masking.rules.torchvision_layers")
     if any(type(module).__module__.startswith("timm.") for module in network.modules()):
-        added = dict(RULES)
         importlib.import_module("maskrobust.lm_modules.masking.rules.timm_layers")
-        RULES.update(added)
+    RULES.update(added)
 
 
 def _refuse_attention(network: nn.Module) -> None:
@@ -297,7 +308,9 @@ def _rule_for(node: fx.Node, network: nn.Module) -> Rule:
 def _ends_masking(rule: Rule, node: fx.Node, network: nn.Module) -> bool:
     try:
         args, kwargs = _arguments(node)
-        return rule.ends_masking(_operation_of(node, network), *args, **kwargs)
+        operation = _operation_of(node, network)
+        rule.check(operation, *args, **kwargs)
+        return rule.ends_masking(operation, *args, **kwargs)
     except NotImplementedError as error:
         raise _refusal(_layer_of(node), network, error) from error
 
@@ -344,6 +357,16 @@ def _with_values(argument: Any) -> Any:
 
 
 def _fill_in(argument: Any, values: dict[str, Any]) -> Any:
+    """An argument with results for values; most are a value, a constant, or a tuple of these."""
+    kind = type(argument)
+    if kind is Value:
+        return values[argument.name]
+    if kind is tuple:
+        return tuple([_fill_in(item, values) for item in argument])
+    if kind is dict and not argument:
+        return {}
+    if kind in (int, float, bool, str):
+        return argument
     return _replace(argument, Value, lambda value: values[value.name])
 
 

@@ -6,29 +6,13 @@ everywhere. The number of such rows depends on the mask, which `torch.compile` c
 instead.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.functional import dilate_3x3
-
-
-@dataclass(frozen=True)
-class RingRows:
-    """One ring of neighbour padding.
-
-    Attributes:
-        rows: (N,) int64, the rows that the ring fills.
-        neighbours: (N, 9) int64, the rows of each one's 3x3 neighbours; in place of an unknown one, a known one's.
-        weights: (N, 9) float32, one over the number of known neighbours, 0 for unknown ones.
-    """
-
-    rows: Tensor
-    neighbours: Tensor
-    weights: Tensor
+from maskrobust.lm_modules.masking.morphology import RingRows
 
 
 def to_rows(features: Tensor) -> Tensor:
@@ -70,27 +54,6 @@ def row_indices(positions: Tensor) -> Tensor:
     return positions.flatten().nonzero().squeeze(1)
 
 
-def ring_rows(visible: Tensor, rings: int) -> list[RingRows]:
-    """The plan of `functional.neighbour_rings`, as rows.
-
-    Args:
-        visible: (B, 1, H, W) bool.
-        rings: number of rings; the plan ends early where nothing is left to fill.
-    """
-    _, _, height, width = visible.shape
-    plan = []
-    known = visible
-    for _ in range(rings):
-        reached = dilate_3x3(known)
-        rows = row_indices(reached & ~known)
-        if len(rows) == 0:
-            break
-        neighbours, is_known = _neighbours(rows, known, height, width)
-        plan.append(RingRows(rows, neighbours, is_known / is_known.sum(dim=1, keepdim=True)))
-        known = reached
-    return plan
-
-
 def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = True) -> Tensor:
     """`functional.neighbour_padding`, leaving hidden positions beyond the last ring as they are.
 
@@ -100,7 +63,7 @@ def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = T
 
     Args:
         features: (B, C, H, W) float; read at visible positions only.
-        plan: from `ring_rows`.
+        plan: from `morphology.ring_rows`.
         detach_padding: filled values carry no gradient.
 
     Returns:
@@ -108,12 +71,14 @@ def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = T
     """
     if not plan:
         return features
+    if detach_padding and not torch.is_grad_enabled():
+        return _padded_in_place(features, plan)
     if detach_padding:
         padded: Tensor = _PadRows.apply(features, plan)  # type: ignore[no-untyped-call]
         return padded
     rows = to_rows(features)
     for ring in plan:
-        rows = rows.index_copy(0, ring.rows, _weighted_sum(rows, ring))
+        rows = rows.index_copy(0, ring.rows, weighted_sum(rows, ring))
     return rows.reshape(features.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
 
 
@@ -129,7 +94,7 @@ def zero_rows(features: Tensor, rows: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() or not features.is_contiguous(memory_format=torch.channels_last):
         features = features.clone(memory_format=torch.channels_last)
-    to_rows(features).index_fill_(0, rows, 0.0)
+    _set_rows(to_rows(features), rows, None)
     return features
 
 
@@ -162,40 +127,50 @@ class _PadRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, plan: list[RingRows]) -> Tensor:
-        in_place = features.is_contiguous(memory_format=torch.channels_last)
-        # Through `data`, for autograd would otherwise refuse the changed values at positions that it multiplies by 0.
-        padded = features.data if in_place else features.clone(memory_format=torch.channels_last)
-        rows = to_rows(padded)
-        for ring in plan:
-            rows.index_copy_(0, ring.rows, _weighted_sum(rows, ring))
         ctx.plan = plan
-        return features.view_as(features) if in_place else padded
+        # Through `data`, for autograd would otherwise refuse the changed values at positions that it multiplies by 0.
+        padded = _padded_in_place(features.data, plan)
+        return features.view_as(features) if padded.data_ptr() == features.data_ptr() else padded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         gradient = gradients[0].clone(memory_format=torch.channels_last)
         for ring in ctx.plan:
-            to_rows(gradient).index_fill_(0, ring.rows, 0.0)
+            _set_rows(to_rows(gradient), ring.rows, None)
         return gradient, None
 
 
 def _map_of_rows(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
     features = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=torch.channels_last).zero_()
-    to_rows(features).index_copy_(0, rows, values)
+    _set_rows(to_rows(features), rows, values)
     return features
 
 
-def _weighted_sum(rows: Tensor, ring: RingRows) -> Tensor:
-    return F.embedding_bag(ring.neighbours, rows, per_sample_weights=ring.weights.to(rows.dtype), mode="sum")
+def weighted_sum(rows: Tensor, ring: RingRows) -> Tensor:
+    """What a ring is filled with, (N, C), from rows (., C)."""
+    weights = ring.weights.to(rows.dtype)
+    return F.embedding_bag(ring.neighbours, rows, ring.starts, mode="sum", per_sample_weights=weights)
 
 
-def _neighbours(rows: Tensor, known: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Rows of the 3x3 neighbours of some rows, and whether each is known; the first known stands in for the unknown."""
-    image, place = rows // (height * width), rows % (height * width)
-    framed_rows = image * (height + 2) * (width + 2) + (place // width + 1) * (width + 2) + place % width + 1
-    steps = torch.arange(-1, 2, device=rows.device)
-    framed_offsets = (steps[:, None] * (width + 2) + steps).flatten()
-    is_known = F.pad(known, (1, 1, 1, 1)).flatten()[framed_rows[:, None] + framed_offsets]
-    neighbours = rows[:, None] + (steps[:, None] * width + steps).flatten()
-    first_known = neighbours.gather(1, is_known.to(torch.uint8).argmax(dim=1, keepdim=True))
-    return torch.where(is_known, neighbours, first_known), is_known
+def _padded_in_place(features: Tensor, plan: list[RingRows]) -> Tensor:
+    if not features.is_contiguous(memory_format=torch.channels_last):
+        features = features.clone(memory_format=torch.channels_last)
+    rows = to_rows(features)
+    for ring in plan:
+        _set_rows(rows, ring.rows, weighted_sum(rows, ring))
+    return features
+
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _set_rows(rows: Tensor, indices: Tensor, values: Tensor | None) -> None:
+    """Rows become `values`, or 0; on a CPU by NumPy, which copies row by row where torch goes column by column."""
+    if rows.device.type == "cpu":
+        bits = _BITS[rows.element_size()]
+        new = 0 if values is None else values.detach().view(bits).numpy()
+        rows.detach().view(bits).numpy()[indices.numpy()] = new
+    elif values is None:
+        rows.index_fill_(0, indices, 0.0)
+    else:
+        rows.index_copy_(0, indices, values)

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torchvision.ops import roi_align
 
 _MARGIN = 1.1
 _FRAME = 1
@@ -24,6 +23,8 @@ def close_ups(object_mask: Tensor, size: int = 32) -> Tensor:
         each pixel. Channels 1 to 3 are constant: column and row of the square's centre, in [-0.5, 0.5] from the image's
         centre, and its side, each as a share of the image's longer side.
     """
+    from torchvision.ops import roi_align
+
     height, width = object_mask.shape[2:]
     top, bottom = _extent(object_mask.any(dim=3).flatten(1))
     left, right = _extent(object_mask.any(dim=2).flatten(1))

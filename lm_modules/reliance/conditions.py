@@ -1,5 +1,6 @@
 """Which pixels each measure hides: a function of (seed, sample id) and the silhouette bank alone."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7,9 +8,8 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import (
-    OBJECT_FAMILIES,
+    FAMILIES,
     Batch,
-    FamilyName,
     ObjectHoles,
     SilhouetteBank,
     broken_silhouettes,
@@ -30,6 +30,9 @@ FILL_STREAM, HOLE_STREAM = 0, 1
 """Of a sample's key: what fills are drawn from, and what the holes of measure 1 are."""
 
 _SWAP_STREAM, _PATCH_STREAM, _NOISE_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 4, 5, 6, 7
+
+
+_SHAPES = ("silhouette", "circle", "whole", "broken", "swap_j", "swap_k")
 
 
 class Condition(NamedTuple):
@@ -147,7 +150,8 @@ class ConditionSource:
         for family in self.plan.transfer_families:
             draw = build_family(family, hidden_fraction=fixed, patch_size=self.plan.patch_size, bank=self._bank)
             visible = draw(fold_in(keys, _TRANSFER_STREAM), batch)
-            asked = sampled & annotated if family in OBJECT_FAMILIES else sampled
+            from_object = "object_mask" in FAMILIES.find(family, "transfer_families").inputs
+            asked = sampled & annotated if from_object else sampled
             yield Condition(transfer_condition(family), visible, asked)
 
     def _sampled(self, keys: Tensor) -> Tensor:
@@ -155,12 +159,23 @@ class ConditionSource:
         return uniform(fold_in(keys, _SAMPLING_STREAM)) < self.plan.sampled_share
 
 
+def condition_names(plan: ReliancePlan) -> list[str]:
+    """Names of the conditions of a plan, in the order in which they are asked."""
+    curves = itertools.product(plan.curve_families, plan.curve_orders, plan.curve_fractions)
+    return [
+        *(_SHAPES if plan.shapes else ()),
+        *map(retention_condition, plan.hidden_fractions),
+        *(curve_condition(*point) for point in curves),
+        *map(transfer_condition, plan.transfer_families),
+    ]
+
+
 def retention_condition(hidden_fraction: float) -> str:
     """Name of the condition that hides a share of the patches, at random, from every image."""
     return f"retention/{hidden_fraction:g}"
 
 
-def transfer_condition(family: FamilyName) -> str:
+def transfer_condition(family: str) -> str:
     """Name of the condition that hides what a mask family draws."""
     return f"transfer/{family}"
 

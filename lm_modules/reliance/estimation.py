@@ -1,80 +1,149 @@
-"""From a measure to a figure with its interval: of one run, of several seeds, or of the difference between two arms."""
+"""From a statistic to its estimate with an interval: of one run, of several seeds, or of two networks' difference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.magnitudes import MagnitudeDifference
-from maskrobust.lm_modules.reliance.measures import Measure
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.statistics import (
-    Estimate,
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from maskrobust.lm_modules.reliance.bootstrap import (
+    Interval,
     Resampled,
     hierarchical_bootstrap_means,
-    percentile_estimate,
+    percentile_interval,
 )
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+
+
+class Columns(NamedTuple):
+    """What a statistic averages.
+
+    Attributes:
+        ids: (N,) int64 ids of the images that count.
+        values: (C, N) float64, one row for each quantity.
+        left_out: number of images that do not count.
+    """
+
+    ids: IntArray
+    values: FloatArray
+    left_out: int
+
+
+Combine = Callable[[FloatArray], FloatArray]
+"""Column means (..., C) -> number (...)."""
+
+
+def first_mean(means: FloatArray) -> FloatArray:
+    """The mean of the only column, (..., C) -> (...)."""
+    first: FloatArray = means[..., 0]
+    return first
+
+
+def difference_of_means(means: FloatArray) -> FloatArray:
+    """The mean of the first column minus that of the second, (..., C) -> (...)."""
+    difference: FloatArray = means[..., 0] - means[..., 1]
+    return difference
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One figure of a report.
+class Statistic:
+    """A smooth function of means over images.
+
+    In this form one definition serves the number of one run, its bootstrap over images, the hierarchical one over seeds
+    and the difference between two networks.
 
     Attributes:
-        name: the measure's name.
-        estimate: the figure and its interval; None where it is undefined.
-        images: number of images it rests on; of a measure with a condition, those that meet it in any of the runs.
-        left_out: number of images left out: no object, no room for the companion blob, no swap partner, or the
-            condition not met.
-        undefined_because: one sentence; None where the figure is defined.
+        columns: the quantities to average over images.
+        combine: the number, from the means of the columns.
+        denominator: a quantity that `combine` divides by. The statistic is undefined unless the lower bound of this one
+            is above 0. None where nothing is divided by.
+        denominator_name: says in words what the denominator is.
+        condition: index of the column of zeros and ones that says which images the statistic is over; None for all.
     """
 
-    name: str
-    estimate: Estimate | None
+    columns: Callable[[Outcomes], Columns]
+    combine: Combine = first_mean
+    denominator: Combine | None = None
+    denominator_name: str = ""
+    condition: int | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval, and what both rest on.
+
+    Attributes:
+        value: the number; None where it is undefined.
+        low: lower end of the interval; None where there is none.
+        high: upper end of the interval; None where there is none.
+        images: number of images it rests on; of a statistic with a condition, those that meet it in any of the runs.
+        left_out: number of images left out: no object, no room for the companion blob, no swap partner, or the
+            condition not met.
+        undefined_because: one sentence; None where the number is defined.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
     images: int
     left_out: int
     undefined_because: str | None = None
 
+    @property
+    def interval(self) -> Interval | None:
+        """The number with both ends of its interval; None where there is none."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return Interval(self.value, self.low, self.high)
+
+    def within(self, interval: Interval) -> "Estimate":
+        """The same images, with a number and its interval."""
+        return replace(self, value=interval.value, low=interval.low, high=interval.high)
+
+
+Estimator = Callable[[Sequence[Outcomes], int, int], Estimate]
+"""(runs, replicates, seed) -> estimate: of what is no smooth function of means, such as a largest change."""
+
 
 def estimate(
-    measure: Measure, runs: Sequence[Outcomes], *, replicates: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> Finding:
-    """A measure's figure over the runs of one arm.
+    statistic: Statistic, runs: Sequence[Outcomes], *, replicates: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """A statistic over the runs of one arm.
 
     With one run the interval is over images and says nothing about other seeds; with several it is over seeds crossed
     with images. Few seeds make it too narrow: where runs differ by their seed alone, a 95 % interval holds the truth in
     50 % of cases with 2 seeds and in 86 % with 5; see `hierarchical_bootstrap_means`.
 
     Args:
-        measure: what to compute.
+        statistic: what to compute.
         runs: outcomes on the same images, one for each seed, at least one.
         replicates: number of bootstrap resamples.
-        seed: decides the resamples; equal seeds resample equally for every measure with equally many images.
+        seed: decides the resamples; equal seeds resample equally for every statistic with equally many images.
         confidence: share in (0, 1) of resamples inside the interval.
 
     Raises:
         InputError: there is no run, or runs cover different images.
     """
-    columns, left_out = _stack(measure, runs)
-    finding, figures = _resample(measure, columns, left_out, 1, replicates, seed, confidence)
-    return replace(finding, estimate=percentile_estimate(*figures[0], confidence)) if figures else finding
+    columns, left_out = _stack(statistic, runs)
+    found, numbers = _resample(statistic, columns, left_out, 1, replicates, seed, confidence)
+    return found.within(percentile_interval(*numbers[0], confidence)) if numbers else found
 
 
 def estimate_difference(
-    measure: Measure,
+    statistic: Statistic,
     runs_a: Sequence[Outcomes],
     runs_b: Sequence[Outcomes],
     *,
     replicates: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Finding:
-    """A measure's figure over the runs of arm A minus that of arm B, paired on images and on seeds.
+) -> Estimate:
+    """A statistic over the runs of arm A minus that of arm B, paired on images and on seeds.
 
     Args:
-        measure: what to compute.
+        statistic: what to compute.
         runs_a: outcomes of arm A, one for each seed, at least one.
         runs_b: outcomes of arm B on the same images, of the same seeds in the same order.
         replicates: number of bootstrap resamples.
@@ -84,61 +153,58 @@ def estimate_difference(
     Raises:
         InputError: there is no run, arms differ in their number of runs, or runs cover different images.
     """
-    columns, left_out = _stack_pair(measure, runs_a, runs_b)
-    finding, figures = _resample(measure, columns, left_out, 2, replicates, seed, confidence)
-    if not figures:
-        return finding
-    return replace(finding, estimate=percentile_estimate(*_signed_sum(figures, -1), confidence))
+    columns, left_out = _stack_pair(statistic, runs_a, runs_b)
+    found, numbers = _resample(statistic, columns, left_out, 2, replicates, seed, confidence)
+    return found.within(percentile_interval(*_signed_sum(numbers, -1), confidence)) if numbers else found
 
 
-def resample_magnitude_difference(
-    measure: Measure,
+def resample_pair(
+    statistic: Statistic,
     runs_a: Sequence[Outcomes],
     runs_b: Sequence[Outcomes],
     *,
-    replicates: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[Finding, MagnitudeDifference | None]:
-    """The magnitude |a| of a measure's figure over the runs of arm A, minus |b| over those of arm B, paired on both.
+    replicates: int,
+    seed: int,
+    confidence: float,
+) -> tuple[Estimate, tuple[Resampled, Resampled] | None]:
+    """A statistic over the runs of networks A and B, resampled together: a - b, and a + b.
 
     Args:
-        measure: what to compute.
-        runs_a: outcomes of arm A, one for each seed, at least one.
-        runs_b: outcomes of arm B on the same images, of the same seeds in the same order.
+        statistic: what to compute.
+        runs_a: outcomes of network A, one for each seed, at least one.
+        runs_b: outcomes of network B on the same images, of the same seeds in the same order.
         replicates: number of bootstrap resamples.
         seed: decides the resamples.
-        confidence: in (0, 1), with which a denominator must lie above 0 for the figure to be defined.
+        confidence: in (0, 1), with which a denominator must lie above 0 for the statistic to be defined.
 
     Returns:
-        A finding whose estimate is left open, and what its interval is read from at any level; None where the figure is
-        undefined.
+        An estimate whose numbers are left open, then a - b and a + b; None where one of a and b is undefined.
 
     Raises:
-        InputError: there is no run, arms differ in their number of runs, or runs cover different images.
+        InputError: there is no run, networks differ in their number of runs, or runs cover different images.
     """
-    columns, left_out = _stack_pair(measure, runs_a, runs_b)
-    finding, figures = _resample(measure, columns, left_out, 2, replicates, seed, confidence)
-    if not figures:
-        return finding, None
-    return finding, MagnitudeDifference(_signed_sum(figures, -1), _signed_sum(figures, 1))
+    columns, left_out = _stack_pair(statistic, runs_a, runs_b)
+    found, numbers = _resample(statistic, columns, left_out, 2, replicates, seed, confidence)
+    return found, (_signed_sum(numbers, -1), _signed_sum(numbers, 1)) if numbers else None
 
 
-def _stack_pair(measure: Measure, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> tuple[FloatArray, int]:
+def _stack_pair(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> tuple[FloatArray, int]:
     """Columns (2 * C, S, N), first those of arm A, and the number of images left out."""
     if len(runs_a) != len(runs_b):
         raise InputError(
             f"both arms must have a run for each seed, got {len(runs_a)} and {len(runs_b)}; leave unmatched seeds out."
         )
-    stacked, left_out = _stack(measure, [*runs_a, *runs_b])
+    stacked, left_out = _stack(statistic, [*runs_a, *runs_b])
     return np.concatenate(np.split(stacked, 2, axis=1)), left_out
 
 
-def _stack(measure: Measure, runs: Sequence[Outcomes]) -> tuple[FloatArray, int]:
+def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> tuple[FloatArray, int]:
     """Columns (C, S, N) of all runs, and the number of images left out."""
     if not runs:
-        raise InputError("a figure needs the outcomes of at least one run, got none; give those of one seed or more.")
-    columns = [measure.columns(run) for run in runs]
+        raise InputError(
+            "a statistic needs the outcomes of at least one run, got none; give those of one seed or more."
+        )
+    columns = [statistic.columns(run) for run in runs]
     for other in columns[1:]:
         if not np.array_equal(other.ids, columns[0].ids):
             raise InputError(
@@ -149,39 +215,39 @@ def _stack(measure: Measure, runs: Sequence[Outcomes]) -> tuple[FloatArray, int]
 
 
 def _resample(
-    measure: Measure,
+    statistic: Statistic,
     columns: FloatArray,
     left_out: int,
     arms: int,
     replicates: int,
     seed: int,
     confidence: float,
-) -> tuple[Finding, list[Resampled]]:
-    """A finding whose estimate is left open, and the figure of each arm, none where one is undefined.
+) -> tuple[Estimate, list[Resampled]]:
+    """An estimate whose numbers are left open, and the resampled number of each arm, none where one is undefined.
 
     `columns` is (arms * C, S, N).
     """
     valid = columns.shape[2]
-    images = valid if measure.condition is None else _meeting(columns[measure.condition :: len(columns) // arms])
-    finding = Finding(measure.name, None, images, left_out + valid - images)
+    images = valid if statistic.condition is None else _meeting(columns[statistic.condition :: len(columns) // arms])
+    found = Estimate(None, None, None, images, left_out + valid - images)
     if valid == 0:
-        return replace(finding, undefined_because="undefined because no image is valid for it."), []
+        return replace(found, undefined_because="undefined because no image is valid for it."), []
     resampled = np.split(hierarchical_bootstrap_means(columns, replicates, seed), arms, axis=-1)
     observed = np.split(columns.mean(axis=(1, 2)), arms)
-    figures = []
+    numbers = []
     for means, replicate_means in zip(observed, resampled, strict=True):
-        if measure.denominator is not None:
-            bound = percentile_estimate(
-                measure.denominator(means).item(), measure.denominator(replicate_means), confidence
+        if statistic.denominator is not None:
+            bound = percentile_interval(
+                statistic.denominator(means).item(), statistic.denominator(replicate_means), confidence
             )
             if bound.low <= 0.0:
                 reason = (
-                    f"undefined because {measure.denominator_name} is {bound.value:.3f}, "
+                    f"undefined because {statistic.denominator_name} is {bound.value:.3f}, "
                     f"interval {bound.low:.3f} to {bound.high:.3f}, which does not lie above 0."
                 )
-                return replace(finding, undefined_because=reason), []
-        figures.append(Resampled(measure.combine(means).item(), measure.combine(replicate_means)))
-    return finding, figures
+                return replace(found, undefined_because=reason), []
+        numbers.append(Resampled(statistic.combine(means).item(), statistic.combine(replicate_means)))
+    return found, numbers
 
 
 def _meeting(condition: FloatArray) -> int:
@@ -189,7 +255,24 @@ def _meeting(condition: FloatArray) -> int:
     return int(condition.any(axis=(0, 1)).sum())
 
 
-def _signed_sum(figures: Sequence[Resampled], sign: int) -> Resampled:
-    """The first of two figures plus `sign` times the second."""
-    first, second = figures
+def _signed_sum(numbers: Sequence[Resampled], sign: int) -> Resampled:
+    """The first of two numbers plus `sign` times the second."""
+    first, second = numbers
     return Resampled(first.value + sign * second.value, first.replicates + sign * second.replicates)
+
+
+def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
+    """Whether predictions are right under each condition, (C, N) in {0, 1}, over the images asked under all of them.
+
+    Raises:
+        InputError: the outcomes lack a condition.
+    """
+    predictions = np.stack([outcomes.behind(condition) for condition in conditions])
+    asked: BoolArray = np.all(predictions >= 0, axis=0)
+    return columns_of(outcomes, asked, *(predictions == outcomes.labels))
+
+
+def columns_of(outcomes: Outcomes, counted: BoolArray, *rows: FloatArray | BoolArray) -> Columns:
+    """Rows (N,) of quantities, over the images that are `counted` (N,) alone."""
+    values = np.stack(rows).astype(np.float64)[:, counted]
+    return Columns(outcomes.ids[counted], values, int((~counted).sum()))

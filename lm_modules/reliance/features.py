@@ -8,7 +8,6 @@ import torch
 
 from maskrobust.augment import sample_keys, uniform
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.measures import Measure, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 FeatureHole = Literal["silhouette", "circle"]
@@ -79,35 +78,6 @@ def cross_validated_predictions(features: FloatArray, labels: IntArray, folds: I
         if not held_out.all():
             predictions[held_out] = _predict(features[~held_out], labels[~held_out], features[held_out])
     return predictions
-
-
-def probed_features(hole: FeatureHole, layer: str | None = None) -> Measure:
-    """Measure 7: accuracy of a linear probe on the features behind one hole, in [0, 1], over valid objects.
-
-    Penultimate features, or those of a layer: its output averaged over (visible) positions.
-
-    The outcomes must have been through `with_feature_predictions`; the columns raise InputError otherwise. Intervals
-    take the fitted probes as they are.
-    """
-    return Measure(
-        f"probed features behind the {hole}",
-        lambda outcomes: right_answers(outcomes, feature_condition(hole, layer)),
-        lambda means: np.asarray(means[..., 0]),
-    )
-
-
-def carried_information(layer: str | None = None) -> Measure:
-    """Measure 7: accuracy of the probe behind the silhouette minus that behind the circle, in [-1, 1], paired.
-
-    0 where the features hold nothing of the outline that they do not hold of its circle. See `probed_features`.
-    """
-    return Measure(
-        "carried information",
-        lambda outcomes: right_answers(
-            outcomes, feature_condition("silhouette", layer), feature_condition("circle", layer)
-        ),
-        lambda means: means[..., 0] - means[..., 1],
-    )
 
 
 def _folds(ids: IntArray) -> IntArray:

@@ -1,6 +1,8 @@
 """What a reliance suite asks a network about: plain values, so that a configuration file can hold them."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, TypeVar
 
 from maskrobust.augment import FAMILIES, FamilyName
 from maskrobust.errors import InputError
@@ -25,6 +27,8 @@ class ReliancePlan:
             (seed, sample id) alone.
         features: whether to keep features behind both object holes (measure 7): those that the suite is given
             something to extract with.
+        layers: inner layers whose features are kept beside the penultimate ones.
+        own_measures: measures of the user's own, each named after its module as in my_module.my_measure.
 
     Raises:
         InputError: a number leaves its range, or a name is unknown.
@@ -40,6 +44,8 @@ class ReliancePlan:
     transfer_fraction: float = 0.5
     sampled_share: float = 1.0
     features: bool = False
+    layers: tuple[str, ...] = ()
+    own_measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take lists for tuples, as configuration files give them, and check every value."""
@@ -57,13 +63,45 @@ class ReliancePlan:
         for name, choices in (
             ("curve_families", CURVE_FAMILIES),
             ("curve_orders", CURVE_ORDERS),
-            ("transfer_families", FAMILIES),
         ):
             unknown = [choice for choice in getattr(self, name) if choice not in choices]
             if unknown:
                 raise InputError(f"{name} must be some of {', '.join(choices)}, got '{unknown[0]}'; name these.")
+        for family in self.transfer_families:
+            FAMILIES.find(family, "transfer_families")
         if self.curve_families and not (self.curve_orders and self.curve_fractions):
             raise InputError("curves need at least one of curve_orders and curve_fractions, got none; name some.")
+
+    @classmethod
+    def union(cls, plans: Iterable[Self]) -> Self:
+        """A plan that asks all that any of several plans asks, in the order in which they name it.
+
+        Args:
+            plans: at least one, with equal numbers.
+        """
+        found = list(plans)
+        with_curves = [plan for plan in found if plan.curve_families] or found
+        together: dict[str, Any] = {}
+        for each in fields(cls):
+            values = [getattr(plan, each.name) for plan in (with_curves if "curve" in each.name else found)]
+            if isinstance(values[0], tuple):
+                together[each.name] = tuple(dict.fromkeys(entry for value in values for entry in value))
+            else:
+                together[each.name] = any(values) if isinstance(values[0], bool) else values[0]
+        return cls(**together)
+
+
+Method = TypeVar("Method", bound=str)
+
+
+def with_transfer_methods(
+    plans: Mapping[Method, ReliancePlan], methods: Iterable[Method]
+) -> dict[Method, ReliancePlan]:
+    """The plans by masking method, and for further methods one that asks about the transfer matrix alone."""
+    some = next(iter(plans.values()))
+    matrix = replace(some, shapes=False, hidden_fractions=(), curve_families=(), features=False, layers=())
+    further = [method for method in methods if method not in plans]
+    return {**plans, **dict.fromkeys(further if some.transfer_families else (), matrix)}
 
 
 def _check_shares(name: str, shares: tuple[float, ...]) -> None:

@@ -1,6 +1,7 @@
 """The reliance suite: fed batches, it asks any number of masking methods about the same holes and keeps the answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import FeatureExtractor, Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.conditions import Condition, Conditions, ConditionSource
+from maskrobust.lm_modules.reliance.conditions import Condition, Conditions, ConditionSource, condition_names
 from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_key
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -20,7 +21,11 @@ FeatureExtractors = Mapping[str | None, FeatureExtractor]
 _SMALLEST_PASS = 64
 
 
-class RelianceSuite:
+Key = TypeVar("Key", bound=Hashable)
+"""What a predictor is called by."""
+
+
+class RelianceSuite(Generic[Key]):
     """Collects what the measures of shape reliance need, in one pass over the data.
 
     The holes are drawn once for each batch, from (seed, sample id) and the bank alone, and shared by all predictors.
@@ -41,26 +46,28 @@ class RelianceSuite:
         self.num_classes = num_classes
         self.plan = plan or ReliancePlan()
         self._source = ConditionSource(bank, self.plan, seed)
-        self._parts: dict[str, list[Outcomes]] = {}
+        self._parts: dict[Key, list[Outcomes]] = {}
 
     def update(
         self,
-        predictors: Mapping[str, Predictor],
+        predictors: Mapping[Key, Predictor],
         batch: Batch,
-        clean_logits: Mapping[str, Tensor] | None = None,
-        feature_extractors: Mapping[str, FeatureExtractors] | None = None,
+        clean_logits: Mapping[Key, Tensor] | None = None,
+        feature_extractors: Mapping[Key, FeatureExtractors] | None = None,
+        plans: Mapping[Key, ReliancePlan] | None = None,
     ) -> None:
         """Ask every predictor about a batch under every condition.
 
         An image of which a condition hides nothing is not asked again: its answer is the clean one.
 
         Args:
-            predictors: masking methods by name.
+            predictors: by name: masking methods, or networks under masking methods.
             batch: annotated images on the predictors' device.
             clean_logits: logits (B, num_classes) with nothing hidden, for those predictors where they are known
                 already. One tensor may serve several methods of one network.
             feature_extractors: by a predictor's name, what gives its features, by layer; None stands for the
                 penultimate ones. Used where the plan keeps features.
+            plans: of predictors that are asked a part of the suite's plan; all of it by default.
 
         Raises:
             InputError: a predictor's logits are not (B, num_classes), or the bank's masks have another size.
@@ -70,10 +77,11 @@ class RelianceSuite:
             for name, predictor in predictors.items():
                 clean = None if clean_logits is None else clean_logits.get(name)
                 extractors = {} if feature_extractors is None else feature_extractors.get(name, {})
-                outcomes = self._observe(predictor, batch, conditions, clean, extractors)
+                plan = self.plan if plans is None else plans.get(name, self.plan)
+                outcomes = self._observe(predictor, batch, conditions, plan, clean, extractors)
                 self._parts.setdefault(name, []).append(outcomes)
 
-    def outcomes(self) -> dict[str, Outcomes]:
+    def outcomes(self) -> dict[Key, Outcomes]:
         """What each predictor answered so far, by name.
 
         Under several ranks, join them with `Outcomes.merge`; features of the whole become the predictions of a probe
@@ -86,6 +94,7 @@ class RelianceSuite:
         predictor: Predictor,
         batch: Batch,
         conditions: Conditions,
+        plan: ReliancePlan,
         clean: Tensor | None,
         extractors: FeatureExtractors,
     ) -> Outcomes:
@@ -93,21 +102,23 @@ class RelianceSuite:
             clean = predictor(batch.images, torch.ones_like(batch.object_mask), conditions.fill_keys)
         self._check(clean)
         # The redrawn images pass in the same company as the silhouettes, so that not even rounding tells them apart.
-        first, rest = conditions.all[: int(self.plan.shapes)], conditions.all[int(self.plan.shapes) :]
+        names = set(condition_names(plan))
+        wanted = [condition for condition in conditions.all if condition.name in names]
+        first, rest = wanted[: int(plan.shapes)], wanted[int(plan.shapes) :]
         logits = [*self._ask(predictor, batch.images, first, conditions.fill_keys, clean)]
         redrawn = [*self._ask(predictor, conditions.redrawn_images, first, conditions.fill_keys, clean)]
         change = torch.full_like(conditions.holes.valid, torch.nan, dtype=torch.float64)
         for before, after in zip(logits, redrawn, strict=True):
             change = (after.double() - before.double()).abs().amax(dim=1).where(conditions.holes.valid, torch.nan)
         logits += self._ask(predictor, batch.images, rest, conditions.fill_keys, clean)
-        swaps, asked = conditions.swaps, zip(conditions.all, logits, strict=True)
+        swaps, asked = conditions.swaps, zip(wanted, logits, strict=True)
         predictions = {each.name: _predictions(answer, each.asked) for each, answer in asked}
         return Outcomes(
             num_classes=self.num_classes,
             ids=_to_numpy(batch.ids),
             labels=_to_numpy(batch.labels),
             predictions={"clean": _to_numpy(clean.argmax(dim=1)), **predictions},
-            features=self._features(extractors, batch, conditions),
+            features=self._features(extractors, batch, conditions) if plan.features and plan.shapes else {},
             swap_label_j=_to_numpy(swaps.labels_j),
             swap_label_k=_to_numpy(swaps.labels_k),
             swap_area_difference=_to_float(swaps.area_difference),
@@ -134,8 +145,6 @@ class RelianceSuite:
 
     def _features(self, extractors: FeatureExtractors, batch: Batch, conditions: Conditions) -> dict[str, FloatArray]:
         """Features (B, F) behind both object holes; NaN where there is no valid object."""
-        if not (self.plan.features and self.plan.shapes):
-            return {}
         found, valid = {}, conditions.holes.valid[:, None]
         for layer, extract in extractors.items():
             for hole in FEATURE_HOLES:

@@ -12,6 +12,25 @@ def test_batch_fields_are_ids_images_object_mask_labels() -> None:
     assert Batch._fields == ("ids", "images", "object_mask", "labels")
 
 
+BATCH = Batch(torch.arange(3), torch.rand(3, 3, 4, 5), torch.rand(3, 1, 4, 5) < 0.5, torch.tensor([2, 0, 1]))
+
+
+@pytest.mark.parametrize("index", [torch.tensor([2, 0, 2]), torch.tensor([True, False, True]), slice(2), 1], ids=str)
+def test_selecting_takes_the_same_samples_of_every_tensor(index: torch.Tensor | slice | int) -> None:
+    for field, selected in zip(BATCH, BATCH.select(index), strict=True):
+        assert torch.equal(selected, field[index])
+
+
+def test_batches_are_joined_in_their_order() -> None:
+    joined = Batch.cat([BATCH.select(slice(1)), BATCH.select(slice(1, 3))])
+    assert all(torch.equal(field, whole) for field, whole in zip(joined, BATCH, strict=True))
+
+
+def test_a_batch_moves_to_a_device_as_a_whole() -> None:
+    assert {tensor.device.type for tensor in BATCH.to("meta")} == {"meta"}
+    assert all(moved is field for moved, field in zip(BATCH.to("cpu"), BATCH, strict=True))
+
+
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 3, 5, 7), (0, 3, 4, 4), (4, 1, 8, 3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_a_fitting_visible_is_accepted(size: tuple[int, int, int, int], dtype: torch.dtype) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maskrobust.augment import FAMILIES, LOOKS_INTO_HOLE, TRAINING_FILLS
+from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, build_family, read_families
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 
 PAGE = (Path(__file__).parents[2] / "docs" / "masks.md").read_text(encoding="utf-8")
@@ -17,15 +17,22 @@ def blocks(language: str) -> list[str]:
 
 
 def rows(head: str) -> list[list[str]]:
-    (text,) = re.findall(rf"^\| {head} \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
+    text, *_ = re.findall(rf"^\| {head} \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
 
 
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 def test_the_code_runs() -> None:
-    program: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(block, program)
+    program: dict[str, object] = {"__name__": "my_masks"}
+    try:
+        for block in blocks("python"):
+            exec(block, program)
+        family, filled = build_family("stripes", hidden_fraction=(0.5, 0.5)), FILLS["grey"]
+    finally:
+        FAMILIES.pop("stripes", None), FILLS.pop("grey", None)
+    batch, keys = program["batch"], program["keys"]
+    assert (family(keys, batch).double().mean(dim=(1, 2, 3)) - 0.5).abs().max() < 0.1
+    assert filled.options == {"value": 0.5}
     visible, image = program["visible"], program["image"]
     assert tuple(visible.shape) == (1, 32, 32) and tuple(image.shape) == (3, 32, 32)
     assert 0 < (~visible).sum() < 32 * 32
@@ -36,11 +43,22 @@ def test_every_family_is_listed() -> None:
 
 
 def test_every_fill_is_listed_with_what_it_knows() -> None:
-    assert [row[0] for row in rows("fill")] == list(TRAINING_FILLS)
-    assert {row[0] for row in rows("fill") if row[2] == "yes"} == LOOKS_INTO_HOLE
+    assert [row[0] for row in rows("fill")] == [*FILLS, OTHER_IMAGE]
+    assert {row[0] for row in rows("fill") if row[2] == "yes"} == {
+        name for name, entry in FILLS.items() if entry.looks_into_hole
+    }
 
 
 def test_the_configuration_is_one_of_the_classifier() -> None:
-    (block,) = blocks("yaml")
-    options = yaml.safe_load(block)["model"] | {"hidden_fraction": (0.1, 0.9), "architecture_options": {"width": 16}}
+    first, *others = [yaml.safe_load(block)["model"] for block in blocks("yaml")]
+    options = first | {"hidden_fraction": (0.1, 0.9), "architecture_options": {"width": 16}}
     assert MaskRobustClassifier(num_classes=2, **options).hparams["mask_ramp"] == 0.5
+    (of_families,) = [model for model in others if "fill" not in model]
+    assert len(read_families(of_families["mask_family"])) == 3
+
+
+def test_the_options_of_every_family_are_listed() -> None:
+    (text,) = re.findall(r"^\| family \| options \|\n\|[-|]+\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
+    cells = [[cell.strip().split(", ") for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    listed = {name: options for names, options in cells for name in names}
+    assert listed == {name: list(entry.options) for name, entry in FAMILIES.items() if entry.options}

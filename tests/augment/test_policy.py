@@ -8,10 +8,10 @@ from torch import Tensor
 from maskrobust.augment import (
     FILLS,
     Batch,
+    Choice,
     FillName,
     MaskFamily,
     RandomMasking,
-    TrainingFillName,
     build_family,
     choose,
     mixture,
@@ -52,7 +52,7 @@ def test_probability_one_masks_every_image_and_is_the_default() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.02, 0.3, 0.5, 0.95])
-def test_the_share_of_masked_images_is_the_probability(probability: float) -> None:
+def test_the_fraction_of_masked_images_is_the_probability(probability: float) -> None:
     keys = sample_keys(1, torch.arange(5000))
     count = int(masked(RandomMasking(FAMILY, probability=probability).draw_visible(keys, blank(len(keys)))).sum())
     assert stats.binomtest(count, 5000, probability).pvalue > 1e-3
@@ -138,15 +138,15 @@ def test_a_probability_outside_zero_to_one_is_refused(probability: float) -> Non
 
 
 @pytest.mark.parametrize("fill", ["blue", {"blue": 1.0}, {"black": 0.0}, {"black": 1.0, "mean": -1.0}, {}])
-def test_an_unknown_fill_or_weights_that_choose_nothing_are_refused(fill: TrainingFillName) -> None:
-    with pytest.raises(ValueError, match=r"fill must be one of|weights must be at least 0"):
+def test_an_unknown_fill_or_weights_that_choose_nothing_are_refused(fill: Choice) -> None:
+    with pytest.raises(ValueError, match=r"fill must be one of|fill must have a weight|weight of fill 'mean' must"):
         RandomMasking(FAMILY, fill)
 
 
 def test_each_image_draws_its_fill_by_weight() -> None:
     images, keys = torch.full((4000, 3, 8, 8), 7.0), sample_keys(8, torch.arange(4000))
     family = build_family("patches", hidden_fraction=(1.0, 1.0))
-    weights: dict[TrainingFillName, float] = {"black": 1.0, "mean": 3.0, "other_image": 0.0}
+    weights = {"black": 1.0, "mean": 3.0, "other_image": 0.0}
     filled = RandomMasking(family, weights, mean=(0.5, 0.5, 0.5))(keys, batch_of(images)).images
     black, grey = ((filled == value).flatten(1).all(dim=1) for value in (0.0, 0.5))
     assert (black ^ grey).all()
@@ -166,17 +166,17 @@ def test_each_image_draws_its_family_by_weight_in_any_batch() -> None:
     assert (visible.flatten(1).all(dim=1) ^ hidden).all()
     assert stats.binomtest(int(hidden.sum()), 3000, 0.2).pvalue > 1e-3
     order = torch.randperm(3000, generator=torch.Generator().manual_seed(0))
-    shuffled = family(keys[order], Batch(*(tensor[order] for tensor in batch)))
+    shuffled = family(keys[order], batch.select(order))
     assert torch.equal(shuffled, visible[order])
 
 
 def test_another_image_in_the_hole_takes_its_share_of_the_label() -> None:
     images, keys = uniform(torch.arange(50), 3, 8, 8), sample_keys(10, torch.arange(50))
     masked = RandomMasking(FAMILY, "other_image", probability=0.7)(keys, batch_of(images))
-    share = masked.visible.double().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(masked.own_weight.double(), share, rtol=0, atol=1e-6)
+    seen = masked.visible.double().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(masked.own_weight.double(), seen, rtol=0, atol=1e-6)
     assert torch.equal(masked.images, torch.where(masked.visible, images, images[masked.partners]))
-    assert torch.equal(masked.partners == torch.arange(50), share == 1)
+    assert torch.equal(masked.partners == torch.arange(50), seen == 1)
 
 
 def test_only_images_that_drew_another_image_share_their_label() -> None:
@@ -204,9 +204,9 @@ def test_an_image_with_none_beside_it_is_not_masked_by_another() -> None:
 def test_the_family_is_asked_about_images_that_are_masked_alone() -> None:
     asked: list[int] = []
 
-    def family(keys: Tensor, batch: Batch) -> Tensor:
+    def family(keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
         asked.append(len(keys))
-        return FAMILY(keys, batch)
+        return FAMILY(keys, batch, growth)
 
     keys = sample_keys(13, torch.arange(400))
     visible = RandomMasking(family, probability=0.25).draw_visible(keys, blank(400))

@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from maskrobust.augment import fold_in, random_keys, sample_keys, uniform
+from maskrobust.augment import choose, fold_in, random_keys, sample_keys, uniform
 
 WORD = 2**64
 GAMMA = 0x9E3779B97F4A7C15
@@ -48,22 +49,22 @@ def test_the_reference_yields_the_published_outputs() -> None:
     assert splitmix64(0, 1) == [0xE220A8397B1DCDAF]
 
 
-@pytest.mark.parametrize("key", EXTREMES)
-def test_uniform_is_the_top_24_bits_of_splitmix64(key: int) -> None:
-    drawn = uniform(torch.tensor([key]), 9)
-    assert drawn.dtype == torch.float32
-    assert drawn[0].tolist() == [(output >> 40) / 2**24 for output in splitmix64(key % WORD, 9)]
+def test_uniform_is_the_top_24_bits_of_splitmix64() -> None:
+    for key in EXTREMES:
+        drawn = uniform(torch.tensor([key]), 9)
+        assert drawn.dtype == torch.float32
+        assert drawn[0].tolist() == [(output >> 40) / 2**24 for output in splitmix64(key % WORD, 9)]
 
 
-@pytest.mark.parametrize("data", SEEDS)
-def test_fold_in_agrees_with_unbounded_integers(data: int) -> None:
-    keys = torch.tensor(EXTREMES)
-    assert unsigned(fold_in(keys, data)) == [fold(key, data) for key in EXTREMES]
+def test_fold_in_agrees_with_unbounded_integers() -> None:
+    for data in SEEDS:
+        keys = torch.tensor(EXTREMES)
+        assert unsigned(fold_in(keys, data)) == [fold(key, data) for key in EXTREMES]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_sample_keys_agree_with_unbounded_integers(seed: int) -> None:
-    assert unsigned(sample_keys(seed, torch.tensor(EXTREMES))) == [mix(fold(key, seed)) for key in EXTREMES]
+def test_sample_keys_agree_with_unbounded_integers() -> None:
+    for seed in SEEDS:
+        assert unsigned(sample_keys(seed, torch.tensor(EXTREMES))) == [mix(fold(key, seed)) for key in EXTREMES]
 
 
 def test_fold_in_keeps_the_shape_of_the_keys() -> None:
@@ -71,10 +72,10 @@ def test_fold_in_keeps_the_shape_of_the_keys() -> None:
     assert torch.equal(fold_in(keys, 4).flatten(), fold_in(keys.flatten(), 4))
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (0,), (3,), (2, 3), (3, 1, 1)])
 @pytest.mark.parametrize("batch_size", [0, 1, 5])
-def test_uniform_has_one_draw_of_the_given_shape_for_each_key(batch_size: int, shape: tuple[int, ...]) -> None:
-    assert uniform(torch.arange(batch_size), *shape).shape == (batch_size, *shape)
+def test_uniform_has_one_draw_of_the_given_shape_for_each_key(batch_size: int) -> None:
+    for shape in [(), (1,), (0,), (3,), (2, 3), (3, 1, 1)]:
+        assert uniform(torch.arange(batch_size), *shape).shape == (batch_size, *shape)
 
 
 def test_a_longer_draw_begins_with_the_shorter_one() -> None:
@@ -112,14 +113,14 @@ def test_numbers_are_independent_over_keys_counters_folds_and_seeds(lag: int) ->
     assert independence_p_value(drawn, uniform(sample_keys(5 + lag, torch.arange(20_000)))) > 1e-3
 
 
-@pytest.mark.parametrize("bit", range(0, 64, 7))
-def test_one_changed_bit_of_a_key_changes_half_of_the_bits(bit: int) -> None:
-    keys = sample_keys(1, torch.arange(400))
-    flipped = keys ^ torch.tensor(1 << bit if bit < 63 else -(2**63))
-    changed = [
-        (a ^ b).bit_count() for a, b in zip(unsigned(fold_in(keys, 3)), unsigned(fold_in(flipped, 3)), strict=True)
-    ]
-    assert abs(sum(changed) / 400 - 32) < 5 * 4 / 20
+def test_one_changed_bit_of_a_key_changes_half_of_the_bits() -> None:
+    for bit in range(0, 64, 7):
+        keys = sample_keys(1, torch.arange(400))
+        flipped = keys ^ torch.tensor(1 << bit if bit < 63 else -(2**63))
+        changed = [
+            (a ^ b).bit_count() for a, b in zip(unsigned(fold_in(keys, 3)), unsigned(fold_in(flipped, 3)), strict=True)
+        ]
+        assert abs(sum(changed) / 400 - 32) < 5 * 4 / 20
 
 
 @pytest.mark.parametrize("derive", [lambda ids: sample_keys(9, ids), lambda ids: fold_in(ids, 9)])
@@ -164,3 +165,24 @@ def test_random_keys_are_uniform_over_the_non_negative_int64() -> None:
     keys = random_keys(20_000, torch.Generator().manual_seed(0))
     assert keys.dtype == torch.int64 and keys.min() >= 0
     assert stats.kstest(keys.double() / 2**63, "uniform").pvalue > 1e-3
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """A device that has no float64."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        assert getattr(result, "dtype", None) != torch.float64, function
+        return result
+
+
+@pytest.mark.parametrize(
+    "weights", [[1], [0, 3, 0, 2, 0], [0.1] * 10, [1e-9, 1, 1e9], [1 / 3, 2 / 3], [5e-324, 1e-320]]
+)
+def test_choices_are_those_of_float64_without_any(weights: list[float]) -> None:
+    keys = sample_keys(3, torch.arange(50_000))
+    ends = torch.tensor(weights, dtype=torch.float64).cumsum(0)
+    expected = torch.searchsorted(ends, uniform(keys).double() * ends[-1].item(), right=True)
+    with WithoutFloat64():
+        chosen = choose(keys, weights)
+    assert torch.equal(chosen, expected.clamp(max=len(weights) - 1))

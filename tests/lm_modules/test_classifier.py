@@ -1,6 +1,7 @@
 """`MaskRobustClassifier` in a real trainer, on tiny data."""
 
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from pytorch_lightning.utilities.model_summary import ModelSummary
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from maskrobust.augment import Batch, apply_fill, fold_in, patches, sample_keys
+from maskrobust.augment import FAMILIES, FILLS, Batch, apply_fill, fold_in, patches, sample_keys
 from maskrobust.lm_modules.architectures import SmallResNet, build_network
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.masked import MaskingOptions
 from tests.lm_modules.test_weights import Malicious
 
 CLASSES, SIZE = 3, 16
@@ -146,7 +148,7 @@ def test_without_masking_the_network_sees_the_images() -> None:
 def expected_hole(classifier: MaskRobustClassifier, ids: Tensor, step: int = 0) -> Tensor:
     keys = fold_in(sample_keys(classifier.hparams["seed"], ids), step)
     assert classifier.training_masks is not None
-    return classifier.training_masks.policy(0.0).draw_visible(keys, draw_batch(ids))
+    return classifier.training_masks.draw_visible(keys, draw_batch(ids))
 
 
 def test_a_fill_is_in_the_image_and_layer_masking_beside_it() -> None:
@@ -180,7 +182,7 @@ def test_the_label_is_mixed_as_the_image_is() -> None:
     batch = draw_batch(torch.arange(6))
     keys = fold_in(sample_keys(classifier.hparams["seed"], batch.ids), 0)
     assert visible is None and classifier.training_masks is not None
-    masked = classifier.training_masks.policy(0.0)(keys, batch)
+    masked = classifier.training_masks(keys, batch)
     torch.testing.assert_close(images, masked.images)
     fresh = build(masking="fill", fill="other_image", mask_probability=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
     fresh.training_masks = classifier.training_masks
@@ -192,7 +194,7 @@ def test_the_label_is_mixed_as_the_image_is() -> None:
 def test_how_an_image_is_presented_says_nothing_about_its_fill() -> None:
     classifier = build(masking="mixture", fill={"black": 1.0, "other_image": 1.0}, mask_probability=1.0)
     fit(classifier, steps=1)
-    batch = Batch(*(tensor[torch.arange(400) % 6] for tensor in draw_batch(torch.arange(6))))
+    batch = draw_batch(torch.arange(6)).select(torch.arange(400) % 6)
     presented = classifier.present(batch._replace(ids=torch.arange(400)))
     assert presented.visible is not None
     by_fill = presented.visible.flatten(1).all(dim=1)
@@ -534,7 +536,13 @@ REFUSALS = [
     ({"mask_family": "circles"}, ["mask_family", "'circles'", "patches, rectangles, "]),
     ({"mask_family": {"patches": 1.0, "circles": 1.0}}, ["mask_family", "'circles'"]),
     ({"mask_family": {"patches": 0.0}}, ["mask_family", "'patches': 0.0"]),
+    ({"mask_family": {"rectangles": {"counts": 2}}}, ["mask_family 'rectangles'", "'counts'", "aspect_ratio, count"]),
+    ({"mask_family": {"rectangles": {"count": 0}}}, ["count", "got 0"]),
     ({"fill": {"black": 1.0, "mean": -1.0}}, ["fill 'mean'", "-1.0"]),
+    ({"layer_masking": {"merges": "union"}}, ["layer_masking", "merge, detach_padding", "'merges'"]),
+    ({"layer_masking": {"merge": "sum"}}, ["layer_masking.merge", "'sum'", "intersection, union"]),
+    ({"layer_masking": {"detach_padding": 1}}, ["layer_masking.detach_padding", "got 1"]),
+    ({"layer_masking": {"checkpoint_segments": -1}}, ["layer_masking.checkpoint_segments", "got -1"]),
     ({"mean": (124.0, 116.0, 104.0)}, ["mean", "124.0"]),
     ({"std": (0.2, 0.0, 0.2)}, ["std", "0.0"]),
     ({"patch_size": 2.5}, ["patch_size", "2.5"]),
@@ -558,6 +566,66 @@ def test_an_argument_out_of_its_range_is_refused_in_one_sentence(arguments: dict
     with pytest.raises(ValueError, match=named[0]) as refusal:
         build(**arguments)
     assert_one_sentence(refusal, *named)
+
+
+def test_layer_masking_takes_its_options_and_a_checkpoint_keeps_them(tmp_path: Path) -> None:
+    options = {"merge": "union", "detach_padding": False, "checkpoint_segments": 2}
+    classifier = build(masking="layer_masking", layer_masking=options)
+    network = classifier.network
+    assert network.options == MaskingOptions("union", detach_padding=False) and network.checkpoint_segments == 2
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert again.hparams["layer_masking"] == options and again.network.options == network.options
+
+
+def test_a_checkpoint_from_before_there_were_options_of_layer_masking_is_read(tmp_path: Path) -> None:
+    fit(build()).save_checkpoint(tmp_path / "last.ckpt")
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    del content["hyper_parameters"]["layer_masking"]
+    torch.save(content, tmp_path / "last.ckpt")
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert again.network.options == MaskingOptions()
+
+
+OWN = """
+from maskrobust import fill, mask_family
+
+@mask_family("{name}")
+def hide_left(images, *, columns: int = 3):
+    visible = images[:, :1] >= 0
+    visible[..., :columns] = False
+    return visible
+
+@fill("{name}")
+def leave(images, visible):
+    return images
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The dotted name of a family, and of a fill, in a module that has not been imported."""
+    name = f"masks_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(OWN.format(name=name))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield f"{name}.{name}"
+    for registry in (FAMILIES, FILLS):
+        registry.pop(name, None)
+    sys.modules.pop(name, None)
+
+
+def test_an_own_family_and_fill_are_trained_with_but_not_imported_by_a_checkpoint(tmp_path: Path, own: str) -> None:
+    classifier = build(masking="fill", mask_family={own: {"columns": 5}}, fill=own)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    hole = expected_hole(classifier, torch.arange(6))
+    assert not hole[..., :5].any() and hole[..., 5:].all()
+    known = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert known.hparams["mask_family"] == {own: {"columns": 5}} and known.validation_method == own
+    name = own.partition(".")[0]
+    del sys.modules[name], FAMILIES[name], FILLS[name]
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert name not in sys.modules and again.hparams["mask_family"] == "patches" and again.hparams["fill"] == "black"
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), classifier.parameters(), strict=True))
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -4,10 +4,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment import FILLS, LOOKS_INTO_HOLE, apply_fill, sample_keys
+from maskrobust.augment import FILLS, apply_fill, sample_keys
 from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.lm_modules.methods import MASKING_METHODS, feature_extractor, normalise, predictor
+from maskrobust.lm_modules.methods import (
+    check_methods,
+    feature_extractor,
+    illustrate,
+    mark_hidden,
+    masking_methods,
+    normalise,
+    predictor,
+)
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)
 
@@ -42,7 +50,23 @@ def test_normalising_takes_the_mean_and_divides_by_the_deviation(dtype, memory_f
 
 
 def test_there_is_a_method_for_each_fill_and_layer_masking() -> None:
-    assert set(MASKING_METHODS) == {*FILLS, "layer_masking"}
+    assert masking_methods() == (*FILLS, "layer_masking")
+    check_methods(masking_methods(), "methods")
+    with pytest.raises(ValueError, match=r"methods must be one of black, .*, layer_masking, .* got 'blue'"):
+        check_methods(["black", "blue"], "methods")
+
+
+def test_people_are_shown_the_fill_or_a_checkerboard_where_layer_masking_hides(inputs) -> None:
+    images, visible, keys = inputs
+    for fill in FILLS:
+        filled = apply_fill(fill, images, visible, keys=keys, mean=MEAN)
+        assert torch.equal(illustrate(fill, images, visible, keys, MEAN), filled)
+    marked = illustrate("layer_masking", images, visible, keys, MEAN)
+    assert torch.equal(marked, mark_hidden(images, visible))
+    assert torch.equal(torch.where(visible, marked, 0), torch.where(visible, images, 0))
+    board = mark_hidden(images, torch.zeros_like(visible))
+    assert len(board.unique()) == 2
+    assert (board[..., 1:] != board[..., :-1]).all() and (board[..., 1:, :] != board[..., :-1, :]).all()
 
 
 @pytest.mark.parametrize("fill", FILLS)
@@ -69,14 +93,14 @@ def test_layer_masking_gets_the_images_and_the_hole(inputs) -> None:
     assert network.visible is visible
 
 
-@pytest.mark.parametrize("method", MASKING_METHODS)
+@pytest.mark.parametrize("method", masking_methods())
 @torch.no_grad()
 def test_no_method_looks_into_the_hole_but_the_fills_that_say_so(method, inputs) -> None:
     images, visible, keys = inputs
     predict = predictor(LayerMasking(SmallResNet(3, width=16)).eval(), method, MEAN, STD)
     logits = predict(images, visible, keys)
     same = torch.equal(predict(torch.where(visible, images, 0.123), visible, keys), logits)
-    assert same == (method not in LOOKS_INTO_HOLE)
+    assert same == (method == "layer_masking" or not FILLS[method].looks_into_hole)
     assert not torch.equal(predict(images, torch.ones_like(visible), keys), logits)
 
 
@@ -87,7 +111,7 @@ def test_random_fills_follow_the_keys(inputs) -> None:
     assert not torch.equal(predict(images, visible, keys), predict(images, visible, keys + 1))
 
 
-@pytest.mark.parametrize("method", MASKING_METHODS)
+@pytest.mark.parametrize("method", masking_methods())
 @torch.no_grad()
 def test_the_head_makes_the_prediction_of_the_penultimate_features(method, inputs) -> None:
     images, visible, keys = inputs

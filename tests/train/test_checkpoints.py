@@ -100,3 +100,15 @@ def test_words_and_weights_are_no_classes(tmp_path):
     check_classes(saved, {}, "last.ckpt")
     own = {"architecture": {"class_path": "mine.Network"}}
     check_classes(own, own, "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"mask_family": "my_masks.stripes"}, {"fill": {"black": 1.0, "my_masks.grey": {}}}, {"fill.my_masks.grey": 1}],
+    ids=str,
+)
+def test_an_own_family_or_fill_is_not_imported_because_a_checkpoint_names_it(arguments):
+    with pytest.raises(ValueError, match=r"names '.*my_masks\.\w+', which is not imported because a file names it"):
+        check_classes(arguments, {"mask_family": "patches", "fill": "black"}, "last.ckpt")
+    check_classes(arguments, arguments, "last.ckpt")
+    check_classes({"mask_family": {"patches": 1.0}, "fill": "mean"}, {}, "last.ckpt")

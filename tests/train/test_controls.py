@@ -9,18 +9,12 @@ from torch.nn.functional import one_hot
 from maskrobust.augment import SilhouetteBank, object_holes, sample_keys
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance import (
-    Estimate,
-    OutlineProbe,
-    ProbeOutcomes,
-    ReliancePlan,
-    RelianceSuite,
-    estimate,
-    probe_outcomes,
-    swap_pull,
-    train_probe,
-    used_share,
-)
+from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
+from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.data import Cues
 
 CLASSES = 4
@@ -60,7 +54,7 @@ def measured(predictor: Predictor, data: Cues, probe: ProbeOutcomes) -> tuple[Es
             suite.update({"it": predictor}, batch)
     outcomes = suite.outcomes()["it"]
     measures = (used_share(probe), swap_pull())
-    share, pull = (estimate(measure, [outcomes], confidence=0.999).estimate for measure in measures)
+    share, pull = (estimate(measure, [outcomes], confidence=0.999).interval for measure in measures)
     assert share is not None and pull is not None
     return share, pull
 

@@ -1,22 +1,24 @@
-"""`maskrobust evaluate`: the figures of checkpoints, side by side, and what it refuses."""
+"""`maskrobust evaluate`: the numbers of checkpoints, side by side, and what it refuses."""
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.reliance import (
-    Outcomes,
-    ProbeOutcomes,
-    ReliancePlan,
-    RelianceSuite,
-    estimate_difference,
-    silhouette_accuracy,
-)
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance.estimation import estimate_difference
+from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.results import Row, select
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate.config import EvaluationConfig
@@ -57,67 +59,92 @@ def outcomes_of(path: str, method: str) -> Outcomes:
     return suite.outcomes()[method]
 
 
-def test_the_figures_are_those_of_the_networks_in_the_files(evaluated: Path, checkpoints: list[str]) -> None:
-    reliance = json.loads((evaluated / "reliance.json").read_text())
-    assert list(reliance["checkpoints"]) == checkpoints
+def rows_of(folder: Path, **wanted: Any) -> list[Row]:
+    return select([Row(**row) for row in json.loads((folder / "reliance.json").read_text())["rows"]], **wanted)
+
+
+def test_the_rows_are_those_of_the_networks_in_the_files(evaluated: Path, checkpoints: list[str]) -> None:
+    assert json.loads((evaluated / "reliance.json").read_text())["networks"] == checkpoints
     for path in checkpoints:
         for method in ("black", "layer_masking"):
-            figures, outcomes = reliance["checkpoints"][path][method], outcomes_of(path, method)
-            valid = outcomes.object_valid
-            for figure, condition in (
+            rows, outcomes = (
+                rows_of(evaluated, network=path, method=method, compared_with=""),
+                outcomes_of(path, method),
+            )
+            for name, condition in (
                 ("clean_accuracy", "clean"),
                 ("silhouette_accuracy", "silhouette"),
                 ("retention_0.5", "retention/0.5"),
             ):
                 right = outcomes.behind(condition) == outcomes.labels
-                asked = valid if condition == "silhouette" else slice(None)
-                assert figures[figure]["value"] == pytest.approx(right[asked].mean())
-    assert reliance["checkpoints"][checkpoints[1]]["layer_masking"]["hidden_pixel_sensitivity"]["value"] == 0
+                asked = outcomes.object_valid if condition == "silhouette" else slice(None)
+                (row,) = (row for row in rows if row.name == name)
+                assert row.value == pytest.approx(right[asked].mean()) and row.images == right[asked].size
+    masked = rows_of(evaluated, network=checkpoints[1], method="layer_masking", measure="hidden_pixel_sensitivity")
+    assert [row.value for row in masked] == [0]
 
 
 def test_further_checkpoints_are_compared_with_the_first_image_by_image(
     evaluated: Path, checkpoints: list[str]
 ) -> None:
-    reliance = json.loads((evaluated / "reliance.json").read_text())
-    assert list(reliance["differences"]) == checkpoints[1:] and reliance["compared_with"] == checkpoints[0]
-    found = reliance["differences"][checkpoints[1]]["black"]["silhouette_accuracy"]
+    differences = [row for row in rows_of(evaluated) if row.compared_with]
+    assert {(row.network, row.compared_with) for row in differences} == {(checkpoints[1], checkpoints[0])}
+    (found,) = select(differences, method="black", measure="silhouette_accuracy")
     runs = [[outcomes_of(path, "black")] for path in reversed(checkpoints)]
-    expected = estimate_difference(silhouette_accuracy(), *runs, replicates=50).estimate
-    assert expected is not None and [found[name] for name in ("value", "low", "high")] == pytest.approx(list(expected))
+    expected = estimate_difference(silhouette_accuracy(), *runs, replicates=50)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
 
 
 def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path: Path) -> None:
-    runs = {name: {"black": make_outcomes(80, seed, skill=seed / 2)} for seed, name in enumerate(("first", "further"))}
-    first, further = (by_method["black"] for by_method in runs.values())
-    probe = ProbeOutcomes(first.ids, first.labels, first.labels)
-    shapes_alone = {"features": False, "curve_families": (), "transfer_families": ()}
-    config = EvaluationConfig(
-        Cues(**TINY_DATA), tmp_path, list(runs), methods=("black",), replicates=50, **shapes_alone
-    )
-    differences = summarise(config, runs, probe, seconds=0.0, command="")["differences"]["further"]["black"]
+    reliance, runs = made_up(tmp_path, {"first": 0.0, "further": 0.5})
     for name, condition in (("clean_accuracy", "clean"), ("silhouette_accuracy", "silhouette")):
-        before, after = ((run.behind(condition) == run.labels).mean() for run in (first, further))
-        assert differences[name]["value"] == pytest.approx(after - before) != 0
+        before, after = ((run["black"].behind(condition) == run["black"].labels).mean() for run in runs.values())
+        (row,) = (row for row in reliance["rows"] if (row["measure"], row["compared_with"]) == (name, "first"))
+        assert row["value"] == pytest.approx(after - before) != 0
 
 
-def test_every_figure_with_an_interval_is_in_the_csv(evaluated: Path, checkpoints: list[str]) -> None:
-    reliance = json.loads((evaluated / "reliance.json").read_text())
-    rows = csv.DictReader((evaluated / "reliance.csv").read_text().splitlines())
-    values = {(row["checkpoint"], row["compared_with"], row["method"], row["figure"]): row["value"] for row in rows}
-    for part, other in {"checkpoints": "", "differences": checkpoints[0]}.items():
-        for path, methods in reliance[part].items():
-            for method, figures in methods.items():
-                for name, figure in figures.items():
-                    if "low" in figure:
-                        expected = "" if figure["value"] is None else str(figure["value"])
-                        assert values[path, other, method, name] == expected
+def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_their_used_shares(tmp_path: Path) -> None:
+    skills = {"low": 0.0, "high": 0.9, "also_low": 0.0}
+    reliance, _ = made_up(tmp_path, skills, images=300)
+    readings = {
+        (row["network"], row["compared_with"]): row["reading"]
+        for row in reliance["rows"]
+        if row["measure"] == "reliance"
+    }
+    assert readings == {
+        ("high", "low"): "relies more",
+        ("also_low", "low"): "not told apart",
+        ("also_low", "high"): "relies less",
+    }
+
+
+def made_up(
+    folder: Path, skills: Mapping[str, float], images: int = 80
+) -> tuple[dict[str, Any], dict[str, dict[MaskingMethod, Outcomes]]]:
+    """What is summarised of made-up outcomes of networks that read outlines with these skills, and the outcomes."""
+    runs: dict[str, dict[MaskingMethod, Outcomes]] = {
+        name: {"black": make_outcomes(images, seed, skill=skill)} for seed, (name, skill) in enumerate(skills.items())
+    }
+    some = next(iter(runs.values()))["black"]
+    config = EvaluationConfig(
+        Cues(**TINY_DATA), folder, list(runs), methods=("black",), replicates=400,
+        features=False, curve_families=(), transfer_families=(),
+    )  # fmt: skip
+    return summarise(config, runs, ProbeOutcomes(some.ids, some.labels, some.labels), seconds=0.0, command=""), runs
+
+
+def test_the_csv_holds_every_row(evaluated: Path) -> None:
+    lines = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
+    for line, row in zip(lines, rows_of(evaluated), strict=True):
+        assert (line["network"], line["method"], line["measure"]) == (row.network, row.method, row.measure)
+        assert line["value"] == ("" if row.value is None else str(row.value))
 
 
 def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(evaluated: Path) -> None:
     page = Page((evaluated / "report.html").read_text())
     reliance = json.loads((evaluated / "reliance.json").read_text())
     assert json.loads(page.texts["reliance-json"]) == reliance
-    assert all(path in page.texts["checkpoints"] for path in reliance["checkpoints"])
+    assert all(path in page.texts["checkpoints"] for path in reliance["networks"])
     names = [name.replace("_", " ") for name in Cues(**TINY_DATA).class_names]
     assert any(name.replace("_", " ") in page.texts["examples"] for name in names)
 
@@ -130,8 +157,8 @@ def test_weights_of_a_named_architecture_are_measured(tmp_path: Path, capsys: py
     architecture = ["--architecture=small_resnet", "--architecture_options={width: 16}"]
     main(["evaluate", f"--checkpoint=[{weights}]", *architecture, *DATA, *QUICK, f"--out={tmp_path / 'out'}"])
     printed = capsys.readouterr().out
-    assert {"Layer", "masking", "share"} <= set(printed.split()) and "reliance.json" in printed
-    assert json.loads((tmp_path / "out" / "reliance.json").read_text())["differences"] == {}
+    assert {"layer", "masking", "Used", "share"} <= set(printed.split()) and "reliance.json" in printed
+    assert not any(row.compared_with for row in rows_of(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +182,7 @@ def test_what_cannot_be_measured_is_refused_and_nothing_written(
 def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskrobust.train.evaluate.measure", lambda *_: pytest.fail("has measured"))
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.measure", lambda *_: pytest.fail("has measured"))
     (tmp_path / "file").write_text("")
     sentence = sentence_of(["evaluate", "--checkpoint=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
     assert sentence.startswith(f"'{tmp_path / 'file'}' cannot be used (Not a directory)")

@@ -19,19 +19,15 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
-from maskrobust.lm_modules.reliance import (
-    HOLE_STREAM,
-    Finding,
-    Measure,
-    Outcomes,
-    ProbeOutcomes,
-    ReliancePlan,
-    RelianceSuite,
-    estimate,
-    silhouette_leak,
-    swap_pull,
-    used_share,
-)
+from maskrobust.lm_modules.reliance.conditions import HOLE_STREAM
+from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.data import Cues
 
 CLASSES, IMAGES, DATA_SETS = 4, 400, 100
@@ -61,9 +57,11 @@ def perfect_probe(data: Cues) -> ProbeOutcomes:
     return ProbeOutcomes(ids.numpy(), causes.outlines.numpy(), causes.labels.numpy())
 
 
-def findings(outcomes: Outcomes, data: Cues, **options: float) -> dict[str, Finding]:
-    measures: list[Measure] = [silhouette_leak(), swap_pull(), used_share(perfect_probe(data))]
-    return {measure.name: estimate(measure, [outcomes], replicates=500, **options) for measure in measures}
+def estimates_of(outcomes: Outcomes, data: Cues, **options: float) -> dict[str, Estimate]:
+    statistics = {
+        "silhouette leak": silhouette_leak(), "swap pull": swap_pull(), "used share": used_share(perfect_probe(data))
+    }  # fmt: skip
+    return {name: estimate(each, [outcomes], replicates=500, **options) for name, each in statistics.items()}
 
 
 class PerfectReader:
@@ -103,9 +101,9 @@ def test_the_suite_finds_the_truth_and_its_figures_rise_with_it() -> None:
         data = cues(informativeness)
         data.setup("fit")
         data.setup("test")
-        found[informativeness] = findings(measured(data), data, confidence=0.999)
+        found[informativeness] = estimates_of(measured(data), data, confidence=0.999)
     for name, truth in TRUTH.items():
-        estimates = [found[informativeness][name].estimate for informativeness in INFORMATIVENESS]
+        estimates = [found[informativeness][name].interval for informativeness in INFORMATIVENESS]
         defined = [(each, truth(s)) for each, s in zip(estimates, INFORMATIVENESS, strict=True) if each is not None]
         assert all(each.low <= true <= each.high for each, true in defined), name
         assert len(defined) == (4 if name == "used share" else 5)
@@ -167,8 +165,8 @@ def test_intervals_of_nineteen_in_twenty_hold_the_truth(informativeness: float) 
     held, undefined = dict.fromkeys(TRUTH, 0), dict.fromkeys(TRUTH, 0)
     for seed in range(DATA_SETS):
         data = cues(informativeness, seed=seed, val_images=8 * IMAGES)
-        for name, finding in findings(draw_outcomes(data, seed), data).items():
-            interval = finding.estimate
+        for name, found in estimates_of(draw_outcomes(data, seed), data).items():
+            interval = found.interval
             undefined[name] += interval is None
             held[name] += interval is not None and interval.low <= TRUTH[name](informativeness) <= interval.high
     if informativeness == 0.0:

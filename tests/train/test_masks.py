@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import itertools
 import shlex
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
+from scipy import ndimage
 
-from maskrobust.augment.families import BANK_FAMILIES, FAMILIES, OBJECT_FAMILIES
+from maskrobust.augment import FAMILIES, FILLS, family_needs
 from maskrobust.train.cli import main
 from maskrobust.train.data.base import InMemoryDataModule, Samples, Split
-from maskrobust.train.masks.config import COLUMNS, GalleryConfig
+from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.masks.drawing import draw_gallery
 from maskrobust.train.report.gallery import OUTLINE, column_title, draw_outlines
 from maskrobust.train.report.wording import family_title
@@ -26,6 +28,8 @@ from tests.train.report.pages import Page, brightness, measured
 from tests.train.test_cli import sentence_of
 
 SIZE = 40
+COLUMNS = (*FILLS, "layer_masking", "other_image")
+OF_OBJECTS, OF_A_BANK = ([name for name in FAMILIES if need in family_needs(name)] for need in ("object_mask", "bank"))
 
 
 class Discs(InMemoryDataModule):
@@ -88,29 +92,28 @@ def test_every_image_has_a_row_for_each_family_and_a_column_for_each_fill(page: 
     assert "left-out" not in page.texts
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_label_is_the_share_that_is_hidden_in_the_picture(page: Page, family: str) -> None:
+def test_the_label_is_the_fraction_that_is_hidden_in_the_picture(page: Page) -> None:
     pictures = pictures_of(page)
-    for place in range(2):
-        row = page.tables[f"gallery-{place + 1}"][1 + FAMILIES.index(family)]
+    for place, family in itertools.product(range(2), FAMILIES):
+        row = page.tables[f"gallery-{place + 1}"][1 + list(FAMILIES).index(family)]
         hidden = (pictures[f"{family_title(family)}, Black fill"][place] == 0).all(axis=2)
         assert set(row[1:]) == {f"{100 * hidden.mean():.1f}\u202f%"}
         assert 0 < hidden.mean() < 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page: Page, family: str) -> None:
+def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page: Page) -> None:
     pictures = pictures_of(page)
     original = pictures["left <b>disc</b>, image 100, nothing hidden"][0]
-    hole = (pictures[f"{family_title(family)}, Black fill"][0] == 0).all(axis=2)
-    for column in COLUMNS:
-        picture = pictures[f"{family_title(family)}, {column_title(column)}"][0]
-        outside = ~hole & ~(original == OUTLINE).all(axis=2)
-        assert np.array_equal(picture[outside], original[outside])
-    visible = pictures[f"{family_title(family)}, Visible"][0]
-    drawn = (visible == OUTLINE).all(axis=2)
-    assert np.array_equal((visible == 0).all(axis=2), hole & ~drawn)
-    assert np.array_equal(drawn, (original == OUTLINE).all(axis=2))
+    for family in map(family_title, FAMILIES):
+        hole = (pictures[f"{family}, Black fill"][0] == 0).all(axis=2)
+        for column in COLUMNS:
+            picture = pictures[f"{family}, {column_title(column)}"][0]
+            outside = ~hole & ~(original == OUTLINE).all(axis=2)
+            assert np.array_equal(picture[outside], original[outside])
+        visible = pictures[f"{family}, Visible"][0]
+        drawn = (visible == OUTLINE).all(axis=2)
+        assert np.array_equal((visible == 0).all(axis=2), hole & ~drawn)
+        assert np.array_equal(drawn, (original == OUTLINE).all(axis=2))
 
 
 def test_patch_mixing_shows_the_other_image(page: Page) -> None:
@@ -155,13 +158,13 @@ def test_families_that_the_data_cannot_serve_are_left_out_with_the_reason(
 ) -> None:
     page = Page(make_page(tmp_path, "--data.init_args.annotated=false", "--fills=[black]", "--images=1"))
     shown = [row[0] for row in page.tables["gallery-1"][1:]]
-    assert shown == [family_title(name) for name in FAMILIES if name not in BANK_FAMILIES | OBJECT_FAMILIES]
-    for name in BANK_FAMILIES:
+    assert shown == [family_title(name) for name in FAMILIES if name not in OF_A_BANK + OF_OBJECTS]
+    for name in OF_A_BANK:
         assert f"{family_title(name)}a silhouette bank needs" in page.texts["left-out"].replace("\n", "").replace(
             "    ", ""
         )
-    assert page.texts["left-out"].count("none of these images has one") == len(OBJECT_FAMILIES)
-    assert capsys.readouterr().out.count("left out: ") == len(BANK_FAMILIES | OBJECT_FAMILIES)
+    assert page.texts["left-out"].count("none of these images has one") == len(OF_OBJECTS)
+    assert capsys.readouterr().out.count("left out: ") == len(OF_A_BANK + OF_OBJECTS)
 
 
 LONG_NAME = "IMG_20240817_193512_portrait_mode_edited_for_the_family_album.jpg"
@@ -219,13 +222,14 @@ def test_data_come_from_a_shipped_configuration_and_can_be_changed(tmp_path: Pat
 
 FAULTS = [
     ("--families=[circles]", "circles"),
+    ("--families=[{rectangles: {counts: 3}}]", "families 'rectangles' takes the options"),
     ("--fills=[green]", "green"),
     ("--families=[]", "families must name at least one"),
     ("--images=0", "images must be at least 1"),
     ("--patch_size=0", "patch_size must be at least 1"),
     ("--hidden_fraction=[0.9, 0.1]", "hidden_fraction must be a range"),
     ("--split=trial", "split"),
-    ("--data=nowhere.Data", "cannot be imported"),
+    ("--data=nowhere.Data", "No module named 'nowhere'"),
     ("--config=nowhere", "nowhere"),
     ("--colour=red", "colour"),
 ]
@@ -254,6 +258,18 @@ def test_data_of_two_configurations_are_refused(tmp_path: Path, capsys: pytest.C
     assert sentence == f"data must be in one configuration, but is in '{discs}' and '{cues}'; give one of them."
 
 
+def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path: Path) -> None:
+    families = (
+        "--families=[rectangles, {rectangles: {count: 3, hidden_fraction: [0.1, 0.1]}}, {patches: 1, objects: 1}]"
+    )
+    page = Page(make_page(tmp_path, families, "--fills=[black]", "--images=1"))
+    titles = [row[0] for row in page.tables["gallery-1"][1:]]
+    assert titles == ["Rectangles", "Rectangles (count 3, hidden fraction [0.1, 0.1])", "Patches and objects"]
+    pictures = pictures_of(page)
+    one, three = ((pictures[f"{title}, Black fill"][0] == 0).all(axis=2) for title in titles[:2])
+    assert ndimage.label(one)[1] == 1 < ndimage.label(three)[1] <= 3
+
+
 def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_place_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +285,7 @@ def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_pla
 def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_drawn(
     below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskrobust.train.masks.draw_gallery", lambda *_: pytest.fail("has drawn"))
+    monkeypatch.setattr("maskrobust.train.masks.drawing.draw_gallery", lambda *_: pytest.fail("has drawn"))
     (tmp_path / "file").write_text("")
     sentence = sentence_of(["masks", DISCS, f"--out={tmp_path}/file{below}"], capsys)
     assert sentence.startswith(f"'{tmp_path}/file' cannot be used (Not a directory)")

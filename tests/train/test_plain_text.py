@@ -3,18 +3,20 @@
 import csv
 import io
 import logging
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.cli import main
 from maskrobust.train.data.shard_reader import Faults
 from maskrobust.train.plain_text import printable
 from maskrobust.train.progress import counting_display
 from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, render_gallery
-from maskrobust.train.report.spreadsheet import _as_csv
+from maskrobust.train.report.results import Results
 
 NASTY = "\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
 HARMLESS = r"\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
@@ -29,10 +31,12 @@ def test_what_is_invisible_is_spelt_out_and_the_rest_stays() -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-x", "@SUM(A1)", "\tx", "\rx", '=HYPERLINK("http://x")'])
 def test_text_that_a_spreadsheet_would_calculate_is_text(text: str) -> None:
-    figure = {"value": -0.5, "low": None, "high": 1, "undefined_because": text}
-    (_, row) = csv.reader(io.StringIO(_as_csv(("arm",), [((text,), text, figure)])))
-    assert all(row[place].startswith("'") and row[place][1:] == printable(text) for place in (0, 1, -1))
-    assert row[2:5] == ["-0.5", "", "1"]
+    row = Row(text, text, text, -0.5, None, 1.0, 9, 0, compared_with=text, undefined_because=text, reading=text)
+    names = [field.name for field in fields(Row)]
+    read = next(csv.DictReader(io.StringIO(Results("claim", {}, [], [row]).as_csv(), newline="")))
+    texts = ("network", "method", "measure", "compared_with", "undefined_because", "reading")
+    assert list(read) == names and {read[name] for name in texts} == {"'" + printable(text)}
+    assert [read[name] for name in ("value", "low", "high")] == ["-0.5", "", "1.0"]
 
 
 def test_a_page_shows_names_and_follows_no_markup_in_them() -> None:
@@ -52,7 +56,6 @@ def test_an_error_and_a_warning_quote_a_file_without_its_control_characters(
         raise InputError(f"'{NASTY}' must be another.")
 
     monkeypatch.setattr("maskrobust.train.arches.main", refuse)
-    monkeypatch.setattr("maskrobust.train.arguments._is_ours", lambda _: True)
     with pytest.raises(SystemExit):
         main(["arches"])
     assert "\x1b" not in (error := capsys.readouterr().err) and r"\x1b[31m" in error

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.lm_modules.reliance import ProbeOutcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data import Cues
 from maskrobust.train.probe import outline_outcomes
 

@@ -1,4 +1,4 @@
-"""From made-up outcomes to claim.json: the comparisons' signs, and figures that are not defined."""
+"""From made-up outcomes to claim.json: the comparisons' signs, and numbers that are not defined."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.lm_modules.reliance.estimation import Estimate
+from maskrobust.lm_modules.reliance.measures.information import mutual_information
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.summary import Runs, compare, summarise
 from maskrobust.train.files import read_json, write_json
-from maskrobust.train.report import claim_table, render_claim, verdict_panel
+from maskrobust.train.report import render_claim, results_table, verdict_panel
 from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
 from tests.train.tiny import tiny_claim
 
@@ -28,6 +32,12 @@ Change = Callable[[Outcomes], Outcomes]
 def config(tmp_path_factory: pytest.TempPathFactory) -> ClaimConfig:
     folder = tmp_path_factory.mktemp("summary")
     return parse_config([f"--config={tiny_claim('claim_cues.yaml', folder / 'claim.yaml')}", f"--out={folder}"])
+
+
+@pytest.fixture(autouse=True)
+def few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of chance from few permutations, which nothing here looks at."""
+    monkeypatch.setitem(mutual_information.__kwdefaults__, "permutations", 20)
 
 
 def runs_of(config: ClaimConfig, skills: Mapping[str, float], change: Change = lambda run: run) -> Runs:
@@ -69,18 +79,20 @@ def test_a_misled_layer_masking_arm_lends_no_support(config: ClaimConfig) -> Non
 
 
 def test_only_arms_that_count_share_the_level(config: ClaimConfig) -> None:
-    runs = dict(runs_of(config, {"patches_mean": 0.6, "silhouettes_random_colour": 0.6}))
+    runs = runs_of(config, {"patches_mean": 0.6, "silhouettes_random_colour": 0.6})
     some = runs["no_masks"][config.seeds[0]]["black"]
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
 
+    losses = dict.fromkeys(config.arms, 0.0)
+
     def levels() -> list[list[float]]:
-        return [[each.level_low, each.level_high] for each in compare(config, runs, probe)[0]]
+        differences = {arm: Estimate(-loss, None, None, IMAGES, 0) for arm, loss in losses.items()}
+        return [
+            [each.compared.level_low, each.compared.level_high] for each in compare(config, runs, probe, differences)
+        ]
 
     assert np.sort(levels(), axis=0) == pytest.approx(np.array([[0.0125, 0.0125], [0.025, 0.0125]]))
-    runs["patches_mean"] = {
-        seed: {method: answering(run, clean=(run.labels + 1) % run.num_classes) for method, run in by_method.items()}
-        for seed, by_method in runs["patches_mean"].items()
-    }
+    losses["patches_mean"] = 1.0
     assert np.array(levels()) == pytest.approx(0.025)
 
 
@@ -91,9 +103,17 @@ def no_valid_object(run: Outcomes) -> Outcomes:
     return replace(blind, object_valid=nothing, sensitivity=np.full(len(run), float("nan")))
 
 
+def row_of(claim: Mapping[str, Any], measure: str) -> Row:
+    """Of the arm without masks under black fill, over all seeds."""
+    of = {"network": "no_masks", "method": "black", "seed": None, "compared_with": ""}
+    row = only([Row(**each) for each in claim["rows"]], measure=measure, **of)
+    assert row is not None
+    return row
+
+
 def shown(claim: Mapping[str, Any]) -> str:
     console = Console(width=120, file=StringIO())
-    console.print(claim_table(claim))
+    console.print(results_table("claim", claim))
     console.print(verdict_panel(claim))
     return render_claim(claim, [])
 
@@ -105,13 +125,11 @@ def test_a_claim_without_any_valid_object_is_written_and_says_what_is_undefined(
     write_json(tmp_path / "claim.json", claim)
     claim = read_json(tmp_path / "claim.json")
     assert claim["verdict"]["outcome"] == "undecided"
-    assert claim["probe"]["majority_share"] is None
     reason = "undefined because no image is valid for it."
-    figures = claim["arms"]["no_masks"]["methods"]["black"]["all_seeds"]
-    assert figures["hidden_pixel_sensitivity"] == {"value": None, "undefined_because": reason}
-    nothing = {"bits": None, "null_low": None, "null_high": None, "undefined_because": reason}
-    assert figures["information_circle"] == figures["information_silhouette"] == nothing
-    assert figures["retention"]["value"] is not None
+    for measure in ("hidden_pixel_sensitivity", "information_circle", "information_silhouette", "silhouette_leak"):
+        row = row_of(claim, measure)
+        assert (row.value, row.low, row.high, row.undefined_because) == (None, None, None, reason)
+    assert row_of(claim, "retention").value is not None
     assert reason in shown(claim)
 
 
@@ -122,12 +140,12 @@ def test_a_sensitivity_that_is_not_finite_is_null_with_the_reason(config: ClaimC
 
     claim = summarised(config, runs_of(config, {}, overflown))
     json.dumps(claim, allow_nan=False)
-    found = claim["arms"]["no_masks"]["methods"]["black"]["all_seeds"]["hidden_pixel_sensitivity"]
-    assert found == {"value": None, "undefined_because": "undefined because a logit is not finite."}
-    assert found["undefined_because"] in shown(claim)
+    found = row_of(claim, "hidden_pixel_sensitivity")
+    assert (found.value, found.undefined_because) == (None, "undefined because a logit is not finite.")
+    assert "a logit is not finite" in shown(claim)
 
 
 def test_two_seeds_are_a_caveat_in_the_claim(config: ClaimConfig) -> None:
     claim = summarised(config, runs_of(config, {}))
-    assert claim["format"] == 2
+    assert claim["format"] == 3
     assert "With 2 seeds" in claim["verdict"]["caveat"]

@@ -1,6 +1,7 @@
 import pytest
 
-from maskrobust.lm_modules.reliance import Estimate, Finding
+from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude
+from maskrobust.lm_modules.reliance.estimation import Estimate
 from maskrobust.train.claim.config import Rule
 from maskrobust.train.claim.verdict import Comparison, caveat, decide, rule_in_words
 
@@ -8,12 +9,11 @@ RULE = Rule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_acc
 
 
 def comparison(low: float, high: float, *, arm: str = "augmented", loss: float = 0.0) -> Comparison:
-    finding = Finding("used share", Estimate((low + high) / 2, low, high), images=100, left_out=0)
-    return of_finding(finding, arm, loss)
+    return of_estimate(Estimate((low + high) / 2, low, high, images=100, left_out=0), arm, loss)
 
 
-def of_finding(finding: Finding, arm: str = "augmented", loss: float = 0.0) -> Comparison:
-    return Comparison(arm, finding, loss, loss <= RULE.clean_accuracy_tolerance, level_low=0.025, level_high=0.025)
+def of_estimate(estimate: Estimate, arm: str = "augmented", loss: float = 0.0) -> Comparison:
+    return Comparison(arm, ComparedMagnitude(estimate, 0.025, 0.025), loss, loss <= RULE.clean_accuracy_tolerance)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,19 @@ def test_an_arm_that_lost_accuracy_does_not_count() -> None:
     assert decide(RULE, [weak], 0.0).outcome == "undecided"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "loss", "reading"),
+    [
+        (0.06, 0.2, 0.0, "above the margin"),
+        (-0.1, 0.04, 0.0, "within the margin"),
+        (0.05, 0.2, 0.0, "not settled"),
+        (0.06, 0.2, 0.04, "does not count"),
+    ],
+)
+def test_a_comparison_is_read_once_in_words(low: float, high: float, loss: float, reading: str) -> None:
+    assert comparison(low, high, loss=loss).reading(RULE.margin) == reading
+
+
 def test_nothing_is_decided_when_layer_masking_lost_accuracy() -> None:
     verdict = decide(RULE, [comparison(0.1, 0.2)], layer_masking_loss=0.031)
     assert "loses 3.1 points" in verdict.reason and "tolerance of 3.0, so" in verdict.reason
@@ -47,15 +60,15 @@ def test_nothing_is_decided_when_layer_masking_lost_accuracy() -> None:
 
 
 def test_an_undefined_share_leaves_the_claim_undecided_and_says_why() -> None:
-    undefined = Finding("used share", None, images=100, left_out=0, undefined_because="outlines hold nothing.")
-    verdict = decide(RULE, [of_finding(undefined)], 0.0)
+    undefined = Estimate(None, None, None, images=100, left_out=0, undefined_because="outlines hold nothing.")
+    verdict = decide(RULE, [of_estimate(undefined)], 0.0)
     assert verdict.outcome == "undecided"
     assert "outlines hold nothing." in verdict.reason
 
 
 def test_an_undefined_share_does_not_hide_that_another_arm_refutes() -> None:
-    undefined = Finding("used share", None, images=100, left_out=0, undefined_because="outlines hold nothing.")
-    unknown = of_finding(undefined, "unknown")
+    undefined = Estimate(None, None, None, images=100, left_out=0, undefined_because="outlines hold nothing.")
+    unknown = of_estimate(undefined, "unknown")
     verdict = decide(RULE, [unknown, comparison(-0.1, 0.04)], 0.0)
     assert verdict.outcome == "refuted"
     assert "'augmented'" in verdict.reason and "unknown" not in verdict.reason

@@ -14,8 +14,8 @@ from maskrobust.train.bench.augment import measure_augment
 from maskrobust.train.bench.masking import NETWORKS, measure_masking
 from maskrobust.train.bench.shards import measure_shards
 from maskrobust.train.bench.suite import IMAGE_SIZES, measure_suite
-from maskrobust.train.figures import device_name
 from maskrobust.train.files import write_json
+from maskrobust.train.provenance import device_name
 
 PARTS = ("masking", "augment", "shards", "suite")
 

@@ -82,7 +82,7 @@ def _make_batch(size: int, device: torch.device, dtype: torch.dtype) -> Batch:
     nothing = torch.zeros(size, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)
     ids = torch.arange(size)
     pixels = images if dtype == torch.uint8 else images.to(dtype) / 255
-    return Batch(*(tensor.to(device) for tensor in (ids, pixels, nothing, ids)))
+    return Batch(ids, pixels, nothing, ids).to(device)
 
 
 def own_masks(size: int, device: torch.device, families: Sequence[FamilyName]) -> Iterator[Case]:

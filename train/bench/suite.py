@@ -12,7 +12,9 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, predictor
-from maskrobust.lm_modules.reliance import CURVE_FAMILIES, ReliancePlan, RelianceSuite
+from maskrobust.lm_modules.reliance.curves import CURVE_FAMILIES
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.bench.timing import alternate, median_ratio
 from maskrobust.train.data import Cues
 
@@ -126,10 +128,10 @@ def make_update(
     data = Cues(train_images=_BANK_IMAGES, test_images=batch, image_size=size, batch_size=batch)
     data.setup("fit")
     data.setup("test")
-    shown = Batch(*(tensor.to(device) for tensor in next(iter(data.test_dataloader()))))
+    shown: Batch = next(iter(data.test_dataloader())).to(device)
     model = build_network(network, _CLASSES).to(device).eval()
     predict = predictor(LayerMasking(model) if method == "layer_masking" else model, method, data.mean, data.std)
-    suite = RelianceSuite(SilhouetteBank.from_batches(data.training_batches()), _CLASSES, case.plan)
+    suite = RelianceSuite[str](SilhouetteBank.from_batches(data.training_batches()), _CLASSES, case.plan)
     passes = RecordedPasses(predict, shown.images)
     kept_ids = _next_ids(batch, device)
     suite.update({method: passes}, shown._replace(ids=kept_ids))

@@ -9,18 +9,20 @@ from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arm import run_arm
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.examples import claim_examples
 from maskrobust.train.claim.probe import measured_probe
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import independent_parts, refuse_foreign, refuse_missing, what_is_left
 from maskrobust.train.claim.summary import summarise
+from maskrobust.train.data.batches import STAGE_OF_SPLIT
+from maskrobust.train.examples import claim_examples
 from maskrobust.train.files import write_json, write_text
 from maskrobust.train.quiet import quiet_lightning
-from maskrobust.train.report import claim_table, render_claim, verdict_panel
+from maskrobust.train.report import render_claim, results_table, verdict_panel
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "claim.json", claim)
     write_text(config.out / "report.html", render_claim(claim, claim_examples(config, runs)))
-    console.print(claim_table(claim))
+    console.print(results_table("claim", claim))
     console.print(verdict_panel(claim))
     written = f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}"
     console.print(written, markup=False, soft_wrap=True)
@@ -65,7 +67,7 @@ def run_claim(
     refuse_foreign(config)
     config.data.prepare_data()
     config.data.setup("fit")
-    config.data.setup("test")
+    config.data.setup(STAGE_OF_SPLIT[config.evaluation.split])
     bank = SilhouetteBank.from_batches(config.data.val_dataloader())
     with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
         probe = None if config.is_part else measured_probe(config, progress)

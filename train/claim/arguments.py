@@ -8,11 +8,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.train.arguments import PARSER_OPTIONS, about_arguments, import_data_modules
+from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
 from maskrobust.train.claim.checks import check, check_networks, check_part
 from maskrobust.train.claim.config import SET_BY_THE_CLAIM, Arm, ClaimConfig, Evaluation, Rule, Training
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.loggers import WandbOptions, wandb_options
+from maskrobust.train.sentences import about_arguments
 
 _DESCRIPTION = "Train matched arms, measure what each reads from the outline of a hole, and apply the rule."
 
@@ -101,7 +102,8 @@ def _arm_model(name: str, arms: dict[str, Arm], base: dict[str, Any]) -> dict[st
         parsed = parser.parse_object({**base, **trained, **arms[name].model})
     except ArgumentError as error:
         raise InputError(
-            f"arm '{name}' does not fit the model (see model and arms.{name}.model): {about_arguments(error)}"
+            f"arm '{name}' does not fit the model (see model and arms.{name}.model): {about_arguments(error)}; "
+            "correct it there."
         ) from error
     model: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))
     return model

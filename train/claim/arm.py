@@ -18,7 +18,8 @@ from maskrobust.lm_modules.calibration import calibrated
 from maskrobust.lm_modules.callbacks import ShownImages
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
-from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.lm_modules.reliance.measurement import measure_networks
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.weights import load_weights
 from maskrobust.train.claim.calibrate import calibrations
 from maskrobust.train.claim.config import ClaimConfig
@@ -27,9 +28,8 @@ from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import StoredRun, source_run, stored_run
 from maskrobust.train.claim.tracking import wandb_runs
 from maskrobust.train.data.batches import batches_on, split_batches
-from maskrobust.train.figures import provenance
 from maskrobust.train.files import atomic_path, write_json
-from maskrobust.train.measurement import measure_network
+from maskrobust.train.provenance import provenance
 
 
 def run_arm(
@@ -135,16 +135,15 @@ def _evaluate(
     batches = batches_on(split_batches(config.data, config.evaluation.split), classifier.device)
     calibrated_predictors = _calibrated(config, run, classifier, progress)
     progress.start_evaluation(config.arms[run.arm].title, run.seed)
-    found = measure_network(
-        classifier,
+    found, _ = measure_networks(
+        {run.arm: classifier},
         progress.track_batches(batches),
         bank,
         config.plans_of(run.arm),
         seed=config.evaluation.seed,
-        layers=config.evaluation.layers,
-        predictors=calibrated_predictors,
+        predictors={run.arm: calibrated_predictors},
     )
-    for method, outcomes in found.items():
+    for method, outcomes in found[run.arm].items():
         with atomic_path(run.outcomes[method]) as path:
             outcomes.save(path)
     write_json(run.evaluation_record, {"fingerprint": run.measured})

@@ -13,14 +13,14 @@ from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys
 from maskrobust.lm_modules.calibration import AffineCalibration, fit_calibration
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.training_masks import TrainingMasks, as_weights, build_silhouette_bank
+from maskrobust.lm_modules.training_masks import build_masking
 from maskrobust.lm_modules.weights import read_state_dict
 from maskrobust.train.claim.config import CALIBRATION_IMAGES, ClaimConfig
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import StoredRun
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.figures import provenance
 from maskrobust.train.files import atomic_path, write_json
+from maskrobust.train.provenance import provenance
 
 _CALIBRATION_STREAM = -1  # of a sample's key; training folds in its steps, which count from 0
 _FILL_STREAM = 2  # as in `RandomMasking`
@@ -86,17 +86,16 @@ def _fit(
 def _masks(config: ClaimConfig, run: StoredRun, classifier: MaskRobustClassifier) -> RandomMasking:
     """The holes of the arm's own model options, in every image."""
     options = config.models[run.arm]
-    families = as_weights(options["mask_family"])
-    return TrainingMasks(
-        families,
-        {"black": 1.0},  # each method presents the hole in its own way
-        hidden_fraction=tuple(options["hidden_fraction"]),
+    return build_masking(
+        options["mask_family"],
+        "black",  # each method presents the hole in its own way
+        hidden_fraction=options["hidden_fraction"],
         patch_size=options["patch_size"],
         probability=1.0,
-        ramp=0.0,
         mean=config.data.mean,
-        bank=build_silhouette_bank(families, config.data, classifier.device),
-    ).policy(progress=1.0)
+        source=config.data,
+        device=classifier.device,
+    )
 
 
 def first_images(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
@@ -104,5 +103,5 @@ def first_images(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
     for batch in batches:
         if count <= 0:
             return
-        yield Batch(*(tensor[:count] for tensor in batch))
+        yield batch.select(slice(count))
         count -= len(batch.ids)

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.classifier_arguments import check_arguments
+from maskrobust.lm_modules.methods import check_methods
 from maskrobust.train.claim.config import MASK_OPTIONS, Arm, ClaimConfig
+
+_FROM_DATA = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)}  # stand-ins: data need not be there yet
 
 
 def check_networks(arms: Mapping[str, Arm]) -> None:
@@ -68,6 +72,12 @@ def check(config: ClaimConfig) -> None:
     Raises:
         InputError: naming what was given and what to do.
     """
+    check_methods(config.evaluation.methods, "evaluation.methods")
+    for name, model in config.models.items():
+        try:
+            check_arguments({**model, **_FROM_DATA})
+        except InputError as error:
+            raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)
     seeds, training, evaluation = config.seeds, config.training, config.evaluation
     if not seeds or len(set(seeds)) != len(seeds):

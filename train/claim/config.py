@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from maskrobust.augment import FamilyName
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import CurveFamily, ReliancePlan
+from maskrobust.lm_modules.reliance.curves import CurveFamily
+from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Split
 from maskrobust.train.loggers import WandbOptions
-from maskrobust.train.measurement import with_transfer_methods
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -83,6 +83,7 @@ class Evaluation:
         sampled_share: share in (0, 1] of the images that curves and matrix are asked about.
         features: whether to probe penultimate features for what they hold of the outline.
         layers: inner layers to probe as well, by which the outline may enter.
+        own_measures: measures of your own, each named after its module as in my_module.my_measure.
     """
 
     methods: list[MaskingMethod]
@@ -97,6 +98,7 @@ class Evaluation:
     sampled_share: float = 1.0
     features: bool = False
     layers: tuple[str, ...] = ()
+    own_measures: tuple[str, ...] = ()
 
     def plans(self, own_methods: Collection[MaskingMethod]) -> dict[MaskingMethod, ReliancePlan]:
         """What a network is asked under each masking method.
@@ -111,6 +113,8 @@ class Evaluation:
             transfer_families=self.transfer_families,
             sampled_share=self.sampled_share,
             features=self.features,
+            layers=self.layers,
+            own_measures=self.own_measures,
         )
         without_curves = replace(full, curve_families=())
         by_method = {method: full if method in own_methods else without_curves for method in self.methods}

@@ -1,13 +1,15 @@
 """The mask-only probe of a claim, trained once for its data and kept on disk."""
 
-from maskrobust.lm_modules.reliance import ProbeOutcomes
+import torch
+
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.config import ClaimConfig, fingerprint
 from maskrobust.train.claim.locks import run_lock
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import is_done
 from maskrobust.train.data.batches import split_batches
 from maskrobust.train.files import atomic_path, write_json
-from maskrobust.train.probe import outline_outcomes
+from maskrobust.train.probe import train_outline_probe
 
 _PROBE_SEED = 0
 
@@ -29,8 +31,8 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
         with run_lock(config.out / "probe.lock", what, on_wait=lambda: progress.start_waiting(what)):
             if not is_done(record, settings, [outcomes]):  # another process may have made it meanwhile
                 progress.start_probe()
-                batches = split_batches(config.data, config.evaluation.split)
-                with atomic_path(outcomes) as path:
-                    outline_outcomes(config.data, batches, _PROBE_SEED).save(path)
+                probe = train_outline_probe(config.data, _PROBE_SEED)
+                with torch.inference_mode(), atomic_path(outcomes) as path:
+                    probe_outcomes(probe, split_batches(config.data, config.evaluation.split)).save(path)
                 write_json(record, {"fingerprint": settings})
     return ProbeOutcomes.load(outcomes)

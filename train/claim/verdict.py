@@ -12,13 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from maskrobust.lm_modules.reliance import Finding
+from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, Reading
 from maskrobust.train.claim.config import Rule
 
 CLAIM = "Training with mask augmentation alone does not stop a network from reading the shape of the hole."
 
 _WORST_COVERAGE = {2: 0.50, 3: 0.75, 4: 0.82}
 """By number of seeds: how often a 95 % interval holds the truth where runs differ by their seed alone."""
+
+_READINGS: dict[Reading, str] = {
+    "above": "above the margin",
+    "below": "within the margin",
+    "not settled": "not settled",
+    "undefined": "undefined",
+}
 
 Outcome = Literal["supported", "refuted", "undecided"]
 
@@ -29,19 +36,20 @@ class Comparison:
 
     Attributes:
         arm: name of the augmentation-only arm.
-        difference: magnitude of its used share minus that of the layer-masking arm's, its bounds at the levels below.
+        compared: magnitude of its used share minus that of the layer-masking arm's; bounds at Holm's levels among the
+            arms that count, at the rule's own for any other.
         clean_accuracy_loss: clean accuracy of the baseline minus that of the arm.
         eligible: whether that loss is within the rule's tolerance.
-        level_low: one-sided level of the lower bound: Holm's among the arms that count, the rule's own for any other.
-        level_high: the same of the upper bound.
     """
 
     arm: str
-    difference: Finding
+    compared: ComparedMagnitude
     clean_accuracy_loss: float
     eligible: bool
-    level_low: float
-    level_high: float
+
+    def reading(self, margin: float) -> str:
+        """What the comparison says, in words."""
+        return _READINGS[self.compared.reading(margin)] if self.eligible else "does not count"
 
 
 @dataclass(frozen=True)
@@ -117,30 +125,31 @@ def decide(rule: Rule, comparisons: Sequence[Comparison], layer_masking_loss: fl
     counted = [comparison for comparison in comparisons if comparison.eligible]
     if not counted:
         return Verdict("undecided", "No augmentation-only arm keeps its clean accuracy within the tolerance.")
-    bounds = {each.arm: each.difference.estimate for each in counted if each.difference.estimate is not None}
-    within = [arm for arm, estimate in bounds.items() if estimate.high < rule.margin]
-    if within:
+    arms = {
+        reading: [each.arm for each in counted if each.compared.reading(rule.margin) == reading]
+        for reading in _READINGS
+    }
+    if arms["below"]:
         return Verdict(
             "refuted",
-            f"{_list(within)}: reliance on the outline exceeds that of the layer-masking arm by less than the margin "
-            f"of {rule.margin:g}, upper bound included.",
+            f"{_list(arms['below'])}: reliance on the outline exceeds that of the layer-masking arm by less than the "
+            f"margin of {rule.margin:g}, upper bound included.",
         )
-    undefined = [comparison for comparison in counted if comparison.difference.estimate is None]
-    if undefined:
+    if arms["undefined"]:
+        undefined = next(each for each in counted if each.arm == arms["undefined"][0])
         return Verdict(
             "undecided",
-            f"The used share of '{undefined[0].arm}' is undefined: {undefined[0].difference.undefined_because}",
+            f"The used share of '{undefined.arm}' is undefined: {undefined.compared.difference.undefined_because}",
         )
-    unclear = [arm for arm, estimate in bounds.items() if estimate.low <= rule.margin]
-    if unclear:
+    if arms["not settled"]:
         return Verdict(
             "undecided",
-            f"For {_list(unclear)} the interval of the difference reaches below the margin of {rule.margin:g}, and no "
-            "interval lies wholly below it; more seeds or more test images would narrow it.",
+            f"For {_list(arms['not settled'])} the interval of the difference reaches below the margin of "
+            f"{rule.margin:g}, and no interval lies wholly below it; more seeds or more test images would narrow it.",
         )
     return Verdict(
         "supported",
-        f"Every augmentation-only arm that counts ({_list(list(bounds))}) relies on the outline more than "
+        f"Every augmentation-only arm that counts ({_list(arms['above'])}) relies on the outline more than "
         f"the layer-masking arm does, by more than {rule.margin:g} of used share, lower bound included.",
     )
 

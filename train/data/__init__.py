@@ -1,10 +1,34 @@
-"""Data modules: every one yields `maskrobust.augment.batch.Batch` and tells its classes and pixel statistics."""
+"""Data modules: every one yields `maskrobust.augment.batch.Batch` and tells its classes and pixel statistics.
 
-from maskrobust.train.data.base import AnnotatedDataModule
+A module of your own subclasses `InMemoryDataModule`, `FileDataModule` or `AnnotatedDataModule` in your own file, and is
+named by its class path: `--data my_data.Animals`. See docs/data.md.
+"""
+
+from maskrobust.train.data.base import AnnotatedDataModule, InMemoryDataModule, Samples, Split
 from maskrobust.train.data.cues import Cues
 from maskrobust.train.data.fashion import Fashion
+from maskrobust.train.data.file_data import FileDataModule, train_val_split
 from maskrobust.train.data.folder import Folder
+from maskrobust.train.data.image_files import ImageFile, id_of
 from maskrobust.train.data.pets import Pets
 from maskrobust.train.data.shards import Shards
 
-__all__ = ["AnnotatedDataModule", "Cues", "Fashion", "Folder", "Pets", "Shards"]
+SHIPPED = ("Cues", "Fashion", "Folder", "Pets", "Shards")
+"""Data modules that a YAML or a command names without a path."""
+
+__all__ = [
+    "SHIPPED",
+    "AnnotatedDataModule",
+    "Cues",
+    "Fashion",
+    "FileDataModule",
+    "Folder",
+    "ImageFile",
+    "InMemoryDataModule",
+    "Pets",
+    "Samples",
+    "Shards",
+    "Split",
+    "id_of",
+    "train_val_split",
+]

@@ -3,7 +3,7 @@
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,16 +15,17 @@ from torch.utils.data import DataLoader, Dataset
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError
+from maskrobust.errors import check_at_least as check_at_least  # noqa: PLC0414 - for the modules beside this
 from maskrobust.train.data.order import EpochSampler, Position, TrainingLoader, rank_and_number, training_position
 from maskrobust.train.data.stored import PixelSample, StoredSample
 from maskrobust.train.data.workers import loading_options
+from maskrobust.train.types import Split as Split  # noqa: PLC0414 - likewise
 
-Split = Literal["train", "val", "test"]
 Fetched = TypeVar("Fetched")
 
-_ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
-    None: _ALL_SPLITS,
+    None: ALL_SPLITS,
     "fit": ("train", "val"),
     "validate": ("val",),
     "test": ("test",),
@@ -59,7 +60,7 @@ class InMemoryDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         """The sample at `index`: a `Batch` whose tensors lack the leading dimension."""
-        return Batch(*(tensor[0] for tensor in self.__getitems__([index])))
+        return self.__getitems__([index]).select(0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices` as one `Batch`; `DataLoader` calls this in place of one call per sample."""
@@ -90,6 +91,11 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._restored: tuple[object, Position] = (None, Position(0, 0))
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that there are images for: all three, unless a subclass knows better."""
+        return ALL_SPLITS
 
     @abstractmethod
     def training_batches(self) -> Iterable[Batch]:
@@ -233,9 +239,3 @@ def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np
     """
     keys = fold_in(sample_keys(seed, ids), zlib.crc32(stream.encode()))
     return uniform(keys, *shape).numpy()
-
-
-def check_at_least(name: str, value: int | None, minimum: int) -> None:
-    """Raise a `InputError` that names the argument when `value` is None, as `null` in a YAML is, or below `minimum`."""
-    if value is None or value < minimum:
-        raise InputError(f"{name} must be at least {minimum}, got {value}; give a larger number.")

@@ -26,4 +26,4 @@ def split_batches(data: AnnotatedDataModule, split: Split) -> Iterable[Batch]:
 def batches_on(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """The batches, moved to a device."""
     for batch in batches:
-        yield Batch(*(tensor.to(device) for tensor in batch))
+        yield batch.to(device)

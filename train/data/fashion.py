@@ -10,7 +10,7 @@ from torch import Tensor
 from maskrobust.errors import InputError
 from maskrobust.train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
 from maskrobust.train.data.garments import PLACE_NUMBERS, place_garments
-from maskrobust.train.data.idx import GARMENT_CLASSES, OfficialSplit, find_given, find_or_download, read_garments
+from maskrobust.train.data.idx import GARMENT_CLASSES, OFFICIAL_SIZES, OfficialSplit, find_files, read_garments
 from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
 
 BACKGROUNDS = tuple(
@@ -29,7 +29,6 @@ BACKGROUNDS = tuple(
 )
 """The photographs behind the garments."""
 
-_OFFICIAL_SIZES: dict[OfficialSplit, int] = {"train": 60_000, "test": 10_000}
 _FIRST_ID: dict[OfficialSplit, int] = {"train": 0, "test": 60_000}
 _SMALLEST_IMAGE = 32
 
@@ -87,23 +86,20 @@ class Fashion(InMemoryDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        check_at_least("train_images", train_images, 1)
-        check_at_least("val_images", val_images, 1)
-        check_at_least("test_images", test_images, 1)
+        self.split_sizes: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
+        for split, size in self.split_sizes.items():
+            check_at_least(f"{split}_images", size, 1)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
-        _check_enough("train_images + val_images", train_images + val_images, _OFFICIAL_SIZES["train"])
-        _check_enough("test_images", test_images, _OFFICIAL_SIZES["test"])
+        _check_enough("train_images + val_images", train_images + val_images, OFFICIAL_SIZES["train"])
+        _check_enough("test_images", test_images, OFFICIAL_SIZES["test"])
         self.root = root
         if root is not None:
-            find_given(root)
-        self.train_images = train_images
-        self.val_images = val_images
-        self.test_images = test_images
+            find_files(root)
         self.image_size = image_size
 
     def prepare_data(self) -> None:
-        """Find the files, or download them where they are nowhere yet. Lightning calls it in one process per node."""
-        self._folder()
+        """Find the files, or download them. Lightning calls it in one process per node."""
+        find_files(self.root)
 
     def make_samples(self, split: Split) -> Samples:
         """Choose and render the garments of `split`.
@@ -112,9 +108,10 @@ class Fashion(InMemoryDataModule):
             InputError: a file is damaged, or holds fewer garments than asked for.
         """
         official: OfficialSplit = "test" if split == "test" else "train"
-        garments, labels = read_garments(self._folder(), official)
-        rows = self._choose(split, min(len(garments), _OFFICIAL_SIZES[official]))
-        ids = torch.from_numpy(rows + _FIRST_ID[official])
+        garments, labels = read_garments(find_files(self.root), official)
+        available = torch.arange(len(garments)) + _FIRST_ID[official]
+        rows = self._choose(split, self._draw(available, "choice of garments"))
+        ids = available[torch.from_numpy(rows)]
         background = (self._draw(ids, "choice of background") * len(BACKGROUNDS)).astype(np.int64)
         crop_numbers = self._draw(ids, "crop", CROP_NUMBERS)
         light_numbers = self._draw(ids, "light", LIGHT_NUMBERS)
@@ -127,23 +124,16 @@ class Fashion(InMemoryDataModule):
             torch.from_numpy(labels[rows]),
         )
 
-    def _folder(self) -> Path:
-        return find_or_download() if self.root is None else find_given(self.root)
-
-    def _choose(self, split: Split, available: int) -> NDArray[np.int64]:
-        """Positions in the official file, in ascending order: those that rank first, validation before training."""
-        first = self.val_images if split == "train" else 0
-        wanted = {"train": self.train_images, "val": self.val_images, "test": self.test_images}[split]
-        if first + wanted > available:
+    def _choose(self, split: Split, numbers: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Ascending positions in the official file whose `numbers` rank first, validation before training."""
+        first = self.split_sizes["val"] if split == "train" else 0
+        needed = first + self.split_sizes[split]
+        if needed > len(numbers):
             raise InputError(
-                f"the files in {self._folder()} must hold at least {first + wanted} garments for the {split} split, "
-                f"but hold {available}; ask for fewer images or give the complete files."
+                f"the files in {find_files(self.root)} must hold at least {needed} garments for the {split} split, but "
+                f"hold {len(numbers)}; ask for fewer images or give the complete files."
             )
-        official: OfficialSplit = "test" if split == "test" else "train"
-        order = np.argsort(
-            self._draw(torch.arange(available) + _FIRST_ID[official], "choice of garments"), kind="stable"
-        )
-        return np.sort(order[first : first + wanted])
+        return np.sort(np.argsort(numbers, kind="stable")[first:needed])
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
         return draw_uniform(self.seed, ids, f"fashion {stream}", *shape)

@@ -1,4 +1,4 @@
-"""What the data modules of image files share: reading, joint geometry, loaders, files to store."""
+"""Data modules of image files: reading, joint geometry of image and mask, loaders, files to store."""
 
 import zlib
 from abc import abstractmethod
@@ -11,16 +11,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment.batch import Batch
+from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.classifier import IMAGENET_STD
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, check_at_least, draw_uniform
 from maskrobust.train.data.image_files import (
     ImageFile,
     MaskCode,
-    is_on_its_side,
+    decode_image,
+    decode_mask,
     read_file,
-    read_image,
-    read_mask,
     size_of,
 )
 from maskrobust.train.data.order import EpochSampler, TrainingLoader
@@ -62,7 +63,7 @@ class FileDataset(Dataset[Batch]):
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
-        image = read_image(file.image)
+        image = decode_image(read_file(file.image), str(file.image))
         size = (image.shape[1], image.shape[2])
         object_mask = _read_mask_of(file, self.mask_code, size)
         if object_mask is None:
@@ -72,7 +73,7 @@ class FileDataset(Dataset[Batch]):
                 torch.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
             image, object_mask = self.view(image, object_mask)
         pixels = image.to(torch.float32).div_(255)
-        return Batch(torch.tensor(file.id), pixels, object_mask, torch.tensor(file.label))
+        return Batch(torch.tensor(file.id), pixels, object_mask, torch.tensor(file.label, dtype=torch.int64))
 
 
 class AugmentedEpochSampler(EpochSampler):
@@ -119,12 +120,10 @@ class FileDataModule(AnnotatedDataModule):
     Args:
         mask_code: how mask files are to be read; see `image_files.decode_mask`.
         image_size: side of the square images, at least 32.
-        holdout: share of the training images that `hold_out` takes, in (0, 1).
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
-        seed: at least 0; decides the hold-out and, unless `order_seed` is set to another number afterwards, training
-            order and crops.
-        mean: of the training pixels, in [0, 1].
+        seed: at least 0; decides training order and crops, unless `order_seed` is set to another number afterwards.
+        mean: of the training pixels, in [0, 1]; by default ImageNet's, as its pretrained weights expect.
         std: their standard deviation.
 
     Raises:
@@ -133,37 +132,28 @@ class FileDataModule(AnnotatedDataModule):
 
     def __init__(
         self,
-        mask_code: MaskCode,
-        image_size: int,
-        holdout: float,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        *,
+        mask_code: MaskCode = "binary",
+        image_size: int = 224,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        seed: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
         check_at_least("batch_size", batch_size, 1)
         check_at_least("num_workers", num_workers, 0)
         check_at_least("seed", seed, 0)
-        if not 0.0 < holdout < 1.0:
-            raise InputError(f"holdout must lie in (0, 1), got {holdout}; 0.02 holds out one training image in fifty.")
         self.mask_code: MaskCode = mask_code
-        self.image_size, self.holdout = image_size, holdout
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed = self.order_seed = seed
         self.mean, self.std = mean, std
 
     @abstractmethod
     def files(self, split: Split) -> list[ImageFile]:
         """The image files of a split, in a fixed order."""
-
-    def hold_out(self, files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
-        """Training images as those that stay and those held out for validation, decided by (seed, id) alone."""
-        drawn = draw_uniform(self.seed, torch.tensor([file.id for file in files]), "holdout")
-        held_out = [file for file, number in zip(files, drawn, strict=True) if number < self.holdout]
-        return [file for file, number in zip(files, drawn, strict=True) if number >= self.holdout], held_out
 
     def setup(self, stage: str | None = None) -> None:
         """List the files of the splits that `stage` needs, and tell how many of them have a mask."""
@@ -205,19 +195,46 @@ class FileDataModule(AnnotatedDataModule):
         return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
 
 
+def check_val_fraction(val_fraction: float) -> None:
+    """Raise an `InputError` where the fraction of training images to validate on is not in (0, 1)."""
+    if not 0.0 < val_fraction < 1.0:
+        raise InputError(f"val_fraction must lie in (0, 1), got {val_fraction}; 0.02 is one training image in fifty.")
+
+
+def train_val_split(
+    files: Sequence[ImageFile], val_fraction: float, seed: int
+) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Training and validation images, each image assigned by (seed, id) alone.
+
+    Args:
+        files: to split.
+        val_fraction: expected fraction of validation images, in (0, 1).
+        seed: of the assignment.
+
+    Raises:
+        InputError: one of the two is empty.
+    """
+    numbers = draw_uniform(seed, torch.tensor([file.id for file in files]), "holdout")
+    split: tuple[list[ImageFile], list[ImageFile]] = ([], [])
+    for file, number in zip(files, numbers, strict=True):
+        split[int(number < val_fraction)].append(file)
+    if not all(split):
+        raise InputError(
+            f"val_fraction {val_fraction} of {len(files)} images must leave some for training and some for validation, "
+            f"got {len(split[0])} and {len(split[1])}; choose another fraction."
+        )
+    return split
+
+
 def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tensor | None:
     """The mask of a file, (1, H, W) bool; None where it has none."""
     if file.mask is None:
         return None
-    object_mask = read_mask(file.mask, code)
+    object_mask = decode_mask(read_file(file.mask), code, str(file.mask))
     if object_mask.shape[1:] != size:
-        turned, remedy = "", "make it again from that image"
-        if is_on_its_side(read_file(file.image), str(file.image)):
-            turned = " as its EXIF orientation turns it"
-            remedy = "draw it on the photograph as it is displayed, or take the orientation out of the photograph"
         raise InputError(
-            f"'{file.mask}' must have the size of its image{turned}, {size}, got {tuple(object_mask.shape[1:])}; "
-            f"{remedy}."
+            f"'{file.mask}' must have the size of its image as it is displayed, turned by any EXIF orientation, "
+            f"{size}, got {tuple(object_mask.shape[1:])}; make it again from that image."
         )
     return object_mask
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST's files: where they are found, and how they are read and checked."""
+"""Fashion-MNIST's four files in MNIST's format IDX: where they are found, and how they are read and checked."""
 
 import gzip
 import math
@@ -14,60 +14,41 @@ from maskrobust.errors import InputError, MissingFileError
 
 OfficialSplit = Literal["train", "test"]
 
-GARMENT_SIDE = 28
-"""Side of Fashion-MNIST's images in pixels."""
-
 GARMENT_CLASSES = 10
 """Number of Fashion-MNIST's classes."""
+
+OFFICIAL_SIZES: dict[OfficialSplit, int] = {"train": 60_000, "test": 10_000}
+"""Number of garments in the official files."""
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
 
-_LARGEST_FILE = 128 * 2**20  # uncompressed; Fashion-MNIST's largest has 45 MiB
-
-_FILE_NAMES: dict[OfficialSplit, tuple[str, str]] = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
+_PREFIXES: dict[OfficialSplit, str] = {"train": "train", "test": "t10k"}
+_IMAGES, _LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 _LAYOUTS = (".", "FashionMNIST/raw", "usr/share/datasets/fashion-mnist")
-_EXPECTED = (
-    "the four files of Fashion-MNIST (train- and t10k-, images-idx3-ubyte and labels-idx1-ubyte, each plain or .gz) "
-    "in the folder itself, in FashionMNIST/raw or in usr/share/datasets/fashion-mnist below it"
-)
 
 
-def find_given(root: str | Path) -> Path:
-    """The folder at or below `root` that holds the four files.
+def find_files(root: str | Path | None) -> Path:
+    """The folder that holds the four files.
 
     Args:
-        root: the folder that holds the files, or one in which torchvision (FashionMNIST/raw) or an unpacked Debian
-            package (usr/share/datasets/fashion-mnist) laid them.
+        root: the folder itself, or one in which torchvision (FashionMNIST/raw) or an unpacked Debian package
+            (usr/share/datasets/fashion-mnist) has put the files. None for Debian's folder, or else the cache folder
+            `maskrobust` beside torch hub's (normally below ~/.cache/torch), which torchvision fills on first use.
 
     Raises:
-        MissingFileError: `root` does not exist, or does not hold all four files.
+        MissingFileError: `root` lacks one of the files; or they are in neither folder, and the download failed.
     """
+    if root is None:
+        cache = Path(torch.hub.get_dir()).parent / "maskrobust"
+        return _find_below(DEBIAN_FOLDER) or _find_below(cache) or _download(cache)
     folder = _find_below(Path(root)) if str(root) else None
     if folder is None:
         raise MissingFileError(
-            f"root must hold {_EXPECTED}, but {str(root)!r} does not; "
+            f"root must hold the four files of Fashion-MNIST (train- and t10k-, {_IMAGES} and {_LABELS}, each plain or "
+            f".gz) in the folder itself or in {' or '.join(_LAYOUTS[1:])} below it, but {str(root)!r} does not; "
             "correct the path, or leave root out to search the usual places."
         )
-    return folder
-
-
-def find_or_download() -> Path:
-    """The folder that holds the four files: Debian's, or a cache folder that torchvision fills on first use.
-
-    The cache lies beside torch hub's, in `maskrobust` (normally below ~/.cache/torch).
-
-    Raises:
-        MissingFileError: neither is there, and the download failed.
-    """
-    cache = Path(torch.hub.get_dir()).parent / "maskrobust"
-    folder = _find_below(DEBIAN_FOLDER) or _find_below(cache)
-    if folder is None:
-        _download(cache)
-        folder = find_given(cache)
     return folder
 
 
@@ -75,93 +56,68 @@ def read_garments(folder: Path, split: OfficialSplit) -> tuple[NDArray[np.uint8]
     """Read the images and labels of one of the two official splits.
 
     Args:
-        folder: holds the files, as `find_given` and `find_or_download` return it.
+        folder: holds the files, as `find_files` returns it.
         split: "train" or "test".
 
     Returns:
         Images (N, 28, 28) uint8, 0 for the empty ground, and labels (N,) int64 in [0, 10).
 
     Raises:
-        InputError: a file is damaged, or is not what its name says; the message names the file.
+        MissingFileError: a file is missing.
+        InputError: a file is damaged, or does not hold what its name says.
     """
-    images_path, labels_path = (_existing(folder / name) for name in _FILE_NAMES[split])
-    if images_path is None or labels_path is None:
-        raise MissingFileError(f"{folder} must hold {' and '.join(_FILE_NAMES[split])}, plain or .gz; put them there.")
-    images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
-    if images.shape[1:] != (GARMENT_SIDE, GARMENT_SIDE):
+    images = _read_idx(folder / f"{_PREFIXES[split]}-{_IMAGES}", (28, 28), OFFICIAL_SIZES[split])
+    labels = _read_idx(folder / f"{_PREFIXES[split]}-{_LABELS}", (), OFFICIAL_SIZES[split])
+    if len(images) != len(labels) or (labels >= GARMENT_CLASSES).any():
         raise InputError(
-            f"{images_path} must hold images of {GARMENT_SIDE}x{GARMENT_SIDE} pixels, "
-            f"but they are {images.shape[1]}x{images.shape[2]}; fetch the file again."
-        )
-    if len(images) != len(labels):
-        raise InputError(
-            f"{labels_path} must hold one label for each of the {len(images)} images in {images_path.name}, "
-            f"but holds {len(labels)}; fetch both files again."
-        )
-    if (labels >= GARMENT_CLASSES).any():
-        raise InputError(
-            f"{labels_path} must hold labels below {GARMENT_CLASSES}, but holds {labels.max()}; fetch the file again."
+            f"'{folder}' must hold a label below {GARMENT_CLASSES} for each of the {len(images)} images of the "
+            f"official {split} split, got {len(labels)} labels up to {labels.max(initial=0)}; fetch the files again."
         )
     return images, labels.astype(np.int64)
 
 
-def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes (the format of MNIST: http://yann.lecun.com/exdb/mnist), compressed where named .gz.
+def _read_idx(path: Path, shape: tuple[int, ...], most: int) -> NDArray[np.uint8]:
+    """The items (N, *shape) of a file of bytes (http://yann.lecun.com/exdb/mnist), plain or .gz, with N <= `most`.
 
-    Args:
-        path: the file.
-        dimensions: number of dimensions it must have.
-
-    Returns:
-        uint8 array of the shape that the file's header states.
-
-    Raises:
-        InputError: the file is damaged, truncated, or has another type or number of dimensions.
+    No more than `most` items are taken into memory, whatever the header says or a .gz expands to.
     """
+    found = _existing(path)
+    if found is None:
+        raise MissingFileError(f"'{path}' must exist, plain or as .gz; put it there.")
+    kind, sides = bytes((0, 0, 8, 1 + len(shape))), np.array(shape, dtype=">u4").tobytes()
+    start, item = 8 + len(sides), math.prod(shape)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read(_LARGEST_FILE + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        with (gzip.open if found.suffix == ".gz" else open)(found, "rb") as file:
+            content = file.read(start + most * item + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"'{found}' cannot be read ({error}); fetch the file again.") from error
+    count = int.from_bytes(content[4:8], "big")
+    if content[:4] != kind or content[8:start] != sides or len(content) != start + count * item:
         raise InputError(
-            f"{path} must be a whole gzip file, but is damaged ({error}); fetch the file again."
-        ) from error
-    if len(content) > _LARGEST_FILE:
-        raise InputError(f"{path} must hold at most {_LARGEST_FILE >> 20} MiB, but holds more; fetch the file again.")
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise InputError(
-            f"{path} must be an IDX file of bytes with {dimensions} dimension(s), "
-            f"but begins with {content[:4].hex(' ') or 'nothing'}; fetch the file again."
+            f"'{found}' must be an IDX file of bytes that holds as many items of shape {shape} as its header states, "
+            f"at most {most}, but is not; fetch the file again."
         )
-    shape = tuple(int(side) for side in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4))
-    if len(content) - header != math.prod(shape):
-        raise InputError(
-            f"{path} must hold {math.prod(shape)} bytes after its header, "
-            f"but holds {len(content) - header}; fetch the file again."
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(count, *shape)
 
 
 def _find_below(root: Path) -> Path | None:
-    names = [name for pair in _FILE_NAMES.values() for name in pair]
-    for layout in _LAYOUTS:
-        if all(_existing(root / layout / name) for name in names):
-            return root / layout
-    return None
+    names = [f"{prefix}-{kind}" for prefix in _PREFIXES.values() for kind in (_IMAGES, _LABELS)]
+    folders = (root / layout for layout in _LAYOUTS)
+    return next((folder for folder in folders if all(_existing(folder / name) for name in names)), None)
 
 
 def _existing(path: Path) -> Path | None:
-    compressed = path.with_name(f"{path.name}.gz")
-    return next((candidate for candidate in (path, compressed) if candidate.is_file()), None)
+    return next((each for each in (path, path.with_name(f"{path.name}.gz")) if each.is_file()), None)
 
 
-def _download(cache: Path) -> None:
+def _download(cache: Path) -> Path:
     from torchvision.datasets import FashionMNIST
 
     try:
         FashionMNIST(str(cache), download=True)
     except (OSError, RuntimeError) as error:
         raise MissingFileError(
-            "Fashion-MNIST was not found: give its folder as root, or install Debian's package dataset-fashion-mnist, "
-            f"or let torchvision download it into {cache}, which failed just now ({error})."
+            f"Fashion-MNIST was not found, and torchvision could not download it into '{cache}' ({error}); give its "
+            "folder as root, or install Debian's package dataset-fashion-mnist."
         ) from error
+    return find_files(cache)

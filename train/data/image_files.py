@@ -4,10 +4,10 @@ import hashlib
 import io
 import struct
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,37 +15,28 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.io import ImageReadMode, decode_jpeg, decode_png
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from maskrobust.errors import InputError, MissingFileError
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
 IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
-"""Of files that are read as images, in lower case."""
-
-MOST_PIXELS = 2**30 // 12
-"""Of an image that is read, about 9,500 by 9,500: that is where Pillow warns of decompression bombs, too."""
+"""Suffixes of the files that are read as images, in lower case."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
-"""Of Pillow's, those that are read, whatever a file's suffix is: it would start Ghostscript for others."""
+"""Pillow's formats that are read, whatever a file's suffix says; for some others Pillow starts Ghostscript."""
 
-_OF_WINDOWS = ("thumbs.db", "desktop.ini")
+MOST_PIXELS = 2**30 // 12
+"""Largest number of pixels of an image, about 9,500 x 9,500: where Pillow warns of decompression bombs, too."""
+
+_WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
-_JPEG, _EXIF_OR_XMP, _PIXELS = b"\xff\xd8\xff", b"\xff\xe1", b"\xff\xda"
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Second bytes of the markers behind which a JPEG says its height and width."""
-_WITHOUT_LENGTH = range(0xD0, 0xDA)
-"""Second bytes of markers that no length follows, and that have no place in a header."""
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_COLOUR_TYPE, _PALETTE = slice(25, 26), b"\x03"
-_PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
-"""What begins a part of a PNG that may hold an orientation."""
-_ON_THEIR_SIDE = (5, 6, 7, 8)
-"""Orientations of EXIF that exchange height and width."""
+_TRANSPOSING = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width."""
 _FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
-"""By orientation, the dimensions that are flipped, after height and width have been exchanged."""
+"""Dimensions that each EXIF orientation flips, after height and width have been exchanged."""
 
 
 class ImageFile(NamedTuple):
@@ -69,7 +60,7 @@ class ImageListing(NamedTuple):
 
     Attributes:
         images: those that are read, sorted by path.
-        others: those whose suffix is none of `IMAGE_SUFFIXES`; hidden files are not among them.
+        others: files with another suffix than `IMAGE_SUFFIXES`; hidden files are not among them.
     """
 
     images: list[ImageFile]
@@ -77,7 +68,7 @@ class ImageListing(NamedTuple):
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders in `folder`, sorted; a folder whose name begins with a dot is none.
+    """Names of the class folders in `folder`, sorted; hidden folders (.name) are left out.
 
     Raises:
         MissingFileError: there is no such folder, or no class folder in it.
@@ -127,7 +118,6 @@ def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[
         raise MissingFileError(
             f"'{root / split}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds none; check root."
         )
-    check_unique(listing.images)
     return listing
 
 
@@ -147,7 +137,7 @@ def _list_class(root: Path, folder: Path, mask_root: Path | None, label: int) ->
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _OF_WINDOWS
+    return name.startswith(".") or name.lower() in _WINDOWS_FILES
 
 
 def read_file(path: Path) -> bytes:
@@ -162,15 +152,6 @@ def read_file(path: Path) -> bytes:
         raise InputError(_unreadable(str(path), error)) from error
 
 
-def read_image(path: Path) -> Tensor:
-    """An image file as (3, H, W) uint8.
-
-    Raises:
-        InputError: the file is no image that can be read whole.
-    """
-    return decode_image(read_file(path), str(path))
-
-
 def decode_image(content: bytes, name: str) -> Tensor:
     """An encoded image as (3, H, W) uint8, turned as its EXIF orientation says.
 
@@ -183,15 +164,11 @@ def decode_image(content: bytes, name: str) -> Tensor:
     Raises:
         InputError: it is no image that can be read whole, or its numbers have no known range.
     """
-    decoded: Tensor | None = None
-    jpeg = _jpeg_header(content)
-    if jpeg is not None and jpeg.pixels <= MOST_PIXELS:
-        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
-            decoded = decode_jpeg(_as_tensor(content), ImageReadMode.RGB)
-    if jpeg is not None and decoded is not None and not jpeg.may_be_turned:
-        return decoded
     with _opened(content, name) as image:
-        return _turned(_colours(_in_8_bits(image)) if decoded is None else decoded, _orientation(image))
+        pixels = _decode_jpeg(content) if image.format == "JPEG" else None
+        if pixels is None:
+            pixels = torch.from_numpy(_colours(_in_8_bits(image))).permute(2, 0, 1)
+        return _turned(pixels, _orientation(image))
 
 
 def size_of(content: bytes, name: str) -> tuple[int, int]:
@@ -202,32 +179,9 @@ def size_of(content: bytes, name: str) -> tuple[int, int]:
     """
     with _opened(content, name) as image:
         if image.format == "TIFF":
-            image.load()  # which turns it
+            image.load()  # Pillow turns a TIFF when it loads the pixels
         height, width = image.height, image.width
-        return (width, height) if _orientation(image) in _ON_THEIR_SIDE else (height, width)
-
-
-def is_on_its_side(content: bytes, name: str) -> bool:
-    """Whether the EXIF orientation of an encoded image exchanges height and width.
-
-    Raises:
-        InputError: it is no image.
-    """
-    with _opened(content, name) as image:
-        return _orientation(image) in _ON_THEIR_SIDE
-
-
-def read_mask(path: Path, code: MaskCode) -> Tensor:
-    """A mask file as (1, H, W) bool, True on the object.
-
-    Args:
-        path: the file.
-        code: how it is to be read; see `decode_mask`.
-
-    Raises:
-        InputError: the file is no image that can be read whole.
-    """
-    return decode_mask(read_file(path), code, str(path))
+        return (width, height) if _orientation(image) in _TRANSPOSING else (height, width)
 
 
 def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
@@ -243,24 +197,12 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
         name: of the mask, for messages.
 
     Raises:
-        InputError: it is no image that can be read whole, its numbers have no known range, or it has 16 bits for each
-            colour where "imagenet_s" has 8, or colours where "trimap" has none.
+        InputError: it is no image that can be read whole, its numbers have no known range, it has 16 bits for each
+            colour, or it has colours where "trimap" has none.
     """
-    if code == "trimap":
-        with _opened(content, name) as image:
-            regions = np.asarray(image)
-            if regions.ndim != 2:
-                raise InputError("it has colours, where the code trimap has one number for each pixel")
-            inside = torch.from_numpy(regions != _TRIMAP_BACKGROUND).unsqueeze(0)
-            return _turned(inside, _orientation(image))
-    colours = _mask_colours(content, name)
-    if code == "binary":
-        return colours.bool() if len(colours) == 1 else colours.bool().any(dim=0, keepdim=True)
-    if len(colours) == 3 and colours.dtype != torch.uint8:
-        raise InputError(_unreadable(name, "it has 16 bits for each colour, where the code imagenet_s has 8"))
-    red, green = colours[0].int(), colours[1].int() if len(colours) == 3 else 0
-    classes = red + 256 * green
-    return ((classes > 0) & (classes != _IMAGENET_S_IGNORE)).unsqueeze(0)
+    with _opened(content, name) as image:
+        inside = _object_pixels(image, code)
+        return _turned(torch.from_numpy(inside).unsqueeze(0), _orientation(image))
 
 
 def id_of(path: Path) -> int:
@@ -268,36 +210,31 @@ def id_of(path: Path) -> int:
     return int.from_bytes(hashlib.blake2b(path.as_posix().encode(), digest_size=8).digest(), "big") >> 1
 
 
-def check_unique(files: Sequence[ImageFile]) -> None:
-    """Raise a `InputError` where two images have the same id."""
-    first: dict[int, Path] = {}
-    for file in files:
-        other = first.setdefault(file.id, file.image)
-        if other != file.image:
-            raise InputError(f"'{other}' and '{file.image}' have the same id by chance; rename one of them.")
+def _decode_jpeg(content: bytes) -> Tensor | None:
+    """By torchvision, in three quarters of Pillow's time; None where only Pillow may decode it, or say why not."""
+    try:
+        pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
+    except RuntimeError:
+        return None
+    return pixels
 
 
-def _as_tensor(content: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
-
-
-def _mask_colours(content: bytes, name: str) -> Tensor:
-    """The numbers of a mask file as they are stored, without transparency: (1, H, W) grey or (3, H, W) colours."""
-    is_plain = content[_PNG_COLOUR_TYPE] != _PALETTE and not any(each in content for each in _PNG_METADATA)
-    if content.startswith(_PNG) and is_plain and _png_pixels(content) <= MOST_PIXELS:  # torchvision ignores a palette
-        with suppress(RuntimeError):  # what torchvision cannot read, Pillow may, or say why not
-            stored: Tensor = decode_png(_as_tensor(content), ImageReadMode.UNCHANGED)
-            return stored[:3] if len(stored) >= 3 else stored[:1]
-    with _opened(content, name) as image:
-        if image.mode == "F":
-            raise InputError(_unknown_range(image))
-        if image.mode in ("1", "L"):
-            numbers = torch.from_numpy(np.array(image)).unsqueeze(0)
-        elif image.mode.startswith("I"):
-            numbers = torch.from_numpy(np.asarray(image).astype(np.int32)).unsqueeze(0)
-        else:
-            numbers = _colours(image)
-        return _turned(numbers, _orientation(image))
+def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
+    """(H, W) bool of a mask as it is stored."""
+    if image.mode == "F":
+        raise InputError(_unknown_range(image))
+    has_colours = image.mode not in ("1", "L") and not image.mode.startswith("I")
+    if code == "trimap":
+        if has_colours and image.mode != "P":
+            raise InputError("it has colours, where the code trimap has one number for each pixel")
+        return np.asarray(np.asarray(image) != _TRIMAP_BACKGROUND)
+    if has_colours and ";16" in str(getattr(image, "tile", "")):  # how pixels are packed, as RGB;16B
+        raise InputError("it has 16 bits for each colour, of which 8 would be lost: save it with 8")
+    numbers: NDArray[Any] = _colours(image) if has_colours else np.asarray(image)
+    if code == "binary":
+        return np.asarray(numbers.any(axis=2)) if has_colours else numbers.astype(np.bool_)
+    classes = numbers[..., 0] + np.int32(256) * numbers[..., 1] if has_colours else numbers
+    return np.asarray((classes > 0) & (classes != _IMAGENET_S_IGNORE))
 
 
 def _png_pixels(content: bytes) -> int:
@@ -306,7 +243,7 @@ def _png_pixels(content: bytes) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Orientation in EXIF, 1 where none can be read; Pillow turns a TIFF when it loads the pixels, and then it is 1."""
+    """EXIF orientation from EXIF or XMP, 1 where none can be read; 1 for a TIFF that is loaded, as Pillow turns it."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (SyntaxError, ValueError, struct.error):
@@ -315,44 +252,16 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _turned(pixels: Tensor, orientation: int) -> Tensor:
-    """(..., H, W) as they are to be seen by an orientation of EXIF."""
-    exchanged = pixels.mT if orientation in _ON_THEIR_SIDE else pixels
+    """(..., H, W) as an EXIF orientation says that they are to be displayed."""
+    exchanged = pixels.mT if orientation in _TRANSPOSING else pixels
     return exchanged.flip(_FLIPPED[orientation]) if orientation in _FLIPPED else exchanged
 
 
-class _JpegHeader(NamedTuple):
-    """What is said ahead of a JPEG's pixels: their number, and whether anything there may be an orientation."""
-
-    pixels: int
-    may_be_turned: bool
-
-
-def _jpeg_header(content: bytes) -> _JpegHeader | None:
-    """The header of a JPEG; None where the content is none, or is not understood.
-
-    It takes a tenth of the time that Pillow does to find out; most photographs of data sets have no metadata.
-    """
-    if not content.startswith(_JPEG):
-        return None
-    place, pixels, may_be_turned = 2, 0, False
-    while (marker := content[place : place + 2]) != _PIXELS:
-        length = int.from_bytes(content[place + 2 : place + 4], "big")
-        is_segment = b"\xff\xc0" <= marker < b"\xff\xff" and marker[1] not in _WITHOUT_LENGTH
-        if not is_segment or length < 2 or len(content) < place + 9:
-            return None
-        if marker[1] in _FRAMES:
-            sides = content[place + 5 : place + 9]
-            pixels = max(pixels, int.from_bytes(sides[:2], "big") * int.from_bytes(sides[2:], "big"))
-        may_be_turned |= marker == _EXIF_OR_XMP
-        place += 2 + length
-    return _JpegHeader(pixels, may_be_turned)
-
-
-def _colours(image: Image.Image) -> Tensor:
-    """(3, H, W) uint8, without transparency; Pillow would warn of the transparency of a palette."""
+def _colours(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, without transparency; Pillow would warn of the transparency of a palette."""
     image.load()
     image.info.pop("transparency", None)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    return np.array(image.convert("RGB"))
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

@@ -10,8 +10,8 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.classifier import IMAGENET_STD
 from maskrobust.train.data.base import Split
-from maskrobust.train.data.file_data import FileDataModule
-from maskrobust.train.data.image_files import ImageFile, check_unique, id_of
+from maskrobust.train.data.file_data import FileDataModule, check_val_fraction, train_val_split
+from maskrobust.train.data.image_files import ImageFile, id_of
 
 _FOLDER = "oxford-iiit-pet"
 """Of torchvision's layout, below its root."""
@@ -20,21 +20,20 @@ _FOLDER = "oxford-iiit-pet"
 class Pets(FileDataModule):
     """Oxford-IIIT Pet (Parkhi, Vedaldi, Zisserman and Jawahar, "Cats and Dogs", CVPR 2012) in torchvision's layout.
 
-    The official test images are the test split; a share `holdout` of the official trainval images, decided by their
-    ids, is the validation split, and the others are trained on. The object is what a trimap calls 1, and its border, 3:
-    the band holds the outline and fur, which a hole along the outline must not leave visible. Views are those of
-    `Folder`.
+    The official test images are the test split. The official trainval images are divided by their ids into the training
+    split and the validation split. A trimap's 1 (the animal) and 3 (its border) are the object: the border holds the
+    outline and fur, which a hole along the outline must not leave visible. Views are those of `FileDataModule`.
 
     Args:
         root: folder with oxford-iiit-pet/images and oxford-iiit-pet/annotations below it.
         download: fetch what is missing through torchvision, about 800 MB.
         image_size: side of the square images, at least 32.
-        holdout: share of the trainval images held out for validation, in (0, 1).
+        val_fraction: fraction of the trainval images that make the validation split, in (0, 1).
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
-        seed: at least 0; decides the hold-out and, unless `order_seed` is set to another number afterwards, training
-            order and crops.
-        mean: of the training pixels, in [0, 1]; ImageNet's, as the weights expect that one starts from.
+        seed: at least 0; decides the validation split and, unless `order_seed` is set to another number afterwards,
+            training order and crops.
+        mean: of the training pixels, in [0, 1]; by default ImageNet's, as its pretrained weights expect.
         std: their standard deviation.
 
     Raises:
@@ -57,16 +56,24 @@ class Pets(FileDataModule):
         *,
         download: bool = False,
         image_size: int = 224,
-        holdout: float = 0.1,
+        val_fraction: float = 0.1,
         batch_size: int = 64,
         num_workers: int = 2,
         seed: int = 0,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
-        super().__init__("trimap", image_size, holdout, batch_size, num_workers, seed, mean, std)
-        self.root = Path(root)
-        self.download = download
+        super().__init__(
+            mask_code="trimap",
+            image_size=image_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            mean=mean,
+            std=std,
+        )
+        check_val_fraction(val_fraction)
+        self.root, self.download, self.val_fraction = Path(root), download, val_fraction
         self._files: dict[str, list[ImageFile]] = {}
 
     def prepare_data(self) -> None:
@@ -79,17 +86,12 @@ class Pets(FileDataModule):
 
         Raises:
             MissingFileError: the files are missing.
-            InputError: an official list cannot be read, or the hold-out leaves no image.
+            InputError: an official list cannot be read, or `val_fraction` leaves a split empty.
         """
         if split == "test":
             return self._listed("test")
-        training = self._listed("trainval")
-        chosen = self.hold_out(training)[split == "val"]
-        if not chosen:
-            raise InputError(
-                f"holdout {self.holdout} of {len(training)} images leaves none for the split '{split}'; choose another."
-            )
-        return chosen
+        train, val = train_val_split(self._listed("trainval"), self.val_fraction, self.seed)
+        return train if split == "train" else val
 
     def _listed(self, official: Literal["trainval", "test"]) -> list[ImageFile]:
         if official not in self._files:
@@ -118,5 +120,4 @@ def _read_list(folder: Path, official: str) -> list[ImageFile]:
             if not each.is_file():
                 raise MissingFileError(f"'{each}' must exist, for '{path}' lists it; unpack both archives again.")
         files.append(ImageFile(id_of(image.relative_to(folder)), image, trimap, int(label) - 1))
-    check_unique(files)
     return files

@@ -8,28 +8,29 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.train.evaluate.config import parse_config
-from maskrobust.train.evaluate.examples import evaluation_examples
-from maskrobust.train.evaluate.measure import measure
-from maskrobust.train.evaluate.summary import class_similarity, reliance_tables, summarise
 from maskrobust.train.files import check_folder, write_json, write_text
 from maskrobust.train.progress import counting_display
-from maskrobust.train.report import reliance_csv, render_reliance
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust evaluate` with command-line arguments, the command first."""
     start = time.monotonic()
-    config = parse_config(arguments[1:])
+    config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
+    from maskrobust.train.evaluate.measure import measure
+    from maskrobust.train.evaluate.summary import class_similarity, summarise
+    from maskrobust.train.examples import evaluation_examples
+    from maskrobust.train.report import Results, headline, render_reliance, results_table
+
     console = Console()
     check_folder(config.out)
     class_similarity(config)  # refuses what cannot be read before anything is measured
     with counting_display(console) as progress:
         runs, probe = measure(config, progress)
     reliance = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
+    results = Results.read("reliance", reliance)
     write_json(config.out / "reliance.json", reliance)
-    write_text(config.out / "reliance.csv", reliance_csv(reliance))
+    write_text(config.out / "reliance.csv", results.as_csv())
     write_text(config.out / "report.html", render_reliance(reliance, evaluation_examples(config, runs)))
-    for table in reliance_tables(reliance):
-        console.print(table, "")
+    console.print(results_table("reliance", reliance), headline(results), sep="\n", markup=False)
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)

@@ -8,13 +8,13 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from maskrobust.augment import FamilyName
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import CURVE_ORDERS, CurveFamily, CurveOrder, ReliancePlan
+from maskrobust.lm_modules.reliance.catalogue import import_measures
+from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
+from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split, check_at_least
-from maskrobust.train.measurement import with_transfer_methods
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class EvaluationConfig:
         architecture: name of the network that the files hold weights of; None for checkpoints that say it themselves.
         architecture_options: its further keyword arguments.
         methods: masking methods to ask the networks under.
-        split: of which split the images are.
+        split: of which split the images are; by default test where the data have it, else val.
         patch_size: side of the patches that are hidden at random, in pixels.
         hidden_fractions: shares in [0, 1] of patches to hide.
         curve_families: segments of the retention curves: patches, slic, quickshift; none for no curves.
@@ -41,6 +41,7 @@ class EvaluationConfig:
             linear head.
         layers: inner layers to probe as well, such as layer1 and layer2 of a ResNet: by which of them the outline
             enters.
+        own_measures: measures of your own, each named after its module as in my_module.my_measure.
         wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
             prediction and label along the curves, where the classes are named by WordNet ids; None leaves it out.
         replicates: bootstrap resamples behind each interval.
@@ -63,6 +64,7 @@ class EvaluationConfig:
     sampled_share: float = 0.25
     features: bool = True
     layers: tuple[str, ...] = ()
+    own_measures: tuple[str, ...] = ()
     wordnet: Path | None = None
     replicates: int = 2000
     seed: int = 0
@@ -78,6 +80,8 @@ class EvaluationConfig:
             transfer_families=self.transfer_families,
             sampled_share=self.sampled_share,
             features=self.features,
+            layers=self.layers,
+            own_measures=self.own_measures,
         )
         return with_transfer_methods(dict.fromkeys(self.methods, plan), self.transfer_methods)
 
@@ -90,11 +94,15 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         InputError: an argument leaves its domain, or a configuration file has no data.
     """
     parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
-    parser.add_class_arguments(EvaluationConfig, skip={"data", "checkpoint"})
+    parser.add_class_arguments(EvaluationConfig, skip={"data", "checkpoint", "split"})
     parser.add_argument(
         "--checkpoint", type=list[str] | str, required=True, help="a file to measure, or several: '[a.ckpt, b.ckpt]'"
     )
+    parser.add_argument(
+        "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
+    )
     given = parse_with_data(parser, arguments)
+    given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     if isinstance(given["checkpoint"], str):
         given["checkpoint"] = [given["checkpoint"]]
     config = EvaluationConfig(**given)
@@ -105,4 +113,5 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     if len(set(config.checkpoint)) < len(config.checkpoint):
         raise InputError(f"checkpoint must name different files, got {config.checkpoint}; leave repeated ones out.")
     _ = config.plans  # refuses what cannot be asked
+    import_measures(config.own_measures)
     return config

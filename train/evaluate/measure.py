@@ -1,7 +1,5 @@
 """Networks from files, and what they answer under every masking method."""
 
-from collections.abc import Mapping
-
 import torch
 from rich.progress import Progress
 
@@ -9,20 +7,18 @@ from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes
+from maskrobust.lm_modules.reliance.measurement import measure_networks
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.measurement import measure_network
-from maskrobust.train.probe import outline_outcomes
-
-Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
-"""Outcomes by checkpoint and masking method."""
+from maskrobust.train.probe import train_outline_probe
 
 
 def measure(
     config: EvaluationConfig, progress: Progress
 ) -> tuple[dict[str, dict[MaskingMethod, Outcomes]], ProbeOutcomes]:
-    """Ask every network about the split's images.
+    """Ask every network about the split's images, all networks about a batch together.
 
     Args:
         config: what to measure.
@@ -35,25 +31,21 @@ def measure(
         MissingFileError, InputError: a file is missing, or holds no network for these data; see `build_classifier`.
         UnsupportedNetworkError: layer masking cannot read a network.
     """
-    classifiers = {path: build_classifier(config, path) for path in config.checkpoint}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    classifiers = {path: build_classifier(config, path).to(device).eval() for path in config.checkpoint}
     data = config.data
     data.prepare_data()
     data.setup("fit")
     data.setup(STAGE_OF_SPLIT[config.split])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bank = SilhouetteBank.from_batches(split_batches(data, config.split))
-    runs: dict[str, dict[MaskingMethod, Outcomes]] = {}
-    for path, classifier in classifiers.items():
-        batches = progress.track(split_batches(data, config.split), description=f"measuring {path}")
-        classifier.to(device).eval()
-        runs[path] = measure_network(
-            classifier, batches_on(batches, device), bank, config.plans, seed=config.seed, layers=config.layers
-        )
-        classifier.cpu()
-    probe = outline_outcomes(
-        data, progress.track(split_batches(data, config.split), description="asking the probe"), config.seed
+    probe = train_outline_probe(data, config.seed)
+    probe.network.to(device)
+    batches = progress.track(split_batches(data, config.split), description=f"measuring {len(classifiers)} networks")
+    runs, read = measure_networks(
+        classifiers, batches_on(batches, device), bank, config.plans, seed=config.seed, probe=probe
     )
-    return runs, probe
+    assert read is not None
+    return runs, read
 
 
 def build_classifier(config: EvaluationConfig, path: str) -> MaskRobustClassifier:

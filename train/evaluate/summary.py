@@ -1,35 +1,33 @@
-"""From outcomes to reliance.json and tables."""
+"""From outcomes to reliance.json: the result table, and which networks are told apart."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import (
-    Outcomes,
-    ProbeOutcomes,
-    estimate,
-    estimate_difference,
-    probe_accuracy,
-)
 from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
+from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
+from maskrobust.lm_modules.reliance.measures.used_share import reliance
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.measure import Runs
-from maskrobust.train.figures import as_figure, figures_of, main_measures, provenance
-from maskrobust.train.plain_text import printable
-from maskrobust.train.plan_figures import plan_figures, transfer_figures, worst_cell
-from maskrobust.train.report.table import FigureCell
-from maskrobust.train.report.wording import Figure, bounds, decimal, method_title
+from maskrobust.train.provenance import provenance
 
-_COLUMNS = {
-    "silhouette_accuracy": "object hidden",
-    "silhouette_leak": "leak",
-    "swap_pull": "pull",
-    "used_share": "used share",
+FORMAT = 2
+"""Of reliance.json: rows of a result table. Format 1, of version 0.1, held nested figures."""
+
+Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
+"""Outcomes by checkpoint and masking method."""
+
+_READINGS: dict[Reading, str] = {
+    "above": "relies more",
+    "below": "relies less",
+    "not settled": "not told apart",
+    "undefined": "undefined",
 }
 
 
@@ -44,43 +42,39 @@ def summarise(
         probe: the mask-only probe's outcomes on the same images.
         seconds: how long the command took.
         command: as typed.
-
-    Returns:
-        "checkpoints": figures by checkpoint, method and name; "networks": transfer matrices; "differences": each
-        further checkpoint minus the first, paired on images; "probe_accuracy", "settings" and "provenance".
     """
-    measures = main_measures({f"retention_{fraction:g}": fraction for fraction in config.hidden_fractions}, probe)
-    first = next(iter(runs))
-    some_run = runs[first][config.methods[0]]
     similarity = class_similarity(config)
+    contexts = {method: Context(plan, probe, similarity) for method, plan in config.plans.items()}
+    first, main_method = next(iter(runs)), config.methods[0]
+    rows = [
+        *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
+        *data_rows(runs[first][main_method], contexts[main_method], replicates=config.replicates),
+        *(
+            row
+            for path, by_method in runs.items()
+            for method, outcomes in by_method.items()
+            for row in result_rows(path, method, {0: outcomes}, contexts[method], replicates=config.replicates)
+        ),
+        *(
+            row
+            for path, by_method in itertools.islice(runs.items(), 1, None)
+            for method in config.methods
+            for row in difference_rows(
+                path,
+                first,
+                method,
+                ([by_method[method]], [runs[first][method]]),
+                contexts[method],
+                replicates=config.replicates,
+            )
+        ),
+    ]
     return {
-        "format": 1,
-        "checkpoints": {
-            path: {
-                method: figures_of(measures, [by_method[method]], config.replicates)
-                | plan_figures(config.plans[method], [by_method[method]], config.replicates, config.layers, similarity)
-                for method in config.methods
-            }
-            for path, by_method in runs.items()
-        },
-        "networks": {path: _matrix(config, by_method) for path, by_method in runs.items()},
-        "differences": {
-            path: {
-                method: {
-                    name: as_figure(
-                        estimate_difference(
-                            measure, [by_method[method]], [runs[first][method]], replicates=config.replicates
-                        )
-                    )
-                    for name, measure in measures.items()
-                }
-                for method in config.methods
-            }
-            for path, by_method in runs.items()
-            if path != first
-        },
+        "format": FORMAT,
+        "networks": list(runs),
+        "methods": list(config.methods),
         "compared_with": first,
-        "probe_accuracy": as_figure(estimate(probe_accuracy(probe), [some_run], replicates=config.replicates)),
+        "rows": [row.as_json() for row in rows],
         "settings": {
             "split": config.split,
             "patch_size": config.patch_size,
@@ -92,42 +86,33 @@ def summarise(
     }
 
 
-def reliance_tables(reliance: Mapping[str, Any]) -> Iterator[Table]:
-    """For each checkpoint its masking methods, with the main figures and their 95 % intervals."""
-    retentions = {f"retention_{share:g}": f"{share:.0%} hidden" for share in reliance["settings"]["hidden_fractions"]}
-    columns = {"clean_accuracy": "clean", **retentions, **_COLUMNS}
-    for path, methods in reliance["checkpoints"].items():
-        title = Text(printable(path))
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        table.add_column("method", min_width=len("imputation"))
-        for column in columns.values():
-            table.add_column(column, justify="right", overflow="fold")
-        for method, figures in methods.items():
-            table.add_row(method_title(method), *(_cell(figures[name]) for name in columns))
-        yield table
-
-
-def _cell(figure: Figure) -> FigureCell:
-    if figure["value"] is None:
-        return FigureCell(("undefined",), "dim")
-    return FigureCell((decimal(figure["value"]), *bounds(figure, decimal).split()), "bold")
-
-
 def class_similarity(config: EvaluationConfig) -> FloatArray | None:
     """Similarity (K, K) of the data's classes in WordNet; None where no WordNet is given.
 
     Raises:
-        FileNotFoundError, InputError: WordNet cannot be read, or a class is not named by one of its ids.
+        MissingFileError, InputError: WordNet cannot be read, or a class is not named by one of its ids.
     """
     if config.wordnet is None:
         return None
     return path_similarity(read_wordnet_nouns(config.wordnet), config.data.class_names)
 
 
-def _matrix(config: EvaluationConfig, by_method: Mapping[MaskingMethod, Outcomes]) -> dict[str, Any]:
-    """The transfer matrix of one network, and its worst cell; nothing where none was asked about."""
-    if not config.transfer_families:
-        return {}
-    runs = {method: [run] for method, run in by_method.items()}
-    matrix = transfer_figures(config.transfer_families, runs, config.replicates)
-    return {"transfer": matrix, "worst_cell": worst_cell(matrix)}
+def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes) -> Iterator[Row]:
+    """Every pair of checkpoints by the magnitudes of their used shares; a method's pairs share their confidence."""
+    pairs = list(itertools.combinations(runs, 2))
+    compared = compare_magnitudes(
+        reliance(probe),
+        {f"{place}": ([runs[later][method]], [runs[earlier][method]]) for place, (earlier, later) in enumerate(pairs)},
+        replicates=config.replicates,
+    )
+    for (earlier, later), found in zip(pairs, compared.values(), strict=True):
+        yield Row.of(
+            found.difference,
+            network=later,
+            method=method,
+            measure="reliance",
+            compared_with=earlier,
+            level_low=found.level_low,
+            level_high=found.level_high,
+            reading=_READINGS[found.reading()],
+        )

@@ -3,19 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from maskrobust.augment.families import FAMILIES, FamilyName, check_hidden_fraction
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import MASKING_METHODS, MaskingMethod
+from maskrobust.augment import FAMILIES, OTHER_IMAGE, read_families
+from maskrobust.augment.families import check_hidden_fraction
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.methods import check_methods, masking_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split, check_at_least
-
-Column = MaskingMethod | Literal["other_image"]
-COLUMNS: tuple[Column, ...] = (*MASKING_METHODS, "other_image")
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,9 @@ class GalleryConfig:
         out: folder of masks.html.
         images: number of images, at least 1.
         split: of which split.
-        families: mask families, in the order of rows.
+        families: mask families, in the order of rows; one with options as in {rectangles: {count: 3}}.
         fills: masking methods, and "other_image" for Patch Mixing, in the order of columns.
-        hidden_fraction: (low, high) share of the image that is hidden, by the families that can choose it.
+        hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, at least 1.
         seed: of the masks and of random fills.
     """
@@ -38,8 +35,8 @@ class GalleryConfig:
     out: Path
     images: int = 3
     split: Split = "val"
-    families: tuple[FamilyName, ...] = FAMILIES
-    fills: tuple[Column, ...] = COLUMNS
+    families: tuple[str | dict[str, float | dict[str, Any]], ...] = tuple(FAMILIES)
+    fills: tuple[str, ...] = (*masking_methods(), OTHER_IMAGE)
     hidden_fraction: tuple[float, float] = (0.5, 0.5)
     patch_size: int = 16
     seed: int = 0
@@ -61,4 +58,7 @@ def parse_config(arguments: Sequence[str]) -> GalleryConfig:
     for name in ("families", "fills"):
         if not getattr(config, name):
             raise InputError(f"{name} must name at least one, got none; leave the option out for all of them.")
+    for family in config.families:
+        read_families(family, "families")
+    check_methods([name for name in config.fills if name != OTHER_IMAGE], "fills")
     return config

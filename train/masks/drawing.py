@@ -1,19 +1,30 @@
 """Drawing every mask family and every masking method on a few images."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank, fold_in, sample_keys
-from maskrobust.augment.families import BANK_FAMILIES, OBJECT_FAMILIES, FamilyName, build_family
-from maskrobust.augment.fills import draw_partners, mix_images
+from maskrobust.augment import (
+    OTHER_IMAGE,
+    Batch,
+    Choice,
+    SilhouetteBank,
+    build_family,
+    draw_partners,
+    family_needs,
+    fold_in,
+    mix_images,
+    read_choice,
+    sample_keys,
+)
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import illustrate
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
-from maskrobust.train.masks.config import Column, GalleryConfig
-from maskrobust.train.report.examples import annotated_examples, present, to_pictures
+from maskrobust.train.masks.config import GalleryConfig
+from maskrobust.train.report.examples import annotated_examples, to_pictures
 from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
 
 _SEARCHED_BATCHES = 20
@@ -70,36 +81,45 @@ def _choose(batches: Iterable[Batch], count: int) -> Batch:
         return annotated
     if not first:
         raise InputError("the split holds no image; choose another with --split.")
-    return Batch(*(torch.cat(column)[:count] for column in zip(*first, strict=True)))
+    return Batch.cat(first).select(slice(count))
 
 
-def _usable_columns(fills: Sequence[Column], batch: Batch) -> tuple[list[Column], dict[str, str]]:
-    if "other_image" not in fills or len(batch.ids) > 1:
+def _usable_columns(fills: Sequence[str], batch: Batch) -> tuple[list[str], dict[str, str]]:
+    if OTHER_IMAGE not in fills or len(batch.ids) > 1:
         return list(fills), {}
     reason = "it shows another image, and the split holds one alone."
-    return [name for name in fills if name != "other_image"], {"other_image": reason}
+    return [name for name in fills if name != OTHER_IMAGE], {OTHER_IMAGE: reason}
 
 
-def _draw_holes(
-    config: GalleryConfig, batch: Batch, progress: Progress
-) -> tuple[dict[FamilyName, Tensor], dict[str, str]]:
-    """`visible` (B, 1, H, W) by family, and why each of the others cannot be drawn for these images."""
+def _draw_holes(config: GalleryConfig, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """`visible` (B, 1, H, W) by family in words, and why each of the others cannot be drawn for these images."""
     keys = fold_in(sample_keys(config.seed, batch.ids), 0)
-    bank, no_bank = _make_bank(config.data, progress) if BANK_FAMILIES.intersection(config.families) else (None, "")
-    visible: dict[FamilyName, Tensor] = {}
+    needs = {_title(choice): family_needs(choice, "families") for choice in config.families}
+    bank, no_bank = _make_bank(config.data, progress) if "bank" in frozenset().union(*needs.values()) else (None, "")
+    visible: dict[str, Tensor] = {}
     reasons: dict[str, str] = {}
-    for name in progress.track(config.families, description="drawing holes"):
-        if name in BANK_FAMILIES and bank is None:
+    settings: dict[str, Any] = {"hidden_fraction": config.hidden_fraction, "patch_size": config.patch_size}
+    for choice in progress.track(config.families, description="drawing holes"):
+        name = _title(choice)
+        if "bank" in needs[name] and bank is None:
             reasons[name] = no_bank
-        elif name in OBJECT_FAMILIES and not batch.object_mask.any():
+        elif "object_mask" in needs[name] and not batch.object_mask.any():
             reasons[name] = "it is made from an image's own object, and none of these images has one."
         else:
-            family = build_family(name, hidden_fraction=config.hidden_fraction, patch_size=config.patch_size, bank=bank)
+            family = build_family(choice, bank=bank, option="families", **settings)
             try:
                 visible[name] = family(keys, batch)
             except ValueError as error:  # a class with no other object, images that cannot be segmented
                 reasons[name] = str(error)
     return visible, reasons
+
+
+def _title(choice: Choice) -> str:
+    """A family, or a mixture, with its options: "rectangles", "rectangles (count 3)"."""
+    return " and ".join(
+        name + (f" ({', '.join(f'{option} {value}' for option, value in options.items())})" if options else "")
+        for name, (_, options) in read_choice(choice, "families").items()
+    )
 
 
 def _make_bank(data: AnnotatedDataModule, progress: Progress) -> tuple[SilhouetteBank | None, str]:
@@ -113,21 +133,21 @@ def _make_bank(data: AnnotatedDataModule, progress: Progress) -> tuple[Silhouett
 
 
 def _draw_row(
-    config: GalleryConfig, batch: Batch, family: str, visible: Tensor, columns: Sequence[Column]
+    config: GalleryConfig, batch: Batch, family: str, visible: Tensor, columns: Sequence[str]
 ) -> list[GalleryRow]:
     """One row for each image: the hole, then every column."""
     fill_keys = fold_in(sample_keys(config.seed, batch.ids), 1)
     drawn: list[tuple[Picture, ...]] = [_with_outlines(visible.float(), batch)]
     for column in columns:
-        if column == "other_image":
+        if column == OTHER_IMAGE:
             images = mix_images(batch.images, visible, draw_partners(fill_keys))
         else:
-            images = present(column, batch.images, visible, fill_keys, config.data.mean)
+            images = illustrate(column, batch.images, visible, fill_keys, config.data.mean)
         drawn.append(to_pictures(_in_colour(images)))
     hidden = 1 - visible.double().mean(dim=(1, 2, 3))
     return [
-        GalleryRow(family, share, pictures)
-        for share, pictures in zip(hidden.tolist(), zip(*drawn, strict=True), strict=True)
+        GalleryRow(family, fraction, pictures)
+        for fraction, pictures in zip(hidden.tolist(), zip(*drawn, strict=True), strict=True)
     ]
 
 

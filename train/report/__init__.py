@@ -1,22 +1,21 @@
-"""What a claim or an evaluation shows: an HTML page; for a claim also a table and a verdict in the terminal."""
+"""What a claim or an evaluation shows: an HTML page, and tables in the terminal."""
 
-from maskrobust.train.report.claim_page import render_claim
-from maskrobust.train.report.examples import Answer, ExampleStrip, annotated_examples, example_strips
-from maskrobust.train.report.predictions import with_predictions
-from maskrobust.train.report.reliance_page import render_reliance
-from maskrobust.train.report.spreadsheet import claim_csv, reliance_csv
-from maskrobust.train.report.table import claim_table, verdict_panel
+from maskrobust.train.report.comparisons import headline
+from maskrobust.train.report.examples import Answer, ExampleStrip, annotated_examples, example_strips, with_predictions
+from maskrobust.train.report.pages import render_claim, render_reliance
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.terminal import results_table, verdict_panel
 
 __all__ = [
     "Answer",
     "ExampleStrip",
+    "Results",
     "annotated_examples",
-    "claim_csv",
-    "claim_table",
     "example_strips",
-    "reliance_csv",
+    "headline",
     "render_claim",
     "render_reliance",
+    "results_table",
     "verdict_panel",
     "with_predictions",
 ]

@@ -1,83 +1,188 @@
-"""The comparisons behind the verdict, one row for each augmentation-only arm, with its interval as a bar."""
+"""Networks compared by their reliance, as the rows say; what is decided was decided beside the statistics."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from maskrobust.train.report.bars import Bar, bar, scale_of
-from maskrobust.train.report.wording import bounds, decimal, points
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE
+from maskrobust.lm_modules.reliance.results import Row, only, select
+from maskrobust.train.report.results import Network, Results
+from maskrobust.train.report.tables import Bar, Cell, CellWriter, bars_of
+from maskrobust.train.report.wording import decimal, interval, listed, method_title, points
 
-Reading = Literal["above the margin", "within the margin", "not settled", "does not count", "undefined"]
+_OPPOSITE = {"relies more": "relies less", "relies less": "relies more"}
 
 
-class ComparisonRow(NamedTuple):
-    """One augmentation-only arm against the layer-masking arm.
+class BarLine(NamedTuple):
+    """A row with its interval drawn.
 
     Attributes:
-        arm: its name.
-        title: its title.
-        number: its position from 1.
-        difference: its reliance minus the layer-masking arm's; "undefined" where it is.
-        interval: of the difference; empty where there is none.
-        reason: why it is undefined; empty where it is not.
-        loss: of clean accuracy against the baseline, in points.
-        eligible: whether the rule counts the arm.
-        reading: what the interval says.
-        bar: the interval drawn; None where there is none.
+        networks: the network, and the one that it is compared with where the line names it.
+        cell: the number.
+        bar: the interval; None where there is none.
+        because: why the number is undefined; empty where it is defined.
+        words: further columns.
+        muted: whether the rule passes the row over.
     """
 
-    arm: str
-    title: str
-    number: int
-    difference: str
-    interval: str
-    reason: str
-    loss: str
-    eligible: bool
-    reading: Reading
+    networks: tuple[Network, ...]
+    cell: Cell
     bar: Bar | None
+    because: str
+    words: tuple[str, ...] = ()
+    muted: bool = False
 
 
-def comparison_rows(claim: Mapping[str, Any]) -> list[ComparisonRow]:
-    """The rows in the order of claim.json."""
-    comparisons = claim["verdict"]["comparisons"]
-    margin = claim["rule"]["margin"]
-    names = list(claim["arms"])
-    scale = scale_of((comparison["difference"] for comparison in comparisons), margin)
-    rows = []
-    for comparison in comparisons:
-        found = comparison["difference"]
-        defined = found["value"] is not None
-        rows.append(
-            ComparisonRow(
-                arm=comparison["arm"],
-                title=claim["arms"][comparison["arm"]]["title"],
-                number=names.index(comparison["arm"]) + 1,
-                difference=decimal(found["value"]) if defined else "undefined",
-                interval=bounds(found, decimal),
-                reason="" if defined else found["undefined_because"],
-                loss=points(comparison["clean_accuracy_loss"]),
-                eligible=comparison["eligible"],
-                reading=reading(comparison, margin),
-                bar=bar(found, scale, margin),
-            )
+class BarTable(NamedTuple):
+    """Lines with bars on one scale.
+
+    Attributes:
+        identity: of the element.
+        headings: of the columns.
+        blocks: titles, which may be empty, each with its lines.
+    """
+
+    identity: str
+    headings: tuple[str, ...]
+    blocks: list[tuple[str, list[BarLine]]]
+
+
+def verdict_table(results: Results, cells: CellWriter) -> BarTable:
+    """Every augmentation-only arm against the layer-masking arm."""
+    rows, margin = results.comparisons, results.content["rule"]["margin"]
+    lines = [
+        BarLine(
+            (results.network(row.network),),
+            cells.write(row),
+            bar,
+            row.undefined_because or "",
+            (_clean_accuracy_lost(results, row.network), row.reading),
+            row.reading == "does not count",
         )
-    return rows
+        for row, bar in zip(rows, bars_of(rows, margin), strict=True)
+    ]
+    headings = ("Arm", "Difference", "Interval, zero and margin", "Clean accuracy lost", "Reading")
+    return BarTable("comparisons", headings, [("", lines)] if lines else [])
 
 
-def reading(comparison: Mapping[str, Any], margin: float) -> Reading:
-    """What a comparison says: its interval lies above the margin, within (below) it, or across it."""
-    found = comparison["difference"]
-    if not comparison["eligible"]:
-        return "does not count"
-    if found["low"] is None or found["high"] is None:
+def pair_table(results: Results, cells: CellWriter) -> BarTable:
+    """Every pair of checkpoints under every masking method."""
+    rows = results.comparisons
+    blocks: dict[str, list[BarLine]] = {}
+    for row, bar in zip(rows, bars_of(rows), strict=True):
+        networks = results.network(row.network), results.network(row.compared_with)
+        line = BarLine(networks, cells.write(row), bar, row.undefined_because or "", (row.reading,))
+        blocks.setdefault(method_title(row.method), []).append(line)
+    headings = ("Method and pair", "Difference", "Interval and zero", "The first of the pair")
+    return BarTable("pairs", headings, list(blocks.items()))
+
+
+def share_table(results: Results, cells: CellWriter) -> BarTable:
+    """The used share of every checkpoint under every masking method."""
+    rows = [row for method in results.methods for row in select(results.over_seeds, measure=HEADLINE, method=method)]
+    blocks: dict[str, list[BarLine]] = {}
+    for row, bar in zip(rows, bars_of(rows), strict=True):
+        line = BarLine((results.network(row.network),), cells.write(row), bar, row.undefined_because or "")
+        blocks.setdefault(method_title(row.method), []).append(line)
+    return BarTable("shares", ("Method and checkpoint", "Used share", "Interval and zero"), list(blocks.items()))
+
+
+def _clean_accuracy_lost(results: Results, arm: str) -> str:
+    differences = [row for row in select(results.rows, network=arm, measure="clean_accuracy") if row.compared_with]
+    return points(-differences[0].value) if differences and differences[0].value is not None else ""
+
+
+def headline(results: Results) -> str:
+    """Which checkpoint relies least or most on outlines, and under which masking methods, or that it cannot be told.
+
+    A checkpoint relies least under a method where every comparison with it says so.
+    """
+    if len(results.networks) == 1:
+        return f"How far {results.networks[0].title} relies on outlines"
+    least = _settled("least", {method: _extreme(results, method, "relies less") for method in results.methods})
+    if least:
+        return f"{least}."
+    most = _settled("most", {method: _extreme(results, method, "relies more") for method in results.methods})
+    if most:
+        return f"{most}; which relies least cannot be told."
+    return "Which checkpoint relies least on outlines cannot be told from these images."
+
+
+def _extreme(results: Results, method: str, reading: str) -> Network | None:
+    """The network of which every comparison says `reading`; None where there is none."""
+    found = [
+        network
+        for network in results.networks
+        if len(_agreeing(results, network, method, reading)) == len(results.networks) - 1
+    ]
+    return found[0] if found else None
+
+
+def _agreeing(results: Results, network: Network, method: str, *readings: str) -> set[str]:
+    """The networks against which a comparison says one of the readings of this one."""
+    rows = select(results.comparisons, method=method)
+    as_first = {row.compared_with for row in rows if row.network == network.name and row.reading in readings}
+    return as_first | {
+        row.network for row in rows if row.compared_with == network.name and _OPPOSITE.get(row.reading) in readings
+    }
+
+
+def _settled(word: str, found: Mapping[str, Network | None]) -> str:
+    """As in "a relies least on outlines under black fill"; empty where no method settles it."""
+    by_title: dict[str, list[str]] = {}
+    for method, network in found.items():
+        if network is not None:
+            by_title.setdefault(network.title, []).append(method_title(method).lower())
+    if len(by_title) > 1:
+        return f"Which checkpoint relies {word} on outlines depends on the masking method"
+    for title, methods in by_title.items():
+        everywhere = "" if len(found) == 1 else ", under every masking method"
+        under = everywhere if len(methods) == len(found) else f" under {listed(methods)}"
+        return f"{title} relies {word} on outlines{under}"
+    return ""
+
+
+def method_sentences(results: Results) -> list[tuple[str, str]]:
+    """For each masking method, by title, the smallest and the largest used share, and from which others they differ."""
+    return [(method_title(method), _sentences(results, method)) for method in results.methods]
+
+
+def _sentences(results: Results, method: str) -> str:
+    shares = {
+        network.number: only(results.over_seeds, measure=HEADLINE, method=method, network=network.name)
+        for network in results.networks
+    }
+    values = {number: row.value for number, row in shares.items() if row is not None and row.value is not None}
+    if len(values) < len(results.networks) or len(values) == 1:
+        listing = (f"{network.title}: used share {_written(shares[network.number])}" for network in results.networks)
+        return f"{'; '.join(listing)}."
+    ordered = sorted(results.networks, key=lambda network: abs(values[network.number]))
+    least, most = ordered[0], ordered[-1]
+    return (
+        f"{least.title} lies nearest to zero, with a used share of {_written(shares[least.number])}; {most.title} "
+        f"farthest from it, with {_written(shares[most.number])}. {_apart(results, method, (least, most))}"
+    )
+
+
+def _apart(results: Results, method: str, ends: Sequence[Network]) -> str:
+    """Which of the other checkpoints the least and the most reliant one cannot be told apart from."""
+    others = len(results.networks) - 1
+    close = {
+        end.title: [
+            network.title
+            for network in results.networks
+            if network != end and network.name not in _agreeing(results, end, method, *_OPPOSITE)
+        ]
+        for end in ends
+    }
+    counts = {len(titles) for titles in close.values()}
+    if counts == {0}:
+        return "They can be told apart." if others == 1 else "Each can be told apart from all others."
+    if counts == {others}:
+        return "They cannot be told apart." if others == 1 else "Neither can be told apart from any other."
+    return " ".join(f"{title} cannot be told apart from {listed(titles)}." for title, titles in close.items() if titles)
+
+
+def _written(row: Row | None) -> str:
+    if row is None or row.value is None:
         return "undefined"
-    if found["low"] > margin:
-        return "above the margin"
-    return "within the margin" if found["high"] < margin else "not settled"
-
-
-def is_compared(claim: Mapping[str, Any], arm: str, method: str) -> bool:
-    """Whether the rule looks at the used share of this arm under this masking method."""
-    found = claim["arms"][arm]
-    in_the_rule = found["augmentation_only"] or arm == claim["rule"]["layer_masking_arm"]
-    return bool(in_the_rule and method == found["method"])
+    return f"{decimal(row.value)} {interval(row.low, row.high, decimal)}".strip()

@@ -1,6 +1,6 @@
 """Pictures of what a network is shown: the very holes of the measures, under each masking method."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank, apply_fill
-from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance import ConditionSource, ReliancePlan, retention_condition
-from maskrobust.train.report.wording import capitalised, hidden_share
-
-_LIGHT_CELL, _DARK_CELL = 0.82, 0.68
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.methods import MaskingMethod, illustrate
+from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.train.report.wording import capitalised, hidden_share, method_title
 
 
 class Answer(NamedTuple):
@@ -54,6 +54,32 @@ class ExampleStrip(NamedTuple):
     answers: tuple[tuple[Answer, ...], ...] = ()
 
 
+class ExampleGroup(NamedTuple):
+    """The example pictures of one masking method.
+
+    Attributes:
+        title: of the method.
+        masked: whether it is layer masking.
+        strips: its rows of pictures.
+    """
+
+    title: str
+    masked: bool
+    strips: list[ExampleStrip]
+
+
+def example_groups(examples: Sequence[ExampleStrip]) -> list[ExampleGroup]:
+    """Strips by masking method, in order; those without pictures are left out."""
+    groups: dict[str | None, list[ExampleStrip]] = {}
+    for strip in examples:
+        if strip.images:
+            groups.setdefault(strip.method, []).append(strip)
+    return [
+        ExampleGroup("Nothing hidden" if method is None else method_title(method), method == "layer_masking", strips)
+        for method, strips in groups.items()
+    ]
+
+
 def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None:
     """The first images with an object, from as many batches as it takes, those of different classes first.
 
@@ -67,15 +93,15 @@ def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None
     found: list[Batch] = []
     for batch in batches:
         annotated = batch.object_mask.flatten(1).any(dim=1)
-        found.append(Batch(*(tensor[annotated] for tensor in batch)))
+        found.append(batch.select(annotated))
         if sum(len(part.ids) for part in found) >= count:
             break
     if not any(len(part.ids) for part in found):
         return None
-    joined = Batch(*(torch.cat(column) for column in zip(*found, strict=True)))
+    joined = Batch.cat(found)
     repeats = torch.tensor([int((joined.labels[:place] == label).sum()) for place, label in enumerate(joined.labels)])
     chosen = repeats.argsort(stable=True)[:count]
-    return Batch(*(tensor[chosen] for tensor in joined))
+    return joined.select(chosen)
 
 
 def example_strips(
@@ -119,37 +145,63 @@ def example_strips(
     strips = [ExampleStrip("Original", None, to_pictures(batch.images[valid]), "clean", **asked)]
     for method in methods:
         for condition, label in labels.items():
-            images = present(method, batch.images, drawn.visible(condition), drawn.fill_keys, mean)
+            images = illustrate(method, batch.images, drawn.visible(condition), drawn.fill_keys, mean)
             strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **asked))
     return strips
 
 
-def present(method: MaskingMethod, images: Tensor, visible: Tensor, fill_keys: Tensor, mean: Sequence[float]) -> Tensor:
-    """What a masking method shows of images; under layer masking a grey checkerboard stands for hidden pixels.
+def with_predictions(
+    strips: Sequence[ExampleStrip],
+    outcomes: Mapping[MaskingMethod | None, Mapping[int, Outcomes]],
+    class_names: Sequence[str],
+) -> list[ExampleStrip]:
+    """The strips with the true classes of their pictures, and what networks took them for.
 
     Args:
-        method: a fill, or "layer_masking".
-        images: (B, C, H, W) float in [0, 1].
-        visible: (B, 1, H, W) bool.
-        fill_keys: (B,) int64 keys of random fills.
-        mean: the data set's mean colour, for the fill "mean".
+        strips: what `example_strips` returns.
+        outcomes: by the strips' masking method (None: nothing hidden) and a network's number, those of the networks
+            whose predictions are wanted there.
+        class_names: one for each class, in label order.
+    """
+    return [
+        strip._replace(
+            classes=tuple(class_names[label] for label in strip.labels),
+            answers=_answers(strip, outcomes.get(strip.method, {}), class_names),
+        )
+        for strip in strips
+    ]
+
+
+def _answers(
+    strip: ExampleStrip, outcomes: Mapping[int, Outcomes], class_names: Sequence[str]
+) -> tuple[tuple[Answer, ...], ...]:
+    """For each picture of a strip the predicted classes, each with the networks that predict it.
+
+    Args:
+        strip: its ids, true labels and condition.
+        outcomes: by number of a network. An image that one was not asked about is left out of its answers.
+        class_names: one for each class, in label order.
 
     Returns:
-        (B, C, H, W), dtype of `images`.
+        One tuple for each picture, in the order of the networks that come first.
     """
-    if method == "layer_masking":
-        height, width = images.shape[2:]
-        return torch.where(visible, images, _checkerboard(height, width, images.device))
-    return apply_fill(method, images, visible, keys=fill_keys, mean=mean)
+    predicted = {number: _predictions(run, strip) for number, run in outcomes.items()}
+    found = []
+    for place, label in enumerate(strip.labels):
+        numbers: dict[int, list[int]] = {}
+        for number, classes in predicted.items():
+            if classes[place] >= 0:
+                numbers.setdefault(classes[place], []).append(number)
+        found.append(
+            tuple(Answer(class_names[each], each == label, tuple(networks)) for each, networks in numbers.items())
+        )
+    return tuple(found)
 
 
-def _checkerboard(height: int, width: int, device: torch.device) -> Tensor:
-    """(1, 1, height, width) float32, cells of two greys, some sixteen to a side."""
-    cell = max(1, round(min(height, width) / 16))
-    row = torch.arange(height, device=device)[:, None] // cell
-    column = torch.arange(width, device=device)[None, :] // cell
-    light = (row + column) % 2 == 0
-    return torch.where(light, _LIGHT_CELL, _DARK_CELL)[None, None]
+def _predictions(outcomes: Outcomes, strip: ExampleStrip) -> list[int]:
+    """Predicted class of each picture; -1 where the network was not asked about it."""
+    by_id = dict(zip(outcomes.ids.tolist(), outcomes.behind(strip.condition).tolist(), strict=True))
+    return [by_id.get(identity, -1) for identity in strip.ids]
 
 
 def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:

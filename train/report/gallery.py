@@ -20,8 +20,8 @@ class GalleryRow(NamedTuple):
     """One image under one mask family.
 
     Attributes:
-        family: name of the mask family.
-        hidden: share in [0, 1] of the pixels that are hidden.
+        family: name of the mask family, with its options.
+        hidden: fraction in [0, 1] of the pixels that are hidden.
         pictures: (H, W, 3) uint8 each: `visible`, then one for each column of the gallery.
     """
 

@@ -1,6 +1,5 @@
 """The chart of a claim: retention against reliance."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,9 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Affine2D
 
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE
+from maskrobust.lm_modules.reliance.results import Row, only
+from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.svg import (
     ACCENT,
     INK,
@@ -20,7 +22,7 @@ from maskrobust.train.report.svg import (
     network_colour,
     tick,
 )
-from maskrobust.train.report.wording import Figure, hidden_share
+from maskrobust.train.report.wording import hidden_share, method_title
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _LABEL = "Chart: accuracy with patches hidden against used share of the outline"
@@ -33,18 +35,33 @@ class Point(NamedTuple):
     """One arm under one masking method.
 
     Attributes:
-        arm: position of the arm, from 0.
+        network: the arm.
         method: position of the masking method, from 0.
         own: whether it is the arm's own method, under which the rule looks at it.
         retention: accuracy with patches hidden at random.
         used_share: the headline.
+        x: value of the first.
+        y: value of the second.
     """
 
-    arm: int
+    network: Network
     method: int
     own: bool
-    retention: Figure
-    used_share: Figure
+    retention: Row
+    used_share: Row
+    x: float
+    y: float
+
+
+def retention_section(results: Results) -> dict[str, Any]:
+    """The chart in both sizes, its legend, and what is not drawn."""
+    points = chart_points(results)
+    return {
+        "charts": [(name, retention_chart(results, size, name)) for name, size in CHART_SIZES.items()],
+        "markers": [(method_title(method), marker_points(place)) for place, method in enumerate(results.methods)],
+        "has_band": reliance_limit(results) is not None,
+        "not_drawn": len(results.networks) * len(results.methods) - len(points),
+    }
 
 
 def marker_points(method: int) -> str:
@@ -55,46 +72,57 @@ def marker_points(method: int) -> str:
     return " ".join(f"{x:.1f},{-y:.1f}" for x, y in corners)
 
 
-def chart_points(claim: Mapping[str, Any]) -> tuple[list[Point], list[Point]]:
-    """All arms under all methods, parted into those that can be drawn and those with an undefined figure."""
-    drawn: list[Point] = []
-    left_out: list[Point] = []
-    for arm, entry in enumerate(claim["arms"].values()):
-        for method, name in enumerate(claim["methods"]):
-            figures = entry["methods"][name]["all_seeds"]
-            point = Point(arm, method, name == entry["method"], figures["retention"], figures["used_share"])
-            defined = point.retention["value"] is not None and point.used_share["value"] is not None
-            (drawn if defined else left_out).append(point)
-    return drawn, left_out
+def chart_points(results: Results) -> list[Point]:
+    """All arms under all methods of which both numbers are defined."""
+    found = []
+    hidden = {"hidden_fraction": results.content["hidden_fraction"]}
+    for network in results.networks:
+        for place, method in enumerate(results.methods):
+            under = {"network": network.name, "method": method}
+            retention = only(results.over_seeds, measure="retention", parameters=hidden, **under)
+            used_share = only(results.over_seeds, measure=HEADLINE, **under)
+            if retention and used_share and retention.value is not None and used_share.value is not None:
+                own = method == network.arm["method"]
+                found.append(Point(network, place, own, retention, used_share, retention.value, used_share.value))
+    return found
 
 
-def retention_chart(claim: Mapping[str, Any], size: ChartSize, identity: str) -> str:
+def retention_chart(results: Results, size: ChartSize, identity: str) -> str:
     """Retention (x) against used share (y) of every arm under every masking method.
 
     Under its own method an arm is a large mark with its number and both intervals, under the others a small pale mark.
-    A dashed line marks zero. A shaded band on both sides of it holds the used
-    shares whose magnitude exceeds the layer-masking arm's by no more than the margin of the rule.
+    A dashed line marks zero. A shaded band on both sides of it holds the used shares whose magnitude exceeds the
+    layer-masking arm's by no more than the margin of the rule.
 
     Args:
-        claim: the content of claim.json.
+        results: of a claim.
         size: of the drawing.
         identity: prefix of the ids within the drawing; differs between the drawings of one page.
 
     Returns:
-        An `<svg>` element that depends on the arguments alone. Colours are `currentColor`, `var(--accent)` and
-        `var(--arm-N)`, text is text. Empty when no point can be drawn.
+        An `<svg>` element, see `as_svg`; empty when no point can be drawn.
     """
-    drawn, _ = chart_points(claim)
-    if not drawn:
+    points = chart_points(results)
+    if not points:
         return ""
     with drawing_settings(size, identity):
         canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
         axes = canvas.add_subplot()
-        _draw_axes(axes, hidden_share(claim["hidden_fraction"]))
-        _draw_margin(axes, claim)
-        for point in drawn:
+        _draw_axes(axes, hidden_share(results.content["hidden_fraction"]))
+        limit = reliance_limit(results)
+        if limit is not None:
+            axes.axhspan(-limit, limit, color=ACCENT, alpha=0.14, linewidth=0)
+        for point in points:
             _draw_point(axes, point, size.font_size)
         return as_svg(canvas, size, identity, _LABEL)
+
+
+def reliance_limit(results: Results) -> float | None:
+    """Reliance of the layer-masking arm under its own method, plus the margin; None where it is not known."""
+    rule = results.content["rule"]
+    arm = results.network(rule["layer_masking_arm"])
+    share = only(results.over_seeds, measure=HEADLINE, network=arm.name, method=arm.arm["method"])
+    return None if share is None or share.value is None else abs(share.value) + float(rule["margin"])
 
 
 def _draw_axes(axes: Axes, hidden: str) -> None:
@@ -107,35 +135,20 @@ def _draw_axes(axes: Axes, hidden: str) -> None:
     axes.margins(0.08)
 
 
-def _draw_margin(axes: Axes, claim: Mapping[str, Any]) -> None:
-    limit = reliance_limit(claim)
-    if limit is not None:
-        axes.axhspan(-limit, limit, color=ACCENT, alpha=0.14, linewidth=0)
-
-
-def reliance_limit(claim: Mapping[str, Any]) -> float | None:
-    """Reliance of the layer-masking arm under its own method, plus the margin; None where it is not known."""
-    arm = claim["arms"].get(claim["rule"]["layer_masking_arm"])
-    if arm is None or arm["method"] not in arm["methods"]:
-        return None
-    share: float | None = arm["methods"][arm["method"]]["all_seeds"]["used_share"]["value"]
-    return None if share is None else abs(share) + float(claim["rule"]["margin"])
-
-
 def _draw_point(axes: Axes, point: Point, font_size: int) -> None:
-    x, y = point.retention["value"], point.used_share["value"]
-    colour = network_colour(point.arm)
+    x, y = point.x, point.y
+    colour = network_colour(point.network)
     marker = _MARKERS[point.method % len(_MARKERS)]
     if not point.own:
         axes.plot([x], [y], marker=marker, color=colour, markersize=5.5, markeredgewidth=0, alpha=0.6, zorder=2)
         return
-    for figure, horizontal in ((point.retention, True), (point.used_share, False)):
-        if figure["low"] is not None and figure["high"] is not None:
-            ends = [figure["low"], figure["high"]]
+    for row, horizontal in ((point.retention, True), (point.used_share, False)):
+        if row.low is not None and row.high is not None:
+            ends = [row.low, row.high]
             axes.plot(*((ends, [y, y]) if horizontal else ([x, x], ends)), color=colour, linewidth=1.6, alpha=0.5)
     axes.plot([x], [y], marker=marker, color=colour, markersize=9, markeredgewidth=0, zorder=3)
     axes.annotate(
-        str(point.arm + 1),
+        str(point.network.number),
         (x, y),
         xytext=(6, 5),
         textcoords="offset points",

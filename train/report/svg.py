@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from maskrobust.train.report.networks import colour_number
+from maskrobust.train.report.results import Network
 
 INK = "#fd0000"
 """Becomes `currentColor`."""
@@ -42,9 +42,9 @@ class ChartSize(NamedTuple):
     font_size: int
 
 
-def network_colour(position: int) -> str:
-    """The colour of the network at a position from 0; becomes `var(--arm-N)`."""
-    return _NETWORK.format(colour_number(position))
+def network_colour(network: Network) -> str:
+    """The colour of a network; becomes `var(--arm-N)`."""
+    return _NETWORK.format(network.colour)
 
 
 @contextmanager

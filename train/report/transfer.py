@@ -1,17 +1,13 @@
 """The transfer matrix of each network: masking methods x mask families, trained on and never seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from maskrobust.train.report.cells import Cell, CellWriter
-from maskrobust.train.report.networks import Network
-from maskrobust.train.report.wording import capitalised, family_title, hundredths, method_title, percent
-
-TRANSFER_DEFINITION = (
-    "Accuracy under every masking method and mask family, of those that a network was trained on and of those that it "
-    "has never seen. The worst cell is the lowest of them, but for those "
-    "behind which the whole object is hidden: nothing is to be recognised there."
-)
+from maskrobust.lm_modules.reliance.measures.transfer import worst_cell
+from maskrobust.lm_modules.reliance.results import Row, only, select
+from maskrobust.train.report.results import Network, Results
+from maskrobust.train.report.tables import Cell, CellWriter
+from maskrobust.train.report.wording import capitalised, family_title, in_sentence, method_title
 
 
 class HeatCell(NamedTuple):
@@ -19,13 +15,13 @@ class HeatCell(NamedTuple):
 
     Attributes:
         cell: accuracy in percent, without the sign.
-        share: the accuracy in [0, 1] for the colour; empty where there is none.
+        fraction: the accuracy in [0, 1] for the colour; empty where there is none.
         trained: whether the network was trained on this fill and family.
         worst: whether it is the network's worst cell.
     """
 
     cell: Cell
-    share: str
+    fraction: str
     trained: bool
     worst: bool
 
@@ -38,8 +34,9 @@ class Matrix(NamedTuple):
         families: titles of the columns.
         rows: title of a masking method, its cells, and accuracy behind its worst family.
         trained_on: the fills and families it was trained on, in words; empty where that is not known.
-        worst: where its worst cell is, in words; empty where that is not known.
+        worst: where its worst cell is, in words; empty where there is none.
         worst_accuracy: of that cell.
+        has_worst_families: whether accuracy behind the worst family was asked.
     """
 
     network: Network
@@ -48,61 +45,51 @@ class Matrix(NamedTuple):
     trained_on: str
     worst: str
     worst_accuracy: Cell
-
-    @property
-    def has_worst_families(self) -> bool:
-        """Whether the accuracy behind the worst family is known for some masking method."""
-        return any(worst.value for _, _, worst in self.rows)
+    has_worst_families: bool
 
 
-def transfer_matrices(networks: Sequence[Network], cells: CellWriter) -> list[Matrix]:
+def transfer_matrices(results: Results, cells: CellWriter) -> list[Matrix]:
     """The matrices of all networks that have one."""
-    return [_matrix(network, found, cells) for network in networks if (found := accuracies_of(network))]
+    matrices = []
+    for network in results.networks:
+        rows = select(results.over_seeds, network=network.name)
+        if select(rows, measure="transfer_accuracy"):
+            matrices.append(_matrix(network, rows, cells))
+    return matrices
 
 
-def accuracies_of(network: Network) -> dict[str, Mapping[str, Any]]:
-    """Accuracies by masking method and mask family; empty where no transfer was asked."""
-    main = {method: figures["transfer"] for method, figures in network.methods.items() if "transfer" in figures}
-    return {**main, **network.entry.get("transfer", {})}
+def _matrix(network: Network, rows: Sequence[Row], cells: CellWriter) -> Matrix:
+    accuracies, worst = select(rows, measure="transfer_accuracy"), worst_cell(rows)
+    families = list(dict.fromkeys(str(row.parameters["family"]) for row in accuracies))
+    trained_on = network.arm.get("trained_on")
 
+    def heat_cell(method: str, family: str) -> HeatCell:
+        row = only(accuracies, method=method, parameters={"family": family})
+        return HeatCell(
+            cells.write(row, sign=False),
+            "" if row is None or row.value is None else f"{row.value:.3f}",
+            trained_on is not None and method in trained_on["fills"] and family in trained_on["families"],
+            row is not None and row is worst,
+        )
 
-def _matrix(network: Network, accuracies: Mapping[str, Mapping[str, Any]], cells: CellWriter) -> Matrix:
-    families = list(dict.fromkeys(family for by_family in accuracies.values() for family in by_family))
-    rows = []
-    for method, by_family in accuracies.items():
-        heat = [_heat_cell(network, method, family, by_family.get(family), cells) for family in families]
-        worst_family = network.methods.get(method, {}).get("worst_family")
-        rows.append((method_title(method), heat, cells.write(worst_family, hundredths)))
-    worst = network.entry.get("worst_cell")
+    lines = []
+    for method in dict.fromkeys(row.method for row in accuracies):
+        worst_family = only(rows, measure="worst_family", method=method)
+        heat = [heat_cell(method, family) for family in families]
+        lines.append((method_title(method), heat, cells.write(worst_family, sign=False)))
     return Matrix(
         network,
         [family_title(family) for family in families],
-        rows,
-        _trained_on(network),
-        f"{method_title(worst['method'])}, {_in_sentence(family_title(worst['family']))}" if worst else "",
-        cells.write(worst, percent),
+        lines,
+        "" if trained_on is None else _trained_on(trained_on),
+        f"{method_title(worst.method)}, {in_sentence(family_title(str(worst.parameters['family'])))}" if worst else "",
+        cells.write(worst),
+        bool(select(rows, measure="worst_family")),
     )
 
 
-def _heat_cell(network: Network, method: str, family: str, figure: Any, cells: CellWriter) -> HeatCell:
-    trained_on, worst = network.entry.get("trained_on", {}), network.entry.get("worst_cell") or {}
-    return HeatCell(
-        cells.write(figure, hundredths),
-        "" if figure is None or figure["value"] is None else f"{figure['value']:.3f}",
-        method in trained_on.get("fills", ()) and family in trained_on.get("families", ()),
-        (worst.get("method"), worst.get("family")) == (method, family),
-    )
-
-
-def _trained_on(network: Network) -> str:
-    found = network.entry.get("trained_on")
-    if found is None:
-        return ""
+def _trained_on(found: Any) -> str:
     if not found["families"]:
         return "no holes"
-    fills = capitalised(", ".join(_in_sentence(method_title(fill)) for fill in found["fills"]))
-    return f"{fills or 'No fill'}; {', '.join(_in_sentence(family_title(family)) for family in found['families'])}"
-
-
-def _in_sentence(title: str) -> str:
-    return title if title.isupper() else title[:1].lower() + title[1:]
+    fills = capitalised(", ".join(in_sentence(method_title(fill)) for fill in found["fills"]))
+    return f"{fills or 'No fill'}; {', '.join(in_sentence(family_title(family)) for family in found['families'])}"

@@ -1,10 +1,9 @@
-"""How figures, masking methods and mask families are written, the same in the pages and in the terminal."""
+"""How numbers, masking methods and mask families are written, the same in the pages and in the terminal."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
 
-Figure = Mapping[str, Any]
-"""A figure of claim.json or reliance.json: value, low, high, images, left_out, undefined_because."""
+from maskrobust.lm_modules.reliance.catalogue import Unit
 
 CONCLUSIONS = {
     "supported": "Mask augmentation alone did not stop these networks from reading the shape of the hole.",
@@ -32,17 +31,27 @@ METHOD_TITLES = {
 
 def method_title(method: str) -> str:
     """A masking method's name in words; an unknown one is written as it is called, as in "Patch mixing"."""
-    return METHOD_TITLES.get(method, capitalised(method.replace("_", " ")))
+    return METHOD_TITLES.get(method, capitalised(_without_module(method).replace("_", " ")))
 
 
 def family_title(name: str) -> str:
     """A mask family's name in words, as in "Own class silhouettes"; SLIC is an abbreviation."""
-    return "SLIC" if name == "slic" else capitalised(name.replace("_", " "))
+    return "SLIC" if name == "slic" else capitalised(_without_module(name).replace("_", " "))
 
 
 def percent(value: float) -> str:
-    """A share in [0, 1] as a percentage with one decimal, as in "93.1 %"."""
-    return f"{_signed(100 * value, 1)}{PERCENT}"
+    """A fraction in [0, 1] as a percentage with one decimal, as in "93.1 %"."""
+    return f"{hundredths(value)}{PERCENT}"
+
+
+def hundredths(value: float) -> str:
+    """A fraction in percent without the sign, as in "93.1"; also a difference of fractions in points."""
+    return _signed(100 * value, 1)
+
+
+def points(value: float) -> str:
+    """A difference of fractions in percentage points with one decimal, as in "1.2 points"."""
+    return f"{hundredths(value)} points"
 
 
 def decimal(value: float) -> str:
@@ -50,40 +59,49 @@ def decimal(value: float) -> str:
     return _signed(value, 2)
 
 
-def points(value: float) -> str:
-    """A difference of accuracies in percentage points with one decimal, as in "1.2 points"."""
-    return f"{_signed(100 * value, 1)} points"
-
-
-def hundredths(value: float) -> str:
-    """A share in [0, 1] in percent without the sign, as in "93.1"; also a difference of shares in points."""
-    return _signed(100 * value, 1)
-
-
 def compact(value: float) -> str:
     """A number with three significant digits, as in "0.005" and "12.3"; exactly zero is "0"."""
     return f"{value:.3g}".replace("-", "−")
 
 
-def count(value: int) -> str:
-    """A whole number with its thousands apart, as in "12,000"."""
-    return f"{value:,}"
+_WRITERS: dict[Unit, Callable[[float], str]] = {
+    "fraction": percent,
+    "number": decimal,
+    "bits": decimal,
+    "nats": decimal,
+    "logits": compact,
+}
 
 
-def bounds(figure: Figure, write: Callable[[float], str]) -> str:
-    """The interval of a figure, as in "[0.22, 0.30]" or, in percent, "[92.9, 95.3]".
+def writer(unit: Unit, *, difference: bool = False) -> Callable[[float], str]:
+    """Writes values of a unit; `difference`: differences of two, which are points without a sign for fractions."""
+    return hundredths if difference and unit == "fraction" else _WRITERS[unit]
+
+
+def interval(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
+    """As in "[0.22, 0.30]" or, in percent, "[92.9, 95.3]": the sign stands behind the value. Empty where there is none.
 
     Args:
-        figure: with `low` and `high`, which may be None.
-        write: writes one bound; a percent sign is left out, it stands behind the value.
-
-    Returns:
-        Empty where there is no interval.
+        low: lower bound.
+        high: upper bound.
+        write: writes one bound.
     """
-    if figure["low"] is None or figure["high"] is None:
+    if low is None or high is None:
         return ""
-    low, high = (write(figure[end]).removesuffix(PERCENT) for end in ("low", "high"))
-    return f"[{low}, {high}]"
+    return f"[{write(low).removesuffix(PERCENT)}, {write(high).removesuffix(PERCENT)}]"
+
+
+def short(value: float) -> str:
+    """Two decimals without a leading zero, as in ".26" and "-.03", for the terminal."""
+    text = f"{value:.2f}"
+    if float(text) == 0:
+        return ".00"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def count(low: int, high: int) -> str:
+    """One whole number or a range of them, with thousands apart, as in "988 to 12,000"."""
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def duration(seconds: float) -> str:
@@ -96,18 +114,28 @@ def duration(seconds: float) -> str:
 
 
 def hidden_share(hidden_fraction: float) -> str:
-    """A share of patches within a sentence, as in "half" or "30 %"."""
+    """A fraction of the patches within a sentence, as in "half" or "30 %"."""
     return "half" if hidden_fraction == 0.5 else f"{100 * hidden_fraction:.3g}{PERCENT}"
 
 
-def or_undefined(value: float | None, write: Callable[[float], str]) -> str:
-    """A value as `write` writes it; "undefined" where it is None."""
-    return "undefined" if value is None else write(value)
+def listed(names: Sequence[str]) -> str:
+    """As in "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def capitalised(text: str) -> str:
     """The text with its first letter, and no other, made a capital."""
     return text[:1].upper() + text[1:]
+
+
+def in_sentence(title: str) -> str:
+    """A title within a sentence: its first letter is small, but for abbreviations."""
+    return title if title.isupper() else title[:1].lower() + title[1:]
+
+
+def _without_module(name: str) -> str:
+    """An own family or fill without the module in front of it."""
+    return re.sub(r"^(\w+\.)+", "", name)
 
 
 def _signed(value: float, decimals: int) -> str:

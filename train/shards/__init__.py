@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.manifest import MANIFEST, Manifest
 from maskrobust.train.progress import counting_display
 from maskrobust.train.shards.config import parse_config, parse_verification
-from maskrobust.train.shards.verifying import verify_shards
-from maskrobust.train.shards.writing import write_shards
+
+if TYPE_CHECKING:
+    from maskrobust.train.data.manifest import Manifest
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -19,7 +20,10 @@ def main(arguments: Sequence[str]) -> None:
     if "--verify" in arguments:
         _verify(parse_verification(arguments[1:]).out, console)
         return
-    config = parse_config(arguments[1:])
+    config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
+    from maskrobust.train.data.manifest import MANIFEST
+    from maskrobust.train.shards.writing import write_shards
+
     with counting_display(console) as progress:
         manifest = write_shards(config, progress)
     _tell(manifest, console)
@@ -27,6 +31,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _verify(folder: Path, console: Console) -> None:
+    from maskrobust.train.shards.verifying import verify_shards
+
     with counting_display(console) as progress:
         manifest, problems = verify_shards(folder, progress)
     for place, what in problems.items():
@@ -40,7 +46,7 @@ def _verify(folder: Path, console: Console) -> None:
     console.print("verified: every file has its checksum, and every sample can be read", soft_wrap=True)
 
 
-def _tell(manifest: Manifest, console: Console) -> None:
+def _tell(manifest: "Manifest", console: Console) -> None:
     for split, records in manifest.splits.items():
         samples, masks, size = (sum(getattr(each, name) for each in records) for name in ("samples", "masks", "bytes"))
         console.print(f"{split}: {samples} samples, {masks} with a mask; {size / 1e6:.1f} MB; shards: {len(records)}")

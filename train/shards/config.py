@@ -8,11 +8,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split, check_at_least
-from maskrobust.train.data.shard_format import LARGEST_SHARD
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 _VERIFY: dict[str, Any] = {
     "action": "store_true",
@@ -30,7 +28,7 @@ class ShardsConfig:
         data: where the samples come from, instantiated.
         out: folder of the shards and of manifest.json.
         source: class path and arguments of `data`, those that decide the samples.
-        splits: to write.
+        splits: to write; by default those that the data have.
         samples_per_shard: from 1 to 1,000,000; the last shard of a split may hold fewer.
         workers: processes that encode and write, at least 1.
     """
@@ -38,7 +36,7 @@ class ShardsConfig:
     data: AnnotatedDataModule
     out: Path
     source: Mapping[str, Any]
-    splits: tuple[Split, ...] = ("train", "val", "test")
+    splits: tuple[Split, ...]
     samples_per_shard: int = 1000
     workers: int = os.cpu_count() or 1
 
@@ -52,11 +50,16 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     """
     parser = ArgumentParser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument("--verify", **_VERIFY)  # for the help alone: see `parse_verification`
-    parser.add_class_arguments(ShardsConfig, skip={"data", "source"})
+    parser.add_class_arguments(ShardsConfig, skip={"data", "source", "splits"})
+    parser.add_argument("--splits", type=tuple[Split, ...] | None, help="to write; by default those that the data have")
     values, described = parse_with_described_data(parser, arguments)
     del values["verify"]
     kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
+    if values["splits"] is None:
+        values["splits"] = values["data"].splits
     config = ShardsConfig(**values, source=described | {"init_args": kept})
+    from maskrobust.train.data.shard_format import LARGEST_SHARD  # here: the import takes seconds
+
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
     if config.samples_per_shard > LARGEST_SHARD:
         raise InputError(f"samples_per_shard may be {LARGEST_SHARD} at most, got {config.samples_per_shard}; lower it.")

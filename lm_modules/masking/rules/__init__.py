@@ -11,6 +11,7 @@ from maskrobust.lm_modules.masking.rules import (
 )
 from maskrobust.lm_modules.masking.rules.table import (
     RULES,
+    RowKernel,
     Rule,
     RuleFunction,
     Target,
@@ -20,6 +21,6 @@ from maskrobust.lm_modules.masking.rules.table import (
 )
 
 __all__ = [
-    "RULES", "Rule", "RuleFunction", "Target", "UnsupportedNetworkError", "convolution", "find_rule", "masking_rule",
-    "merging", "normalisation", "pointwise", "pooling", "resampling", "reshaping",
+    "RULES", "RowKernel", "Rule", "RuleFunction", "Target", "UnsupportedNetworkError", "convolution", "find_rule",
+    "masking_rule", "merging", "normalisation", "pointwise", "pooling", "resampling", "reshaping",
 ]  # fmt: skip

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.masking.masked import Masked, Padding, Window, ZeroPadded
-from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked, Padding, VisibleMap, Window, ZeroPadded
+from maskrobust.lm_modules.masking.row_features import Rows
+from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
 
 NO_PADDING: Padding = (0, 0, 0, 0)
 
@@ -63,7 +64,16 @@ def convolution_window(operation: nn.Conv2d, *_args: Any) -> Window:
     return Window(geometry[0], pair(operation.stride), padding, geometry[1])
 
 
-@masking_rule(nn.Conv2d)
+def _convolve_rows(operation: nn.Conv2d, outputs: VisibleMap, x: Rows) -> Tensor:
+    weight = operation.weight.permute(0, 2, 3, 1).flatten(1)
+    return F.linear(x.under(convolution_window(operation), outputs), weight, operation.bias)
+
+
+def _is_plain(operation: nn.Conv2d) -> bool:
+    return type(operation) is nn.Conv2d and operation.groups == 1 and operation.padding_mode == "zeros"
+
+
+@masking_rule(nn.Conv2d, rows=RowKernel(_convolve_rows, _is_plain, convolution_window))
 def convolution(operation: nn.Conv2d, x: Masked, *args: Any) -> Masked:
     """Neighbour padding, the convolution as usual, mask propagation.
 
@@ -123,14 +133,12 @@ def transposed_convolution(operation: nn.ConvTranspose2d, x: Masked) -> Masked:
     return Masked(features, visible, rings=rings)
 
 
-def _with_zero(value: float | None) -> bool:
-    """Masking goes on; refused where another constant is padded with."""
+def _check_constant(value: float | None) -> None:
     if value not in (None, 0, 0.0):
         raise NotImplementedError(
             f"layer masking pads with 0 only, got the constant {value}; give the module around this operation a rule "
             "of its own with masking_rule."
         )
-    return False
 
 
 @masking_rule(
@@ -139,7 +147,7 @@ def _with_zero(value: float | None) -> bool:
     nn.ReflectionPad2d,
     nn.ReplicationPad2d,
     nn.CircularPad2d,
-    ends_masking=lambda operation, *_args: _with_zero(getattr(operation, "value", 0.0)),
+    check=lambda operation, *_args: _check_constant(getattr(operation, "value", 0.0)),
 )
 def padding_module(operation: Any, x: Masked) -> Masked:
     """Padding as a layer of its own."""
@@ -148,7 +156,7 @@ def padding_module(operation: Any, x: Masked) -> Masked:
     return pad(F.pad, x, tuple(operation.padding), mode)
 
 
-@masking_rule(F.pad, ends_masking=lambda *args, value=None, **_: _with_zero(args[4] if len(args) > 4 else value))
+@masking_rule(F.pad, check=lambda *args, value=None, **_: _check_constant(args[4] if len(args) > 4 else value))
 def pad(
     _operation: Operation, x: Masked, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
 ) -> Masked:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
+from maskrobust.lm_modules.masking.rules.pointwise import ROW_BY_ROW
 from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 
@@ -27,7 +28,7 @@ GATES = (
 )  # fmt: skip
 
 
-@masking_rule(*RESIDUAL)
+@masking_rule(*RESIDUAL, rows=ROW_BY_ROW, is_local=True)
 def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
     """Sum or difference: visible where the merge rule says so; a number or plain tensor is added at each position."""
     operands = [operand for operand in (left, right) if isinstance(operand, Masked)]
@@ -40,7 +41,7 @@ def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Mask
     return _position_by_position(operation, shown, kwargs, visible)
 
 
-@masking_rule(*GATES)
+@masking_rule(*GATES, is_local=True)
 def gate(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Product and the like: known where every masked operand is."""
     maps = [operand.visible for operand in operands if isinstance(operand, Masked)]

@@ -9,13 +9,23 @@ from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
-from maskrobust.lm_modules.masking.masked import Masked
-from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
+from maskrobust.lm_modules.masking.row_features import Rows
+from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
-@masking_rule(nn.BatchNorm2d, nn.SyncBatchNorm)
+def _normalise_rows(operation: nn.BatchNorm2d, _outputs: VisibleMap, x: Rows) -> Tensor:
+    mean, variance, weight, bias = operation.running_mean, operation.running_var, operation.weight, operation.bias
+    return F.batch_norm(x.values, mean, variance, weight, bias, training=False, eps=operation.eps)
+
+
+def _has_running_statistics(operation: BatchNorm) -> bool:
+    return type(operation) is nn.BatchNorm2d and operation.running_mean is not None
+
+
+@masking_rule(nn.BatchNorm2d, nn.SyncBatchNorm, rows=RowKernel(_normalise_rows, _has_running_statistics), is_local=True)
 def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor] | None = None) -> Masked:
     """Statistics over visible positions only where the batch's own are used; otherwise position by position.
 
@@ -34,20 +44,18 @@ def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor]
     return x.with_features(normalised if then is None else then(normalised))
 
 
-def _uses_given_statistics(
+def _check_given_statistics(
     _operation: Operation, _x: Any, _mean: Any, _variance: Any, _weight: Any = None, _bias: Any = None, *args: Any,
     training: bool = False, **_kwargs: Any,
-) -> bool:  # fmt: skip
-    """Masking goes on; refused where a functional batch norm uses the batch's own statistics."""
+) -> None:  # fmt: skip
     if training or (args and args[0]):
         raise NotImplementedError(
             "layer masking needs batch norm as a module in training mode, got F.batch_norm with training=True; use "
             "nn.BatchNorm2d, or register another rule for F.batch_norm with masking_rule."
         )
-    return False
 
 
-@masking_rule(F.batch_norm, ends_masking=_uses_given_statistics)
+@masking_rule(F.batch_norm, check=_check_given_statistics)
 def functional_batch_norm(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """Given statistics: position by position."""
     return x.with_features(operation(x.features, *args, **kwargs))
@@ -74,26 +82,29 @@ def functional_group_norm(
     return x.with_features(functional.masked_group_norm(x.features, x.visible.positions, num_groups, weight, bias, eps))
 
 
-def _has_no_running_statistics(operation: nn.InstanceNorm2d, *_args: Any) -> bool:
+def _check_no_running_statistics(operation: nn.InstanceNorm2d, *_args: Any) -> None:
     if operation.track_running_stats:
         raise NotImplementedError(
             "layer masking needs instance norm without running statistics, got track_running_stats=True; register "
             "another rule for nn.InstanceNorm2d with masking_rule."
         )
-    return False
 
 
-@masking_rule(nn.InstanceNorm2d, ends_masking=_has_no_running_statistics)
+@masking_rule(nn.InstanceNorm2d, check=_check_no_running_statistics)
 def instance_norm(operation: nn.InstanceNorm2d, x: Masked) -> Masked:
     """Group norm with one channel in each group."""
     return functional_group_norm(F.group_norm, x, x.features.shape[1], operation.weight, operation.bias, operation.eps)
 
 
-def _over_channels(_operation: nn.LayerNorm, *_args: Any) -> bool:
-    return _one_axis(_operation.normalized_shape)
+def _check_one_axis(normalized_shape: Sequence[int]) -> None:
+    if len(normalized_shape) != 1:
+        raise NotImplementedError(
+            f"layer masking needs layer norm over the channels alone, got normalized_shape {tuple(normalized_shape)}; "
+            "use group norm with one group, whose statistics can leave hidden positions out."
+        )
 
 
-@masking_rule(nn.LayerNorm, ends_masking=_over_channels)
+@masking_rule(nn.LayerNorm, check=lambda operation, *_args: _check_one_axis(operation.normalized_shape), is_local=True)
 def layer_norm(operation: nn.LayerNorm, x: Masked) -> Masked:
     """Over the channels of one position."""
     return x.with_features(operation(_channels_last(x)))
@@ -102,21 +113,12 @@ def layer_norm(operation: nn.LayerNorm, x: Masked) -> Masked:
 @masking_rule(
     F.layer_norm,
     F.rms_norm,
-    ends_masking=lambda _operation, _x, normalized_shape, *_args, **_: _one_axis(normalized_shape),
+    check=lambda _operation, _x, normalized_shape, *_args, **_: _check_one_axis(normalized_shape),
+    is_local=True,
 )
 def functional_layer_norm(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """The same for a functional call."""
     return x.with_features(operation(_channels_last(x), *args, **kwargs))
-
-
-def _one_axis(normalized_shape: Sequence[int]) -> bool:
-    """Masking goes on; refused where layer norm takes in more than the channels."""
-    if len(normalized_shape) != 1:
-        raise NotImplementedError(
-            f"layer masking needs layer norm over the channels alone, got normalized_shape {tuple(normalized_shape)}; "
-            "use group norm with one group, whose statistics can leave hidden positions out."
-        )
-    return False
 
 
 def _channels_last(x: Masked) -> Tensor:

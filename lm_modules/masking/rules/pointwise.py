@@ -6,10 +6,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import stochastic_depth
 
-from maskrobust.lm_modules.masking.masked import Masked
-from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
+from maskrobust.lm_modules.masking.row_features import Rows
+from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
 
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
@@ -22,17 +22,28 @@ ARITHMETIC = (
     operator.neg, operator.pow, torch.neg, torch.abs, torch.exp, torch.sqrt, torch.rsqrt, torch.square, torch.clamp,
     torch.pow, "neg", "abs", "exp", "sqrt", "rsqrt", "square", "clamp", "clamp_", "clip", "pow",
 )  # fmt: skip
-COPIES = (nn.Identity, "contiguous", "clone", "detach", "to", "float", "half", "bfloat16")
+COPIES = ("contiguous", "clone", "detach", "to", "float", "half", "bfloat16")
 DROPOUT = (
     nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout2d, F.dropout, F.dropout2d, F.alpha_dropout,
-    stochastic_depth,
 )  # fmt: skip
 
 
-@masking_rule(*ACTIVATIONS, *ARITHMETIC, *COPIES, *DROPOUT)
+def _compute_values(operation: Operation, _outputs: VisibleMap, *operands: Rows) -> Tensor:
+    values: Tensor = operation(*(operand.values for operand in operands))
+    return values
+
+
+ROW_BY_ROW = RowKernel(_compute_values)
+"""Operations that compute a row from that row alone, whatever its length."""
+
+
 def elementwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """Position by position."""
     return x.with_features(operation(x.features, *args, **kwargs))
+
+
+masking_rule(*ACTIVATIONS, *DROPOUT, nn.Identity, rows=ROW_BY_ROW, is_local=True)(elementwise)
+masking_rule(*ARITHMETIC, *COPIES, is_local=True)(elementwise)
 
 
 @masking_rule("type_as")
@@ -56,7 +67,7 @@ def channelwise(operation: Operation, x: Masked) -> Masked:
     return x.with_features(operation(x.features))
 
 
-@masking_rule(nn.Linear, F.linear)
+@masking_rule(nn.Linear, F.linear, is_local=True)
 def linear(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """A linear layer over the channels, where these are the last axis.
 

@@ -7,23 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
+from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.convolution import pair, slide, symmetric
-from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
 
 
-def _returns_values(operation: Any, *_args: Any) -> bool:
-    """Masking goes on; refused where the pool returns indices too."""
+def _check_no_indices(operation: Any, *_args: Any) -> None:
     if getattr(operation, "return_indices", False):
         raise NotImplementedError(
             f"layer masking needs {type(operation).__name__} without return_indices; give the module around this "
             "operation a rule of its own with masking_rule."
         )
-    return False
 
 
-@masking_rule(nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, ends_masking=_returns_values)
+@masking_rule(nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, check=_check_no_indices)
 def pool(operation: nn.MaxPool2d | nn.AvgPool2d | nn.LPPool2d, x: Masked) -> Masked:
     """Hidden positions count as 0; a window is visible when any position in it is."""
     window = _pool_window(
@@ -81,11 +79,25 @@ def _pool_window(
     return Window(size, pair(stride) if stride else size, symmetric(padding), pair(dilation), ceil_mode)
 
 
-def _module_pools_to_one(operation: Any, *_args: Any) -> bool:
-    return _returns_values(operation) or _is_one(operation.output_size)
+def _mean_of_rows(_operation: nn.AdaptiveAvgPool2d, _outputs: VisibleMap, x: Rows) -> Tensor:
+    """Mean over each image's rows, 0 where it has none."""
+    counts = x.held.positions.sum(dim=(1, 2, 3))
+    precision = torch.promote_types(x.values.dtype, torch.float32)
+    sums = torch.segment_reduce(x.values.to(precision), "sum", lengths=counts, axis=0, unsafe=True, initial=0.0)
+    return (sums / counts.clamp(min=1)[:, None]).to(x.values.dtype)[:, :, None, None]
 
 
-@masking_rule(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, ends_masking=_module_pools_to_one)
+def _averages_all(operation: Any) -> bool:
+    return isinstance(operation, nn.AdaptiveAvgPool2d) and _is_one(operation.output_size)
+
+
+@masking_rule(
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    ends_masking=lambda operation, *_args: _is_one(operation.output_size),
+    check=_check_no_indices,
+    rows=RowKernel(_mean_of_rows, _averages_all),
+)
 def adaptive_pool(operation: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, x: Masked) -> Masked | Tensor:
     """By `functional_adaptive_pool`."""
     average = isinstance(operation, nn.AdaptiveAvgPool2d)
@@ -106,12 +118,10 @@ def functional_adaptive_pool(operation: Operation, x: Masked, output_size: Any, 
     """
     averages = operation is F.adaptive_avg_pool2d
     if averages:
-        ends = _is_one(output_size)
-        return (
-            functional.mean_of_zeroed(x.with_hidden_zero(), x.visible.positions)
-            if ends
-            else adaptive_average(x, output_size)
-        )
+        if _is_one(output_size):
+            # As channels-last as a pool of channels-last features is, or a gate would make contiguous features of them.
+            return x.mean_over_visible().to(x.features.dtype)[:, None, None].permute(0, 3, 1, 2)
+        return adaptive_average(x, output_size)
     pooled = torch.as_tensor(operation(x.with_hidden_zero(), output_size))
     return pooled if _is_one(output_size) else Masked(pooled, _bins(x, output_size))
 
@@ -169,13 +179,13 @@ def reduction(operation: Any, x: Masked, *args: Any, **kwargs: Any) -> Masked | 
             f"layer masking reduces over height and width together, or over the channels, got axes {sorted(axes)} of "
             f"shape {tuple(x.features.shape)}; give the module around this operation a rule of its own."
         )
-    reduced = operation(x.with_hidden_zero(), *args, **kwargs)
     if operation.__name__ != "mean":
-        return torch.as_tensor(reduced)
-    height, width = x.visible.positions.shape[2:]
-    count = x.visible.positions.sum(dim=(1, 2, 3)).clamp(min=1).to(torch.promote_types(reduced.dtype, torch.float32))
-    scale = (height * width / count).reshape(-1, *[1] * (reduced.ndim - 1))
-    return torch.as_tensor(reduced * scale.to(reduced.dtype))
+        return torch.as_tensor(operation(x.with_hidden_zero(), *args, **kwargs))
+    keeps = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
+    sizes = [
+        1 if axis in spatial else size for axis, size in enumerate(x.features.shape) if keeps or axis not in spatial
+    ]
+    return x.mean_over_visible().reshape(sizes).to(kwargs.get("dtype") or x.features.dtype)
 
 
 def _axes(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, ...] | None:

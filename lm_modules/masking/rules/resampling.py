@@ -13,17 +13,16 @@ from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 _NEAREST = ("nearest", "nearest-exact")
 
 
-def _known_mode(mode: str, *, antialias: bool = False) -> bool:
+def _check_mode(mode: str, *, antialias: bool = False) -> None:
     if mode not in (*_NEAREST, "bilinear") or antialias:
         raise NotImplementedError(
             "layer masking interpolates maps with mode nearest, nearest-exact or bilinear and without antialias, got "
             f"mode '{mode}' and antialias={antialias}; give the module around this operation a rule of its own with "
             "masking_rule."
         )
-    return False
 
 
-@masking_rule(nn.Upsample, ends_masking=lambda operation, *_args: _known_mode(operation.mode))
+@masking_rule(nn.Upsample, check=lambda operation, *_args: _check_mode(operation.mode))
 def upsample(operation: nn.Upsample, x: Masked) -> Masked:
     """By `interpolate`."""
     return interpolate(
@@ -37,14 +36,14 @@ def upsample(operation: nn.Upsample, x: Masked) -> Masked:
     )
 
 
-def _known_settings(
+def _check_settings(
     _operation: Operation, _x: Any, _size: Any = None, _factor: Any = None, mode: str = "nearest", *_args: Any,
     antialias: bool = False, **_kwargs: Any,
-) -> bool:  # fmt: skip
-    return _known_mode(mode, antialias=antialias)
+) -> None:  # fmt: skip
+    _check_mode(mode, antialias=antialias)
 
 
-@masking_rule(F.interpolate, ends_masking=_known_settings)
+@masking_rule(F.interpolate, check=_check_settings)
 def interpolate(
     operation: Operation,
     x: Masked,

@@ -49,21 +49,20 @@ def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked |
     return Masked(features, x.visible)
 
 
-def _flattens_all(operation: Any, _x: Any, start_dim: int = 0, end_dim: int = -1) -> bool:
+def _check_flattens_all(operation: Any, _x: Any, start_dim: int = 0, end_dim: int = -1) -> None:
     if isinstance(operation, nn.Flatten):
         start_dim, end_dim = operation.start_dim, operation.end_dim
     if start_dim != 1 or end_dim not in (-1, 3):
         raise NotImplementedError(_TOKENS)
-    return True
 
 
-@masking_rule(nn.Flatten, torch.flatten, "flatten", ends_masking=_flattens_all)
+@masking_rule(nn.Flatten, torch.flatten, "flatten", ends_masking=True, check=_check_flattens_all)
 def flatten(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Tensor:
     """Into a vector for each image, 0 at hidden positions; masking ends."""
     return torch.as_tensor(operation(x.with_hidden_zero(), *args, **kwargs))
 
 
-@masking_rule(torch.permute, "permute")
+@masking_rule(torch.permute, "permute", is_local=True)
 def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] | None = None) -> Masked:
     """Between (B, C, H, W) and (B, H, W, C).
 

@@ -10,19 +10,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.masked import Window
 
 Operation = Callable[..., Any]
 Target = type[nn.Module] | Callable[..., object] | str
 RuleFunction = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=RuleFunction)
 EndsMasking = Callable[..., bool]
+Check = Callable[..., None]
 
 
 class UnsupportedNetworkError(InputError):
     """A network that layer masking cannot compute exactly; the message names layer, operation and remedy."""
+
+
+@dataclass(frozen=True)
+class RowKernel:
+    """How an operation is computed on rows, the features of some positions alone (`row_engine`).
+
+    Attributes:
+        apply: ``(operation, outputs, *operands) -> Tensor``: from `Rows` to one row for each position of `outputs`.
+        accepts: whether it computes this operation; False leaves the operation to the rule.
+        window: of positions that the operation reads.
+    """
+
+    apply: Callable[..., Tensor]
+    accepts: Callable[[Any], bool] = lambda _operation: True
+    window: Callable[[Any], Window] = lambda _operation: Window((1, 1))
 
 
 @dataclass(frozen=True)
@@ -32,22 +49,38 @@ class Rule:
     Attributes:
         apply: ``(operation, *args, **kwargs) -> Masked | tuple[Masked, ...] | Tensor``.
         ends_masking: ``(operation, *args, **kwargs) -> bool``, asked when a network is wrapped: whether the result is a
-            plain value, so that what follows needs no rule; raises NotImplementedError to refuse the operation then.
+            plain value, so that what follows needs no rule.
+        check: ``(operation, *args, **kwargs)``, called before that; raises NotImplementedError to refuse the operation.
+        rows: the operation on rows; None where only dense features are computed.
+        is_local: whether each position of the result follows from that position of the operands alone, in eval mode.
     """
 
     apply: RuleFunction
-    ends_masking: EndsMasking
+    ends_masking: EndsMasking = lambda *_args, **_kwargs: False
+    check: Check = lambda *_args, **_kwargs: None
+    rows: RowKernel | None = None
+    is_local: bool = False
 
 
 RULES: dict[Target, Rule] = {}
 
 
-def masking_rule(*targets: Target, ends_masking: bool | EndsMasking = False) -> Callable[[AnyRule], AnyRule]:
+def masking_rule(
+    *targets: Target,
+    ends_masking: bool | EndsMasking = False,
+    check: Check = Rule.check,
+    rows: RowKernel | None = None,
+    is_local: bool = False,
+) -> Callable[[AnyRule], AnyRule]:
     """Register the decorated function as the rule of some operations, replacing an earlier one.
 
     Args:
         targets: module classes (with subclasses that keep their forward), functions, or names of tensor methods.
         ends_masking: whether the rule returns a plain value; a function where that depends on the operation.
+        check: called with the operation and its arguments when a network is wrapped; raises NotImplementedError, with
+            the reason, where the rule cannot compute it.
+        rows: the operation on rows, where there is such a kernel.
+        is_local: whether each position of the result follows from that position of the operands alone, in eval mode.
 
     Example:
         >>> @masking_rule(Swish)
@@ -58,7 +91,7 @@ def masking_rule(*targets: Target, ends_masking: bool | EndsMasking = False) -> 
 
     def register(apply: AnyRule) -> AnyRule:
         for target in targets:
-            RULES[target] = Rule(apply, decide)
+            RULES[target] = Rule(apply, decide, check, rows, is_local)
         return apply
 
     return register

@@ -21,10 +21,10 @@ from maskrobust.lm_modules.masking.rules.pooling import adaptive_average
 from maskrobust.lm_modules.masking.rules.table import masking_rule
 
 masking_rule(ScaledStdConv2d, StdConv2d)(convolution)
-masking_rule(FrozenBatchNormAct2d, DropPath)(elementwise)
+masking_rule(FrozenBatchNormAct2d, DropPath, is_local=True)(elementwise)
 
 
-@masking_rule(BatchNormAct2d, SyncBatchNormAct)
+@masking_rule(BatchNormAct2d, SyncBatchNormAct, is_local=True)
 def batch_norm_act(operation: BatchNormAct2d | SyncBatchNormAct, x: Masked) -> Masked:
     """Batch norm by its rule, with the dropout and the activation that these modules add."""
     return batch_norm(operation, x, _drop_and_activate(operation))

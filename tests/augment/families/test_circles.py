@@ -35,7 +35,7 @@ def test_every_object_pixel_lies_in_its_disc(height: int, width: int) -> None:
     assert not (objects & ~enclosing_circles(objects)).any()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_disc_is_that_of_the_smallest_circle(seed: int) -> None:
     objects = random_objects(1, 21, 21, seed)
     placed = torch.nn.functional.pad(objects, [20] * 4)

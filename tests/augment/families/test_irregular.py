@@ -12,12 +12,12 @@ FRACTIONS = [0.0, 0.01, 0.1, 1 / 3, 0.5, 0.77, 0.99, 1.0]
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("fraction", FRACTIONS)
-def test_the_hidden_pixels_are_exact(size: tuple[int, int], fraction: float) -> None:
-    visible = blobs(sample_keys(0, torch.arange(20)), *size, hidden_fraction=(fraction, fraction))
-    hidden = (~visible).sum(dim=(1, 2, 3))
-    assert (hidden == hidden[0]).all()
-    assert abs(int(hidden[0]) - fraction * size[0] * size[1]) <= 0.5 + 1e-5
+def test_the_hidden_pixels_are_exact(size: tuple[int, int]) -> None:
+    for fraction in FRACTIONS:
+        visible = blobs(sample_keys(0, torch.arange(20)), *size, hidden_fraction=(fraction, fraction))
+        hidden = (~visible).sum(dim=(1, 2, 3))
+        assert (hidden == hidden[0]).all()
+        assert abs(int(hidden[0]) - fraction * size[0] * size[1]) <= 0.5 + 1e-5
 
 
 @pytest.mark.parametrize("size", [(512, 512), (511, 333)])

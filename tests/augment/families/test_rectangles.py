@@ -1,6 +1,6 @@
 """The rectangles of each image, read back as the bounding box of the hidden pixels."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import pytest
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from maskrobust.augment import rectangles, sample_keys
 
-SIZES = [(1, 1), (1, 13), (13, 1), (2, 2), (7, 5), (8, 64), (33, 32), (61, 7), (64, 64)]
-FRACTIONS = [0.0, 0.001, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0]
+SIZES = [(1, 1), (1, 13), (13, 1), (7, 5), (8, 64), (33, 32), (61, 7)]
+FRACTIONS = [0.0, 0.001, 0.02, 0.25, 0.5, 0.9, 0.99, 1.0]
 RATIOS = [(0.5, 2.0), (1.0, 1.0), (0.05, 20.0), (6.0, 6.0), (0.1, 0.1)]
 
 
@@ -34,30 +34,27 @@ def bounding_box(visible: Tensor) -> Box:
     return Box(top, left, bottom - top, right - left)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("fraction", FRACTIONS)
 @pytest.mark.parametrize("aspect_ratio", RATIOS)
 def test_the_hole_is_one_solid_rectangle_exact_to_half_a_row_and_half_a_column(
-    size: tuple[int, int], fraction: float, aspect_ratio: tuple[float, float]
+    aspect_ratio: tuple[float, float],
 ) -> None:
-    keys = sample_keys(0, torch.arange(50))
-    visible = rectangles(keys, *size, hidden_fraction=(fraction, fraction), aspect_ratio=aspect_ratio)
-    assert visible.shape == (50, 1, *size)
-    box = bounding_box(visible)
-    hidden = (~visible).sum(dim=(1, 2, 3))
-    assert torch.equal(hidden, box.height * box.width)
-    promised = (box.height.clamp(min=1) + box.width) / 2
-    assert ((hidden - fraction * size[0] * size[1]).abs() <= promised + 1e-3).all()
+    for size, fraction in product(SIZES, FRACTIONS):
+        keys = sample_keys(0, torch.arange(50))
+        visible = rectangles(keys, *size, hidden_fraction=(fraction, fraction), aspect_ratio=aspect_ratio)
+        assert visible.shape == (50, 1, *size)
+        box = bounding_box(visible)
+        hidden = (~visible).sum(dim=(1, 2, 3))
+        assert torch.equal(hidden, box.height * box.width)
+        promised = (box.height.clamp(min=1) + box.width) / 2
+        assert ((hidden - fraction * size[0] * size[1]).abs() <= promised + 1e-3).all()
 
 
-@pytest.mark.parametrize("size", [*SIZES, (224, 224), (375, 500)])
 @pytest.mark.parametrize("aspect_ratio", RATIOS)
-def test_fraction_zero_hides_nothing_and_fraction_one_everything(
-    size: tuple[int, int], aspect_ratio: tuple[float, float]
-) -> None:
-    keys = torch.arange(20)
-    assert rectangles(keys, *size, hidden_fraction=(0.0, 0.0), aspect_ratio=aspect_ratio).all()
-    assert not rectangles(keys, *size, hidden_fraction=(1.0, 1.0), aspect_ratio=aspect_ratio).any()
+def test_fraction_zero_hides_nothing_and_fraction_one_everything(aspect_ratio: tuple[float, float]) -> None:
+    for size in [*SIZES, (224, 224)]:
+        keys = torch.arange(20)
+        assert rectangles(keys, *size, hidden_fraction=(0.0, 0.0), aspect_ratio=aspect_ratio).all()
+        assert not rectangles(keys, *size, hidden_fraction=(1.0, 1.0), aspect_ratio=aspect_ratio).any()
 
 
 @pytest.mark.parametrize(
@@ -129,27 +126,24 @@ def test_an_aspect_ratio_out_of_order_or_not_above_zero_is_refused(aspect_ratio:
         rectangles(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), aspect_ratio=aspect_ratio)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (33, 32), (61, 17), (64, 64), (7, 224)])
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.37, 0.8, 1.0])
 @pytest.mark.parametrize("count", [2, 3, 7])
-def test_several_rectangles_hide_the_fraction_asked_for_in_each_strip(
-    size: tuple[int, int], fraction: float, count: int
-) -> None:
-    visible = rectangles(sample_keys(1, torch.arange(40)), *size, hidden_fraction=(fraction, fraction), count=count)
-    assert visible.shape == (40, 1, *size) and visible.dtype == torch.bool
-    fits = []
-    for axis in (2, 3):
-        edges = [i * size[axis - 2] // count for i in range(count + 1)]
-        strips = [visible.narrow(axis, a, b - a) for a, b in pairwise(edges)]
-        boxes = [bounding_box(strip) for strip in strips]
-        hidden = [(~strip).sum(dim=(1, 2, 3)) for strip in strips]
-        solid = [torch.eq(box.height * box.width, area) for box, area in zip(boxes, hidden, strict=True)]
-        exact = [
-            (area - fraction * strip[0].numel()).abs() <= (box.height.clamp(min=1) + box.width) / 2 + 1e-3
-            for strip, box, area in zip(strips, boxes, hidden, strict=True)
-        ]
-        fits.append(torch.stack(solid + exact).all(dim=0))
-    assert torch.logical_or(*fits).all()
+def test_several_rectangles_hide_the_fraction_asked_for_in_each_strip(count: int) -> None:
+    for size, fraction in product([(8, 8), (33, 32), (61, 17)], [0.0, 0.37, 0.8, 1.0]):
+        visible = rectangles(sample_keys(1, torch.arange(40)), *size, hidden_fraction=(fraction, fraction), count=count)
+        assert visible.shape == (40, 1, *size) and visible.dtype == torch.bool
+        fits = []
+        for axis in (2, 3):
+            edges = [i * size[axis - 2] // count for i in range(count + 1)]
+            strips = [visible.narrow(axis, a, b - a) for a, b in pairwise(edges)]
+            boxes = [bounding_box(strip) for strip in strips]
+            hidden = [(~strip).sum(dim=(1, 2, 3)) for strip in strips]
+            solid = [torch.eq(box.height * box.width, area) for box, area in zip(boxes, hidden, strict=True)]
+            exact = [
+                (area - fraction * strip[0].numel()).abs() <= (box.height.clamp(min=1) + box.width) / 2 + 1e-3
+                for strip, box, area in zip(strips, boxes, hidden, strict=True)
+            ]
+            fits.append(torch.stack(solid + exact).all(dim=0))
+        assert torch.logical_or(*fits).all()
 
 
 def test_strips_lie_along_either_side_and_everywhere_is_reached() -> None:
@@ -159,7 +153,7 @@ def test_strips_lie_along_either_side_and_everywhere_is_reached() -> None:
     assert ((~visible).sum(dim=(0, 1)) > 0).all()
 
 
-@pytest.mark.parametrize("count", [0, -1, 6])
-def test_a_count_that_does_not_fit_is_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=f"count must lie between 1 and the smaller side .* got {count}"):
+@pytest.mark.parametrize(("count", "expected"), [(0, "at least 1"), (6, "at most the smaller side of the image")])
+def test_a_count_that_does_not_fit_is_refused(count: int, expected: str) -> None:
+    with pytest.raises(ValueError, match=f"count must be {expected}.* got {count}"):
         rectangles(torch.arange(2), 5, 9, hidden_fraction=(0.5, 0.5), count=count)

@@ -33,8 +33,8 @@ def some_order(segments: Tensor) -> Tensor:
 
 def holes(segments: Tensor, order: Tensor, fractions: list[float]) -> Tensor:
     """Hidden pixels, (F, B, H, W) bool."""
-    shares = torch.tensor(fractions, dtype=torch.float64)[:, None].expand(-1, len(segments))
-    return ~hide_in_order(segments, order, shares).squeeze(2)
+    own = torch.tensor(fractions, dtype=torch.float64)[:, None].expand(-1, len(segments))
+    return ~hide_in_order(segments, order, own).squeeze(2)
 
 
 def hidden_by_the_slow_way(order: list[int], segments: Tensor, wanted: int) -> Tensor:

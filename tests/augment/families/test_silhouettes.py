@@ -7,8 +7,15 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank, sample_keys, silhouettes
-from maskrobust.augment.families import SilhouetteOf
+from maskrobust.augment import (
+    Batch,
+    SilhouetteBank,
+    build_family,
+    other_class_silhouettes,
+    own_class_silhouettes,
+    sample_keys,
+    silhouettes,
+)
 from maskrobust.augment.families.bank import unique_first
 
 HEIGHT, WIDTH = 6, 9
@@ -146,9 +153,8 @@ def test_own_class_draws_every_other_object_of_the_class_equally_often() -> None
     bank, count = class_bank(), 4000
     ids = torch.full((count,), 5)
     labels = ids % 4
-    hidden = ~silhouettes(
-        sample_keys(0, torch.arange(count)), HEIGHT, WIDTH, bank=bank, of="own_class", labels=labels, ids=ids
-    )
+    keys = sample_keys(0, torch.arange(count))
+    hidden = ~own_class_silhouettes(keys, HEIGHT, WIDTH, bank=bank, labels=labels, ids=ids)
     drawn = torch.bincount(bank.ids[positions(hidden, bank)], minlength=41)
     expected = [number for number in range(1, 41) if number % 4 == 1 and number != 5]
     assert drawn.nonzero().flatten().tolist() == expected
@@ -158,7 +164,7 @@ def test_own_class_draws_every_other_object_of_the_class_equally_often() -> None
 def test_own_class_serves_samples_that_the_bank_does_not_hold() -> None:
     bank, count = class_bank(), 2000
     ids, labels = torch.arange(count) + 1000, torch.arange(count) % 4
-    hidden = ~silhouettes(sample_keys(0, ids), HEIGHT, WIDTH, bank=bank, of="own_class", labels=labels, ids=ids)
+    hidden = ~own_class_silhouettes(sample_keys(0, ids), HEIGHT, WIDTH, bank=bank, labels=labels, ids=ids)
     drawn = positions(hidden, bank)
     assert torch.equal(bank.labels[drawn], labels)
     assert stats.chisquare(torch.bincount(drawn, minlength=40)).pvalue > 1e-3
@@ -169,7 +175,7 @@ def test_other_class_draws_every_object_of_other_classes_equally_often() -> None
     for label in range(4):
         labels = torch.full((count,), label)
         keys = sample_keys(label, torch.arange(count))
-        drawn = positions(~silhouettes(keys, HEIGHT, WIDTH, bank=bank, of="other_class", labels=labels), bank)
+        drawn = positions(~other_class_silhouettes(keys, HEIGHT, WIDTH, bank=bank, labels=labels), bank)
         others = (bank.labels != label).nonzero().flatten()
         counts = torch.bincount(drawn, minlength=40)
         assert counts.sum() == counts[others].sum()
@@ -177,34 +183,31 @@ def test_other_class_draws_every_object_of_other_classes_equally_often() -> None
 
 
 @pytest.mark.parametrize(
-    ("of", "ids", "label", "message"),
+    ("family", "ids", "label", "message"),
     [
-        ("own_class", [1], 1, "other than the sample's own of class 1, got none"),
-        ("own_class", [9], 7, "other than the sample's own of class 7, got none"),
-        ("other_class", [1, 5], 1, "of another class than class 1, got none"),
+        ("own_class_silhouettes", [1], 1, "other than the sample's own of class 1, got none"),
+        ("own_class_silhouettes", [9], 7, "other than the sample's own of class 7, got none"),
+        ("other_class_silhouettes", [1, 5], 1, "of another class than class 1, got none"),
     ],
 )
-def test_a_class_without_an_object_to_draw_is_named(of: SilhouetteOf, ids: list[int], label: int, message: str) -> None:
+def test_a_class_without_an_object_to_draw_is_named(family: str, ids: list[int], label: int, message: str) -> None:
     bank = SilhouetteBank.from_batches([batch_of(ids)])
     with pytest.raises(ValueError, match=message):
-        silhouettes(
-            torch.arange(1), HEIGHT, WIDTH, bank=bank, of=of, labels=torch.tensor([label]), ids=torch.tensor(ids[:1])
+        build_family(family, bank=bank)(
+            torch.arange(1), batch_of(ids[:1])._replace(labels=torch.tensor([label]), ids=torch.tensor(ids[:1]))
         )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"of": "own_class", "labels": torch.zeros(1, dtype=torch.int64)}, "need the images' labels and ids"),
-        ({"of": "other_class"}, "need the images' labels, got none"),
-        ({"of": "others"}, "got 'others'"),
         ({"scaled": (0.0, 1.0)}, "scaled must be a range"),
         ({"scaled": (2.0, 1.0)}, "scaled must be a range"),
         ({"shifted": -0.1}, "shifted must lie in"),
         ({"shifted": 1.1}, "shifted must lie in"),
     ],
 )
-def test_an_option_that_is_missing_or_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
+def test_a_geometry_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         silhouettes(torch.arange(1), HEIGHT, WIDTH, bank=class_bank(), **options)
 

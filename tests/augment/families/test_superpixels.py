@@ -5,11 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from maskrobust.augment import Batch, sample_keys, superpixels, uniform
-from maskrobust.augment.families import SegmentationMethod, hide_segments
-from maskrobust.augment.families.superpixels import SegmentCache, segment_batch, segment_image
+from maskrobust.augment import Batch, build_family, fold_in, hide_in_order, random_order, sample_keys, uniform
+from maskrobust.augment.families import SegmentationMethod, draw_hidden_fraction, hide_segments
+from maskrobust.augment.families.superpixels import SegmentCache, segment_batch, segment_image, slic
 
 METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
 
@@ -21,29 +20,11 @@ def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
     return np.repeat((quadrant / 3).astype(np.float32)[:, :, None], channels, axis=2)
 
 
-def hidden_by_the_slow_way(order: list[int], segments: Tensor, wanted: int) -> Tensor:
-    """Hide segments one after the other; keep the first of the nearest."""
-    best = torch.zeros_like(segments, dtype=torch.bool)
-    hidden = best
-    for segment in order:
-        hidden = hidden | (segments == segment)
-        if abs(int(hidden.sum()) - wanted) < abs(int(best.sum()) - wanted):
-            best = hidden
-    return best
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.4, 0.5, 0.9, 1.0])
-def test_the_cut_is_the_nearest_one_along_a_random_order(fraction: float) -> None:
-    segments = (uniform(torch.arange(30), 7, 9).square() * 12).long()
-    keys = sample_keys(0, torch.arange(30))
-    hidden = ~hide_segments(keys, segments, hidden_fraction=(fraction, fraction))[:, 0]
-    everything = [hide_segments(keys, segments, hidden_fraction=(f / 63, f / 63))[:, 0] for f in range(64)]
-    for row in range(30):
-        when = {
-            int(s): sum(int(step[row][segments[row] == s].any()) for step in everything) for s in segments[row].unique()
-        }
-        order = sorted(when, key=lambda segment: when[segment])
-        assert torch.equal(hidden[row], hidden_by_the_slow_way(order, segments[row], round(fraction * 63)))
+def test_segments_are_hidden_in_a_random_order_up_to_a_fraction_from_the_range() -> None:
+    segments, keys = (uniform(torch.arange(30), 7, 9).square() * 12).long(), sample_keys(0, torch.arange(30))
+    order, fraction = random_order(fold_in(keys, 1), segments), draw_hidden_fraction(fold_in(keys, 0), (0.2, 0.9))
+    expected = hide_in_order(segments, order, fraction.unsqueeze(0))[0]
+    assert torch.equal(hide_segments(keys, segments, hidden_fraction=(0.2, 0.9)), expected)
 
 
 def test_every_segment_comes_first_equally_often() -> None:
@@ -76,12 +57,8 @@ def test_a_segment_does_not_cross_a_strong_edge(method: SegmentationMethod, chan
 def test_holes_are_unions_of_segments(method: SegmentationMethod, size: tuple[int, int]) -> None:
     images = uniform(torch.arange(3), 3, *size)
     empty = torch.zeros(3, 1, *size, dtype=torch.bool)
-    visible = superpixels(
-        torch.arange(3),
-        Batch(torch.arange(3), images, empty, torch.zeros(3)),
-        method=method,
-        hidden_fraction=(0.5, 0.5),
-    )
+    batch = Batch(torch.arange(3), images, empty, torch.zeros(3))
+    visible = build_family(method, hidden_fraction=(0.5, 0.5))(torch.arange(3), batch)
     for image, seen in zip(images, visible, strict=True):
         segments = segment_image(method, np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
         for segment in np.unique(segments):
@@ -93,7 +70,7 @@ def test_bytes_are_segmented_as_the_numbers_they_stand_for() -> None:
     bytes_ = (uniform(torch.arange(2), 3, 16, 16) * 255).byte()
     ids, empty = torch.arange(2), torch.zeros(2, 1, 16, 16, dtype=torch.bool)
     drawn = [
-        superpixels(ids, Batch(ids, images, empty, ids), method="slic", hidden_fraction=(0.5, 0.5))
+        slic(ids, Batch(ids, images, empty, ids), hidden_fraction=(0.5, 0.5))
         for images in (bytes_, bytes_.float() / 255)
     ]
     assert torch.equal(*drawn)

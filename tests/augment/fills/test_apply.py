@@ -1,12 +1,13 @@
 """What holds for every fill."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
 
 from maskrobust.augment import (
     FILLS,
-    LOOKS_INTO_HOLE,
     FillName,
     apply_fill,
     fill_black,
@@ -28,25 +29,21 @@ KEYS = torch.arange(4) + 100
 BITS = {
     torch.float32: torch.int32,
     torch.bfloat16: torch.int16,
-    torch.float16: torch.int16,
     torch.float64: torch.int64,
     torch.uint8: torch.uint8,
 }
 FLOATS = [dtype for dtype in BITS if dtype.is_floating_point]
+SOME, IMAGE = uniform(KEYS, 1, 5, 7) < 0.6, torch.arange(4)[:, None, None, None]
 HOLES = {
-    "some hidden": uniform(KEYS, 1, 5, 7) < 0.6,
-    "one image whole": (uniform(KEYS, 1, 5, 7) < 0.6) | (torch.arange(4) == 2)[:, None, None, None],
-    "one image gone": (uniform(KEYS, 1, 5, 7) < 0.6) & (torch.arange(4) != 2)[:, None, None, None],
+    "one image whole, one gone": (SOME | (IMAGE == 1)) & (IMAGE != 2),
     "all hidden": torch.zeros(4, 1, 5, 7, dtype=torch.bool),
     "nothing hidden": torch.ones(4, 1, 5, 7, dtype=torch.bool),
 }
+LOOKS_INTO_HOLE = [name for name, entry in FILLS.items() if entry.looks_into_hole]
 BLIND_FILLS = [name for name in FILLS if name not in LOOKS_INTO_HOLE]
 FLAT_FILLS: list[FillName] = ["black", "mean", "random_colour"]
 SMOOTH_FILLS: list[FillName] = ["image_mean", "blur", "linear_imputation"]
 every_fill = pytest.mark.parametrize("name", FILLS)
-every_dtype = pytest.mark.parametrize("dtype", BITS.keys(), ids=str)
-every_float = pytest.mark.parametrize("dtype", FLOATS, ids=str)
-every_hole = pytest.mark.parametrize("visible", HOLES.values(), ids=HOLES.keys())
 
 
 def images(dtype: torch.dtype, seed: int = 0, shape: tuple[int, ...] = (3, 5, 7)) -> Tensor:
@@ -60,187 +57,180 @@ def fill(name: FillName, pictures: Tensor, visible: Tensor) -> Tensor:
 
 def test_every_fill_has_a_name() -> None:
     colours = ("black", "mean", "image_mean", "random_colour")
-    assert (*colours, "uniform_noise", "gaussian_noise", "blur", "linear_imputation", "inpainting") == FILLS
-    assert frozenset({"blur"}) == LOOKS_INTO_HOLE
+    assert [*colours, "uniform_noise", "gaussian_noise", "blur", "linear_imputation", "inpainting"] == list(FILLS)
+    assert LOOKS_INTO_HOLE == ["blur"]
 
 
-@every_hole
-def test_the_names_stand_for_the_functions(visible: Tensor) -> None:
-    pictures = images(torch.float32)
-    expected: dict[FillName, Tensor] = {
-        "black": fill_black(pictures, visible),
-        "mean": fill_mean(pictures, visible, MEAN),
-        "image_mean": fill_image_mean(pictures, visible, MEAN),
-        "random_colour": fill_random_colour(pictures, visible, KEYS),
-        "uniform_noise": fill_uniform_noise(pictures, visible, KEYS),
-        "gaussian_noise": fill_gaussian_noise(pictures, visible, KEYS),
-        "blur": fill_blur(pictures, visible),
-        "linear_imputation": fill_linear_imputation(pictures, visible, KEYS, MEAN),
-        "inpainting": fill_inpainting(pictures, visible, MEAN),
-    }
-    assert set(expected) == set(FILLS)
-    for name, filled in expected.items():
-        assert torch.equal(fill(name, pictures, visible), filled)
+def test_the_names_stand_for_the_functions() -> None:
+    for visible in HOLES.values():
+        pictures = images(torch.float32)
+        expected: dict[FillName, Tensor] = {
+            "black": fill_black(pictures, visible),
+            "mean": fill_mean(pictures, visible, MEAN),
+            "image_mean": fill_image_mean(pictures, visible, MEAN),
+            "random_colour": fill_random_colour(pictures, visible, KEYS),
+            "uniform_noise": fill_uniform_noise(pictures, visible, KEYS),
+            "gaussian_noise": fill_gaussian_noise(pictures, visible, KEYS),
+            "blur": fill_blur(pictures, visible),
+            "linear_imputation": fill_linear_imputation(pictures, visible, KEYS, MEAN),
+            "inpainting": fill_inpainting(pictures, visible, MEAN),
+        }
+        assert set(expected) == set(FILLS)
+        for name, filled in expected.items():
+            assert torch.equal(fill(name, pictures, visible), filled)
 
 
 @every_fill
-@every_dtype
-@every_hole
-def test_visible_pixels_are_unchanged_bit_for_bit(name: FillName, dtype: torch.dtype, visible: Tensor) -> None:
-    pictures = images(dtype)
-    if dtype.is_floating_point:
-        special = [-0.0, float("nan"), float("inf"), -float("inf"), torch.finfo(dtype).tiny / 2]
-        third = pictures.flatten()[::3]
-        third.copy_(torch.tensor(special, dtype=dtype).repeat(100)[: third.numel()])
-    filled = fill(name, pictures, visible)
-    everywhere = visible.expand_as(pictures)
-    assert filled.dtype == dtype and filled.shape == pictures.shape
-    assert torch.equal(filled.view(BITS[dtype])[everywhere], pictures.view(BITS[dtype])[everywhere])
+def test_visible_pixels_are_unchanged_bit_for_bit(name: FillName) -> None:
+    for dtype, visible in product(BITS, HOLES.values()):
+        pictures = images(dtype)
+        if dtype.is_floating_point:
+            special = [-0.0, float("nan"), float("inf"), -float("inf"), torch.finfo(dtype).tiny / 2]
+            third = pictures.flatten()[::3]
+            third.copy_(torch.tensor(special, dtype=dtype).repeat(100)[: third.numel()])
+        filled = fill(name, pictures, visible)
+        everywhere = visible.expand_as(pictures)
+        assert filled.dtype == dtype and filled.shape == pictures.shape
+        assert torch.equal(filled.view(BITS[dtype])[everywhere], pictures.view(BITS[dtype])[everywhere])
 
 
 @pytest.mark.parametrize("name", BLIND_FILLS)
-@every_dtype
-@every_hole
-def test_the_result_does_not_depend_on_what_the_hole_held(name: FillName, dtype: torch.dtype, visible: Tensor) -> None:
-    pictures = images(dtype)
-    filled = fill(name, pictures, visible)
-    others = [images(dtype, seed=1), torch.full_like(pictures, 1), torch.zeros_like(pictures)]
-    if dtype.is_floating_point:
-        others += [torch.full_like(pictures, value) for value in (float("nan"), torch.inf)]
-    for other in others:
-        assert torch.equal(fill(name, torch.where(visible, pictures, other), visible), filled)
-    assert filled.isfinite().all()
+def test_the_result_does_not_depend_on_what_the_hole_held(name: FillName) -> None:
+    for dtype, visible in product(BITS, HOLES.values()):
+        pictures = images(dtype)
+        filled = fill(name, pictures, visible)
+        others = [images(dtype, seed=1), torch.full_like(pictures, 1), torch.zeros_like(pictures)]
+        if dtype.is_floating_point:
+            others += [torch.full_like(pictures, value) for value in (float("nan"), torch.inf)]
+        for other in others:
+            assert torch.equal(fill(name, torch.where(visible, pictures, other), visible), filled)
+        assert filled.isfinite().all()
 
 
-@pytest.mark.parametrize("name", sorted(LOOKS_INTO_HOLE))
-@every_dtype
-def test_a_fill_that_looks_into_the_hole_shows_something_of_it(name: FillName, dtype: torch.dtype) -> None:
-    pictures, visible = images(dtype, shape=(3, 40, 40)), torch.arange(40).expand(4, 1, 40, 40) < 20
-    filled = fill(name, pictures, visible)
-    other = fill(name, torch.where(visible, pictures, images(dtype, seed=1, shape=(3, 40, 40))), visible)
-    assert (filled != other).flatten(1).any(dim=1).all()
+@pytest.mark.parametrize("name", LOOKS_INTO_HOLE)
+def test_a_fill_that_looks_into_the_hole_shows_something_of_it(name: FillName) -> None:
+    for dtype in BITS:
+        pictures, visible = images(dtype, shape=(3, 40, 40)), torch.arange(40).expand(4, 1, 40, 40) < 20
+        filled = fill(name, pictures, visible)
+        other = fill(name, torch.where(visible, pictures, images(dtype, seed=1, shape=(3, 40, 40))), visible)
+        assert (filled != other).flatten(1).any(dim=1).all()
 
 
 @pytest.mark.parametrize("name", FLAT_FILLS)
-@every_float
-@every_hole
-def test_each_hole_has_one_colour_in_zero_to_one_in_every_channel(
-    name: FillName, dtype: torch.dtype, visible: Tensor
-) -> None:
-    filled = fill(name, images(dtype) + 5, visible)
-    for picture, seen in zip(filled, visible, strict=True):
-        hole = picture[:, ~seen[0]]
-        assert (hole == hole[:, :1]).all()
-        assert ((hole >= 0) & (hole <= 1)).all()
-    assert torch.equal((filled <= 1), ~visible.expand_as(filled))
+def test_each_hole_has_one_colour_in_zero_to_one_in_every_channel(name: FillName) -> None:
+    for dtype, visible in product(FLOATS, HOLES.values()):
+        filled = fill(name, images(dtype) + 5, visible)
+        for picture, seen in zip(filled, visible, strict=True):
+            hole = picture[:, ~seen[0]]
+            assert (hole == hole[:, :1]).all()
+            assert ((hole >= 0) & (hole <= 1)).all()
+        assert torch.equal((filled <= 1), ~visible.expand_as(filled))
 
 
 @every_fill
 def test_the_given_images_are_left_alone(name: FillName) -> None:
     pictures = images(torch.float32)
-    fill(name, pictures, HOLES["some hidden"])
+    fill(name, pictures, SOME)
     fill(name, pictures, HOLES["nothing hidden"]).zero_()
     assert torch.equal(pictures, images(torch.float32))
 
 
 @every_fill
-@every_hole
-def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name: FillName, visible: Tensor) -> None:
-    hidden_value = 0.5 if name in LOOKS_INTO_HOLE else float("nan")
-    pictures = images(torch.float64).masked_fill(~visible, hidden_value).requires_grad_()
-    fill(name, pictures, visible).sum().backward()
-    assert pictures.grad is not None
-    assert torch.equal(pictures.grad, visible.expand_as(pictures).double())
+def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name: FillName) -> None:
+    for visible in HOLES.values():
+        hidden_value = 0.5 if name in LOOKS_INTO_HOLE else float("nan")
+        pictures = images(torch.float64).masked_fill(~visible, hidden_value).requires_grad_()
+        fill(name, pictures, visible).sum().backward()
+        assert pictures.grad is not None
+        assert torch.equal(pictures.grad, visible.expand_as(pictures).double())
 
 
 @every_fill
-@pytest.mark.parametrize("channels", [1, 2, 4])
-def test_any_number_of_channels_is_filled(name: FillName, channels: int) -> None:
-    pictures = torch.full((4, channels, 1, 1), 1.0 if name in LOOKS_INTO_HOLE else 7.0)
-    filled = apply_fill(name, pictures, torch.zeros(4, 1, 1, 1, dtype=torch.bool), keys=KEYS, mean=[0.5] * channels)
-    assert filled.shape == pictures.shape and (filled <= 1).all()
+def test_any_number_of_channels_is_filled(name: FillName) -> None:
+    for channels in (1, 2, 4):
+        pictures = torch.full((4, channels, 1, 1), 1.0 if name in LOOKS_INTO_HOLE else 7.0)
+        filled = apply_fill(name, pictures, torch.zeros(4, 1, 1, 1, dtype=torch.bool), keys=KEYS, mean=[0.5] * channels)
+        assert filled.shape == pictures.shape and (filled <= 1).all()
 
 
 @every_fill
-@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (4, 3, 5, 7), (1, 1, 5, 7), (4, 1, 1, 7)])
-def test_a_visible_that_would_only_broadcast_is_refused(name: FillName, shape: tuple[int, ...]) -> None:
+def test_a_visible_that_would_only_broadcast_is_refused(name: FillName) -> None:
     with pytest.raises(ValueError, match="visible must have shape"):
-        fill(name, images(torch.float32), torch.ones(shape, dtype=torch.bool))
+        fill(name, images(torch.float32), torch.ones(1, 1, 5, 7, dtype=torch.bool))
 
 
 @every_fill
-@every_hole
-def test_eight_bits_show_what_floats_show(name: FillName, visible: Tensor) -> None:
-    pictures = images(torch.uint8)
-    shown = fill(name, pictures, visible)
-    exact = fill(name, pictures.double() / 255, visible) * 255
-    assert shown.dtype == torch.uint8
-    assert (shown - exact).abs().max() <= 0.5 + 1e-4
+def test_eight_bits_show_what_floats_show(name: FillName) -> None:
+    for visible in HOLES.values():
+        pictures = images(torch.uint8)
+        shown = fill(name, pictures, visible)
+        exact = fill(name, pictures.double() / 255, visible) * 255
+        assert shown.dtype == torch.uint8
+        assert (shown - exact).abs().max() <= 0.5 + 1e-4
 
 
 @every_fill
-@every_dtype
-def test_what_is_drawn_lies_in_the_range_of_pixels(name: FillName, dtype: torch.dtype) -> None:
-    for value in (0, 1 if dtype.is_floating_point else 255):
-        filled = fill(name, torch.full((4, 3, 5, 7), value, dtype=dtype), HOLES["some hidden"])
-        assert ((filled >= 0) & (filled <= (1 if dtype.is_floating_point else 255))).all()
+def test_what_is_drawn_lies_in_the_range_of_pixels(name: FillName) -> None:
+    for dtype in BITS:
+        for value in (0, 1 if dtype.is_floating_point else 255):
+            filled = fill(name, torch.full((4, 3, 5, 7), value, dtype=dtype), SOME)
+            assert ((filled >= 0) & (filled <= (1 if dtype.is_floating_point else 255))).all()
 
 
 @pytest.mark.parametrize("name", SMOOTH_FILLS)
-@every_float
-def test_an_image_of_one_colour_is_continued_in_every_channel(name: FillName, dtype: torch.dtype) -> None:
-    colour = torch.tensor([51, 102, 204]).div(255).to(dtype)[:, None, None]
-    filled = fill(name, colour.expand(4, 3, 5, 7).contiguous(), HOLES["some hidden"])
-    noise = 0.05 if name == "linear_imputation" else 0
-    assert (filled - colour).abs().max() <= torch.finfo(dtype).eps + noise
+def test_an_image_of_one_colour_is_continued_in_every_channel(name: FillName) -> None:
+    for dtype in FLOATS:
+        colour = torch.tensor([51, 102, 204]).div(255).to(dtype)[:, None, None]
+        filled = fill(name, colour.expand(4, 3, 5, 7).contiguous(), SOME)
+        noise = 0.05 if name == "linear_imputation" else 0
+        assert (filled - colour).abs().max() <= torch.finfo(dtype).eps + noise
 
 
 @pytest.mark.parametrize("name", ["mean", "image_mean", "linear_imputation", "inpainting"])
-@every_dtype
-def test_where_nothing_is_visible_the_mean_of_the_data_set_is_drawn(name: FillName, dtype: torch.dtype) -> None:
-    white = 1 if dtype.is_floating_point else 255
-    filled = fill(name, images(dtype), HOLES["one image gone"])[2].double() / white
-    error = (filled - torch.tensor(MEAN, dtype=torch.float64)[:, None, None]).abs().max()
-    assert error <= (0.05 if name == "linear_imputation" else 0.5 / 255)
+def test_where_nothing_is_visible_the_mean_of_the_dataset_is_drawn(name: FillName) -> None:
+    for dtype in BITS:
+        white = 1 if dtype.is_floating_point else 255
+        filled = fill(name, images(dtype), HOLES["one image whole, one gone"])[2].double() / white
+        error = (filled - torch.tensor(MEAN, dtype=torch.float64)[:, None, None]).abs().max()
+        assert error <= (0.05 if name == "linear_imputation" else 0.5 / 255)
 
 
 @every_fill
-@pytest.mark.parametrize("channels", [1, 3])
-@every_dtype
-def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name: FillName, channels: int, dtype: torch.dtype) -> None:
-    keys = sample_keys(0, torch.arange(64))
-    pictures = (uniform(keys, channels, 33, 22) * (1 if dtype.is_floating_point else 255)).to(dtype)
-    visible = uniform(keys + 1, 1, 33, 22) < uniform(keys + 2, 1, 1, 1)
-    mean = [0.5] * channels
-    filled = apply_fill(name, pictures, visible, keys=keys, mean=mean)
-    for part in (slice(5, 6), slice(63, 64), slice(20, 37)):
-        alone = apply_fill(name, pictures[part].clone(), visible[part].clone(), keys=keys[part], mean=mean)
-        assert torch.equal(alone, filled[part])
+def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name: FillName) -> None:
+    for channels, dtype in ((1, torch.uint8), (3, torch.bfloat16), (3, torch.float32)):
+        keys = sample_keys(0, torch.arange(64))
+        pictures = (uniform(keys, channels, 33, 22) * (1 if dtype.is_floating_point else 255)).to(dtype)
+        visible = uniform(keys + 1, 1, 33, 22) < uniform(keys + 2, 1, 1, 1)
+        mean = [0.5] * channels
+        filled = apply_fill(name, pictures, visible, keys=keys, mean=mean)
+        for part in (slice(5, 6), slice(63, 64), slice(20, 37)):
+            alone = apply_fill(name, pictures[part].clone(), visible[part].clone(), keys=keys[part], mean=mean)
+            assert torch.equal(alone, filled[part])
 
 
 @every_fill
-@every_dtype
-def test_an_empty_batch_stays_empty(name: FillName, dtype: torch.dtype) -> None:
-    pictures, visible = torch.zeros(0, 3, 5, 7, dtype=dtype), torch.zeros(0, 1, 5, 7, dtype=torch.bool)
-    filled = apply_fill(name, pictures, visible, keys=KEYS[:0], mean=MEAN)
-    assert filled.shape == pictures.shape and filled.dtype == dtype
+def test_an_empty_batch_stays_empty(name: FillName) -> None:
+    for dtype in BITS:
+        pictures, visible = torch.zeros(0, 3, 5, 7, dtype=dtype), torch.zeros(0, 1, 5, 7, dtype=torch.bool)
+        filled = apply_fill(name, pictures, visible, keys=KEYS[:0], mean=MEAN)
+        assert filled.shape == pictures.shape and filled.dtype == dtype
 
 
 @every_fill
-@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (1, 512), (512, 1), (3, 3), (31, 17), (127, 130), (512, 511)])
-def test_any_size_is_filled(name: FillName, size: tuple[int, int]) -> None:
-    key = torch.tensor([9])
-    pictures = uniform(key, 3, *size)
-    for threshold in (0.0, 0.3, 1.0):
-        visible = uniform(key + 1, 1, *size) < threshold
-        filled = apply_fill(name, pictures, visible, keys=key, mean=MEAN)
-        assert filled.shape == pictures.shape and filled.isfinite().all()
-        assert torch.equal(torch.where(visible, filled, 0), torch.where(visible, pictures, 0))
+def test_any_size_is_filled(name: FillName) -> None:
+    for size in ((1, 1), (1, 2), (2, 1), (1, 512), (512, 1), (3, 3), (31, 17), (127, 130)):
+        key = torch.tensor([9])
+        pictures = uniform(key, 3, *size)
+        for threshold in (0.0, 0.3, 1.0):
+            visible = uniform(key + 1, 1, *size) < threshold
+            filled = apply_fill(name, pictures, visible, keys=key, mean=MEAN)
+            assert filled.shape == pictures.shape and filled.isfinite().all()
+            assert torch.equal(torch.where(visible, filled, 0), torch.where(visible, pictures, 0))
 
 
 @every_fill
 def test_channels_last_images_are_filled_alike(name: FillName) -> None:
-    pictures, visible = images(torch.float32), HOLES["one image gone"]
+    pictures, visible = images(torch.float32), HOLES["one image whole, one gone"]
     filled = fill(name, pictures.contiguous(memory_format=torch.channels_last), visible)
     assert torch.equal(filled, fill(name, pictures, visible))
     assert filled.is_contiguous(memory_format=torch.channels_last)
@@ -256,7 +246,6 @@ def test_autocast_changes_nothing(name: FillName) -> None:
 
 
 @every_fill
-@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.int16], ids=str)
-def test_images_that_are_neither_float_nor_bytes_are_refused(name: FillName, dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=f"float in .* or uint8 in .*, got {dtype}"):
-        fill(name, torch.zeros(4, 3, 5, 7, dtype=dtype), HOLES["some hidden"])
+def test_images_that_are_neither_float_nor_bytes_are_refused(name: FillName) -> None:
+    with pytest.raises(TypeError, match=r"float in .* or uint8 in .*, got torch\.int64"):
+        fill(name, torch.zeros(4, 3, 5, 7, dtype=torch.int64), SOME)

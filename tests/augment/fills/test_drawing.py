@@ -1,5 +1,7 @@
 """Drawing a fill into the hole, against `torch.where`."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -12,15 +14,15 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
 @every_dtype
-@pytest.mark.parametrize("fill_shape", [(), (1, 4, 1, 1), (3, 4, 1, 1), (3, 4, 6, 5), (3, 1, 6, 5)], ids=str)
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_drawing_is_where(dtype: torch.dtype, fill_shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
-    images = (uniform(KEYS, 4, 6, 5) * 255).to(dtype).contiguous(memory_format=memory_format)
-    fill = (uniform(KEYS + 1, 4, 6, 5) * 255).to(dtype).flatten()[: torch.Size(fill_shape).numel()].reshape(fill_shape)
-    visible = uniform(KEYS + 2, 1, 6, 5) < 0.5
-    drawn = draw(images, visible, fill)
-    assert torch.equal(drawn, torch.where(visible, images, fill))
-    assert drawn.is_contiguous(memory_format=memory_format)
+def test_drawing_is_where(dtype: torch.dtype) -> None:
+    shapes = [(), (1, 4, 1, 1), (3, 4, 1, 1), (3, 4, 6, 5), (3, 1, 6, 5)]
+    for shape, memory_format in product(shapes, (torch.contiguous_format, torch.channels_last)):
+        images = (uniform(KEYS, 4, 6, 5) * 255).to(dtype).contiguous(memory_format=memory_format)
+        fill = (uniform(KEYS + 1, 4, 6, 5) * 255).to(dtype).flatten()[: torch.Size(shape).numel()].reshape(shape)
+        visible = uniform(KEYS + 2, 1, 6, 5) < 0.5
+        drawn = draw(images, visible, fill)
+        assert torch.equal(drawn, torch.where(visible, images, fill))
+        assert drawn.is_contiguous(memory_format=memory_format)
 
 
 def test_a_view_of_a_larger_image_is_drawn_into_alike() -> None:

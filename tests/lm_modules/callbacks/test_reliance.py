@@ -10,14 +10,12 @@ from torch.utils.data import DataLoader
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.callbacks import RelianceCallback
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.reliance import (
-    ReliancePlan,
-    RelianceSuite,
-    estimate,
-    retention,
-    silhouette_leak,
-    swap_pull,
-)
+from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.measures.accuracy import retention
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, build, callback, csv_logger, fit, logged
 from tests.lm_modules.reliance.shapes import NUM_CLASSES
 
@@ -55,11 +53,11 @@ def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path: P
     fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
     everything, default = logged(tmp_path), logged(measured[0])
     added = {
-        "accuracy_patches_random_mean_over_the_curve",
-        "accuracy_patches_most_salient_mean_over_the_curve",
-        "accuracy_behind_rectangles",
-        "accuracy_behind_silhouettes",
-        "accuracy_behind_the_worst_family",
+        "curve_accuracy_score_patches_random",
+        "curve_accuracy_score_patches_most_salient",
+        "transfer_accuracy_rectangles",
+        "transfer_accuracy_silhouettes",
+        "worst_family",
         "carried_information",
     }
     names = {f"reliance/{method}/{name}" for method in ("black", "layer_masking") for name in added}
@@ -69,10 +67,17 @@ def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path: P
         assert everything[f"{name}_low"][0] <= everything[name][0] <= everything[f"{name}_high"][0]
 
 
+def test_a_plan_whose_families_hide_the_whole_object_has_no_worst_family(tmp_path: Path) -> None:
+    fit(csv_logger(tmp_path), callback(plan=ReliancePlan(patch_size=4, transfer_families=("objects",))), epochs=1)
+    numbers = logged(tmp_path)
+    assert "reliance/black/transfer_accuracy_objects" in numbers
+    assert "reliance/black/worst_family" not in numbers
+
+
 def test_without_shapes_nothing_is_said_about_outlines(tmp_path: Path) -> None:
     fit(csv_logger(tmp_path), callback(plan=ReliancePlan(shapes=False, patch_size=4)), epochs=1)
     names = {name.removeprefix("reliance/black/") for name in logged(tmp_path) if name.startswith("reliance/black/")}
-    retained = "accuracy_at_hidden_fraction_0.5"
+    retained = "retention_0.5"
     assert names == {retained, f"{retained}_low", f"{retained}_high"}
 
 
@@ -84,9 +89,10 @@ def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: 
     for batch in VALIDATION:
         suite.update({method: classifier.predictor(method)}, batch)
     outcomes, numbers = suite.outcomes()[method], logged(folder)
-    for measure in (silhouette_leak(), swap_pull(), retention(0.5)):
-        expected = estimate(measure, [outcomes], replicates=50).estimate
-        name = f"reliance/{method}/{measure.name.replace(' ', '_')}"
+    statistics = {"silhouette_leak": silhouette_leak(), "swap_pull": swap_pull(), "retention_0.5": retention(0.5)}
+    for key, measure in statistics.items():
+        expected = estimate(measure, [outcomes], replicates=50).interval
+        name = f"reliance/{method}/{key}"
         found = [numbers[name + end][-1] for end in ("", "_low", "_high")]
         assert expected is not None and found == pytest.approx(list(expected), abs=1e-6)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from maskrobust.lm_modules.callbacks import ShownImages, shown_images
 from maskrobust.lm_modules.callbacks.panel import draw_training_panel
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.methods import mark_hidden
 from tests.lm_modules.callbacks.runs import TRAINING, csv_logger, fit
 
 SIDE = TRAINING[0].images.shape[-1]
@@ -67,13 +68,13 @@ def test_it_draws_nothing_for_loggers_that_show_no_pictures(tmp_path: Path, monk
     fit(csv_logger(tmp_path), ShownImages(), epochs=1)
 
 
-def test_what_layer_masking_hides_is_grey() -> None:
+def test_what_layer_masking_hides_is_marked() -> None:
     images = TRAINING[0].images[:2]
     visible = torch.ones(2, 1, SIDE, SIDE, dtype=torch.bool)
     visible[1, :, :5] = False
     picture = draw_training_panel(images, images, visible)
     assert torch.equal(cell(picture, row=1, column=0), images[0])
-    assert (cell(picture, row=1, column=1)[:, :5] == 0.5).all()
+    assert torch.equal(cell(picture, row=1, column=1), mark_hidden(images, visible)[1])
     assert torch.equal(cell(picture, row=1, column=1)[:, 5:], images[1, :, 5:])
 
 

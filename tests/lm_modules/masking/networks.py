@@ -4,15 +4,14 @@ import copy
 from functools import cache
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from maskrobust.lm_modules.architectures import SmallResNet
 
 CLASSES = 5
 BUILDERS = {
-    "resnet18": lambda: torchvision.models.resnet18(num_classes=CLASSES),
+    "basic_resnet": lambda: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=CLASSES),
     "wide_resnext": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, groups=8, width_per_group=16),
     "dilated": lambda: ResNet(
         Bottleneck, [1, 1, 2, 1], num_classes=CLASSES, replace_stride_with_dilation=[False, True, True]

@@ -20,32 +20,28 @@ from tests.lm_modules.masking.architectures import (
     architectures,
     build,
     check,
-    draw_images,
-    draw_visible,
     page,
     size_of,
 )
-
-SMALLEST_OF_TORCHVISION = [
-    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2",
-    "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
-    "vgg11",
-]  # fmt: skip
-"""One of each family but inception_v3, whose auxiliary head needs large images."""
 
 ONE_BLOCK_A_STAGE = (1, 1, 1, 1)
 SMALLER = {
     "timm/dm_nfnet_f0": {"depths": ONE_BLOCK_A_STAGE},
     "timm/eca_nfnet_l0": {"depths": ONE_BLOCK_A_STAGE},
     "timm/nasnetalarge": {"num_features": 2016},
-    "timm/resnetaa50": {"layers": ONE_BLOCK_A_STAGE},
-    "timm/seresnet50": {"layers": ONE_BLOCK_A_STAGE},
     "timm/tresnet_m": {"layers": ONE_BLOCK_A_STAGE},
     "timm/vgg11": {"mlp_ratio": 0.1},
 }
 """Options that save time here; `scripts/architectures` checks the whole networks."""
 
-CHECKED_HERE = [*SMALLEST_OF_TORCHVISION, *(name for name in architectures() if name.startswith("timm/"))]
+CHECKED_HERE = [
+    "convnext_tiny", "efficientnet_b0", "googlenet", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18",
+    "shufflenet_v2_x0_5", "timm/convnextv2_atto", "timm/cspresnet50", "timm/dm_nfnet_f0", "timm/eca_nfnet_l0",
+    "timm/ghostnetv2_100", "timm/hrnet_w18_small", "timm/inception_v3", "timm/nasnetalarge", "timm/poolformerv2_s12",
+    "timm/rdnet_tiny", "timm/resnest14d", "timm/resnetv2_50x1_bit", "timm/skresnet18", "timm/test_byobnet",
+    "timm/tf_efficientnet_cc_b0_4e", "timm/tresnet_m", "timm/vgg11",
+]  # fmt: skip
+"""Together they have every operation that the listed networks have; `scripts/architectures` checks all of those."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -63,25 +59,7 @@ def test_network_has_all_six_properties(architecture):
     assert check(network, size_of(architecture)) == dict.fromkeys(COLUMNS, True)
 
 
-@pytest.mark.parametrize("architecture", sorted(set(TORCHVISION) - set(CHECKED_HERE)))
-def test_every_other_cnn_of_torchvision_wraps(architecture):
-    LayerMasking(build_outline(architecture, 10))
-
-
-@pytest.mark.parametrize("architecture", ["googlenet", "inception_v3"])
-def test_auxiliary_heads_train(architecture):
-    network, size = build(architecture).train(), size_of(architecture)
-    assert network.transform_input and network.aux_logits
-    outputs = LayerMasking(network)(draw_images(size), draw_visible(size))
-    heads = [logits for logits in outputs if logits is not None]
-    assert len(heads) > 1 and all(logits.shape == (2, 10) and logits.isfinite().all() for logits in heads)
-    heads[-1].sum().backward()
-    auxiliary = [parameter.grad for name, parameter in network.named_parameters() if name.startswith(("aux1", "AuxL"))]
-    assert all(gradient.isfinite().all() for gradient in auxiliary if gradient is not None)
-    assert any((gradient != 0).any() for gradient in auxiliary if gradient is not None)
-
-
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", {refusal.reason: name for name, refusal in REFUSED.items()}.values())
 def test_a_refusal_names_the_layer_and_the_reason(name):
     network = build_outline(REFUSED[name].architecture, 10)
     with pytest.raises(UnsupportedNetworkError) as refusal:

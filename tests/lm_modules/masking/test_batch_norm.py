@@ -191,3 +191,13 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
         assert all(torch.equal(second[name], buffer) for name, buffer in buffers.items())
         for name, tensor in {**joined, **summed, **buffers}.items():
             torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_processes_are_joined_in_training_mode_alone(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = []
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, **_: joined.append(tensor))
+    module = draw_module(nn.SyncBatchNorm, track_running_stats=False).train(training)
+    masked_batch_norm(module, draw_features(6, CHANNELS, 4, 5, torch.float32), draw_visible(4, 5))
+    assert bool(joined) == training

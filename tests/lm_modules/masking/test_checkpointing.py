@@ -26,11 +26,11 @@ def trained_once(network: nn.Module, segments: int) -> tuple[list[torch.Tensor],
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: build("resnet18"),
-        lambda: torchvision.models.densenet121(num_classes=3),
+        lambda: build("basic_resnet"),
+        lambda: torchvision.models.DenseNet(16, (2, 2, 2, 2), 16, num_classes=3),
         lambda: torchvision.models.mobilenet_v3_small(num_classes=3, dropout=0.0),
     ],
-    ids=["resnet18", "densenet121", "mobilenet_v3_small"],
+    ids=["basic_resnet", "densenet", "mobilenet_v3_small"],
 )
 def test_gradients_and_statistics_do_not_change(make: Callable[[], nn.Module], segments: int) -> None:
     torch.manual_seed(0)
@@ -50,7 +50,7 @@ def test_less_is_kept_for_the_backward_pass() -> None:
             sizes.append(tensor.numel())
             return tensor
 
-        masked = LayerMasking(build("resnet18"), checkpoint_segments=segments).train()
+        masked = LayerMasking(build("basic_resnet"), checkpoint_segments=segments).train()
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             masked(draw_images(), holes())
         kept.append(sum(sizes))

@@ -31,9 +31,9 @@ def test_the_compiled_network_equals_the_eager_one(network: nn.Module) -> None:
         torch.testing.assert_close(compiled(images, visible), masked(images, visible), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["resnet50", "efficientnet_b0", "convnext_tiny"])
+@pytest.mark.parametrize("architecture", ["timm/test_efficientnet", "timm/test_convnext", "timm/test_byobnet"])
 @torch.no_grad()
-def test_large_networks_compile_without_a_graph_break(architecture: str) -> None:
+def test_networks_of_every_kind_compile_without_a_graph_break(architecture: str) -> None:
     masked = LayerMasking(build(architecture).double())  # random weights make rounding errors of float32 grow
     compiled = torch.compile(masked, fullgraph=True, backend="eager")
     images, visible = draw_images(size=64)[:1].double(), holes(64)[:1]

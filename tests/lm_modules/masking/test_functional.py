@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking import functional, morphology
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     MEMORY_FORMATS,
@@ -160,9 +160,10 @@ def test_an_output_is_visible_when_its_window_holds_a_visible_position(
     visible = draw_visible(height, width)
     left, right, top, bottom = padding
     expected = reference.propagate(visible[:, 0].numpy(), kernel, stride, ((top, bottom), (left, right)), dilation)
-    propagated = functional.propagate_visible(visible, kernel, stride, padding, dilation)
-    assert propagated.dtype == torch.bool
-    assert np.array_equal(propagated[:, 0].numpy(), expected)
+    for propagate in (functional.propagate_visible, morphology.propagate_visible):
+        propagated = propagate(visible, kernel, stride, padding, dilation)
+        assert propagated.dtype == torch.bool
+        assert np.array_equal(propagated[:, 0].numpy(), expected)
 
 
 @pytest.mark.parametrize("size", range(5, 13))
@@ -172,14 +173,15 @@ def test_ceil_mode_makes_the_windows_of_the_pool(
 ) -> None:
     visible = draw_visible(size, 9)
     arguments = (kernel, kernel), (stride, stride), (padding,) * 4, (dilation, dilation)
-    propagated = functional.propagate_visible(visible, *arguments, ceil_mode=True)
     both = ((padding, padding), (padding, padding))
     expected = reference.propagate(
         visible[:, 0].numpy(), arguments[0], arguments[1], both, arguments[3], ceil_mode=True
     )
-    assert np.array_equal(propagated[:, 0].numpy(), expected)
     pooled = torch.nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=True)(visible.float())
-    assert propagated.shape == pooled.shape
+    for propagate in (functional.propagate_visible, morphology.propagate_visible):
+        propagated = propagate(visible, *arguments, ceil_mode=True)
+        assert np.array_equal(propagated[:, 0].numpy(), expected)
+        assert propagated.shape == pooled.shape
 
 
 @every_dtype

@@ -15,7 +15,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.lm_modules.masking import LayerMasking, masked, rows
+from maskrobust.lm_modules.masking import LayerMasking, masked, morphology
 
 SIZE = 128
 
@@ -95,11 +95,10 @@ def test_the_difference_is_an_epsilon_in_the_papers_means(masked_network, images
     """The paper's code divides the sum of n known neighbours by n + 1e-5. In float64, to see past rounding."""
     true_rings = masked.ring_rows
 
-    def papers_rings(visible: Tensor, count: int) -> list[rows.RingRows]:
+    def papers_rings(visible: Tensor, count: int) -> list[morphology.RingRows]:
         plan = true_rings(visible, count)
-        known = [(ring.weights > 0).double() for ring in plan]
-        means = [each / (each.sum(dim=1, keepdim=True) + 1e-5) for each in known]
-        return [replace(ring, weights=weights) for ring, weights in zip(plan, means, strict=True)]
+        counts = [(1 / ring.weights.double()).round() for ring in plan]
+        return [replace(ring, weights=1 / (count + 1e-5)) for ring, count in zip(plan, counts, strict=True)]
 
     network = copy.deepcopy(masked_network).double()
     with_true_means = network(images[2:].double(), visible[2:])

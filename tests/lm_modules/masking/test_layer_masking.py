@@ -131,7 +131,7 @@ def test_logits_of_a_sample_do_not_depend_on_its_batch(name: str) -> None:
 
 @torch.no_grad()
 def test_channels_last_and_contiguous_agree() -> None:
-    network = build("resnet18")
+    network = build("basic_resnet")
     contiguous = LayerMasking(network)(draw_images(), VISIBLE)
     network.to(memory_format=torch.channels_last)
     channels_last = LayerMasking(network)(draw_images().contiguous(memory_format=torch.channels_last), VISIBLE)
@@ -140,7 +140,7 @@ def test_channels_last_and_contiguous_agree() -> None:
 
 @both_modes
 def test_autocast_is_finite_and_close(training: bool) -> None:
-    masked, images = LayerMasking(build("resnet18")).train(training), draw_images().requires_grad_()
+    masked, images = LayerMasking(build("basic_resnet")).train(training), draw_images().requires_grad_()
     exact = copy.deepcopy(masked)(images, VISIBLE)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = masked(images, VISIBLE)

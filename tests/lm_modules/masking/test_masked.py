@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap, rows
+from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
+from maskrobust.lm_modules.masking import masked as masked_module
 from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
 from tests.lm_modules.masking.cases import UNION, draw_features, draw_visible, masked
 
@@ -56,8 +57,8 @@ def test_merging_a_branch_with_its_input_is_right_for_every_window(options: Mask
 
 def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    true_dilation = rows.dilate_3x3
-    monkeypatch.setattr(rows, "dilate_3x3", lambda positions: calls.append(1) or true_dilation(positions))
+    true_plan = masked_module.ring_rows
+    monkeypatch.setattr(masked_module, "ring_rows", lambda *args: calls.append(1) or true_plan(*args))
     counts = []
     for blocks in (2, 5):
         calls.clear()

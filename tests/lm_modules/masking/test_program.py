@@ -140,7 +140,7 @@ def test_the_output_of_a_layer_used_twice_is_that_of_its_last_use(layer) -> None
     torch.testing.assert_close(masked.features, plain_output(network, layer, images))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "dilated"])
+@pytest.mark.parametrize("name", ["basic_resnet", "dilated"])
 @torch.no_grad()
 def test_any_module_is_read_whether_or_not_it_holds_others(name) -> None:
     network, images = build(name), draw_images()

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional, rows
+from maskrobust.lm_modules.masking.morphology import ring_rows
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     MEMORY_FORMATS,
@@ -27,7 +28,7 @@ def known_after(visible: Tensor, rings: int) -> Tensor:
 @pytest.mark.parametrize("rings", range(7))
 def test_padded_rows_are_the_mean_of_known_neighbours(height: int, width: int, rings: int) -> None:
     visible, features = draw_visible(height, width), draw_features(6, 3, height, width)
-    padded = rows.pad_rows(functional.hide(features, visible), rows.ring_rows(visible, rings))
+    padded = rows.pad_rows(functional.hide(features, visible), ring_rows(visible, rings))
     expected, _ = reference.neighbour_padding(exact(features), visible[:, 0].numpy(), rings)
     assert_close(padded, expected, TOLERANCE[torch.float64])
 
@@ -46,7 +47,7 @@ def test_rows_and_dense_agree_in_values_and_gradients(
     for by_rows in (True, False):
         leaf = features.clone().requires_grad_()
         if by_rows:
-            plan = rows.ring_rows(visible, rings)
+            plan = ring_rows(visible, rings)
             padded = rows.pad_rows(functional.hide(leaf, visible), plan, detach_padding=detach_padding)
         else:
             plan = functional.neighbour_rings(visible, rings)
@@ -66,7 +67,7 @@ def test_positions_beyond_the_last_ring_and_visible_ones_keep_every_bit(
     visible, features = draw_visible(9, 9), draw_features(6, 2, 9, 9, torch.float32).requires_grad_(needs_gradient)
     untouched = (~known_after(visible, 2) | visible).expand_as(features)
     before = features.detach().clone()
-    padded = rows.pad_rows(features, rows.ring_rows(visible, 2), detach_padding=detach_padding)
+    padded = rows.pad_rows(features, ring_rows(visible, 2), detach_padding=detach_padding)
     assert torch.equal(padded[untouched], before[untouched])
     assert torch.equal(features.detach(), before)
     assert padded.requires_grad is needs_gradient
@@ -75,7 +76,7 @@ def test_positions_beyond_the_last_ring_and_visible_ones_keep_every_bit(
 @pytest.mark.parametrize("hidden_value", [1e30, float("inf"), float("nan")])
 def test_hidden_values_do_not_enter_the_rings(hidden_value: float) -> None:
     visible, features = draw_visible(8, 6), draw_features(6, 2, 8, 6, torch.float32)
-    plan, known = rows.ring_rows(visible, 3), known_after(visible, 3)
+    plan, known = ring_rows(visible, 3), known_after(visible, 3)
     first = rows.pad_rows(functional.hide(features, visible), plan)
     second = rows.pad_rows(torch.where(visible, features, hidden_value), plan)
     assert torch.equal(torch.where(known, first, 0), torch.where(known, second, 0))
@@ -83,7 +84,7 @@ def test_hidden_values_do_not_enter_the_rings(hidden_value: float) -> None:
 
 def test_detached_rows_carry_no_gradient() -> None:
     visible, features = draw_visible(6, 5), draw_features(6, 2, 6, 5).requires_grad_()
-    padded = rows.pad_rows(features, rows.ring_rows(visible, 3))
+    padded = rows.pad_rows(features, ring_rows(visible, 3))
     filled = (known_after(visible, 3) & ~visible).expand_as(features)
     (gradient,) = torch.autograd.grad(padded[filled].sum(), features)
     assert filled.any() and torch.equal(gradient, torch.zeros_like(gradient))
@@ -91,7 +92,7 @@ def test_detached_rows_carry_no_gradient() -> None:
 
 def test_differentiable_rows_have_the_gradients_of_finite_differences() -> None:
     visible = draw_visible(3, 4)
-    plan = rows.ring_rows(visible, 2)
+    plan = ring_rows(visible, 2)
     features = draw_features(6, 2, 3, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: rows.pad_rows(x, plan, detach_padding=False), features)
 
@@ -99,8 +100,8 @@ def test_differentiable_rows_have_the_gradients_of_finite_differences() -> None:
 @pytest.mark.parametrize("visible", [torch.ones(2, 1, 3, 3).bool(), torch.zeros(2, 1, 3, 3).bool()])
 def test_with_nothing_to_fill_the_plan_is_empty_and_the_features_are_handed_back(visible: Tensor) -> None:
     features = draw_features(2, 3, 3, 3)
-    assert rows.ring_rows(visible, 5) == []
-    assert rows.pad_rows(features, rows.ring_rows(visible, 5)) is features
+    assert ring_rows(visible, 5) == []
+    assert rows.pad_rows(features, ring_rows(visible, 5)) is features
 
 
 def test_rows_are_positions_in_order_and_come_back_where_they_were() -> None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance import Outcomes, retention_condition
+from maskrobust.lm_modules.reliance.conditions import retention_condition
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 NUM_CLASSES = 3
 

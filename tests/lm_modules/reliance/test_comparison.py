@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import Outcomes, ProbeOutcomes, compare_magnitudes, silhouette_leak, used_share
-from maskrobust.lm_modules.reliance.magnitudes import MagnitudeDifference, tail_level
-from maskrobust.lm_modules.reliance.statistics import Resampled
+from maskrobust.lm_modules.reliance.bootstrap import Resampled
+from maskrobust.lm_modules.reliance.comparison import MagnitudeDifference, compare_magnitudes, tail_level
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import make_outcomes
 
 
@@ -43,28 +46,32 @@ def test_each_bound_clears_the_margin_above_the_level_for_it_and_nowhere_else(se
 def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure() -> None:
     skills = {"clear": 0.9, "equal": 0.3, "clearer": 1.0, "less": 0.1}
     arms = {name: arm(skill, seed=10 * place) for place, (name, skill) in enumerate(skills.items())}
-    found = compare_magnitudes(silhouette_leak(), arms, arm(0.3, seed=100), margin=0.05, replicates=1000)
+    pairs = {name: (runs, arm(0.3, seed=100)) for name, runs in arms.items()}
+    found = compare_magnitudes(silhouette_leak(), pairs, margin=0.05, replicates=1000)
     assert list(found) == list(arms)
     low = {name: each.level_low for name, each in found.items()}
     assert sorted([low["clear"], low["clearer"]]) == pytest.approx([0.025 / 4, 0.025 / 3])
     assert low["equal"] == low["less"] == pytest.approx(0.025 / 2)
     assert found["less"].level_high == pytest.approx(0.025 / 4)
     for name, each in found.items():
-        assert each.difference.estimate is not None
-        assert (each.difference.estimate.low > 0.05) == (name in ("clear", "clearer"))
+        assert each.difference.interval is not None
+        assert (each.difference.interval.low > 0.05) == (name in ("clear", "clearer"))
+        assert (each.reading(0.05) == "above") == (name in ("clear", "clearer"))
 
 
 def test_one_comparison_has_the_interval_of_its_own_confidence() -> None:
-    found = compare_magnitudes(silhouette_leak(), {"only": arm(0.8)}, arm(0.3, seed=9), margin=0.05, confidence=0.9)
+    pair = (arm(0.8), arm(0.3, seed=9))
+    found = compare_magnitudes(silhouette_leak(), {"only": pair}, margin=0.05, confidence=0.9)
     assert (found["only"].level_low, found["only"].level_high) == pytest.approx((0.05, 0.05))
 
 
 def test_an_undefined_figure_clears_nothing_and_keeps_its_reason() -> None:
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
-    found = compare_magnitudes(used_share(blind), {"a": runs, "b": arm(0.9)}, runs, margin=0.05)
+    found = compare_magnitudes(used_share(blind), {"a": (runs, runs), "b": (arm(0.9), runs)}, margin=0.05)
     for each in found.values():
-        assert each.difference.estimate is None
+        assert each.difference.interval is None
+        assert each.reading(0.05) == "undefined"
         assert "does not lie above 0" in str(each.difference.undefined_because)
         assert (each.level_low, each.level_high) == pytest.approx((0.0125, 0.0125))
 
@@ -73,10 +80,10 @@ def test_any_of_several_equal_arms_is_called_different_in_at_most_the_stated_sha
     below = above = 0
     for trial in range(200):
         runs = [[make_outcomes(120, seed=10 * trial + place, skill=0.4)] for place in range(5)]
-        arms = {str(place): each for place, each in enumerate(runs[1:])}
+        pairs = {str(place): (each, runs[0]) for place, each in enumerate(runs[1:])}
         options = {"replicates": 400, "seed": trial}
-        found = compare_magnitudes(silhouette_leak(), arms, runs[0], margin=0.0, confidence=0.8, **options)
-        intervals = [each.difference.estimate for each in found.values() if each.difference.estimate]
+        found = compare_magnitudes(silhouette_leak(), pairs, margin=0.0, confidence=0.8, **options)
+        intervals = [each.difference.interval for each in found.values() if each.difference.interval]
         above += any(each.low > 0 for each in intervals)
         below += any(each.high < 0 for each in intervals)
     assert 0.01 <= above / 200 <= 0.15

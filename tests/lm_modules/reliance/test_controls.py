@@ -8,22 +8,16 @@ from torch import Tensor
 from maskrobust.augment import Batch, fold_in, uniform
 from maskrobust.augment.families.circles import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance import (
-    Estimate,
-    Measure,
-    Outcomes,
-    OutlineProbe,
-    ProbeOutcomes,
-    ReliancePlan,
-    RelianceSuite,
-    estimate,
-    hole_information,
-    probe_outcomes,
-    silhouette_leak,
-    swap_pull,
-    train_probe,
-    used_share,
-)
+from maskrobust.lm_modules.reliance.bootstrap import Interval
+from maskrobust.lm_modules.reliance.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.measures.information import information_circle, information_silhouette
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from tests.lm_modules.reliance.shapes import (
     NUM_CLASSES,
     as_logits,
@@ -109,8 +103,8 @@ def probe(batch: Batch, trained_probe: OutlineProbe) -> ProbeOutcomes:
     return probe_outcomes(trained_probe, [batch])
 
 
-def figure(measure: Measure, outcomes: Outcomes, confidence: float = 0.95) -> Estimate:
-    found = estimate(measure, [outcomes], confidence=confidence).estimate
+def figure(measure: Statistic, outcomes: Outcomes, confidence: float = 0.95) -> Interval:
+    found = estimate(measure, [outcomes], confidence=confidence).interval
     assert found is not None
     return found
 
@@ -148,8 +142,8 @@ def test_a_network_that_cannot_see_the_outline_scores_zero(
         found = figure(measure, outcomes[name])
         assert found.low <= 0.0 <= found.high
         assert found.high - found.low < 0.35
-    information = hole_information(outcomes[name], "silhouette")
-    assert information.bits <= information.null_high
+    information = information_silhouette()([outcomes[name]], 0, 0).interval
+    assert information is not None and information.value <= information.high
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
@@ -165,7 +159,8 @@ def test_a_network_that_reads_the_outline_of_some_images_scores_their_share(
 
 def test_information_sees_a_network_that_reads_the_outline_and_is_misled_by_it(outcomes: dict[str, Outcomes]) -> None:
     assert figure(silhouette_leak(), outcomes["contrarian"]).high < 0.0
-    behind_silhouette = hole_information(outcomes["contrarian"], "silhouette")
-    behind_circle = hole_information(outcomes["contrarian"], "circle")
-    assert behind_silhouette.bits > 1.5 > behind_silhouette.null_high
-    assert behind_circle.bits < 0.1
+    behind_silhouette = information_silhouette()([outcomes["contrarian"]], 0, 0).interval
+    behind_circle = information_circle()([outcomes["contrarian"]], 0, 0).interval
+    assert behind_silhouette is not None and behind_circle is not None
+    assert behind_silhouette.value > 1.5 > behind_silhouette.high
+    assert behind_circle.value < 0.1

@@ -148,7 +148,7 @@ def test_holes_do_not_depend_on_batch_size_or_order(family: CurveFamily, order: 
     together = torch.stack(holes_of(batch, family, order).visible)
     shuffled = torch.randperm(10, generator=torch.Generator().manual_seed(0))
     for rows in shuffled.split(3):
-        part = holes_of(Batch(*(field[rows] for field in batch)), family, order)
+        part = holes_of(batch.select(rows), family, order)
         assert torch.equal(torch.stack(part.visible), together[:, rows])
 
 

@@ -5,18 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import (
-    Finding,
-    Measure,
-    Outcomes,
-    ProbeOutcomes,
-    clean_accuracy,
-    compare_magnitudes,
-    estimate,
-    estimate_difference,
-    silhouette_leak,
-    used_share,
-)
+from maskrobust.lm_modules.reliance.comparison import compare_magnitudes
+from maskrobust.lm_modules.reliance.estimation import Estimate, Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes, misled
 
 
@@ -31,26 +26,26 @@ def leak_of(run: Outcomes) -> float:
 
 
 def magnitude_difference(
-    measure: Measure, runs_a: list[Outcomes], runs_b: list[Outcomes], confidence: float = 0.95, **options: int
-) -> Finding:
+    measure: Statistic, runs_a: list[Outcomes], runs_b: list[Outcomes], confidence: float = 0.95, **options: int
+) -> Estimate:
     """The difference of magnitudes of two arms: a comparison that is the only one."""
-    compared = compare_magnitudes(measure, {"a": runs_a}, runs_b, margin=0.0, confidence=confidence, **options)
+    compared = compare_magnitudes(measure, {"a": (runs_a, runs_b)}, confidence=confidence, **options)
     return compared["a"].difference
 
 
 def test_the_figure_over_seeds_is_the_mean_of_their_figures() -> None:
     runs = arm(0.5)
     found = estimate(silhouette_leak(), runs)
-    assert found.estimate is not None
-    assert found.estimate.value == pytest.approx(np.mean([leak_of(run) for run in runs]))
-    assert found.estimate.low < found.estimate.value < found.estimate.high
+    assert found.interval is not None
+    assert found.interval.value == pytest.approx(np.mean([leak_of(run) for run in runs]))
+    assert found.interval.low < found.interval.value < found.interval.high
     assert (found.images, found.left_out) == (398, 2)
 
 
 def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exchanged() -> None:
     strong, weak = arm(0.8), arm(0.3, first_seed=50)
-    forth = estimate_difference(silhouette_leak(), strong, weak).estimate
-    back = estimate_difference(silhouette_leak(), weak, strong).estimate
+    forth = estimate_difference(silhouette_leak(), strong, weak).interval
+    back = estimate_difference(silhouette_leak(), weak, strong).interval
     assert forth is not None
     assert back is not None
     expected = np.mean([leak_of(run) for run in strong]) - np.mean([leak_of(run) for run in weak])
@@ -61,15 +56,15 @@ def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exch
 
 def test_an_arm_does_not_differ_from_itself() -> None:
     runs = arm(0.5)
-    assert estimate_difference(silhouette_leak(), runs, runs).estimate == (0.0, 0.0, 0.0)
+    assert estimate_difference(silhouette_leak(), runs, runs).interval == (0.0, 0.0, 0.0)
 
 
 def test_pairing_on_images_narrows_the_interval() -> None:
     base = arm(0.5, seeds=1)
     wrong = np.where(base[0].ids % 20 == 0, NUM_CLASSES, base[0].behind("clean"))
     nearly = [answering(base[0], clean=wrong)]
-    single = estimate(clean_accuracy(), base).estimate
-    difference = estimate_difference(clean_accuracy(), base, nearly).estimate
+    single = estimate(clean_accuracy(), base).interval
+    difference = estimate_difference(clean_accuracy(), base, nearly).interval
     assert single is not None
     assert difference is not None
     assert difference.high - difference.low < 0.5 * (single.high - single.low)
@@ -92,9 +87,9 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
     sign_a: Callable[[list[Outcomes]], list[Outcomes]], sign_b: Callable[[list[Outcomes]], list[Outcomes]]
 ) -> None:
     strong, weak = arm(0.8), arm(0.3, first_seed=50)
-    plain = estimate_difference(silhouette_leak(), strong, weak).estimate
-    found = magnitude_difference(silhouette_leak(), sign_a(strong), sign_b(weak)).estimate
-    back = magnitude_difference(silhouette_leak(), sign_b(weak), sign_a(strong)).estimate
+    plain = estimate_difference(silhouette_leak(), strong, weak).interval
+    found = magnitude_difference(silhouette_leak(), sign_a(strong), sign_b(weak)).interval
+    back = magnitude_difference(silhouette_leak(), sign_b(weak), sign_a(strong)).interval
     assert plain is not None
     assert found is not None
     assert back is not None
@@ -107,7 +102,7 @@ def test_a_difference_of_magnitudes_near_zero_is_not_pulled_away_from_it(
     sign_b: Callable[[list[Outcomes]], list[Outcomes]],
 ) -> None:
     blind, also_blind = arm(0.0), arm(0.0, first_seed=50)
-    found = magnitude_difference(silhouette_leak(), blind, sign_b(also_blind)).estimate
+    found = magnitude_difference(silhouette_leak(), blind, sign_b(also_blind)).interval
     assert found is not None
     values = [abs(np.mean([leak_of(run) for run in runs])) for runs in (blind, also_blind)]
     assert found.value == pytest.approx(values[0] - values[1])
@@ -121,7 +116,7 @@ def test_equal_magnitudes_are_called_different_in_at_most_the_stated_share_of_ca
         runs_a = [make_outcomes(150, seed=2 * trial, skill=skill)]
         runs_b = [misled(make_outcomes(150, seed=2 * trial + 1, skill=skill))]
         options = {"replicates": 300, "seed": trial}
-        found = magnitude_difference(silhouette_leak(), runs_a, runs_b, confidence=0.9, **options).estimate
+        found = magnitude_difference(silhouette_leak(), runs_a, runs_b, confidence=0.9, **options).interval
         assert found is not None
         wrong += not found.low <= 0 <= found.high
     assert wrong / 200 <= 0.15
@@ -131,22 +126,22 @@ def test_a_difference_of_magnitudes_is_undefined_where_that_of_figures_is() -> N
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
     found = magnitude_difference(used_share(blind), runs, runs)
-    assert found.estimate is None
+    assert found.interval is None
     assert found == estimate_difference(used_share(blind), runs, runs)
 
 
 def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing() -> None:
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
-    assert estimate_difference(used_share(blind), runs, runs).estimate is None
+    assert estimate_difference(used_share(blind), runs, runs).interval is None
     seeing = ProbeOutcomes(runs[0].ids, runs[0].labels, runs[0].labels)
-    found = estimate_difference(used_share(seeing), arm(0.9), runs).estimate
+    found = estimate_difference(used_share(seeing), arm(0.9), runs).interval
     assert found is not None
     assert found.low > 0
 
 
 def test_confidence_widens_the_interval() -> None:
-    narrow, wide = (estimate(silhouette_leak(), arm(0.5), confidence=level).estimate for level in (0.8, 0.99))
+    narrow, wide = (estimate(silhouette_leak(), arm(0.5), confidence=level).interval for level in (0.8, 0.99))
     assert narrow is not None
     assert wide is not None
     assert wide.low < narrow.low < narrow.high < wide.high
@@ -154,7 +149,7 @@ def test_confidence_widens_the_interval() -> None:
 
 def test_no_valid_image_leaves_a_figure_undefined() -> None:
     found = estimate(silhouette_leak(), [make_outcomes(3, seed=0, invalid=(0, 1, 2))])
-    assert found.estimate is None
+    assert found.interval is None
     assert found.undefined_because == "undefined because no image is valid for it."
     assert (found.images, found.left_out) == (0, 3)
 

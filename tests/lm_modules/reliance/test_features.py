@@ -10,16 +10,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from maskrobust.augment import sample_keys, uniform
-from maskrobust.lm_modules.reliance import (
-    Outcomes,
+from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.features import cross_validated_predictions, with_feature_predictions
+from maskrobust.lm_modules.reliance.measures.accuracy import circle_accuracy, silhouette_accuracy
+from maskrobust.lm_modules.reliance.measures.carried_information import (
     carried_information,
-    circle_accuracy,
-    cross_validated_predictions,
-    estimate,
-    probed_features,
-    silhouette_accuracy,
-    with_feature_predictions,
+    features_circle,
+    features_silhouette,
 )
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
 INVALID = (2, 3, 11)
@@ -44,15 +43,15 @@ def draw(images: int = 400, width: int = 6, signal: float = 1.0, invalid: tuple[
 
 
 def value_of(measure, outcomes: Outcomes) -> float:
-    found = estimate(measure, [outcomes], replicates=200).estimate
+    found = estimate(measure, [outcomes], replicates=200).interval
     assert found is not None
     return found.value
 
 
 def test_features_that_hold_the_class_are_read_and_noise_is_not() -> None:
     probed = with_feature_predictions(draw(signal=20.0))
-    assert value_of(probed_features("silhouette"), probed) > 0.99
-    assert value_of(probed_features("circle"), probed) == pytest.approx(1 / NUM_CLASSES, abs=0.1)
+    assert value_of(features_silhouette(), probed) > 0.99
+    assert value_of(features_circle(), probed) == pytest.approx(1 / NUM_CLASSES, abs=0.1)
     assert value_of(carried_information(), probed) > 0.55
 
 
@@ -60,13 +59,13 @@ def test_features_that_hold_the_same_carry_nothing_of_the_outline() -> None:
     outcomes = draw()
     same = with_features(outcomes, outcomes.features["silhouette"], outcomes.features["silhouette"])
     found = estimate(carried_information(), [with_feature_predictions(same)])
-    assert found.estimate == (0.0, 0.0, 0.0)
+    assert found.interval == (0.0, 0.0, 0.0)
     assert (found.images, found.left_out) == (397, 3)
 
 
 def test_carried_information_is_the_difference_of_the_two_accuracies() -> None:
     probed = with_feature_predictions(draw())
-    behind = [value_of(probed_features(hole), probed) for hole in ("silhouette", "circle")]
+    behind = [value_of(features(), probed) for features in (features_silhouette, features_circle)]
     assert value_of(carried_information(), probed) == pytest.approx(behind[0] - behind[1])
 
 
@@ -174,6 +173,6 @@ def test_outcomes_without_features_say_so() -> None:
 def test_several_seeds_have_their_own_probes() -> None:
     first = with_feature_predictions(draw(signal=20.0))
     blind = answering(first, **{"features/silhouette": first.behind("features/circle")})
-    found = estimate(carried_information(), [first, blind]).estimate
+    found = estimate(carried_information(), [first, blind]).interval
     assert found is not None
     assert found.value == pytest.approx(value_of(carried_information(), first) / 2)

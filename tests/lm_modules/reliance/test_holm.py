@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from maskrobust.lm_modules.reliance import holm_levels
+from maskrobust.lm_modules.reliance.comparison import holm_levels
 
 LEVEL = 0.05
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.stats.contingency import crosstab
 
-from maskrobust.lm_modules.reliance import mutual_information
+from maskrobust.lm_modules.reliance.measures.information import mutual_information
 
 
 def plug_in_bits(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -31,14 +31,13 @@ def dependent_pair(images: int, classes: int, seed: int) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("images", [40, 2000])
 def test_the_figure_is_scipys_with_the_miller_madow_correction(classes: int, images: int) -> None:
     predictions, labels = dependent_pair(images, classes, 0)
-    found = mutual_information(predictions, labels, permutations=10)
+    found = mutual_information([predictions], labels, permutations=10)
     assert found.bits == pytest.approx(miller_madow_bits(predictions, labels), abs=1e-9)
-    assert found.images == images
 
 
 def test_a_prediction_that_is_always_wrong_in_the_same_way_holds_all_information() -> None:
     labels = np.arange(4000) % 8
-    found = mutual_information((labels + 3) % 8, labels, permutations=50)
+    found = mutual_information([(labels + 3) % 8], labels, permutations=50)
     assert found.bits == pytest.approx(3.0, abs=0.01)
     assert found.null_high < 0.1
 
@@ -48,7 +47,7 @@ def test_the_correction_removes_most_of_the_bias() -> None:
     corrected, plug_in = [], []
     for _ in range(200):
         predictions, labels = rng.integers(0, 5, 200), rng.integers(0, 5, 200)
-        corrected.append(mutual_information(predictions, labels, permutations=1).bits)
+        corrected.append(mutual_information([predictions], labels, permutations=1).bits)
         plug_in.append(plug_in_bits(predictions, labels))
     assert abs(np.mean(corrected)) < 0.1 * np.mean(plug_in)
 
@@ -57,17 +56,35 @@ def test_the_null_interval_holds_independent_predictions_in_95_percent() -> None
     rng = np.random.default_rng(0)
     inside = 0
     for trial in range(200):
-        found = mutual_information(rng.integers(0, 3, 100), rng.integers(0, 3, 100), permutations=100, seed=trial)
+        found = mutual_information([rng.integers(0, 3, 100)], rng.integers(0, 3, 100), permutations=100, seed=trial)
         inside += found.null_low <= found.bits <= found.null_high
     assert 0.88 <= inside / 200 <= 0.99
 
 
 def test_a_constant_prediction_holds_nothing() -> None:
-    found = mutual_information(np.zeros(50, dtype=np.int64), np.arange(50) % 3)
+    found = mutual_information([np.zeros(50, dtype=np.int64)], np.arange(50) % 3)
     assert (found.bits, found.null_low, found.null_high) == pytest.approx((0.0, 0.0, 0.0))
 
 
-def test_no_image_gives_nan() -> None:
-    found = mutual_information(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-    assert np.isnan(found.bits)
-    assert found.images == 0
+def test_labels_are_permuted_alike_for_all_runs_and_the_mean_is_compared_with_its_own_interval() -> None:
+    rng = np.random.default_rng(0)
+    labels, run = rng.integers(0, 4, 300), rng.integers(0, 4, 300)
+    alone, twice = (mutual_information([run] * count, labels, permutations=200) for count in (1, 2))
+    assert twice == pytest.approx(alone)  # two equal runs say what one says
+    others = [rng.integers(0, 4, 300) for _ in range(16)]
+    together = mutual_information(others, labels, permutations=200)
+    single = [mutual_information([other], labels, permutations=200) for other in others]
+    assert together.bits == pytest.approx(np.mean([each.bits for each in single]))
+    widths = [each.null_high - each.null_low for each in single]
+    assert together.null_high - together.null_low < 0.5 * np.mean(widths)  # independent runs: about a quarter
+
+
+def test_the_interval_of_the_mean_over_runs_holds_independent_predictions_in_95_percent() -> None:
+    rng = np.random.default_rng(1)
+    inside = 0
+    for trial in range(200):
+        labels, shared = rng.integers(0, 3, 100), rng.integers(0, 3, 100)
+        runs = [np.where(rng.random(100) < 0.5, shared, rng.integers(0, 3, 100)) for _ in range(3)]
+        found = mutual_information(runs, labels, permutations=100, seed=trial)
+        inside += found.null_low <= found.bits <= found.null_high
+    assert 0.88 <= inside / 200 <= 0.99

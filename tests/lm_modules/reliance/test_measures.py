@@ -1,32 +1,33 @@
 """Each measure against its formula written out image by image."""
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import (
-    Measure,
-    Outcomes,
-    ProbeOutcomes,
-    broken_mask_accuracy,
+from maskrobust.lm_modules.reliance.estimation import Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.measures.accuracy import (
     circle_accuracy,
     clean_accuracy,
-    estimate,
-    estimate_difference,
-    hidden_pixel_sensitivity,
-    hole_information,
-    mutual_information,
-    probe_accuracy,
     retention,
     silhouette_accuracy,
-    silhouette_leak,
-    swap_pull,
-    used_share,
+)
+from maskrobust.lm_modules.reliance.measures.broken_masks import (
+    broken_mask_accuracy,
     whole_mask_accuracy,
     whole_over_broken,
 )
+from maskrobust.lm_modules.reliance.measures.information import (
+    information_circle,
+    information_silhouette,
+    mutual_information,
+)
+from maskrobust.lm_modules.reliance.measures.sensitivity import hidden_pixel_sensitivity
+from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import probe_accuracy, used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
 INVALID = (2, 3, 11)
@@ -41,8 +42,8 @@ def make_probe(outcomes: Outcomes, accuracy: float, extra: int = 5) -> ProbeOutc
     return ProbeOutcomes(ids, np.where(wrong, (labels + 1) % 3, labels), labels)
 
 
-def value_of(measure: Measure, outcomes: Outcomes) -> float:
-    found = estimate(measure, [outcomes], replicates=200).estimate
+def value_of(measure: Statistic, outcomes: Outcomes) -> float:
+    found = estimate(measure, [outcomes], replicates=200).interval
     assert found is not None
     assert found.low <= found.value <= found.high
     return found.value
@@ -111,9 +112,9 @@ def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(
     predictions = outcomes.labels.copy()
     predictions[valid_rows(outcomes)[right:]] = -1
     found = estimate(used_share(ProbeOutcomes(outcomes.ids, predictions, outcomes.labels)), [outcomes])
-    assert found.estimate is None
+    assert found.interval is None
     assert found.undefined_because is not None
-    assert found.undefined_because.startswith("undefined because probe accuracy minus majority share is")
+    assert found.undefined_because.startswith("undefined because probe accuracy minus majority fraction is")
     assert (found.images, found.left_out) == (197, 3)
 
 
@@ -124,7 +125,7 @@ def test_used_share_resamples_probe_and_leak_together() -> None:
     read = np.where(same.predictions < 0, NUM_CLASSES, same.predictions)
     constant = answering(outcomes, silhouette=read, circle=np.full(300, majority))
     found = estimate(used_share(same), [constant])
-    assert found.estimate == pytest.approx((1.0, 1.0, 1.0))
+    assert found.interval == pytest.approx((1.0, 1.0, 1.0))
 
 
 def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes: Outcomes) -> None:
@@ -152,16 +153,24 @@ def test_a_hidden_fraction_that_was_not_evaluated_is_refused(outcomes: Outcomes)
 
 def test_sensitivity_is_the_largest_over_valid_images(outcomes: Outcomes) -> None:
     loud = replace(outcomes, sensitivity=np.where(outcomes.object_valid, outcomes.sensitivity, np.nan))
-    assert hidden_pixel_sensitivity(loud) == max(outcomes.sensitivity[i] for i in valid_rows(outcomes))
+    quiet = replace(outcomes, sensitivity=np.zeros(len(outcomes)))
+    found = hidden_pixel_sensitivity()([quiet, loud], 0, 0)
+    assert found.value == max(outcomes.sensitivity[i] for i in valid_rows(outcomes))
+    assert found.interval is None and (found.images, found.left_out) == (197, 3)
+    silent = replace(outcomes, object_valid=np.zeros(len(outcomes), dtype=bool))
+    assert "no image is valid" in str(hidden_pixel_sensitivity()([silent], 0, 0).undefined_because)
 
 
 def test_information_behind_a_hole_counts_valid_images(outcomes: Outcomes) -> None:
     rows = valid_rows(outcomes)
-    holes: tuple[Literal["silhouette", "circle"], ...] = ("silhouette", "circle")
-    for hole in holes:
-        predictions, found = outcomes.behind(hole), hole_information(outcomes, hole, permutations=20, seed=3)
-        assert found == mutual_information(predictions[rows], outcomes.labels[rows], permutations=20, seed=3)
-    assert hole_information(outcomes, "silhouette").bits > hole_information(outcomes, "silhouette").null_high
+    for hole, measure in (("silhouette", information_silhouette()), ("circle", information_circle())):
+        found = measure([outcomes], 0, 3)
+        assert found.interval == mutual_information([outcomes.behind(hole)[rows]], outcomes.labels[rows], seed=3)
+        assert (found.images, found.left_out) == (197, 3)
+    behind = information_silhouette()([outcomes], 0, 0).interval
+    assert behind is not None and behind.value > behind.high  # more than chance
+    silent = replace(outcomes, object_valid=np.zeros(len(outcomes), dtype=bool))
+    assert "no image is valid" in str(information_circle()([silent], 0, 0).undefined_because)
 
 
 def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden() -> None:
@@ -174,7 +183,7 @@ def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden()
         (whole_over_broken(), whole / broken),
     ):
         finding = estimate(measure, [outcomes])
-        found = finding.estimate
+        found = finding.interval
         assert found is not None and found.value == pytest.approx(expected) and found.low < expected < found.high
         assert (finding.images, finding.left_out) == (right.sum(), (~right).sum())
 
@@ -192,4 +201,4 @@ def test_over_runs_and_arms_whole_masks_are_asked_about_images_that_any_of_them_
 def test_the_quotient_is_undefined_where_nothing_is_right_behind_the_broken_mask() -> None:
     outcomes = answering(make_outcomes(50, 3), broken=np.full(50, NUM_CLASSES))
     finding = estimate(whole_over_broken(), [outcomes])
-    assert finding.estimate is None and "behind the broken mask" in str(finding.undefined_because)
+    assert finding.interval is None and "behind the broken mask" in str(finding.undefined_because)

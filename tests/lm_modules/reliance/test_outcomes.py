@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import Outcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from tests.lm_modules.reliance.tables import make_outcomes
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from maskrobust.lm_modules.reliance import ReliancePlan
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 
 @pytest.mark.parametrize(

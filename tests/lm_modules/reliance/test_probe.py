@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from maskrobust.lm_modules.reliance import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 
 TRAIN, HELD_OUT, TEST = shape_batch(600, 0), shape_batch(150, 1), shape_batch(150, 2, first_id=500)

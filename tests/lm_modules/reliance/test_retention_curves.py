@@ -2,24 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from maskrobust.lm_modules.reliance import Measure, Outcomes, estimate
+from maskrobust.lm_modules.reliance.catalogue import Context, asked_measures
 from maskrobust.lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
-from maskrobust.lm_modules.reliance.retention_curves import (
-    curve_accuracy,
-    curve_accuracy_score,
-    curve_class_entropy,
-    curve_class_entropy_score,
-    curve_similarity,
-    curve_similarity_score,
-    curve_unchanged,
-    curve_unchanged_score,
-)
+from maskrobust.lm_modules.reliance.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes
 
 FAMILY: CurveFamily = "slic"
@@ -61,17 +54,18 @@ def similarity(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) ->
 
 
 METRICS = [
-    pytest.param(curve_accuracy, curve_accuracy_score, accuracy, id="accuracy"),
-    pytest.param(curve_unchanged, curve_unchanged_score, unchanged, id="unchanged"),
-    pytest.param(curve_class_entropy, curve_class_entropy_score, class_entropy, id="class entropy"),
-    pytest.param(
-        partial(curve_similarity, similarity=SIMILARITY),
-        partial(curve_similarity_score, similarity=SIMILARITY),
-        similarity,
-        id="similarity",
-    ),
+    pytest.param("accuracy", accuracy, id="accuracy"),
+    pytest.param("unchanged", unchanged, id="unchanged"),
+    pytest.param("class_entropy", class_entropy, id="class entropy"),
+    pytest.param("similarity", similarity, id="similarity"),
 ]
-each_metric = pytest.mark.parametrize(("point", "score", "reference"), METRICS)
+
+
+def curve(metric: str, *fractions: float) -> Statistic:
+    return curve_statistic(metric, FAMILY, ORDER, fractions, SIMILARITY if metric == "similarity" else None)
+
+
+each_metric = pytest.mark.parametrize(("metric", "reference"), METRICS)
 
 
 def rows_asked(outcomes: Outcomes) -> np.ndarray:
@@ -81,46 +75,38 @@ def rows_asked(outcomes: Outcomes) -> np.ndarray:
 @each_metric
 @pytest.mark.parametrize("fraction", FRACTIONS)
 def test_a_figure_is_that_of_plain_numpy_over_the_images_asked(
-    point: Callable[..., Measure], score: Callable[..., Measure], reference: Reference, fraction: float
+    metric: str, reference: Reference, fraction: float
 ) -> None:
     outcomes = curve_outcomes()
     predictions = outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)]
-    found = estimate(point(FAMILY, ORDER, fraction), [outcomes], replicates=50)
-    assert found.estimate is not None
-    assert found.estimate.value == pytest.approx(reference(outcomes, predictions, rows_asked(outcomes)))
+    found = estimate(curve(metric, fraction), [outcomes], replicates=50)
+    assert found.interval is not None
+    assert found.interval.value == pytest.approx(reference(outcomes, predictions, rows_asked(outcomes)))
     assert (found.images, found.left_out) == (150 - len(NOT_ASKED), len(NOT_ASKED))
 
 
 @each_metric
 def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction(
-    point: Callable[..., Measure], score: Callable[..., Measure], reference: Reference
+    metric: str, reference: Reference
 ) -> None:
     outcomes = curve_outcomes()
     last = curve_condition(FAMILY, ORDER, FRACTIONS[-1])
     without_one = np.where(np.arange(150) == 100, -1, outcomes.predictions[last])
     outcomes = replace(outcomes, predictions={**outcomes.predictions, last: without_one})
     rows = np.setdiff1d(rows_asked(outcomes), [100])
-    curve = [
+    values = [
         reference(outcomes, outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)], rows)
         for fraction in FRACTIONS
     ]
-    found = estimate(score(FAMILY, ORDER, FRACTIONS), [outcomes], replicates=50)
-    assert found.estimate is not None
-    assert found.estimate.value == pytest.approx(np.mean(curve))
+    found = estimate(curve(metric, *FRACTIONS), [outcomes], replicates=50)
+    assert found.interval is not None
+    assert found.interval.value == pytest.approx(np.mean(values))
     assert (found.images, found.left_out) == (len(rows), len(NOT_ASKED) + 1)
 
 
 @each_metric
-def test_the_score_of_one_point_is_its_figure(
-    point: Callable[..., Measure], score: Callable[..., Measure], reference: Reference
-) -> None:
-    runs = [curve_outcomes(seed=seed) for seed in range(3)]
-    assert estimate(score(FAMILY, ORDER, [0.5]), runs).estimate == estimate(point(FAMILY, ORDER, 0.5), runs).estimate
-
-
-@each_metric
 def test_intervals_are_as_wide_to_both_sides_as_those_of_figures_of_resampled_images(
-    point: Callable[..., Measure], score: Callable[..., Measure], reference: Reference
+    metric: str, reference: Reference
 ) -> None:
     outcomes, rng = curve_outcomes(), np.random.default_rng(5)
     rows = rows_asked(outcomes)
@@ -130,7 +116,7 @@ def test_intervals_are_as_wide_to_both_sides_as_those_of_figures_of_resampled_im
         for drawn in rng.choice(rows, (1000, len(rows)))
     ]
     low, high = np.quantile(resampled - np.mean(resampled), [0.025, 0.975])
-    found = estimate(score(FAMILY, ORDER, FRACTIONS), [outcomes]).estimate
+    found = estimate(curve(metric, *FRACTIONS), [outcomes]).interval
     assert found is not None
     assert (found.low - found.value, found.high - found.value) == pytest.approx((low, high), abs=0.1 * (high - low))
 
@@ -141,7 +127,7 @@ def test_class_entropy_lies_between_that_of_one_class_and_of_all_classes_alike(c
     condition = curve_condition("patches", "random", 0.3)
     for predictions, expected in ((np.zeros(100, dtype=np.int64), 0.0), (np.arange(100) % classes, np.log(classes))):
         known = replace(outcomes, predictions={**outcomes.predictions, condition: predictions})
-        found = estimate(curve_class_entropy("patches", "random", 0.3), [known]).estimate
+        found = estimate(curve_statistic("class_entropy", "patches", "random", [0.3]), [known]).interval
         assert found is not None and found.value == pytest.approx(expected, abs=1e-12)
 
 
@@ -151,10 +137,10 @@ def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies() -> None:
     constant = [
         replace(outcomes, predictions={**outcomes.predictions, condition: np.full(150, answer)}) for answer in range(3)
     ]
-    assert estimate(curve_class_entropy(FAMILY, ORDER, 0.5), constant).estimate == (0.0, 0.0, 0.0)
+    assert estimate(curve("class_entropy", 0.5), constant).interval == (0.0, 0.0, 0.0)
     runs = [curve_outcomes(seed=seed) for seed in range(3)]
     mean = np.mean([class_entropy(run, run.predictions[condition], rows_asked(run)) for run in runs])
-    found = estimate(curve_class_entropy(FAMILY, ORDER, 0.5), runs).estimate
+    found = estimate(curve("class_entropy", 0.5), runs).interval
     assert found is not None and found.value == pytest.approx(mean)
 
 
@@ -167,38 +153,49 @@ def test_the_interval_of_an_entropy_holds_the_figure_and_the_truth(unevenness: f
     for trial in range(200):
         drawn = rng.choice(10, 600, p=chances)
         known = replace(outcomes, predictions={**outcomes.predictions, condition: drawn})
-        found = estimate(curve_class_entropy(FAMILY, ORDER, 0.5), [known], replicates=300, seed=trial).estimate
+        found = estimate(curve("class_entropy", 0.5), [known], replicates=300, seed=trial).interval
         assert found is not None and found.low < found.value < found.high
         holds += found.low <= stats.entropy(chances) <= found.high
     assert holds / 200 > 0.85
 
 
-def test_names_say_metric_curve_and_point() -> None:
-    assert curve_accuracy("slic", "most_salient", 0.1 + 0.2).name == "accuracy, slic, most salient, hidden fraction 0.3"
-    assert curve_unchanged_score("patches", "random", FRACTIONS).name == (
-        "unchanged predictions, patches, random, mean over the curve"
+def test_the_catalogue_asks_every_point_and_the_score_of_every_curve() -> None:
+    plan = ReliancePlan(curve_families=("slic",), curve_orders=("random", "most_salient"), curve_fractions=FRACTIONS)
+    outcomes = curve_outcomes()
+    outcomes = replace(
+        outcomes,
+        predictions=outcomes.predictions
+        | {curve_condition("slic", "random", fraction): outcomes.labels for fraction in FRACTIONS},
     )
+    asked = [each for each in asked_measures(Context(plan)) if each.measure.group == "curves"]
+    assert len(asked) == 3 * 2 * (len(FRACTIONS) + 1)  # similarity is left out where it is not known
+    assert len(asked_measures(Context(plan, similarity=SIMILARITY))) == len(asked_measures(Context(plan))) + 10
+    for each in asked:
+        key, parameters = each.measure.key.removeprefix("curve_"), each.parameters
+        fractions = FRACTIONS if key.endswith("_score") else [parameters["hidden_fraction"]]
+        expected = curve_statistic(key.removesuffix("_score"), "slic", parameters["order"], fractions)
+        assert each.estimate([outcomes], replicates=20) == estimate(expected, [outcomes], replicates=20)
 
 
 def test_where_no_image_was_asked_every_figure_is_undefined() -> None:
     outcomes = make_outcomes(5, 0)
     nobody = {curve_condition(FAMILY, ORDER, fraction): np.full(5, -1) for fraction in FRACTIONS}
     silent = replace(outcomes, predictions={**outcomes.predictions, **nobody})
-    for score in (curve_accuracy_score, curve_unchanged_score, curve_class_entropy_score):
-        found = estimate(score(FAMILY, ORDER, FRACTIONS), [silent])
-        assert found.estimate is None and (found.images, found.left_out) == (0, 5)
+    for metric in ("accuracy", "unchanged", "class_entropy"):
+        found = estimate(curve(metric, *FRACTIONS), [silent])
+        assert found.interval is None and (found.images, found.left_out) == (0, 5)
 
 
 def test_a_fraction_that_was_not_asked_is_refused() -> None:
     with pytest.raises(ValueError, match=r"curve/slic/most_salient/0\.4"):
-        estimate(curve_accuracy(FAMILY, ORDER, 0.4), [curve_outcomes()])
+        estimate(curve("accuracy", 0.4), [curve_outcomes()])
 
 
 def test_a_score_over_no_fraction_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one hidden fraction, got none"):
-        curve_accuracy_score(FAMILY, ORDER, ())
+        curve("accuracy")
 
 
 def test_a_similarity_of_other_classes_is_refused() -> None:
     with pytest.raises(ValueError, match=r"similarity must be \(3, 3\), .* got \(4, 4\)"):
-        estimate(curve_similarity(FAMILY, ORDER, 0.5, np.eye(4)), [curve_outcomes()])
+        estimate(curve_statistic("similarity", FAMILY, ORDER, [0.5], np.eye(4)), [curve_outcomes()])

@@ -9,14 +9,11 @@ from torch import Tensor, nn
 
 from maskrobust.augment import Batch, sample_keys
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance import (
-    Conditions,
-    ConditionSource,
-    Outcomes,
-    ReliancePlan,
-    RelianceSuite,
-    hidden_pixel_sensitivity,
-)
+from maskrobust.lm_modules.reliance.conditions import Conditions, ConditionSource
+from maskrobust.lm_modules.reliance.measures.sensitivity import hidden_pixel_sensitivity
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, shape_bank, shape_batch
 
 PLAN = ReliancePlan(
@@ -32,7 +29,7 @@ BANK = shape_bank(60)
 
 
 def part_of(batch: Batch, chosen: Tensor) -> Batch:
-    return Batch(*(field[chosen] for field in batch))
+    return batch.select(chosen)
 
 
 def count_visible(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
@@ -160,7 +157,7 @@ def test_sensitivity_is_the_largest_change_of_a_logit_when_the_hole_is_redrawn(
     found = expected["peek"]
     valid = found.object_valid
     assert np.array_equal(found.sensitivity[valid], np.max(changes, axis=0)[valid])
-    assert hidden_pixel_sensitivity(found) == np.max(changes, axis=0)[valid].max() > 0
+    assert hidden_pixel_sensitivity()([found], 0, 0).value == np.max(changes, axis=0)[valid].max() > 0
     assert hidden_pixel_sensitivity(expected["count"]) == 0.0
 
 
@@ -203,7 +200,7 @@ def test_without_objects_only_the_other_conditions_are_asked(batch: Batch) -> No
     assert counter.passes == [64, 64, 64]  # clean, and both swaps
     found = suite.outcomes()["count"]
     assert not found.object_valid.any()
-    assert np.isnan(hidden_pixel_sensitivity(found))
+    assert hidden_pixel_sensitivity()([found], 0, 0).value is None
 
 
 def test_a_plan_without_shapes_asks_for_none(batch: Batch) -> None:

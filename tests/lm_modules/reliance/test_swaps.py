@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from maskrobust.augment import SilhouetteBank, sample_keys
-from maskrobust.lm_modules.reliance import SwapTriples, swap_index, swap_triples
+from maskrobust.lm_modules.reliance.swaps import SwapTriples, swap_index, swap_triples
 
 SIDE = 12
 

@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance import Outcomes, estimate, transfer_accuracy, transfer_condition, worst_family
+from maskrobust.lm_modules.reliance.catalogue import Context, asked_measures
+from maskrobust.lm_modules.reliance.conditions import transfer_condition
+from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.measures.transfer import transfer_accuracy, worst_family
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
 FAMILIES = ("blobs", "slic", "rectangles", "objects")
+
+
+def plan_of(*families: str) -> ReliancePlan:
+    return ReliancePlan(shapes=False, transfer_families=families)
 
 
 @pytest.fixture
@@ -30,22 +39,22 @@ def test_a_cell_is_the_accuracy_over_the_images_asked(outcomes: Outcomes) -> Non
     for family in FAMILIES:
         answers = outcomes.behind(transfer_condition(family))
         found = estimate(transfer_accuracy(family), [outcomes])
-        assert found.estimate is not None
-        assert found.estimate.value == pytest.approx((answers == outcomes.labels)[answers >= 0].mean())
+        assert found.interval is not None
+        assert found.interval.value == pytest.approx((answers == outcomes.labels)[answers >= 0].mean())
         assert (found.images, found.left_out) == (180, 20)
 
 
 def test_the_worst_family_is_the_lowest_cell(outcomes: Outcomes) -> None:
-    assert estimate(worst_family(FAMILIES), [outcomes]).estimate == (0.0, 0.0, 0.0)
-    two = estimate(worst_family(("blobs", "rectangles")), [outcomes]).estimate
-    assert two == estimate(transfer_accuracy("rectangles"), [outcomes]).estimate
+    assert estimate(worst_family(plan_of(*FAMILIES)), [outcomes]).interval == (0.0, 0.0, 0.0)
+    two = estimate(worst_family(plan_of("blobs", "rectangles")), [outcomes]).interval
+    assert two == estimate(transfer_accuracy("rectangles"), [outcomes]).interval
 
 
 def test_what_hides_the_whole_object_is_not_the_worst_family(outcomes: Outcomes) -> None:
-    found = estimate(worst_family(("blobs", "objects")), [outcomes]).estimate
-    assert found == estimate(transfer_accuracy("blobs"), [outcomes]).estimate
-    with pytest.raises(ValueError, match="got objects; add one"):
-        worst_family(("objects",))
+    found = estimate(worst_family(plan_of("blobs", "objects")), [outcomes]).interval
+    assert found == estimate(transfer_accuracy("blobs"), [outcomes]).interval
+    only_objects = Context(plan_of("objects"))
+    assert "worst_family" not in {asked.measure.key for asked in asked_measures(only_objects)}
 
 
 def test_a_family_that_was_not_asked_about_is_refused(outcomes: Outcomes) -> None:

@@ -1,20 +1,25 @@
 """Image folders with parallel masks."""
 
-import io
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 from torchvision.transforms import v2
 
 from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
-from maskrobust.train.data.image_files import IMAGE_SUFFIXES, decode_image, list_images, read_mask
+from maskrobust.train.data.file_data import train_val_split
+from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, list_images
 from maskrobust.train.data.order import Position
+from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.conftest import joined
 
 COLOUR = np.array([250, 10, 10], dtype=np.uint8)
@@ -144,45 +149,74 @@ def test_reading_leaves_the_global_random_state_alone(tree):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_without_a_test_folder_validation_is_held_out_of_training(tmp_path):
-    data = make(write_tree(tmp_path, ("train", "val")), holdout=0.3)
-    names = {split: {file.image for file in data.files(split)} for split in ("train", "val", "test")}
-    assert {path.parts[-3] for path in names["test"]} == {"val"} and len(names["test"]) == SIZES["val"]
-    assert {path.parts[-3] for path in names["val"] | names["train"]} == {"train"}
-    assert names["val"] and names["train"].isdisjoint(names["val"])
-    assert len(names["train"] | names["val"]) == SIZES["train"]
-    with pytest.raises(ValueError, match=r"^holdout 1e-06 of 12 training images leaves none for the split 'val';"):
-        make((data.root, data.mask_root), holdout=1e-6).setup("fit")
+def places(data: Folder) -> dict[str, set[Path]]:
+    """Paths of the images of every split that there is, below the root."""
+    return {split: {file.image.relative_to(data.root) for file in data.files(split)} for split in data.splits}
 
 
-def test_imagenet_s_masks_are_read_by_red_and_green(tmp_path):
-    classes = np.array([[0, 1, 255], [256, 919, 1000]])
-    colours = np.stack([classes % 256, classes // 256, np.full_like(classes, 9)], axis=-1).astype(np.uint8)
-    Image.fromarray(colours).save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png", "imagenet_s").tolist() == [[[False, True, True], [True, True, False]]]
+def folders(paths: set[Path]) -> set[str]:
+    return {path.parts[0] for path in paths}
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_binary_masks_may_be_stored_in_any_mode(tmp_path, mode):
-    object_mask = draw(5)[1]
-    Image.fromarray(object_mask.astype(np.uint8) * 255).convert(mode).save(tmp_path / "mask.png")
-    assert torch.equal(read_mask(tmp_path / "mask.png", "binary")[0], torch.from_numpy(object_mask))
+@pytest.mark.parametrize("splits", [("train", "val", "test"), ("train", "val"), ("val",), ("test",), ("train",)])
+def test_every_split_is_the_folder_of_its_name(tmp_path, splits):
+    data = make(write_tree(tmp_path, splits))
+    found = places(data)
+    assert data.splits == splits
+    assert {split: folders(paths) for split, paths in found.items()} == {split: {split} for split in splits}
+    assert {split: len(paths) for split, paths in found.items()} == {split: SIZES[split] for split in splits}
+    assert data.class_names == ("bird", "cat")
+    for missing in {"train", "val", "test"} - set(splits):
+        with pytest.raises(MissingFileError, match=f"^the split '{missing}' needs the folder '.*/{missing}', which"):
+            data.files(missing)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_the_darkest_grey_of_a_binary_mask_is_the_object(tmp_path, dtype):
-    object_mask = draw(5)[1]
-    Image.fromarray(object_mask.astype(dtype)).save(tmp_path / "mask.png")
-    assert torch.equal(read_mask(tmp_path / "mask.png", "binary")[0], torch.from_numpy(object_mask))
+@pytest.mark.parametrize(
+    ("splits", "test"), [(("train", "val"), "val"), (("train", "test"), "test"), (("train",), None)]
+)
+def test_a_fraction_of_the_training_images_is_validated_on_where_asked_for(tmp_path, splits, test):
+    found = places(make(write_tree(tmp_path, splits), val_fraction=0.3))
+    assert folders(found["train"]) == folders(found["val"]) == {"train"}
+    assert found["train"].isdisjoint(found["val"]) and len(found["train"] | found["val"]) == SIZES["train"]
+    assert folders(found.get("test", set())) == ({test} if test else set())
 
 
-@pytest.mark.parametrize("mode", ["1", "L"])
-def test_a_binary_mask_that_breaks_off_is_refused(tmp_path, mode):
-    path = tmp_path / "mask.png"
-    Image.effect_noise((64, 48), 90).convert(mode).save(path)
-    path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(ValueError, match=r"mask.png' cannot be read as an image .*; repair the file"):
-        read_mask(path, "binary")
+def test_a_fraction_that_would_leave_the_validation_folder_unused_is_refused(tree):
+    with pytest.raises(InputError, match=r"^val_fraction 0.3 would leave the images in '.*/val' unused"):
+        make(tree, val_fraction=0.3)
+
+
+def test_training_and_validation_images_depend_on_seed_and_id_alone():
+    files = [ImageFile(number, Path(f"{number}.png"), None, 0) for number in range(4000)]
+    train, val = train_val_split(files, 0.25, seed=3)
+    assert stats.binomtest(len(val), 4000, 0.25).pvalue > 0.001
+    assert sorted(train + val) == files
+    assert train_val_split(files[::-2], 0.25, seed=3)[1] == [file for file in files[::-2] if file in set(val)]
+    assert train_val_split(files, 0.25, seed=4)[1] != val
+
+
+@pytest.mark.parametrize(("splits", "expected"), [(("train", "val", "test"), "test"), (("train", "val"), "val")])
+def test_evaluation_takes_the_test_split_where_there_is_one(tmp_path, splits, expected):
+    root, _ = write_tree(tmp_path, splits)
+    given = ["--checkpoint=a.ckpt", "--out=out", "--data=Folder", f"--data.root={root}"]
+    assert parse_config(given).split == expected
+    assert parse_config([*given, "--split=train"]).split == "train"
+
+
+def test_shards_are_written_of_the_splits_that_there_are(tmp_path):
+    root, _ = write_tree(tmp_path, ("train", "val"))
+    main(["shards", "--data=Folder", f"--data.root={root}", f"--out={tmp_path / 'out'}", "--workers=1"])
+    assert {path.name for path in (tmp_path / "out").glob("*.tar")} == {"train-000000.tar", "val-000000.tar"}
+
+
+def test_images_without_a_training_folder_are_validated_and_tested(tmp_path):
+    tree = write_tree(tmp_path, ("val", "test"))
+    data = make(tree)
+    for stage, batches in (("validate", data.val_dataloader), ("test", data.test_dataloader)):
+        data.setup(stage)
+        assert set(joined(batches()).labels.tolist()) == {0, 1}
+    with pytest.raises(MissingFileError, match=r"needs the folder '.*/train', which does not exist; check root"):
+        data.setup("fit")
 
 
 def refusal(error: type[Exception], tree: tuple[Path, Path], **options: object) -> str:
@@ -212,21 +246,32 @@ def test_what_is_wrong_with_the_files_is_said_by_name(tree, tmp_path):
     assert str(image) in refusal(ValueError, tree)
 
 
-def test_a_classifier_is_trained_on_a_folder_from_the_command_line(tree, tmp_path):
-    data = [f"--data.root={tree[0]}", f"--data.mask_root={tree[1]}", "--data.image_size=32", "--data.num_workers=0"]
+def test_a_classifier_is_trained_and_validated_on_a_folder_from_the_command_line(tmp_path, capsys):
+    root, mask_root = write_tree(tmp_path, ("train", "val"))
+    data = [f"--data.root={root}", f"--data.mask_root={mask_root}", "--data.image_size=32", "--data.num_workers=0"]
     model = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
     model += ["--model.masking=fill", "--model.mask_family=silhouettes", "--model.fill=random_colour"]
     trainer = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     main(["fit", "--data=Folder", *data, *model, *trainer, f"--trainer.default_root_dir={tmp_path / 'runs'}"])
-    assert "val/accuracy" in next((tmp_path / "runs").rglob("metrics.csv")).read_text()
+    told = capsys.readouterr().out.splitlines()[-1]
+    shutil.rmtree(root / "train")
+    main(shlex.split(told.removeprefix("validate: maskrobust")))
+    metrics = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("metrics: "))
+    assert "val/accuracy" in metrics.read_text()
 
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("image_size", 31), ("batch_size", 0), ("num_workers", -1), ("seed", -1), ("holdout", 0.0), ("holdout", 1.0)],
+    [("image_size", 31), ("batch_size", 0), ("num_workers", -1), ("seed", -1)],
 )
 def test_a_number_out_of_its_range_is_refused(tree, argument, value):
     assert argument in refusal(ValueError, tree, **{argument: value})
+
+
+@pytest.mark.parametrize("val_fraction", [0.0, 1.0, float("nan")])
+def test_a_fraction_out_of_its_range_is_refused(tmp_path, val_fraction):
+    with pytest.raises(InputError, match=r"^val_fraction must lie in \(0, 1\), got"):
+        make(write_tree(tmp_path, ("train", "val")), val_fraction=val_fraction)
 
 
 def test_no_image_is_an_error(tmp_path):
@@ -241,7 +286,7 @@ def test_files_that_are_no_images_by_their_suffix_are_counted_and_one_is_named(t
     for name in ("one.heic", "deeper/two.HEIC", "notes.txt"):
         (folder / name).write_bytes(b"?")
     data = make(tree)
-    with pytest.warns(UserWarning, match=r"^train: passed over 3 files, first '.*/train/cat/deeper/two.HEIC',"):
+    with pytest.warns(UserWarning, match=r"^train: skipped 3 files, first '.*/train/cat/deeper/two.HEIC',"):
         assert len(data.files("train")) == SIZES["train"]
     assert len(data.files("train")) == SIZES["train"]  # and it is said once
 
@@ -280,14 +325,3 @@ def test_a_class_of_files_that_are_no_images_by_their_suffix_is_refused(tree, sp
         path.rename(path.with_suffix(".heic"))
     with pytest.raises(ValueError, match=rf"/{split}/cat' must hold images \(.*\), but holds only .*'1.heic' among"):
         make(tree).files(split)
-
-
-def test_a_jpeg_has_pillows_pixels_and_one_that_breaks_off_is_named():
-    for mode in ("RGB", "L"):
-        stream = io.BytesIO()
-        picture = Image.effect_noise((61, 47), 80).convert(mode)
-        picture.save(stream, "jpeg")
-        expected = v2.functional.pil_to_tensor(Image.open(stream).convert("RGB"))
-        assert torch.equal(decode_image(stream.getvalue(), "one.jpg"), expected)
-    with pytest.raises(ValueError, match=r"^'one.jpg' cannot be read as an image"):
-        decode_image(stream.getvalue()[:400], "one.jpg")

@@ -1,6 +1,7 @@
 """Image files and mask files of any format: numbers of any depth keep their meaning, or are refused."""
 
 import io
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from maskrobust.train.data.image_files import MaskCode, decode_image, decode_mask, read_image, size_of
+from maskrobust.errors import InputError
+from maskrobust.train.data import image_files
+from maskrobust.train.data.image_files import MaskCode, decode_image, decode_mask, size_of
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -64,7 +67,7 @@ def test_numbers_without_a_known_range_are_refused(dtype, mode, tmp_path):
     path = tmp_path / "one.tif"
     path.write_bytes(as_tiff(np.array([[0, 1, 100]], dtype=dtype)))
     with pytest.raises(ValueError, match=rf"^'{path}' cannot be read as an image \(mode {mode} holds .* 16 bits\);"):
-        read_image(path)
+        decode_image(path.read_bytes(), str(path))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
@@ -94,12 +97,35 @@ def binary(content: bytes) -> NDArray[np.bool_]:
     return mask[0].numpy()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_binary_masks_may_be_stored_in_any_mode(mode):
+    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint8) * 255).convert(mode), "png")), OBJECT)
+
+
 @pytest.mark.parametrize("channel", [0, 1, 2])
-def test_the_darkest_colour_of_a_binary_mask_is_the_object(dtype, channel):
-    colours = np.zeros((3, 4, 3), dtype=dtype)
+def test_the_darkest_colour_of_a_binary_mask_is_the_object(channel):
+    colours = np.zeros((3, 4, 3), dtype=np.uint8)
     colours[..., channel] = OBJECT
     assert np.array_equal(binary(as_png(colours)), OBJECT)
+
+
+def test_the_darkest_grey_of_8_bits_is_the_object():
+    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint8)), "png")), OBJECT)
+
+
+@pytest.mark.parametrize("code", ["binary", "imagenet_s"])
+def test_a_mask_of_colours_of_16_bits_is_refused(code):
+    deep = np.stack([OBJECT.astype(np.uint16)] * 3, axis=-1)
+    for content in (as_png(deep), as_tiff(deep, photometric="rgb")):
+        with pytest.raises(InputError, match=r"^'mask' cannot be read as an image \(it has 16 bits for each colour"):
+            decode_mask(content, code, "mask")
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_a_binary_mask_that_breaks_off_is_refused(mode):
+    content = encoded(Image.effect_noise((64, 48), 90).convert(mode), "png")
+    with pytest.raises(InputError, match=r"^'mask' cannot be read as an image .*; repair the file"):
+        decode_mask(content[:-60], "binary", "mask")
 
 
 @pytest.mark.parametrize("form", ["png", "tiff", "ppm"])
@@ -129,17 +155,42 @@ def test_a_mask_of_floating_point_numbers_is_refused():
             decode_mask(as_tiff(OBJECT * np.float32(0.5)), code, "mask")
 
 
-def test_imagenet_s_masks_of_16_bits_are_read_by_their_grey_value_or_refused():
-    classes = np.array([[0, 1, 255], [256, 919, 1000]], dtype=np.uint16)
-    expected = [[[False, True, True], [True, True, False]]]
-    assert decode_mask(encoded(Image.fromarray(classes), "png"), "imagenet_s", "mask").tolist() == expected
-    with pytest.raises(ValueError, match=r"\(it has 16 bits for each colour, where the code imagenet_s has 8\)"):
-        decode_mask(as_png(np.stack([classes] * 3, axis=-1)), "imagenet_s", "mask")
+CLASSES = np.array([[0, 1, 255], [256, 919, 1000]], dtype=np.uint16)
+SEGMENTED = [[[False, True, True], [True, True, False]]]
+
+
+def test_imagenet_s_masks_are_read_by_red_and_green_or_by_their_grey_value():
+    colours = np.stack([CLASSES % 256, CLASSES // 256, np.full_like(CLASSES, 9)], axis=-1).astype(np.uint8)
+    for stored in (colours, CLASSES):
+        assert decode_mask(encoded(Image.fromarray(stored), "png"), "imagenet_s", "mask").tolist() == SEGMENTED
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png"])
+def test_more_pixels_than_a_photograph_has_are_refused_before_they_are_decoded(form, monkeypatch):
+    monkeypatch.setattr(image_files, "MOST_PIXELS", 29)
+    content = encoded(Image.fromarray(COLOURS), form)
+    for decode in (decode_image, partial(decode_mask, code="binary"), size_of):
+        with pytest.raises(InputError, match=r"^'one' cannot be read as an image \(it has 5 x 6 pixels, "):
+            decode(content, name="one")
+
+
+def test_a_format_that_pillow_starts_another_program_for_is_not_read():
+    with pytest.raises(InputError, match=r"^'one' cannot be read as an image \(it is of no known format\)"):
+        decode_image(encoded(Image.fromarray(COLOURS), "eps"), "one")
 
 
 def test_what_is_no_png_in_spite_of_its_first_bytes_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^'mask' cannot be read as an image"):
         decode_mask(b"\x89PNG\r\n\x1a\n", "binary", "mask")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_has_pillows_pixels_and_one_that_breaks_off_is_named(mode):
+    content = encoded(Image.effect_noise((61, 47), 80).convert(mode), "jpeg")
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    assert np.array_equal(decode_image(content, "one.jpg").permute(1, 2, 0).numpy(), expected)
+    with pytest.raises(InputError, match=r"^'one.jpg' cannot be read as an image"):
+        decode_image(content[:400], "one.jpg")
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -176,26 +227,6 @@ def test_orientation_is_found_behind_other_metadata_and_left_alone_where_it_is_d
         damaged = content.replace(b"MM\0*", b"MX\0*")
         assert damaged != content
         assert decode_image(damaged, "one").shape == (3, 6, 5) == (3, *size_of(damaged, "one"))
-
-
-@pytest.mark.parametrize(
-    "before",
-    [
-        b"",
-        b"\xff\xe2\0\x0aprofile\0",
-        b"\xff\xe2\0\x0a\xff\xda\xff\xc0\xff\xd9\0\0",  # holds what begins the pixels
-        b"\xff\xfe\0\x02",
-        b"\xff\xff\xff",  # fills
-    ],
-)
-def test_whatever_stands_before_the_orientation_it_is_found_where_pillow_finds_it(before):
-    plain = encoded(Image.fromarray(COLOURS), "jpeg")
-    turned = encoded(Image.fromarray(COLOURS), "jpeg", exif=exif(6))
-    assert decode_image(plain[:2] + before + plain[2:], "one").shape == (3, 6, 5)
-    content = turned[:2] + before + turned[2:]
-    with Image.open(io.BytesIO(content)) as image:
-        shape = (3, 5, 6) if image.getexif().get(ExifTags.Base.Orientation) == 6 else (3, 6, 5)
-    assert decode_image(content, "one").shape == shape
 
 
 @pytest.mark.parametrize(

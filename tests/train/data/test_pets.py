@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
+from maskrobust.errors import InputError
 from maskrobust.train.data import Pets
 from maskrobust.train.data.base import Split
 from tests.train.data.conftest import joined
@@ -42,7 +43,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def make(root: Path, **options: int | float) -> Pets:
-    return Pets(str(root), image_size=32, batch_size=4, num_workers=0, **{"holdout": 0.3, **options})  # type: ignore[arg-type]
+    return Pets(str(root), image_size=32, batch_size=4, num_workers=0, **{"val_fraction": 0.3, **options})  # type: ignore[arg-type]
 
 
 def test_files_and_labels_are_those_that_torchvision_lists(root):
@@ -87,11 +88,15 @@ def test_missing_files_are_named_with_what_to_do(root, tmp_path):
     (root / "oxford-iiit-pet" / "annotations" / "test.txt").write_text("Abyssinian_1 38 1 1\n")
     with pytest.raises(ValueError, match="a class from 1 to 37, got 'Abyssinian_1 38 1 1'"):
         make(root).setup("test")
+    (root / "oxford-iiit-pet" / "annotations" / "test.txt").write_text("../Abyssinian_1 1 1 1\n")
+    with pytest.raises(InputError, match=r"must name files by letters and digits, got '\.\./Abyssinian_1'"):
+        make(root).setup("test")
 
 
-def test_a_hold_out_that_leaves_nothing_is_refused(root):
-    with pytest.raises(ValueError, match="leaves none for the split 'val'"):
-        make(root, holdout=1e-6).setup("fit")
+@pytest.mark.parametrize(("val_fraction", "message"), [(1e-6, "got 24 and 0"), (1 - 1e-6, "got 0 and 24")])
+def test_a_fraction_that_leaves_a_split_empty_is_refused(root, val_fraction, message):
+    with pytest.raises(InputError, match=rf"^val_fraction .* of 24 images must leave some for training .* {message};"):
+        make(root, val_fraction=val_fraction).setup("fit")
 
 
 def test_nothing_is_downloaded_unless_asked_for(tmp_path, monkeypatch):

@@ -24,17 +24,9 @@ def documented() -> Iterator[tuple[str, str, str]]:
             yield section, fault, message
 
 
-def without_chance(sentence: str, folder: Path) -> str:
-    """A message without what differs from run to run, or grows: folder, fingerprints, bytes that a decoder has read."""
-    patterns = {
-        re.escape(f"{folder}/"): "",
-        r"\b[0-9a-f]{16}\b": "HASH",
-        r"\b\d+ bytes": "N bytes",
-        r"(?<=claim_cues\.yaml, ).*\.yaml": "...",
-    }
-    for pattern, word in patterns.items():
-        sentence = re.sub(pattern, word, sentence)
-    return sentence
+def fits(sentence: str, documented_sentence: str) -> bool:
+    """Whether a sentence is the documented one, where ... is what libraries say, or what differs from run to run."""
+    return re.fullmatch(".*".join(map(re.escape, documented_sentence.split("..."))), sentence) is not None
 
 
 def files() -> dict[str, str]:
@@ -61,11 +53,12 @@ def test_a_fault_is_told_in_one_sentence_and_nothing_is_lost(title, inputs, tmp_
     monkeypatch.chdir(tmp_path)
     case.spoil()
     before = files()
-    sentence = without_chance(sentence_of(case.command, capsys), tmp_path)
+    sentence = sentence_of(case.command, capsys).replace(f"{tmp_path}/", "")
     after = files()
     assert {name: after.get(name) for name in before} == before, "nothing is lost or changed"
     added = [name for name in after if name not in before]
     assert [name for name in added if not any(fnmatch(name, pattern) for pattern in case.leaves)] == []
 
     assert not Path("executed").exists()
-    assert {fault: message for _, fault, message in documented()}[title] == sentence
+    message = {fault: message for _, fault, message in documented()}[title]
+    assert fits(sentence, message), f"{sentence}\nis not\n{message}"

@@ -1,155 +1,148 @@
-"""A made-up claim of the shape that the claim runner writes."""
+"""A claim and an evaluation of made-up outcomes, summarised by the code that summarises real ones."""
 
-import math
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from maskrobust.lm_modules.reliance.conditions import transfer_condition
+from maskrobust.lm_modules.reliance.curves import curve_condition
+from maskrobust.lm_modules.reliance.features import feature_condition
+from maskrobust.lm_modules.reliance.measures.information import mutual_information
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.train.claim import summary as claim_summary
+from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.data import Cues
+from maskrobust.train.evaluate import summary as evaluation_summary
+from maskrobust.train.evaluate.config import EvaluationConfig
 from tests.conftest import require_component
+from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
+from tests.train.tiny import TINY_DATA, content_of, tiny_claim
 
-OUTLINES_HOLD_NOTHING = "probe accuracy minus majority share is not above 0 (lower bound -0.012)."
-CAVEAT = "With few seeds the intervals are too narrow; use five."
-ACCURACIES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy")
-SHARES = ("silhouette_leak", "swap_pull", "used_share")
-TITLES = (
-    "No masks",
-    "Patches, mean fill",
-    "Other silhouettes, random colours",
-    "Layer masking",
-    "Rectangles, black",
-    "Patches, random colours",
-    "Patch mixing",
-    "Consistency (MaskSub)",
-    "Calibrated logits (MCal)",
-    "Layer masking at test time only",
-    "Layer masking and augmentation",
-)
-NAMES = (
-    "no_masks",
-    "patches_mean",
-    "silhouettes_random_colour",
-    "layer_masking",
-    "rectangles",
-    "patches_colour",
-    "patch_mixing",
-    "consistency",
-    "calibration",
-    "layer_masking_at_test_time",
-    "layer_masking_and_augmentation",
-)
+Content = dict[str, Any]
+
+IMAGES, INVALID = 60, (3, 7)
+MEASURED = {
+    "transfer_families": ["patches", "slic", "objects"],
+    "transfer_methods": ["blur"],
+    "features": True,
+    "layers": ["layer1"],
+}
+CHECKPOINTS = ["runs/plain/last.ckpt", "runs/patches/last.ckpt", "runs/masked/last.ckpt"]
+SKILLS = (0.9, 0.6, 0.0)
+"""How well each checkpoint reads outlines."""
 
 
-def figure(value, half_width=0.041, images=988, left_out=12):
-    return {
-        "value": value,
-        "low": value - half_width,
-        "high": value + half_width,
-        "images": images,
-        "left_out": left_out,
-        "undefined_because": None,
-    }
-
-
-def undefined_figure(reason=OUTLINES_HOLD_NOTHING):
-    return {"value": None, "low": None, "high": None, "images": 988, "left_out": 12, "undefined_because": reason}
-
-
-def figures(arm, method, seed, masked):
-    """Figures that differ between all arms, methods and seeds, and are small for layer masking."""
-    wave = math.sin(1 + 2.3 * arm + 1.7 * method + 0.9 * seed)
-    reads = 0.0 if masked else 0.28 - 0.02 * arm
-    found = {
-        "clean_accuracy": figure(0.931 + 0.01 * wave, 0.012, 1000, 0),
-        "retention": figure(0.68 + 0.02 * arm % 0.2 + 0.06 * wave, 0.023, 1000, 0),
-        "silhouette_accuracy": figure(0.21 + reads + 0.03 * wave, 0.03),
-        "circle_accuracy": figure(0.19 + 0.02 * wave, 0.03),
-        "silhouette_leak": figure(0.8 * reads + 0.03 * wave),
-        "swap_pull": figure(0.7 * reads - 0.01 * wave),
-        "used_share": figure(reads + 0.06 * wave, 0.052),
-    }
-    for place, hole in enumerate(("silhouette", "circle")):
-        bits = 0.61 * reads + 0.013 * wave + 0.004 * place
-        found[f"information_{hole}"] = {
-            "bits": bits,
-            "null_low": -0.011,
-            "null_high": 0.012,
-            "undefined_because": None,
-        }
-    found["hidden_pixel_sensitivity"] = {"value": 0.0, "undefined_because": None}
-    return found
-
-
-def make_claim(arms=4, methods=("black", "mean", "layer_masking"), seeds=(0, 1), outcome="supported"):
-    augmented = [name for name in NAMES[:arms] if "masking" not in name and name != "no_masks"]
-    comparisons = [
-        {"arm": name, "difference": figure(0.21 - 0.025 * place, 0.06), "clean_accuracy_loss": 0.012, "eligible": True}
-        for place, name in enumerate(augmented)
+def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
+    """What a network answers under every condition of a plan; it reads outlines and copes with holes by `skill`."""
+    rng = np.random.default_rng(seed)
+    made = make_outcomes(IMAGES, seed, plan.hidden_fractions, skill, INVALID)
+    names = [transfer_condition(family) for family in plan.transfer_families]
+    names += [
+        curve_condition(family, order, fraction)
+        for family in plan.curve_families
+        for order in plan.curve_orders
+        for fraction in plan.curve_fractions
     ]
-    return {
-        "format": 2,
-        "question": "Does a network trained with masked images still read the outline of the hole?",
-        "claim": "Training with mask augmentation alone does not stop a network from reading the shape of the hole.",
-        "verdict": {
-            "outcome": outcome,
-            "reason": "Every augmentation-only arm that counts reads the outline by more than 0.05 of used share above "
-            "the layer-masking arm, lower bound included.",
-            "caveat": CAVEAT if len(seeds) < 5 else None,
-            "comparisons": comparisons,
-        },
-        "rule": {
-            "text": ["An arm counts when its clean accuracy is at most 3.0% below the baseline's.", "Otherwise not."],
-            "baseline": "no_masks",
-            "layer_masking_arm": "layer_masking",
-            "margin": 0.05,
-            "clean_accuracy_tolerance": 0.03,
-            "confidence": 0.95,
-        },
-        "probe": {"accuracy": figure(0.812, 0.024), "majority_share": 0.125, "chance": 0.125},
-        "methods": list(methods),
-        "hidden_fraction": 0.5,
-        "seeds": list(seeds),
-        "arms": {
-            name: {
-                "title": TITLES[arm],
-                "augmentation_only": name in augmented,
-                "method": "layer_masking" if name == "layer_masking" else "black",
-                "training": {"masking": "fill", "hidden_fraction": [0.1, 0.9]} if arm else {},
-                "methods": {
-                    method: {
-                        "all_seeds": figures(arm, place, 0.5, method == "layer_masking"),
-                        "seeds": {str(seed): figures(arm, place, seed, method == "layer_masking") for seed in seeds},
-                    }
-                    for place, method in enumerate(methods)
-                },
+    if plan.features:
+        names += [feature_condition(hole, layer) for hole in ("silhouette", "circle") for layer in (None, *plan.layers)]
+    guesses = {name: rng.integers(0, NUM_CLASSES, IMAGES) for name in names}
+    right = {name: rng.random(IMAGES) < 0.5 + 0.3 * skill for name in names}
+    clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, made.behind("clean"))
+    hidden = {name: np.where(right[name], made.labels, guesses[name]) for name in names}
+    return answering(made, clean=clean, **hidden)
+
+
+def probe_of(outcomes: Outcomes) -> ProbeOutcomes:
+    """A mask-only probe that reads every class."""
+    return ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels)
+
+
+def summarised_claim(folder: Path) -> Content:
+    """What `maskrobust claim` would write."""
+    evaluation = content_of("claim_cues.yaml")["evaluation"] | MEASURED | {"curve_families": ["slic"], "replicates": 40}
+    path = tiny_claim("claim_cues.yaml", folder / "claim.yaml", evaluation=evaluation)
+    config = parse_config([f"--config={path}", f"--out={folder}"])
+    runs = {
+        arm: {
+            seed: {
+                method: answers(plan, 100 * place + seed, 0.0 if method == "layer_masking" else 0.8)
+                for method, plan in config.plans_of(arm).items()
             }
-            for arm, name in enumerate(NAMES[:arms])
-        },
-        "config": {"data": {"class_path": "Cues", "init_args": {"test_images": 1000}}, "seeds": list(seeds)},
-        "provenance": {
-            "maskrobust": "0.1.0",
-            "torch": "2.9.0",
-            "python": "3.11.2",
-            "machine": "x86_64, CPU, 2 threads",
-            "finished": "2026-01-01T12:00:00+00:00",
-            "seconds": 300.1,
-            "commit": "0123456789ab",
-            "command": "maskrobust claim --config claim_cues.yaml --out runs/claim",
-        },
+            for seed in config.seeds
+        }
+        for place, arm in enumerate(config.arms)
     }
+    some = next(iter(next(iter(runs.values())).values()))["black"]
+    probe = probe_of(some)
+    return claim_summary.summarise(config, runs, probe, seconds=300.1, command="maskrobust claim --config a.yaml")
 
 
-def set_undefined(claim, arm, method, key, reason=OUTLINES_HOLD_NOTHING):
-    found = claim["arms"][arm]["methods"][method]
-    for each in (found["all_seeds"], *found["seeds"].values()):
-        counts = {name: each[key][name] for name in ("images", "left_out") if name in each[key]}
-        each[key] = dict.fromkeys(each[key]) | counts | {"undefined_because": reason}
+def summarised_reliance(folder: Path, checkpoints: Sequence[str] = CHECKPOINTS, **changes: Any) -> Content:
+    """What `maskrobust evaluate` would write."""
+    given: Content = {
+        "methods": ("black", "layer_masking"),
+        "hidden_fractions": (0.3, 0.5),
+        "curve_families": ("patches",),
+        "curve_orders": ("random", "most_salient"),
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in MEASURED.items()},
+        "replicates": 40,
+    }
+    config = EvaluationConfig(Cues(**TINY_DATA), folder, list(checkpoints), **(given | changes))
+    runs = {
+        path: {
+            method: answers(plan, 10 + place, 0.0 if method == "layer_masking" else skill)
+            for method, plan in config.plans.items()
+        }
+        for place, (path, skill) in enumerate(zip(checkpoints, SKILLS, strict=False))
+    }
+    overflown = replace(runs[checkpoints[0]]["black"], sensitivity=np.full(IMAGES, np.inf))
+    runs[checkpoints[0]]["black"] = overflown  # its sensitivity is undefined
+    probe = probe_of(runs[checkpoints[0]]["black"])
+    return evaluation_summary.summarise(config, runs, probe, seconds=30.0, command="maskrobust evaluate --data=Cues")
+
+
+@pytest.fixture(scope="session")
+def few_permutations() -> Iterator[None]:
+    """Intervals of chance from few permutations: their width is no matter of the pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(mutual_information.__kwdefaults__, "permutations", 20)
+        yield
+
+
+@pytest.fixture(scope="session")
+def made_claim(few_permutations: None, tmp_path_factory: pytest.TempPathFactory) -> Content:
+    return summarised_claim(tmp_path_factory.mktemp("claim"))
+
+
+@pytest.fixture(scope="session")
+def made_reliance(few_permutations: None, tmp_path_factory: pytest.TempPathFactory) -> Content:
+    return summarised_reliance(tmp_path_factory.mktemp("reliance"))
+
+
+def without_curves(content: Content) -> Content:
+    """A copy to change at will, without the curves, which take time to draw."""
+    rows = [row for row in content["rows"] if not row["measure"].startswith("curve_")]
+    return copy.deepcopy({**content, "rows": rows})
 
 
 @pytest.fixture
-def claim():
-    return make_claim()
+def claim(made_claim: Content) -> Content:
+    return without_curves(made_claim)
 
 
 @pytest.fixture
-def chromium():
+def reliance(made_reliance: Content) -> Content:
+    return without_curves(made_reliance)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
     require_component("chromium", "apt install chromium")
     return "chromium"

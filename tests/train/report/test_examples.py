@@ -3,9 +3,12 @@ import pytest
 import torch
 
 from maskrobust.augment import Batch, SilhouetteBank, apply_fill
-from maskrobust.lm_modules.methods import MASKING_METHODS
-from maskrobust.lm_modules.reliance import ReliancePlan, RelianceSuite
-from maskrobust.train.report import annotated_examples, example_strips
+from maskrobust.lm_modules.methods import masking_methods
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
+from maskrobust.train.report import Answer, ExampleStrip, annotated_examples, example_strips, with_predictions
+from tests.lm_modules.reliance.tables import answering, make_outcomes
 
 MEAN = (0.2, 0.5, 0.7)
 SEED, PATCH_SIZE = 3, 8
@@ -19,10 +22,6 @@ def make_batch(count=4, size=48):
     masks.append(torch.zeros(size, size, dtype=torch.bool))
     images = torch.randint(0, 256, (count, 3, size, size), generator=generator) / 255
     return Batch(torch.arange(count) + 100, images, torch.stack(masks)[:, None], torch.arange(count))
-
-
-def select(batch, rows):
-    return Batch(*(tensor[rows] for tensor in batch))
 
 
 def holes_of_the_measures(batch):
@@ -52,7 +51,7 @@ def as_bytes(images):
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("method", [method for method in MASKING_METHODS if method != "layer_masking"])
+@pytest.mark.parametrize("method", [method for method in masking_methods() if method != "layer_masking"])
 def test_pictures_are_what_the_measures_show_to_the_network(batch, method):
     original, *strips = strips_of(batch, method)
     assert np.array_equal(np.stack(original.images), as_bytes(batch.images)[:3])
@@ -98,7 +97,7 @@ def test_labels_name_the_hidden_fraction(batch):
 def test_images_without_an_object_are_passed_over(batch):
     assert {len(strip.images) for strip in strips_of(batch, "black", "mean")} == {3}
     with pytest.raises(ValueError, match="silhouette bank"):
-        strips_of(select(batch, torch.tensor([3])), "black")
+        strips_of(batch.select(torch.tensor([3])), "black")
 
 
 def without_objects(batch, rows):
@@ -109,10 +108,10 @@ def without_objects(batch, rows):
 
 def test_examples_are_the_first_images_with_an_object_however_many_batches_it_takes():
     whole = without_objects(make_batch(12)._replace(labels=torch.arange(12)), [0, 1, 2, 5])
-    batches = [select(whole, slice(start, start + 3)) for start in range(0, 12, 3)]
+    batches = [whole.select(slice(start, start + 3)) for start in range(0, 12, 3)]
     chosen = annotated_examples(iter(batches))
     assert chosen.ids.tolist() == [103, 104, 106, 107]
-    for found, given in zip(chosen, select(whole, torch.tensor([3, 4, 6, 7])), strict=True):
+    for found, given in zip(chosen, whole.select(torch.tensor([3, 4, 6, 7])), strict=True):
         assert torch.equal(found, given)
 
 
@@ -144,11 +143,52 @@ def test_strips_say_which_images_they_show_and_under_which_condition(batch):
 
 
 def test_strips_come_in_the_order_of_the_methods(batch):
-    strips = strips_of(batch, *MASKING_METHODS)
-    assert [strip.method for strip in strips] == [None, *(method for method in MASKING_METHODS for _ in range(3))]
+    strips = strips_of(batch, *masking_methods())
+    assert [strip.method for strip in strips] == [None, *(method for method in masking_methods() for _ in range(3))]
 
 
 def test_a_picture_depends_on_seed_and_id_alone(batch):
-    whole, turned = strips_of(batch, "random_colour"), strips_of(select(batch, torch.tensor([2, 0])), "random_colour")
+    whole, turned = strips_of(batch, "random_colour"), strips_of(batch.select(torch.tensor([2, 0])), "random_colour")
     for one, other in zip(whole, turned, strict=True):
         assert np.array_equal(one.images[2], other.images[0]) and np.array_equal(one.images[0], other.images[1])
+
+
+NAMES = ("boot", "coat", "shirt")
+IDS = (12, 10, 15)
+
+
+def outcomes(**predictions) -> Outcomes:
+    """Six images with ids 10 to 15."""
+    return answering(make_outcomes(6, seed=0), **{name: np.array(found) for name, found in predictions.items()})
+
+
+def strip(method, condition, labels=(1, 0, 2)):
+    picture = np.zeros((4, 4, 3), np.uint8)
+    return ExampleStrip("Hidden", method, (picture,) * 3, condition, IDS, labels)
+
+
+def test_answers_are_those_of_the_images_and_the_condition_and_networks_that_agree_stand_together():
+    runs = {
+        1: outcomes(silhouette=[0, 2, 1, 0, 0, 2], circle=[2] * 6),
+        4: outcomes(silhouette=[0, 0, 0, 0, 0, 1], circle=[2] * 6),
+    }
+    (shown,) = with_predictions([strip("black", "silhouette")], {"black": runs}, NAMES)
+    assert shown.classes == ("coat", "boot", "shirt")
+    assert shown.answers == (
+        (Answer("coat", True, (1,)), Answer("boot", False, (4,))),
+        (Answer("boot", True, (1, 4)),),
+        (Answer("shirt", True, (1,)), Answer("coat", False, (4,))),
+    )
+    (circle,) = with_predictions([strip("black", "circle")], {"black": runs}, NAMES)
+    assert {answer.class_name for found in circle.answers for answer in found} == {"shirt"}
+
+
+def test_images_that_a_network_was_not_asked_about_have_no_answer_of_it():
+    runs = {1: outcomes(circle=[0, 0, -1, 0, 0, 0])}
+    (shown,) = with_predictions([strip("mean", "circle")._replace(ids=(12, 10, 99))], {"mean": runs}, NAMES)
+    assert shown.answers == ((), (Answer("boot", True, (1,)),), ())
+
+
+def test_methods_without_networks_have_pictures_alone():
+    (shown,) = with_predictions([strip("mean", "circle")], {"black": {1: outcomes()}}, NAMES)
+    assert shown.answers == ((), (), ()) and len(shown.images) == 3

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.masking import masking_rule
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, masking_rule
 from maskrobust.lm_modules.masking.rules import RULES, find_rule
 from maskrobust.lm_modules.masking.rules.pointwise import elementwise
 
@@ -53,3 +53,26 @@ def test_whether_masking_ends_may_depend_on_the_operation() -> None:
         return operation(x.features, axis)
 
     assert [find_rule("own_method").ends_masking(None, None, axis) for axis in (1, 2)] == [False, True]
+
+
+def test_a_check_refuses_an_operation_when_the_network_is_wrapped() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.factor
+
+    def check_factor(operation, _x):
+        if operation.factor == 0:
+            raise NotImplementedError("the factor must not be 0; choose another.")
+
+    masking_rule(Scaled, check=check_factor)(elementwise)
+
+    def network(factor: float) -> nn.Module:
+        return nn.Sequential(Scaled(factor), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+
+    LayerMasking(network(2.0))
+    with pytest.raises(UnsupportedNetworkError, match="at layer '0' of Sequential, the factor must not be 0"):
+        LayerMasking(network(0.0))

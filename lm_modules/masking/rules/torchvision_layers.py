@@ -1,0 +1,8 @@
+"""The rule for torchvision's own function, in a module of its own: torchvision takes as long to import as torch."""
+
+from torchvision.ops import stochastic_depth
+
+from maskrobust.lm_modules.masking.rules.pointwise import elementwise
+from maskrobust.lm_modules.masking.rules.table import masking_rule
+
+masking_rule(stochastic_depth)(elementwise)

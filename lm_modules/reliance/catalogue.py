@@ -1,0 +1,229 @@
+"""The catalogue of measures: what each is called, what it says, what it needs of a plan, and how it is computed.
+
+A measure is one function in one file below `lm_modules/reliance/measures/`, or in a module of the user's own, under the
+decorator `measure`. The callback, `evaluate`, `claim`, the loggers, the terminal and the page take their measures from
+here and know none of them by name, but for the headline.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeVar, get_args
+
+from maskrobust.augment.registry import import_named
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance import measures
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator, Statistic, estimate
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+
+Group = Literal["outline", "accuracy", "remains", "curves", "transfer", "own"]
+"""Measures that are shown together, in this order."""
+
+Unit = Literal["fraction", "number", "bits", "nats", "logits"]
+"""Of the value: a fraction in [0, 1] is written in percent, a difference of two in points."""
+
+Goal = Literal["high", "low", "zero"]
+"""Which values a user wishes for; "zero": a value below 0 is as bad as one above."""
+
+IntervalKind = Literal["bootstrap", "chance", "none"]
+"""What `low` and `high` are: a bootstrap interval, the range that chance alone would show, or nothing."""
+
+Parameters = Mapping[str, str | float]
+"""What tells the members of a family of measures apart, such as {"hidden_fraction": 0.5}."""
+
+Make = Callable[..., Statistic | Estimator]
+MeasureFunction = TypeVar("MeasureFunction", bound=Make)
+
+HEADLINE = "used_share"
+"""The measure whose magnitude is called reliance, and which networks are compared by."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a measurement has prepared.
+
+    Attributes:
+        plan: what the networks were asked.
+        probe: the mask-only probe's outcomes on the same images; None where there is none.
+        similarity: (K, K) in [0, 1] of the classes in WordNet; None where it is not known.
+    """
+
+    plan: ReliancePlan
+    probe: ProbeOutcomes | None = None
+    similarity: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An entry of the catalogue: one measure, or a family of them told apart by parameters.
+
+    Attributes:
+        key: name of its function, and of its rows in a result table.
+        title: a short heading, which may name parameters as `str.format` does: "{hidden_fraction:.0%} hidden".
+        definition: one or two sentences for readers of a report.
+        group: which measures it is shown with.
+        unit: of its values.
+        goal: which values are wished for.
+        interval: what its bounds are.
+        asked: the parameters of each member that a plan allows to compute; none where the plan lacks what it needs.
+        make: computes a member from its parameters. Arguments called `plan`, `probe` and `similarity` are those of the
+            context, and where it lacks one the measure is left out.
+        in_training: whether `RelianceCallback` logs it.
+        in_terminal: whether it has a column in the terminal's tables.
+        compared: whether reports give its difference between two networks.
+        by_seed: whether reports give it for each seed.
+        of_data: whether it says something of the images alone, whatever the network.
+    """
+
+    key: str
+    title: str
+    definition: str
+    group: Group
+    unit: Unit
+    goal: Goal
+    interval: IntervalKind
+    asked: Callable[[ReliancePlan], Sequence[Parameters]]
+    make: Make
+    in_training: bool
+    in_terminal: bool
+    compared: bool
+    by_seed: bool
+    of_data: bool
+
+    def heading(self, parameters: Parameters) -> str:
+        """The title of one member."""
+        return self.title.format(**parameters)
+
+
+@dataclass(frozen=True)
+class AskedMeasure:
+    """A member of a measure that can be computed.
+
+    Attributes:
+        measure: its entry.
+        parameters: which member.
+        made: computes it.
+    """
+
+    measure: Measure
+    parameters: Parameters
+    made: Statistic | Estimator
+
+    def estimate(self, runs: Sequence[Outcomes], *, replicates: int, seed: int = 0) -> Estimate:
+        """The measure over the runs of one network under one masking method, one run for each seed."""
+        if isinstance(self.made, Statistic):
+            return estimate(self.made, runs, replicates=replicates, seed=seed)
+        return self.made(runs, replicates, seed)
+
+
+def once(_plan: ReliancePlan) -> Sequence[Parameters]:
+    """For measures that any plan allows."""
+    return ({},)
+
+
+def where_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
+    """For measures that need objects hidden along their outline and by their circle."""
+    return ({},) if plan.shapes else ()
+
+
+_ENTRIES: dict[str, Measure] = {}
+
+
+def measure(
+    *,
+    title: str,
+    definition: str,
+    key: str | None = None,
+    group: Group = "own",
+    unit: Unit = "number",
+    goal: Goal = "zero",
+    interval: IntervalKind = "bootstrap",
+    asked: Callable[[ReliancePlan], Sequence[Parameters]] = once,
+    in_training: bool = False,
+    in_terminal: bool = False,
+    compared: bool = False,
+    by_seed: bool = True,
+    of_data: bool = False,
+) -> Callable[[MeasureFunction], MeasureFunction]:
+    """Enter a function into the catalogue, under its own name or a `key`; the arguments are those of `Measure`.
+
+    Raises:
+        InputError: another measure has that name.
+    """
+
+    def enter(make: MeasureFunction) -> MeasureFunction:
+        name = key or make.__name__
+        if name in _ENTRIES and _ENTRIES[name].make.__module__ != make.__module__:
+            raise InputError(
+                f"a measure must have a name of its own, but '{name}' of {make.__module__} is also one of "
+                f"{_ENTRIES[name].make.__module__}; rename the function."
+            )
+        _ENTRIES[name] = Measure(
+            name, title, definition, group, unit, goal, interval, asked, make, in_training, in_terminal, compared,
+            by_seed, of_data,
+        )  # fmt: skip
+        return make
+
+    return enter
+
+
+@cache
+def _import_measures() -> None:
+    for module in pkgutil.iter_modules(measures.__path__):
+        importlib.import_module(f"{measures.__name__}.{module.name}")
+
+
+def catalogue() -> dict[str, Measure]:
+    """All measures by key, in the order of reports: by group, the headline first, then in the order of the files."""
+    _import_measures()
+    order = get_args(Group)
+
+    def place(entry: Measure) -> tuple[int, bool, str]:
+        return order.index(entry.group), entry.key != HEADLINE, entry.make.__module__
+
+    return {entry.key: entry for entry in sorted(_ENTRIES.values(), key=place)}
+
+
+def import_measures(names: Sequence[str]) -> None:
+    """Import the modules that enter measures of the user's own into the catalogue.
+
+    Args:
+        names: such as "my_module.my_measure".
+
+    Raises:
+        InputError: a module cannot be imported, or enters no measure of that name.
+    """
+    for name in names:
+        module, _, key = name.rpartition(".")
+        if not module:
+            raise InputError(f"own_measures must be named as in my_module.my_measure, got '{name}'; add the module.")
+        import_named(module, name, "own_measures")
+        if key not in _ENTRIES:
+            raise InputError(
+                f"own_measures must name measures, but module '{module}' enters no '{key}'; decorate its function with "
+                "@measure."
+            )
+
+
+def asked_measures(context: Context) -> list[AskedMeasure]:
+    """Every member of every measure that a measurement allows to compute, in the order of the catalogue."""
+    import_measures(context.plan.own_measures)
+    return [
+        AskedMeasure(entry, parameters, entry.make(**parameters, **prepared))
+        for entry in catalogue().values()
+        if (prepared := _prepared(entry, context)) is not None
+        for parameters in entry.asked(context.plan)
+    ]
+
+
+def _prepared(entry: Measure, context: Context) -> dict[str, object] | None:
+    """What the measure takes from the context; None where the context lacks some of it."""
+    names = inspect.signature(entry.make).parameters
+    wanted = {name: getattr(context, name) for name in ("plan", "probe", "similarity") if name in names}
+    return None if any(value is None for value in wanted.values()) else wanted

@@ -1,0 +1,1 @@
+"""One file for each measure, or family of measures, of `lm_modules.reliance.catalogue`."""

@@ -1,0 +1,76 @@
+"""Object against broken mask (measure 3), the paper's test: Balasubramanian and Feizi, arXiv 2211.14646."""
+
+import numpy as np
+
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
+from maskrobust.lm_modules.reliance.estimation import Columns, Statistic, right_answers
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+
+_CLEAN, _WHOLE, _BROKEN = range(3)
+
+
+@measure(
+    title="Whole over broken",
+    definition="The paper's test: accuracy behind the object's mask over that behind the same mask with its quadrants "
+    "swapped. The broken mask often leaves the object visible, so the quotient compares networks, and is no measure on "
+    "its own.",
+    group="outline",
+    goal="low",
+    asked=where_shapes,
+    compared=True,
+)
+def whole_over_broken() -> Statistic:
+    """Measure 3, the paper's test: accuracy behind the whole mask over that behind the broken one, at least 0.
+
+    Both over images with a valid object that are right when nothing is hidden. The broken mask hides equally many
+    pixels, but often leaves the object visible, so that the quotient compares networks, and is no measure of shape on
+    its own.
+    """
+    return _quotient(_WHOLE, _BROKEN, "accuracy behind the broken mask")
+
+
+@measure(
+    title="Still right, whole mask",
+    definition="Of the images that are right when nothing is hidden, the fraction that stays right when the object "
+    "alone is hidden along its outline. Over several seeds or networks, images count that any of them has right.",
+    group="accuracy",
+    unit="fraction",
+    goal="low",
+    asked=where_shapes,
+    compared=True,
+)
+def whole_mask_accuracy() -> Statistic:
+    """Measure 3: accuracy with the object hidden along its outline, in [0, 1], over images that are right unhidden."""
+    return _quotient(_WHOLE, _CLEAN, "clean accuracy")
+
+
+@measure(
+    title="Still right, broken mask",
+    definition="The same with the quadrants of the object's mask swapped before it is hidden.",
+    group="accuracy",
+    unit="fraction",
+    goal="high",
+    asked=where_shapes,
+    compared=True,
+)
+def broken_mask_accuracy() -> Statistic:
+    """Measure 3: accuracy with the broken mask hidden, in [0, 1], over images that are right when nothing is hidden."""
+    return _quotient(_BROKEN, _CLEAN, "clean accuracy")
+
+
+def _quotient(numerator: int, denominator: int, denominator_name: str) -> Statistic:
+    """Quotient of two of: right unhidden, also behind the whole mask, also behind the broken mask.
+
+    Where a single resample's denominator is 0 it counts as 1e-9.
+    """
+
+    def columns(outcomes: Outcomes) -> Columns:
+        asked = right_answers(outcomes, "clean", "whole", "broken")
+        return asked._replace(values=asked.values * asked.values[_CLEAN])
+
+    def combine(means: FloatArray) -> FloatArray:
+        quotient: FloatArray = means[..., numerator] / np.maximum(means[..., denominator], 1e-9)
+        return quotient
+
+    return Statistic(columns, combine, lambda means: means[..., denominator], denominator_name, condition=_CLEAN)

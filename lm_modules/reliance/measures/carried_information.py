@@ -1,0 +1,72 @@
+"""Carried information (measure 7): how much of the outline a linear probe still finds in the features, used or not."""
+
+from collections.abc import Sequence
+
+from maskrobust.lm_modules.reliance.catalogue import Parameters, measure
+from maskrobust.lm_modules.reliance.estimation import Statistic, difference_of_means, right_answers
+from maskrobust.lm_modules.reliance.features import feature_condition
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+
+
+def _each_layer(plan: ReliancePlan) -> Sequence[Parameters]:
+    """The penultimate features, which need no name, then those of the plan's layers."""
+    return [{}, *({"layer": layer} for layer in plan.layers)] if plan.features and plan.shapes else ()
+
+
+@measure(
+    title="Features behind silhouette",
+    definition="Accuracy of a linear probe, trained on the features behind this hole and tested on other images: the "
+    "penultimate features, or those of a layer, averaged over positions.",
+    group="remains",
+    unit="fraction",
+    goal="low",
+    asked=_each_layer,
+    by_seed=False,
+)
+def features_silhouette(layer: str | None = None) -> Statistic:
+    """Measure 7: accuracy of a linear probe on the features behind the silhouette, in [0, 1], over valid objects.
+
+    The outcomes must have been through `with_feature_predictions`; the columns raise InputError otherwise. Intervals
+    take the fitted probes as they are.
+
+    Args:
+        layer: path of a module whose output, averaged over (visible) positions, is read; None for the penultimate
+            features.
+    """
+    return Statistic(lambda outcomes: right_answers(outcomes, feature_condition("silhouette", layer)))
+
+
+@measure(
+    title="Features behind circle",
+    definition="The same behind the circle.",
+    group="remains",
+    unit="fraction",
+    goal="low",
+    asked=_each_layer,
+    by_seed=False,
+)
+def features_circle(layer: str | None = None) -> Statistic:
+    """Measure 7: accuracy of a linear probe on the features behind the circle; see `features_silhouette`."""
+    return Statistic(lambda outcomes: right_answers(outcomes, feature_condition("circle", layer)))
+
+
+@measure(
+    title="Carried information",
+    definition="Feature accuracy behind the silhouette minus that behind the circle: how much of the outline the "
+    "features still hold, whether the network uses it or not.",
+    group="remains",
+    asked=_each_layer,
+    in_training=True,
+    by_seed=False,
+)
+def carried_information(layer: str | None = None) -> Statistic:
+    """Measure 7: accuracy of the probe behind the silhouette minus that behind the circle, in [-1, 1], paired.
+
+    0 where the features hold nothing of the outline that they do not hold of its circle. See `features_silhouette`.
+    """
+    return Statistic(
+        lambda outcomes: right_answers(
+            outcomes, feature_condition("silhouette", layer), feature_condition("circle", layer)
+        ),
+        difference_of_means,
+    )

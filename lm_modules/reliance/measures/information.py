@@ -1,0 +1,122 @@
+"""Mutual information between prediction and label: sees any dependence, also where the outline misleads."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
+from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+
+PERMUTATIONS = 1000
+"""Random orders of the labels behind an interval of chance."""
+
+
+class Information(NamedTuple):
+    """Mutual information beside what chance would show.
+
+    Attributes:
+        bits: bias-corrected mutual information, the mean over runs; slightly below 0 is possible.
+        null_low: lower bound of the same number when labels are permuted, in bits.
+        null_high: upper bound; a number above it is dependence that chance does not explain.
+    """
+
+    bits: float
+    null_low: float
+    null_high: float
+
+
+@measure(
+    title="Bits behind silhouette",
+    definition="Mutual information between prediction and label behind the hole, in bits, corrected for bias. It sees "
+    "any dependence, also where the outline misleads. In brackets: the interval under permuted labels, which is "
+    "chance; over several seeds the labels of all are permuted alike, and their mean stands beside its own interval.",
+    group="remains",
+    unit="bits",
+    goal="low",
+    interval="chance",
+    asked=where_shapes,
+)
+def information_silhouette() -> Estimator:
+    """What predictions behind the silhouette tell about the label; see `mutual_information`."""
+    return _information_behind("silhouette")
+
+
+@measure(
+    title="Bits behind circle",
+    definition="The same behind the circle.",
+    group="remains",
+    unit="bits",
+    goal="low",
+    interval="chance",
+    asked=where_shapes,
+)
+def information_circle() -> Estimator:
+    """What predictions behind the enclosing circle tell about the label; see `mutual_information`."""
+    return _information_behind("circle")
+
+
+def _information_behind(hole: Literal["silhouette", "circle"]) -> Estimator:
+    def estimator(runs: Sequence[Outcomes], _replicates: int, seed: int) -> Estimate:
+        valid = runs[0].object_valid
+        images, left_out = int(valid.sum()), int((~valid).sum())
+        if images == 0:
+            return Estimate(None, None, None, images, left_out, "undefined because no image is valid for it.")
+        found = mutual_information([run.behind(hole)[valid] for run in runs], runs[0].labels[valid], seed=seed)
+        return Estimate(found.bits, found.null_low, found.null_high, images, left_out)
+
+    return estimator
+
+
+def mutual_information(
+    predictions: Sequence[IntArray],
+    labels: IntArray,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Information:
+    """Mutual information I(P; Y) = H(P) + H(Y) - H(P, Y) in bits, the mean over runs, with its interval under chance.
+
+    Each entropy is the plug-in one plus Miller and Madow's correction (m - 1) / (2 N ln 2) bits, m being the number of
+    values that occur (Miller, "Note on the bias of information estimates", 1955). Under chance the labels are permuted,
+    alike for all runs, so that the interval is that of the mean, and keeps what the runs have in common.
+
+    Args:
+        predictions: (N,) int64 of each run on the same images, at least one run.
+        labels: (N,) int64, N at least 1.
+        permutations: number of random orders of the labels, at least 1.
+        seed: decides them.
+        confidence: fraction in (0, 1) of permutations inside the interval.
+    """
+    label_codes, label_counts = _codes(labels)
+    runs = [_codes(each) for each in predictions]
+    marginals = [_entropy(counts) + _entropy(label_counts) for _, counts in runs]
+    cells = [codes * len(label_counts) for codes, _ in runs]
+
+    def mean_bits(label_codes: IntArray) -> float:
+        return float(
+            np.mean([m - _entropy(np.bincount(c + label_codes)) for m, c in zip(marginals, cells, strict=True)])
+        )
+
+    rng = np.random.default_rng(seed)
+    null = [mean_bits(rng.permutation(label_codes)) for _ in range(permutations)]
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(null, [tail, 1.0 - tail])
+    return Information(mean_bits(label_codes), float(low), float(high))
+
+
+def _codes(values: IntArray) -> tuple[IntArray, IntArray]:
+    """Position (N,) of each value among those that occur, and how often each of these does."""
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return codes, counts
+
+
+def _entropy(counts: IntArray) -> float:
+    """Entropy in bits of a histogram, with the Miller-Madow correction."""
+    occurring = counts[counts > 0]
+    fractions: FloatArray = occurring / occurring.sum()
+    plug_in = -(fractions * np.log2(fractions)).sum()
+    return float(plug_in + (len(occurring) - 1) / (2.0 * occurring.sum() * np.log(2.0)))

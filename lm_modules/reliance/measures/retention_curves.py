@@ -1,0 +1,188 @@
+"""Retention curves (measure 5): what is left of the predictions while more and more segments are hidden.
+
+Each metric is one number at one hidden fraction, and a score, the mean over the fractions of a curve; both over the
+images that were asked about all of these. Source: Balasubramanian and Feizi, arXiv 2211.14646.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from maskrobust.lm_modules.reliance.catalogue import Goal, Parameters, Unit, measure
+from maskrobust.lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
+from maskrobust.lm_modules.reliance.estimation import Columns, Statistic
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+
+
+class _Answers(NamedTuple):
+    """Of the M images that count: predictions at one hidden fraction and with nothing hidden, and labels, each (M,)."""
+
+    predictions: IntArray
+    clean: IntArray
+    labels: IntArray
+    num_classes: int
+
+
+class CurveMetric(NamedTuple):
+    """What is looked at along a curve.
+
+    Attributes:
+        title: as in headings.
+        definition: one sentence.
+        unit: of its values.
+        goal: which values are wished for.
+        terms: what it averages over the images, (M,).
+    """
+
+    title: str
+    definition: str
+    unit: Unit
+    goal: Goal
+    terms: Callable[[_Answers], FloatArray | BoolArray]
+
+
+def curve_statistic(
+    metric: str,
+    family: CurveFamily,
+    order: CurveOrder,
+    hidden_fractions: Sequence[float],
+    similarity: FloatArray | None = None,
+) -> Statistic:
+    """The mean over hidden fractions, and over the images asked at all of them, of a metric.
+
+    Args:
+        metric: one of `CURVE_METRICS`, or "similarity".
+        family: segments of the curve.
+        order: in which they are hidden.
+        hidden_fractions: some of the curve's, at least one; the columns raise InputError where the outcomes lack one.
+        similarity: (K, K) in [0, 1] of the classes, for "similarity"; see `reliance.wordnet.path_similarity`.
+
+    Raises:
+        InputError: there is no fraction. The columns raise it where K is not the outcomes' number of classes.
+    """
+    if len(hidden_fractions) == 0:
+        raise InputError("a retention score needs at least one hidden fraction, got none; give those of the curve.")
+    conditions = [curve_condition(family, order, fraction) for fraction in hidden_fractions]
+    terms = CURVE_METRICS[metric].terms if similarity is None else _similar(similarity)
+
+    def columns(outcomes: Outcomes) -> Columns:
+        curve = np.stack([outcomes.behind(condition) for condition in conditions])
+        asked: BoolArray = np.all(curve >= 0, axis=0)
+        clean, labels = outcomes.behind("clean")[asked], outcomes.labels[asked]
+        values = [terms(_Answers(each[asked], clean, labels, outcomes.num_classes)) for each in curve]
+        return Columns(outcomes.ids[asked], np.stack(values).astype(np.float64), int((~asked).sum()))
+
+    return Statistic(columns, lambda means: np.asarray(means.mean(axis=-1)))
+
+
+def _right(answers: _Answers) -> BoolArray:
+    right: BoolArray = answers.predictions == answers.labels
+    return right
+
+
+def _unchanged(answers: _Answers) -> BoolArray:
+    unchanged: BoolArray = answers.predictions == answers.clean
+    return unchanged
+
+
+def _surprise(answers: _Answers) -> FloatArray:
+    """-ln of the fraction of images that are taken for the class of each; their mean is the entropy in nats.
+
+    The bootstrap resamples these terms: its interval then has the variance of an entropy to first order (Basharin,
+    Theory of Probability and its Applications 1959) and lies around the value, where resampled histograms are all less
+    even than the one they are drawn from. Over several runs the value is the mean of their entropies.
+    """
+    counts = np.bincount(answers.predictions, minlength=answers.num_classes)
+    surprise: FloatArray = np.log(len(answers.predictions) / counts[answers.predictions])
+    return surprise
+
+
+def _similar(similarity: FloatArray) -> Callable[[_Answers], FloatArray]:
+    def terms(answers: _Answers) -> FloatArray:
+        expected = (answers.num_classes, answers.num_classes)
+        if similarity.shape != expected:
+            raise InputError(
+                f"similarity must be {expected}, one row and column for each class, got {similarity.shape}; compute it "
+                "for the classes of these outcomes, in their order."
+            )
+        return similarity[answers.predictions, answers.labels]
+
+    return terms
+
+
+CURVE_METRICS: dict[str, CurveMetric] = {
+    "accuracy": CurveMetric("Accuracy", "Accuracy.", "fraction", "high", _right),
+    "unchanged": CurveMetric(
+        "Unchanged predictions",
+        "Unchanged: fraction of predictions equal to those with nothing hidden.",
+        "fraction",
+        "high",
+        _unchanged,
+    ),
+    "class_entropy": CurveMetric(
+        "Class entropy (nats)",
+        "Class entropy: of the histogram of predictions; where a network falls back to few classes it is low.",
+        "nats",
+        "high",
+        _surprise,
+    ),
+}
+"""The metrics that need nothing but predictions and labels, by name."""
+
+_SIMILARITY = "WordNet similarity: of the predicted and the true class, where the classes are WordNet's."
+
+
+def _curves(plan: ReliancePlan) -> list[dict[str, str | float]]:
+    return [{"family": family, "order": order} for family in plan.curve_families for order in plan.curve_orders]
+
+
+def _points(plan: ReliancePlan) -> Sequence[Parameters]:
+    return [{**curve, "hidden_fraction": fraction} for curve in _curves(plan) for fraction in plan.curve_fractions]
+
+
+def _enter(metric: str) -> None:
+    title, definition, unit, goal, _ = CURVE_METRICS[metric]
+
+    @measure(
+        key=f"curve_{metric}", title=title, definition=definition, group="curves", unit=unit, goal=goal, asked=_points,
+        by_seed=False,
+    )  # fmt: skip
+    def point(family: CurveFamily, order: CurveOrder, hidden_fraction: float) -> Statistic:
+        return curve_statistic(metric, family, order, [hidden_fraction])
+
+    @measure(
+        key=f"curve_{metric}_score", title=title, definition=f"{definition} The mean over the curve.", group="curves",
+        unit=unit, goal=goal, asked=_curves, in_training=metric == "accuracy", by_seed=False,
+    )  # fmt: skip
+    def score(plan: ReliancePlan, family: CurveFamily, order: CurveOrder) -> Statistic:
+        return curve_statistic(metric, family, order, plan.curve_fractions)
+
+
+for _metric in CURVE_METRICS:
+    _enter(_metric)
+
+
+@measure(
+    title="WordNet similarity", definition=_SIMILARITY, group="curves", unit="number", goal="high", asked=_points,
+    by_seed=False,
+)  # fmt: skip
+def curve_similarity(
+    family: CurveFamily, order: CurveOrder, hidden_fraction: float, similarity: FloatArray
+) -> Statistic:
+    """Mean similarity of prediction and label at one point of a curve, in [0, 1]; see `curve_statistic`."""
+    return curve_statistic("similarity", family, order, [hidden_fraction], similarity)
+
+
+@measure(
+    title="WordNet similarity", definition=f"{_SIMILARITY} The mean over the curve.", group="curves", unit="number",
+    goal="high", asked=_curves, by_seed=False,
+)  # fmt: skip
+def curve_similarity_score(
+    plan: ReliancePlan, family: CurveFamily, order: CurveOrder, similarity: FloatArray
+) -> Statistic:
+    """Mean of `curve_similarity` over the points of a curve, in [0, 1]."""
+    return curve_statistic("similarity", family, order, plan.curve_fractions, similarity)

@@ -1,0 +1,91 @@
+"""The result table: flat, typed rows, the one thing that leaves a measurement.
+
+JSON, CSV, the terminal, the page, W&B's table and the scalars of a training are selections of these rows.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from maskrobust.lm_modules.reliance.estimation import Estimate
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number with what it is of.
+
+    Attributes:
+        network: arm of a claim, or checkpoint; empty for what is said of the images alone.
+        method: masking method; empty for what is said of the images alone.
+        measure: key in the catalogue.
+        parameters: which member of a family of measures.
+        seed: of the run; None over all seeds.
+        compared_with: network whose value is subtracted; empty for none.
+        value: the number; None where it is undefined.
+        low: lower end of its interval; None where there is none.
+        high: upper end of its interval; None where there is none.
+        images: number of images it rests on.
+        left_out: number of images left out.
+        undefined_because: one sentence; None where the number is defined.
+        level_low: one-sided level of `low`, where comparisons share their confidence; None where it is 0.025.
+        level_high: the same of `high`.
+        reading: what was decided by the comparison, in words; empty where nothing was.
+    """
+
+    network: str
+    method: str
+    measure: str
+    value: float | None
+    low: float | None
+    high: float | None
+    images: int
+    left_out: int
+    undefined_because: str | None = None
+    parameters: Mapping[str, str | float] = field(default_factory=dict)
+    seed: int | None = None
+    compared_with: str = ""
+    level_low: float | None = None
+    level_high: float | None = None
+    reading: str = ""
+
+    @classmethod
+    def of(cls, estimate: Estimate, *, network: str, method: str, measure: str, **others: Any) -> Self:
+        """A row of an estimate; `others` are its further attributes."""
+        return cls(network, method, measure, **asdict(estimate), **others)
+
+    @property
+    def name(self) -> str:
+        """The measure and its parameters in letters, digits, points and underscores, as in "retention_0.5"."""
+        parts = (f"{value:g}" if isinstance(value, float) else str(value) for value in self.parameters.values())
+        return re.sub(r"[^\w.]+", "_", "_".join((self.measure, *parts)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values by name, every attribute."""
+        return {**asdict(self), "parameters": dict(self.parameters)}
+
+
+def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """The rows whose attributes equal those that are given, in order."""
+    return [row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())]
+
+
+def only(rows: Iterable[Row], **wanted: Any) -> Row | None:
+    """The one row whose attributes equal those that are given; None where there is none."""
+    found = select(rows, **wanted)
+    assert len(found) <= 1, f"{len(found)} rows have {wanted}"
+    return found[0] if found else None
+
+
+def rows_as_csv(rows: Sequence[Row]) -> str:
+    """All rows with a head; parameters are written like "family=slic order=random"."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [each.name for each in fields(Row)]
+    writer.writerow(names)
+    for row in rows:
+        parameters = " ".join(f"{name}={value}" for name, value in row.parameters.items())
+        writer.writerow([parameters if name == "parameters" else getattr(row, name) for name in names])
+    return text.getvalue()

@@ -1,0 +1,212 @@
+"""Names: who gets one, what a configuration may say about it, and families and fills in a user's own file."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from maskrobust.augment import (
+    FAMILIES,
+    FILLS,
+    Batch,
+    RandomMasking,
+    apply_fill,
+    build_family,
+    draw,
+    family_needs,
+    fill,
+    fill_black,
+    mask_family,
+    read_choice,
+    read_families,
+    read_fills,
+    rectangles,
+)
+
+IDS = torch.arange(6)
+BATCH = Batch(IDS, torch.rand(6, 3, 8, 12), torch.zeros(6, 1, 8, 12, dtype=torch.bool), IDS)
+OWN = """
+import torch
+from maskrobust import draw, fill, mask_family
+
+@mask_family("{name}_stripes")
+def stripes(keys, height, width, *, period: int = 4):
+    return (torch.arange(width) % period > 0).expand(len(keys), 1, height, -1)
+
+@fill("{name}_grey")
+def fill_grey(images, visible, *, value: float = 0.5):
+    return draw(images, visible, torch.full_like(images, value))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_names_are_forgotten() -> Any:
+    before = dict(FAMILIES), dict(FILLS)
+    yield
+    for registry, entries in zip((FAMILIES, FILLS), before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module of the user's own that can be imported, and has not been."""
+    name = f"own_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(OWN.format(name=name))
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def assert_one_sentence(refusal: pytest.ExceptionInfo[ValueError], *named: str) -> None:
+    message = str(refusal.value)
+    assert all(each in message for each in named), message
+    assert message.endswith(".") and ". " not in message and "\n" not in message
+
+
+def test_a_function_says_by_its_parameters_what_it_asks_for() -> None:
+    @mask_family("corner")
+    def corner(object_mask: Tensor, hidden_fraction: tuple[float, float], *, side: int = 2) -> Tensor:
+        visible = torch.ones_like(object_mask)
+        visible[..., :side, : round(hidden_fraction[1] * 10)] = False
+        return visible
+
+    assert FAMILIES["corner"].function is corner and family_needs("corner") == {"object_mask"}
+    visible = build_family({"corner": {"side": 3}}, hidden_fraction=(0.0, 0.4))(IDS, BATCH)
+    assert (~visible[:, 0]).nonzero().amax(dim=0).tolist() == [5, 2, 3]
+
+
+def test_a_fill_gets_what_it_names_and_its_options() -> None:
+    @fill("tinted", looks_into_hole=True)
+    def tinted(images: Tensor, visible: Tensor, mean: Any, *, strength: float = 0.0) -> Tensor:
+        return draw(images, visible, images * (1 - strength) + mean[0] * strength)
+
+    visible = build_family("patches", patch_size=4, hidden_fraction=(0.5, 0.5))(IDS, BATCH)
+    assert torch.equal(apply_fill("tinted", BATCH.images, visible, keys=IDS, mean=(0.25,)), BATCH.images)
+    policy = RandomMasking(build_family("patches", patch_size=4), {"tinted": {"strength": 1}}, mean=(0.25, 0.5, 0.5))
+    shown = policy(IDS, BATCH)
+    assert torch.equal(shown.images, torch.where(shown.visible, BATCH.images, 0.25)) and not shown.visible.all()
+
+
+def test_a_name_that_comes_twice_is_an_error_but_a_module_may_be_loaded_again() -> None:
+    def register(value: float) -> None:
+        @fill("twice")
+        def twice(images: Tensor, visible: Tensor) -> Tensor:
+            return draw(images, visible, torch.full_like(images, value))
+
+    register(0.0)
+    register(1.0)
+    assert (apply_fill("twice", BATCH.images, ~BATCH.object_mask, keys=IDS, mean=()) == BATCH.images).all()
+    assert (apply_fill("twice", BATCH.images, BATCH.object_mask, keys=IDS, mean=()) == 1).all()
+    with pytest.raises(ValueError, match="'twice' is registered by") as refusal:
+        fill("twice")(fill_black)
+    assert_one_sentence(refusal, __name__)
+    with pytest.raises(ValueError, match="'patches' is registered by"):
+        mask_family("patches")(rectangles)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "named"),
+    [
+        ("my.stripes", lambda keys: keys, "my.stripes"),
+        ("stripes", lambda keys, period: keys + period, "'period'"),
+        ("stripes", lambda keys, weight=1: keys + weight, "'weight'"),
+        ("stripes", lambda *keys: keys, "(*keys)"),
+        ("stripes", lambda keys, **options: (keys, options), "(keys, **options)"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused_at_once(name: str, function: Any, named: str) -> None:
+    with pytest.raises(ValueError, match="mask family") as refusal:
+        mask_family(name)(function)
+    assert_one_sentence(refusal, named)
+    assert "stripes" not in FAMILIES
+
+
+def test_a_choice_is_a_name_or_names_with_weights_or_options() -> None:
+    assert read_choice("black", "fill") == {"black": (1.0, {})}
+    given = {"black": 2, "mean": {}, "blur": {"weight": 0.5, "radius": 3}}
+    assert read_choice(given, "fill") == {"black": (2.0, {}), "mean": (1.0, {}), "blur": (0.5, {"radius": 3})}
+
+
+@pytest.mark.parametrize(
+    ("choice", "named"),
+    [
+        ("blue", ["fill", "'blue'", "black, mean, ", "other_image"]),
+        ({"blue": 1.0}, ["fill", "'blue'"]),
+        ({"black": -1.0}, ["fill 'black'", "-1.0"]),
+        ({"black": float("nan")}, ["fill 'black'", "nan"]),
+        ({"black": "much"}, ["fill 'black'", "much"]),
+        ({"black": {"weight": [1]}}, ["fill 'black'", "[1]"]),
+        ({"black": 0.0}, ["fill", "above 0", "'black': 0.0"]),
+        ({}, ["fill", "above 0"]),
+        ({"black": {"radius": 3}}, ["fill 'black'", "no options", "'radius'"]),
+        ({"other_image": {"radius": 3}}, ["fill 'other_image'", "no options"]),
+    ],
+    ids=str,
+)
+def test_a_choice_that_chooses_nothing_known_is_refused(choice: Any, named: list[str]) -> None:
+    with pytest.raises(ValueError, match="fill") as refusal:
+        read_fills(choice)
+    assert_one_sentence(refusal, *named)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "named"),
+    [
+        ("rectangles", {"counts": 3}, ["hidden_fraction, aspect_ratio, count", "'counts'"]),
+        ("rectangles", {"count": 0}, ["count", "at least 1"]),
+        ("rectangles", {"count": "three"}, ["count of mask_family 'rectangles'", "int", "'three'"]),
+        ("rectangles", {"aspect_ratio": [2.0, 1.0]}, ["aspect_ratio", "(2.0, 1.0)"]),
+        ("rectangles", {"aspect_ratio": 2.0}, ["aspect_ratio", "tuple[float, float]", "2.0"]),
+        ("rectangles", {"hidden_fraction": [0.5, 1.5]}, ["hidden_fraction", "(0.5, 1.5)"]),
+        ("patches", {"patch_size": 0}, ["patch_size", "got 0"]),
+        ("blobs", {"knots": 1}, ["knots", "got 1"]),
+        ("silhouettes", {"scaled": [0.0, 1.0]}, ["scaled", "(0.0, 1.0)"]),
+        ("own_class_silhouettes", {"shifted": 2}, ["shifted", "2.0"]),
+    ],
+    ids=str,
+)
+def test_an_option_is_checked_before_anything_is_drawn(name: str, options: Any, named: list[str]) -> None:
+    with pytest.raises(ValueError, match=named[0]) as refusal:
+        read_families({name: options})
+    assert_one_sentence(refusal, *named)
+
+
+def test_lists_of_a_configuration_become_what_the_function_takes() -> None:
+    (chosen,) = read_families({"rectangles": {"aspect_ratio": [1, 2], "count": 2}})
+    assert chosen.options == {"aspect_ratio": (1.0, 2.0), "count": 2} and chosen.entry.function is rectangles
+
+
+def test_a_name_with_a_module_is_imported_from_it(module: str) -> None:
+    name, grey = f"{module}.{module}_stripes", f"{module}.{module}_grey"
+    assert not FAMILIES.knows(name) and module not in sys.modules
+    visible = build_family({name: {"period": 3}})(IDS, BATCH)
+    assert torch.equal(visible[0, 0, 0], torch.arange(12) % 3 > 0)
+    assert FAMILIES.knows(name) and FAMILIES.knows(f"{module}_stripes") and FILLS.knows(grey)
+    filled = apply_fill(grey, BATCH.images, visible, keys=IDS, mean=(0.0,) * 3)
+    assert torch.equal(filled, torch.where(visible, BATCH.images, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("nowhere.stripes", ["'nowhere.stripes'", "cannot be imported", "PYTHONPATH"]),
+        ("{module}.dots", ["registers no 'dots'", "@mask_family('dots')"]),
+        ("{module}.patches", ["registers no 'patches'"]),
+    ],
+)
+def test_a_module_that_does_not_hold_the_name_is_refused(module: str, name: str, named: list[str]) -> None:
+    with pytest.raises(ValueError, match="mask_family") as refusal:
+        build_family(name.format(module=module))
+    assert_one_sentence(refusal, *named)
+
+
+def test_what_a_family_draws_is_checked() -> None:
+    @mask_family("flat")
+    def flat(keys: Tensor, height: int, width: int) -> Tensor:
+        return torch.ones(len(keys), height, width, dtype=torch.bool)
+
+    with pytest.raises(ValueError, match="visible must have shape"):
+        build_family("flat")(IDS, BATCH)

@@ -1,0 +1,76 @@
+"""Half of the padding where new positions are dropped again: found where it is right, and without a changed bit."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.masking import LayerMasking
+from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
+from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
+
+
+class Block(nn.Module):
+    """A residual block between a stem and a pool, with a layer that may look sideways after the convolution."""
+
+    def __init__(self, then: nn.Module, *, stride: int = 1) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.conv, self.then = nn.Conv2d(8, 8, 5, stride, 2), then
+        self.last = nn.Conv2d(8, 8, 1)
+        self.shortcut = nn.Conv2d(8, 8, 1, stride) if stride > 1 else nn.Identity()
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)
+        x = self.shortcut(x) + self.last(self.then(self.conv(x)))
+        return self.fc(self.pool(x).flatten(1))
+
+
+class Squeezed(nn.Module):
+    """A gate made of the mean over all positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.mean((2, 3), keepdim=True).sigmoid()
+
+
+@pytest.mark.parametrize(
+    ("then", "stride", "dropped"),
+    [
+        (nn.Sequential(nn.BatchNorm2d(8), nn.ReLU()), 1, {"conv"}),
+        (nn.Identity(), 2, set()),
+        (nn.BatchNorm2d(8, track_running_stats=False), 1, set()),
+        (nn.GroupNorm(2, 8), 1, set()),
+        (nn.MaxPool2d(3, 1, 1), 1, set()),
+        (Squeezed(), 1, set()),
+        (nn.Conv2d(8, 8, 3, padding=1), 1, {"then"}),
+    ],
+    ids=["position by position", "stride", "batch statistics", "group norm", "pool", "gate", "convolution"],
+)
+@torch.no_grad()
+def test_only_convolutions_whose_new_positions_are_dropped_are_found(then: nn.Module, stride: int, dropped) -> None:
+    masked, images = LayerMasking(Block(then, stride=stride).eval(), engine="dense"), draw_images(size=32)
+    assert {step.layer for step in masked.programs[False].steps if step.name in masked.dropped} == dropped
+    assert not LayerMasking(masked.network, merge="union").dropped
+    logits = masked(images, holes(32))
+    masked.dropped = frozenset()
+    assert torch.equal(masked(images, holes(32)), logits)
+
+
+NETWORKS = {
+    **{kind.__name__: kind for kind in SMALL_NETWORKS},
+    **{name: partial(build, name) for name in ("basic_resnet", "dilated", "small_resnet")},
+    **{name: partial(build_network, name, 4) for name in ("timm/test_convnext", "timm/test_efficientnet")},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.no_grad()
+def test_half_of_the_padding_changes_no_bit(name: str) -> None:
+    torch.manual_seed(0)
+    masked, images = LayerMasking(randomise(NETWORKS[name]()).eval(), engine="dense"), draw_images(size=64)
+    logits = masked(images, holes())
+    masked.dropped = frozenset()
+    assert torch.equal(masked(images, holes()), logits)

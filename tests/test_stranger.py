@@ -1,0 +1,210 @@
+"""The wheel in the hands of others: built without a warning, installed in an environment of its own, used from there.
+
+Nothing of the repository is on the path of the processes that are started here.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskrobust.lm_modules.architectures import build_network
+from tests.train.tiny import TINY_DATA
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("augment", "configs", "lm_modules", "train", "maskrobust", "pyproject.toml", "README.md", "LICENSE")
+BUILD = "from setuptools.build_meta import build_wheel; build_wheel('wheels')"
+SITE_PACKAGES = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+
+
+def run(command: Iterable[object], folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, without what says where to find modules, and return what it has said."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=folder,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The wheel, and what building it has said; a warning of Python's would have ended it."""
+    folder = tmp_path_factory.mktemp("sources")
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=_links_and_caches)
+        else:
+            shutil.copy(source, folder / name)
+    done = run([sys.executable, "-W", "error", "-c", BUILD], folder)
+    (wheel,) = (folder / "wheels").iterdir()
+    return wheel, done.stdout + done.stderr
+
+
+def _links_and_caches(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "__pycache__" or Path(folder, name).is_symlink()]
+
+
+def make_environment(folder: Path, wheel: Path, others: Iterable[Path]) -> Path:
+    """A virtual environment that has the wheel and sees what else is in some folders; returns its commands' folder."""
+    venv.create(folder, with_pip=False)
+    run([sys.executable, "-m", "pip", "--python", folder, "install", "-q", "--no-deps", "--no-index", wheel], folder)
+    (folder / SITE_PACKAGES / "others.pth").write_text("".join(f"{path}\n" for path in others))
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with all libraries: its `python` and `maskrobust`."""
+    others = [Path(path) for path in sys.path if path.endswith("-packages")]
+    return make_environment(tmp_path_factory.mktemp("environment"), build[0], others)
+
+
+@pytest.fixture(scope="module")
+def bare_commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with torch, torchvision and NumPy, and with what these need themselves."""
+    libraries = tmp_path_factory.mktemp("libraries")
+    for path in _top_level({name for library in ("torch", "torchvision", "numpy") for name in _needed(library)}):
+        (libraries / path.name).symlink_to(path)
+    return make_environment(tmp_path_factory.mktemp("bare"), build[0], [libraries])
+
+
+def _needed(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
+    """A distribution, and all that it requires and that is installed."""
+    try:
+        requirements = distribution(name).requires or []
+    except PackageNotFoundError:  # it is required elsewhere, as on another system
+        return found
+    found |= {name}
+    for line in requirements:
+        required = re.split(r"[^\w.-]", line, maxsplit=1)[0].lower()
+        if "extra ==" not in line and required not in found:
+            found = _needed(required, found)
+    return found
+
+
+def _top_level(names: Iterable[str]) -> set[Path]:
+    files = [(distribution(name), file) for name in names for file in distribution(name).files or ()]
+    return {Path(str(owner.locate_file(file.parts[0]))) for owner, file in files if file.parts[0] != ".."}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of somebody else's, whose files have the names of our folders."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "configs").mkdir()
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), folder / "weights.pt")
+    return folder
+
+
+FILES = {
+    # An own mask family, fill and measure go here, and into configs/own.yaml by their names.
+    "augment.py": "augmented = True\n",
+    "train.py": """
+import maskrobust
+import augment
+from networks import Cubic
+
+def mine():
+    return maskrobust.LayerMasking, Cubic
+
+if __name__ == "__main__":
+    import train
+    print(train.__file__, augment.__file__, maskrobust.LayerMasking(Cubic(num_classes=3)).training)
+""",
+    "networks.py": """
+from torch import nn
+from maskrobust import Masked, masking_rule
+
+class Cube(nn.Module):
+    def forward(self, x):
+        return x**3
+
+@masking_rule(Cube)
+def cube(operation: Cube, x: Masked) -> Masked:
+    return x.with_features(operation(x.features))
+
+class Cubic(nn.Sequential):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(
+            nn.Conv2d(3, 16, 3, stride=4), nn.BatchNorm2d(16), Cube(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(16, num_classes),
+        )
+""",
+    "configs/own.yaml": f"""
+run_name: own
+trainer: {{max_epochs: 1, limit_train_batches: 2, accelerator: cpu, enable_progress_bar: false}}
+data: {{class_path: Cues, init_args: {TINY_DATA}}}
+model:
+  architecture: {{class_path: networks.Cubic, init_args: {{num_classes: 8}}}}
+  masking: layer_masking
+  mask_probability: 0.5
+""",
+}
+FEW = ("--replicates=20", "--curve_families=[]", "--transfer_families=[]", "--features=false", "--methods=[black]")
+
+
+def test_building_the_wheel_warns_of_nothing(build: tuple[Path, str]) -> None:
+    assert [line for line in build[1].splitlines() if re.search(r"warn|deprecat", line, re.IGNORECASE)] == []
+
+
+def test_layer_masking_needs_torch_torchvision_and_numpy_alone(bare_commands: Path, tmp_path: Path) -> None:
+    code = """
+import maskrobust, torch, torchvision
+masked = maskrobust.LayerMasking(torchvision.models.resnet18().eval())
+visible = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+visible[:, :, 16:48] = True
+print(*masked(torch.rand(2, 3, 64, 64), visible).shape)
+try:
+    maskrobust.MaskRobustClassifier
+except ValueError as error:
+    print(error)
+"""
+    shape, missing = run([bare_commands / "python", "-c", code], tmp_path).stdout.splitlines()
+    assert shape == "2 1000"
+    assert missing.startswith("pytorch_lightning is needed here, but cannot be imported (No module named ")
+
+
+def test_a_command_says_in_one_sentence_which_library_it_lacks(bare_commands: Path, tmp_path: Path) -> None:
+    done = run([bare_commands / "maskrobust", "masks", "--data", "Cues", "--out", "out"], tmp_path, status=2)
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"maskrobust: error: \w+ is needed here, .*; install it, best with pip install maskrobust\.", line
+    )
+
+
+def test_a_script_of_the_project_gets_its_own_modules_and_ours(commands: Path, project: Path) -> None:
+    own_train, own_augment, training = run([commands / "python", "train.py"], project).stdout.split()
+    assert (Path(own_train), Path(own_augment)) == (project / "train.py", project / "augment.py")
+    assert training == "True"
+
+
+def test_own_parts_are_trained_with_and_measured_by_the_commands(commands: Path, project: Path) -> None:
+    own = ["--config", "configs/own.yaml"]
+    run([commands / "maskrobust", "fit", *own], project)
+    (checkpoint,) = project.glob("runs/own/version_0/checkpoints/last.ckpt")
+    run([commands / "maskrobust", "validate", *own, "--ckpt_path", checkpoint], project)
+    assert "val/accuracy" in (project / "runs/own/validate/version_0/metrics.csv").read_text()
+
+
+def test_weights_of_the_project_are_evaluated(commands: Path, project: Path) -> None:
+    network = ["--checkpoint", "weights.pt", "--architecture", "small_resnet", "--architecture_options={width: 16}"]
+    run([commands / "maskrobust", "evaluate", "--config", "configs/own.yaml", *network, *FEW, "--out", "out"], project)
+    assert {path.name for path in (project / "out").iterdir()} >= {"reliance.json", "report.html"}

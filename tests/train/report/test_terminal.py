@@ -1,0 +1,89 @@
+"""Results in a terminal: every number on lines of any length, headline first, and the verdict."""
+
+import re
+from io import StringIO
+
+import pytest
+from rich.console import Console, RenderableType
+
+from maskrobust.train.report import results_table, verdict_panel
+from maskrobust.train.report.wording import short
+from tests.train.report.conftest import Content
+
+COLUMNS = ("used_share", "silhouette_leak", "swap_pull", "clean_accuracy", "retention", "silhouette_accuracy")
+
+
+def printed(renderable: RenderableType, width: int) -> list[str]:
+    console = Console(width=width, file=(text := StringIO()), color_system=None)
+    console.print(renderable)
+    return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.256, ".26"), (-0.034, "-.03"), (-0.001, ".00"), (0.0, ".00"), (1.0, "1.00"), (0.999, "1.00"), (-1.2, "-1.20")],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert short(value) == text
+
+
+def test_at_120_columns_every_row_is_one_line_with_its_intervals(made_claim: Content) -> None:
+    lines = printed(results_table("claim", made_claim), 120)
+    assert max(map(len, lines)) <= 120
+    expected = []
+    for arm in made_claim["arms"]:
+        for method in made_claim["methods"]:
+            found = {
+                row["measure"]: "{} [{}, {}]".format(*(short(row[end]) for end in ("value", "low", "high")))
+                for row in made_claim["rows"]
+                if (row["network"], row["method"], row["seed"], row["compared_with"]) == (arm, method, None, "")
+                and row["measure"] in COLUMNS
+            }
+            expected.append((method.replace("_", " "), [found[name] for name in COLUMNS]))
+    rows = [line for line in lines if line.startswith("  ") and "[" in line]
+    assert [
+        (re.match(r"  ([a-z ]+?)  ", line)[1], re.findall(r"\S+ \[\S+ \S+\]", line))  # type: ignore[index]
+        for line in rows
+    ] == expected
+    assert all(arm["title"].split()[0] in "\n".join(lines) for arm in made_claim["arms"].values())
+
+
+@pytest.mark.parametrize("width", [70, 120])
+def test_on_short_lines_no_number_is_lost_and_each_share_of_patches_has_a_column(
+    made_reliance: Content, width: int
+) -> None:
+    lines = printed(results_table("reliance", made_reliance), width)
+    assert max(map(len, lines)) <= width
+    expected = [
+        short(row[end])
+        for row in made_reliance["rows"]
+        if row["measure"] in COLUMNS and row["network"] and not row["compared_with"]
+        and row["method"] in made_reliance["methods"]
+        for end in ("value", "low", "high")
+    ]  # fmt: skip
+    assert sorted(re.findall(r"-?\d*\.\d\d", "\n".join(lines))) == sorted(expected)
+
+
+def test_undefined_numbers_are_named_and_titles_are_not_read_as_markup(claim: Content) -> None:
+    claim["arms"]["no_masks"]["title"] = "[red]A[/]"
+    claim["claim"] = claim["verdict"]["reason"] = "[b]x[/b] [/]"
+    for row in claim["rows"]:
+        if (row["network"], row["method"], row["measure"]) == ("no_masks", "black", "used_share"):
+            row |= {"value": None, "low": None, "high": None}
+    text = "\n".join(printed(results_table("claim", claim), 120))
+    assert text.count("undefined") == 1 and "[red]A[/]" in text
+    assert "[b]x[/b] [/]" in "\n".join(printed(verdict_panel(claim), 120))
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_the_panel_says_verdict_reason_comparisons_and_caveat(claim: Content, width: int) -> None:
+    first, second = (row for row in claim["rows"] if row["measure"] == "reliance")
+    first |= {"value": 0.21, "low": 0.15, "high": 0.27}
+    second |= {"value": None, "low": None, "high": None, "reading": "undefined"}
+    lines = printed(verdict_panel(claim), width)
+    text = " ".join(" ".join(line.strip("│╭╮╰╯─ ") for line in lines).split())
+    verdict = claim["verdict"]
+    assert max(map(len, lines)) <= width and verdict["outcome"] in lines[0]
+    assert claim["claim"] in text and verdict["reason"] in text and verdict["caveat"] in text
+    assert f"Patches, mean fill: 0.21 [0.15, 0.27], {first['reading']}" in text
+    assert "Other silhouettes, random colours: undefined" in text

@@ -1,0 +1,78 @@
+"""Example pictures of a claim or an evaluation, with what its networks take them for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.train.data.batches import split_batches
+from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, with_predictions
+from maskrobust.train.types import AnnotatedDataModule, Split
+
+if TYPE_CHECKING:  # each command imports this module
+    from maskrobust.train.claim.config import ClaimConfig
+    from maskrobust.train.evaluate.config import EvaluationConfig
+
+Answering = Mapping[MaskingMethod | None, Mapping[int, Outcomes]]
+"""By masking method (None: nothing hidden) and number: the networks whose predictions stand below its pictures."""
+
+
+def claim_examples(
+    config: ClaimConfig, runs: Mapping[str, Mapping[int, Mapping[MaskingMethod, Outcomes]]]
+) -> Sequence[ExampleStrip]:
+    """A few images of the split that is measured under every masking method, with predictions of the first seed.
+
+    Under a masking method stand the predictions of the arms that the rule looks at under it, with nothing hidden those
+    of all arms.
+
+    Args:
+        config: the claim, whose data are set up.
+        runs: outcomes by arm, seed and masking method.
+    """
+    outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {None: {}}
+    for number, (name, arm) in enumerate(config.arms.items(), start=1):
+        run = runs[name][config.seeds[0]][arm.method]
+        for shown in (None, arm.method):
+            outcomes.setdefault(shown, {})[number] = run
+    asked = config.evaluation
+    return _examples(
+        config.data, asked.split, asked.methods, outcomes, asked.seed, asked.patch_size, asked.hidden_fraction
+    )
+
+
+def evaluation_examples(
+    config: EvaluationConfig, runs: Mapping[str, Mapping[MaskingMethod, Outcomes]]
+) -> Sequence[ExampleStrip]:
+    """A few images of the split that is measured under every masking method, with every checkpoint's predictions.
+
+    Args:
+        config: what was measured; its data are set up.
+        runs: outcomes by checkpoint and masking method.
+    """
+    outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {
+        method: {number: run[method] for number, run in enumerate(runs.values(), start=1)} for method in config.methods
+    }
+    outcomes[None] = outcomes[config.methods[0]]
+    return _examples(
+        config.data, config.split, config.methods, outcomes, config.seed, config.patch_size, config.hidden_fractions[0]
+    )
+
+
+def _examples(
+    data: AnnotatedDataModule,
+    split: Split,
+    methods: Sequence[MaskingMethod],
+    outcomes: Answering,
+    seed: int,
+    patch_size: int,
+    hidden_fraction: float,
+) -> Sequence[ExampleStrip]:
+    few = annotated_examples(split_batches(data, split))
+    if few is None:
+        return ()
+    strips = example_strips(
+        few, methods, seed=seed, patch_size=patch_size, mean=data.mean, hidden_fraction=hidden_fraction
+    )
+    return with_predictions(strips, outcomes, data.class_names)

@@ -1,0 +1,75 @@
+"""What the commands say of an error: one sentence, on one line. Needs no other library, whichever may be missing."""
+
+import argparse
+import errno
+import re
+from collections.abc import Iterator
+
+from maskrobust.errors import InputError, about_library
+
+_ABOUT_PATHS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_EMPTY_LINES = (
+    *("Does not validate", "Subtypes:", "Errors:", "Given value type:", "Expected a <class 'NoneType'>"),
+    *("Subclass types expect", "a class path (str)", "a dict with"),
+)
+"""How lines of the argument parser begin that do not say what is wrong."""
+_PLAINER = {
+    r":;": ":",
+    r'Parser key "([\w.]+)"': r"\1",
+    r"<class '(?:[\w.]+\.)?(\w+)'>|\btyping\.": r"\1",
+    r"NestedArg\(key='(.*?)', val=(.*?)\)$": r"\1=\2",
+}
+
+
+def one_sentence(error: Exception, command: str) -> str | None:
+    """What to tell a user about an error, on one line; None where it is a fault of the program, not of its input.
+
+    The user's to correct is an `InputError` (possibly deep inside a library's error that it caused), what the argument
+    parser refuses, a path that cannot be used, and a library that cannot be imported.
+
+    Args:
+        error: that has ended the command.
+        command: for the hint at its help.
+    """
+    for each in _chain(error):
+        if isinstance(each, InputError):
+            # A DataLoader's process sends its traceback as the message, the message itself at the end.
+            return _on_one_line(re.split(rf"^(?:[\w.]+\.)?{type(each).__name__}: ", str(each), flags=re.MULTILINE)[-1])
+    if isinstance(error, argparse.ArgumentError):
+        return f"{about_arguments(error)}; see maskrobust {command} --help."
+    if isinstance(error, ImportError):
+        return _on_one_line(about_library(error))
+    return _about_files(error) if isinstance(error, OSError) else None
+
+
+def about_arguments(error: argparse.ArgumentError) -> str:
+    """What the argument parser found wrong, in its own words, on one line and without a full stop."""
+    lines = (line.strip().removeprefix("- ") for line in str(error).splitlines())
+    said = "; ".join(line for line in lines if line and not line.startswith(_EMPTY_LINES))
+    for pattern, plainer in _PLAINER.items():
+        said = re.sub(pattern, plainer, said)
+    if said.startswith("data:") and "class_path" not in said:
+        from maskrobust.train.arguments import import_data_modules
+
+        said += f"; shipped data modules are {', '.join(import_data_modules())}"
+    return said
+
+
+def _about_files(error: OSError) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f"'{error.filename}'" if error.filename else "a file of the run"
+        return f"{where} cannot be written ({error.strerror}); make room, and run the command again."
+    if isinstance(error, _ABOUT_PATHS):
+        return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, then what caused it, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,12 @@
+"""Types for annotations of configurations, without the seconds that importing the data modules takes."""
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from maskrobust.train.data import AnnotatedDataModule
+else:
+    AnnotatedDataModule = object  # the argument parser reads annotations, and would import the module
+
+__all__ = ["AnnotatedDataModule", "Split"]
+
+Split = Literal["train", "val", "test"]
