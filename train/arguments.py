@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from jsonargparse import ArgumentParser
 
 from maskrobust.configs import find_config
 from maskrobust.errors import InputError
+
+_BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
+_DEEPEST = 100  # for each level PyYAML looks through all those above
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
@@ -137,8 +141,11 @@ def _readable_config(name: str) -> Path:
 
 def _content_of(path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        if max(accumulate(_BRACKETS.get(each, 0) for each in text), default=0) > _DEEPEST:
+            raise yaml.YAMLError(f"it is nested more than {_DEEPEST} deep")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"'{path}' must be YAML, but is not ({error}); correct it there.") from error
     if not isinstance(content, dict):
         raise InputError(

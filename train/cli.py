@@ -26,6 +26,7 @@ FIT_OPTIONS = (
     *("run_name", "save_every_n_steps", "seed_everything", "trainer", "verbose", "wandb", "weights_only"),
 )
 """First names of the options of `fit`, `validate` and `test`, whose parser takes seconds to build."""
+_LONGEST_SENTENCE = 2000
 _GOING_ON = ("claim", "shards")
 """Commands that keep what they have made, and make the rest when they are called again."""
 
@@ -126,9 +127,9 @@ first steps, which need no data of your own:
 
 
 def _fail(sentence: str) -> None:
-    from maskrobust.train.plain_text import printable  # what is wrong may quote a file
+    from maskrobust.train.plain_text import printable  # what is wrong may quote a file, at any length
 
-    print(f"maskrobust: error: {printable(sentence)}", file=sys.stderr)
+    print(f"maskrobust: error: {printable(sentence[:_LONGEST_SENTENCE])}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -34,9 +34,9 @@ def _limited(function: Callable[..., object], arguments: tuple[object, ...], mem
         sys.exit(REFUSED if is_sentence(error) else 1)
 
 
-def is_sentence(error: BaseException) -> bool:
-    """Whether an error is this project's own, and its message one sentence on one line."""
-    from maskrobust.errors import InputError
+def is_sentence(error: Exception) -> bool:
+    """Whether the command line would tell an error in one sentence, and without a traceback."""
+    from maskrobust.train.arguments import one_sentence
 
-    text = str(error)
-    return isinstance(error, InputError) and text.endswith(".") and "\n" not in text and len(text) < 2000
+    text = one_sentence(error)
+    return text is not None and text.endswith(".") and "\n" not in text

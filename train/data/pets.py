@@ -107,13 +107,13 @@ def _read_list(folder: Path, official: str) -> list[ImageFile]:
             f"'{path}' must exist, but does not; set root to the folder that holds {_FOLDER}, or download to true."
         )
     files = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="backslashreplace").splitlines():
         name, label, *_ = [*line.split(), "", ""]
         if not (label.isdecimal() and 1 <= int(label) <= Pets.num_classes):
             raise InputError(
                 f"'{path}' must give each image a class from 1 to {Pets.num_classes}, got '{line}'; download it again."
             )
-        if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+        if not re.fullmatch(r"[\w-]{1,200}", name, re.ASCII):
             raise InputError(f"'{path}' must name files by letters and digits, got '{name}'; download it again.")
         image, trimap = folder / "images" / f"{name}.jpg", folder / "annotations" / "trimaps" / f"{name}.png"
         for each in (image, trimap):
