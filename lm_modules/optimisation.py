@@ -44,7 +44,7 @@ def build_schedule(
         optimiser: whose learning rates are scheduled.
         name: "constant" or "cosine".
         total_steps: optimiser steps of the whole training.
-        warmup_fraction: share of the steps, in [0, 1).
+        warmup_fraction: fraction of the steps, in [0, 1).
     """
     warmup_steps = round(warmup_fraction * total_steps)
     main: LRScheduler

@@ -21,12 +21,12 @@ _COMMANDS = {
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data, or check those that are there"),
     "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),
 }
-_LONGEST_SENTENCE = 2000
 FIT_OPTIONS = (
     *("ckpt_path", "compile", "config", "data", "help", "lr_scheduler", "model", "optimizer", "print_config"),
     *("run_name", "save_every_n_steps", "seed_everything", "trainer", "verbose", "wandb", "weights_only"),
 )
 """First names of the options of `fit`, `validate` and `test`, whose parser takes seconds to build."""
+_LONGEST_SENTENCE = 2000
 _GOING_ON = ("claim", "shards")
 """Commands that keep what they have made, and make the rest when they are called again."""
 
