@@ -102,8 +102,15 @@ def _forget_elsewhere(states: Any, folder: Path) -> None:
     """Empty those paths of callbacks' states that lie outside a folder."""
     for state in states.values() if isinstance(states, dict) else ():
         for name in _SAVED_PATHS.intersection(state) if isinstance(state, dict) else ():
-            kept = {path: value for path, value in _paths(state[name]) if Path(path).resolve().parent == folder}
+            kept = {path: value for path, value in _paths(state[name]) if _lies_in(folder, path)}
             state[name] = kept if name == "best_k_models" else next(iter(kept), "")
+
+
+def _lies_in(folder: Path, path: str) -> bool:
+    try:
+        return Path(path).resolve().parent == folder
+    except (ValueError, OSError, RuntimeError):  # which is no path: one with a null byte, or a circle of links
+        return False
 
 
 def _paths(known: Any) -> Iterator[tuple[str, Any]]:
@@ -218,7 +225,7 @@ def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_
     try:
         epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
         steps, is_validated = int(checkpoint["global_step"]), not is_in_validation(checkpoint)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise InputError(
             "the checkpoint must say how far its training has come, but does not; give another."
         ) from error

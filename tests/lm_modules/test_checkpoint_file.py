@@ -222,7 +222,11 @@ def test_a_run_goes_on_with_a_network_of_the_size_of_its_weights_alone() -> None
 
 def test_paths_outside_a_checkpoints_folder_are_forgotten(tmp_path: Path) -> None:
     inside, outside = str(tmp_path / "best.ckpt"), "/etc/passwd"
-    known = {"best_model_path": outside, "last_model_path": inside, "best_k_models": {inside: 1.0, "s3://b/x": 2.0}}
+    known = {
+        "best_model_path": outside,
+        "last_model_path": inside,
+        "best_k_models": {inside: 1.0, "s3://b/x": 2.0, "a\0b": 3.0},
+    }
     torch.save({"callbacks": {"ModelCheckpoint": known, "Other": 7}}, tmp_path / "last.ckpt")
     states = AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")["callbacks"]
     assert states["ModelCheckpoint"] == {

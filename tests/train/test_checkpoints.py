@@ -6,7 +6,14 @@ import sys
 import pytest
 import torch
 
-from maskrobust.train.checkpoints import AtomicCheckpointIO, CheckpointError, check_classes, check_same_training
+from maskrobust.errors import InputError
+from maskrobust.train.checkpoints import (
+    AtomicCheckpointIO,
+    CheckpointError,
+    check_classes,
+    check_same_training,
+    limit_reached,
+)
 from tests.train.test_cli import sentence_of
 
 
@@ -112,3 +119,14 @@ def test_an_own_family_or_fill_is_not_imported_because_a_checkpoint_names_it(arg
         check_classes(arguments, {"mask_family": "patches", "fill": "black"}, "last.ckpt")
     check_classes(arguments, arguments, "last.ckpt")
     check_classes({"mask_family": {"patches": 1.0}, "fill": "mean"}, {}, "last.ckpt")
+
+
+@pytest.mark.parametrize("steps", [float("inf"), float("nan"), None, "many", [1], torch.ones(2)])
+def test_a_checkpoint_that_does_not_say_how_far_it_has_come_is_one_sentence(steps: object) -> None:
+    done = {"current": {"processed": 1, "started": 1, "completed": 1}}
+    loops = {"fit_loop": {"epoch_progress": done, "epoch_loop.val_loop.batch_progress": done}}
+    whole = {"loops": loops, "global_step": 2}
+    assert limit_reached(whole, max_epochs=1, max_steps=-1) == "max_epochs"
+    for broken in ({**whole, "global_step": steps}, {**whole, "loops": steps}, {"global_step": 2}):
+        with pytest.raises(InputError, match="must say how far its training has come"):
+            limit_reached(broken, max_epochs=1, max_steps=-1)
