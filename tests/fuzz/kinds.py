@@ -32,8 +32,8 @@ from maskrobust.train.checkpoints import (
 )
 from maskrobust.train.claim.runs import is_done
 from maskrobust.train.data import Shards
-from maskrobust.train.data.idx import read_idx
-from maskrobust.train.data.image_files import is_on_its_side, read_image, read_mask, size_of
+from maskrobust.train.data.idx import read_garments
+from maskrobust.train.data.image_files import decode_image, decode_mask, size_of
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.pets import _read_list
 from maskrobust.train.loggers import WandbOptions, _run_to_go_on_with
@@ -89,6 +89,8 @@ def prepare(folder: Path) -> None:
     (folder / "shards").mkdir(parents=True)
     for name, content in _folder().items():
         (folder / "shards" / name).write_bytes(content)
+    (folder / "t10k-images-idx3-ubyte").write_bytes(_idx(3))
+    (folder / "train-labels-idx1-ubyte").write_bytes(_idx(1))
     (folder / "canary").write_text("must stay")
     (folder / "stranger.py").write_text("open('executed', 'w')\nclass Network: ...\n")
 
@@ -141,13 +143,12 @@ def _turned() -> Image.Exif:
 def _read_image(path: Path) -> None:
     content = path.read_bytes()
     size = size_of(content, "image")
-    is_on_its_side(content, "image")
-    assert tuple(read_image(path).shape[1:]) == size
+    assert tuple(decode_image(content, "image").shape[1:]) == size
 
 
 def _read_mask(path: Path) -> None:
     for code in ("binary", "imagenet_s", "trimap"):
-        assert read_mask(path, code).dtype == torch.bool
+        assert decode_mask(path.read_bytes(), code, "mask").dtype == torch.bool
 
 
 @cache
@@ -298,9 +299,11 @@ KINDS = {
     ),
     "safetensors": Kind("weights.safetensors", _bytes_of(_safetensors()), _read_weights),
     "bank": Kind("bank.safetensors", _bytes_of(_bank()), _read_bank),
-    "idx": Kind("labels-idx1", _bytes_of(_idx(1), _idx(3)), partial(read_idx, dimensions=1)),
+    "idx": Kind("t10k-labels-idx1-ubyte", _bytes_of(_idx(1), _idx(3)), lambda path: read_garments(path.parent, "test")),
     "compressed idx": Kind(
-        "images-idx3.gz", _bytes_of(gzip.compress(_idx(3), mtime=0)), partial(read_idx, dimensions=3)
+        "train-images-idx3-ubyte.gz",
+        _bytes_of(gzip.compress(_idx(3), mtime=0)),
+        lambda path: read_garments(path.parent, "train"),
     ),
     "arrays": Kind(
         "outcomes.npz",

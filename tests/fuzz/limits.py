@@ -36,7 +36,7 @@ def _limited(function: Callable[..., object], arguments: tuple[object, ...], mem
 
 def is_sentence(error: Exception) -> bool:
     """Whether the command line would tell an error in one sentence, and without a traceback."""
-    from maskrobust.train.arguments import one_sentence
+    from maskrobust.train.sentences import one_sentence
 
-    text = one_sentence(error)
+    text = one_sentence(error, "fit")
     return text is not None and text.endswith(".") and "\n" not in text

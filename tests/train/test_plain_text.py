@@ -56,7 +56,6 @@ def test_an_error_and_a_warning_quote_a_file_without_its_control_characters(
         raise InputError(f"'{NASTY}' must be another.")
 
     monkeypatch.setattr("maskrobust.train.arches.main", refuse)
-    monkeypatch.setattr("maskrobust.train.arguments._is_ours", lambda _: True)
     with pytest.raises(SystemExit):
         main(["arches"])
     assert "\x1b" not in (error := capsys.readouterr().err) and r"\x1b[31m" in error

@@ -237,11 +237,6 @@ def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
     return np.asarray((classes > 0) & (classes != _IMAGENET_S_IGNORE))
 
 
-def _png_pixels(content: bytes) -> int:
-    width, height = content[16:20], content[20:24]
-    return int.from_bytes(width, "big") * int.from_bytes(height, "big")
-
-
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation from EXIF or XMP, 1 where none can be read; 1 for a TIFF that is loaded, as Pillow turns it."""
     try:

@@ -109,7 +109,7 @@ def _read_list(folder: Path, official: str) -> list[ImageFile]:
     files = []
     for line in path.read_text(encoding="utf-8", errors="backslashreplace").splitlines():
         name, label, *_ = [*line.split(), "", ""]
-        if not (label.isdecimal() and 1 <= int(label) <= Pets.num_classes):
+        if not (re.fullmatch("[0-9]{1,9}", label) and 1 <= int(label) <= Pets.num_classes):
             raise InputError(
                 f"'{path}' must give each image a class from 1 to {Pets.num_classes}, got '{line}'; download it again."
             )
