@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 import subprocess
@@ -8,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.claim.config import fingerprint
 from maskrobust.train.cli import main
 from tests.train.data.conftest import write_fashion_files
 from tests.train.tiny import TINY_DATA, tiny_claim
 
-FIGURES = (
+MEASURES = (
     "clean_accuracy",
     "retention",
     "silhouette_accuracy",
@@ -37,31 +39,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, d
     return config, folder / "out", run(config, folder / "out")
 
 
-def test_every_arm_method_and_seed_has_figures_with_intervals(
-    undisturbed: tuple[Path, Path, dict[str, Any]],
-) -> None:
+def test_every_arm_method_and_seed_has_rows_with_intervals(undisturbed: tuple[Path, Path, dict[str, Any]]) -> None:
     claim = undisturbed[2]
-    assert len(claim["arms"]) == 4
-    for arm in claim["arms"].values():
-        assert list(arm["methods"]) == claim["methods"] == ["black", "mean", "layer_masking"]
-        for method in arm["methods"].values():
-            assert list(method["seeds"]) == ["1", "2"]
-            for figures in (method["all_seeds"], *method["seeds"].values()):
-                for name in FIGURES:
-                    assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"], name
-                share = figures["used_share"]
-                assert (share["value"] is None) == (share["undefined_because"] is not None)
+    assert len(claim["arms"]) == 4 and claim["methods"] == ["black", "mean", "layer_masking"]
+    rows = [Row(**row) for row in claim["rows"]]
+    for arm, method, seed in itertools.product(claim["arms"], claim["methods"], (None, 1, 2)):
+        found = {row.measure: row for row in select(rows, network=arm, method=method, seed=seed, compared_with="")}
+        for name in MEASURES:
+            assert found[name].low <= found[name].value <= found[name].high, name
+        share = found["used_share"]
+        assert (share.value is None) == (share.undefined_because is not None)
 
 
 def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(
     undisturbed: tuple[Path, Path, dict[str, Any]],
 ) -> None:
-    for arm in undisturbed[2]["arms"].values():
-        for method in arm["methods"].values():
-            assert method["all_seeds"]["hidden_pixel_sensitivity"] == {
-                "value": 0.0,
-                "undefined_because": None,
-            }
+    rows = [row for row in undisturbed[2]["rows"] if row["measure"] == "hidden_pixel_sensitivity"]
+    assert {row["value"] for row in rows} == {0.0}
 
 
 def test_the_report_is_written_beside_the_numbers(undisturbed: tuple[Path, Path, dict[str, Any]]) -> None:
@@ -74,7 +68,7 @@ def test_a_second_call_trains_and_measures_nothing_again(undisturbed: tuple[Path
     written = {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()}
     after = run(config, out)
     assert {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()} == written
-    assert after["arms"] == before["arms"]
+    assert after["rows"] == before["rows"]
     assert after["verdict"] == before["verdict"]
 
 
@@ -87,7 +81,7 @@ def test_missing_outcomes_are_measured_again_without_training(
     trained = (run_folder / "training.json").stat().st_mtime_ns
     (run_folder / "outcomes-mean.npz").unlink()
     (out / "probe" / "outcomes.npz").unlink()
-    assert run(config, out)["arms"] == before["arms"]
+    assert run(config, out)["rows"] == before["rows"]
     assert (run_folder / "outcomes-mean.npz").exists()
     assert (run_folder / "training.json").stat().st_mtime_ns == trained
 
@@ -99,7 +93,7 @@ def test_weights_may_go_once_their_network_is_measured(
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     for weights in out.rglob("weights.safetensors"):
         weights.unlink()
-    assert run(config, out)["arms"] == before["arms"]
+    assert run(config, out)["rows"] == before["rows"]
     assert list(out.rglob("weights.safetensors")) == []
 
 
@@ -142,7 +136,7 @@ def test_a_killed_claim_resumes_to_the_same_numbers(
         process.kill()
         process.wait(timeout=20)
     assert not (out / "claim.json").exists()
-    assert run(config, out)["arms"] == expected["arms"]
+    assert run(config, out)["rows"] == expected["rows"]
 
 
 def test_the_claim_on_garments_runs(tmp_path: Path) -> None:

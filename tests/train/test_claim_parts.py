@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def numbers(out: Path) -> tuple[Any, ...]:
     claim = json.loads((out / "claim.json").read_text())
-    return claim["arms"], claim["verdict"], claim["probe"]
+    return claim["arms"], claim["verdict"], claim["rows"]
 
 
 def command(config: Path, out: Path, *options: str) -> list[str]:
