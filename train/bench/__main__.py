@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all when left out")
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: torchvision classifiers")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: of torchvision, or timm/NAME")
     parser.add_argument("--batch", type=int, default=8, help="masking: images in a batch")
     parser.add_argument("--augment-batch", type=int, default=32, help="augment: images in a batch")
     parser.add_argument("--imputed", type=int, default=4, help="augment: images in a batch of linear imputation")

@@ -5,4 +5,4 @@ from torchvision.ops import stochastic_depth
 from maskrobust.lm_modules.masking.rules.pointwise import elementwise
 from maskrobust.lm_modules.masking.rules.table import masking_rule
 
-masking_rule(stochastic_depth)(elementwise)
+masking_rule(stochastic_depth, is_local=True)(elementwise)
