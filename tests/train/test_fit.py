@@ -1,9 +1,9 @@
 """`maskrobust fit | validate | test`: which weights are measured, where a run logs, and runs on two processes."""
 
 import errno
+import importlib
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from maskrobust.configs import find_config
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.train.cli import main
+from tests.processes import started
 from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_fit
@@ -273,9 +274,14 @@ def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "leave one of them out" in sentence_of(arguments, capsys)
 
 
+def tell_whether_wandb_is_imported() -> None:
+    importlib.import_module("maskrobust.train.fit")
+    sys.exit("wandb" in sys.modules)
+
+
 def test_wandb_is_imported_only_where_it_is_used() -> None:
-    code = "import sys, maskrobust.train.fit; sys.exit('wandb' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    with started(tell_whether_wandb_is_imported) as process:
+        assert process.wait() == 0
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ TINIER_DATA = TINY_DATA | {"train_images": 32, "val_images": 16, "test_images": 
 
 
 FEW = {
-    "replicates": 50,
+    "replicates": 20,
     "curve_families": ["patches"],
     "transfer_families": ["patches", "objects"],
     "transfer_methods": ["image_mean"],
-    "sampled_share": 1.0,
+    "sampled_share": 0.25,
 }
 
 
