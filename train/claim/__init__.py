@@ -12,11 +12,16 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arm import run_arm
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.probe import measured_probe
 from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.runs import independent_parts, refuse_foreign, refuse_missing, what_is_left
+from maskrobust.train.claim.runs import (
+    independent_parts,
+    measured_probe,
+    refuse_foreign,
+    refuse_missing,
+    run_arm,
+    what_is_left,
+)
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.examples import claim_examples
 from maskrobust.train.files import write_json, write_text
@@ -61,7 +66,7 @@ def run_claim(
         Outcomes by arm, seed and masking method, and the mask-only probe's; None for a process that makes a part.
 
     Raises:
-        InputError: the output folder holds runs of another configuration, or another process makes one of a part.
+        InputError: the output folder holds runs of another configuration.
     """
     refuse_foreign(config)
     config.data.prepare_data()

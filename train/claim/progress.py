@@ -56,10 +56,6 @@ class Progress:
         """Say that the logits of a trained network are being calibrated."""
         self._begin(f"calibrate {title}, seed {seed}", f"calibrating {title}, seed {seed}")
 
-    def start_waiting(self, what: str) -> None:
-        """Say that another process makes what is wanted next."""
-        self._begin(f"wait for another process: {what}", f"waiting    for another process: {what}")
-
     def start_probe(self) -> None:
         """Say that the mask-only probe is being trained."""
         self._begin("train the mask-only probe", "training   the mask-only probe")
@@ -90,7 +86,8 @@ class _CountSteps(pl.Callback):
         self._task = task
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._display.update(self._task, total=int(trainer.estimated_stepping_batches))
+        total = int(trainer.estimated_stepping_batches)
+        self._display.update(self._task, total=total, completed=trainer.global_step)
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         self._display.advance(self._task)
