@@ -8,20 +8,14 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.runs import (
-    independent_parts,
-    measured_probe,
-    refuse_foreign,
-    refuse_missing,
-    run_arm,
-    what_is_left,
-)
+from maskrobust.train.claim.runs import independent_parts, measured_probe, missing_runs, refuse_foreign, run_arm
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.examples import claim_examples
 from maskrobust.train.files import write_json, write_text
@@ -36,13 +30,18 @@ def main(arguments: Sequence[str]) -> None:
     if config.list_parts:
         print(*independent_parts(config), sep="\n")
         return
-    if config.collect:
-        refuse_missing(config)
+    if config.collect and (missing := missing_runs(config)):
+        raise InputError(
+            f"--collect joins runs that are there, but '{config.out}' lacks {missing}; make each with --arm and --seed "
+            "in place of --collect."
+        )
     console = Console()
     quiet_lightning()
     runs, probe = run_claim(config, console)
     if probe is None:
-        console.print(what_is_left(config), markup=False, soft_wrap=True)
+        missing = missing_runs(config)
+        left = f"still missing: {missing}" if missing else "all runs are there: join them with --collect alone."
+        console.print(left, markup=False, soft_wrap=True)
         return
     claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "claim.json", claim)

@@ -67,7 +67,7 @@ class TrainedNetwork(LearningArm):
     def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
         """Train, from the newest state of a training of this run that was interrupted, if there is one."""
         training = config.training
-        progress.start_run(self.title, run.seed, training.epochs)
+        progress.start("training", f"{self.title}, seed {run.seed}: {training.epochs} epochs")
         classifier = _new_network(config, run.arm, run.seed)
         trainer = pl.Trainer(
             max_epochs=training.epochs,
@@ -143,7 +143,7 @@ class CalibratedNetwork(LearningArm):
     def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
         """Fit a map for each masking method."""
         classifier = frozen_network(config, run.arm, run.seed)
-        progress.start_calibration(self.title, run.seed)
+        progress.start("calibrating", f"{self.title}, seed {run.seed}")
         tensors = {
             f"{method}.{part}": value.cpu().contiguous()
             for method, calibration in _fit(config, run, classifier, progress).items()

@@ -44,21 +44,11 @@ class Progress:
     ) -> None:
         self._display.stop()
 
-    def start_run(self, title: str, seed: int, epochs: int) -> None:
-        """Say that training begins."""
-        self._begin(f"train {title}, seed {seed}", f"training   {title}, seed {seed}: {epochs} epochs")
-
-    def start_evaluation(self, title: str, seed: int) -> None:
-        """Say that the evaluation of a trained network begins."""
-        self._begin(f"measure {title}, seed {seed}", f"measuring  {title}, seed {seed}")
-
-    def start_calibration(self, title: str, seed: int) -> None:
-        """Say that the logits of a trained network are being calibrated."""
-        self._begin(f"calibrate {title}, seed {seed}", f"calibrating {title}, seed {seed}")
-
-    def start_probe(self) -> None:
-        """Say that the mask-only probe is being trained."""
-        self._begin("train the mask-only probe", "training   the mask-only probe")
+    def start(self, activity: str, what: str) -> None:
+        """Say what begins: an activity such as "training", and of what."""
+        if not self._console.is_terminal:
+            self._console.print(f"{activity:<10} {what}", markup=False)
+        self._display.reset(self._current, description=f"{activity} {what}", total=None, visible=True)
 
     def finish_run(self) -> None:
         """Count a run as finished."""
@@ -73,11 +63,6 @@ class Progress:
     def lightning_callback(self) -> pl.Callback:
         """A callback that counts training steps on the display."""
         return _CountSteps(self._display, self._current)
-
-    def _begin(self, description: str, line: str) -> None:
-        if not self._console.is_terminal:
-            self._console.print(line, markup=False)
-        self._display.reset(self._current, description=description, total=None, visible=True)
 
 
 class _CountSteps(pl.Callback):

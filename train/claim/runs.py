@@ -3,7 +3,6 @@
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -76,7 +75,7 @@ def _learn(config: ClaimConfig, run: StoredRun, progress: Progress) -> None:
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress) -> None:
     arm = config.learning_arm(run.arm)
     classifier = frozen_network(config, run.arm, run.seed)
-    progress.start_evaluation(arm.title, run.seed)
+    progress.start("measuring", f"{arm.title}, seed {run.seed}")
     found, _ = measure_networks(
         {run.arm: classifier},
         progress.track_batches(batches_on(split_batches(config.data, config.evaluation.split), classifier.device)),
@@ -103,7 +102,7 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
     settings = fingerprint([config.content_of("data"), config.evaluation.split, _PROBE_SEED])
     outcomes, record = folder / "outcomes.npz", folder / "probe.json"
     if not is_done(record, settings, [outcomes]):
-        progress.start_probe()
+        progress.start("training", "the mask-only probe")
         probe = train_outline_probe(config.data, _PROBE_SEED)
         with torch.inference_mode(), atomic_path(outcomes) as path:
             probe_outcomes(probe, split_batches(config.data, config.evaluation.split)).save(path)
@@ -137,27 +136,14 @@ def independent_parts(config: ClaimConfig) -> list[str]:
     return [f"--arm=[{','.join(arms)}] --seed={seed}" for seed in config.only_seeds for arms in users.values()]
 
 
-def refuse_missing(config: ClaimConfig) -> None:
-    """Raise an InputError that names the runs which are not on disk with all their outcomes, if there are any."""
-    missing = [run for run in all_runs(config) if not run.is_measured()]
-    if missing:
-        raise InputError(
-            f"--collect joins runs that are there, but {len(missing)} of {len(all_runs(config))} are missing in "
-            f"'{config.out}': {_in_words(missing)}; make each with --arm and --seed in place of --collect."
-        )
-
-
-def what_is_left(config: ClaimConfig) -> str:
-    """One line about what a claim that is run in parts still lacks."""
-    missing = [run for run in all_runs(config) if not run.is_measured()]
-    if not missing:
-        return "all runs are there: join them with --collect in place of --arm and --seed."
-    return f"still missing: {len(missing)} of {len(all_runs(config))} runs: {_in_words(missing)}"
-
-
-def _in_words(runs: Sequence[StoredRun]) -> str:
-    """Runs by arm, such as "no_masks (seeds 1, 2), layer_masking (seed 2)"."""
+def missing_runs(config: ClaimConfig) -> str:
+    """The runs that are not on disk with all their outcomes, as in "1 of 6 runs: no_masks (seed 2)"; "" for none."""
+    runs = all_runs(config)
     seeds: dict[str, list[str]] = {}
     for run in runs:
-        seeds.setdefault(run.arm, []).append(str(run.seed))
-    return ", ".join(f"{arm} (seed{'s' * (len(each) > 1)} {', '.join(each)})" for arm, each in seeds.items())
+        if not run.is_measured():
+            seeds.setdefault(run.arm, []).append(str(run.seed))
+    if not seeds:
+        return ""
+    named = [f"{arm} (seed{'s' * (len(each) > 1)} {', '.join(each)})" for arm, each in seeds.items()]
+    return f"{sum(map(len, seeds.values()))} of {len(runs)} runs: {', '.join(named)}"
