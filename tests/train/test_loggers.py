@@ -204,7 +204,7 @@ def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatc
     def fail(*_: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("maskrobust.lm_modules.MaskRobustClassifier.validation_step", fail)
+    monkeypatch.setattr("maskrobust.lm_modules.classifier.MaskRobustClassifier.validation_step", fail)
     with pytest.raises(RuntimeError, match="out of luck"):
         main(arguments(tmp_path, "--wandb=true", "--trainer.callbacks=[]"))
     (run,) = offline_runs(tmp_path)
