@@ -119,9 +119,7 @@ def read_record(content: Any) -> ShardRecord:
 def _records(split: str, content: Mapping[str, Any]) -> tuple[ShardRecord, ...]:
     shards = content.get("shards")
     _expect(isinstance(shards, list), f"splits.{split}.shards", "a list")
-    records = tuple(_record(each, split) for each in shards or ())
-    _expect(len({each.name for each in records}) == len(records), f"splits.{split}.shards", "shards of different names")
-    return records
+    return tuple(_record(each, split) for each in shards or ())
 
 
 def _record(content: Any, split: str) -> ShardRecord:

@@ -92,7 +92,6 @@ CHANGES = [
     ("splits/extra", {"shards": []}, "splits must be those of train, val, test"),
     ("splits/val", [], "val must be a mapping"),
     ("splits/val/shards", {}, "splits.val.shards must be a list"),
-    ("splits/val/shards/0/name", "val-000001.tar", "shards of different names"),
     ("splits/val/shards/0/samples", -1, "samples must be a whole number"),
     ("splits/val/shards/0/samples", 2**40, "samples must be a whole number"),
     ("splits/val/shards/0/samples", 3.0, "samples must be a whole number"),
