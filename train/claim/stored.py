@@ -127,7 +127,7 @@ def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
     found = content.get("fingerprint") if isinstance(content, dict) else None
     if found != expected:
         raise InputError(
-            f"'{record.parent}' holds a run with another configuration ({record.name} says {found}, expected "
+            f"'{record.parent}' holds a run with another configuration ({record.name} says {str(found)[:40]}, expected "
             f"{expected}); give another --out, or delete that folder."
         )
     return all(result.exists() for result in results)
