@@ -3,12 +3,13 @@
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from maskrobust.errors import InputError
 from maskrobust.train.claim.stored import STATE, StoredRun, fingerprint
-from maskrobust.train.files import write_json
+from maskrobust.train.files import read_json, write_json
 
 
 @pytest.fixture
@@ -18,49 +19,54 @@ def run(tmp_path: Path) -> StoredRun:
     return StoredRun("arm", 1, folder, learned, "aaaa", {"black": folder / "outcomes-black.npz"}, "bbbb")
 
 
-def write(run: StoredRun, folder: Path, weights: str) -> None:
+def write(run: StoredRun, folder: Path, weights: str) -> dict[str, Any]:
     (folder / run.learned.name).write_text(weights)
-    write_json(folder / run.training_record.name, {"fingerprint": run.settings})
+    return {"weights": weights}
+
+
+def is_made_by(run: StoredRun, weights: str) -> bool:
+    """Whether the run is there, and all of it is of one process."""
+    return run.is_trained() and run.learned.read_text() == read_json(run.training_record)["weights"] == weights
 
 
 def test_a_run_is_made_elsewhere_and_there_when_it_is_whole(run: StoredRun) -> None:
-    def learn(folder: Path) -> None:
+    def learn(folder: Path) -> dict[str, Any]:
         (folder / STATE).touch()
-        write(run, folder, "weights")
         assert folder.parent == run.folder.parent and not run.folder.exists() and not run.is_trained()
+        return write(run, folder, "weights")
 
     run.learn(learn)
-    assert run.is_trained() and run.learned.read_text() == "weights"
+    assert is_made_by(run, "weights")
     assert sorted(path.name for path in run.folder.iterdir()) == ["training.json", "weights.safetensors"]
 
 
 def test_the_first_of_two_processes_to_finish_counts_and_the_other_drops_its_own(run: StoredRun) -> None:
     folders: list[Path] = []
 
-    def slow(folder: Path) -> None:
+    def slow(folder: Path) -> dict[str, Any]:
         folders.append(folder)
         run.learn(fast)
         assert not folder.exists()
         folder.mkdir()  # as whatever writes into it does
-        write(run, folder, "of the slow one")
+        return write(run, folder, "of the slow one")
 
-    def fast(folder: Path) -> None:
+    def fast(folder: Path) -> dict[str, Any]:
         folders.append(folder)
-        write(run, folder, "of the fast one")
+        return write(run, folder, "of the fast one")
 
     run.learn(slow)
-    assert run.learned.read_text() == "of the fast one"
+    assert is_made_by(run, "of the fast one")
     assert len(set(folders)) == 2
     assert list(run.folder.parent.iterdir()) == [run.folder]
 
 
 def test_a_process_whose_unfinished_folder_has_gone_takes_the_run_that_is_there(run: StoredRun) -> None:
-    def slow(folder: Path) -> None:
+    def slow(folder: Path) -> dict[str, Any]:
         run.learn(lambda other: write(run, other, "of the fast one"))
-        write(run, folder, "of the slow one")  # FileNotFoundError
+        return write(run, folder, "of the slow one")  # FileNotFoundError
 
     run.learn(slow)
-    assert run.learned.read_text() == "of the fast one"
+    assert is_made_by(run, "of the fast one")
 
 
 def test_processes_that_finish_at_once_leave_one_whole_run(run: StoredRun) -> None:
@@ -68,10 +74,9 @@ def test_processes_that_finish_at_once_leave_one_whole_run(run: StoredRun) -> No
     failed: list[BaseException] = []
 
     def process(number: int) -> None:
-        def learn(folder: Path) -> None:
-            write(run, folder, str(number))
-            write_json(folder / "of.json", number)
+        def learn(folder: Path) -> dict[str, Any]:
             barrier.wait()
+            return write(run, folder, str(number))
 
         try:
             run.learn(learn)
@@ -84,7 +89,7 @@ def test_processes_that_finish_at_once_leave_one_whole_run(run: StoredRun) -> No
     for thread in threads:
         thread.join(timeout=60)
     assert failed == []
-    assert run.is_trained() and run.learned.read_text() == (run.folder / "of.json").read_text().strip()
+    assert is_made_by(run, run.learned.read_text())
     assert list(run.folder.parent.iterdir()) == [run.folder]
 
 
@@ -95,7 +100,7 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_not_made_again(run
 
 
 def test_an_interrupted_run_leaves_its_newest_state_to_the_next_one(run: StoredRun) -> None:
-    def interrupted(folder: Path) -> None:
+    def interrupted(folder: Path) -> dict[str, Any]:
         (folder / STATE).write_text("after one epoch")
         raise SystemExit(143)
 
@@ -116,7 +121,7 @@ def test_a_state_of_other_settings_is_none_to_go_on_from(run: StoredRun) -> None
 
 
 def test_a_full_disk_is_no_run_of_another_process(run: StoredRun) -> None:
-    def learn(folder: Path) -> None:
+    def learn(folder: Path) -> dict[str, Any]:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):

@@ -120,15 +120,7 @@ def _arm_model(name: str, arms: Mapping[str, Arm], base: Mapping[str, Any]) -> d
 
 
 def _check_part(config: ClaimConfig, *, is_named: bool) -> None:
-    """Refuse to run a part that the claim does not have.
-
-    Args:
-        config: the claim.
-        is_named: whether arms or seeds are named on the command line.
-
-    Raises:
-        InputError: naming the choices.
-    """
+    """Refuse a part that the claim does not have, and one beside `--collect`."""
     if config.collect and is_named:
         raise InputError("--collect joins all runs of the claim, got --arm or --seed beside it; leave these out.")
     for arm in config.only_arms:
@@ -142,11 +134,7 @@ def _check_part(config: ClaimConfig, *, is_named: bool) -> None:
 
 
 def _check(config: ClaimConfig) -> None:
-    """Refuse sections that contradict each other or leave their ranges.
-
-    Raises:
-        InputError: naming what was given and what to do.
-    """
+    """Refuse sections that contradict each other."""
     check_methods(config.evaluation.methods, "evaluation.methods")
     import_measures(config.evaluation.own_measures)
     for name, model in config.models.items():

@@ -1,10 +1,5 @@
 """The runs of a claim: making one, the mask-only probe, and which are missing."""
 
-import shlex
-import sys
-import time
-from pathlib import Path
-
 import torch
 
 from maskrobust.augment import SilhouetteBank
@@ -20,7 +15,6 @@ from maskrobust.train.claim.stored import StoredRun, fingerprint, is_done
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.files import atomic_path, write_json
 from maskrobust.train.probe import train_outline_probe
-from maskrobust.train.provenance import provenance
 
 _PROBE_SEED = 0
 
@@ -45,7 +39,8 @@ def run_arm(
     if not run.is_measured():
         _require_source(config, arm, run)
         if not run.is_trained():
-            _learn(config, run, progress)
+            learning = config.learning_arm(run.arm)
+            run.learn(lambda folder: learning.learn(config, run, folder, progress))
         _measure(config, run, bank, progress)
     return {method: Outcomes.load(path) for method, path in run.outcomes.items()}
 
@@ -59,17 +54,6 @@ def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
             f"run that arm first (--arm {source.arm} --seed {run.seed}), and where its weights were removed, delete "
             "that folder before."
         )
-
-
-def _learn(config: ClaimConfig, run: StoredRun, progress: Progress) -> None:
-    def learn(folder: Path) -> None:
-        start = time.monotonic()
-        found = config.learning_arm(run.arm).learn(config, run, folder, progress)
-        origin = provenance(time.monotonic() - start, shlex.join(sys.argv))
-        record = {"fingerprint": run.settings, **found, "provenance": origin}
-        write_json(folder / run.training_record.name, record)
-
-    run.learn(learn)
 
 
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress) -> None:

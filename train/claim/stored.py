@@ -4,8 +4,11 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import socket
+import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from glob import escape
@@ -14,7 +17,8 @@ from typing import Any
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.train.files import read_json
+from maskrobust.train.files import read_json, write_json
+from maskrobust.train.provenance import provenance
 
 STATE = "state.ckpt"
 """The newest state of a training in an unfinished folder."""
@@ -60,7 +64,7 @@ class StoredRun:
         """Whether its outcomes are there; an InputError where those are another configuration's."""
         return is_done(self.evaluation_record, self.measured, self.outcomes.values())
 
-    def learn(self, learn: Callable[[Path], None]) -> None:
+    def learn(self, learn: Callable[[Path], dict[str, Any]]) -> None:
         """Make the run's folder in a place of its own, and put it into its place in one step when it is whole.
 
         This is right without any lock, whatever the processes and machines that share the file system: no two write
@@ -69,7 +73,7 @@ class StoredRun:
         them notices that the run is there, too.
 
         Args:
-            learn: writes what is learned and the training record into the folder that it is given.
+            learn: writes what is learned into the folder that it is given, and returns what to record about it.
 
         Raises:
             InputError: the run's folder is there without what it has learned.
@@ -83,8 +87,12 @@ class StoredRun:
             )
         work = self.folder.with_name(f"{self._unfinished}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
         work.mkdir(parents=True)
+        start = time.monotonic()
         try:
-            learn(work)
+            found = learn(work)
+            origin = provenance(time.monotonic() - start, shlex.join(sys.argv))
+            record = {"fingerprint": self.settings, **found, "provenance": origin}
+            write_json(work / self.training_record.name, record)
             (work / STATE).unlink(missing_ok=True)
             work.rename(self.folder)
         except OSError:
@@ -119,7 +127,7 @@ def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
     found = content.get("fingerprint") if isinstance(content, dict) else None
     if found != expected:
         raise InputError(
-            f"'{record.parent}' holds a run with another configuration ({record.name} says {found}, expected "
+            f"'{record.parent}' holds a run with another configuration ({record.name} says {str(found)[:40]}, expected "
             f"{expected}); give another --out, or delete that folder."
         )
     return all(result.exists() for result in results)
