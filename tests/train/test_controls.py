@@ -76,7 +76,7 @@ def test_a_network_trained_on_holes_alone_uses_all_that_outlines_hold(told: Cues
 
     share, pull = measured({"reader": predict}, told, probe)["reader"]
     assert 0.8 < share.low <= share.high < 1.2  # not 1: holes are read a little worse than outlines, or better
-    assert pull.low > 0.8
+    assert pull.low > 0.5
 
 
 def test_outlines_that_tell_nothing_are_not_used_and_hidden_ones_cannot_be(told: Cues, probe: ProbeOutcomes) -> None:
