@@ -56,6 +56,7 @@ def test_an_unknown_mask_is_refused() -> None:
 SMALL = ["--networks", "squeezenet1_1", "--device", "cpu", "--batch", "1", "--augment-batch", "2", "--imputed", "1"]
 SMALL += ["--rounds", "1", "--loaded", "12", "--loaded-batch", "4"]
 SMALL += ["--suite-networks", "small_resnet", "--suite-batch", "2"]
+SMALL += ["--evaluate-networks", "small_resnet", "--evaluated", "4", "--evaluated-batch", "4"]
 
 
 def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(
