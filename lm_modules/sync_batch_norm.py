@@ -1,5 +1,6 @@
 """Synchronised batch norm for Lightning that keeps what a batch norm of timm does beside normalising."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,10 +54,12 @@ def keep_layers_in_sync(strategy: Any) -> None:
 
 
 def _convert(module: _BatchNorm, path: str) -> nn.Module:
-    convert = nn.SyncBatchNorm.convert_sync_batchnorm
+    convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
     if any(base.__module__.startswith("timm.") for base in type(module).__mro__):
-        from timm.layers import convert_sync_batchnorm as convert
-    converted: nn.Module = convert(module)
+        from timm.layers import norm_act
+
+        convert = norm_act.convert_sync_batchnorm
+    converted = convert(module)
     if not _agree(module, converted):
         raise InputError(
             f"sync_batchnorm needs batch norms that do nothing but normalise, got {type(module).__name__} at '{path}', "

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -20,6 +19,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is no readable safetensors file, or holds a tensor that is not plain; see `is_plain`.
     """
+    import safetensors.torch  # here: layer masking does without it
+
     try:
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")

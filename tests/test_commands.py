@@ -4,8 +4,9 @@ A page's commands run in order and in one folder, so that later ones find what e
 README and of the guide runs, too; that of masks.md and layer-masking.md has tests of its own.
 """
 
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page_runs(page: Path, folder: Path) -> None:
     shown: dict[str, Any] = {}
+    words_of_page = {word for block in blocks(page) for word in re.findall(r"\w+", block.text)}
     for block in blocks(page):
         if block.file_name is not None:
             (folder / block.file_name).write_text(block.text)
@@ -78,21 +80,21 @@ def test_every_command_of_a_page_runs(page: Path, folder: Path) -> None:
             exec(compile(block.text, page.name, "exec"), shown)
         elif block.language == "bash":
             for words in commands(block):
-                run_command(words, folder)
+                run_command(words, folder, words_of_page)
 
 
-def run_command(words: list[str], folder: Path) -> None:
+def run_command(words: list[str], folder: Path, words_of_page: Collection[str] = ()) -> None:
     program, *arguments = words
     if program in NOT_RUN:
         return
     if program == "maskrobust":
-        run_maskrobust(arguments, folder)
+        run_maskrobust(arguments, folder, words_of_page)
     elif program == "scripts/launch_multi_gpu":
         run_launcher(folder, "launch_multi_gpu", arguments)
-        run_maskrobust(["fit", *arguments[arguments.index("--") + 1 :]], folder)
+        run_maskrobust(["fit", *arguments[arguments.index("--") + 1 :]], folder, words_of_page)
     elif program == "scripts/launch_slurm":
         run_launcher(folder, "launch_slurm", arguments)
-        run_maskrobust([arguments[0], *arguments[arguments.index("--") + 1 :]], folder)
+        run_maskrobust([arguments[0], *arguments[arguments.index("--") + 1 :]], folder, words_of_page)
     else:
         pytest.fail(f"nothing here runs '{' '.join(words)}'; teach run_command to, or say in NOT_RUN why not")
 
@@ -107,20 +109,19 @@ def run_launcher(folder: Path, script: str, arguments: list[str]) -> None:
     assert (answered.returncode, answered.stderr) == (0, "")
 
 
-def run_maskrobust(arguments: list[str], folder: Path) -> None:
+def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection[str]) -> None:
     command = arguments[0]
     if command == "fit":
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
     if command in ("fit", "validate", "test"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":
-        for name in ("a.ckpt", "b.ckpt"):
-            if name in " ".join(arguments):
-                make_checkpoint(folder / name)
+        if "[a.ckpt, b.ckpt]" in arguments:
+            make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
         narrow = ["--architecture_options={width: 16}"] if "small_resnet" in arguments else []
         run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION, *narrow])
     elif command == "claim":
-        run_claim(arguments, folder)
+        run_claim(arguments, folder, words_of_page)
     elif command in ("masks", "shards"):
         run_short([*arguments, *data_options(arguments, folder)])
     else:
@@ -171,20 +172,21 @@ def made_data(data: str, folder: Path) -> dict[str, Any]:
     return content
 
 
-def make_checkpoint(path: Path) -> None:
-    """A checkpoint of the training that README evaluates."""
-    out = path.with_suffix("")
-    sizes = data_options(["--config", "cues.yaml"], path.parent)
+def make_checkpoints(*paths: Path) -> None:
+    """Checkpoints of the training that README evaluates."""
+    out = paths[0].with_suffix("")
+    sizes = data_options(["--config", "cues.yaml"], out.parent)
     main(["fit", "--config=cues.yaml", f"--trainer.default_root_dir={out}", *sizes, *SHORT_FIT])
-    shutil.copy(next(out.rglob("best.ckpt")), path)
+    for path in paths:
+        shutil.copy(next(out.rglob("best.ckpt")), path)
 
 
-def run_claim(arguments: list[str], folder: Path) -> None:
-    """A claim with those arms alone that its rule needs and the command names; before collecting, all of its runs."""
+def run_claim(arguments: list[str], folder: Path, words_of_page: Collection[str]) -> None:
+    """A claim with those arms and seeds alone that its rule needs or its page names; all, before it collects."""
     (name,), (out,) = option(arguments, "--config"), option(arguments, "--out")
     tiny = folder / f"tiny-{Path(out).name}-{name}"
     if not tiny.exists():
-        write_claim(name, tiny, folder)
+        write_claim(name, tiny, folder, words_of_page)
     short = ["claim", f"--config={tiny}", *arguments[1:]]
     del short[short.index("--config") : short.index("--config") + 2]
     if "--collect" in arguments:
@@ -192,15 +194,16 @@ def run_claim(arguments: list[str], folder: Path) -> None:
     main(short)
 
 
-def write_claim(name: str, path: Path, folder: Path) -> None:
+def write_claim(name: str, path: Path, folder: Path, words_of_page: Collection[str]) -> None:
     content = content_of(name)
     rule, compared = content["rule"], [arm for arm, each in content["arms"].items() if each.get("augmentation_only")]
-    arms = [rule["baseline"], *compared[:2], rule["layer_masking_arm"]]
+    named = [arm for arm in compared if arm in words_of_page] or compared[:1]
+    arms = [rule["baseline"], *named, rule["layer_masking_arm"]]
     small = made_data(content["data"]["class_path"], folder) | {"train_images": 32, "image_size": 32}
     few = {"replicates": 20, "curve_families": [], "transfer_families": [], "transfer_methods": [], "features": False}
     changes = {
         "arms": {arm: content["arms"][arm] for arm in arms},
-        "seeds": content["seeds"][:2],
+        "seeds": [seed for seed in content["seeds"][:2] if str(seed) in words_of_page] or content["seeds"][:1],
         "data": content["data"] | {"init_args": content["data"]["init_args"] | small},
         "evaluation": content["evaluation"] | few,
     }

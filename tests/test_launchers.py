@@ -212,7 +212,7 @@ def test_bad_input_of_a_training_on_two_processes_is_told_without_a_traceback(cl
     command = fit_on_two(clone, tmp_path / "runs", "--model.masking=foo")
     refused = subprocess.run(command, capture_output=True, env=real, text=True, check=False, timeout=200)
     assert refused.returncode == 2, refused.stderr
-    assert "maskrobust: error: model.masking must be one of" in refused.stderr and "Traceback" not in refused.stderr
+    assert "maskrobust: error: model.masking: " in refused.stderr and "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -34,9 +34,10 @@ def make_clone(tmp_path):
     clone = tmp_path / "my clone"
     shutil.copytree(ROOT / "scripts", clone / "scripts")
     (clone / "pyproject.toml").write_text("[project]\n")
+    (clone / "maskrobust").mkdir()
     path = tmp_path / "path"
     path.mkdir()
-    for tool in ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "mkdir", "rm"):
+    for tool in ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "ln", "mkdir", "rm"):
         (path / tool).symlink_to(shutil.which(tool))
     (path / "python3").write_text(STAND_IN)
     (path / "python3").chmod(0o755)
@@ -81,6 +82,16 @@ def test_demo_sets_itself_up_once(clone):
     assert calls(clone) == [CREATE, INSTALL, CLAIM]
     run(clone, "demo")
     assert calls(clone) == [CLAIM]
+
+
+def test_setting_up_shows_the_folders_below_the_name_that_is_imported(clone):
+    (clone / "train").mkdir()
+    (clone / "train" / "cli.py").touch()
+    run(clone, "demo")
+    assert (clone / "maskrobust" / "train" / "cli.py").exists()
+    moved = clone.rename(clone.parent / "moved")
+    run(moved, "demo")
+    assert (moved / "maskrobust" / "train" / "cli.py").exists()
 
 
 def test_a_changed_pyproject_is_installed_again(clone):

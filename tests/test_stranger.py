@@ -3,6 +3,7 @@
 Nothing of the repository is on the path of the processes that are started here.
 """
 
+import json
 import os
 import re
 import shutil
@@ -115,8 +116,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FILES = {
-    # An own mask family, fill and measure go here, and into configs/own.yaml by their names.
     "augment.py": "augmented = True\n",
+    "holes.py": """
+import torch
+from maskrobust import Statistic, draw, fill, mask_family, measure, right_answers, where_shapes
+
+@mask_family("stripes")
+def stripes(keys, height, width, *, period: int = 4):
+    shown = torch.arange(width, device=keys.device) % (2 * period) < period
+    return shown.expand(len(keys), 1, height, width)
+
+@fill("pink")
+def pink(images, visible):
+    return draw(images, visible, torch.tensor([1.0, 0.5, 0.5])[None, :, None, None].expand_as(images))
+
+@measure(title="Circle error", definition="Errors behind the circle.", goal="high", asked=where_shapes)
+def circle_error():
+    return Statistic(lambda outcomes: right_answers(outcomes, "circle"), lambda means: 1 - means[..., 0])
+""",
     "train.py": """
 import maskrobust
 import augment
@@ -154,11 +171,14 @@ trainer: {{max_epochs: 1, limit_train_batches: 2, accelerator: cpu, enable_progr
 data: {{class_path: Cues, init_args: {TINY_DATA}}}
 model:
   architecture: {{class_path: networks.Cubic, init_args: {{num_classes: 8}}}}
-  masking: layer_masking
+  masking: fill
+  mask_family: {{holes.stripes: {{period: 2}}}}
+  fill: holes.pink
   mask_probability: 0.5
 """,
 }
-FEW = ("--replicates=20", "--curve_families=[]", "--transfer_families=[]", "--features=false", "--methods=[black]")
+FEW = ("--replicates=20", "--curve_families=[]", "--features=false")
+OWN = ("--transfer_families=[holes.stripes]", "--methods=[black, holes.pink]", "--own_measures=[holes.circle_error]")
 
 
 def test_building_the_wheel_warns_of_nothing(build: tuple[Path, str]) -> None:
@@ -206,5 +226,14 @@ def test_own_parts_are_trained_with_and_measured_by_the_commands(commands: Path,
 
 def test_weights_of_the_project_are_evaluated(commands: Path, project: Path) -> None:
     network = ["--checkpoint", "weights.pt", "--architecture", "small_resnet", "--architecture_options={width: 16}"]
-    run([commands / "maskrobust", "evaluate", "--config", "configs/own.yaml", *network, *FEW, "--out", "out"], project)
+    run(
+        [commands / "maskrobust", "evaluate", "--config", "configs/own.yaml", *network, *FEW, *OWN, "--out", "out"],
+        project,
+    )
     assert {path.name for path in (project / "out").iterdir()} >= {"reliance.json", "report.html"}
+    rows = json.loads((project / "out" / "reliance.json").read_text())["rows"]
+    measured = {(row["method"], row["measure"]): row for row in rows if not row["compared_with"]}
+    error, accuracy = (measured["holes.pink", name]["value"] for name in ("circle_error", "circle_accuracy"))
+    assert error == pytest.approx(1 - accuracy)
+    assert measured["black", "transfer_accuracy"]["parameters"] == {"family": "holes.stripes"}
+    assert "Circle error" in (project / "out" / "report.html").read_text()

@@ -62,8 +62,9 @@ def _is_local(step: Step, network: nn.Module) -> bool:
 
 def _window(step: Step, network: nn.Module) -> Window | None:
     operation = step.operation(network)
-    is_convolution = isinstance(operation, nn.Conv2d) and step.rule is not None and step.rule.rows is not None
-    return step.rule.rows.window(operation) if is_convolution else None
+    if step.rule is None or step.rule.rows is None or not isinstance(operation, nn.Conv2d):
+        return None
+    return step.rule.rows.window(operation)
 
 
 def _lies_within(one: str, other: str, grown: Mapping[str, str]) -> bool:

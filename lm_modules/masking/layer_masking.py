@@ -157,12 +157,11 @@ class LayerMasking(nn.Module):
         return rows
 
 
-def _needs_maps(network: nn.Module) -> bool:
+def _needs_maps(module: nn.Module) -> bool:
     """Whether a layer has to see dense features: one in training mode, or one that somebody has hooked."""
-    return any(
-        module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-        for module in network.modules()
-    )
+    if module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+        return True
+    return any(_needs_maps(child) for child in module._modules.values() if child is not None)
 
 
 def _without_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _local_metadata: Any) -> None:

@@ -37,7 +37,7 @@ class Step:
         rule: applied where an argument is masked; None where none can be.
         reads: names of earlier results among the arguments.
         last_uses: names of earlier results that no later step needs.
-        path: names that lead to the module; empty where there is none.
+        path: names that lead to the module or attribute; empty where there is none.
     """
 
     name: str
@@ -57,9 +57,9 @@ class Step:
         if halves_padding and type(args[0]) is Masked:
             args = (replace(args[0], halves_padding=True), *args[1:])
         kwargs = _fill_in(self.kwargs, values)
-        if self.kind == "get_attr":
-            return _attribute(network, str(self.target))
         operation = self.operation(network)
+        if self.kind == "get_attr":
+            return operation
         if self.rule is None:
             return operation(*args, **kwargs)
         try:
@@ -74,12 +74,12 @@ class Step:
         return str(getattr(self.target, "__name__", self.target))
 
     def operation(self, network: nn.Module) -> Any:
-        """The module, function or tensor method that the plain network calls."""
-        if self.kind == "call_module":
-            module = network  # get_submodule takes as long as the operation in a small network
-            for name in self.path:
-                module = module._modules[name]  # type: ignore[assignment]
-            return module
+        """The module, function or tensor method that the plain network calls, or the attribute that it reads."""
+        if self.path:
+            module: Any = network
+            for name in self.path[:-1]:
+                module = module._modules[name]  # get_submodule takes as long as a small network's operations
+            return getattr(module, self.path[-1])
         if callable(self.target):
             return self.target
         return _Method(self.target)
@@ -196,7 +196,7 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             reads = tuple(argument.name for argument in node.all_input_nodes)
             last_uses = tuple(argument.name for argument in node.all_input_nodes if last_use[argument] is node)
             args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
-            path = tuple(str(node.target).split(".")) if node.op == "call_module" else ()
+            path = tuple(str(node.target).split(".")) if node.op in ("call_module", "get_attr") else ()
             target = add_into_first if _may_add_in_place(node, network) else node.target
             steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses, path))
     return Program(images.name, tuple(steps), output, results)
@@ -345,11 +345,6 @@ def _layer_of(node: fx.Node) -> str:
         return str(node.target)
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else node.name
-
-
-def _attribute(network: nn.Module, path: str) -> Any:
-    *parents, name = path.split(".")
-    return getattr(network.get_submodule(".".join(parents)), name)
 
 
 def _with_values(argument: Any) -> Any:

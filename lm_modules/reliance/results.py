@@ -32,7 +32,7 @@ class Row:
         undefined_because: one sentence; None where the number is defined.
         level_low: one-sided level of `low`, where comparisons share their confidence; None where it is 0.025.
         level_high: the same of `high`.
-        reading: what was decided by the comparison, in words; empty where nothing was.
+        reading: what was decided, by a comparison or by a used share's interval, in words; empty where nothing was.
     """
 
     network: str

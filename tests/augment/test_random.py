@@ -90,14 +90,14 @@ def test_uniform_lies_in_the_half_open_interval_on_multiples_of_2_to_the_minus_2
     assert torch.equal(drawn * 2**24, (drawn * 2**24).round())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_numbers_are_uniform_over_keys_and_over_counters(seed: int) -> None:
     consecutive_ids = torch.arange(20_000) - 10_000
     assert stats.kstest(uniform(sample_keys(seed, consecutive_ids)), "uniform").pvalue > 1e-3
     assert stats.kstest(uniform(consecutive_ids), "uniform").pvalue > 1e-3
     assert stats.kstest(uniform(torch.tensor([seed]), 20_000)[0], "uniform").pvalue > 1e-3
     assert (
-        stats.kstest(torch.stack([uniform(fold_in(torch.tensor([seed]), i))[0] for i in range(2000)]), "uniform").pvalue
+        stats.kstest(torch.stack([uniform(fold_in(torch.tensor([seed]), i))[0] for i in range(500)]), "uniform").pvalue
         > 1e-3
     )
 

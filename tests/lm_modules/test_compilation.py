@@ -1,6 +1,7 @@
 """The compiled training step: one graph or an error, the eager numbers, and checkpoints with the same keys."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -13,15 +14,11 @@ pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 @pytest.fixture
 def cheap_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_with = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network, **options: compile_with(network, backend="eager", **options))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
 
-def build(network: str | nn.Module = "small_resnet") -> MaskRobustClassifier:
-    options = {"width": 16} if network == "small_resnet" else None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return MaskRobustClassifier(network, 3, architecture_options=options, masking="layer_masking")
+def build(network: nn.Module) -> MaskRobustClassifier:
+    return MaskRobustClassifier(network, 3, masking="layer_masking")
 
 
 def draw(batch_size: int = 4) -> tuple[Tensor, Tensor]:
@@ -33,13 +30,20 @@ def draw(batch_size: int = 4) -> tuple[Tensor, Tensor]:
 def small_network() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
-        )
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head(4))
 
 
-def test_a_compiled_step_has_the_gradients_of_an_eager_one() -> None:
-    classifier = build(small_network()).double()
+def head(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3))
+
+
+@pytest.mark.parametrize(("backend", "network"), [("aot_eager", small_network()), ("inductor", head(3))])
+def test_a_compiled_step_has_the_gradients_of_an_eager_one(
+    backend: str, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inductor, the backend of a training, takes a second or more for each kernel: it gets a network with few."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    classifier = build(network).double()
     twin = copy.deepcopy(classifier)
     classifier.compile_training()
     images = draw()[0].double()
@@ -51,7 +55,7 @@ def test_a_compiled_step_has_the_gradients_of_an_eager_one() -> None:
 
 
 def test_state_dicts_keep_their_keys_and_modules_their_number(cheap_backend: None) -> None:
-    classifier, plain = build(), build()
+    classifier, plain = build(small_network()), build(small_network())
     classifier.compile_training()
     classifier(*draw())
     assert classifier.state_dict().keys() == plain.state_dict().keys()
@@ -60,7 +64,7 @@ def test_state_dicts_keep_their_keys_and_modules_their_number(cheap_backend: Non
 
 
 def test_a_copy_computes_with_its_own_weights(cheap_backend: None) -> None:
-    classifier = build()
+    classifier = build(small_network())
     classifier.compile_training()
     expected = classifier(*draw())
     twin = copy.deepcopy(classifier)
@@ -76,7 +80,7 @@ def test_evaluation_stays_eager(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("compiled")
 
     monkeypatch.setattr(torch, "compile", lambda *_args, **_options: refuse)
-    classifier, plain = build().eval(), build().eval()
+    classifier, plain = build(small_network()).eval(), build(small_network()).eval()
     classifier.compile_training()
     assert torch.equal(classifier(*draw()), plain(*draw()))
     with pytest.raises(AssertionError, match="compiled"):
@@ -103,7 +107,7 @@ def test_what_does_not_compile_is_one_sentence_and_never_eager(cheap_backend: No
 
 
 def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend: None) -> None:
-    classifier = build(small_network())
+    classifier = build(head(3))
     classifier.compile_training()
     for batch_size in range(2, 10):
         classifier(draw(batch_size)[0])

@@ -3,9 +3,7 @@
 DistributedDataParallel refuses synchronised batch norm on a CPU; averaging the gradients is what else it does.
 """
 
-import json
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.objectives import Objective
+from tests.processes import started
 
 OBJECTIVES: tuple[Objective, ...] = ("cross_entropy", "consistency")
 RANKS = 2
@@ -55,26 +54,22 @@ def after_step(objective: Objective, batch: Batch) -> dict[str, Tensor]:
     return gradients | dict(classifier.named_buffers())
 
 
-def run_rank(rank: int, folder: str) -> None:
+def run_rank(rank: int, folder: Path) -> None:
     """What one of the processes does."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
     own = Batch(*(tensor.chunk(RANKS)[rank] for tensor in whole_batch()))
-    torch.save({objective: after_step(objective, own) for objective in OBJECTIVES}, f"{folder}/rank{rank}.pt")
+    torch.save({objective: after_step(objective, own) for objective in OBJECTIVES}, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    code = f"import sys; from {__name__} import run_rank; run_rank(int(sys.argv[1]), {json.dumps(str(folder))})"
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(rank)]) for rank in range(RANKS)]
-    try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-    return [torch.load(Path(folder) / f"rank{rank}.pt") for rank in range(RANKS)]
+    folder, said = tmp_path_factory.mktemp("ranks"), tmp_path_factory.mktemp("said") / "errors"
+    with ExitStack() as stack:
+        processes = [stack.enter_context(started(run_rank, rank, folder, errors=said)) for rank in range(RANKS)]
+        assert [process.wait() for process in processes] == [0, 0], said.read_text()
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -1,13 +1,11 @@
 """The command in a process of its own, and what its runs leave."""
 
 import csv
-import os
-import signal
-import subprocess
-import sys
+import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
+
+from tests.processes import run_command, started
 
 
 def run(arguments: Sequence[str], status: int = 0) -> str:
@@ -17,16 +15,13 @@ def run(arguments: Sequence[str], status: int = 0) -> str:
         arguments: of `maskrobust`.
         status: with which it must exit; that of a process ended by a signal is the negative of its number.
     """
-    command = [sys.executable, "-m", "maskrobust.train.cli", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0)
-    try:
-        _, errors = process.communicate(timeout=200)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
-    assert process.returncode == status, errors
-    return errors
+    with tempfile.TemporaryDirectory() as folder:
+        errors = Path(folder) / "errors"
+        with started(run_command, list(arguments), errors=errors) as process:
+            ended = process.wait()
+        said = errors.read_text()
+    assert ended == status, said
+    return said
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -2,9 +2,8 @@
 
 import itertools
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from maskrobust.train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask,
 from maskrobust.train.bench.shards import BASELINE, OWN, bare_loader, shards_loader, write_photographs
 from maskrobust.train.bench.sparse_imputation import impute_by_sparse_solve
 from maskrobust.train.bench.suite import CASES, METHODS, Case, RecordedPasses, make_update
-from maskrobust.train.bench.timing import alternate, median_ratio
+from maskrobust.train.bench.timing import alternate, median_ratio, peak_memory
+from tests.processes import started
 
 CPU = torch.device("cpu")
 
@@ -56,14 +56,17 @@ def test_an_unknown_mask_is_refused() -> None:
 SMALL = ["--networks", "squeezenet1_1", "--device", "cpu", "--batch", "1", "--augment-batch", "2", "--imputed", "1"]
 SMALL += ["--rounds", "1", "--loaded", "12", "--loaded-batch", "4"]
 SMALL += ["--suite-networks", "small_resnet", "--suite-batch", "2"]
+SMALL += ["--evaluate-networks", "small_resnet", "--evaluated", "4", "--evaluated-batch", "4"]
 
 
-def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(tmp_path: Path) -> None:
+def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "maskrobust.train.bench", "masking", *SMALL, f"--json={path}"]
-    wide = os.environ | {"COLUMNS": "200"}
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=wide, timeout=200).stdout
-    content = json.loads(path.read_text())
+    monkeypatch.setenv("COLUMNS", "200")
+    with started(main, ["masking", *SMALL, f"--json={path}"], output=tmp_path / "printed") as process:
+        assert process.wait() == 0
+    content, printed = json.loads(path.read_text()), (tmp_path / "printed").read_text()
     rows = content["masking"]["rows"]
     assert "augment" not in content
     assert [(row["mode"], row["mask"]) for row in rows] == [
@@ -193,17 +196,17 @@ def test_both_ways_of_linear_imputation_agree_but_for_the_noise() -> None:
     assert difference.mean() < 0.02
 
 
+def hold_eight_million_floats_twice(told: Path) -> None:
+    def make() -> Callable[[], torch.Tensor]:
+        kept = torch.ones(8 << 20)
+        return lambda: kept + 1
+
+    told.write_text(str(peak_memory(make, CPU)))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
-def test_peak_memory_counts_what_is_held_at_once() -> None:
-    program = """
-import torch
-from maskrobust.train.bench.timing import peak_memory
-
-def make():
-    kept = torch.ones(8 << 20)
-    return lambda: kept + 1
-
-print(peak_memory(make, torch.device("cpu")))
-"""
-    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
-    assert 60 << 20 < int(result.stdout) < 110 << 20
+def test_peak_memory_counts_what_is_held_at_once(tmp_path: Path) -> None:
+    """In a process that has computed nothing yet, as peak_memory asks for."""
+    with started(hold_eight_million_floats_twice, tmp_path / "told") as process:
+        assert process.wait() == 0
+    assert 60 << 20 < int((tmp_path / "told").read_text()) < 110 << 20

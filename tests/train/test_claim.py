@@ -1,148 +1,205 @@
+"""A claim from its configuration to its verdict: made by one process, in parts, and called again."""
+
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
-from maskrobust.train.claim.config import fingerprint
+from maskrobust.train.claim.stored import STATE
 from maskrobust.train.cli import main
 from tests.train.data.conftest import write_fashion_files
 from tests.train.tiny import TINY_DATA, tiny_claim
 
-FIGURES = (
-    "clean_accuracy",
-    "retention",
-    "silhouette_accuracy",
-    "circle_accuracy",
-    "silhouette_leak",
-    "swap_pull",
-)
+MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", "silhouette_leak", "swap_pull")
+ONE_OF_EACH = ["no_masks", "patches_mean", "layer_masking", "layer_masking_at_test", "mcal"]
+
+Finished = tuple[Path, Path, dict[str, Any]]
 
 
-def run(config: Path, out: Path) -> dict[str, Any]:
-    main(["claim", f"--config={config}", f"--out={out}"])
+def write_claim(path: Path, **changes: Any) -> Path:
+    """One seed of the smallest claim with every kind of arm."""
+    content = yaml.safe_load(tiny_claim("claim_cues.yaml", path).read_text())
+    content["data"]["init_args"] |= TINY_DATA | {"train_images": 32, "test_images": 16, "image_size": 32}
+    arms = {name: content["arms"][name] for name in ("no_masks", "patches_mean", "layer_masking")}
+    arms["no_masks"]["method"] = "mean"
+    arms["layer_masking_at_test"] = {"title": "Test", "network_of": "no_masks", "method": "layer_masking"}
+    arms["mcal"] = {"title": "MCal", "network_of": "no_masks", "calibration": True, "method": "mean"}
+    content |= {"arms": arms, "seeds": [1]}
+    content["evaluation"]["methods"] = ["mean", "layer_masking"]
+    path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
+    return path
+
+
+def run(config: Path, out: Path, *options: str) -> dict[str, Any]:
+    main(["claim", f"--config={config}", f"--out={out}", *options])
+    return claim_of(out)
+
+
+def claim_of(out: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((out / "claim.json").read_text())
     return content
 
 
+def numbers(claim: dict[str, Any]) -> tuple[Any, Any]:
+    return claim["rows"], claim["verdict"]
+
+
+def sentence_of(config: Path, out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    with pytest.raises(SystemExit):
+        main(["claim", f"--config={config}", f"--out={out}", *options])
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    return sentence
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
-    """A tiny claim run once: its configuration, its folder and its claim.json."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A claim run once: its configuration, its folder and its claim.json."""
     folder = tmp_path_factory.mktemp("claim")
-    config = tiny_claim("claim_cues.yaml", folder / "claim.yaml")
+    config = write_claim(folder / "claim.yaml")
     return config, folder / "out", run(config, folder / "out")
 
 
-def test_every_arm_method_and_seed_has_figures_with_intervals(
-    undisturbed: tuple[Path, Path, dict[str, Any]],
-) -> None:
-    claim = undisturbed[2]
-    assert len(claim["arms"]) == 4
-    for arm in claim["arms"].values():
-        assert list(arm["methods"]) == claim["methods"] == ["black", "mean", "layer_masking"]
-        for method in arm["methods"].values():
-            assert list(method["seeds"]) == ["1", "2"]
-            for figures in (method["all_seeds"], *method["seeds"].values()):
-                for name in FIGURES:
-                    assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"], name
-                share = figures["used_share"]
-                assert (share["value"] is None) == (share["undefined_because"] is not None)
+@pytest.fixture
+def copy(finished: Finished, tmp_path: Path) -> Finished:
+    """The same in a folder that may be changed."""
+    config, out, claim = finished
+    return config, Path(shutil.copytree(out, tmp_path / "out")), claim
 
 
-def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(
-    undisturbed: tuple[Path, Path, dict[str, Any]],
-) -> None:
-    for arm in undisturbed[2]["arms"].values():
-        for method in arm["methods"].values():
-            assert method["all_seeds"]["hidden_pixel_sensitivity"] == {
-                "value": 0.0,
-                "undefined_because": None,
-            }
+def test_every_arm_and_method_has_rows_with_intervals(finished: Finished) -> None:
+    claim = finished[2]
+    assert list(claim["arms"]) == ONE_OF_EACH and claim["methods"] == ["mean", "layer_masking"]
+    for arm in ONE_OF_EACH:
+        for method in claim["methods"]:
+            for measure in MEASURES:
+                for seed in (None, 1):
+                    wanted = {"network": arm, "method": method, "measure": measure, "seed": seed, "compared_with": ""}
+                    (row,) = (each for each in claim["rows"] if wanted.items() <= each.items())
+                    assert row["low"] <= row["value"] <= row["high"], wanted
 
 
-def test_the_report_is_written_beside_the_numbers(undisturbed: tuple[Path, Path, dict[str, Any]]) -> None:
-    page = (undisturbed[1] / "report.html").read_text()
-    assert undisturbed[2]["verdict"]["reason"].split("'")[0] in page
+def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(finished: Finished) -> None:
+    found = [row["value"] for row in finished[2]["rows"] if row["measure"] == "hidden_pixel_sensitivity"]
+    assert found and set(found) == {0.0}
 
 
-def test_a_second_call_trains_and_measures_nothing_again(undisturbed: tuple[Path, Path, dict[str, Any]]) -> None:
-    config, out, before = undisturbed
+def test_the_report_is_written_beside_the_numbers(finished: Finished) -> None:
+    page = (finished[1] / "report.html").read_text()
+    assert finished[2]["verdict"]["reason"].split("'")[0] in page
+
+
+def test_each_kind_of_arm_keeps_what_it_learns(finished: Finished) -> None:
+    learned = {path.relative_to(finished[1] / "arms").as_posix() for path in finished[1].rglob("*.safetensors")}
+    trained = {f"{arm}/seed-1/weights.safetensors" for arm in ("no_masks", "patches_mean", "layer_masking")}
+    assert learned == {*trained, "mcal/seed-1/calibration.safetensors"}
+
+
+def test_a_second_call_trains_and_measures_nothing_again(copy: Finished) -> None:
+    config, out, before = copy
     written = {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()}
-    after = run(config, out)
+    assert numbers(run(config, out)) == numbers(before)
     assert {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()} == written
-    assert after["arms"] == before["arms"]
-    assert after["verdict"] == before["verdict"]
 
 
-def test_missing_outcomes_are_measured_again_without_training(
-    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    config, finished, before = undisturbed
-    out = Path(shutil.copytree(finished, tmp_path / "out"))
-    run_folder = out / "arms" / "patches_mean" / "seed-1"
-    trained = (run_folder / "training.json").stat().st_mtime_ns
-    (run_folder / "outcomes-mean.npz").unlink()
+def test_missing_outcomes_are_measured_again_without_learning(copy: Finished) -> None:
+    config, out, before = copy
+    learned = {path: path.stat().st_mtime_ns for path in out.rglob("training.json")}
+    for arm in ("patches_mean", "mcal"):
+        (out / "arms" / arm / "seed-1" / "outcomes-mean.npz").unlink()
     (out / "probe" / "outcomes.npz").unlink()
-    assert run(config, out)["arms"] == before["arms"]
-    assert (run_folder / "outcomes-mean.npz").exists()
-    assert (run_folder / "training.json").stat().st_mtime_ns == trained
+    assert numbers(run(config, out)) == numbers(before)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("training.json")} == learned
 
 
-def test_weights_may_go_once_their_network_is_measured(
-    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    config, finished, before = undisturbed
-    out = Path(shutil.copytree(finished, tmp_path / "out"))
+def test_weights_may_go_once_their_network_is_measured(copy: Finished) -> None:
+    config, out, before = copy
     for weights in out.rglob("weights.safetensors"):
         weights.unlink()
-    assert run(config, out)["arms"] == before["arms"]
+    assert numbers(run(config, out)) == numbers(before)
     assert list(out.rglob("weights.safetensors")) == []
 
 
-@pytest.mark.parametrize("name", ["arms/no_masks/seed-1/outcomes-black.npz", "probe/outcomes.npz"])
-def test_a_damaged_file_is_named_with_its_remedy(
-    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    config, finished, _ = undisturbed
-    out = Path(shutil.copytree(finished, tmp_path / "out"))
+@pytest.mark.parametrize("name", ["arms/no_masks/seed-1/outcomes-mean.npz", "probe/outcomes.npz"])
+def test_a_damaged_file_is_named_with_its_remedy(copy: Finished, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    config, out, _ = copy
     (out / name).write_bytes((out / name).read_bytes()[:100])
-    with pytest.raises(SystemExit):
-        main(["claim", f"--config={config}", f"--out={out}"])
-    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    sentence = sentence_of(config, out, capsys)
     assert name in sentence and "delete it to have it made again" in sentence
 
 
 def test_another_configuration_is_refused_in_the_same_folder(
-    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", training={"epochs": 2})
-    with pytest.raises(SystemExit):
-        main(["claim", f"--config={config}", f"--out={undisturbed[1]}"])
-    assert "another configuration" in capsys.readouterr().err
+    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 2})
+    assert "another configuration" in sentence_of(config, finished[1], capsys)
 
 
-def test_a_killed_claim_resumes_to_the_same_numbers(
-    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+def test_parts_that_are_joined_are_the_claim_of_one_process(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, _, expected = undisturbed
+    config, _, expected = finished
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "maskrobust.train.cli", "claim", f"--config={config}", f"--out={out}"]
+    common = ["claim", f"--config={config}", f"--out={out}"]
+    main([*common, "--arm=[no_masks, layer_masking_at_test, mcal]"])
+    assert "still missing: 2 of 4 runs: patches_mean (seed 1), layer_masking (seed 1)" in capsys.readouterr().out
+    main([*common, "--arm=[patches_mean, layer_masking]", "--seed=1"])
+    assert "all runs are there" in capsys.readouterr().out
+    assert not (out / "claim.json").exists() and not (out / "probe").exists()
+    assert numbers(run(config, out, "--collect")) == numbers(expected)
+    assert "training   Patches" not in capsys.readouterr().out
+
+
+def test_collecting_names_the_runs_that_are_missing(copy: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    config, out, _ = copy
+    shutil.rmtree(out / "arms" / "patches_mean")
+    (out / "arms" / "mcal" / "seed-1" / "outcomes-mean.npz").unlink()
+    sentence = sentence_of(config, out, capsys, "--collect")
+    assert "lacks 2 of 4 runs: patches_mean (seed 1), mcal (seed 1); make each with --arm and --seed" in sentence
+
+
+@pytest.mark.parametrize("arm", ["mcal", "layer_masking_at_test"])
+def test_a_part_without_the_network_it_uses_names_the_run_to_make_first(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str
+) -> None:
+    sentence = sentence_of(finished[0], tmp_path / "out", capsys, f"--arm={arm}")
+    assert f"arm '{arm}' uses the network of arm 'no_masks', seed 1" in sentence
+    assert "--arm no_masks --seed 1" in sentence
+    assert list((tmp_path / "out").rglob("*.npz")) == []
+
+
+def test_a_claim_that_is_killed_while_it_trains_goes_on_to_the_same_outcomes(tmp_path: Path) -> None:
+    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 3})
+    killed, expected = tmp_path / "killed", tmp_path / "expected"
+    part = ["claim", f"--config={config}", "--arm=no_masks"]
+    command = [sys.executable, "-m", "maskrobust.train.cli", *part, f"--out={killed}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     try:
-        while len(list(out.glob("arms/*/*/evaluation.json"))) < 2:
+        while not list(killed.glob(f"arms/*/.*/{STATE}")):
             assert process.poll() is None, "the claim ended before it could be killed"
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.01)
     finally:
         process.kill()
         process.wait(timeout=20)
-    assert not (out / "claim.json").exists()
-    assert run(config, out)["arms"] == expected["arms"]
+    assert process.returncode == -signal.SIGKILL
+    for out in (killed, expected):
+        main([*part, f"--out={out}"])
+    learned = Path("arms", "no_masks", "seed-1", "weights.safetensors")
+    assert (killed / learned).read_bytes() == (expected / learned).read_bytes()
+    for outcomes in (expected / learned).parent.glob("*.npz"):
+        with np.load(outcomes) as one, np.load(killed / learned.with_name(outcomes.name)) as other:
+            assert one.files == other.files
+            assert all(np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f") for name in one)
+    assert list((killed / learned).parents[1].iterdir()) == [(killed / learned).parent]
 
 
 def test_the_claim_on_garments_runs(tmp_path: Path) -> None:
@@ -150,8 +207,3 @@ def test_the_claim_on_garments_runs(tmp_path: Path) -> None:
     data = {"class_path": "Fashion", "init_args": {**TINY_DATA, "root": str(garments)}}
     config = tiny_claim("claim_fashion.yaml", tmp_path / "claim.yaml", seeds=[0], data=data)
     assert run(config, tmp_path / "out")["seeds"] == [0]
-
-
-def test_fingerprints_tell_contents_apart_and_ignore_order() -> None:
-    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
-    assert fingerprint({"a": 1, "b": [1, 2]}) != fingerprint({"a": 1, "b": [2, 1]})

@@ -12,11 +12,11 @@ from torch import Tensor
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.calibration import AffineCalibration
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.train.claim import calibrate
+from maskrobust.lm_modules.weights import read_state_dict
+from maskrobust.train.claim import arms
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.calibrate import calibrations, first_images
+from maskrobust.train.claim.arms import first_images
 from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.runs import stored_run
 from tests.train.tiny import tiny_claim
 
 Fit = tuple[Tensor, Tensor]
@@ -43,13 +43,15 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
         asked.append((masked_logits, targets))
         return AffineCalibration(torch.full((4, 4), float(len(asked))), torch.zeros(4))
 
-    monkeypatch.setattr(calibrate, "fit_calibration", fit)
-    monkeypatch.setattr(calibrate, "CALIBRATION_IMAGES", 20)
+    monkeypatch.setattr(arms, "fit_calibration", fit)
+    monkeypatch.setattr(arms, "CALIBRATION_IMAGES", 20)
     return asked
 
 
-def calibrated(folder: Path, batch_size: int) -> tuple[MaskRobustClassifier, Tensor, dict[str, AffineCalibration]]:
-    """An untrained network, the first 20 training images, and the maps by method, fitted and read again."""
+def calibrated(
+    folder: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[MaskRobustClassifier, Tensor, dict[str, Tensor]]:
+    """An untrained network, the first 20 training images, and what a calibration of that network has learned."""
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml")
     content = yaml.safe_load(path.read_text())
     content["data"]["init_args"]["batch_size"] = batch_size
@@ -59,30 +61,33 @@ def calibrated(folder: Path, batch_size: int) -> tuple[MaskRobustClassifier, Ten
     config.data.setup("fit")
     torch.manual_seed(0)
     classifier = MaskRobustClassifier(num_classes=4, **config.models["mcal"]).eval()
-    console = Console(file=StringIO())
-    maps = calibrations(config, stored_run(config, "mcal", 1), classifier, Progress(console, runs=1))
-    again = calibrations(config, stored_run(config, "mcal", 1), classifier, Progress(console, runs=1))
-    assert all(torch.equal(maps[method].weight, again[method].weight) for method in maps)
-    return classifier, config.data.samples("train").images[:20] / 255, dict(maps)  # type: ignore[attr-defined]
+    monkeypatch.setattr(arms, "frozen_network", lambda *_: classifier)
+    run = config.run_of("mcal", 1)
+    config.learning_arm("mcal").learn(config, run, folder, Progress(Console(file=StringIO()), runs=1))
+    images = config.data.samples("train").images[:20] / 255  # type: ignore[attr-defined]
+    return classifier, images, read_state_dict(folder / run.learned.name)
 
 
 def test_masked_images_are_to_be_predicted_as_the_network_predicts_them_with_nothing_hidden(
-    fits: list[Fit], tmp_path: Path
+    fits: list[Fit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classifier, images, maps = calibrated(tmp_path, batch_size=16)
+    classifier, images, maps = calibrated(tmp_path, 16, monkeypatch)
     with torch.no_grad():
         clean = classifier(images)
-    assert list(maps) == ["black", "mean", "layer_masking"]
-    assert [float(each.weight[0, 0]) for each in maps.values()] == [1.0, 2.0, 3.0]
+    first = {name: float(each.flatten()[0]) for name, each in maps.items()}
+    assert first == {
+        **{"black.weight": 1.0, "mean.weight": 2.0, "layer_masking.weight": 3.0},
+        **{"black.bias": 0.0, "mean.bias": 0.0, "layer_masking.bias": 0.0},
+    }
     for logits, targets in fits:
         assert torch.equal(targets, clean.argmax(dim=1))
         assert logits.shape == (20, 4)
         assert not (logits - clean).abs().amax(dim=1).lt(1e-6).any()
 
 
-def test_holes_do_not_depend_on_the_batches(fits: list[Fit], tmp_path: Path) -> None:
+def test_holes_do_not_depend_on_the_batches(fits: list[Fit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for batch_size in (16, 5):
         (tmp_path / str(batch_size)).mkdir()
-        calibrated(tmp_path / str(batch_size), batch_size)
+        calibrated(tmp_path / str(batch_size), batch_size, monkeypatch)
     for (first, _), (second, _) in zip(fits[:3], fits[3:], strict=True):
         assert torch.allclose(first, second, atol=1e-5)

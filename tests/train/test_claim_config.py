@@ -5,24 +5,20 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import ArgumentError
 
 from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.arms import TrainedNetwork
+from maskrobust.train.sentences import one_sentence
 from tests.train.tiny import tiny_claim
 
 REFUSALS: list[tuple[str, Any, str]] = [
     ("seeds", [], "got []"),
     ("seeds", [1, 1], "got [1, 1]"),
-    ("training.epochs", 0, "got 0"),
-    ("evaluation.hidden_fraction", 0.0, "got 0.0"),
-    ("evaluation.patch_size", 0, "evaluation.patch_size must be at least 1, got 0"),
-    ("evaluation.replicates", 0, "evaluation.replicates must be at least 1, got 0"),
     ("evaluation.methods", ["mean", "layer_masking"], "must contain 'black'"),
-    ("rule.confidence", 1.0, "got 1.0"),
     ("rule.baseline", "nobody", "got 'nobody'"),
     ("rule.layer_masking_arm", "no_masks", "got 'no_masks'"),
     ("rule.layer_masking_arm", "patches_mean", "got 'patches_mean'"),
-    ("rule.margin", -0.1, "rule.margin must be at least 0, got -0.1"),
-    ("rule.clean_accuracy_tolerance", -0.1, "rule.clean_accuracy_tolerance must be at least 0, got -0.1"),
     ("arms.a/b", {"title": "x"}, "got 'a/b'"),
     ("arms.layer_masking.model.masking", "everything", "arm 'layer_masking' does not fit the model"),
     ("arms.patches_mean.model.masking", "layer_masking", "got 'layer_masking'"),
@@ -37,6 +33,21 @@ REFUSALS: list[tuple[str, Any, str]] = [
         "may say mask_family, hidden_fraction, patch_size, got learning_rate",
     ),
     ("arms.x", {"title": "x", "network_of": "no_masks", "augmentation_only": True}, "got network_of 'no_masks'"),
+    ("arms.x", {"title": "x", "netwrok_of": "no_masks"}, "netwrok_of"),
+    ("arms.x", {"title": "x", "method": "grey"}, "grey"),
+    ("arms.x", {"method": "mean"}, "title"),
+]
+
+OUT_OF_RANGE = [
+    ("training.epochs", 0),
+    ("evaluation.hidden_fraction", 0.0),
+    ("evaluation.hidden_fraction", 1.5),
+    ("evaluation.sampled_share", 0.0),
+    ("evaluation.patch_size", 0),
+    ("evaluation.replicates", 0),
+    ("rule.confidence", 1.0),
+    ("rule.margin", -0.1),
+    ("rule.clean_accuracy_tolerance", -0.1),
 ]
 
 
@@ -63,6 +74,23 @@ def test_a_contradiction_is_named_with_what_to_do(tmp_path: Path, key: str, valu
     assert given in message
     _, semicolon, remedy = message.rpartition("; ")
     assert semicolon and remedy.endswith(".")
+
+
+@pytest.mark.parametrize(("key", "value"), OUT_OF_RANGE, ids=[f"{key}={value}" for key, value in OUT_OF_RANGE])
+def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path: Path, key: str, value: float) -> None:
+    config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), key, value)
+    with pytest.raises(ArgumentError) as caught:
+        parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
+    sentence = one_sentence(caught.value, "claim")
+    assert sentence is not None and key.rpartition(".")[2] in sentence and str(value) in sentence
+
+
+def test_a_key_of_another_kind_that_is_false_or_null_tells_nothing(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    changed(config, "arms.no_masks.calibration", value=False)
+    changed(config, "arms.no_masks.network_of", value=None)
+    parsed = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
+    assert isinstance(parsed.arms["no_masks"], TrainedNetwork)
 
 
 def test_a_claim_about_nothing_is_refused(tmp_path: Path) -> None:

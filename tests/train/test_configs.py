@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def test_every_configuration_is_a_training_a_claim_or_an_overlay() -> None:
     assert all({"trainer", "data", "model", "run_name"} <= content_of(name).keys() for name in TRAININGS)
     assert {"layer_masking", "mask_augmentation", "no_masks"} <= {Path(name).stem for name in MASK_OVERLAYS}
     assert len(CLAIMS) + len(TRAININGS) >= 12
+    assert len(TRAININGS) >= len(MASK_OVERLAYS)  # each overlay goes with a training, and each training with an overlay
 
 
 @pytest.mark.parametrize("training", TRAININGS)
@@ -65,8 +67,7 @@ def test_every_shipped_training_takes_two_steps(training: str, data: Data, tmp_p
     assert saved["config"]["run_name"] == Path(training).stem  # so that runs do not end in one folder
 
 
-@pytest.mark.parametrize("training", TRAININGS)
-@pytest.mark.parametrize("overlay", MASK_OVERLAYS)
+@pytest.mark.parametrize(("training", "overlay"), list(zip(TRAININGS, cycle(MASK_OVERLAYS), strict=False)))
 def test_every_shipped_training_goes_with_and_without_masks(
     training: str, overlay: str, data: Data, tmp_path: Path
 ) -> None:

@@ -126,7 +126,7 @@ def write_text(path: Path) -> None:
         ("best", write_nothing, "'best' does not exist"),
         ("folder.ckpt", Path.mkdir, "folder.ckpt' is a folder; give a file in it."),
         ("none.ckpt", write_nothing, "none.ckpt' does not exist"),
-        ("text.ckpt", write_text, "text.ckpt' is damaged"),
+        ("text.ckpt", write_text, "text.ckpt' is not a readable checkpoint"),
         ("weights.ckpt", save_weights, "--model.init_weights"),
     ],
 )

@@ -31,7 +31,7 @@ from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.data import Cues
 
 CLASSES, IMAGES, DATA_SETS = 4, 400, 100
-INFORMATIVENESS = (0.0, 0.25, 0.5, 0.75, 1.0)
+INFORMATIVENESS = (0.0, 0.5, 1.0)
 TRUTH: dict[str, Callable[[float], float]] = {
     "silhouette leak": lambda s: s * (1 - 1 / CLASSES),
     "swap pull": lambda s: s,
@@ -99,14 +99,12 @@ def test_the_suite_finds_the_truth_and_its_figures_rise_with_it() -> None:
     found = {}
     for informativeness in INFORMATIVENESS:
         data = cues(informativeness)
-        data.setup("fit")
-        data.setup("test")
         found[informativeness] = estimates_of(measured(data), data, confidence=0.999)
     for name, truth in TRUTH.items():
         estimates = [found[informativeness][name].interval for informativeness in INFORMATIVENESS]
         defined = [(each, truth(s)) for each, s in zip(estimates, INFORMATIVENESS, strict=True) if each is not None]
         assert all(each.low <= true <= each.high for each, true in defined), name
-        assert len(defined) == (4 if name == "used share" else 5)
+        assert len(defined) == len(INFORMATIVENESS) - (name == "used share")
         if name != "used share":
             values = [each.value for each, _ in defined]
             assert min(np.diff(values)) > 0.1, name

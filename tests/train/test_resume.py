@@ -1,6 +1,7 @@
 """Nothing is lost: a run that was interrupted, however, ends with the weights of one that was not."""
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -33,8 +34,8 @@ def arguments(folder, *more, interruption=None, ckpt_path=None, **data):
             "enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1, "callbacks": callbacks,
         },
         "model": {
-            "architecture": "mobilenet_v3_small", "architecture_options": {"dropout": 0.5}, "learning_rate": 0.01,
-            "masking": "fill", "patch_size": 8,
+            "architecture": {"class_path": "tests.train.networks.Tiny"}, "learning_rate": 0.01, "masking": "fill",
+            "patch_size": 8,
         },
         "data": {"class_path": "Cues", "init_args": {**DATA, **data}},
         "ckpt_path": ckpt_path,
@@ -68,17 +69,22 @@ def assert_ends_the_same(folder, undisturbed):
 
 
 @pytest.fixture(scope="module")
-def undisturbed_folder(tmp_path_factory):
-    """Where a training ran that nothing happened to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    main(arguments(folder))
-    return folder
+def whole(tmp_path_factory):
+    """Where a training with these further options ran that nothing happened to; each is run once."""
+
+    @cache
+    def train(*more):
+        folder = tmp_path_factory.mktemp("whole")
+        main(arguments(folder, *more))
+        return folder
+
+    return train
 
 
 @pytest.fixture(scope="module")
-def undisturbed(undisturbed_folder):
-    """The last checkpoint of that training."""
-    return torch.load(last(undisturbed_folder))
+def undisturbed(whole):
+    """The last checkpoint of a training that nothing happened to."""
+    return torch.load(last(whole()))
 
 
 def validations(folder):
@@ -151,19 +157,12 @@ def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_pat
         "validation after max_steps",
     ],
 )
-def test_a_run_stopped_at_an_awkward_moment_leaves_nothing_out(
-    tmp_path, undisturbed, undisturbed_folder, capsys, interruption, more
-):
-    if more:
-        undisturbed_folder = tmp_path / "whole"
-        main(arguments(undisturbed_folder, *more))
-        undisturbed = torch.load(last(undisturbed_folder))
-    parts = tmp_path / "parts"
-    status, line = stopped(arguments(parts, *more, interruption=interruption), capsys)
-    assert status == {"term": 143, "interrupt": 130}[interruption["kind"]] and str(last(parts)) in line
-    main(arguments(parts, *more, ckpt_path="last"))
-    assert_ends_the_same(parts, undisturbed)
-    assert validations(parts) == validations(undisturbed_folder)
+def test_a_run_stopped_at_an_awkward_moment_leaves_nothing_out(tmp_path, whole, capsys, interruption, more):
+    status, line = stopped(arguments(tmp_path, *more, interruption=interruption), capsys)
+    assert status == {"term": 143, "interrupt": 130}[interruption["kind"]] and str(last(tmp_path)) in line
+    main(arguments(tmp_path, *more, ckpt_path="last"))
+    assert_ends_the_same(tmp_path, torch.load(last(whole(*more))))
+    assert validations(tmp_path) == validations(whole(*more))
 
 
 def test_a_run_that_goes_on_after_an_epoch_given_max_steps_ends_as_if_it_had_not_stopped(tmp_path):
@@ -248,7 +247,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_
 @pytest.mark.parametrize(
     ("more", "data", "named"),
     [
-        (["--model.architecture=resnet18"], {}, "model.architecture mobilenet_v3_small, got resnet18;"),
+        (["--model.architecture=resnet18"], {}, "got resnet18;"),
         (["--model.learning_rate=0.02"], {}, "model.learning_rate 0.01, got 0.02;"),
         (["--model.learning_rate=0.1"], {}, "model.learning_rate 0.01, got 0.1;"),  # the default
         (["--config=overlays/no_masks.yaml"], {}, "model.masking fill, got none;"),  # the default, too

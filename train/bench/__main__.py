@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from maskrobust.train.bench.augment import measure_augment
+from maskrobust.train.bench.evaluate import measure_evaluate
 from maskrobust.train.bench.masking import NETWORKS, measure_masking
 from maskrobust.train.bench.shards import measure_shards
 from maskrobust.train.bench.suite import IMAGE_SIZES, measure_suite
 from maskrobust.train.files import write_json
 from maskrobust.train.provenance import device_name
 
-PARTS = ("masking", "augment", "shards", "suite")
+PARTS = ("masking", "augment", "shards", "suite", "evaluate")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows = list(measure_suite(options.suite_networks, options.suite_batch, options.rounds, device))
             content[part] = {"batch": options.suite_batch, "rows": rows}
             console.print(_suite_table(rows, f"{machine}; torch {torch.__version__}"))
+        elif part == "evaluate":
+            size = options.evaluated, options.evaluated_batch, options.rounds, device
+            rows = [measure_evaluate(network, *size) for network in options.evaluate_networks]
+            content[part] = {"batch": options.evaluated_batch, "rows": rows}
+            console.print(_evaluate_table(rows, f"{machine}; torch {torch.__version__}"))
         elif part == "augment":
             rows = list(measure_augment(options.augment_batch, options.imputed, options.rounds, device))
             content[part] = {"rows": rows}
@@ -51,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all when left out")
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: torchvision classifiers")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: of torchvision, or timm/NAME")
     parser.add_argument("--batch", type=int, default=8, help="masking: images in a batch")
     parser.add_argument("--augment-batch", type=int, default=32, help="augment: images in a batch")
     parser.add_argument("--imputed", type=int, default=4, help="augment: images in a batch of linear imputation")
@@ -66,6 +72,9 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
         help="suite: some of these; resnet50 with --suite-batch 2 --rounds 3 takes twelve minutes on a core",
     )
     parser.add_argument("--suite-batch", type=int, default=64, help="suite: images in a batch")
+    parser.add_argument("--evaluate-networks", nargs="+", default=["resnet18"], help="evaluate: architectures")
+    parser.add_argument("--evaluated", type=int, default=64, help="evaluate: images")
+    parser.add_argument("--evaluated-batch", type=int, default=16, help="evaluate: images in a batch")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
@@ -97,6 +106,18 @@ def _suite_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
         table.add_row(
             row["network"], row["method"], row["case"], str(row["image_size"]), f"{row['forward_passes']:.1f}",
             f"{row['bare_seconds'] * 1000:.0f} ms", f"{row['time']:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _evaluate_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
+    table = Table(title=f"Evaluating four checkpoints over their forward passes and one decoding; {machine}")
+    for column in ("network", "images", "passes", "decoding", "bare", "time"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for row in rows:
+        table.add_row(
+            row["network"], str(row["images"]), f"{row['forward_passes']:.1f}", f"{row['decode_seconds']:.2f} s",
+            f"{row['bare_seconds']:.2f} s", f"{row['time']:.2f}",
         )  # fmt: skip
     return table
 

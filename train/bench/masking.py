@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from maskrobust.augment import patches, sample_keys
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.train.bench.timing import alternate, median_ratio, peak_memory
 
@@ -43,7 +43,7 @@ def measure_masking(networks: Sequence[str], batch: int, rounds: int, device: to
     """One row for each network, mode and mask.
 
     Args:
-        networks: names of torchvision classifiers.
+        networks: by the names that `build_network` takes.
         batch: images in a batch.
         rounds: alternating runs behind each ratio.
         device: what is measured.
@@ -80,7 +80,7 @@ def measure_masking(networks: Sequence[str], batch: int, rounds: int, device: to
 
 def visible_positions(network: str, visible: Tensor) -> float:
     """Share of positions that are visible inside a network, as a mean over its convolutions."""
-    masked = LayerMasking(torchvision.models.get_model(network, weights=None).eval())
+    masked = LayerMasking(build_network(network, 1000).eval())
     rows = masked.plan(torch.zeros(len(visible), 3, IMAGE_SIZE, IMAGE_SIZE), visible)
     fractions = [row.visible_fraction for row in rows if row.rule == "convolution" and row.visible_fraction is not None]
     return sum(fractions) / len(fractions)
@@ -93,7 +93,7 @@ def _masks(network: str, mode: str) -> tuple[str, ...]:
 def _make(network: str, mode: str, mask: str | None, batch: int, device: torch.device) -> Callable[[], object]:
     """One forward pass, or one training step, of a network under a mask; None for the plain network."""
     torch.manual_seed(0)
-    plain: nn.Module = torchvision.models.get_model(network, weights=None).to(device)
+    plain = build_network(network, 1000).to(device)
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.randn(batch, 3, IMAGE_SIZE, IMAGE_SIZE, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch, device=device)

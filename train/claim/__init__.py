@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arm import run_arm
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.probe import measured_probe
 from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.runs import independent_parts, refuse_foreign, refuse_missing, what_is_left
+from maskrobust.train.claim.runs import independent_parts, measured_probe, missing_runs, refuse_foreign, run_arm
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.examples import claim_examples
@@ -32,13 +31,18 @@ def main(arguments: Sequence[str]) -> None:
     if config.list_parts:
         print(*independent_parts(config), sep="\n")
         return
-    if config.collect:
-        refuse_missing(config)
+    if config.collect and (missing := missing_runs(config)):
+        raise InputError(
+            f"--collect joins runs that are there, but '{config.out}' lacks {missing}; make each with --arm and --seed "
+            "in place of --collect."
+        )
     console = Console()
     quiet_lightning()
     runs, probe = run_claim(config, console)
     if probe is None:
-        console.print(what_is_left(config), markup=False, soft_wrap=True)
+        missing = missing_runs(config)
+        left = f"still missing: {missing}" if missing else "all runs are there: join them with --collect alone."
+        console.print(left, markup=False, soft_wrap=True)
         return
     claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "claim.json", claim)
@@ -62,7 +66,7 @@ def run_claim(
         Outcomes by arm, seed and masking method, and the mask-only probe's; None for a process that makes a part.
 
     Raises:
-        InputError: the output folder holds runs of another configuration, or another process makes one of a part.
+        InputError: the output folder holds runs of another configuration.
     """
     refuse_foreign(config)
     config.data.prepare_data()

@@ -1,6 +1,8 @@
 """The arguments of `maskrobust claim`, from the command line or a YAML, parsed and checked."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,9 +10,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.classifier_arguments import check_arguments
+from maskrobust.lm_modules.methods import check_methods
+from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
-from maskrobust.train.claim.checks import check, check_networks, check_part
-from maskrobust.train.claim.config import SET_BY_THE_CLAIM, Arm, ClaimConfig, Evaluation, Rule, Training
+from maskrobust.train.claim.arms import read_arm
+from maskrobust.train.claim.config import Arm, ClaimConfig, Evaluation, Rule, Training
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.loggers import WandbOptions, wandb_options
 from maskrobust.train.sentences import about_arguments
@@ -19,6 +24,10 @@ _DESCRIPTION = "Train matched arms, measure what each reads from the outline of 
 
 Value = TypeVar("Value")
 
+_SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "init_weights", "new_head"}
+"""Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
+
+_FROM_DATA = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)}  # stand-ins: data need not be there yet
 _NOT_CONTENT = ("out", "config", "arm", "seed", "collect", "list", "wandb")
 
 
@@ -35,26 +44,27 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
     plain = parser.dump(parsed, format="json", skip_unset=False)
     content = {key: value for key, value in json.loads(plain).items() if key not in _NOT_CONTENT}
     made = parser.instantiate(parsed)
-    check_networks(made.arms)
+    arms = {name: read_arm(name, given) for name, given in made.arms.items()}
+    content["arms"] = {name: asdict(arm) for name, arm in arms.items()}
     config = ClaimConfig(
         out=Path(made.out),
         data=made.data,
-        arms=made.arms,
-        models={name: _arm_model(name, made.arms, content["model"]) for name in made.arms},
+        arms=arms,
+        models={name: _arm_model(name, arms, content["model"]) for name in arms},
         seeds=made.seeds,
         training=made.training,
         evaluation=made.evaluation,
         rule=made.rule,
         question=made.question,
         content=content,
-        only_arms=list(dict.fromkeys(_as_list(made.arm))) or list(made.arms),
+        only_arms=list(dict.fromkeys(_as_list(made.arm))) or list(arms),
         only_seeds=list(dict.fromkeys(_as_list(made.seed))) or made.seeds,
         collect=made.collect,
         wandb=wandb_options(made.wandb),
         list_parts=made.list,
     )
-    check(config)
-    check_part(config, is_named=made.arm is not None or made.seed is not None)
+    _check(config)
+    _check_part(config, is_named=made.arm is not None or made.seed is not None)
     return config
 
 
@@ -84,7 +94,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--model", type=dict[str, Any], default={}, help="arguments of MaskRobustClassifier, for all arms"
     )
-    parser.add_argument("--arms", type=dict[str, Arm], required=True, help="what is compared, by name; see --arms.help")
+    parser.add_argument(
+        "--arms", type=dict[str, dict[str, Any]], required=True, help="what is compared, by name; see docs/claim.md"
+    )
     parser.add_argument("--seeds", type=list[int], required=True, help="of the runs of each arm: [1, 2, 3]")
     parser.add_argument("--training", type=Training, required=True)
     parser.add_argument("--evaluation", type=Evaluation, required=True)
@@ -92,18 +104,81 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _arm_model(name: str, arms: dict[str, Arm], base: dict[str, Any]) -> dict[str, Any]:
+def _arm_model(name: str, arms: Mapping[str, Arm], base: Mapping[str, Any]) -> dict[str, Any]:
     """All model arguments of an arm; they begin with those of the arm whose network it uses."""
-    network_of = arms[name].network_of
-    trained = {} if network_of is None else arms[network_of].model
+    source = arms.get(arms[name].network_of or name, arms[name])
     parser = ArgumentParser(**PARSER_OPTIONS)
-    parser.add_class_arguments(MaskRobustClassifier, skip=set(SET_BY_THE_CLAIM))
+    parser.add_class_arguments(MaskRobustClassifier, skip=set(_SET_BY_THE_CLAIM))
     try:
-        parsed = parser.parse_object({**base, **trained, **arms[name].model})
+        parsed = parser.parse_object({**base, **source.model, **arms[name].model})
     except ArgumentError as error:
         raise InputError(
-            f"arm '{name}' does not fit the model (see model and arms.{name}.model): {about_arguments(error)}; "
-            "correct it there."
+            f"arm '{name}' does not fit the model ({about_arguments(error)}); correct model or arms.{name}.model."
         ) from error
-    model: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_unset=False))
+    model: dict[str, Any] = parsed.as_dict()
     return model
+
+
+def _check_part(config: ClaimConfig, *, is_named: bool) -> None:
+    """Refuse a part that the claim does not have, and one beside `--collect`."""
+    if config.collect and is_named:
+        raise InputError("--collect joins all runs of the claim, got --arm or --seed beside it; leave these out.")
+    for arm in config.only_arms:
+        if arm not in config.arms:
+            raise InputError(f"--arm must be one of {', '.join(config.arms)}, got '{arm}'; name one of them.")
+    for seed in config.only_seeds:
+        if seed not in config.seeds:
+            raise InputError(
+                f"--seed must be one of {', '.join(map(str, config.seeds))}, got {seed}; name one of them."
+            )
+
+
+def _check(config: ClaimConfig) -> None:
+    """Refuse sections that contradict each other."""
+    check_methods(config.evaluation.methods, "evaluation.methods")
+    import_measures(config.evaluation.own_measures)
+    for name, model in config.models.items():
+        try:
+            check_arguments({**model, **_FROM_DATA})
+        except InputError as error:
+            raise InputError(f"arm '{name}' does not fit the model: {error}") from error
+    _check_arms(config)
+    seeds = config.seeds
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise InputError(f"seeds must be a list of different numbers, got {seeds}; give each once.")
+    if config.wandb is not None and config.wandb.artifacts != "none":
+        raise InputError(
+            f"wandb.artifacts must be none, for a claim saves no checkpoints, got {config.wandb.artifacts}; leave it "
+            "out."
+        )
+
+
+def _check_arms(config: ClaimConfig) -> None:
+    arms, evaluation, rule = config.arms, config.evaluation, config.rule
+    for role in ("baseline", "layer_masking_arm"):
+        if getattr(rule, role) not in arms:
+            raise InputError(
+                f"rule.{role} must be one of the arms {', '.join(arms)}, got '{getattr(rule, role)}'; name one of them."
+            )
+    for name in arms:
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise InputError(
+                f"an arm's name must be letters, digits, '_' and '-' (it names a folder), got '{name}'; rename it, and "
+                "say the rest in its title."
+            )
+    if rule.layer_masking_arm == rule.baseline or arms[rule.layer_masking_arm].augmentation_only:
+        raise InputError(
+            "rule.layer_masking_arm must be neither the baseline nor augmentation_only, got "
+            f"'{rule.layer_masking_arm}'; name another arm."
+        )
+    if not any(arm.augmentation_only for arm in arms.values()):
+        raise InputError(
+            "arms must hold at least one with augmentation_only true, got none; mark those that the claim is about."
+        )
+    for name, arm in arms.items():
+        arm.check(name, arms, config.models[name])
+        if arm.method not in evaluation.methods:
+            raise InputError(
+                f"evaluation.methods must contain '{arm.method}', the method of arm '{name}', got "
+                f"{', '.join(evaluation.methods)}; add it."
+            )

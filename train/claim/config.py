@@ -1,54 +1,109 @@
 """The claim's configuration: data, arms, seeds, budget, evaluation and the rule, all stated before any training."""
 
-import hashlib
-import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from maskrobust.augment import FamilyName
-from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.reliance.curves import CurveFamily
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
+from maskrobust.train.claim.progress import Progress
+from maskrobust.train.claim.stored import StoredRun, fingerprint
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Split
 from maskrobust.train.loggers import WandbOptions
 
+if TYPE_CHECKING:
+    NonNegativeFloat = float
+    OpenUnitInterval = float
+    PositiveFraction = float
+    PositiveInt = int
+else:  # ranges that the argument parser checks
+    from jsonargparse.typing import NonNegativeFloat, OpenUnitInterval, PositiveInt, restricted_number_type
+
+    PositiveFraction = restricted_number_type("PositiveFraction", float, [(">", 0), ("<=", 1)])
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-
-SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "init_weights", "new_head"}
-"""Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
-
-MASK_OPTIONS = ("mask_family", "hidden_fraction", "patch_size")
-"""Model arguments that say which holes a calibration is fitted on."""
-
-CALIBRATION_IMAGES = 4000
-"""How many training images, the first in order of ids, a calibration is fitted on at most."""
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One way to train, or to use what another arm has trained.
+class Arm(ABC):
+    """One thing that is compared; `maskrobust.train.claim.arms` holds the kinds of arm.
 
     Attributes:
         title: as it appears in tables.
         augmentation_only: whether the claim speaks about it: masks as augmentation, no layer masking in training.
         method: masking method under which the rule looks at it: one that its training has prepared it for.
-        network_of: arm whose trained network of the same seed it uses, instead of one of its own. Unless `calibration`
-            is true its outcomes are those of that arm, looked at under its own `method`.
-        calibration: put an affine map behind the logits of `network_of` where something is hidden, one for each masking
-            method, fitted on masked training images so that they are predicted as with nothing hidden (MCal).
-        model: arguments of `MaskRobustClassifier` that differ from the configuration's model; with `calibration` those
-            of its masks (`MASK_OPTIONS`) alone, with `network_of` otherwise none.
+        network_of: arm whose trained network of the same seed it uses; None to train one of its own.
+        model: arguments of `MaskRobustClassifier` that differ from the configuration's model.
     """
 
     title: str
     augmentation_only: bool = False
     method: MaskingMethod = "black"
     network_of: str | None = None
-    calibration: bool = False
     model: dict[str, Any] = field(default_factory=dict)
+
+    @abstractmethod
+    def check(self, name: str, arms: Mapping[str, "Arm"], model: Mapping[str, Any]) -> None:
+        """Refuse what this kind of arm must not say.
+
+        Args:
+            name: of the arm.
+            arms: all arms by name.
+            model: all model arguments of the arm.
+
+        Raises:
+            InputError: naming the arm, what was given, and what to do.
+        """
+
+    def measured_as(self, name: str) -> str:
+        """Name of the arm whose runs hold the outcomes of this one, which is called `name`."""
+        return name
+
+
+class LearningArm(Arm):
+    """An arm with runs of its own, each of which learns something.
+
+    Attributes:
+        learned: name of the file that holds what a run has learned.
+    """
+
+    learned: ClassVar[str]
+
+    @abstractmethod
+    def follows_from(self, config: "ClaimConfig", name: str, seed: int) -> dict[str, Any]:
+        """All that decides what a run learns, as plain values for a fingerprint."""
+
+    @abstractmethod
+    def learn(self, config: "ClaimConfig", run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Write what a run learns to `folder / learned`.
+
+        Args:
+            config: the claim.
+            run: to make.
+            folder: where to write.
+            progress: told about every step.
+
+        Returns:
+            What to record about it, as plain values.
+
+        Raises:
+            InputError: the training diverged.
+        """
+
+    def predictors(self, run: StoredRun, classifier: MaskRobustClassifier) -> dict[MaskingMethod, Predictor]:
+        """What the arm predicts by masking method, where that is not what `classifier`, its network, predicts itself.
+
+        Args:
+            run: that is there.
+            classifier: with the trained weights, in eval mode.
+        """
+        return {}
 
 
 @dataclass(frozen=True)
@@ -56,12 +111,12 @@ class Training:
     """The budget of one run, the same for every arm.
 
     Attributes:
-        epochs: passes over the training split, at least 1.
+        epochs: passes over the training split.
         accelerator: "auto", "cpu" or "gpu", as in Lightning.
         precision: as in Lightning.
     """
 
-    epochs: int
+    epochs: PositiveInt
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Precision = "32-true"
 
@@ -73,29 +128,29 @@ class Evaluation:
     Attributes:
         methods: masking methods, each applied to every network.
         patch_size: side in pixels of the patches of the retention measure.
-        hidden_fraction: share of patches hidden for it.
+        hidden_fraction: fraction of patches hidden for it, in (0, 1].
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.
         split: of which split the images are; "val" to choose between settings before the test split is looked at.
         curve_families: segments of the retention curves, drawn for each arm under its own method; none for no curves.
         transfer_families: mask families of the transfer matrix of each network; none for no matrix.
         transfer_methods: masking methods of its rows, beside `methods`.
-        sampled_share: share in (0, 1] of the images that curves and matrix are asked about.
+        sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about.
         features: whether to probe penultimate features for what they hold of the outline.
         layers: inner layers to probe as well, by which the outline may enter.
         own_measures: measures of your own, each named after its module as in my_module.my_measure.
     """
 
     methods: list[MaskingMethod]
-    patch_size: int = 8
-    hidden_fraction: float = 0.5
+    patch_size: PositiveInt = 8
+    hidden_fraction: PositiveFraction = 0.5
     seed: int = 0
-    replicates: int = 2000
+    replicates: PositiveInt = 2000
     split: Split = "test"
     curve_families: tuple[CurveFamily, ...] = ()
     transfer_families: tuple[FamilyName, ...] = ()
     transfer_methods: tuple[MaskingMethod, ...] = ()
-    sampled_share: float = 1.0
+    sampled_share: PositiveFraction = 1.0
     features: bool = False
     layers: tuple[str, ...] = ()
     own_measures: tuple[str, ...] = ()
@@ -135,9 +190,9 @@ class Rule:
 
     baseline: str
     layer_masking_arm: str
-    margin: float = 0.05
-    clean_accuracy_tolerance: float = 0.03
-    confidence: float = 0.95
+    margin: NonNegativeFloat = 0.05
+    clean_accuracy_tolerance: NonNegativeFloat = 0.03
+    confidence: OpenUnitInterval = 0.95
 
 
 @dataclass(frozen=True)
@@ -148,7 +203,7 @@ class ClaimConfig:
         out: folder of all results.
         data: the data module, instantiated.
         arms: by name, in the order of tables.
-        models: full arguments of `MaskRobustClassifier` for each arm, without those of `SET_BY_THE_CLAIM`.
+        models: full arguments of `MaskRobustClassifier` for each arm, without those that the claim sets.
         seeds: of the runs of each arm.
         training: budget of a run.
         evaluation: how networks are measured.
@@ -184,15 +239,36 @@ class ClaimConfig:
         return sorted(self.arms, key=lambda name: self.arms[name].network_of is not None)
 
     def plans_of(self, arm: str) -> dict[MaskingMethod, ReliancePlan]:
-        """What the network of an arm is asked under each masking method, for all arms that look at it as it is."""
-        given = self.arms[arm]
-        network = arm if given.network_of is None or given.calibration else given.network_of
-        own_methods = {
-            other.method
-            for name, other in self.arms.items()
-            if name == network or (other.network_of == network and not other.calibration)
-        }
+        """What an arm is asked under each masking method, with curves for all arms that share its outcomes."""
+        measured = self.arms[arm].measured_as(arm)
+        own_methods = {other.method for name, other in self.arms.items() if other.measured_as(name) == measured}
         return self.evaluation.plans(own_methods)
+
+    def learning_arm(self, arm: str) -> LearningArm:
+        """The arm that makes the runs which hold an arm's outcomes."""
+        found = self.arms[self.arms[arm].measured_as(arm)]
+        assert isinstance(found, LearningArm)  # which the check of the other kinds sees to
+        return found
+
+    def run_of(self, arm: str, seed: int) -> StoredRun:
+        """The run that holds an arm's outcomes."""
+        name, learning = self.arms[arm].measured_as(arm), self.learning_arm(arm)
+        folder = self.out / "arms" / name / f"seed-{seed}"
+        settings, plans = fingerprint(learning.follows_from(self, name, seed)), self.plans_of(name)
+        asked = {method: asdict(plan) for method, plan in plans.items()}
+        return StoredRun(
+            arm=name,
+            seed=seed,
+            folder=folder,
+            learned=folder / learning.learned,
+            settings=settings,
+            outcomes={method: folder / f"outcomes-{method}.npz" for method in plans},
+            measured=fingerprint([settings, self.content_of("evaluation"), asked]),
+        )
+
+    def source_of(self, arm: str, seed: int) -> StoredRun:
+        """The run that has trained the network of an arm."""
+        return self.run_of(self.arms[arm].network_of or arm, seed)
 
     @property
     def is_part(self) -> bool:
@@ -202,18 +278,6 @@ class ClaimConfig:
     def content_of(self, section: str) -> Any:
         """A section of `content` without what changes no network and no prediction: loader processes, replicates."""
         return _without(self.content[section], ("num_workers", "replicates"))
-
-
-def fingerprint(content: Any) -> str:
-    """A short name for plain values: equal for equal values, different otherwise.
-
-    Args:
-        content: anything JSON can hold.
-
-    Returns:
-        16 hexadecimal digits of a SHA-256.
-    """
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _without(content: Any, keys: Sequence[str]) -> Any:

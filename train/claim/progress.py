@@ -44,25 +44,11 @@ class Progress:
     ) -> None:
         self._display.stop()
 
-    def start_run(self, title: str, seed: int, epochs: int) -> None:
-        """Say that training begins."""
-        self._begin(f"train {title}, seed {seed}", f"training   {title}, seed {seed}: {epochs} epochs")
-
-    def start_evaluation(self, title: str, seed: int) -> None:
-        """Say that the evaluation of a trained network begins."""
-        self._begin(f"measure {title}, seed {seed}", f"measuring  {title}, seed {seed}")
-
-    def start_calibration(self, title: str, seed: int) -> None:
-        """Say that the logits of a trained network are being calibrated."""
-        self._begin(f"calibrate {title}, seed {seed}", f"calibrating {title}, seed {seed}")
-
-    def start_waiting(self, what: str) -> None:
-        """Say that another process makes what is wanted next."""
-        self._begin(f"wait for another process: {what}", f"waiting    for another process: {what}")
-
-    def start_probe(self) -> None:
-        """Say that the mask-only probe is being trained."""
-        self._begin("train the mask-only probe", "training   the mask-only probe")
+    def start(self, activity: str, what: str) -> None:
+        """Say what begins: an activity such as "training", and of what."""
+        if not self._console.is_terminal:
+            self._console.print(f"{activity:<10} {what}", markup=False)
+        self._display.reset(self._current, description=f"{activity} {what}", total=None, visible=True)
 
     def finish_run(self) -> None:
         """Count a run as finished."""
@@ -78,11 +64,6 @@ class Progress:
         """A callback that counts training steps on the display."""
         return _CountSteps(self._display, self._current)
 
-    def _begin(self, description: str, line: str) -> None:
-        if not self._console.is_terminal:
-            self._console.print(line, markup=False)
-        self._display.reset(self._current, description=description, total=None, visible=True)
-
 
 class _CountSteps(pl.Callback):
     def __init__(self, display: RichProgress, task: Any) -> None:
@@ -90,7 +71,8 @@ class _CountSteps(pl.Callback):
         self._task = task
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._display.update(self._task, total=int(trainer.estimated_stepping_batches))
+        total = int(trainer.estimated_stepping_batches)
+        self._display.update(self._task, total=total, completed=trainer.global_step)
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         self._display.advance(self._task)

@@ -1,128 +1,107 @@
-"""Where the runs of a claim lie on disk, and which of them are missing."""
+"""The runs of a claim: making one, the mask-only probe, and which are missing."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import torch
 
+from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.train.claim.config import CALIBRATION_IMAGES, MASK_OPTIONS, ClaimConfig, fingerprint
-from maskrobust.train.files import read_json
+from maskrobust.lm_modules.reliance.measurement import measure_networks
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
+from maskrobust.train.claim.arms import frozen_network
+from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.progress import Progress
+from maskrobust.train.claim.stored import StoredRun, fingerprint, is_done
+from maskrobust.train.data.batches import batches_on, split_batches
+from maskrobust.train.files import atomic_path, write_json
+from maskrobust.train.probe import train_outline_probe
+
+_PROBE_SEED = 0
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    """One run of one arm on disk: what it has learned, what it was asked, and a record of either.
+def run_arm(
+    config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress
+) -> dict[MaskingMethod, Outcomes]:
+    """The outcomes of one run under every masking method; whatever is on disk already is taken from there.
 
-    Attributes:
-        arm: name of the arm that makes it.
-        seed: of the run.
-        folder: of all that follows.
-        learned: what it has learned: the weights of its network, or the affine maps of a calibration.
-        settings: fingerprint of all that this follows from.
-        outcomes: files of its answers by masking method.
-        measured: fingerprint of all that these follow from.
-    """
-
-    arm: str
-    seed: int
-    folder: Path
-    learned: Path
-    settings: str
-    outcomes: dict[MaskingMethod, Path]
-    measured: str
-
-    @property
-    def training_record(self) -> Path:
-        """Written when `learned` is there."""
-        return self.folder / "training.json"
-
-    @property
-    def evaluation_record(self) -> Path:
-        """Written when all `outcomes` are there."""
-        return self.folder / "evaluation.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that makes the run."""
-        return self.folder.with_name(f"{self.folder.name}.lock")
-
-    def is_trained(self) -> bool:
-        """Whether what it has learned is there; a InputError where that is another configuration's."""
-        return is_done(self.training_record, self.settings, [self.learned])
-
-    def is_measured(self) -> bool:
-        """Whether its outcomes are there; a InputError where those are another configuration's."""
-        return is_done(self.evaluation_record, self.measured, self.outcomes.values())
-
-
-def stored_run(config: ClaimConfig, arm: str, seed: int) -> StoredRun:
-    """The run that holds an arm's outcomes: its own, or that of the arm whose network it looks at as it is."""
-    given = config.arms[arm]
-    if given.network_of is not None and not given.calibration:
-        return stored_run(config, given.network_of, seed)
-    model = config.models[arm]
-    if given.network_of is not None:
-        name = "calibration.safetensors"
-        content = {
-            "network": stored_run(config, given.network_of, seed).settings,
-            "masks": {option: model[option] for option in MASK_OPTIONS},
-            "images": CALIBRATION_IMAGES,
-            "methods": list(config.plans_of(arm)),
-        }
-    else:
-        name = "weights.safetensors"
-        content = {
-            "data": config.content_of("data"),
-            "model": model,
-            "training": config.content_of("training"),
-            "seed": seed,
-        }
-    settings, plans = fingerprint(content), config.plans_of(arm)
-    asked = {method: asdict(plan) for method, plan in plans.items()}
-    folder = config.out / "arms" / arm / f"seed-{seed}"
-    return StoredRun(
-        arm=arm,
-        seed=seed,
-        folder=folder,
-        learned=folder / name,
-        settings=settings,
-        outcomes={method: folder / f"outcomes-{method}.npz" for method in plans},
-        measured=fingerprint([settings, config.content_of("evaluation"), asked]),
-    )
-
-
-def source_run(config: ClaimConfig, arm: str, seed: int) -> StoredRun:
-    """The run that has trained the network of an arm: its own, or that of the arm whose network it uses."""
-    return stored_run(config, config.arms[arm].network_of or arm, seed)
-
-
-def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
-    """Whether a step's record is on disk with the expected fingerprint, and its results beside it.
+    Args:
+        config: the claim.
+        arm: name of the arm.
+        seed: of initial weights, training masks and training order.
+        bank: silhouettes for the swaps.
+        progress: told about every step.
 
     Raises:
-        InputError: the record has another fingerprint.
+        InputError: the folder holds a run of this name with another configuration, or a damaged file; or the arm uses
+            the network of another one, whose run is missing.
     """
-    if not record.exists():
-        return False
-    content = read_json(record)
-    found = content.get("fingerprint") if isinstance(content, dict) else None
-    if found != expected:
+    run = config.run_of(arm, seed)
+    if not run.is_measured():
+        _require_source(config, arm, run)
+        if not run.is_trained():
+            learning = config.learning_arm(run.arm)
+            run.learn(lambda folder: learning.learn(config, run, folder, progress))
+        _measure(config, run, bank, progress)
+    return {method: Outcomes.load(path) for method, path in run.outcomes.items()}
+
+
+def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
+    """Refuse to go on without the network that the arm takes from another one."""
+    source = config.source_of(arm, run.seed)
+    if source.arm != arm and not (run.arm == arm and source.is_trained()):
         raise InputError(
-            f"'{record.parent}' holds a run with another configuration ({record.name} says {str(found)[:40]}, expected "
-            f"{expected}); give another --out, or delete that folder."
+            f"arm '{arm}' uses the network of arm '{source.arm}', seed {run.seed}, which is not in '{source.folder}'; "
+            f"run that arm first (--arm {source.arm} --seed {run.seed}), and where its weights were removed, delete "
+            "that folder before."
         )
-    return all(result.exists() for result in results)
+
+
+def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress) -> None:
+    arm = config.learning_arm(run.arm)
+    classifier = frozen_network(config, run.arm, run.seed)
+    progress.start("measuring", f"{arm.title}, seed {run.seed}")
+    found, _ = measure_networks(
+        {run.arm: classifier},
+        progress.track_batches(batches_on(split_batches(config.data, config.evaluation.split), classifier.device)),
+        bank,
+        config.plans_of(run.arm),
+        seed=config.evaluation.seed,
+        predictors={run.arm: arm.predictors(run, classifier)},
+    )
+    for method, outcomes in found[run.arm].items():
+        with atomic_path(run.outcomes[method]) as path:
+            outcomes.save(path)
+    write_json(run.evaluation_record, {"fingerprint": run.measured})
+
+
+def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
+    """What a network that sees nothing but object masks predicts on the split that is measured.
+
+    Trained on the training split's masks, stopped on the validation split's; once, and kept on disk.
+
+    Raises:
+        InputError: the folder holds a probe of other data, or a damaged file.
+    """
+    folder = config.out / "probe"
+    settings = fingerprint([config.content_of("data"), config.evaluation.split, _PROBE_SEED])
+    outcomes, record = folder / "outcomes.npz", folder / "probe.json"
+    if not is_done(record, settings, [outcomes]):
+        progress.start("training", "the mask-only probe")
+        probe = train_outline_probe(config.data, _PROBE_SEED)
+        with torch.inference_mode(), atomic_path(outcomes) as path:
+            probe_outcomes(probe, split_batches(config.data, config.evaluation.split)).save(path)
+        write_json(record, {"fingerprint": settings})
+    return ProbeOutcomes.load(outcomes)
 
 
 def all_runs(config: ClaimConfig) -> list[StoredRun]:
     """Every run of the claim once, in the order to make them: those first whose networks others use."""
-    runs = [stored_run(config, arm, seed) for arm in config.execution_order for seed in config.seeds]
+    runs = [config.run_of(arm, seed) for arm in config.execution_order for seed in config.seeds]
     return list({run.folder: run for run in runs}.values())
 
 
 def refuse_foreign(config: ClaimConfig) -> None:
-    """Raise a InputError where the folder holds a run of another configuration, or a record that cannot be read."""
+    """Raise an InputError where the folder holds a run of another configuration, or a record that cannot be read."""
     for run in all_runs(config):
         run.is_trained()
         run.is_measured()
@@ -141,27 +120,14 @@ def independent_parts(config: ClaimConfig) -> list[str]:
     return [f"--arm=[{','.join(arms)}] --seed={seed}" for seed in config.only_seeds for arms in users.values()]
 
 
-def refuse_missing(config: ClaimConfig) -> None:
-    """Raise a InputError that names the runs which are not on disk with all their outcomes, if there are any."""
-    missing = [run for run in all_runs(config) if not run.is_measured()]
-    if missing:
-        raise InputError(
-            f"--collect joins runs that are there, but {len(missing)} of {len(all_runs(config))} are missing in "
-            f"'{config.out}': {in_words(missing)}; make each with --arm and --seed in place of --collect."
-        )
-
-
-def what_is_left(config: ClaimConfig) -> str:
-    """One line about what a claim that is run in parts still lacks."""
-    missing = [run for run in all_runs(config) if not run.is_measured()]
-    if not missing:
-        return "all runs are there: join them with --collect in place of --arm and --seed."
-    return f"still missing: {len(missing)} of {len(all_runs(config))} runs: {in_words(missing)}"
-
-
-def in_words(runs: Sequence[StoredRun]) -> str:
-    """Runs by arm, such as "no_masks (seeds 1, 2), layer_masking (seed 2)"."""
+def missing_runs(config: ClaimConfig) -> str:
+    """The runs that are not on disk with all their outcomes, as in "1 of 6 runs: no_masks (seed 2)"; "" for none."""
+    runs = all_runs(config)
     seeds: dict[str, list[str]] = {}
     for run in runs:
-        seeds.setdefault(run.arm, []).append(str(run.seed))
-    return ", ".join(f"{arm} (seed{'s' * (len(each) > 1)} {', '.join(each)})" for arm, each in seeds.items())
+        if not run.is_measured():
+            seeds.setdefault(run.arm, []).append(str(run.seed))
+    if not seeds:
+        return ""
+    named = [f"{arm} (seed{'s' * (len(each) > 1)} {', '.join(each)})" for arm, each in seeds.items()]
+    return f"{sum(map(len, seeds.values()))} of {len(runs)} runs: {', '.join(named)}"

@@ -1,4 +1,4 @@
-"""What the data modules share: samples in memory, loaders that fetch whole batches, reproducible order and draws."""
+"""Base classes of data modules, samples in memory, and reproducible draws."""
 
 import zlib
 from abc import ABC, abstractmethod
@@ -16,9 +16,15 @@ from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError
 from maskrobust.errors import check_at_least as check_at_least  # noqa: PLC0414 - for the modules beside this
-from maskrobust.train.data.order import EpochSampler, Position, TrainingLoader, rank_and_number, training_position
+from maskrobust.train.data.loading import (
+    EpochSampler,
+    Position,
+    TrainingLoader,
+    loading_options,
+    rank_and_number,
+    training_position,
+)
 from maskrobust.train.data.stored import PixelSample, StoredSample
-from maskrobust.train.data.workers import loading_options
 from maskrobust.train.types import Split as Split  # noqa: PLC0414 - likewise
 
 Fetched = TypeVar("Fetched")
@@ -70,7 +76,7 @@ class InMemoryDataset(Dataset[Batch]):
 
 
 class AnnotatedDataModule(LightningDataModule, ABC):
-    """What every data module of this project is: a Lightning data module of `Batch` that knows its classes and colours.
+    """A Lightning data module of `Batch` that tells its classes and pixel statistics; every data module here is one.
 
     Attributes:
         num_classes: number of classes.
@@ -94,7 +100,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits that there are images for: all three, unless a subclass knows better."""
+        """The splits that have images; all three unless a subclass says otherwise."""
         return ALL_SPLITS
 
     @abstractmethod
@@ -135,13 +141,13 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         return self.batch_size * rank_and_number()[1]
 
     def sample_name(self, split: Split, sample_id: int) -> str:
-        """What a user knows a sample by: its id, unless a subclass knows the file it comes from."""
+        """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
         return f"image {sample_id}"
 
     def stored_samples(self, split: Split) -> Iterable[StoredSample]:
         """Every sample of a split once, ready to be encoded; the data must be set up for it.
 
-        Samples are those of evaluation, 8 bits for each colour, unless a subclass knows the files they come from.
+        Images are those of evaluation in 8 bits for each colour; a subclass may store its own files instead.
         """
         loaders = {"train": self.training_batches, "val": self.val_dataloader, "test": self.test_dataloader}
         for batch in loaders[split]():

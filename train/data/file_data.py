@@ -24,10 +24,9 @@ from maskrobust.train.data.image_files import (
     read_file,
     size_of,
 )
-from maskrobust.train.data.order import EpochSampler, TrainingLoader
+from maskrobust.train.data.loading import EpochSampler, TrainingLoader, loading_options
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.data.views import evaluation_view, training_view
-from maskrobust.train.data.workers import loading_options
 
 _GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE = 32
@@ -77,7 +76,7 @@ class FileDataset(Dataset[Batch]):
 
 
 class AugmentedEpochSampler(EpochSampler):
-    """The order of `EpochSampler`, telling a `FileDataset` the epoch with each index."""
+    """The order of `EpochSampler`, with the epoch of a `FileDataset` encoded in each index."""
 
     def order(self, epoch: int) -> list[int]:
         """Index i + epoch x number of samples for the i-th image."""

@@ -9,7 +9,7 @@ PLACE_NUMBERS = 6
 """Uniform numbers that placing one garment takes."""
 
 _NOISE = 3
-_SPECK_SHARE = 0.1
+_SPECK_FRACTION = 0.1
 _SMALL_HOLE = 16
 _SCALES = (0.9, 1.3)
 _MARGIN = 1
@@ -32,7 +32,7 @@ def garment_masks(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     bright = images > np.minimum(_NOISE, brightest - 1)
     part_sizes = _component_sizes(bright, diagonal=True)
     largest = part_sizes.max(axis=(1, 2), keepdims=True)
-    garment = part_sizes >= np.maximum(1, _SPECK_SHARE * largest)
+    garment = part_sizes >= np.maximum(1, _SPECK_FRACTION * largest)
     framed = np.pad(~garment, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     gap_sizes = _component_sizes(framed, diagonal=False)[:, 1:-1, 1:-1]
     return np.asarray(garment | (gap_sizes < _SMALL_HOLE))
@@ -58,8 +58,8 @@ def place_garments(
     """
     image_size = backgrounds.shape[1]
     garment_side = garments.shape[1]
-    shares = (_SCALES[0] + (_SCALES[1] - _SCALES[0]) * numbers[:, 0].astype(np.float64)) * garment_side / 48
-    sides = np.round(shares * image_size).astype(np.int64)
+    fractions = (_SCALES[0] + (_SCALES[1] - _SCALES[0]) * numbers[:, 0].astype(np.float64)) * garment_side / 48
+    sides = np.round(fractions * image_size).astype(np.int64)
     corners = _MARGIN + (numbers[:, 1:3] * (image_size - 2 * _MARGIN - sides + 1)[:, None]).astype(np.int64)
     tints = 0.8 + 0.2 * numbers[:, 3:]
     masks = garment_masks(garments)

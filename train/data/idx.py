@@ -89,12 +89,14 @@ def _read_idx(path: Path, shape: tuple[int, ...], most: int) -> NDArray[np.uint8
     try:
         with (gzip.open if found.suffix == ".gz" else open)(found, "rb") as file:
             content = file.read(start + most * item + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"'{found}' cannot be read ({error}); fetch the file again.") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(
+            f"{found} must be a whole gzip file, but is damaged ({error}); fetch the file again."
+        ) from error
     count = int.from_bytes(content[4:8], "big")
     if content[:4] != kind or content[8:start] != sides or len(content) != start + count * item:
         raise InputError(
-            f"'{found}' must be an IDX file of bytes that holds as many items of shape {shape} as its header states, "
+            f"{found} must be an IDX file of bytes that holds as many items of shape {shape} as its header states, "
             f"at most {most}, but is not; fetch the file again."
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(count, *shape)

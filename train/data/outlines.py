@@ -1,7 +1,7 @@
 """Closed curves, one kind for each class, whose smallest enclosing circle says nothing about the kind.
 
 Every curve is scaled and shifted so that its smallest enclosing circle is the one asked for, after it was rotated and
-deformed; the kinds are shaped so that all of them fill nearly the same share of that circle.
+deformed; the kinds are shaped so that all of them fill nearly the same fraction of that circle.
 """
 
 from functools import cache

@@ -50,7 +50,7 @@ class CropSource(NamedTuple):
 
     Attributes:
         file_name: a photograph, as `read_photograph` takes it.
-        widths: smallest and largest width of a crop, as a share of the photograph's shorter side, in (0, 1].
+        widths: smallest and largest width of a crop, as a fraction of the photograph's shorter side, in (0, 1].
     """
 
     file_name: str
@@ -99,8 +99,8 @@ def random_crop(
         (image_size, image_size, 3) uint8.
     """
     height, width = photograph.shape[:2]
-    share = widths[0] + (widths[1] - widths[0]) * float(numbers[0])
-    side = max(1, round(share * min(height, width)))
+    fraction = widths[0] + (widths[1] - widths[0]) * float(numbers[0])
+    side = max(1, round(fraction * min(height, width)))
     top = int(numbers[1] * (height - side + 1))
     left = int(numbers[2] * (width - side + 1))
     square = photograph[top : top + side, left : left + side]

@@ -9,13 +9,12 @@ from torch.utils.data import DataLoader
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, as_fetched, check_at_least
+from maskrobust.train.data.loading import loading_options, rank_and_number
 from maskrobust.train.data.manifest import read_manifest
-from maskrobust.train.data.order import rank_and_number
 from maskrobust.train.data.shard_format import ShardRecord
 from maskrobust.train.data.shard_reader import Faults, ShardReader
 from maskrobust.train.data.shard_streams import EvaluationStream, TrainingStream
 from maskrobust.train.data.views import evaluation_view, training_view
-from maskrobust.train.data.workers import loading_options
 
 View = Literal["crop", "as_is"]
 

@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, Context
 from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
@@ -53,7 +54,10 @@ def summarise(
             row
             for path, by_method in runs.items()
             for method, outcomes in by_method.items()
-            for row in result_rows(path, method, {0: outcomes}, contexts[method], replicates=config.replicates)
+            for row in map(
+                _with_reading,
+                result_rows(path, method, {0: outcomes}, contexts[method], replicates=config.replicates),
+            )
         ),
         *(
             row
@@ -84,6 +88,13 @@ def summarise(
         },
         "provenance": provenance(seconds, command),
     }
+
+
+def _with_reading(row: Row) -> Row:
+    """A used share with what its own 95 % interval says: whether the network relies on outlines, whatever the sign."""
+    if row.measure != HEADLINE or row.low is None or row.high is None:
+        return row
+    return replace(row, reading="not shown" if row.low <= 0.0 <= row.high else "relies on outlines")
 
 
 def class_similarity(config: EvaluationConfig) -> FloatArray | None:

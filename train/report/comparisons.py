@@ -97,7 +97,7 @@ def headline(results: Results) -> str:
     A checkpoint relies least under a method where every comparison with it says so.
     """
     if len(results.networks) == 1:
-        return f"How far {results.networks[0].title} relies on outlines"
+        return _alone(results)
     least = _settled("least", {method: _extreme(results, method, "relies less") for method in results.methods})
     if least:
         return f"{least}."
@@ -105,6 +105,17 @@ def headline(results: Results) -> str:
     if most:
         return f"{most}; which relies least cannot be told."
     return "Which checkpoint relies least on outlines cannot be told from these images."
+
+
+def _alone(results: Results) -> str:
+    """Under which masking methods the only checkpoint was found to rely on outlines."""
+    title, rows = results.networks[0].title, select(results.over_seeds, measure=HEADLINE)
+    read = [method_title(row.method).lower() for row in rows if row.reading == "relies on outlines"]
+    if read:
+        return f"{title} relies on outlines under {listed(read)}."
+    if all(row.value is None for row in rows):
+        return f"Whether {title} relies on outlines cannot be told: its used share is undefined."
+    return f"That {title} relies on outlines cannot be shown: every used share's interval holds zero."
 
 
 def _extreme(results: Results, method: str, reading: str) -> Network | None:

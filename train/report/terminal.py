@@ -74,7 +74,7 @@ def results_table(name: Name, content: Mapping[str, Any]) -> Table:
         for parameters in _members(results, measure.key)
     ]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("network, method", overflow="fold", min_width=len("  layer masking"))
+    table.add_column("network, method", overflow="fold")
     for measure, parameters in columns:
         table.add_column(Text(measure.heading(parameters)), justify="right")
     for network in results.networks:

@@ -27,6 +27,22 @@ class UnsupportedNetworkError(InputError):
     """A network that layer masking cannot compute exactly; the message names layer, operation and remedy."""
 
 
+def _accepts_any(_operation: Any) -> bool:
+    return True
+
+
+def _single_position(_operation: Any) -> Window:
+    return Window((1, 1))
+
+
+def _goes_on(*_args: Any, **_kwargs: Any) -> bool:
+    return False
+
+
+def _refuses_nothing(*_args: Any, **_kwargs: Any) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class RowKernel:
     """How an operation is computed on rows, the features of some positions alone (`row_engine`).
@@ -38,8 +54,8 @@ class RowKernel:
     """
 
     apply: Callable[..., Tensor]
-    accepts: Callable[[Any], bool] = lambda _operation: True
-    window: Callable[[Any], Window] = lambda _operation: Window((1, 1))
+    accepts: Callable[[Any], bool] = _accepts_any
+    window: Callable[[Any], Window] = _single_position
 
 
 @dataclass(frozen=True)
@@ -56,10 +72,14 @@ class Rule:
     """
 
     apply: RuleFunction
-    ends_masking: EndsMasking = lambda *_args, **_kwargs: False
-    check: Check = lambda *_args, **_kwargs: None
+    ends_masking: EndsMasking = _goes_on
+    check: Check = _refuses_nothing
     rows: RowKernel | None = None
     is_local: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A wrapped network is pickled without what is asked when a network is wrapped, often a lambda."""
+        return Rule, (self.apply, _goes_on, _refuses_nothing, self.rows, self.is_local)
 
 
 RULES: dict[Target, Rule] = {}
@@ -68,7 +88,7 @@ RULES: dict[Target, Rule] = {}
 def masking_rule(
     *targets: Target,
     ends_masking: bool | EndsMasking = False,
-    check: Check = Rule.check,
+    check: Check = _refuses_nothing,
     rows: RowKernel | None = None,
     is_local: bool = False,
 ) -> Callable[[AnyRule], AnyRule]:

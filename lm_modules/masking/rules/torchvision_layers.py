@@ -2,7 +2,7 @@
 
 from torchvision.ops import stochastic_depth
 
-from maskrobust.lm_modules.masking.rules.pointwise import elementwise
+from maskrobust.lm_modules.masking.rules.pointwise import ROW_BY_ROW, elementwise
 from maskrobust.lm_modules.masking.rules.table import masking_rule
 
-masking_rule(stochastic_depth)(elementwise)
+masking_rule(stochastic_depth, rows=ROW_BY_ROW, is_local=True)(elementwise)

@@ -34,7 +34,7 @@ def test_the_hidden_fraction_is_uniform_over_the_range() -> None:
 
 @pytest.mark.parametrize("fraction", [0.2, 0.7])
 def test_every_place_is_hidden_equally_often(fraction: float) -> None:
-    count = 4000
+    count = 1500
     visible = blobs(sample_keys(2, torch.arange(count)), 30, 30, hidden_fraction=(fraction, fraction))
     # Pixels far from each other are nearly independent: a grid of 5 x 5 of them, each hidden binomially.
     for down, across in [(0, 0), (2, 3), (4, 1)]:

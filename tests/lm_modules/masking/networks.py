@@ -12,7 +12,7 @@ from maskrobust.lm_modules.architectures import SmallResNet
 CLASSES = 5
 BUILDERS = {
     "basic_resnet": lambda: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=CLASSES),
-    "wide_resnext": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, groups=8, width_per_group=16),
+    "resnext": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, groups=8, width_per_group=4),
     "dilated": lambda: ResNet(
         Bottleneck, [1, 1, 2, 1], num_classes=CLASSES, replace_stride_with_dilation=[False, True, True]
     ),

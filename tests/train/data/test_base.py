@@ -6,9 +6,9 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from maskrobust.augment.batch import Batch
-from maskrobust.train.data import Cues, Fashion, base, order
+from maskrobust.train.data import Cues, Fashion, base, loading
 from maskrobust.train.data.base import draw_uniform
-from maskrobust.train.data.order import EpochSampler, Position
+from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.conftest import joined
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
@@ -116,9 +116,10 @@ def test_the_order_of_an_epoch_is_the_same_for_a_resumed_run(make_data):
     assert joined(resumed).ids.tolist() == orders[2]
 
 
-def test_two_workers_give_the_same_batches_as_none(make_data):
-    for split in SPLITS:
-        alone, shared = loader(make_data(), split), loader(make_data(num_workers=2), split)
+def test_two_workers_give_the_same_batches_as_none():
+    data, with_workers = Cues(**SIZES, batch_size=8), Cues(**SIZES, batch_size=8, num_workers=2)
+    for split in ("train", "val"):
+        alone, shared = loader(data, split), loader(with_workers, split)
         for one, other in zip(alone, shared, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -140,7 +141,7 @@ def test_a_batch_holds_the_bytes_of_its_samples_as_shares_of_255(make_data):
 
 def ids_of_rank(data, rank, epoch, monkeypatch):
     """What one of two processes gets of an epoch."""
-    monkeypatch.setattr(order, "rank_and_number", lambda: (rank, 2))
+    monkeypatch.setattr(loading, "rank_and_number", lambda: (rank, 2))
     share = data.train_dataloader()
     share.sampler.set_epoch(epoch)
     return joined(share).ids.tolist()
@@ -161,17 +162,18 @@ def test_two_processes_share_the_order_of_one(make_data, order_seed, monkeypatch
 def test_processes_get_equally_many_samples_and_leave_none_out(samples, processes, monkeypatch):
     shares = []
     for rank in range(processes):
-        monkeypatch.setattr(order, "rank_and_number", lambda rank=rank: (rank, processes))
+        monkeypatch.setattr(loading, "rank_and_number", lambda rank=rank: (rank, processes))
         shares.append(list(EpochSampler(samples, 0, 1)))
     assert {len(share) for share in shares} == {-(-samples // processes)}
     assert {index for share in shares for index in share} == set(range(samples))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_leaves_out_the_batches_of_an_epoch_that_are_done(make_data, workers):
-    whole = [batch.ids.tolist() for batch in make_data().train_dataloader()]
-    data = make_data(num_workers=workers)
-    for done in range(5):
+@pytest.mark.parametrize(("workers", "all_done"), [(0, range(5)), (2, (3,))])
+def test_a_loader_leaves_out_the_batches_of_an_epoch_that_are_done(workers, all_done):
+    data = Cues(**SIZES, batch_size=8)
+    whole = [batch.ids.tolist() for batch in data.train_dataloader()]
+    data.num_workers = workers
+    for done in all_done:
         data.position = lambda done=done: Position(0, done)
         loader = data.train_dataloader()
         assert [batch.ids.tolist() for batch in loader] == whole[done:]

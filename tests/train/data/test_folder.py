@@ -18,7 +18,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.data.file_data import train_val_split
 from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, list_images
-from maskrobust.train.data.order import Position
+from maskrobust.train.data.loading import Position
 from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.conftest import joined
 

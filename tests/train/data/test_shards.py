@@ -16,8 +16,8 @@ from PIL import Image
 from maskrobust.augment.batch import Batch
 from maskrobust.train.data import Folder, Shards
 from maskrobust.train.data.base import Split
+from maskrobust.train.data.loading import Position
 from maskrobust.train.data.manifest import Manifest
-from maskrobust.train.data.order import Position
 from maskrobust.train.data.shard_format import ShardRecord, read_shard, sha256_of, shard_name, write_shard
 from maskrobust.train.data.shard_reader import Faults, Sample, ShardReader
 from maskrobust.train.data.shard_streams import EvaluationStream, TrainingStream, deal_positions, fill_gaps

@@ -256,8 +256,16 @@ def test_where_no_used_share_is_defined_there_is_no_chart_and_the_page_says_so(c
 
 def test_one_checkpoint_is_compared_with_none(tmp_path: Path) -> None:
     shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": (), "replicates": 20}
-    page = Page(render_reliance(summarised_reliance(tmp_path, ["runs/plain.ckpt"], **shapes), []))
-    assert page.texts["headline"] == "How far plain.ckpt relies on outlines"
+    reliance = summarised_reliance(tmp_path, ["runs/plain.ckpt"], **shapes)
+    page = Page(render_reliance(reliance, []))
+    shares = [row for row in reliance["rows"] if row["measure"] == "used_share"]
+    read = {row["method"] for row in shares if not row["low"] <= 0 <= row["high"]}
+    assert read == {row["method"] for row in shares if row["reading"] == "relies on outlines"} != set()
+    assert page.texts["headline"].startswith("plain.ckpt relies on outlines under ")
+    for row in shares:
+        row["reading"] = "not shown"
+    alone = Page(render_reliance(reliance, [])).texts["headline"]
+    assert alone == "That plain.ckpt relies on outlines cannot be shown: every used share's interval holds zero."
     assert not {"pairs", "differences-outline", "transfer"} & (page.tables.keys() | page.texts.keys())
 
 

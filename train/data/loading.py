@@ -1,7 +1,12 @@
-"""The order of training samples: a function of (seed, epoch), from wherever a run goes on."""
+"""How batches are loaded: training order as a function of (seed, epoch), resuming, and loader processes."""
 
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -26,7 +31,7 @@ class Position(NamedTuple):
 
 
 def training_position(trainer: pl.Trainer) -> Position:
-    """What a training loader has to read next, according to what the trainer has counted as processed."""
+    """The batch that a training loader has to read next, by the trainer's counts of processed batches."""
     epochs: Any = trainer.fit_loop.epoch_progress.current
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     if epochs.ready == epochs.processed:  # between epochs, where the batches are still those of the last one
@@ -44,18 +49,18 @@ def rank_and_number() -> tuple[int, int]:
 
 
 class EpochSampler(DistributedSampler[int]):
-    """A random order that is a function of (seed, epoch) alone, of which each process gets its share.
+    """A random order that is a function of (seed, epoch) alone, divided among the processes.
 
     Process r of n takes samples r, r + n, ... of the order, which repeats its first samples where n does not divide it:
-    together they train on what one process with n times the batch size would. Being a `DistributedSampler`, Lightning
-    leaves it as it is.
+    together they train on what one process with n times the batch size would. Lightning does not replace a
+    `DistributedSampler`.
 
     Args:
         num_samples: number of samples, over all processes.
         seed: decides the order, together with the epoch.
         batch_size: samples in a batch of one process.
-        position: tells which epoch a pass reads, and how many of its batches it leaves out; None where nobody knows:
-            each pass then moves on to the next epoch.
+        position: returns the epoch to read and the number of its batches to leave out; None to read the epoch after the
+            last one.
     """
 
     def __init__(
@@ -82,9 +87,9 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class TrainingLoader(DataLoader[Batch]):
-    """A loader with an `EpochSampler`, which goes on where its data module says.
+    """A loader with an `EpochSampler`, which starts at the position that its data module tells.
 
-    These two methods tell Lightning that it may be started within an epoch; there is nothing for it to keep.
+    These two methods tell Lightning that the loader may start within an epoch; it has no state of its own.
     """
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,3 +98,44 @@ class TrainingLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Do nothing."""
+
+
+def loading_options(num_workers: int) -> dict[str, Any]:
+    """Arguments of a `DataLoader` that say how it loads: in processes that stay, into pinned memory for a GPU.
+
+    Args:
+        num_workers: loader processes; 0 to load in this process.
+    """
+    return {
+        "num_workers": num_workers,
+        "pin_memory": torch.cuda.is_available(),
+        "persistent_workers": num_workers > 0,
+        "worker_init_fn": outlive_stop_signals,
+    }
+
+
+def outlive_stop_signals(_worker: int) -> None:
+    """Let a loader process ignore SIGINT, and any SIGTERM but its parent's.
+
+    A scheduler or a terminal signals every process of a run at once; the training then finishes its step and saves a
+    checkpoint, for which it still needs its loader processes.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _ignore_hang_ups
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell the sender of a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_on_sigterm_of_parent, name="outlive-stop-signals", daemon=True).start()
+
+
+def _ignore_hang_ups(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print no traceback where the parent was stopped while it took a batch, which multiprocessing reports."""
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _end_on_sigterm_of_parent() -> None:
+    parent = os.getppid()
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

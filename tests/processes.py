@@ -1,0 +1,148 @@
+"""Processes that start at once: forks of a server that has imported everything and computed nothing.
+
+A fork is a process like any other, with an id, a process group, signals and an exit status of its own; it is spared the
+seconds that importing torch and Lightning takes. `python -m maskrobust.train.cli` itself is started where its imports
+are the subject (tests/train/test_stopping.py), and by torchrun (tests/test_launchers.py).
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+IMPORTED = [
+    *("albumentations", "matplotlib.pyplot", "pytest", "skimage.segmentation", "sklearn.linear_model", "timm"),
+    *(f"maskrobust.train.{name}" for name in ("fit", "data", "evaluate", "claim", "masks", "shards")),
+]
+PATIENCE = 120
+NOWHERE = Path(os.devnull)
+
+_SERVED = multiprocessing.get_context("forkserver")
+_SERVED.set_forkserver_preload(IMPORTED)
+atexit.register(forkserver._forkserver._stop)  # and wait for it, so that its seconds are counted with those of pytest
+
+
+class Process:
+    """A process with what the tests, and Lightning, ask of a `subprocess.Popen`."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        assert process.pid is not None
+        self.process, self.pid = process, process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, once it has ended; the negative of a signal's number where that has ended it."""
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        self.process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.process.name, timeout)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+@contextmanager
+def started(
+    function: Callable[..., object], *arguments: object, output: Path = NOWHERE, errors: Path = NOWHERE
+) -> Iterator[Process]:
+    """A function in a process and a process group of its own, which are killed in the end.
+
+    Args:
+        function: found by its name in a module.
+        arguments: of the function.
+        output: file to append standard output to.
+        errors: file to append standard error to.
+    """
+    begin = (function, arguments, (output, errors), dict(os.environ), torch.get_num_threads())
+    process = _SERVED.Process(target=_begin, args=begin)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the server: threads that an import starts do not survive a fork
+        process.start()
+    running = Process(process)
+    try:
+        yield running
+    finally:
+        running.send_signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+def run_command(arguments: list[str]) -> None:
+    """The `maskrobust` command; the second process that Lightning starts for DDP is a fork, too."""
+    from pytorch_lightning.strategies.launchers import subprocess_script
+
+    from maskrobust.train.cli import main
+
+    sys.argv = ["maskrobust", *arguments]
+    if "--trainer.strategy=ddp" not in arguments:
+        return main()
+    forked = multiprocessing.get_context("fork")
+    receiver, sender = forked.Pipe(duplex=False)
+    second = forked.Process(target=_wait_and_join, args=(receiver, sender))
+    second.start()
+
+    def start(_command: list[str], env: dict[str, str], cwd: None) -> Process:
+        sender.send(env)
+        return Process(second)
+
+    subprocess_script.subprocess = SimpleNamespace(Popen=start)
+    with closing(sender):
+        return main()
+
+
+def _wait_and_join(receiver: Connection, sender: Connection) -> None:
+    """Run the same command with the environment that Lightning gives, if it ever does."""
+    from maskrobust.train.cli import main
+
+    sender.close()
+    with suppress(EOFError):
+        _set_environment(receiver.recv())
+        main()
+
+
+def _set_environment(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def _begin(
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
+    files: tuple[Path, Path],
+    environment: dict[str, str],
+    threads: int,
+) -> None:
+    """Become what a shell starts, whatever the server and multiprocessing have set."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _set_environment(environment)
+    multiprocessing.set_start_method(None, force=True)
+    torch.set_num_threads(threads)
+    for path, descriptor in zip(files, (1, 2), strict=True):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, descriptor)
+        os.close(file)
+    try:
+        function(*arguments)
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
