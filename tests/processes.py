@@ -121,8 +121,11 @@ def _wait_and_join(receiver: Connection, sender: Connection) -> None:
 
 
 def _set_environment(environment: dict[str, str]) -> None:
+    """Those of a shell; what wandb keeps for the forks of its own process, its service and its folder, is left out."""
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({name: value for name, value in environment.items() if name != "WANDB_SERVICE"})
+    for name in [each for each in sys.modules if each.partition(".")[0] == "wandb"]:  # which timm imports
+        del sys.modules[name]
 
 
 def _begin(

@@ -155,7 +155,7 @@ def test_rounds_see_new_images_where_the_case_says_so(
 def test_an_unknown_part_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["maskin"])
-    assert "a part must be masking or augment or shards or suite, got 'maskin'" in capsys.readouterr().err
+    assert "a part must be masking or augment or shards or suite or evaluate, got 'maskin'" in capsys.readouterr().err
 
 
 def test_every_method_hides_the_same_share_of_an_image() -> None:

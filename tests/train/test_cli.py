@@ -115,7 +115,6 @@ SENTENCES = [
     ("fit --data=Cues --data.init_args.seed=x", ["data: ", "Cues", "seed: ", "int", "x"]),
     ("fit --data=Cues --trainer.max_epochs two", ["trainer.max_epochs: ", "int", "two"]),
     ("fit --data=Cues --model.masking foo", ["model.masking: ", "'none', 'fill', 'layer_masking', 'mixture'", "foo"]),
-    ("fit --data=Cues --model.fill=blak", ["model.fill: ", "inpainting", "other_image", "dict", "blak"]),
     ("fit --data=Cues --model.hidden_fraction=[0.5]", ["model.hidden_fraction: ", "2 elements", "[0.5]"]),
     ("fit --data=Cues --model.architecture_options=x", ["model.architecture_options: ", "dict", "x"]),
     ("fit --data=Cues --wandb=maybe", ["wandb: ", "bool", "maybe"]),
@@ -127,13 +126,28 @@ SENTENCES = [
     ),
     ("fit --data=nowhere.Data", ["data: ", "'nowhere.Data'", "No module named 'nowhere'"]),
     ("fit --data=torch.nn.Linear", ["data: ", "torch.nn.Linear", "shipped data modules are Cues, Fashion, Folder"]),
-    ("evaluate --data=Cues --out=o --checkpoint=x --methods=[grey]", ["methods: ", "'black'", "layer_masking", "grey"]),
     ("fit --data.root=x", ["data: ", "root", "x", "shipped data modules are Cues, Fashion, Folder"]),
     ("fit --data=Cues --model=small", ["model: ", "small"]),
     ("fit --data=Cues --model.seed=null", ["model.seed: ", "int", "None"]),
     ("claim --arms={a:3}", ["arms: ", "dict", "a:3"]),
     ("claim --seed=one", ["seed: ", "int", "one"]),
 ]
+
+
+OWN_SENTENCES = [
+    (
+        "fit --data=Cues --trainer.max_epochs=1 --model.fill=blak",
+        "inpainting, other_image, or named after its own module",
+    ),
+    ("evaluate --data=Cues --out=o --checkpoint=x --methods=[grey]", "layer_masking, or named after its own module"),
+]
+
+
+@pytest.mark.parametrize(("given", "named"), OWN_SENTENCES, ids=["fill", "methods"])
+def test_an_unknown_name_is_told_with_those_that_are_known(
+    given: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named in sentence_of(given.split(), capsys)
 
 
 def assert_names(sentence: str, command: str, named: list[str]) -> None:
@@ -182,10 +196,10 @@ def test_what_is_wrong_with_the_model_of_an_arm_is_told_with_its_name(
     arms = {"no_masks": {"title": "x", "model": {"maskng": "none"}}, "layer_masking": {"title": "y"}}
     path = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", arms=arms)
     sentence = sentence_of(["claim", f"--config={path}", f"--out={tmp_path / 'out'}"], capsys)
-    assert sentence.startswith("arm 'no_masks' does not fit the model (see model and arms.no_masks.model): ")
-    assert "'maskng'" in sentence
+    assert sentence.startswith("arm 'no_masks' does not fit the model (")
+    assert "'maskng'" in sentence and sentence.endswith("correct model or arms.no_masks.model.")
     path = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", arms={"no_masks": 3})
-    assert_names(sentence_of(["claim", f"--config={path}", f"--out={tmp_path / 'out'}"], capsys), "claim", ["arms: "])
+    assert "arms" in sentence_of(["claim", f"--config={path}", f"--out={tmp_path / 'out'}"], capsys)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -222,7 +236,7 @@ def _not_a_checkpoint(path: Path) -> None:
     [
         (_other_classes, "has 5 classes but the model has 8"),
         (_other_architecture, "does not fit"),
-        (_not_a_checkpoint, "damaged"),
+        (_not_a_checkpoint, "is not a readable checkpoint"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(

@@ -12,6 +12,7 @@ import wandb
 import yaml
 from PIL import Image
 
+from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
 from maskrobust.train.cli import main
 from maskrobust.train.loggers import WandbOptions, loggers
 from tests.train.offline_runs import OfflineRun, offline_runs
@@ -113,9 +114,9 @@ def test_pictures_show_the_masks_of_the_training_and_of_the_measures(runs: list[
 
 
 def test_a_table_holds_the_measures_of_all_epochs(runs: list[OfflineRun]) -> None:
-    *_, last = runs[0].logged("reliance/figures")
+    *_, last = runs[0].logged("reliance/rows")
     table = json.loads((runs[0].folder / "files" / last["path"]).read_text())
-    assert table["columns"] == ["epoch", "method", "figure", "value", "low", "high"]
+    assert table["columns"] == list(TABLE_COLUMNS)
     assert {row[0] for row in table["data"]} == {0, 1}
 
 

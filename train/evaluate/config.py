@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
@@ -114,4 +114,6 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         raise InputError(f"checkpoint must name different files, got {config.checkpoint}; leave repeated ones out.")
     _ = config.plans  # refuses what cannot be asked
     import_measures(config.own_measures)
+    check_methods(config.methods, "methods")
+    check_methods(config.transfer_methods, "transfer_methods")
     return config

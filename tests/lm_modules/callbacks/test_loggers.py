@@ -35,7 +35,7 @@ def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder: Path) 
 
 
 def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder: Path) -> None:
-    tables = [json.loads(path.read_text()) for path in folder.rglob("media/table/reliance/figures*.table.json")]
+    tables = [json.loads(path.read_text()) for path in folder.rglob("media/table/reliance/rows*.table.json")]
     first, second = sorted((table["data"] for table in tables), key=len)
     assert all(table["columns"] == list(TABLE_COLUMNS) for table in tables)
     assert second[: len(first)] == first
@@ -43,13 +43,13 @@ def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder: Pa
 
 
 def test_the_table_and_the_scalars_are_the_same_numbers(folder: Path) -> None:
-    last = max(folder.rglob("media/table/reliance/figures*.table.json"), key=lambda path: path.stat().st_size)
+    last = max(folder.rglob("media/table/reliance/rows*.table.json"), key=lambda path: path.stat().st_size)
     scalars = logged(folder / "scalars")
-    for epoch, method, figure, *numbers in json.loads(last.read_text())["data"]:
-        name = f"reliance/{method}/{figure}"
+    for epoch, method, measure, *numbers, _, _ in json.loads(last.read_text())["data"]:
+        name = f"reliance/{method}/{measure}"
         for end, number in zip(("", "_low", "_high"), numbers, strict=True):
             assert number is None or scalars[name + end][epoch] == pytest.approx(number, abs=1e-6)
-        assert (numbers[1] is None) == (figure == "hidden_pixel_sensitivity")
+        assert (numbers[1] is None) == (measure == "hidden_pixel_sensitivity")
 
 
 def test_tensorboard_gets_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_sensitivity_is_the_largest_change_of_a_logit_when_the_hole_is_redrawn(
     valid = found.object_valid
     assert np.array_equal(found.sensitivity[valid], np.max(changes, axis=0)[valid])
     assert hidden_pixel_sensitivity()([found], 0, 0).value == np.max(changes, axis=0)[valid].max() > 0
-    assert hidden_pixel_sensitivity(expected["count"]) == 0.0
+    assert hidden_pixel_sensitivity()([expected["count"]], 0, 0).value == 0.0
 
 
 class Counter:
