@@ -2,11 +2,16 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+# The compiler keeps kernels, and would run those of another instruction set (ATEN_CPU_CAPABILITY) on the wrong width.
+_KERNELS = f"maskrobust-kernels-{torch.backends.cpu.get_cpu_capability()}".replace(" ", "-")
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _KERNELS)
 
 
 @pytest.fixture

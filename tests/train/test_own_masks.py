@@ -35,7 +35,8 @@ DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.i
 
 @pytest.fixture(autouse=True)
 def _own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """my_masks.py can be imported, and has not been."""
+    """my_masks.py can be imported, and has not been: a page of the docs has one, too."""
+    forget()
     (tmp_path / "my_masks.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     yield
