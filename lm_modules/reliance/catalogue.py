@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar, get_args
 
-from maskrobust.augment.registry import import_named
+from maskrobust.augment.registry import address, import_named
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import measures
 from maskrobust.lm_modules.reliance.arrays import FloatArray
@@ -159,7 +159,7 @@ def measure(
 
     def enter(make: MeasureFunction) -> MeasureFunction:
         name = key or make.__name__
-        if name in _ENTRIES and _ENTRIES[name].make.__module__ != make.__module__:
+        if name in _ENTRIES and address(_ENTRIES[name].make) != address(make):
             raise InputError(
                 f"a measure must have a name of its own, but '{name}' of {make.__module__} is also one of "
                 f"{_ENTRIES[name].make.__module__}; rename the function."

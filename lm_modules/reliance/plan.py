@@ -48,10 +48,10 @@ class ReliancePlan:
     own_measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take lists for tuples, as configuration files give them, and check every value."""
+        """Take lists for tuples, as configuration files give them, each entry once, and check every value."""
         for field in fields(self):
-            if isinstance(getattr(self, field.name), list):
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+            if isinstance(value := getattr(self, field.name), list | tuple):
+                object.__setattr__(self, field.name, tuple(dict.fromkeys(value)))
         for name in ("hidden_fractions", "curve_fractions"):
             _check_shares(name, getattr(self, name))
         _check_shares("transfer_fraction", (self.transfer_fraction,))
