@@ -88,7 +88,7 @@ def percentile_interval(value: float, replicates: FloatArray, confidence: float 
     Args:
         value: the number on the data as they are.
         replicates: (R,) the number on each resample.
-        confidence: share in (0, 1) of the replicates inside the interval.
+        confidence: fraction in (0, 1) of the replicates inside the interval.
 
     Raises:
         InputError: confidence is outside (0, 1).

@@ -123,7 +123,7 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
             for sample in samples:
                 key = f"{sample.id:0{_KEY_DIGITS}d}"
                 if key in keys:
-                    raise InputError(f"ids must be unique, got {sample.id} twice for '{path.name}'; mend the data.")
+                    raise InputError(f"ids must be unique, got {sample.id} twice for '{path.name}'; correct the data.")
                 keys.add(key)
                 masks += sample.object_mask is not None
                 for suffix, content in _files_of(sample):
