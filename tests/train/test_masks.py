@@ -18,11 +18,12 @@ from scipy import ndimage
 
 from maskrobust.augment import FAMILIES, FILLS, family_needs
 from maskrobust.train.cli import main
-from maskrobust.train.data.base import InMemoryDataModule, Samples, Split
+from maskrobust.train.data.base import InMemoryDataModule, Samples
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.masks.drawing import draw_gallery
 from maskrobust.train.report.gallery import OUTLINE, column_title, draw_outlines
 from maskrobust.train.report.wording import family_title
+from maskrobust.train.types import Split
 from tests.conftest import require_component
 from tests.train.report.pages import Page, brightness, measured
 from tests.train.test_cli import sentence_of

@@ -19,9 +19,9 @@ import fsspec
 from webdataset.gopen import gopen, gopen_schemes
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.base import Split
 from maskrobust.train.data.stored import EncodedSample
 from maskrobust.train.files import atomic_path
+from maskrobust.train.types import Split
 
 LARGEST_SHARD = 10**6
 """Most samples of a shard."""
