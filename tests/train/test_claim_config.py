@@ -16,6 +16,8 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("seeds", [], "got []"),
     ("seeds", [1, 1], "got [1, 1]"),
     ("evaluation.methods", ["mean", "layer_masking"], "must contain 'black'"),
+    ("evaluation.transfer_methods", ["blue"], "evaluation.transfer_methods must be one of"),
+    ("evaluation.transfer_families", ["stripes"], "got 'stripes'"),
     ("rule.baseline", "nobody", "got 'nobody'"),
     ("rule.layer_masking_arm", "no_masks", "got 'no_masks'"),
     ("rule.layer_masking_arm", "patches_mean", "got 'patches_mean'"),
