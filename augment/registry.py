@@ -163,10 +163,10 @@ class Registry(dict[str, Entry]):
     def _check_name(self, name: str, function: Callable[..., Tensor]) -> None:
         if not name.isidentifier():
             raise InputError(f"the name of a {self.kind} must be a Python identifier, got '{name}'; rename it.")
-        if name in self and _address(self[name].function) != _address(function):
+        if name in self and address(self[name].function) != address(function):
             raise InputError(
                 f"a {self.kind} must have a name of its own, but '{name}' is registered by "
-                f"{'.'.join(_address(self[name].function))} already; choose another name."
+                f"{'.'.join(address(self[name].function))} already; choose another name."
             )
 
     def _check_option(self, name: str, option: str, default: Any) -> None:
@@ -209,7 +209,13 @@ def _checked_options(entry: Entry, options: Mapping[str, Any], where: str) -> di
         raise InputError(f"{where} takes {expected}, got '{unknown[0]}'; correct it.")
     if not options:
         return {}
-    hints = typing.get_type_hints(entry.function)
+    try:
+        hints = typing.get_type_hints(entry.function)
+    except NameError as error:
+        raise InputError(
+            f"{where} cannot have options while its function's annotations name what cannot be found ({error}); import "
+            "that outside of TYPE_CHECKING."
+        ) from error
     checked = {name: _of_type(value, hints.get(name, Any), f"{name} of {where}") for name, value in options.items()}
     if entry.check is not None:
         values = {**entry.options, **checked}
@@ -247,5 +253,6 @@ def import_named(module: str, name: str, option: str) -> None:
         ) from error
 
 
-def _address(function: Callable[..., Tensor]) -> tuple[str, str]:
+def address(function: Callable[..., Any]) -> tuple[str, str]:
+    """Where a function is defined: its module, and its name there."""
     return function.__module__, function.__qualname__

@@ -31,15 +31,17 @@ def masking_methods() -> tuple[MaskingMethod, ...]:
 
 
 def check_methods(methods: Sequence[str], option: str) -> None:
-    """Refuse a masking method that there is none of; one named after a module of the user's own is imported.
+    """Refuse an unknown masking method, or one that comes twice; one named after a module of the user's is imported.
 
     Args:
         methods: their names.
         option: in which they were given, for messages.
 
     Raises:
-        InputError: a name is unknown.
+        InputError: a name is unknown, or comes twice.
     """
+    if len(set(methods)) < len(methods):
+        raise InputError(f"{option} must name different methods, got {', '.join(methods)}; name each once.")
     for method in methods:
         if method != LAYER_MASKING:
             FILLS.find(method, option, besides=(LAYER_MASKING,))

@@ -67,6 +67,7 @@ _HOMES = {
     "lm_modules.reliance.estimation": ("Estimate", "Statistic", "right_answers"),
     "lm_modules.reliance.plan": ("ReliancePlan",),
 }
+_PACKAGES = ("augment", "lm_modules", "train")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the table above is the one place that lists the public names
@@ -77,6 +78,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("maskrobust")
+    if name in _PACKAGES:
+        return importlib.import_module(f"maskrobust.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'maskrobust' has no attribute '{name}'")
     try:
@@ -86,4 +89,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__", "augment", "lm_modules", "train"]
+    return [*__all__, "__version__", *_PACKAGES]

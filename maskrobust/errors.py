@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: their message is one sentence, which the command line prints as it is."""
+"""Errors that are the user's to correct: their message is one sentence, which the command line prints as it is."""
 
 
 class InputError(ValueError):

@@ -47,6 +47,6 @@ setup_environment() {
     rm -f "$stamp"
     echo "Installing maskrobust and what it needs into .venv; the first time, this takes some minutes." >&2
     "$venv/bin/python" -m pip install --editable "$root${1:+[$1]}" >&2 ||
-        fail "The installation into .venv failed, for the reason that pip gives above; run this again once that is mended."
+        fail "The installation into .venv failed, for the reason that pip gives above; run this again once that is corrected."
     echo "$state $1" >"$stamp"
 }

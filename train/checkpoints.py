@@ -197,7 +197,7 @@ def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any],
 
 
 def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:
-    """Raise a `InputError` that names the first argument whose value differs, of those in both."""
+    """Raise an `InputError` that names the first argument whose value differs, of those in both."""
     for name, value in now.items():
         before = saved.get(name, value)
         if isinstance(before, torch.Tensor) or before != value:

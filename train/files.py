@@ -51,7 +51,7 @@ def write_json(path: Path, content: Any) -> None:
     """Write `content` to `path` as indented JSON, atomically; numbers that are not finite are refused.
 
     Raises:
-        InputError: a number is NaN or infinite.
+        ValueError: a number is NaN or infinite.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 

@@ -134,7 +134,7 @@ def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
 
 
 def require_wandb() -> None:
-    """Raise a InputError where the package `wandb` cannot be imported."""
+    """Raise an InputError where the package `wandb` cannot be imported."""
     try:
         import wandb  # noqa: F401
     except ImportError as error:

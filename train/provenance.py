@@ -35,12 +35,16 @@ def _default_device() -> torch.device:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree, with "+" where files differ from it; None outside a git checkout."""
-    if shutil.which("git") is None:
+    """The commit of the source tree, with "+" where files differ from it; None outside a git checkout.
+
+    An installed package lies in none, though its environment may lie in the checkout of another project.
+    """
+    root = Path(__file__).resolve().parents[1]
+    if shutil.which("git") is None or not (root / ".git").exists():
         return None
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-        cwd=Path(__file__).parent,
+        cwd=root,
         capture_output=True,
         text=True,
         check=False,

@@ -37,7 +37,7 @@ def one_sentence(error: Exception, command: str) -> str | None:
             return _on_one_line(re.split(rf"^(?:[\w.]+\.)?{type(each).__name__}: ", str(each), flags=re.MULTILINE)[-1])
     if isinstance(error, argparse.ArgumentError):
         return f"{about_arguments(error)}; see maskrobust {command} --help."
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] != "maskrobust":
         return _on_one_line(about_library(error))
     return _about_files(error) if isinstance(error, OSError) else None
 
@@ -59,7 +59,7 @@ def _about_files(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f"'{error.filename}'" if error.filename else "a file of the run"
         return f"{where} cannot be written ({error.strerror}); make room, and run the command again."
-    if isinstance(error, _ABOUT_PATHS):
+    if isinstance(error, _ABOUT_PATHS) and error.filename:
         return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
     return None
 
@@ -68,7 +68,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error, then what caused it, outermost first."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _on_one_line(text: str) -> str:

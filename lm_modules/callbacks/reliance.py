@@ -10,7 +10,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import log_picture, log_table
 from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
@@ -71,9 +71,8 @@ class RelianceCallback(pl.Callback):
     ) -> None:
         check_methods(methods, "methods")
         numbers = {"every_n_epochs": every_n_epochs, "max_images": max_images, "max_objects": max_objects}
-        for name, number in numbers.items():
-            if number < 1:
-                raise InputError(f"{name} must be at least 1, got {number}; give a larger number.")
+        for name, number in {**numbers, "replicates": replicates}.items():
+            check_at_least(name, number, 1)
         self.methods = tuple(methods)
         self.plan = plan or ReliancePlan()
         import_measures(self.plan.own_measures)

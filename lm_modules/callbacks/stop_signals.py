@@ -33,8 +33,8 @@ class StopSignals:
     def received(self, trainer: pl.Trainer) -> int:
         """Number of a signal that any of the processes has received; 0 for none. Every process must ask.
 
-        One process asks nobody. Several exchange one number, beside the one that Lightning has them exchange in each
-        step anyway.
+        A single process needs no collective. Several exchange one number, beside the one that Lightning has them
+        exchange in each step anyway.
         """
         if trainer.world_size == 1:
             return self._received

@@ -10,10 +10,10 @@ from maskrobust.augment import Batch
 class Throughput(pl.Callback):
     """Logs how fast images go through the training, and whether the training step is starved.
 
-    Every logger gets two figures, each over the steps since they were last logged (every `log_every_n_steps`):
+    Every logger gets two numbers, each over the steps since they were last logged (every `log_every_n_steps`):
 
     - ``train/images_per_second``: over all processes.
-    - ``train/data_wait``: share in [0, 1] of the time that lies between the end of a step and the start of the next.
+    - ``train/data_wait``: fraction in [0, 1] of the time that lies between the end of a step and the start of the next.
       There the loop fetches a batch and moves it to the device; it also writes logs, and checkpoints that are saved
       within an epoch.
 

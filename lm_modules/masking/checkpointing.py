@@ -78,7 +78,7 @@ def _writes_into_its_input(operation: Any) -> bool:
 
 @contextmanager
 def _kept_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norms normalise as ever, but their running statistics come out as they went in."""
+    """Batch norms normalise as in training; their running statistics are restored afterwards."""
     buffers = [
         buffer
         for module in network.modules()

@@ -101,22 +101,6 @@ def propagate_visible(
     return pooled > 0
 
 
-def masked_mean(features: Tensor, visible: Tensor) -> Tensor:
-    """Mean over visible positions; 0 for a sample of which nothing is visible.
-
-    Args:
-        features: (B, C, H, W) float.
-        visible: (B, 1, H, W) bool.
-
-    Returns:
-        (B, C, 1, 1), dtype of `features`; summed in float32 at least.
-    """
-    precision = torch.promote_types(features.dtype, torch.float32)
-    count = visible.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    sums = hide(features, visible).sum(dim=(2, 3), keepdim=True, dtype=precision)
-    return (sums / count).to(features.dtype)
-
-
 def visible_moments(features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance of each channel over the visible positions of the batch.
 

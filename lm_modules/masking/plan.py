@@ -21,7 +21,7 @@ class PlanRow(NamedTuple):
         height: of the result in positions; None where masking ends.
         width: likewise.
         rings: of neighbour padding ahead of it.
-        visible_fraction: share of the result's positions that are visible, in [0, 1]; None where masking ends.
+        visible_fraction: fraction of the result's positions that are visible, in [0, 1]; None where masking ends.
     """
 
     layer: str

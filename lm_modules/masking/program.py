@@ -217,7 +217,7 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(module, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """As ever, and remembers each layer's result, or the innermost layer that cannot be read."""
+        """Does what fx does, and remembers each layer's result, or the innermost layer that cannot be read."""
         try:
             result = super().call_module(m, forward, args, kwargs)
         except Exception:

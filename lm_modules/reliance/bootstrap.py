@@ -42,23 +42,6 @@ class Resampled(NamedTuple):
     replicates: FloatArray
 
 
-def bootstrap_means(columns: FloatArray, replicates: int = 2000, seed: int = 0) -> FloatArray:
-    """Means of the columns over images resampled with replacement, the same images for all columns.
-
-    Args:
-        columns: (C, N) one row for each quantity, one entry for each image.
-        replicates: number R of resamples.
-        seed: decides the resamples, together with N.
-
-    Returns:
-        (R, C) float64 means.
-
-    Raises:
-        InputError: there is no image, or an entry is not finite.
-    """
-    return hierarchical_bootstrap_means(columns[:, np.newaxis], replicates, seed)
-
-
 def hierarchical_bootstrap_means(columns: FloatArray, replicates: int = 2000, seed: int = 0) -> FloatArray:
     """Means of the columns over resampled seeds crossed with resampled images.
 
@@ -105,7 +88,7 @@ def percentile_interval(value: float, replicates: FloatArray, confidence: float 
     Args:
         value: the number on the data as they are.
         replicates: (R,) the number on each resample.
-        confidence: share in (0, 1) of the replicates inside the interval.
+        confidence: fraction in (0, 1) of the replicates inside the interval.
 
     Raises:
         InputError: confidence is outside (0, 1).

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar, get_args
 
-from maskrobust.augment.registry import import_named
+from maskrobust.augment.registry import address, import_named
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import measures
 from maskrobust.lm_modules.reliance.arrays import FloatArray
@@ -30,9 +30,6 @@ Unit = Literal["fraction", "number", "bits", "nats", "logits"]
 
 Goal = Literal["high", "low", "zero"]
 """Which values a user wishes for; "zero": a value below 0 is as bad as one above."""
-
-IntervalKind = Literal["bootstrap", "chance", "none"]
-"""What `low` and `high` are: a bootstrap interval, the range that chance alone would show, or nothing."""
 
 Parameters = Mapping[str, str | float]
 """What tells the members of a family of measures apart, such as {"hidden_fraction": 0.5}."""
@@ -70,7 +67,6 @@ class Measure:
         group: which measures it is shown with.
         unit: of its values.
         goal: which values are wished for.
-        interval: what its bounds are.
         asked: the parameters of each member that a plan allows to compute; none where the plan lacks what it needs.
         make: computes a member from its parameters. Arguments called `plan`, `probe` and `similarity` are those of the
             context, and where it lacks one the measure is left out.
@@ -87,7 +83,6 @@ class Measure:
     group: Group
     unit: Unit
     goal: Goal
-    interval: IntervalKind
     asked: Callable[[ReliancePlan], Sequence[Parameters]]
     make: Make
     in_training: bool
@@ -143,7 +138,6 @@ def measure(
     group: Group = "own",
     unit: Unit = "number",
     goal: Goal = "zero",
-    interval: IntervalKind = "bootstrap",
     asked: Callable[[ReliancePlan], Sequence[Parameters]] = once,
     in_training: bool = False,
     in_terminal: bool = False,
@@ -159,13 +153,13 @@ def measure(
 
     def enter(make: MeasureFunction) -> MeasureFunction:
         name = key or make.__name__
-        if name in _ENTRIES and _ENTRIES[name].make.__module__ != make.__module__:
+        if name in _ENTRIES and address(_ENTRIES[name].make) != address(make):
             raise InputError(
                 f"a measure must have a name of its own, but '{name}' of {make.__module__} is also one of "
                 f"{_ENTRIES[name].make.__module__}; rename the function."
             )
         _ENTRIES[name] = Measure(
-            name, title, definition, group, unit, goal, interval, asked, make, in_training, in_terminal, compared,
+            name, title, definition, group, unit, goal, asked, make, in_training, in_terminal, compared,
             by_seed, of_data,
         )  # fmt: skip
         return make

@@ -21,7 +21,7 @@ def close_ups(object_mask: Tensor, size: int = 32) -> Tensor:
     Returns:
         (N, 4, size, size) float32 on the masks' device. Channel 0 is the mask in the square, in [0, 1], averaged over
         each pixel. Channels 1 to 3 are constant: column and row of the square's centre, in [-0.5, 0.5] from the image's
-        centre, and its side, each as a share of the image's longer side.
+        centre, and its side, each as a fraction of the image's longer side.
     """
     from torchvision.ops import roi_align
 

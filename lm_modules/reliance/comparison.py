@@ -94,7 +94,7 @@ def compare_magnitudes(
 
 @dataclass(frozen=True, eq=False)
 class MagnitudeDifference:
-    """|a| - |b| of two figures whose sign only says which way an effect goes.
+    """|a| - |b| of two numbers whose sign only says which way an effect goes.
 
     Resampled magnitudes would be biased: noise around 0 has a magnitude above 0. So everything follows from the signed
     a - b and a + b, by
@@ -117,11 +117,11 @@ class MagnitudeDifference:
     plus: Resampled
 
     def interval(self, level_low: float, level_high: float) -> Interval:
-        """The figure with its bounds.
+        """The difference with its bounds.
 
         Args:
-            level_low: share in (0, 0.5] of resamples of each signed figure below its lower bound, for `low`.
-            level_high: share above its upper bound, for `high`.
+            level_low: fraction in (0, 0.5] of resamples of each signed number below its lower bound, for `low`.
+            level_high: fraction above its upper bound, for `high`.
         """
         minus, plus = self.minus.value, self.plus.value
         low_minus, high_minus, low_plus, high_plus = self._bounds(level_low)

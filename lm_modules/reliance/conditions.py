@@ -171,7 +171,7 @@ def condition_names(plan: ReliancePlan) -> list[str]:
 
 
 def retention_condition(hidden_fraction: float) -> str:
-    """Name of the condition that hides a share of the patches, at random, from every image."""
+    """Name of the condition that hides a fraction of the patches, at random, from every image."""
     return f"retention/{hidden_fraction:g}"
 
 

@@ -56,16 +56,16 @@ def curve_holes(
 ) -> CurveHoles:
     """Hide segments in an order, each image by itself: its holes depend on its key, id, pixels and object alone.
 
-    The hidden share of pixels is exact to half of the segment at which the order is cut; see `augment.hide_in_order`.
+    The hidden fraction is exact to half of the segment at which the order is cut; see `augment.hide_in_order`.
 
     Args:
         keys: (B,) int64 keys. One key gives one random order, in which segments that are equally salient follow each
             other, too.
         batch: annotated images of 1 or 3 channels.
         family: what the segments are: square patches, or superpixels; see `maskrobust.augment.families.superpixels`.
-        order: "random"; or by saliency, the share of a segment's pixels that lie on the object (the paper's code takes
-            their number, which puts large segments first).
-        hidden_fractions: shares of pixels in [0, 1].
+        order: "random"; or by saliency, the fraction of a segment's pixels that lie on the object (the paper's code
+            takes their number, which puts large segments first).
+        hidden_fractions: fractions of pixels in [0, 1].
         patch_size: side of a patch in pixels, at least 1.
 
     Raises:
@@ -73,11 +73,11 @@ def curve_holes(
         InputError: a fraction leaves [0, 1], patch_size < 1, or images have neither 1 nor 3 channels.
     """
     if not all(0.0 <= fraction <= 1.0 for fraction in hidden_fractions):
-        raise InputError(f"hidden_fractions must lie in [0, 1], got {list(hidden_fractions)}; give shares of pixels.")
+        raise InputError(f"hidden_fractions must lie in [0, 1], got {list(hidden_fractions)}; give such fractions.")
     check_object_mask(batch.object_mask)
     segments = _segments(batch, family, patch_size)
-    shares = torch.tensor(hidden_fractions, dtype=torch.float64, device=keys.device)[:, None].expand(-1, len(keys))
-    visible = hide_in_order(segments, _ordered(keys, batch, segments, order), shares)
+    fractions = torch.tensor(hidden_fractions, dtype=torch.float64, device=keys.device)[:, None].expand(-1, len(keys))
+    visible = hide_in_order(segments, _ordered(keys, batch, segments, order), fractions)
     valid = batch.object_mask.flatten(1).any(dim=1) | (order == "random")
     return CurveHoles((visible | ~valid[:, None, None, None]).unbind(), valid)
 

@@ -121,7 +121,7 @@ def estimate(
         runs: outcomes on the same images, one for each seed, at least one.
         replicates: number of bootstrap resamples.
         seed: decides the resamples; equal seeds resample equally for every statistic with equally many images.
-        confidence: share in (0, 1) of resamples inside the interval.
+        confidence: fraction in (0, 1) of resamples inside the interval.
 
     Raises:
         InputError: there is no run, or runs cover different images.
@@ -148,7 +148,7 @@ def estimate_difference(
         runs_b: outcomes of arm B on the same images, of the same seeds in the same order.
         replicates: number of bootstrap resamples.
         seed: decides the resamples.
-        confidence: share in (0, 1) of resamples inside the interval.
+        confidence: fraction in (0, 1) of resamples inside the interval.
 
     Raises:
         InputError: there is no run, arms differ in their number of runs, or runs cover different images.

@@ -21,6 +21,19 @@ Plans = Mapping[MaskingMethod, ReliancePlan]
 """What a network is asked under each masking method."""
 
 
+def check_plans(classifier: MaskRobustClassifier, plans: Plans) -> None:
+    """Refuse what a network cannot be asked, before anything is measured.
+
+    Raises:
+        InputError: features are asked for, and it has no linear head, or no such layer.
+        UnsupportedNetworkError: layer masking is asked for and cannot read it.
+    """
+    for method, plan in plans.items():
+        classifier.predictor(method)
+        for layer in (None, *plan.layers) if plan.features else ():
+            classifier.feature_extractor(method, layer)
+
+
 def measure_networks(
     classifiers: Mapping[str, MaskRobustClassifier],
     batches: Iterable[Batch],

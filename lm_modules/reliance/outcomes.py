@@ -24,12 +24,10 @@ class Outcomes:
         labels: (N,) int64 true classes.
         predictions: (N,) int64 by condition; -1 where an image was not asked under it. Always holds "clean", with
             nothing hidden; the others are those of a `ReliancePlan`, named in `lm_modules.reliance.conditions`.
-        features: (N, F) float64 penultimate features by condition, NaN where an image was not asked under it; empty
+        features: (N, F) float64 of each layer by condition, NaN where an image was not asked under it; empty
             where none were kept.
         swap_label_j: (N,) int64 class of j; -1 where not `swap_valid`.
         swap_label_k: (N,) int64 class of k; -1 where not `swap_valid`.
-        swap_area_difference: (N,) float64 in [0, 1), relative difference of the areas of j and k; NaN where not
-            `swap_valid`.
         object_valid: (N,) bool, False where an image has no object or no room for the companion blob.
         swap_valid: (N,) bool, False where the bank has no two other classes.
         sensitivity: (N,) float64, largest absolute change of a logit when the pixels hidden by the silhouette are
@@ -43,7 +41,6 @@ class Outcomes:
     features: Mapping[str, FloatArray]
     swap_label_j: IntArray
     swap_label_k: IntArray
-    swap_area_difference: FloatArray
     object_valid: BoolArray
     swap_valid: BoolArray
     sensitivity: FloatArray

@@ -16,14 +16,14 @@ class ReliancePlan:
     Attributes:
         shapes: whether to hide objects along their outline, by their enclosing circle, whole and broken, and to swap
             outlines (measures 1 to 4 and 8).
-        hidden_fractions: shares in [0, 1] of patches to hide from all images.
+        hidden_fractions: fractions in [0, 1] of patches to hide from all images.
         patch_size: side of a patch in pixels.
         curve_families: segments of the retention curves (measure 5); none for no curves.
         curve_orders: orders in which segments are hidden.
-        curve_fractions: shares in [0, 1] of the image to hide.
+        curve_fractions: fractions in [0, 1] of the image to hide.
         transfer_families: mask families of the transfer matrix (measure 6); none for no matrix.
-        transfer_fraction: share in [0, 1] of the image hidden for it, by the families that can choose it.
-        sampled_share: share in (0, 1] of the images that curves and matrix are asked about; which ones follows from
+        transfer_fraction: fraction in [0, 1] of the image hidden for it, by the families that can choose it.
+        sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about; which ones follows from
             (seed, sample id) alone.
         features: whether to keep features behind both object holes (measure 7): those that the suite is given
             something to extract with.
@@ -48,14 +48,14 @@ class ReliancePlan:
     own_measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take lists for tuples, as configuration files give them, and check every value."""
+        """Take lists for tuples, as configuration files give them, each entry once, and check every value."""
         for field in fields(self):
-            if isinstance(getattr(self, field.name), list):
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+            if isinstance(value := getattr(self, field.name), list | tuple):
+                object.__setattr__(self, field.name, tuple(dict.fromkeys(value)))
         for name in ("hidden_fractions", "curve_fractions"):
-            _check_shares(name, getattr(self, name))
-        _check_shares("transfer_fraction", (self.transfer_fraction,))
-        _check_shares("sampled_share", (self.sampled_share,))
+            _check_fractions(name, getattr(self, name))
+        _check_fractions("transfer_fraction", (self.transfer_fraction,))
+        _check_fractions("sampled_share", (self.sampled_share,))
         if self.sampled_share == 0:
             raise InputError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
         if self.patch_size < 1:
@@ -104,7 +104,7 @@ def with_transfer_methods(
     return {**plans, **dict.fromkeys(further if some.transfer_families else (), matrix)}
 
 
-def _check_shares(name: str, shares: tuple[float, ...]) -> None:
-    for share in shares:
-        if not 0.0 <= share <= 1.0:
-            raise InputError(f"{name} must lie in [0, 1], got {share}; give such a share.")
+def _check_fractions(name: str, fractions: tuple[float, ...]) -> None:
+    for fraction in fractions:
+        if not 0.0 <= fraction <= 1.0:
+            raise InputError(f"{name} must lie in [0, 1], got {fraction}; give such a fraction.")

@@ -28,7 +28,7 @@ class OutlineProbe:
 
     Attributes:
         network: close-ups of object masks, (B, 4, 32, 32) float32 -> logits (B, num_classes), in eval mode.
-        validation_accuracy: share of the held-out masks it reads rightly, in [0, 1].
+        validation_accuracy: fraction of the held-out masks it reads rightly, in [0, 1].
         epochs: number of the epoch whose weights were kept, from 1.
     """
 

@@ -121,7 +121,6 @@ class RelianceSuite(Generic[Key]):
             features=self._features(extractors, batch, conditions) if plan.features and plan.shapes else {},
             swap_label_j=_to_numpy(swaps.labels_j),
             swap_label_k=_to_numpy(swaps.labels_k),
-            swap_area_difference=_to_float(swaps.area_difference),
             object_valid=conditions.holes.valid.cpu().numpy(),
             swap_valid=swaps.valid.cpu().numpy(),
             sensitivity=_to_float(change),

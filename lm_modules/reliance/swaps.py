@@ -31,7 +31,6 @@ class SwapTriples(NamedTuple):
         visible_k: (B, 1, H, W) bool, hides object k.
         labels_j: (B,) int64 class of j; -1 where invalid.
         labels_k: (B,) int64 class of k; -1 where invalid.
-        area_difference: (B,) float64 in [0, 1), | |o_j| - |o_k| | / max(|o_j|, |o_k|); NaN where invalid.
         valid: (B,) bool, False where the bank has no two classes other than the image's; nothing is hidden there.
     """
 
@@ -39,7 +38,6 @@ class SwapTriples(NamedTuple):
     visible_k: Tensor
     labels_j: Tensor
     labels_k: Tensor
-    area_difference: Tensor
     valid: Tensor
 
 
@@ -74,13 +72,11 @@ def swap_triples(keys: Tensor, labels: Tensor, height: int, width: int, *, index
     k, found = _closest_of_third_class(fold_in(keys, 1), labels, j, index)
     valid = found & (index.labels[j] != labels)
     nothing_hidden = ~valid[:, None, None, None]
-    area_j, area_k = index.areas[j].double(), index.areas[k].double()
     return SwapTriples(
         visible_j=~index.object_masks[j] | nothing_hidden,
         visible_k=~index.object_masks[k] | nothing_hidden,
         labels_j=index.labels[j].where(valid, -1),
         labels_k=index.labels[k].where(valid, -1),
-        area_difference=((area_j - area_k).abs() / area_j.maximum(area_k)).where(valid, torch.nan),
         valid=valid,
     )
 

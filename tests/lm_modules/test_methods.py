@@ -54,6 +54,8 @@ def test_there_is_a_method_for_each_fill_and_layer_masking() -> None:
     check_methods(masking_methods(), "methods")
     with pytest.raises(ValueError, match=r"methods must be one of black, .*, layer_masking, .* got 'blue'"):
         check_methods(["black", "blue"], "methods")
+    with pytest.raises(ValueError, match=r"methods must name different methods, got black, mean, black; .*\.$"):
+        check_methods(["black", "mean", "black"], "methods")
 
 
 def test_people_are_shown_the_fill_or_a_checkerboard_where_layer_masking_hides(inputs) -> None:

@@ -133,7 +133,6 @@ def draw_outcomes(data: Cues, seed: int) -> Outcomes:
         features={},
         swap_label_j=label_j,
         swap_label_k=label_k,
-        swap_area_difference=np.zeros(IMAGES),
         object_valid=everywhere,
         swap_valid=everywhere,
         sensitivity=np.zeros(IMAGES),

@@ -18,11 +18,12 @@ from scipy import ndimage
 
 from maskrobust.augment import FAMILIES, FILLS, family_needs
 from maskrobust.train.cli import main
-from maskrobust.train.data.base import InMemoryDataModule, Samples, Split
+from maskrobust.train.data.base import InMemoryDataModule, Samples
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.masks.drawing import draw_gallery
-from maskrobust.train.report.gallery import OUTLINE, column_title, draw_outlines
-from maskrobust.train.report.wording import family_title
+from maskrobust.train.report.gallery import OUTLINE, draw_outlines
+from maskrobust.train.report.wording import family_title, method_title
+from maskrobust.train.types import Split
 from tests.conftest import require_component
 from tests.train.report.pages import Page, brightness, measured
 from tests.train.test_cli import sentence_of
@@ -86,7 +87,7 @@ def page(page_text: str) -> Page:
 def test_every_image_has_a_row_for_each_family_and_a_column_for_each_fill(page: Page) -> None:
     assert list(page.tables) == ["gallery-1", "gallery-2"]
     for rows in page.tables.values():
-        assert rows[0] == ["Family", "Visible", *map(column_title, COLUMNS)]
+        assert rows[0] == ["Family", "Visible", *map(method_title, COLUMNS)]
         assert [row[0] for row in rows[1:]] == list(map(family_title, FAMILIES))
         assert {len(row) for row in rows} == {len(COLUMNS) + 2}
     assert "left-out" not in page.texts
@@ -107,7 +108,7 @@ def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page: Page) 
     for family in map(family_title, FAMILIES):
         hole = (pictures[f"{family}, Black fill"][0] == 0).all(axis=2)
         for column in COLUMNS:
-            picture = pictures[f"{family}, {column_title(column)}"][0]
+            picture = pictures[f"{family}, {method_title(column)}"][0]
             outside = ~hole & ~(original == OUTLINE).all(axis=2)
             assert np.array_equal(picture[outside], original[outside])
         visible = pictures[f"{family}, Visible"][0]

@@ -85,3 +85,20 @@ def test_a_library_that_is_missing_or_broken_is_named_with_what_to_do() -> None:
         assert sentence is not None and "\n" not in sentence
         assert sentence.startswith(f"{name} is needed here, but cannot be imported (")
         assert sentence.endswith("; install it, best with pip install maskrobust.")
+
+
+def test_a_name_that_the_package_itself_lacks_is_a_fault_of_the_program() -> None:
+    with pytest.raises(ImportError) as raised:
+        from maskrobust.train.sentences import no_such_name  # type: ignore[attr-defined]  # noqa: F401
+    assert one_sentence(raised.value, "fit") is None
+
+
+def test_a_refusal_without_a_path_is_not_told_as_one_of_a_path() -> None:
+    assert one_sentence(PermissionError(1, "Operation not permitted"), "fit") is None
+
+
+def test_an_input_error_that_was_dealt_with_does_not_hide_a_later_fault() -> None:
+    fault = RuntimeError("a fault")
+    fault.__context__ = InputError("dealt with.")
+    fault.__suppress_context__ = True  # as `raise ... from None` does
+    assert one_sentence(fault, "fit") is None

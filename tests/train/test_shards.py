@@ -237,7 +237,7 @@ def tell(path: Path) -> None:
 
 
 def refuse(number: int) -> int:
-    from maskrobust.train.data.base import check_at_least
+    from maskrobust.errors import check_at_least
 
     check_at_least("number", number, 0)
     return number

@@ -32,8 +32,8 @@ def draw_mask(name: str, batch: int) -> Tensor:
         case "box of 80 x 80":
             visible = (row >= 72) & (row < 152) & (column >= 72) & (column < 152)
         case "half of the patches" | "a tenth of the patches":
-            share = 0.5 if name == "half of the patches" else 0.9
-            return patches(keys, IMAGE_SIZE, IMAGE_SIZE, hidden_fraction=(share, share), patch_size=16)
+            fraction = 0.5 if name == "half of the patches" else 0.9
+            return patches(keys, IMAGE_SIZE, IMAGE_SIZE, hidden_fraction=(fraction, fraction), patch_size=16)
         case _:
             raise InputError(f"there is no mask '{name}'; name one of {', '.join(COMMON_MASKS + SMALL_AREAS)}.")
     return visible.expand(batch, 1, -1, -1)
@@ -49,7 +49,7 @@ def measure_masking(networks: Sequence[str], batch: int, rounds: int, device: to
         device: what is measured.
 
     Yields:
-        network, mode ("eval" or "training step"), mask, hidden (share of pixels), positions (share of the positions
+        network, mode ("eval" or "training step"), mask, hidden (fraction of pixels), positions (fraction of those
         inside that are visible: the mean over convolutions), engine, seconds of the plain network, time and memory as
         ratios over it.
     """

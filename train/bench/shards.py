@@ -44,7 +44,7 @@ def measure_shards(images: int, batch: int, workers: int, rounds: int) -> Iterat
         images: in a run, at least `batch`; rounded down to whole batches.
         batch: images in a batch.
         workers: loader processes of each.
-        rounds: alternating runs behind each figure.
+        rounds: alternating runs behind each number.
 
     Yields:
         method, images a second (median over rounds), and speed over the baseline's in the same round.

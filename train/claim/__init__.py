@@ -13,6 +13,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.arms import check_networks
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import independent_parts, measured_probe, missing_runs, refuse_foreign, run_arm
@@ -66,12 +67,13 @@ def run_claim(
         Outcomes by arm, seed and masking method, and the mask-only probe's; None for a process that makes a part.
 
     Raises:
-        InputError: the output folder holds runs of another configuration.
+        InputError: the output folder holds runs of another configuration, or a network lacks what it is asked for.
     """
     refuse_foreign(config)
     config.data.prepare_data()
     config.data.setup("fit")
     config.data.setup(STAGE_OF_SPLIT[config.evaluation.split])
+    check_networks(config)
     bank = SilhouetteBank.from_batches(config.data.val_dataloader())
     with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
         probe = None if config.is_part else measured_probe(config, progress)

@@ -135,7 +135,8 @@ def _check_part(config: ClaimConfig, *, is_named: bool) -> None:
 
 def _check(config: ClaimConfig) -> None:
     """Refuse sections that contradict each other."""
-    check_methods(config.evaluation.methods, "evaluation.methods")
+    for name in ("methods", "transfer_methods"):
+        check_methods(getattr(config.evaluation, name), f"evaluation.{name}")
     import_measures(config.evaluation.own_measures)
     for name, model in config.models.items():
         try:
@@ -143,6 +144,7 @@ def _check(config: ClaimConfig) -> None:
         except InputError as error:
             raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)
+    config.evaluation.plans(())  # refuses what cannot be asked
     seeds = config.seeds
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"seeds must be a list of different numbers, got {seeds}; give each once.")

@@ -22,6 +22,7 @@ from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit
 from maskrobust.lm_modules.callbacks import ShownImages, StepSeed
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.training_masks import build_masking
 from maskrobust.lm_modules.weights import load_weights, read_state_dict
 from maskrobust.train.arguments import PARSER_OPTIONS
@@ -192,6 +193,16 @@ def frozen_network(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassi
     load_weights(classifier.network, config.source_of(arm, seed).learned)
     use_gpu = torch.cuda.is_available() and config.training.accelerator != "cpu"
     return classifier.to("cuda" if use_gpu else "cpu").eval()
+
+
+def check_networks(config: ClaimConfig) -> None:
+    """Refuse, before anything is trained, what a network could not be asked once it is.
+
+    Raises:
+        InputError, UnsupportedNetworkError: see `check_plans`.
+    """
+    for arm in config.only_arms:
+        check_plans(_new_network(config, arm, config.only_seeds[0]), config.plans_of(arm))
 
 
 def first_images(batches: Iterable[Batch], count: int) -> Iterator[Batch]:

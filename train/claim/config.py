@@ -14,8 +14,8 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_meth
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun, fingerprint
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Split
 from maskrobust.train.loggers import WandbOptions
+from maskrobust.train.types import Split
 
 if TYPE_CHECKING:
     NonNegativeFloat = float

@@ -17,9 +17,7 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
 from maskrobust.train.provenance import provenance
-
-FORMAT = 3
-"""Of claim.json: rows of a result table. Formats 1 and 2, of version 0.1, held nested figures."""
+from maskrobust.train.report.results import FORMATS
 
 Runs = Mapping[str, Mapping[int, Mapping[MaskingMethod, Outcomes]]]
 """Outcomes by arm, seed and masking method."""
@@ -44,7 +42,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         *(row for arm in config.arms for row in _arm_rows(config, arm, runs[arm], probe)),
     ]
     return {
-        "format": FORMAT,
+        "format": FORMATS["claim"],
         "question": config.question,
         "claim": CLAIM,
         "verdict": {"outcome": verdict.outcome, "reason": verdict.reason, "caveat": caveat(len(config.seeds))},
@@ -96,7 +94,7 @@ def compare(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, losses: Mappi
             replicates=config.evaluation.replicates,
         ).items()
     }
-    return [Comparison(name, compared[name], _loss(losses[name]), name in counted) for name in names]
+    return [Comparison(name, compared[name], name in counted) for name in names]
 
 
 def _compared_arms(config: ClaimConfig) -> list[str]:

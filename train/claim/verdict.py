@@ -4,8 +4,8 @@ A network that reads the outline does so whether the outline helps it (a positiv
 misleads it (a negative one). So reliance is the magnitude of the used share, and an arm is compared with the
 layer-masking arm by |used share| - |used share|: with the plain difference, an arm that is misled would look like one
 that does not read, and a layer-masking arm that is misled would lend support to the claim. How the interval of this
-difference avoids the bias of resampled magnitudes is said at `lm_modules.reliance.magnitudes.MagnitudeDifference`, and
-how its bounds hold for all arms together at `lm_modules.reliance.compare_magnitudes`.
+difference avoids the bias of resampled magnitudes is said at `lm_modules.reliance.comparison.MagnitudeDifference`, and
+how its bounds hold for all arms together at `compare_magnitudes` there.
 """
 
 from collections.abc import Sequence
@@ -38,13 +38,11 @@ class Comparison:
         arm: name of the augmentation-only arm.
         compared: magnitude of its used share minus that of the layer-masking arm's; bounds at Holm's levels among the
             arms that count, at the rule's own for any other.
-        clean_accuracy_loss: clean accuracy of the baseline minus that of the arm.
-        eligible: whether that loss is within the rule's tolerance.
+        eligible: whether the clean accuracy that the arm loses against the baseline is within the rule's tolerance.
     """
 
     arm: str
     compared: ComparedMagnitude
-    clean_accuracy_loss: float
     eligible: bool
 
     def reading(self, margin: float) -> str:

@@ -4,7 +4,7 @@ A module of your own subclasses `InMemoryDataModule`, `FileDataModule` or `Annot
 named by its class path: `--data my_data.Animals`. See docs/data.md.
 """
 
-from maskrobust.train.data.base import AnnotatedDataModule, InMemoryDataModule, Samples, Split
+from maskrobust.train.data.base import AnnotatedDataModule, InMemoryDataModule, Samples
 from maskrobust.train.data.cues import Cues
 from maskrobust.train.data.fashion import Fashion
 from maskrobust.train.data.file_data import FileDataModule, train_val_split
@@ -12,6 +12,7 @@ from maskrobust.train.data.folder import Folder
 from maskrobust.train.data.image_files import ImageFile, id_of
 from maskrobust.train.data.pets import Pets
 from maskrobust.train.data.shards import Shards
+from maskrobust.train.types import Split
 
 SHIPPED = ("Cues", "Fashion", "Folder", "Pets", "Shards")
 """Data modules that a YAML or a command names without a path."""

@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys, uniform
-from maskrobust.errors import InputError
-from maskrobust.errors import check_at_least as check_at_least  # noqa: PLC0414 - for the modules beside this
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.loading import (
     EpochSampler,
     Position,
@@ -25,7 +24,7 @@ from maskrobust.train.data.loading import (
     training_position,
 )
 from maskrobust.train.data.stored import PixelSample, StoredSample
-from maskrobust.train.types import Split as Split  # noqa: PLC0414 - likewise
+from maskrobust.train.types import Split
 
 Fetched = TypeVar("Fetched")
 

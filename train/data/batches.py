@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from maskrobust.augment import Batch
-from maskrobust.train.data.base import AnnotatedDataModule, Split
+from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.types import Split
 
 STAGE_OF_SPLIT: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 """The stage that `AnnotatedDataModule.setup` knows each split by."""

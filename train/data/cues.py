@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.errors import InputError
-from maskrobust.train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.train.data.base import InMemoryDataModule, Samples, draw_uniform
 from maskrobust.train.data.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
 from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
+from maskrobust.train.types import Split
 
 TEXTURES = {
     "brick": CropSource("brick.png", (0.25, 0.4)),

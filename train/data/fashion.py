@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.errors import InputError
-from maskrobust.train.data.base import InMemoryDataModule, Samples, Split, check_at_least, draw_uniform
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.train.data.base import InMemoryDataModule, Samples, draw_uniform
 from maskrobust.train.data.garments import PLACE_NUMBERS, place_garments
 from maskrobust.train.data.idx import GARMENT_CLASSES, OFFICIAL_SIZES, OfficialSplit, find_files, read_garments
 from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
+from maskrobust.train.types import Split
 
 BACKGROUNDS = tuple(
     CropSource(file_name, (0.3, 0.9))

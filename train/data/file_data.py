@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.classifier import IMAGENET_STD
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, check_at_least, draw_uniform
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, draw_uniform
 from maskrobust.train.data.image_files import (
     ImageFile,
     MaskCode,
@@ -27,6 +27,7 @@ from maskrobust.train.data.image_files import (
 from maskrobust.train.data.loading import EpochSampler, TrainingLoader, loading_options
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.data.views import evaluation_view, training_view
+from maskrobust.train.types import Split
 
 _GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE = 32

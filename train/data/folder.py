@@ -7,10 +7,11 @@ from pytorch_lightning.utilities import rank_zero_warn
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.classifier import IMAGENET_STD
-from maskrobust.train.data.base import ALL_SPLITS, Split
+from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.file_data import FileDataModule, check_val_fraction, train_val_split
 from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, MaskCode, list_classes, list_images
 from maskrobust.train.plain_text import printable
+from maskrobust.train.types import Split
 
 _REMEDIES: dict[Split, str] = {
     "train": "check root, or add the training images",

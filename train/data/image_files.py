@@ -260,7 +260,7 @@ def _colours(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """An image of 16-bit integers in 8, any other as it is; a `InputError` where its numbers have no known range."""
+    """An image of 16-bit integers in 8, any other as it is; an `InputError` where its numbers have no known range."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values: NDArray[np.uint32] = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
@@ -276,7 +276,7 @@ def _unknown_range(image: Image.Image) -> str:
 
 @contextmanager
 def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
-    """An image whose header has been read; whatever is wrong with it, then or later, is a `InputError`."""
+    """An image whose header has been read; whatever is wrong with it, then or later, is an `InputError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the number of pixels is checked below

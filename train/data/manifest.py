@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.base import Split
 from maskrobust.train.data.shard_format import LARGEST_SHARD, ShardRecord, open_address
 from maskrobust.train.files import LARGEST_JSON, parse_json
+from maskrobust.train.types import Split
 
 MANIFEST = "manifest.json"
 _FORMAT = "maskrobust shards 1"

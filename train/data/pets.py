@@ -9,9 +9,9 @@ from torchvision.datasets import OxfordIIITPet
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.classifier import IMAGENET_STD
-from maskrobust.train.data.base import Split
 from maskrobust.train.data.file_data import FileDataModule, check_val_fraction, train_val_split
 from maskrobust.train.data.image_files import ImageFile, id_of
+from maskrobust.train.types import Split
 
 _FOLDER = "oxford-iiit-pet"
 """Of torchvision's layout, below its root."""

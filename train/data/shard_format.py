@@ -19,9 +19,9 @@ import fsspec
 from webdataset.gopen import gopen, gopen_schemes
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.base import Split
 from maskrobust.train.data.stored import EncodedSample
 from maskrobust.train.files import atomic_path
+from maskrobust.train.types import Split
 
 LARGEST_SHARD = 10**6
 """Most samples of a shard."""
@@ -123,7 +123,7 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
             for sample in samples:
                 key = f"{sample.id:0{_KEY_DIGITS}d}"
                 if key in keys:
-                    raise InputError(f"ids must be unique, got {sample.id} twice for '{path.name}'; mend the data.")
+                    raise InputError(f"ids must be unique, got {sample.id} twice for '{path.name}'; correct the data.")
                 keys.add(key)
                 masks += sample.object_mask is not None
                 for suffix, content in _files_of(sample):

@@ -7,14 +7,15 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
-from maskrobust.errors import InputError
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Split, as_fetched, check_at_least
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched
 from maskrobust.train.data.loading import loading_options, rank_and_number
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.shard_format import ShardRecord
 from maskrobust.train.data.shard_reader import Faults, ShardReader
 from maskrobust.train.data.shard_streams import EvaluationStream, TrainingStream
 from maskrobust.train.data.views import evaluation_view, training_view
+from maskrobust.train.types import Split
 
 View = Literal["crop", "as_is"]
 

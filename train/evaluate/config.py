@@ -31,12 +31,12 @@ class EvaluationConfig:
         methods: masking methods to ask the networks under.
         split: of which split the images are; by default test where the data have it, else val.
         patch_size: side of the patches that are hidden at random, in pixels.
-        hidden_fractions: shares in [0, 1] of patches to hide.
+        hidden_fractions: fractions in [0, 1] of patches to hide.
         curve_families: segments of the retention curves: patches, slic, quickshift; none for no curves.
         curve_orders: orders in which they are hidden: random, most_salient, least_salient.
         transfer_families: mask families of the transfer matrix; none for no matrix.
         transfer_methods: masking methods of its rows, beside `methods`.
-        sampled_share: share in (0, 1] of the images that curves and matrix are asked about.
+        sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about.
         features: whether to probe penultimate features for what they hold of the outline; false for networks without a
             linear head.
         layers: inner layers to probe as well, such as layer1 and layer2 of a ResNet: by which of them the outline

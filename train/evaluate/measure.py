@@ -7,7 +7,7 @@ from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.measurement import measure_networks
+from maskrobust.lm_modules.reliance.measurement import check_plans, measure_networks
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
@@ -73,9 +73,5 @@ def build_classifier(config: EvaluationConfig, path: str) -> MaskRobustClassifie
             f"'{path}' was trained for {trained_for} classes but the data have {data.num_classes}; give the data "
             "that it was trained for."
         )
-    for method, plan in config.plans.items():
-        classifier.predictor(method)
-        if plan.features:
-            for layer in (None, *config.layers):
-                classifier.feature_extractor(method, layer)
+    check_plans(classifier, config.plans)
     return classifier

@@ -17,9 +17,7 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.provenance import provenance
-
-FORMAT = 2
-"""Of reliance.json: rows of a result table. Format 1, of version 0.1, held nested figures."""
+from maskrobust.train.report.results import FORMATS
 
 Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
 """Outcomes by checkpoint and masking method."""
@@ -74,7 +72,7 @@ def summarise(
         ),
     ]
     return {
-        "format": FORMAT,
+        "format": FORMATS["reliance"],
         "networks": list(runs),
         "methods": list(config.methods),
         "compared_with": first,

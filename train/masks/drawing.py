@@ -109,7 +109,7 @@ def _draw_holes(config: GalleryConfig, batch: Batch, progress: Progress) -> tupl
             family = build_family(choice, bank=bank, option="families", **settings)
             try:
                 visible[name] = family(keys, batch)
-            except ValueError as error:  # a class with no other object, images that cannot be segmented
+            except InputError as error:  # a class with no other object, images that cannot be segmented
                 reasons[name] = str(error)
     return visible, reasons
 
@@ -128,7 +128,7 @@ def _make_bank(data: AnnotatedDataModule, progress: Progress) -> tuple[Silhouett
     batches = progress.track(data.training_batches(), description="collecting silhouettes")
     try:
         return SilhouetteBank.from_batches(batches), ""
-    except ValueError as error:
+    except InputError as error:
         return None, str(error)
 
 

@@ -115,7 +115,7 @@ def _alone(results: Results) -> str:
         return f"{title} relies on outlines under {listed(read)}."
     if all(row.value is None for row in rows):
         return f"Whether {title} relies on outlines cannot be told: its used share is undefined."
-    return f"That {title} relies on outlines cannot be shown: every used share's interval holds zero."
+    return f"That {title} relies on outlines cannot be shown: no used share's interval lies off zero."
 
 
 def _extreme(results: Results, method: str, reading: str) -> Network | None:

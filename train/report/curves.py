@@ -17,7 +17,7 @@ from maskrobust.train.report.tables import Cell, CellWriter
 from maskrobust.train.report.wording import capitalised, family_title, method_title
 
 _DRAWN, _SCORE = "curve_accuracy", "_score"
-_LABEL = "Chart: accuracy against the hidden share of the image"
+_LABEL = "Chart: accuracy against the hidden fraction of the image"
 _SIZES = {"wide": (960, 225, 13), "narrow": (350, 190, 12)}
 """Width of a drawing, height of a row of panels, and size of the font, in pixels."""
 
@@ -155,7 +155,7 @@ def curve_panels(lines: Sequence[Line]) -> list[Panel]:
 
 
 def curve_chart(lines: Sequence[Line], name: str, identity: str) -> str:
-    """Accuracy against the hidden share, in every panel on the same axes.
+    """Accuracy against the hidden fraction, in every panel on the same axes.
 
     Lines carry the numbers of their networks at places of their own, so that no two numbers meet.
 
@@ -179,7 +179,7 @@ def curve_chart(lines: Sequence[Line], name: str, identity: str) -> str:
             _draw_panel(axes, panel, lines, size)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
-        canvas.supxlabel("Hidden share of the image (%)", fontsize=size.font_size, color=INK)
+        canvas.supxlabel("Hidden fraction of the image (%)", fontsize=size.font_size, color=INK)
         canvas.supylabel("Accuracy (%)", fontsize=size.font_size, color=INK)
         return as_svg(canvas, size, identity, _LABEL)
 

@@ -13,7 +13,7 @@ from maskrobust.lm_modules.methods import MaskingMethod, illustrate
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.train.report.wording import capitalised, hidden_share, method_title
+from maskrobust.train.report.wording import capitalised, in_words, method_title
 
 
 class Answer(NamedTuple):
@@ -113,7 +113,7 @@ def example_strips(
     mean: Sequence[float],
     hidden_fraction: float = 0.5,
 ) -> list[ExampleStrip]:
-    """The originals, then for each method a share of the patches, the outline and the enclosing circle hidden.
+    """The originals, then for each method a fraction of the patches, the outline and the enclosing circle hidden.
 
     Holes and fills are those of `ConditionSource`, hence of the measures, for the same seed and sample ids. An image
     without a valid object hole (no object, or no room for the companion blob) is passed over.
@@ -124,7 +124,7 @@ def example_strips(
         seed: of the evaluation masks.
         patch_size: side in pixels of the patches of the retention measure.
         mean: the data set's mean colour, for the fill "mean".
-        hidden_fraction: share in [0, 1] of patches to hide.
+        hidden_fraction: fraction in [0, 1] of patches to hide.
 
     Returns:
         1 + 3 x len(methods) strips. Under layer masking a grey checkerboard marks the hidden pixels: the network is
@@ -138,7 +138,7 @@ def example_strips(
     valid = drawn.holes.valid
     asked = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
     labels = {
-        retention_condition(hidden_fraction): f"{capitalised(hidden_share(hidden_fraction))} of the patches hidden",
+        retention_condition(hidden_fraction): f"{capitalised(in_words(hidden_fraction))} of the patches hidden",
         "silhouette": "Hidden along the outline",
         "circle": "Enclosing circle hidden",
     }

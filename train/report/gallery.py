@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from maskrobust.train.report import wording
 from maskrobust.train.report.templates import render_template
+from maskrobust.train.report.wording import method_title
 
 Picture = NDArray[np.uint8]
 
@@ -72,7 +72,7 @@ def render_gallery(gallery: Gallery, command: str) -> str:
     Returns:
         HTML; equal arguments give equal text.
     """
-    columns = [column_title(name) for name in gallery.columns]
+    columns = [method_title(name) for name in gallery.columns]
     return render_template(
         "masks.html.j2",
         ("page.css", "masks.css"),
@@ -81,11 +81,6 @@ def render_gallery(gallery: Gallery, command: str) -> str:
         columns=columns,
         outline="rgb({}, {}, {})".format(*OUTLINE),
     )
-
-
-def column_title(name: str) -> str:
-    """A column's name in words: the masking method, or "Other image"."""
-    return wording.method_title(name)
 
 
 def draw_outlines(pictures: Sequence[Picture], object_masks: NDArray[np.bool_]) -> tuple[Picture, ...]:

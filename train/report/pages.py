@@ -19,7 +19,7 @@ Sections = list[tuple[str, Any]]
 """Templates, each with what it knows as `section`; one that has nothing to show is left out."""
 
 CURVES = (
-    "A share of the image is hidden, segment by segment (square patches, or superpixels of SLIC and quickshift): in "
+    "A fraction of the image is hidden, segment by segment (square patches, or superpixels of SLIC and quickshift): in "
     "random order, or those that overlap most or least with the object first. The score is the mean over the curve."
 )
 TRANSFER = (

@@ -22,7 +22,7 @@ from maskrobust.train.report.svg import (
     network_colour,
     tick,
 )
-from maskrobust.train.report.wording import hidden_share, method_title
+from maskrobust.train.report.wording import in_words, method_title
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _LABEL = "Chart: accuracy with patches hidden against used share of the outline"
@@ -108,7 +108,7 @@ def retention_chart(results: Results, size: ChartSize, identity: str) -> str:
     with drawing_settings(size, identity):
         canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
         axes = canvas.add_subplot()
-        _draw_axes(axes, hidden_share(results.content["hidden_fraction"]))
+        _draw_axes(axes, in_words(results.content["hidden_fraction"]))
         limit = reliance_limit(results)
         if limit is not None:
             axes.axhspan(-limit, limit, color=ACCENT, alpha=0.14, linewidth=0)

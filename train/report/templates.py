@@ -42,7 +42,6 @@ def render_template(name: str, styles: Sequence[str], **content: Any) -> str:
         "points": wording.points,
         "compact": wording.compact,
         "duration": wording.duration,
-        "method_title": wording.method_title,
         "family_title": wording.family_title,
         "picture": _picture_address,
         "plain": _plain,

@@ -57,7 +57,7 @@ def results_table(name: Name, content: Mapping[str, Any]) -> Table:
     """Networks, and under each its masking methods, with the measures that have a column in the terminal.
 
     Lines that a claim's rule compares have a bold used share. Fits 120 columns on one line per row where no more than
-    one share of patches is hidden; in fewer the intervals move below their values.
+    one fraction of the patches is hidden; in fewer the intervals move below their values.
 
     Args:
         name: "claim" or "reliance".

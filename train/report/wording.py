@@ -113,8 +113,8 @@ def duration(seconds: float) -> str:
     return f"{text} ({hours} h {minutes} min)" if hours else f"{text} ({minutes} min)"
 
 
-def hidden_share(hidden_fraction: float) -> str:
-    """A fraction of the patches within a sentence, as in "half" or "30 %"."""
+def in_words(hidden_fraction: float) -> str:
+    """A hidden fraction within a sentence, as in "half" or "30 %"."""
     return "half" if hidden_fraction == 0.5 else f"{100 * hidden_fraction:.3g}{PERCENT}"
 
 

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from rich.progress import Progress, TaskID
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.base import Split
 from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, sha256_of, shard_name, write_shard
@@ -18,6 +17,7 @@ from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
 from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
+from maskrobust.train.types import Split
 
 Item = TypeVar("Item")
 

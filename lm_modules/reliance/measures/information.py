@@ -36,7 +36,6 @@ class Information(NamedTuple):
     group="remains",
     unit="bits",
     goal="low",
-    interval="chance",
     asked=where_shapes,
 )
 def information_silhouette() -> Estimator:
@@ -50,7 +49,6 @@ def information_silhouette() -> Estimator:
     group="remains",
     unit="bits",
     goal="low",
-    interval="chance",
     asked=where_shapes,
 )
 def information_circle() -> Estimator:

@@ -16,7 +16,6 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
     group="remains",
     unit="logits",
     goal="low",
-    interval="none",
     asked=where_shapes,
     in_training=True,
 )

@@ -123,7 +123,12 @@ def test_no_more_images_are_measured_than_asked_for(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"methods": ("blue",)}, "'blue'"), ({"every_n_epochs": 0}, "every_n_epochs"), ({"max_images": 0}, "max_images")],
+    [
+        ({"methods": ("blue",)}, "'blue'"),
+        ({"every_n_epochs": 0}, "every_n_epochs"),
+        ({"max_images": 0}, "max_images"),
+        ({"replicates": 0}, "replicates"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused(options: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):

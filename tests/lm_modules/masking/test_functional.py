@@ -186,26 +186,6 @@ def test_ceil_mode_makes_the_windows_of_the_pool(
 
 @every_dtype
 @every_format
-def test_masked_mean_is_the_mean_of_visible_positions(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-    visible = draw_visible(7, 6)
-    features = draw_features(6, 5, 7, 6, dtype).contiguous(memory_format=memory_format)
-    mean = functional.masked_mean(torch.where(visible, features, NAN.to(dtype)), visible)
-    assert mean.dtype == dtype and mean.shape == (6, 5, 1, 1)
-    expected = reference.masked_mean(exact(features), visible[:, 0].numpy())
-    assert_close(mean[:, :, 0, 0], expected, 1e-14 if dtype == torch.float64 else TOLERANCE[dtype])
-
-
-@every_size
-def test_the_mean_of_nothing_is_zero(height: int, width: int) -> None:
-    visible = torch.zeros(2, 1, height, width, dtype=torch.bool)
-    features = torch.full((2, 3, height, width), float("inf"), requires_grad=True)
-    mean = functional.masked_mean(features, visible)
-    (gradient,) = torch.autograd.grad(mean.sum(), features)
-    assert torch.equal(mean, torch.zeros(2, 3, 1, 1)) and torch.equal(gradient, torch.zeros_like(features))
-
-
-@every_dtype
-@every_format
 @every_size
 def test_moments_are_those_of_visible_positions(
     dtype: torch.dtype, memory_format: torch.memory_format, height: int, width: int

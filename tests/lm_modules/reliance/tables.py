@@ -38,7 +38,6 @@ def make_outcomes(
         features={},
         swap_label_j=(labels + 1) % NUM_CLASSES,
         swap_label_k=(labels + 2) % NUM_CLASSES,
-        swap_area_difference=rng.random(images),
         object_valid=valid,
         swap_valid=valid,
         sensitivity=rng.random(images),

@@ -30,3 +30,8 @@ def test_lists_of_a_configuration_file_become_tuples() -> None:
     assert ReliancePlan(hidden_fractions=[0.3], curve_families=["slic"]) == ReliancePlan(  # type: ignore[arg-type]
         hidden_fractions=(0.3,), curve_families=("slic",)
     )
+
+
+def test_what_is_named_twice_is_asked_once() -> None:
+    twice = ReliancePlan(hidden_fractions=(0.5, 0.3, 0.5), transfer_families=("patches", "patches"))
+    assert twice == ReliancePlan(hidden_fractions=(0.5, 0.3), transfer_families=("patches",))

@@ -65,7 +65,7 @@ def assert_equal(one: Outcomes, other: Outcomes) -> None:
             for condition in values:
                 assert np.array_equal(values[condition], expected[condition], equal_nan=name == "features"), condition
         else:
-            assert np.array_equal(values, expected, equal_nan=name in ("sensitivity", "swap_area_difference"))
+            assert np.array_equal(values, expected, equal_nan=name == "sensitivity")
 
 
 @pytest.fixture(scope="module")

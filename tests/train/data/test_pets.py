@@ -10,7 +10,7 @@ from torchvision.datasets import OxfordIIITPet
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Pets
-from maskrobust.train.data.base import Split
+from maskrobust.train.types import Split
 from tests.train.data.conftest import joined
 
 SIZES = {"trainval": 24, "test": 6}

@@ -15,7 +15,6 @@ from PIL import Image
 
 from maskrobust.augment.batch import Batch
 from maskrobust.train.data import Folder, Shards
-from maskrobust.train.data.base import Split
 from maskrobust.train.data.loading import Position
 from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, read_shard, sha256_of, shard_name, write_shard
@@ -23,6 +22,7 @@ from maskrobust.train.data.shard_reader import Faults, Sample, ShardReader
 from maskrobust.train.data.shard_streams import EvaluationStream, TrainingStream, deal_positions, fill_gaps
 from maskrobust.train.data.stored import EncodedSample, PixelSample
 from maskrobust.train.files import read_json, write_json
+from maskrobust.train.types import Split
 from tests.train.data.conftest import joined
 from tests.train.data.test_folder import write_tree
 

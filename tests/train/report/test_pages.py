@@ -265,7 +265,7 @@ def test_one_checkpoint_is_compared_with_none(tmp_path: Path) -> None:
     for row in shares:
         row["reading"] = "not shown"
     alone = Page(render_reliance(reliance, [])).texts["headline"]
-    assert alone == "That plain.ckpt relies on outlines cannot be shown: every used share's interval holds zero."
+    assert alone == "That plain.ckpt relies on outlines cannot be shown: no used share's interval lies off zero."
     assert not {"pairs", "differences-outline", "transfer"} & (page.tables.keys() | page.texts.keys())
 
 
