@@ -27,6 +27,23 @@ if TYPE_CHECKING:
     from maskrobust.augment import uniform as uniform
     from maskrobust.lm_modules.architectures import build_network as build_network
     from maskrobust.lm_modules.classifier import MaskRobustClassifier as MaskRobustClassifier
+    from maskrobust.lm_modules.explanation.answers import Queries as Queries
+    from maskrobust.lm_modules.explanation.answers import ask as ask
+    from maskrobust.lm_modules.explanation.linear import Explanation as Explanation
+    from maskrobust.lm_modules.explanation.linear import kernel_shap as kernel_shap
+    from maskrobust.lm_modules.explanation.linear import lime as lime
+    from maskrobust.lm_modules.explanation.occlusion import leave_one_out as leave_one_out
+    from maskrobust.lm_modules.explanation.occlusion import occlusion as occlusion
+    from maskrobust.lm_modules.explanation.occlusion import window_occlusion as window_occlusion
+    from maskrobust.lm_modules.explanation.occlusion import window_queries as window_queries
+    from maskrobust.lm_modules.explanation.rise import rise as rise
+    from maskrobust.lm_modules.explanation.sampling import all_coalitions as all_coalitions
+    from maskrobust.lm_modules.explanation.sampling import draw_balanced as draw_balanced
+    from maskrobust.lm_modules.explanation.sampling import draw_coalitions as draw_coalitions
+    from maskrobust.lm_modules.explanation.sampling import draw_independent as draw_independent
+    from maskrobust.lm_modules.explanation.sampling import draw_paper_protocol as draw_paper_protocol
+    from maskrobust.lm_modules.explanation.sampling import with_ends as with_ends
+    from maskrobust.lm_modules.explanation.segments import Segments as Segments
     from maskrobust.lm_modules.masking import LayerMasking as LayerMasking
     from maskrobust.lm_modules.masking import Masked as Masked
     from maskrobust.lm_modules.masking import UnsupportedNetworkError as UnsupportedNetworkError
@@ -61,6 +78,19 @@ _HOMES = {
     ),
     "lm_modules.architectures": ("build_network",),
     "lm_modules.classifier": ("MaskRobustClassifier",),
+    "lm_modules.explanation.answers": ("Queries", "ask"),
+    "lm_modules.explanation.linear": ("Explanation", "kernel_shap", "lime"),
+    "lm_modules.explanation.occlusion": ("leave_one_out", "occlusion", "window_occlusion", "window_queries"),
+    "lm_modules.explanation.rise": ("rise",),
+    "lm_modules.explanation.sampling": (
+        "all_coalitions",
+        "draw_balanced",
+        "draw_coalitions",
+        "draw_independent",
+        "draw_paper_protocol",
+        "with_ends",
+    ),
+    "lm_modules.explanation.segments": ("Segments",),
     "lm_modules.masking": ("LayerMasking", "Masked", "UnsupportedNetworkError", "masking_rule"),
     "lm_modules.methods": ("feature_extractor", "masking_methods", "predictor"),
     "lm_modules.reliance.catalogue": ("measure", "where_shapes"),

@@ -1,0 +1,115 @@
+"""Which segments are visible in each query: independent draws, a balanced design, coalitions by Shapley's kernel.
+
+Everything follows from an int64 key. More independent draws or coalitions begin with those of a smaller sample.
+"""
+
+import itertools
+
+import numpy as np
+import torch
+from scipy.linalg import hadamard
+from torch import Tensor
+
+from maskrobust.augment import fold_in, uniform
+from maskrobust.errors import InputError, check_at_least
+
+
+def draw_independent(key: int, samples: int, segments: int, share: float | tuple[float, float] = 0.5) -> Tensor:
+    """Queries (N, M) bool in which each segment is visible with probability `share`, independently of the others.
+
+    Args:
+        key: int64.
+        samples: number N of queries, at least 1.
+        segments: number M of segments, at least 2.
+        share: the probability, or a range from which each query draws its own uniformly.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+    check_at_least("samples", samples, 1)
+    check_at_least("segments", segments, 2)
+    low, high = share if isinstance(share, tuple) else (share, share)
+    if not 0 <= low <= high <= 1:
+        raise InputError(f"share must lie in 0 to 1, or be a range there, got {share}; half visible is usual.")
+    keys = fold_in(torch.arange(samples), key)
+    shares = low + (high - low) * uniform(fold_in(keys, 0))
+    return uniform(fold_in(keys, 1), segments) < shares.unsqueeze(1)
+
+
+def draw_balanced(key: int, samples: int, segments: int) -> Tensor:
+    """A folded-over orthogonal design (N, M) bool: a segment is visible in half of the queries, a pair in a quarter.
+
+    M columns of a Hadamard matrix of order N / 2, with columns, their signs and the order of rows drawn by key. Row
+    2 i + 1 is the complement of row 2 i, so that effects of pairs of segments cancel where both weigh the same, as in
+    KernelSHAP. Every query for itself is uniform over all 2^M.
+
+    Args:
+        key: int64.
+        samples: number N of queries, a power of two, at least 2 M.
+        segments: number M of segments, at least 2.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+    check_at_least("segments", segments, 2)
+    if samples & (samples - 1) or samples < 2 * segments:
+        raise InputError(
+            f"a balanced design of {segments} segments takes a power of two from {2 * segments} samples on, got "
+            f"{samples}; take {1 << (2 * segments - 1).bit_length()}."
+        )
+    order = samples // 2
+    keys = fold_in(torch.zeros(1, dtype=torch.int64), key)
+    columns = uniform(fold_in(keys, 0), order)[0].argsort(stable=True)[:segments]
+    rows = uniform(fold_in(keys, 1), order)[0].argsort(stable=True)
+    flipped = uniform(fold_in(keys, 2), segments)[0] < 0.5
+    half = (torch.from_numpy(hadamard(order)) > 0)[rows][:, columns] ^ flipped
+    return torch.stack((half, ~half), dim=1).reshape(samples, segments)
+
+
+def draw_coalitions(key: int, samples: int, segments: int) -> Tensor:
+    """Everything, nothing, and coalitions drawn as often as Shapley's kernel weighs them: (N, M) bool.
+
+    k segments are visible with a probability in proportion to 1 / (k (M - k)), 0 < k < M, every subset of that size
+    being equally likely. They are for `kernel_shap(..., drawn_by_kernel=True)`.
+
+    Args:
+        key: int64.
+        samples: number N of queries, the first two included, at least 3.
+        segments: number M of segments, at least 2.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+    check_at_least("samples", samples, 3)
+    check_at_least("segments", segments, 2)
+    keys = fold_in(torch.arange(samples - 2), key)
+    sizes = np.arange(1, segments)
+    ends = np.cumsum(1 / (sizes * (segments - sizes)))
+    visible_count = 1 + np.searchsorted(ends / ends[-1], uniform(fold_in(keys, 0)).numpy(), side="right")
+    rank = uniform(fold_in(keys, 1), segments).argsort(dim=1, stable=True).argsort(dim=1)
+    drawn = rank < torch.from_numpy(np.minimum(visible_count, segments - 1)).unsqueeze(1)
+    return with_ends(drawn)
+
+
+def all_coalitions(segments: int) -> Tensor:
+    """Every subset of 2 to 16 segments, everything and nothing first, (2^M, M) bool; other numbers raise InputError."""
+    check_at_least("segments", segments, 2)
+    if segments > 16:
+        raise InputError(f"all coalitions are listed of at most 16 segments, got {segments}; use draw_coalitions.")
+    subsets = torch.tensor(list(itertools.product((False, True), repeat=segments)))
+    return with_ends(subsets[1:-1])
+
+
+def draw_paper_protocol(key: int, segments: int) -> Tensor:
+    """The queries of LIME in Balasubramanian and Feizi (ICCV 2023): everything, then 511 with half visible.
+
+    The other settings are the defaults of `lime`, on probabilities.
+    """
+    z = draw_independent(key, 512, segments)
+    z[0] = True
+    return z
+
+
+def with_ends(z: Tensor) -> Tensor:
+    """Queries (N, M) bool with two in front that show everything and nothing, (N + 2, M)."""
+    return torch.cat((torch.ones_like(z[:1]), torch.zeros_like(z[:1]), z))

@@ -1,0 +1,222 @@
+"""From an image to an explanation: segments, answers, occlusion, RISE, and what layer masking promises."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from maskrobust import (
+    LayerMasking,
+    Queries,
+    Segments,
+    ask,
+    build_network,
+    draw_independent,
+    kernel_shap,
+    leave_one_out,
+    lime,
+    occlusion,
+    patches,
+    predictor,
+    rise,
+    sample_keys,
+    window_occlusion,
+    window_queries,
+    with_ends,
+)
+from maskrobust.errors import InputError
+
+IMAGES = torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+HALVES = torch.zeros(1, 24, 20, dtype=torch.uint8)
+HALVES[..., 10:] = 1
+
+
+def additive(images, visible, keys):
+    """Logits that add up over pixels: the visible sum of each channel."""
+    return (images * visible).sum(dim=(2, 3))
+
+
+@pytest.fixture(scope="module")
+def network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_network("small_resnet", 5).eval()
+
+
+@pytest.mark.parametrize("segments", [Segments.patches(IMAGES, 8), Segments.superpixels(IMAGES, "quickshift")])
+def test_segments_are_a_partition_that_z_shows(segments):
+    for index in range(2):
+        z = draw_independent(1, 7, segments.count(index))
+        visible = segments.visible(index, z)
+        assert visible.shape == (7, 1, 24, 20) and visible.dtype == torch.bool
+        for query, row, column in itertools.product(range(7), range(0, 24, 5), range(0, 20, 3)):
+            assert visible[query, 0, row, column] == z[query, segments.labels[index, row, column]]
+        queries = segments.queries(index, z)
+        assert torch.equal(queries.areas, visible.flatten(1).sum(dim=1))
+        assert torch.equal(queries.visible(torch.tensor([3, 1])), visible[[3, 1]])
+
+
+def test_a_label_map_of_ones_own_is_taken_and_scores_are_spread_over_it():
+    segments = Segments(HALVES)
+    assert segments.labels.dtype == torch.int64 and segments.count(0) == 2
+    heat = segments.heat_map(0, np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert heat.shape == (24, 20, 2) and (heat[:, :10] == [1, 2]).all() and (heat[:, 10:] == [3, 4]).all()
+
+
+def test_slic_segments_count_from_0():
+    photograph = IMAGES[:1, :, :6, :6].repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+    labels = Segments.superpixels(photograph).labels
+    assert labels.unique().tolist() == list(range(int(labels.max()) + 1))
+
+
+@pytest.mark.parametrize("scale", ["probability", "logit", "log_odds"])
+def test_answers_are_those_of_asking_query_by_query(scale):
+    segments = Segments.patches(IMAGES, 8)
+    z = draw_independent(2, 33, segments.count(0))
+    answers = ask(lambda *given: additive(*given) / 40, IMAGES[0], segments.queries(0, z), scale=scale, batch_size=7)
+    logits = torch.stack([(IMAGES[0] * each).double().sum(dim=(1, 2)) / 40 for each in segments.visible(0, z)])
+    p = logits.softmax(dim=1)
+    expected = {"probability": p, "logit": logits, "log_odds": (p / (1 - p)).log()}[scale]
+    assert answers.dtype == np.float64
+    np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_log_odds_stay_finite_where_a_probability_rounds_to_one():
+    logits = torch.tensor([[80.0, 0.0, -90.0]])
+    queries = Queries.of(torch.ones(1, 1, 24, 20, dtype=torch.bool))
+    found = ask(lambda *_: logits, IMAGES[0], queries, scale="log_odds")
+    np.testing.assert_allclose(found, [[80.0, -80.0, -170.0]], rtol=1e-6)
+
+
+def test_queries_come_by_visible_area_and_random_fills_have_a_key_a_query():
+    segments, asked = Segments.patches(IMAGES, 8), []
+
+    def predict(images, visible, keys):
+        asked.append((visible.flatten(1).sum(dim=1), keys))
+        return (keys % 1000).float()[:, None].expand(-1, 2)
+
+    z = draw_independent(3, 20, segments.count(0), (0.1, 0.9))
+    found = [ask(predict, IMAGES[0], segments.queries(0, z), key=5, batch_size=size, scale="logit") for size in (6, 20)]
+    areas = torch.cat([area for area, _ in asked[:-1]])
+    assert torch.equal(areas, areas.sort().values)
+    assert np.array_equal(*found) and len(np.unique(found[0])) > 15
+
+
+def test_explanations_under_layer_masking_ignore_hidden_pixels_to_the_last_bit(network):
+    predict = predictor(LayerMasking(network), "layer_masking", (0.5,) * 3, (0.25,) * 3)
+    noise = torch.Generator().manual_seed(1)
+
+    def redrawn(images, visible, keys):
+        return predict(torch.where(visible, images, torch.rand(images.shape, generator=noise)), visible, keys)
+
+    segments = Segments.patches(IMAGES, 8)
+    z = with_ends(draw_independent(4, 30, segments.count(0)))
+    plain, other = (ask(each, IMAGES[0], segments.queries(0, z), batch_size=8) for each in (predict, redrawn))
+    assert np.array_equal(plain, other)
+    for explain in (lime, kernel_shap):
+        assert all(map(np.array_equal, explain(z, plain), explain(z, other)))
+    assert np.ptp(plain, axis=0).max() > 1e-3
+    black = ask(predictor(network, "black", (0.5,) * 3, (0.25,) * 3), IMAGES[0], segments.queries(0, z))
+    assert not np.allclose(black, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["layer_masking", "uniform_noise"])
+def test_answers_do_not_depend_on_the_batch_size(network, method):
+    masked = LayerMasking(network) if method == "layer_masking" else network
+    predict = predictor(masked, method, (0.5,) * 3, (0.25,) * 3)
+    segments = Segments.patches(IMAGES, 8)
+    queries = segments.queries(0, draw_independent(5, 20, segments.count(0)))
+    found = [ask(predict, IMAGES[0], queries, key=3, batch_size=size) for size in (1, 7, 64)]
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=1e-5)
+
+
+def test_occlusion_recovers_an_additive_network():
+    segments = Segments.patches(IMAGES, 8)
+    queries = segments.queries(0, leave_one_out(segments.count(0)))
+    scores = occlusion(ask(additive, IMAGES[0], queries, scale="logit"))
+    expected = [IMAGES[0][:, segments.labels[0] == each].sum(dim=1).tolist() for each in range(segments.count(0))]
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(8, 8), (7, 3), (1, 1), (20, 5)])
+def test_window_occlusion_is_the_mean_fall_over_the_windows_that_hide_a_pixel(window, stride):
+    queries = window_queries(24, 20, window, stride)
+    visible = queries.visible(torch.arange(len(queries.areas)))
+    assert visible[0].all() and torch.equal(queries.areas, visible.flatten(1).sum(dim=1))
+    answers = ask(additive, IMAGES[0], queries, scale="logit")
+    scores = window_occlusion(answers, 24, 20, window, stride)
+    hidden = ~visible[1:, 0].numpy()
+    assert scores.shape == (24, 20, 3) and hidden.any(axis=0).all()
+    for row, column in itertools.product(range(0, 24, 4), range(0, 20, 4)):
+        falls = answers[0] - answers[1:][hidden[:, row, column]]
+        np.testing.assert_allclose(scores[row, column], falls.mean(axis=0), atol=1e-9)
+
+
+def test_rise_is_the_mean_of_answers_times_visibility_over_the_share():
+    z, answers = draw_independent(6, 90, 5, 0.4), np.random.default_rng(0).normal(size=(90, 2))
+    found = rise(z, answers, 0.4)
+    terms = z.numpy()[:, :, None] * answers[:, None] / 0.4
+    np.testing.assert_allclose(found.scores, terms.mean(axis=0))
+    half = 1.98698 * terms.std(axis=0, ddof=1) / np.sqrt(90)  # Student's quantile for 89 degrees of freedom
+    np.testing.assert_allclose(found.high - found.scores, half, rtol=1e-5)
+    np.testing.assert_allclose(found.scores - found.low, half, rtol=1e-5)
+
+
+def test_rises_intervals_hold_the_truth_at_their_level():
+    effects, held = np.array([0.5, 0.0, -0.2, 0.1]), []
+    for key in range(300):
+        z = draw_independent(key, 60, 4)
+        found = rise(z, 1 + z.numpy() @ effects[:, None], 0.5)
+        truth = 1 + effects.sum() / 2 + effects[:, None] / 2  # the mean answer while a segment is visible
+        held.append((found.low <= truth) & (truth <= found.high))
+    assert np.mean(held) == pytest.approx(0.95, abs=0.02)
+
+
+def test_rise_takes_pixels_under_shifted_cells():
+    keys = sample_keys(0, torch.arange(200))
+    visible = patches(keys, 24, 20, hidden_fraction=(0.5, 0.5), patch_size=8, random_offset=True)
+    answers = ask(additive, IMAGES[0], Queries.of(visible), scale="logit")
+    found = rise(visible[:, 0], answers, 0.5)
+    assert found.scores.shape == (24, 20, 3) and found.r_squared is None
+    np.testing.assert_allclose(found.scores[3, 4], (answers * visible[:, 0, 3, 4].numpy()[:, None]).mean(axis=0) / 0.5)
+
+
+def gap():
+    labels = HALVES.clone()
+    labels[labels == 1] = 2
+    return labels
+
+
+EVERYTHING = Queries.of(torch.ones(3, 1, 24, 20, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: Segments(HALVES + 1), "numbered from 0 without a gap, got 2 of 1 to 2 in image 0"),
+        (lambda: Segments(gap()), "numbered from 0 without a gap, got 2 of 0 to 2 in image 0"),
+        (lambda: Segments(2 * HALVES.int() - 1), "without a gap, got 2 of -1 to 1 in image 0"),
+        (lambda: Segments(torch.zeros(1, 4, 4, dtype=torch.int64)), "at least two segments, got 1 in image 0"),
+        (lambda: Segments(HALVES.float()), "labels must be integers"),
+        (lambda: Segments(HALVES[0]), "labels must be integers"),
+        (lambda: Segments.patches(IMAGES, 0), "patch_size must be at least 1"),
+        (lambda: Segments.patches(IMAGES, 32), "at least two segments"),
+        (lambda: Segments.superpixels(IMAGES, "watershed"), "'slic' or 'quickshift', got 'watershed'"),
+        (lambda: Segments(HALVES).queries(0, draw_independent(0, 4, 3)), r"z must be bool \(N, 2\)"),
+        (lambda: ask(additive, IMAGES, EVERYTHING), r"image must be \(C, H, W\)"),
+        (lambda: ask(additive, IMAGES[0], EVERYTHING, scale="odds"), "scale must be one of"),
+        (lambda: ask(additive, IMAGES[0], EVERYTHING, batch_size=0), "batch_size must be at least 1"),
+        (lambda: ask(additive, IMAGES[0] * torch.nan, EVERYTHING), "for 3 of 3 queries"),
+        (lambda: window_queries(24, 20, 21, 3), "stride <= window <= 20"),
+        (lambda: window_queries(24, 20, 8, 9), "stride <= window"),
+        (lambda: window_occlusion(np.zeros((4, 1)), 24, 20, 8, 8), "everything and 9 windows, got 4"),
+        (lambda: rise(draw_independent(0, 9, 4), np.zeros((9, 1)), 0), "share must lie above 0"),
+        (lambda: rise(draw_independent(0, 9, 4), np.zeros((8, 1)), 0.5), "queries must be bool"),
+        (lambda: leave_one_out(1), "segments must be at least 2"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(call, sentence):
+    with pytest.raises(InputError, match=sentence) as refusal:
+        call()
+    assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")

@@ -1,0 +1,240 @@
+"""LIME and KernelSHAP against scikit-learn, the formula of the package lime, and Shapley values by brute force."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+
+from maskrobust import all_coalitions, draw_balanced, draw_coalitions, draw_independent, kernel_shap, lime, with_ends
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.explanation.linear import lime_weights
+
+GENERATOR = np.random.default_rng(0)
+EFFECTS = GENERATOR.normal(size=(6, 3))
+
+
+def additive(z):
+    return 0.3 + z.numpy() @ EFFECTS[: z.shape[1]]
+
+
+def with_pairs(z):
+    """A game that is not additive: a product of two, one of three, and an 'or'."""
+    x = z.numpy().astype(float)
+    first = x[:, 0] + 2 * x[:, 1] * x[:, 2] - x[:, 3] * x[:, 4] * x[:, 0]
+    return np.column_stack((first, np.maximum(x[:, 1], x[:, 4]) + 0.5 * x[:, 2]))
+
+
+def test_coefficients_are_those_of_scikit_learns_ridge():
+    z = draw_independent(1, 60, 9, (0.2, 0.9))
+    answers = GENERATOR.normal(size=(60, 4))
+    distance = 1 - np.sqrt(z.numpy().sum(axis=1) / 9)
+    ridge = Ridge(alpha=0.7).fit(z.numpy(), answers, sample_weight=np.exp(-(distance**2) / 0.3**2))
+    np.testing.assert_allclose(lime(z, answers, alpha=0.7, kernel_width=0.3).scores, ridge.coef_.T, atol=1e-6)
+
+
+def test_coefficients_are_those_of_the_package_lime_at_root_two_of_its_width():
+    z, answers = draw_independent(2, 80, 7), GENERATOR.uniform(size=(80, 2))
+    rows = z.numpy().astype(float)
+    cosine = rows.sum(axis=1) / np.maximum(np.sqrt(rows.sum(axis=1) * 7), 1e-12)
+    weights = np.sqrt(np.exp(-((1 - cosine) ** 2) / 0.25**2))
+    one_more = np.column_stack((rows, np.ones(80)))
+    penalty = np.diag([1.0] * 7 + [0.0])
+    expected = np.linalg.solve((one_more.T * weights) @ one_more + penalty, (one_more.T * weights) @ answers)[:7]
+    np.testing.assert_allclose(lime(z, answers, kernel_width=0.25 * math.sqrt(2)).scores, expected, atol=1e-6)
+
+
+def test_all_coalitions_give_the_exact_shapley_values():
+    z = all_coalitions(5)
+    value = {tuple(row): answer for row, answer in zip(z.tolist(), with_pairs(z), strict=True)}
+    expected = np.zeros((5, 2))
+    for order in itertools.permutations(range(5)):
+        coalition = [False] * 5
+        for player in order:
+            before = value[tuple(coalition)]
+            coalition[player] = True
+            expected[player] += (value[tuple(coalition)] - before) / math.factorial(5)
+    found = kernel_shap(z, with_pairs(z))
+    np.testing.assert_allclose(found.scores, expected, atol=1e-8)
+    assert np.array_equal(found.low, found.scores) and np.array_equal(found.high, found.scores)
+
+
+def test_two_segments_have_exact_shapley_values_and_no_r_squared():
+    z = all_coalitions(2)
+    found = kernel_shap(z, np.array([[7.0], [1.0], [2.0], [4.0]]))  # both, none, the second, the first
+    np.testing.assert_allclose(found.scores, [[4.0], [2.0]])
+    assert np.isnan(found.r_squared).all()
+
+
+@pytest.mark.parametrize("draw", [draw_independent, draw_balanced])
+def test_an_additive_network_is_recovered_by_lime_without_penalty(draw):
+    z = draw(3, 32, 6)
+    found = lime(z, additive(z), alpha=0)
+    np.testing.assert_allclose(found.scores, EFFECTS, atol=1e-9)
+    np.testing.assert_allclose(found.r_squared, 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_an_additive_network_is_recovered_by_kernel_shap(by_kernel):
+    z = draw_coalitions(4, 24, 6) if by_kernel else with_ends(draw_balanced(4, 32, 6))
+    found = kernel_shap(z, additive(z), drawn_by_kernel=by_kernel)
+    np.testing.assert_allclose(found.scores, EFFECTS, atol=1e-9)
+    np.testing.assert_allclose(found.r_squared, 1, atol=1e-9)
+
+
+def test_drawn_coalitions_come_near_the_exact_shapley_values_and_add_up():
+    exact, z = kernel_shap(all_coalitions(5), with_pairs(all_coalitions(5))), draw_coalitions(5, 4000, 5)
+    found = kernel_shap(z, with_pairs(z), drawn_by_kernel=True)
+    np.testing.assert_allclose(found.scores, exact.scores, atol=0.08)
+    np.testing.assert_allclose(found.scores.sum(axis=0), with_pairs(z)[0] - with_pairs(z)[1], atol=1e-9)
+    halves = with_ends(draw_independent(5, 4000, 5))
+    np.testing.assert_allclose(kernel_shap(halves, with_pairs(halves)).scores, exact.scores, atol=0.08)
+
+
+def hc3(design, targets, weights, penalty):
+    """The covariance of weighted least squares by the textbook: bread, meat, bread, observation by observation."""
+    bread = np.linalg.inv(sum(w * np.outer(x, x) for x, w in zip(design, weights, strict=True)) + penalty)
+    solution = bread @ sum(w * x * y for x, y, w in zip(design, targets, weights, strict=True))
+    meat = np.zeros_like(bread)
+    for x, y, w in zip(design, targets, weights, strict=True):
+        score = w * x * (y - x @ solution) / (1 - w * x @ bread @ x)
+        meat += np.outer(score, score)
+    return solution, bread @ meat @ bread
+
+
+@pytest.mark.parametrize("alpha", [0, 1])
+def test_the_interval_of_lime_is_students_with_hc3(alpha):
+    z, answers = draw_independent(10, 20, 4), GENERATOR.normal(size=(20, 1))
+    penalty = np.diag([alpha] * 4 + [0.0])
+    solution, covariance = hc3(np.column_stack((z, np.ones(20))), answers[:, 0], lime_weights(z), penalty)
+    found, reach = lime(z, answers, alpha=alpha), stats.t(20 - 5).ppf(0.975) * np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(found.low[:, 0], (solution - reach)[:4], atol=1e-9)
+    np.testing.assert_allclose(found.high[:, 0], (solution + reach)[:4], atol=1e-9)
+
+
+def test_a_coefficient_that_one_query_alone_decides_has_no_bounds():
+    z = draw_independent(12, 20, 4)
+    z[:, 2] = True
+    z[7, 2] = False
+    found = lime(z, GENERATOR.normal(size=(20, 1)), alpha=0)
+    assert np.isfinite(found.scores).all()
+    assert np.isinf(found.high[:, 0]).tolist() == np.isinf(found.low[:, 0]).tolist() == [False, False, True, False]
+
+
+def test_the_interval_of_kernel_shap_is_students_with_hc3_whichever_score_is_eliminated():
+    z, answers = draw_coalitions(11, 16, 4), GENERATOR.normal(size=(16, 1))
+    bottom, total = answers[1, 0], answers[0, 0] - answers[1, 0]
+    found = kernel_shap(z, answers, drawn_by_kernel=True)
+    for eliminated in range(4):
+        last, others = z.numpy()[2:, eliminated].astype(float), np.delete(z.numpy()[2:], eliminated, axis=1)
+        targets = answers[2:, 0] - bottom - last * total
+        solution, covariance = hc3(others - last[:, np.newaxis], targets, np.ones(14), 0)
+        reach = stats.t(14 - 3).ppf(0.975) * np.sqrt(np.diag(covariance))
+        np.testing.assert_allclose(np.delete(found.low[:, 0], eliminated), solution - reach, atol=1e-9)
+        np.testing.assert_allclose(np.delete(found.high[:, 0], eliminated), solution + reach, atol=1e-9)
+
+
+def coverage(explain, draw, truth, repetitions=300):
+    """The share of intervals that hold the truth, over samples."""
+    held = []
+    for key in range(repetitions):
+        z = draw(key)
+        found = explain(z, with_pairs(z))
+        held.append((found.low <= truth) & (truth <= found.high))
+    return np.mean(held, axis=0)
+
+
+def truth_of_lime():
+    """The weighted least squares of all 32 queries, each equally likely."""
+    z = all_coalitions(5)
+    return Ridge(alpha=1e-10).fit(z.numpy(), with_pairs(z), sample_weight=lime_weights(z)).coef_.T
+
+
+def test_limes_intervals_hold_the_truth_at_their_level():
+    found = coverage(lambda z, y: lime(z, y, alpha=0), lambda key: draw_independent(key, 100, 5), truth_of_lime())
+    assert found.mean() == pytest.approx(0.95, abs=0.02) and found.min() > 0.89
+
+
+def test_kernel_shaps_intervals_hold_the_truth_at_their_level():
+    exact = kernel_shap(all_coalitions(5), with_pairs(all_coalitions(5))).scores
+    draws = {
+        True: lambda key: draw_coalitions(key, 100, 5),
+        False: lambda key: with_ends(draw_independent(key, 100, 5)),
+    }
+    for by_kernel, draw in draws.items():
+        found = coverage(lambda z, y, by=by_kernel: kernel_shap(z, y, drawn_by_kernel=by), draw, exact)
+        assert found.mean() == pytest.approx(0.95, abs=0.02) and found.min() > 0.89
+
+
+PAIRS = GENERATOR.normal(size=(12, 12))
+
+
+def in_pairs(z):
+    """Effects of single segments and of pairs."""
+    x = z.numpy().astype(float)
+    return np.einsum("ni,ij,nj->n", x, PAIRS, x)[:, np.newaxis]
+
+
+def test_kernel_shap_on_a_balanced_design_is_exact_where_segments_act_alone_or_in_pairs():
+    z, exact = with_ends(draw_balanced(9, 32, 12)), (PAIRS + PAIRS.T).sum(axis=1) / 2
+    np.testing.assert_allclose(kernel_shap(z, in_pairs(z)).scores[:, 0], exact, atol=1e-9)
+
+
+def test_a_balanced_design_errs_less_than_independent_draws_and_its_intervals_are_wide_enough():
+    z, found = all_coalitions(12), {}
+    truth = lime(z, in_pairs(z), alpha=0).scores
+    for draw in (draw_independent, draw_balanced):
+        samples = [lime(z, in_pairs(z), alpha=0) for z in (draw(key, 128, 12) for key in range(60))]
+        held = np.mean([(each.low <= truth) & (truth <= each.high) for each in samples])
+        found[draw] = np.std([each.scores - truth for each in samples]), held
+    assert found[draw_balanced][0] < 0.75 * found[draw_independent][0]
+    assert found[draw_balanced][1] > 0.97
+
+
+def test_r_squared_is_that_of_left_out_queries():
+    z, answers = draw_independent(6, 50, 4), GENERATOR.normal(size=(50, 2))
+    weights, fold = lime_weights(z), np.arange(50) // 2 % 5
+    error, spread = np.zeros(2), np.zeros(2)
+    for each in range(5):
+        train, test = fold != each, fold == each
+        ridge = Ridge(alpha=1).fit(z.numpy()[train], answers[train], sample_weight=weights[train])
+        mean = np.average(answers[train], axis=0, weights=weights[train])
+        error += weights[test] @ (answers[test] - ridge.predict(z.numpy()[test])) ** 2
+        spread += weights[test] @ (answers[test] - mean) ** 2
+    found = lime(z, answers)
+    np.testing.assert_allclose(found.r_squared, 1 - error / spread, atol=1e-9)
+    fitted = Ridge(alpha=1).fit(z.numpy(), answers, sample_weight=weights).predict(z.numpy())
+    assert (found.r_squared < r2_score(answers, fitted, sample_weight=weights, multioutput="raw_values")).all()
+
+
+def test_answers_that_do_not_vary_have_no_r_squared_and_no_effect():
+    z = draw_independent(7, 40, 4)
+    found = lime(z, np.full((40, 1), 0.1))
+    assert np.isnan(found.r_squared).all()
+    np.testing.assert_allclose(found.scores, 0, atol=1e-12)
+
+
+Z = draw_independent(8, 20, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: lime(Z, np.zeros((19, 1))), r"queries must be bool \(N, M\) and answers \(N, K\)"),
+        (lambda: lime(Z.float(), np.zeros((20, 1))), "queries must be bool"),
+        (lambda: lime(Z[:5], np.zeros((5, 1))), "4 segments need at least 6 queries, got 5; draw more"),
+        (lambda: lime(Z, np.full((20, 1), np.nan)), "answers must be finite"),
+        (lambda: lime(Z, np.zeros((20, 1)), alpha=-1), "alpha must be at least 0"),
+        (lambda: lime(Z, np.zeros((20, 1)), kernel_width=0), "kernel_width must be above 0"),
+        (lambda: lime(Z[:, [0, 0]], np.zeros((20, 1)), alpha=0), "must tell all segments apart"),
+        (lambda: kernel_shap(Z[Z.any(dim=1) & ~Z.all(dim=1)][:9], np.zeros((9, 1))), "add them by with_ends"),
+        (lambda: kernel_shap(with_ends(Z[:4]), np.zeros((6, 1))), "4 segments need 5 queries beside everything"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(call, sentence):
+    with pytest.raises(InputError, match=sentence) as refusal:
+        call()
+    assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
