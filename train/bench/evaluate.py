@@ -109,7 +109,7 @@ def _photographs(folder: Path, images: int, batch: int) -> Folder:
             place = folder / kind / "val" / f"class{number % _CLASSES}"
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(place / f"{number}.{suffix}")
-    roots = {"root": str(folder / "images"), "mask_root": str(folder / "masks")}
-    data = Folder(**roots, image_size=_IMAGE_SIZE, batch_size=batch, num_workers=0)
+    images_at, masks_at = str(folder / "images"), str(folder / "masks")
+    data = Folder(images_at, masks_at, image_size=_IMAGE_SIZE, batch_size=batch, num_workers=0)
     data.setup("validate")
     return data
