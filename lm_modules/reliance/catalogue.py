@@ -28,8 +28,8 @@ Group = Literal["outline", "accuracy", "remains", "curves", "transfer", "own"]
 Unit = Literal["fraction", "number", "bits", "nats", "logits"]
 """Of the value: a fraction in [0, 1] is written in percent, a difference of two in points."""
 
-Goal = Literal["high", "low", "zero"]
-"""Which values a user wishes for; "zero": a value below 0 is as bad as one above."""
+Goal = Literal["high", "low", "zero", "none"]
+"""Which values a user wishes for; "zero": a value below 0 is as bad as one above; "none" where it is no virtue."""
 
 Parameters = Mapping[str, str | float]
 """What tells the members of a family of measures apart, such as {"hidden_fraction": 0.5}."""

@@ -13,7 +13,7 @@ from maskrobust.train.report.retention_chart import marker_points, retention_sec
 from maskrobust.train.report.tables import GROUP_TITLES, CellWriter, Head, Table, measure_tables
 from maskrobust.train.report.templates import compact_json, render_template
 from maskrobust.train.report.transfer import transfer_matrices
-from maskrobust.train.report.wording import CONCLUSIONS, capitalised, method_title
+from maskrobust.train.report.wording import CONCLUSIONS, GOALS, capitalised, method_title
 
 Sections = list[tuple[str, Any]]
 """Templates, each with what it knows as `section`; one that has nothing to show is left out."""
@@ -159,7 +159,11 @@ def _definitions(results: Results) -> list[tuple[str, str]]:
     """Titles and definitions of all measures of which there are rows, in the order of the catalogue."""
     shown = {row.measure for row in results.rows}
     entries = [entry for entry in catalogue().values() if entry.key in shown]
-    found = [(_title(entry, results), entry.definition) for entry in entries if entry.group in GROUP_TITLES]
+    found = [
+        (_title(entry, results), f"{entry.definition} {GOALS[entry.goal]}")
+        for entry in entries
+        if entry.group in GROUP_TITLES
+    ]
     metrics = [entry for entry in entries if entry.group == "curves" and f"{entry.key}_score" in shown]
     if metrics:
         found.append(("Curves", " ".join([CURVES, *(entry.definition for entry in metrics)])))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from maskrobust.lm_modules.reliance.catalogue import Unit
+from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 
 CONCLUSIONS = {
     "supported": "Mask augmentation alone did not stop these networks from reading the shape of the hole.",
@@ -14,6 +14,14 @@ CONCLUSIONS = {
 
 PERCENT = "\u202f%"
 """A percent sign after a narrow no-break space."""
+
+GOALS: dict[Goal, str] = {
+    "high": "Higher is better.",
+    "low": "Lower is better.",
+    "zero": "The nearer to zero, the better.",
+    "none": "",
+}
+"""What to wish for, by the goal of a measure."""
 
 METHOD_TITLES = {
     "black": "Black fill",

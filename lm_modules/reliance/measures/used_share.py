@@ -67,6 +67,7 @@ def reliance(probe: ProbeOutcomes) -> Statistic:
     definition="Accuracy of the mask-only probe: how well a network that sees nothing but outlines reads the class.",
     group="outline",
     unit="fraction",
+    goal="none",
     asked=where_shapes,
     in_training=True,
     of_data=True,
@@ -86,6 +87,7 @@ def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
     definition="Fraction of the most frequent class among images with a valid object: what is right by guessing it.",
     group="outline",
     unit="fraction",
+    goal="none",
     asked=where_shapes,
     of_data=True,
 )

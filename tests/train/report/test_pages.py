@@ -284,7 +284,7 @@ def test_a_measure_of_a_users_own_has_a_table_and_a_definition_without_any_edit(
     values = [row["value"] for row in reliance["rows"] if row["measure"] == "clean_errors"]
     cells = [row[1].split("%")[0] for row in body_rows(page, "results-own")]
     assert cells == [f"{100 * value:.1f}" for value in values] != []
-    assert "Clean errorsHow often it errs." in squeezed(page.texts["definitions"])
+    assert "Clean errorsHow often it errs. Lower is better." in squeezed(page.texts["definitions"])
 
 
 @pytest.mark.parametrize("name", ["claim_page", "reliance_page"])
