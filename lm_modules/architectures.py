@@ -71,7 +71,7 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
         near = difflib.get_close_matches(architecture, known, n=3)
         hint = "use small_resnet, a torchvision name, or timm/NAME; fit takes a class of your own by its class_path."
         if near:
-            hint = f"did you mean {' or '.join(near)}?"
+            hint = f"choose one, such as {' or '.join(near)}."
         raise InputError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
     try:
         if architecture == "small_resnet":

@@ -56,7 +56,7 @@ def test_options_reach_the_constructor(architecture: str, options: dict, channel
 @pytest.mark.parametrize(
     ("architecture", "num_classes", "options", "named"),
     [
-        ("resnet5O", 10, None, ["'resnet5O'", "did you mean", "resnet50"]),
+        ("resnet5O", 10, None, ["'resnet5O'", "choose one, such as", "resnet50"]),
         ("smallresnet", 10, None, ["'smallresnet'", "small_resnet"]),
         ("timm/resnet10", 10, None, ["'timm/resnet10'", "timm/resnet10t"]),
         ("completely different", 10, None, ["'completely different'", "small_resnet", "timm/NAME"]),

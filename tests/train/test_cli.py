@@ -78,7 +78,7 @@ print("imported:", sorted(sys.modules.keys() & {set(TAKE_SECONDS)}))
 
 
 FIT_FAULTS = [
-    ("--model.architecture=resnet51", "did you mean"),
+    ("--model.architecture=resnet51", "choose one, such as"),
     ("--data=Fashon", "Fashon"),
     ("--model.maskng=fill", "maskng"),
     ("--model.masking=filled", "masking"),
