@@ -6,6 +6,7 @@ README and of the guide runs, too; that of masks.md, layer-masking.md and explan
 
 import re
 import shutil
+import sys
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 import wandb
 import yaml
 
+from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.train.cli import main
 from tests.commands import Block, blocks, commands
@@ -65,8 +67,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    registered, imported = [dict(registry) for registry in (FAMILIES, FILLS)], set(sys.modules)
     yield tmp_path
     wandb.finish()
+    for registry, before in zip((FAMILIES, FILLS), registered, strict=True):
+        registry.clear()
+        registry.update(before)
+    for name in set(sys.modules) - imported:  # a page's own modules, which other tests have under the same names
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
