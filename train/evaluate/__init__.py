@@ -17,13 +17,13 @@ def main(arguments: Sequence[str]) -> None:
     start = time.monotonic()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     from maskrobust.train.evaluate.measure import measure
-    from maskrobust.train.evaluate.summary import class_similarity, summarise
+    from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
     from maskrobust.train.report import Results, headline, render_reliance, results_table
 
     console = Console()
     check_folder(config.out)
-    class_similarity(config)  # refuses what cannot be read before anything is measured
+    _ = config.class_similarity  # refuses what cannot be read before anything is measured
     with counting_display(console) as progress:
         runs, probe = measure(config, progress)
     reliance = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from jsonargparse import ArgumentParser
 from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
+from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -68,6 +71,17 @@ class EvaluationConfig:
     wordnet: Path | None = None
     replicates: int = 2000
     seed: int = 0
+
+    @cached_property
+    def class_similarity(self) -> FloatArray | None:
+        """Similarity (K, K) of the data's classes in WordNet; None where no WordNet is given.
+
+        Raises:
+            MissingFileError, InputError: WordNet cannot be read, or a class is not named by one of its ids.
+        """
+        if self.wordnet is None:
+            return None
+        return path_similarity(read_wordnet_nouns(self.wordnet), self.data.class_names)
 
     @property
     def plans(self) -> dict[MaskingMethod, ReliancePlan]:

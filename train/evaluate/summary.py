@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, Context
 from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
@@ -14,7 +13,6 @@ from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.provenance import provenance
 from maskrobust.train.report.results import FORMATS
@@ -42,8 +40,7 @@ def summarise(
         seconds: how long the command took.
         command: as typed.
     """
-    similarity = class_similarity(config)
-    contexts = {method: Context(plan, probe, similarity) for method, plan in config.plans.items()}
+    contexts = {method: Context(plan, probe, config.class_similarity) for method, plan in config.plans.items()}
     first, main_method = next(iter(runs)), config.methods[0]
     rows = [
         *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
@@ -93,17 +90,6 @@ def _with_reading(row: Row) -> Row:
     if row.measure != HEADLINE or row.low is None or row.high is None:
         return row
     return replace(row, reading="not shown" if row.low <= 0.0 <= row.high else "relies on outlines")
-
-
-def class_similarity(config: EvaluationConfig) -> FloatArray | None:
-    """Similarity (K, K) of the data's classes in WordNet; None where no WordNet is given.
-
-    Raises:
-        MissingFileError, InputError: WordNet cannot be read, or a class is not named by one of its ids.
-    """
-    if config.wordnet is None:
-        return None
-    return path_similarity(read_wordnet_nouns(config.wordnet), config.data.class_names)
 
 
 def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes) -> Iterator[Row]:
