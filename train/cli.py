@@ -20,6 +20,7 @@ _COMMANDS = {
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data, or check those that are there"),
     "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),
+    "doctor": ("maskrobust.train.doctor", "show versions, devices, data and logins, and how to get what is missing"),
 }
 FIT_OPTIONS = (
     *("ckpt_path", "compile", "config", "data", "help", "lr_scheduler", "model", "optimizer", "print_config"),

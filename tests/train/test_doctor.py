@@ -1,0 +1,52 @@
+"""`maskrobust doctor`."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+
+from maskrobust.train import doctor
+from maskrobust.train.cli import main
+from maskrobust.train.doctor import Finding, data_packages, installed
+
+
+def test_every_dependency_is_listed_with_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor"])
+    lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.split()[1:]}
+    for name in ("maskrobust", "torch", "timm", "webdataset", "pytorch-lightning"):
+        assert lines[name] == version(name)
+
+
+def test_a_missing_and_an_old_dependency_are_named_with_the_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version_of(name: str) -> str:
+        if name == "timm":
+            raise PackageNotFoundError(name)
+        return "0.0.1" if name == "torch" else version(name)
+
+    monkeypatch.setattr(doctor, "version", version_of)
+    found = {finding.what: finding for finding in installed()}
+    assert found["timm"].found == "missing" and found["timm"].remedy.startswith("pip install 'timm")
+    assert found["torch"].found == "0.0.1" and "pip install 'torch" in found["torch"].remedy
+    assert found["webdataset"].remedy == ""
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    assert ended.value.code == 1
+    assert "pip install 'timm" in capsys.readouterr().out
+
+
+def test_data_that_are_not_there_come_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.Path, "exists", lambda _path: False)
+    for finding in data_packages():
+        assert f"apt install {finding.what}" in finding.remedy
+
+
+def test_an_optional_thing_that_is_missing_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "data_packages", lambda: iter([Finding("wordnet-base", "not there", "install it")]))
+    main(["doctor"])
+
+
+def test_an_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["doctor", "--fix"])
+    assert "--fix" in capsys.readouterr().err
