@@ -9,7 +9,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from maskrobust.errors import InputError
 
-_TIMM_PREFIX = "timm/"
+TIMM_PREFIX = "timm/"
+"""Of a name of timm's."""
 
 
 class SmallResNet(nn.Module):
@@ -65,22 +66,16 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
     """
     if num_classes < 2:
         raise InputError(f"num_classes must be at least 2, got {num_classes}.")
+    check_known(architecture)
     arguments = {"num_classes": num_classes, **(options or {})}
-    known = known_architectures()
-    if architecture not in known:
-        near = difflib.get_close_matches(architecture, known, n=3)
-        hint = "use small_resnet, a torchvision name, or timm/NAME; fit takes a class of your own by its class_path."
-        if near:
-            hint = f"choose one, such as {' or '.join(near)}."
-        raise InputError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
     try:
         if architecture == "small_resnet":
             return SmallResNet(**arguments)
         network: nn.Module
-        if architecture.startswith(_TIMM_PREFIX):
+        if architecture.startswith(TIMM_PREFIX):
             import timm
 
-            network = timm.create_model(architecture.removeprefix(_TIMM_PREFIX), **arguments)
+            network = timm.create_model(architecture.removeprefix(TIMM_PREFIX), **arguments)
         else:
             import torchvision
 
@@ -119,13 +114,32 @@ def build_outline(architecture: str, num_classes: int, options: dict[str, Any] |
         hook.remove()
 
 
+def check_known(architecture: str) -> None:
+    """Refuse a name that `build_network` does not know, and give the nearest names."""
+    known = known_architectures()
+    if architecture in known or _is_tagged(architecture):
+        return
+    near = difflib.get_close_matches(architecture, known, n=3)
+    hint = "use small_resnet, a torchvision name, or timm/NAME; fit takes a class of your own by its class_path."
+    if near:
+        hint = f"choose one, such as {' or '.join(near)}."
+    raise InputError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
+
+
 def known_architectures() -> list[str]:
-    """Every name that `build_network` takes."""
+    """Every name that `build_network` takes, without the tags that timm's may end in (resnet50.a1_in1k)."""
     import timm
     import torchvision
 
     torchvision_names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return ["small_resnet", *torchvision_names, *(_TIMM_PREFIX + name for name in timm.list_models())]
+    return ["small_resnet", *torchvision_names, *(TIMM_PREFIX + name for name in timm.list_models())]
+
+
+def _is_tagged(architecture: str) -> bool:
+    """Whether it is a name of timm's with the tag of some pretrained weights, such as timm/resnet50.a1_in1k."""
+    import timm
+
+    return architecture.startswith(TIMM_PREFIX) and timm.is_model_pretrained(architecture.removeprefix(TIMM_PREFIX))
 
 
 def head_of(network: nn.Module) -> str | None:

@@ -29,6 +29,7 @@ from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_options
 from maskrobust.lm_modules.classifier_arguments import LayerMaskingOptions, check_arguments
 from maskrobust.lm_modules.compilation import CompiledNetwork
+from maskrobust.lm_modules.imagenet import read_class_names
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import (
     FeatureExtractor,
@@ -46,6 +47,7 @@ from maskrobust.lm_modules.optimisation import (
     build_schedule,
     follow_length,
 )
+from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.sample_mean import SampleMean
 from maskrobust.lm_modules.sync_batch_norm import keep_layers_in_sync
 from maskrobust.lm_modules.training_masks import (
@@ -55,8 +57,6 @@ from maskrobust.lm_modules.training_masks import (
     ramp_growth,
 )
 from maskrobust.lm_modules.weights import load_weights, plain_tensors, read_checkpoint
-
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
@@ -105,6 +105,10 @@ class MaskRobustClassifier(pl.LightningModule):
         channels_last: keep images and weights in channels-last memory format (faster on most devices).
         seed: of the training masks.
 
+    Attributes:
+        num_classes: as given.
+        class_names: one for each class, where `from_checkpoint` has found them; None otherwise.
+
     Raises:
         InputError, MissingFileError: an argument is out of its range, or weights do not fit.
         UnsupportedNetworkError: `masking` is "layer_masking" or "mixture", and layer masking cannot read the network.
@@ -151,6 +155,8 @@ class MaskRobustClassifier(pl.LightningModule):
         self.network = self._with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.num_classes = num_classes
+        self.class_names: tuple[str, ...] | None = None
         self.mean, self.std = tuple(mean), tuple(std)
         self.masking, self.objective = masking, objective
         self.validation_method = "layer_masking" if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
@@ -201,6 +207,8 @@ class MaskRobustClassifier(pl.LightningModule):
                 f"'{path}' holds arguments or weights that no {cls.__name__} takes ({type(error).__name__}); write it "
                 "again."
             ) from error
+        if "class_names" in checkpoint:
+            classifier.class_names = read_class_names(checkpoint["class_names"], classifier.num_classes, path)
         return classifier
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -345,6 +353,13 @@ class MaskRobustClassifier(pl.LightningModule):
         self._restored = []
         schedule = build_schedule(optimiser, *course)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the names of the data module's classes into the checkpoint, as "class_names"."""
+        data = getattr(self._trainer, "datamodule", None)
+        names = getattr(data, "class_names", self.class_names)
+        if names is not None:
+            checkpoint["class_names"] = list(names)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the states of schedule and optimiser, until this training's number of steps can be asked for."""

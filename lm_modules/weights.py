@@ -91,7 +91,7 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
         MissingFileError, InputError: see `read_state_dict`; or keys or shapes differ, and nothing was loaded.
     """
     expected = network.state_dict()
-    given = max(_unwrapped(read_state_dict(path)), key=lambda candidate: len(candidate.keys() & expected.keys()))
+    given = max(unwrapped(read_state_dict(path)), key=lambda candidate: len(candidate.keys() & expected.keys()))
     head = head_of(network)
     if new_head and head is None:
         raise InputError(
@@ -133,12 +133,12 @@ def _check_classes(
         )
 
 
-def _unwrapped(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def unwrapped(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """A state dict as it is, then with the prefix of one wrapper after another taken off."""
     yield tensors
     for prefix in _WRAPPER_PREFIXES:
         if tensors and all(key.startswith(prefix) for key in tensors):
-            yield from _unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})
+            yield from unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})
 
 
 def _misfit(missing: list[str], unexpected: list[str]) -> str:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from maskrobust.lm_modules.explanation.sampling import draw_paper_protocol as draw_paper_protocol
     from maskrobust.lm_modules.explanation.sampling import with_ends as with_ends
     from maskrobust.lm_modules.explanation.segments import Segments as Segments
+    from maskrobust.lm_modules.loading import load_network as load_network
     from maskrobust.lm_modules.masking import LayerMasking as LayerMasking
     from maskrobust.lm_modules.masking import Masked as Masked
     from maskrobust.lm_modules.masking import UnsupportedNetworkError as UnsupportedNetworkError
@@ -51,12 +52,14 @@ if TYPE_CHECKING:
     from maskrobust.lm_modules.methods import feature_extractor as feature_extractor
     from maskrobust.lm_modules.methods import masking_methods as masking_methods
     from maskrobust.lm_modules.methods import predictor as predictor
+    from maskrobust.lm_modules.preprocessing import Preprocessing as Preprocessing
     from maskrobust.lm_modules.reliance.catalogue import measure as measure
     from maskrobust.lm_modules.reliance.catalogue import where_shapes as where_shapes
     from maskrobust.lm_modules.reliance.estimation import Estimate as Estimate
     from maskrobust.lm_modules.reliance.estimation import Statistic as Statistic
     from maskrobust.lm_modules.reliance.estimation import right_answers as right_answers
     from maskrobust.lm_modules.reliance.plan import ReliancePlan as ReliancePlan
+    from maskrobust.lm_modules.trained_network import TrainedNetwork as TrainedNetwork
 
 _HOMES = {
     "augment": (
@@ -91,11 +94,14 @@ _HOMES = {
         "with_ends",
     ),
     "lm_modules.explanation.segments": ("Segments",),
+    "lm_modules.loading": ("load_network",),
     "lm_modules.masking": ("LayerMasking", "Masked", "UnsupportedNetworkError", "masking_rule"),
     "lm_modules.methods": ("feature_extractor", "masking_methods", "predictor"),
+    "lm_modules.preprocessing": ("Preprocessing",),
     "lm_modules.reliance.catalogue": ("measure", "where_shapes"),
     "lm_modules.reliance.estimation": ("Estimate", "Statistic", "right_answers"),
     "lm_modules.reliance.plan": ("ReliancePlan",),
+    "lm_modules.trained_network": ("TrainedNetwork",),
 }
 _PACKAGES = ("augment", "lm_modules", "train")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

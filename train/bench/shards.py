@@ -20,7 +20,7 @@ from webdataset.compat import WebDataset
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
-from maskrobust.lm_modules.classifier import IMAGENET_STD
+from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.bench.timing import alternate, median_ratio
 from maskrobust.train.data import Shards
 from maskrobust.train.data.manifest import MANIFEST, Manifest

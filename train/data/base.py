@@ -84,7 +84,11 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         std: their standard deviation, in the same unit.
         order_seed: decides the order of the training samples, and nothing else.
         batch_size: samples per batch of one process.
+        crop_fraction: share in (0, 1] of a photograph's shorter side that the pictures show already; a network crops
+            only what it wants less than that.
     """
+
+    crop_fraction: float = 0.875
 
     num_classes: int
     class_names: tuple[str, ...]

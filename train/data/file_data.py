@@ -14,7 +14,7 @@ from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.classifier import IMAGENET_STD
+from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, draw_uniform
 from maskrobust.train.data.image_files import (
     ImageFile,

@@ -6,7 +6,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.classifier import IMAGENET_STD
+from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.file_data import FileDataModule, check_val_fraction, train_val_split
 from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, MaskCode, list_classes, list_images

@@ -1,0 +1,243 @@
+"""Trained networks by name: `load_network`.
+
+torchvision, timm and huggingface_hub fetch weights as they always do, with their own caches and offline switches. A
+class is imported where the user names it, never where a file does.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from maskrobust.augment.registry import import_named
+from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.architectures import TIMM_PREFIX, build_network, build_outline, check_known, head_of
+from maskrobust.lm_modules.checkpoint_file import check_options
+from maskrobust.lm_modules.imagenet import OutputNames, are_wordnet_ids, imagenet_names, named_outputs, read_class_names
+from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.weights import load_weights, read_state_dict, unwrapped
+
+RANDOM = "random"
+"""In place of weights: none, drawn with seed 0; for tests and comparisons."""
+
+PRETRAINED = "pretrained"
+"""In place of weights: timm's own of that name."""
+
+_HUB_PREFIX = "hf-hub:"
+_WEIGHT_FILES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+_MOST_OUTPUTS = 100_000
+
+Made = TypeVar("Made")
+
+
+def load_network(name: str, preprocess: Mapping[str, Any] | None = None) -> TrainedNetwork:
+    """A trained network, with the preprocessing and the classes of its weights.
+
+    =====================================  ==========================================================================
+    name                                   network
+    =====================================  ==========================================================================
+    ``resnet50:IMAGENET1K_V2``             torchvision's, with weights of torchvision's by their name
+    ``timm/resnet50.a1_in1k:pretrained``   timm's, with its own weights
+    ``timm/resnet50:FILE``                 any of both, or small_resnet, with weights from a state dict, safetensors
+                                           file or Lightning checkpoint
+    ``hf-hub:user/name``                   of timm's on the Hugging Face hub
+    ``runs/a/last.ckpt``                   checkpoint of `maskrobust fit`
+    ``my_module.MyNet:FILE``               your own class or function, called without arguments, with weights from a
+                                           file, or without ``:FILE`` as it is made
+    ``resnet50:random``                    random weights, for tests and comparisons
+    =====================================  ==========================================================================
+
+    The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or the mean and
+    standard deviation of the training. With a FILE it is that of the architecture's default weights; without any it is
+    ImageNet's mean and standard deviation, at the pictures' own size. 1000 outputs without names are ImageNet's.
+
+    Args:
+        name: as above. What a FILE says is never imported or executed.
+        preprocess: values of `Preprocessing` to change.
+
+    Raises:
+        MissingFileError: a file is missing.
+        InputError: the name is unknown or says nothing of weights, weights cannot be fetched or do not fit, or
+            `preprocess` is out of its range.
+    """
+    network = _load(name)
+    return network.shown(network.preprocessing.with_changes(preprocess)) if preprocess else network
+
+
+def _load(name: str) -> TrainedNetwork:
+    if name.startswith(_HUB_PREFIX):
+        return _from_hub(name)
+    if Path(name).is_file():
+        return _from_checkpoint(name)
+    architecture, colon, weights = name.partition(":")
+    if not colon and name.endswith(_WEIGHT_FILES):
+        raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
+    if architecture.startswith(TIMM_PREFIX):
+        return _from_timm(name, architecture, weights)
+    if "." in architecture and "/" not in architecture:
+        return _from_own_class(name, architecture, weights if colon else None)
+    return _from_torchvision(name, architecture, weights)
+
+
+def _from_checkpoint(path: str) -> TrainedNetwork:
+    from maskrobust.lm_modules.classifier import MaskRobustClassifier
+
+    if path.endswith(".safetensors"):
+        raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
+    classifier = MaskRobustClassifier.from_checkpoint(path)
+    names = named_outputs(classifier.class_names)
+    shown = Preprocessing(classifier.mean, classifier.std)
+    return _trained(path, classifier.network, shown, classifier.num_classes, names)
+
+
+def _from_torchvision(name: str, architecture: str, weights: str) -> TrainedNetwork:
+    from torchvision.models import get_model, get_model_weights
+
+    check_known(architecture)
+    known = {} if architecture == "small_resnet" else {each.name: each for each in get_model_weights(architecture)}
+    if weights in known:
+        found = known[weights]
+        network = _fetched(name, lambda: get_model(architecture, weights=found))
+        categories = found.meta["categories"]
+        names = OutputNames(tuple(categories), imagenet_names(len(categories)).wordnet_ids)
+        return _trained(name, network, _shown_by_torchvision(found), len(categories), names)
+    default = get_model_weights(architecture)["DEFAULT"] if known else None
+    shown = Preprocessing() if default is None else _shown_by_torchvision(default)
+    return _with_weights(name, architecture, weights, list(known), shown)
+
+
+def _shown_by_torchvision(weights: Any) -> Preprocessing:
+    transforms = weights.transforms()
+    (cut,), (resized,) = transforms.crop_size[:1], transforms.resize_size[:1]
+    return Preprocessing(
+        tuple(transforms.mean), tuple(transforms.std), (cut, cut), cut / resized, transforms.interpolation.value
+    )
+
+
+def _from_timm(name: str, architecture: str, weights: str) -> TrainedNetwork:
+    import timm
+
+    check_known(architecture)
+    model_name = architecture.removeprefix(TIMM_PREFIX)
+    if weights == PRETRAINED and timm.is_model_pretrained(model_name):
+        return _named_by_timm(name, _fetched(name, lambda: timm.create_model(model_name, pretrained=True)))
+    tags = [model_name] if "." in model_name else timm.list_pretrained(f"{model_name}.*")
+    known = [f"{TIMM_PREFIX}{tag}:{PRETRAINED}" for tag in tags if timm.is_model_pretrained(tag)]
+    return _with_weights(name, architecture, weights, known, _shown_by_timm(build_outline(architecture, 2)))
+
+
+def _from_hub(name: str) -> TrainedNetwork:
+    import timm
+
+    _, _, options = _fetched(name, lambda: timm.models.load_model_config_from_hf(name.removeprefix(_HUB_PREFIX)))
+    check_options(options, name)
+    return _named_by_timm(name, _fetched(name, lambda: timm.create_model(name, pretrained=True)))
+
+
+def _named_by_timm(name: str, network: nn.Module) -> TrainedNetwork:
+    """A network of timm's with its own weights, whose configuration may come from the hub."""
+    count = int(network.num_classes)  # type: ignore[arg-type]
+    about: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    given, described = about.get("label_names"), about.get("label_descriptions")
+    names = imagenet_names(count)
+    if given is not None:
+        labels = read_class_names(given, count, name)
+        texts = [described.get(label) for label in labels] if isinstance(described, Mapping) else given
+        names = OutputNames(read_class_names(texts, count, name), labels if are_wordnet_ids(labels) else None)
+    return _trained(name, network, _shown_by_timm(network), count, names)
+
+
+def _shown_by_timm(network: nn.Module) -> Preprocessing:
+    from timm.data.config import resolve_model_data_config
+
+    found = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+    channels, height, width = found["input_size"]
+    if channels != 3:
+        raise InputError(f"networks are shown 3 channels, but {type(network).__name__} takes {channels}; name another.")
+    return Preprocessing(
+        tuple(found["mean"]), tuple(found["std"]), (height, width), found["crop_pct"], found["interpolation"]
+    )
+
+
+def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
+    module, _, own_name = dotted.rpartition(".")
+    import_named(module, dotted, "network")
+    make = getattr(importlib.import_module(module), own_name, None)
+    if not callable(make):
+        raise InputError(f"network must name a class, but module '{module}' has no '{own_name}'; correct it.")
+    try:
+        network = make()
+    except TypeError as error:
+        raise InputError(
+            f"network must name a class that is made without arguments, but '{dotted}' is not ({error}); name a "
+            "function of yours that makes it."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"'{dotted}' must make an nn.Module, got {type(network).__name__}; return the network.")
+    if path is not None:
+        load_weights(network, path)
+    count = _outputs_of(network, dotted)
+    return _trained(name, network, Preprocessing(), count, imagenet_names(count) if count == 1000 else OutputNames())
+
+
+def _outputs_of(network: nn.Module, named: str) -> int:
+    """How many logits a network of any class returns: its `num_classes`, or else what its last linear layer does."""
+    count = getattr(network, "num_classes", None)
+    head = head_of(network)
+    if count is None and head is not None:
+        count = network.get_submodule(head).out_features
+    if not isinstance(count, int) or count < 2:
+        raise InputError(
+            f"'{named}' must have at least two outputs, and say so in an attribute num_classes or by its last linear "
+            f"layer, got {count}; set num_classes."
+        )
+    return count
+
+
+def _with_weights(name: str, architecture: str, weights: str, known: list[str], shown: Preprocessing) -> TrainedNetwork:
+    """A network by name with weights from a file, or with none."""
+    if weights == RANDOM:
+        count = 10 if architecture == "small_resnet" else 1000
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = build_network(architecture, count)
+    elif not weights or not (Path(weights).exists() or weights.endswith(_WEIGHT_FILES)):
+        choices = ", ".join([*known[:20], "a file as in NAME:FILE", "or random"])
+        raise InputError(f"weights of '{architecture}' must be one of {choices}, got '{weights}'; name them.")
+    else:
+        count = _outputs_in(weights, architecture)
+        network = build_network(architecture, count)
+        load_weights(network, weights)
+    return _trained(name, network, shown, count, imagenet_names(count) if count == 1000 else OutputNames())
+
+
+def _outputs_in(path: str, architecture: str) -> int:
+    """How many outputs the head of a file's network has; 1000 where it has no head that could say."""
+    head = head_of(build_outline(architecture, 2))
+    for tensors in unwrapped(read_state_dict(path)):
+        if f"{head}.weight" in tensors:
+            count = len(tensors[f"{head}.weight"])
+            if not 2 <= count <= _MOST_OUTPUTS:
+                raise InputError(f"'{path}' must have 2 to {_MOST_OUTPUTS} outputs, got {count}; give another file.")
+            return count
+    return 1000
+
+
+def _trained(name: str, network: nn.Module, shown: Preprocessing, count: int, names: OutputNames) -> TrainedNetwork:
+    return TrainedNetwork(name, network, shown, count, class_names=names.class_names, wordnet_ids=names.wordnet_ids)
+
+
+def _fetched(name: str, fetch: Callable[[], Made]) -> Made:
+    """What torchvision, timm or the hub returns, from its cache or from its place."""
+    try:
+        return fetch()
+    except Exception as error:  # there are as many kinds of errors as ways to fetch
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"'{name}' cannot be fetched, and is not in the cache ({reason.rstrip('.')}); check the name and the "
+            "network, or give its weights as a file."
+        ) from error
