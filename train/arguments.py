@@ -135,11 +135,16 @@ def check_names(arguments: Sequence[str], known: Collection[str]) -> None:
 
 def _readable_config(name: str) -> Path:
     path = find_config(name)
-    _content_of(str(path))
+    read_options(str(path))
     return path
 
 
-def _content_of(path: str) -> dict[str, Any]:
+def read_options(path: str) -> dict[str, Any]:
+    """What a YAML file (or a JSON file, which is one) says by name.
+
+    Raises:
+        InputError: it is no YAML, is nested more than 100 deep, or holds no names and values.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
         if max(accumulate(_BRACKETS.get(each, 0) for each in text), default=0) > _DEEPEST:
@@ -156,7 +161,7 @@ def _content_of(path: str) -> dict[str, Any]:
 
 def _data_of(paths: Sequence[str]) -> Any:
     """The `data` of the one configuration that has it; overlays have none."""
-    found = {path: content["data"] for path in paths if "data" in (content := _content_of(path))}
+    found = {path: content["data"] for path in paths if "data" in (content := read_options(path))}
     named = " and ".join(f"'{path}'" for path in found or paths)
     if not found:
         say = "says" if len(paths) == 1 else "say"

@@ -45,11 +45,11 @@ def claim_examples(
 def evaluation_examples(
     config: EvaluationConfig, runs: Mapping[str, Mapping[MaskingMethod, Outcomes]]
 ) -> Sequence[ExampleStrip]:
-    """A few images of the split that is measured under every masking method, with every checkpoint's predictions.
+    """A few images of the split that is measured under every masking method, with every network's predictions.
 
     Args:
         config: what was measured; its data are set up.
-        runs: outcomes by checkpoint and masking method.
+        runs: outcomes by network and masking method.
     """
     outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {
         method: {number: run[method] for number, run in enumerate(runs.values(), start=1)} for method in config.methods

@@ -48,7 +48,8 @@ class Context:
     Attributes:
         plan: what the networks were asked.
         probe: the mask-only probe's outcomes on the same images; None where there is none.
-        similarity: (K, K) in [0, 1] of the classes in WordNet; None where it is not known.
+        similarity: (outputs, K) in [0, 1] in WordNet, of a network's answers with the K classes; None where it is not
+            known.
     """
 
     plan: ReliancePlan

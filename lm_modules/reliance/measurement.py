@@ -16,12 +16,15 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
+from maskrobust.lm_modules.trained_network import TrainedNetwork
+
+Classifier = MaskRobustClassifier | TrainedNetwork
 
 Plans = Mapping[MaskingMethod, ReliancePlan]
 """What a network is asked under each masking method."""
 
 
-def check_plans(classifier: MaskRobustClassifier, plans: Plans) -> None:
+def check_plans(classifier: Classifier, plans: Plans) -> None:
     """Refuse what a network cannot be asked, before anything is measured.
 
     Raises:
@@ -35,11 +38,12 @@ def check_plans(classifier: MaskRobustClassifier, plans: Plans) -> None:
 
 
 def measure_networks(
-    classifiers: Mapping[str, MaskRobustClassifier],
+    classifiers: Mapping[str, Classifier],
     batches: Iterable[Batch],
     bank: SilhouetteBank,
     plans: Plans,
     *,
+    num_classes: int,
     seed: int,
     probe: OutlineProbe | None = None,
     predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
@@ -49,10 +53,11 @@ def measure_networks(
     Images are decoded, holes drawn and superpixels computed once, whatever the number of networks and methods.
 
     Args:
-        classifiers: by name, in eval mode, on the batches' device, of the same number of classes.
+        classifiers: by name, in eval mode, on the batches' device; the data's classes are the first of each one's.
         batches: every image of a split, annotated.
         bank: objects whose silhouettes are swapped in.
         plans: what is asked under each method.
+        num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
         seed: of the holes.
         probe: the mask-only probe, which is asked about the same images.
         predictors: in place of a classifier's own, by its name, for the methods that they are given for.
@@ -74,7 +79,6 @@ def measure_networks(
             if plan.features:
                 layers = (None, *plan.layers)
                 extractors[name, method] = {layer: classifier.feature_extractor(method, layer) for layer in layers}
-    num_classes = int(next(iter(classifiers.values())).hparams["num_classes"])
     suite = RelianceSuite[tuple[str, MaskingMethod]](bank, num_classes, ReliancePlan.union(plans.values()), seed=seed)
     read = []
     with torch.inference_mode():

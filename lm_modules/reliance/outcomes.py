@@ -19,11 +19,12 @@ class Outcomes:
     """Predictions of one network with one masking method on N images, sorted by id, each id once.
 
     Attributes:
-        num_classes: number of classes.
+        num_classes: number of the data's classes.
         ids: (N,) int64, ascending.
         labels: (N,) int64 true classes.
         predictions: (N,) int64 by condition; -1 where an image was not asked under it. Always holds "clean", with
             nothing hidden; the others are those of a `ReliancePlan`, named in `lm_modules.reliance.conditions`.
+            A prediction of num_classes or more is none of the data's classes.
         features: (N, F) float64 of each layer by condition, NaN where an image was not asked under it; empty
             where none were kept.
         swap_label_j: (N,) int64 class of j; -1 where not `swap_valid`.

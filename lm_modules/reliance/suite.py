@@ -35,7 +35,7 @@ class RelianceSuite(Generic[Key]):
 
     Args:
         bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split.
-        num_classes: number of classes.
+        num_classes: number of the data's classes; logits may have more columns, for answers that are none of them.
         plan: what is asked.
         seed: decides every draw, together with the sample ids.
     """
@@ -63,14 +63,14 @@ class RelianceSuite(Generic[Key]):
         Args:
             predictors: by name: masking methods, or networks under masking methods.
             batch: annotated images on the predictors' device.
-            clean_logits: logits (B, num_classes) with nothing hidden, for those predictors where they are known
+            clean_logits: logits (B, at least num_classes) with nothing hidden, for those predictors where they are known
                 already. One tensor may serve several methods of one network.
             feature_extractors: by a predictor's name, what gives its features, by layer; None stands for the
                 penultimate ones. Used where the plan keeps features.
             plans: of predictors that are asked a part of the suite's plan; all of it by default.
 
         Raises:
-            InputError: a predictor's logits are not (B, num_classes), or the bank's masks have another size.
+            InputError: a predictor's logits are not (B, at least num_classes), or the bank's masks have another size.
         """
         with torch.inference_mode():
             conditions = self._source.draw(batch)
@@ -129,7 +129,7 @@ class RelianceSuite(Generic[Key]):
     def _ask(
         self, predictor: Predictor, images: Tensor, conditions: Sequence[Condition], keys: Tensor, clean: Tensor
     ) -> list[Tensor]:
-        """Logits (B, num_classes) under each condition: the clean ones where nothing is hidden."""
+        """Logits (B, outputs) under each condition: the clean ones where nothing is hidden."""
         if not conditions:
             return []
         visible = torch.stack([condition.visible for condition in conditions])
@@ -152,9 +152,9 @@ class RelianceSuite(Generic[Key]):
         return found
 
     def _check(self, logits: Tensor) -> Tensor:
-        if logits.ndim != 2 or logits.shape[1] != self.num_classes:
+        if logits.ndim != 2 or logits.shape[1] < self.num_classes:
             raise InputError(
-                f"a predictor must return logits (B, {self.num_classes}), got shape {tuple(logits.shape)}; "
+                f"a predictor must return logits (B, at least {self.num_classes}), got shape {tuple(logits.shape)}; "
                 "give the suite the network's number of classes."
             )
         return logits

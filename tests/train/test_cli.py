@@ -139,7 +139,7 @@ OWN_SENTENCES = [
         "fit --data=Cues --trainer.max_epochs=1 --model.fill=blak",
         "inpainting, other_image, or named after its own module",
     ),
-    ("evaluate --data=Cues --out=o --checkpoint=x --methods=[grey]", "layer_masking, or named after its own module"),
+    ("evaluate --data=Cues --out=o --network=x --methods=[grey]", "layer_masking, or named after its own module"),
 ]
 
 

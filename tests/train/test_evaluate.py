@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from maskrobust.augment import SilhouetteBank
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.estimation import estimate_difference
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
@@ -22,6 +25,7 @@ from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.networks import read_classes
 from maskrobust.train.evaluate.summary import summarise
 from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.report.pages import Page
@@ -45,7 +49,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def evaluated(checkpoints: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluated")
-    main(["evaluate", f"--checkpoint={json.dumps(checkpoints)}", *DATA, *QUICK, f"--out={out}"])
+    main(["evaluate", f"--network={json.dumps(checkpoints)}", *DATA, *QUICK, f"--out={out}"])
     return out
 
 
@@ -130,7 +134,8 @@ def made_up(
         Cues(**TINY_DATA), folder, list(runs), methods=("black",), replicates=400,
         features=False, curve_families=(), transfer_families=(),
     )  # fmt: skip
-    return summarise(config, runs, ProbeOutcomes(some.ids, some.labels, some.labels), seconds=0.0, command=""), runs
+    probe = ProbeOutcomes(some.ids, some.labels, some.labels)
+    return summarise(config, runs, probe, dict.fromkeys(runs), seconds=0.0, command=""), runs
 
 
 def test_the_csv_holds_every_row(evaluated: Path) -> None:
@@ -144,7 +149,7 @@ def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(ev
     page = Page((evaluated / "report.html").read_text())
     reliance = json.loads((evaluated / "reliance.json").read_text())
     assert json.loads(page.texts["reliance-json"]) == reliance
-    assert all(path in page.texts["checkpoints"] for path in reliance["networks"])
+    assert all(path in page.texts["networks"] for path in reliance["networks"])
     names = [name.replace("_", " ") for name in Cues(**TINY_DATA).class_names]
     assert any(name.replace("_", " ") in page.texts["examples"] for name in names)
 
@@ -154,8 +159,7 @@ def test_weights_of_a_named_architecture_are_measured(tmp_path: Path, capsys: py
     data = Cues(**TINY_DATA)
     classifier = MaskRobustClassifier("small_resnet", data.num_classes, architecture_options={"width": 16})
     torch.save(classifier.network.state_dict(), weights)
-    architecture = ["--architecture=small_resnet", "--architecture_options={width: 16}"]
-    main(["evaluate", f"--checkpoint=[{weights}]", *architecture, *DATA, *QUICK, f"--out={tmp_path / 'out'}"])
+    main(["evaluate", f"--network=small_resnet:{weights}", *DATA, *QUICK, f"--out={tmp_path / 'out'}"])
     printed = capsys.readouterr().out
     assert {"layer", "masking", "Used", "share"} <= set(printed.split()) and "reliance.json" in printed
     assert not any(row.compared_with for row in rows_of(tmp_path / "out"))
@@ -164,12 +168,12 @@ def test_weights_of_a_named_architecture_are_measured(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--checkpoint=[nowhere.ckpt]"], "'nowhere.ckpt' does not exist"),
-        (["--checkpoint=[]"], "checkpoint must name at least one"),
-        (["--checkpoint=[a.ckpt, a.ckpt]"], "different files"),
-        (["--checkpoint=[a.ckpt]", "--hidden_fractions=[1.5]"], "hidden_fractions"),
-        (["--checkpoint=[a.ckpt]", "--methods=[]"], "methods"),
-        (["--checkpoint=[a.ckpt]", "--replicates=0"], "replicates"),
+        (["--network=[nowhere.ckpt]"], "'nowhere.ckpt' does not exist"),
+        (["--network=[]"], "network must name at least one"),
+        (["--network=[a.ckpt, a.ckpt]"], "different networks"),
+        (["--network=[a.ckpt]", "--hidden_fractions=[1.5]"], "hidden_fractions"),
+        (["--network=[a.ckpt]", "--methods=[]"], "methods"),
+        (["--network=[a.ckpt]", "--replicates=0"], "replicates"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_and_nothing_written(
@@ -184,12 +188,131 @@ def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
 ) -> None:
     monkeypatch.setattr("maskrobust.train.evaluate.measure.measure", lambda *_: pytest.fail("has measured"))
     (tmp_path / "file").write_text("")
-    sentence = sentence_of(["evaluate", "--checkpoint=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
+    sentence = sentence_of(["evaluate", "--network=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
     assert sentence.startswith(f"'{tmp_path / 'file'}' cannot be used (Not a directory)")
 
 
-def test_a_network_for_other_classes_is_refused(
+FEW = [*QUICK, "--curve_families=[]", "--transfer_families=[]", "--device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
+    """A folder of weights and classes, two networks of different size and number of outputs, and what both take."""
+    folder = tmp_path_factory.mktemp("networks")
+    torch.save(SmallResNet(9).state_dict(), folder / "weights.pt")
+    classes = {name: 2 * place % 9 for place, name in enumerate(Cues(**TINY_DATA).class_names)}
+    (folder / "classes.yaml").write_text(json.dumps(classes))
+    networks = [f"small_resnet:{folder / 'weights.pt'}", "timm/test_resnet:random"]
+    options = [*DATA, *FEW, f"--classes={folder / 'classes.yaml'}"]
+    main(["evaluate", f"--network={json.dumps(networks)}", *options, f"--out={folder / 'both'}"])
+    return folder, networks, options
+
+
+def test_rows_of_networks_of_different_sizes_and_outputs_are_those_of_calls_of_their_own(
+    side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
+) -> None:
+    folder, networks, options = side_by_side
+    for name in networks:
+        out = tmp_path / name[:4]
+        main(["evaluate", f"--network={name}", *options, f"--out={out}"])
+        alone = rows_of(out, network=name, compared_with="")
+        assert alone and rows_of(folder / "both", network=name, compared_with="") == alone
+
+
+def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
+    side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
+) -> None:
+    folder, networks, options = side_by_side
+    main(["evaluate", f"--network={networks[1]}", *options, "--answers=present", f"--out={tmp_path}"])
+    data, network = Cues(**TINY_DATA), load_network(networks[1])
+    outputs = [2 * place % 9 for place in range(data.num_classes)]
+    (batch,) = [Batch.cat(list(data.test_dataloader()))]
+    with torch.no_grad():
+        logits = network(batch.images)
+    wanted = torch.tensor(outputs)[batch.labels]
+    for out, right in (
+        (folder / "both", logits.argmax(dim=1) == wanted),
+        (tmp_path, logits[:, outputs].argmax(dim=1) == batch.labels),
+    ):
+        (row,) = rows_of(out, network=networks[1], method="black", measure="clean_accuracy", compared_with="")
+        assert row.value == pytest.approx(right.float().mean().item())
+    assert "another class" in Page((folder / "both/report.html").read_text()).texts["examples"]
+
+
+def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(
     checkpoints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [f"--checkpoint={json.dumps(checkpoints)}", *DATA, "--data.num_classes=3", f"--out={tmp_path}"]
-    assert "classes but the data have 3" in sentence_of(["evaluate", *options], capsys)
+    options = [f"--network={checkpoints[0]}", *DATA, "--data.num_classes=3", *FEW]
+    main(["evaluate", *options, f"--out={tmp_path / 'out'}"])
+    some = rows_of(tmp_path / "out", measure="clean_accuracy", method="black")
+    data = Cues(**{**TINY_DATA, "num_classes": 3})
+    classifier = MaskRobustClassifier.from_checkpoint(checkpoints[0]).eval()
+    assert classifier.class_names == Cues(**TINY_DATA).class_names
+    outputs = torch.tensor([classifier.class_names.index(name) for name in data.class_names])
+    batch = Batch.cat(list(data.test_dataloader()))
+    with torch.no_grad():
+        right = classifier(batch.images).argmax(dim=1) == outputs[batch.labels]
+    assert [row.value for row in some] == [pytest.approx(right.float().mean().item())]
+
+
+OWN_NETWORK = """
+from maskrobust.lm_modules.architectures import SmallResNet
+
+
+class MyNet(SmallResNet):
+    def __init__(self):
+        super().__init__(8, width=20)
+"""
+
+
+def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_network_of_test_evaluate.py").write_text(OWN_NETWORK)
+    torch.save(SmallResNet(8, width=20).state_dict(), tmp_path / "weights.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    name = "my_network_of_test_evaluate.MyNet:weights.pt"
+    main(["evaluate", "--network", name, *DATA, *FEW, "--precision=bf16", "--preprocess={size: 32}", "--out=out"])
+    assert rows_of(tmp_path / "out", network=name, measure="clean_accuracy")
+    settings = json.loads((tmp_path / "out/reliance.json").read_text())["settings"]
+    assert settings["precision"] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--checkpoint=a.ckpt"], "--network"),
+        (["--network=a", "--architecture", "resnet50"], "--network NAME:FILE"),
+        (["--network=a", "--architecture_options.width=3"], "--network"),
+        (["--network=resnet18:random"], "'brick ellipse'"),
+        (["--network=timm/test_resnet"], "test_resnet.r160_in1k:pretrained"),
+        (["--network=small_resnet:random"], "has 10 classes but the data have 8"),
+        (["--network=small_resnet:random", "--classes=nowhere.txt"], "'nowhere.txt' does not exist"),
+        (["--network=small_resnet:random", "--classes={folder}/list.yaml"], "YAML"),
+        (["--network=small_resnet:random", "--classes={folder}/value.yaml"], "3.5"),
+        (["--network=small_resnet:random", "--classes={folder}/line.txt"], "line 2"),
+        (["--network=small_resnet:random", "--preprocess={zoom: 3}"], "'zoom'"),
+        (["--network=small_resnet:random", "--preprocess={crop: 3}"], "crop"),
+        (["--network=small_resnet:random", "--device=warp"], "device"),
+        (["--network=small_resnet:random", "--device=cuda:99"], "device"),
+        (["--network=small_resnet:random", "--layers=[nowhere]", "--methods=[black]"], "'nowhere'"),
+        (["--network=squeezenet1_1:random", "--methods=[black]"], "linear"),
+        (["--network=swin_t:random"], "transformer"),
+    ],
+)
+def test_a_network_that_the_data_do_not_fit_is_one_sentence(
+    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.yaml").write_text("[a, b]")
+    (tmp_path / "value.yaml").write_text("a: 3.5")
+    (tmp_path / "line.txt").write_text("a 1\nb\n")
+    given = [option.replace("{folder}", str(tmp_path)) for option in options]
+    assert named in sentence_of(["evaluate", *given, *DATA, f"--out={tmp_path / 'out'}"], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_classes_are_read_from_two_columns(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("n01440764 0\n\ngolden retriever\tn02099601\n4 5\n")
+    assert read_classes(path) == {"n01440764": 0, "golden retriever": "n02099601", "4": 5}

@@ -67,7 +67,7 @@ def test_a_network_is_trained_with_them_and_measured_under_them(
 
     options = ["--methods=[black, my_masks.grey]", "--transfer_families=[patches, my_masks.stripes]", "--replicates=20"]
     quick = ["--curve_families=[]", "--features=false", "--patch_size=8", "--split=val"]
-    main(["evaluate", f"--checkpoint={checkpoint}", *DATA, *options, *quick, f"--out={out}"])
+    main(["evaluate", f"--network={checkpoint}", *DATA, *options, *quick, f"--out={out}"])
     assert "my_masks.grey" in json.dumps(json.loads((out / "reliance.json").read_text()))
     page = (out / "report.html").read_text()
     assert "Grey" in page and "Stripes" in page and "my_masks." not in Page(page).texts.get("transfer", "")

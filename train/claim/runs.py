@@ -65,6 +65,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
         progress.track_batches(batches_on(split_batches(config.data, config.evaluation.split), classifier.device)),
         bank,
         config.plans_of(run.arm),
+        num_classes=config.data.num_classes,
         seed=config.evaluation.seed,
         predictors={run.arm: arm.predictors(run, classifier)},
     )

@@ -17,16 +17,18 @@ def main(arguments: Sequence[str]) -> None:
     start = time.monotonic()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     from maskrobust.train.evaluate.measure import measure
+    from maskrobust.train.evaluate.networks import answer_similarities, load_networks
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
     from maskrobust.train.report import Results, headline, render_reliance, results_table
 
     console = Console()
     check_folder(config.out)
-    _ = config.class_similarity  # refuses what cannot be read before anything is measured
+    networks = load_networks(config)
+    similarities = answer_similarities(config, networks)
     with counting_display(console) as progress:
-        runs, probe = measure(config, progress)
-    reliance = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
+        runs, probe = measure(config, networks, progress)
+    reliance = summarise(config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     results = Results.read("reliance", reliance)
     write_json(config.out / "reliance.json", reliance)
     write_text(config.out / "reliance.csv", results.as_csv())

@@ -1,21 +1,22 @@
 """What `maskrobust evaluate` measures: which networks, on which data, under which masking methods."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from jsonargparse import ArgumentParser
 
 from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
-from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
-from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
+from maskrobust.lm_modules.trained_network import Precision
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -27,10 +28,16 @@ class EvaluationConfig:
     Attributes:
         data: where the images come from, instantiated.
         out: folder of reliance.json, reliance.csv and report.html.
-        checkpoint: files to measure, the first being the one that the others are compared with. Checkpoints of
-            `maskrobust fit`; with `architecture`, any state dict or safetensors file that fits it.
-        architecture: name of the network that the files hold weights of; None for checkpoints that say it themselves.
-        architecture_options: its further keyword arguments.
+        network: names of what to measure, as `load_network` takes them, the first being the one that the others are
+            compared with.
+        classes: file that gives each class of the data, by its name, an output: its index, WordNet id or class name. By
+            default a class's own name is looked for among these.
+        answers: "all" outputs of a network are possible answers, those without a class of the data being wrong; or only
+            those of classes that are "present" in the data.
+        preprocess: in place of what a network's weights say, of all networks: size, crop, interpolation, mean, std, as
+            in {size: 224}.
+        device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
+        precision: "32", or "bf16" to compute the networks under autocast.
         methods: masking methods to ask the networks under.
         split: of which split the images are; by default test where the data have it, else val.
         patch_size: side of the patches that are hidden at random, in pixels.
@@ -53,9 +60,12 @@ class EvaluationConfig:
 
     data: AnnotatedDataModule
     out: Path
-    checkpoint: list[str]
-    architecture: str | None = None
-    architecture_options: dict[str, Any] | None = None
+    network: list[str]
+    classes: Path | None = None
+    answers: Literal["all", "present"] = "all"
+    preprocess: dict[str, Any] | None = None
+    device: str | None = None
+    precision: Precision = "32"
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     split: Split = "test"
     patch_size: int = 16
@@ -72,16 +82,24 @@ class EvaluationConfig:
     replicates: int = 2000
     seed: int = 0
 
-    @cached_property
-    def class_similarity(self) -> FloatArray | None:
-        """Similarity (K, K) of the data's classes in WordNet; None where no WordNet is given.
+    @property
+    def torch_device(self) -> torch.device:
+        """The device to compute on.
 
         Raises:
-            MissingFileError, InputError: WordNet cannot be read, or a class is not named by one of its ids.
+            InputError: there is no such device.
         """
-        if self.wordnet is None:
-            return None
-        return path_similarity(read_wordnet_nouns(self.wordnet), self.data.class_names)
+        if self.device is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(
+                f"device must be one that torch can compute on here, got '{self.device}'; choose cpu, or cuda where "
+                "there is a GPU."
+            ) from error
+        return device
 
     @property
     def plans(self) -> dict[MaskingMethod, ReliancePlan]:
@@ -107,27 +125,45 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: an argument leaves its domain, or a configuration file has no data.
     """
+    _refuse_old_options(arguments)
     parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
-    parser.add_class_arguments(EvaluationConfig, skip={"data", "checkpoint", "split"})
+    parser.add_class_arguments(EvaluationConfig, skip={"data", "network", "split"})
     parser.add_argument(
-        "--checkpoint", type=list[str] | str, required=True, help="a file to measure, or several: '[a.ckpt, b.ckpt]'"
+        "--network",
+        type=list[str] | str,
+        required=True,
+        help="a network to measure, such as a.ckpt, resnet50:IMAGENET1K_V2, timm/resnet50.a1_in1k:pretrained, "
+        "resnet50:weights.safetensors or my_module.MyNet:weights.pt, or several: '[a.ckpt, b.ckpt]'",
     )
     parser.add_argument(
         "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
     )
     given = parse_with_data(parser, arguments)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
-    if isinstance(given["checkpoint"], str):
-        given["checkpoint"] = [given["checkpoint"]]
+    if isinstance(given["network"], str):
+        given["network"] = [given["network"]]
     config = EvaluationConfig(**given)
     check_at_least("replicates", config.replicates, 1)
-    for name in ("checkpoint", "methods", "hidden_fractions"):
+    for name in ("network", "methods", "hidden_fractions"):
         if not getattr(config, name):
             raise InputError(f"{name} must name at least one, got none; give one or more.")
-    if len(set(config.checkpoint)) < len(config.checkpoint):
-        raise InputError(f"checkpoint must name different files, got {config.checkpoint}; leave repeated ones out.")
+    if len(set(config.network)) < len(config.network):
+        raise InputError(f"network must name different networks, got {config.network}; leave repeated ones out.")
+    Preprocessing().with_changes(config.preprocess or {})
+    _ = config.torch_device  # refuses one that is not there
     _ = config.plans  # refuses what cannot be asked
     import_measures(config.own_measures)
     check_methods(config.methods, "methods")
     check_methods(config.transfer_methods, "transfer_methods")
     return config
+
+
+def _refuse_old_options(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        name = re.split(r"[.=]", argument)[0]
+        if name in ("--checkpoint", "--architecture", "--architecture_options"):
+            raise InputError(
+                f"networks are named by --network, got {name}; give --network FILE for a checkpoint of fit, "
+                "--network NAME:FILE for weights of an architecture, as in resnet50:weights.pt, or --network "
+                "my_module.my_function:FILE for a network with options of its own."
+            )

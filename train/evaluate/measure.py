@@ -1,39 +1,35 @@
-"""Networks from files, and what they answer under every masking method."""
+"""What networks answer about the data under every masking method."""
 
-import torch
+from collections.abc import Mapping
+
 from rich.progress import Progress
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.measurement import check_plans, measure_networks
+from maskrobust.lm_modules.reliance.measurement import measure_networks
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.probe import train_outline_probe
 
 
 def measure(
-    config: EvaluationConfig, progress: Progress
+    config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progress: Progress
 ) -> tuple[dict[str, dict[MaskingMethod, Outcomes]], ProbeOutcomes]:
     """Ask every network about the split's images, all networks about a batch together.
 
     Args:
         config: what to measure.
+        networks: by name, answering with the data's classes; see `load_networks`.
         progress: told about every batch.
 
     Returns:
-        Outcomes by checkpoint and masking method, and those of the mask-only probe on the same images.
-
-    Raises:
-        MissingFileError, InputError: a file is missing, or holds no network for these data; see `build_classifier`.
-        UnsupportedNetworkError: layer masking cannot read a network.
+        Outcomes by network and masking method, and those of the mask-only probe on the same images.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifiers = {path: build_classifier(config, path).to(device).eval() for path in config.checkpoint}
-    data = config.data
+    data, device = config.data, config.torch_device
+    classifiers = {name: network.to(device) for name, network in networks.items()}
     data.prepare_data()
     data.setup("fit")
     data.setup(STAGE_OF_SPLIT[config.split])
@@ -42,36 +38,14 @@ def measure(
     probe.network.to(device)
     batches = progress.track(split_batches(data, config.split), description=f"measuring {len(classifiers)} networks")
     runs, read = measure_networks(
-        classifiers, batches_on(batches, device), bank, config.plans, seed=config.seed, probe=probe
+        classifiers,
+        batches_on(batches, device),
+        bank,
+        config.plans,
+        num_classes=data.num_classes,
+        seed=config.seed,
+        probe=probe,
     )
     assert read is not None
     return runs, read
 
-
-def build_classifier(config: EvaluationConfig, path: str) -> MaskRobustClassifier:
-    """The classifier of a file, in the colours of its own training, or else of the data.
-
-    Raises:
-        MissingFileError, InputError: the file is missing or unreadable, does not fit the architecture, or was trained
-            for another number of classes.
-    """
-    data = config.data
-    if config.architecture is None:
-        classifier = MaskRobustClassifier.from_checkpoint(path)
-    else:
-        classifier = MaskRobustClassifier(
-            config.architecture,
-            data.num_classes,
-            architecture_options=config.architecture_options,
-            mean=data.mean,
-            std=data.std,
-            init_weights=path,
-        )
-    trained_for = int(classifier.hparams["num_classes"])
-    if trained_for != data.num_classes:
-        raise InputError(
-            f"'{path}' was trained for {trained_for} classes but the data have {data.num_classes}; give the data "
-            "that it was trained for."
-        )
-    check_plans(classifier, config.plans)
-    return classifier

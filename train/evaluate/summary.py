@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, Context
 from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
@@ -18,7 +19,7 @@ from maskrobust.train.provenance import provenance
 from maskrobust.train.report.results import FORMATS
 
 Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
-"""Outcomes by checkpoint and masking method."""
+"""Outcomes by network and masking method."""
 
 _READINGS: dict[Reading, str] = {
     "above": "relies more",
@@ -29,7 +30,13 @@ _READINGS: dict[Reading, str] = {
 
 
 def summarise(
-    config: EvaluationConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str
+    config: EvaluationConfig,
+    runs: Runs,
+    probe: ProbeOutcomes,
+    similarities: Mapping[str, FloatArray | None],
+    *,
+    seconds: float,
+    command: str,
 ) -> dict[str, Any]:
     """Everything that reliance.json holds, as plain values.
 
@@ -37,33 +44,43 @@ def summarise(
         config: what was measured.
         runs: the networks' outcomes.
         probe: the mask-only probe's outcomes on the same images.
+        similarities: by network; see `answer_similarities`.
         seconds: how long the command took.
         command: as typed.
     """
-    contexts = {method: Context(plan, probe, config.class_similarity) for method, plan in config.plans.items()}
+    plans = config.plans
     first, main_method = next(iter(runs)), config.methods[0]
+    shared = similarities[first]
+    if not all(each is shared for each in similarities.values()):
+        shared = None  # networks that answer with other classes than the first do not share their similarities
     rows = [
         *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
-        *data_rows(runs[first][main_method], contexts[main_method], replicates=config.replicates),
+        *data_rows(runs[first][main_method], Context(plans[main_method], probe), replicates=config.replicates),
         *(
             row
-            for path, by_method in runs.items()
+            for name, by_method in runs.items()
             for method, outcomes in by_method.items()
             for row in map(
                 _with_reading,
-                result_rows(path, method, {0: outcomes}, contexts[method], replicates=config.replicates),
+                result_rows(
+                    name,
+                    method,
+                    {0: outcomes},
+                    Context(plans[method], probe, similarities[name]),
+                    replicates=config.replicates,
+                ),
             )
         ),
         *(
             row
-            for path, by_method in itertools.islice(runs.items(), 1, None)
+            for name, by_method in itertools.islice(runs.items(), 1, None)
             for method in config.methods
             for row in difference_rows(
-                path,
+                name,
                 first,
                 method,
                 ([by_method[method]], [runs[first][method]]),
-                contexts[method],
+                Context(plans[method], probe, shared),
                 replicates=config.replicates,
             )
         ),
@@ -76,6 +93,8 @@ def summarise(
         "rows": [row.as_json() for row in rows],
         "settings": {
             "split": config.split,
+            "answers": config.answers,
+            "precision": config.precision,
             "patch_size": config.patch_size,
             "hidden_fractions": list(config.hidden_fractions),
             "replicates": config.replicates,
@@ -93,7 +112,7 @@ def _with_reading(row: Row) -> Row:
 
 
 def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes) -> Iterator[Row]:
-    """Every pair of checkpoints by the magnitudes of their used shares; a method's pairs share their confidence."""
+    """Every pair of networks by the magnitudes of their used shares; a method's pairs share their confidence."""
     pairs = list(itertools.combinations(runs, 2))
     compared = compare_magnitudes(
         reliance(probe),

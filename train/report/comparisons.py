@@ -65,7 +65,7 @@ def verdict_table(results: Results, cells: CellWriter) -> BarTable:
 
 
 def pair_table(results: Results, cells: CellWriter) -> BarTable:
-    """Every pair of checkpoints under every masking method."""
+    """Every pair of networks under every masking method."""
     rows = results.comparisons
     blocks: dict[str, list[BarLine]] = {}
     for row, bar in zip(rows, bars_of(rows), strict=True):
@@ -77,13 +77,13 @@ def pair_table(results: Results, cells: CellWriter) -> BarTable:
 
 
 def share_table(results: Results, cells: CellWriter) -> BarTable:
-    """The used share of every checkpoint under every masking method."""
+    """The used share of every network under every masking method."""
     rows = [row for method in results.methods for row in select(results.over_seeds, measure=HEADLINE, method=method)]
     blocks: dict[str, list[BarLine]] = {}
     for row, bar in zip(rows, bars_of(rows), strict=True):
         line = BarLine((results.network(row.network),), cells.write(row), bar, row.undefined_because or "")
         blocks.setdefault(method_title(row.method), []).append(line)
-    return BarTable("shares", ("Method and checkpoint", "Used share", "Interval and zero"), list(blocks.items()))
+    return BarTable("shares", ("Method and network", "Used share", "Interval and zero"), list(blocks.items()))
 
 
 def _clean_accuracy_lost(results: Results, arm: str) -> str:
@@ -92,9 +92,9 @@ def _clean_accuracy_lost(results: Results, arm: str) -> str:
 
 
 def headline(results: Results) -> str:
-    """Which checkpoint relies least or most on outlines, and under which masking methods, or that it cannot be told.
+    """Which network relies least or most on outlines, and under which masking methods, or that it cannot be told.
 
-    A checkpoint relies least under a method where every comparison with it says so.
+    A network relies least under a method where every comparison with it says so.
     """
     if len(results.networks) == 1:
         return _alone(results)
@@ -104,11 +104,11 @@ def headline(results: Results) -> str:
     most = _settled("most", {method: _extreme(results, method, "relies more") for method in results.methods})
     if most:
         return f"{most}; which relies least cannot be told."
-    return "Which checkpoint relies least on outlines cannot be told from these images."
+    return "Which network relies least on outlines cannot be told from these images."
 
 
 def _alone(results: Results) -> str:
-    """Under which masking methods the only checkpoint was found to rely on outlines."""
+    """Under which masking methods the only network was found to rely on outlines."""
     title, rows = results.networks[0].title, select(results.over_seeds, measure=HEADLINE)
     read = [method_title(row.method).lower() for row in rows if row.reading == "relies on outlines"]
     if read:
@@ -144,7 +144,7 @@ def _settled(word: str, found: Mapping[str, Network | None]) -> str:
         if network is not None:
             by_title.setdefault(network.title, []).append(method_title(method).lower())
     if len(by_title) > 1:
-        return f"Which checkpoint relies {word} on outlines depends on the masking method"
+        return f"Which network relies {word} on outlines depends on the masking method"
     for title, methods in by_title.items():
         everywhere = "" if len(found) == 1 else ", under every masking method"
         under = everywhere if len(methods) == len(found) else f" under {listed(methods)}"
@@ -175,7 +175,7 @@ def _sentences(results: Results, method: str) -> str:
 
 
 def _apart(results: Results, method: str, ends: Sequence[Network]) -> str:
-    """Which of the other checkpoints the least and the most reliant one cannot be told apart from."""
+    """Which of the other networks the least and the most reliant one cannot be told apart from."""
     others = len(results.networks) - 1
     close = {
         end.title: [

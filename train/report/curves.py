@@ -89,7 +89,7 @@ class Curves(NamedTuple):
 
 
 def curves_section(results: Results, cells: CellWriter) -> dict[str, Any] | None:
-    """The arms of a claim under their own methods, or checkpoints under each method; None where there is no curve."""
+    """The arms of a claim under their own methods, or networks under each method; None where there is no curve."""
     rows = [row for row in results.over_seeds if catalogue()[row.measure].group == "curves"]
 
     def curves(identity: str, title: str, shown: Mapping[str, str]) -> Curves | None:

@@ -16,6 +16,10 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.report.wording import capitalised, in_words, method_title
 
 
+ANOTHER_CLASS = "another class"
+"""Name of an answer that is none of the data's classes."""
+
+
 class Answer(NamedTuple):
     """A class that networks predict for a picture.
 
@@ -193,7 +197,10 @@ def _answers(
             if classes[place] >= 0:
                 numbers.setdefault(classes[place], []).append(number)
         found.append(
-            tuple(Answer(class_names[each], each == label, tuple(networks)) for each, networks in numbers.items())
+            tuple(
+                Answer(class_names[each] if each < len(class_names) else ANOTHER_CLASS, each == label, tuple(networks))
+                for each, networks in numbers.items()
+            )
         )
     return tuple(found)
 

@@ -1,4 +1,4 @@
-"""Pages that need nothing from anywhere else: a claim, and checkpoints side by side. Each is a list of sections."""
+"""Pages that need nothing from anywhere else: a claim, and networks side by side. Each is a list of sections."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,7 +62,7 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
 
 
 def render_reliance(reliance: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> str:
-    """One self-contained page: which checkpoint relies least on outlines, every number, and reliance.json itself.
+    """One self-contained page: which network relies least on outlines, every number, and reliance.json itself.
 
     Args:
         reliance: the content of reliance.json. Sections on pairs, differences, curves and transfer are left out where
@@ -108,7 +108,7 @@ def _page(results: Results, title: str, sections: Sections, cells: CellWriter) -
         results=results,
         content=results.content,
         networks=results.networks,
-        network_word="Arm" if results.name == "claim" else "Checkpoint",
+        network_word="Arm" if results.name == "claim" else "Network",
         notes=cells.notes,
         json=compact_json(results.content),
         csv=results.as_csv(),
@@ -147,7 +147,7 @@ def _head(results: Results, row: Row) -> Head:
 
 
 def _differences(results: Results, cells: CellWriter) -> dict[str, Any] | None:
-    """Each further checkpoint minus the first."""
+    """Each further network minus the first."""
     if results.name == "claim" or len(results.networks) == 1:
         return None
     rows = [row for row in results.rows if row.compared_with and row.measure != "reliance"]

@@ -22,13 +22,13 @@ COLOURS = 12
 
 
 class Network(NamedTuple):
-    """An arm of a claim, or a checkpoint of an evaluation.
+    """An arm of a claim, or a network of an evaluation.
 
     Attributes:
         name: of its rows.
         title: what it is called on the page.
         number: from 1; stands for it in drawings.
-        arm: what claim.json says of it; empty for a checkpoint.
+        arm: what claim.json says of it; empty for a network.
     """
 
     name: str

@@ -59,10 +59,11 @@ def curve_statistic(
         family: segments of the curve.
         order: in which they are hidden.
         hidden_fractions: some of the curve's, at least one; the columns raise InputError where the outcomes lack one.
-        similarity: (K, K) in [0, 1] of the classes, for "similarity"; see `reliance.wordnet.path_similarity`.
+        similarity: (outputs, K) in [0, 1] of a network's answers, of which the first K are the classes, with the
+            classes, for "similarity"; see `reliance.wordnet.path_similarity`.
 
     Raises:
-        InputError: there is no fraction. The columns raise it where K is not the outcomes' number of classes.
+        InputError: there is no fraction. The columns raise it where it has not a row for every answer and a column for every class.
     """
     if len(hidden_fractions) == 0:
         raise InputError("a retention score needs at least one hidden fraction, got none; give those of the curve.")
@@ -103,11 +104,11 @@ def _surprise(answers: _Answers) -> FloatArray:
 
 def _similar(similarity: FloatArray) -> Callable[[_Answers], FloatArray]:
     def terms(answers: _Answers) -> FloatArray:
-        expected = (answers.num_classes, answers.num_classes)
-        if similarity.shape != expected:
+        outputs = max(answers.num_classes, 1 + int(answers.predictions.max(initial=0)))
+        if similarity.shape[0] < outputs or similarity.shape[1] != answers.num_classes:
             raise InputError(
-                f"similarity must be {expected}, one row and column for each class, got {similarity.shape}; compute it "
-                "for the classes of these outcomes, in their order."
+                f"similarity must have a row for each of {outputs} answers and a column for each of "
+                f"{answers.num_classes} classes, got {similarity.shape}; compute it for these outcomes, in their order."
             )
         return similarity[answers.predictions, answers.labels]
 

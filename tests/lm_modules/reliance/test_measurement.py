@@ -35,7 +35,7 @@ def bank() -> SilhouetteBank:
 
 
 def rows_of(networks: dict[str, MaskRobustClassifier], bank: SilhouetteBank):
-    runs, probe = measure_networks(networks, as_batches(), bank, PLANS, seed=3)
+    runs, probe = measure_networks(networks, as_batches(), bank, PLANS, num_classes=NUM_CLASSES, seed=3)
     assert probe is None
     return [
         row

@@ -197,5 +197,5 @@ def test_a_score_over_no_fraction_is_refused() -> None:
 
 
 def test_a_similarity_of_other_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"similarity must be \(3, 3\), .* got \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"similarity must have .* each of 3 classes, got \(4, 4\)"):
         estimate(curve_statistic("similarity", FAMILY, ORDER, [0.5], np.eye(4)), [curve_outcomes()])

@@ -198,7 +198,7 @@ def test_training_and_validation_images_depend_on_seed_and_id_alone():
 @pytest.mark.parametrize(("splits", "expected"), [(("train", "val", "test"), "test"), (("train", "val"), "val")])
 def test_evaluation_takes_the_test_split_where_there_is_one(tmp_path, splits, expected):
     root, _ = write_tree(tmp_path, splits)
-    given = ["--checkpoint=a.ckpt", "--out=out", "--data=Folder", f"--data.root={root}"]
+    given = ["--network=a.ckpt", "--out=out", "--data=Folder", f"--data.root={root}"]
     assert parse_config(given).split == expected
     assert parse_config([*given, "--split=train"]).split == "train"
 

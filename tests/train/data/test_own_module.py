@@ -72,5 +72,5 @@ def test_a_module_of_samples_in_memory_is_named_in_yaml_with_its_options(folder:
 
 
 def test_an_option_of_an_own_module_is_parsed_with_its_type(folder: Path) -> None:
-    data = parse_config(["--checkpoint=a.ckpt", "--out=out", "--data=own_data.Squares", "--data.side=5"]).data
+    data = parse_config(["--network=a.ckpt", "--out=out", "--data=own_data.Squares", "--data.side=5"]).data
     assert type(data).__name__ == "Squares" and data.samples("val").object_mask.sum() == 4 * 25 + 4 * 100

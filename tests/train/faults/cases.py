@@ -236,10 +236,10 @@ CHECKPOINTS = {
     "a checkpoint breaks off": Case(["fit", *CUES, f"--ckpt_path={CHECKPOINT}"], cut(CHECKPOINT)),
     "a checkpoint to go on from would run code": Case(["fit", *CUES, "--ckpt_path=evil.ckpt"], malicious("evil.ckpt")),
     "weights to start from would run code": Case(["fit", *CUES, "--model.init_weights=evil.pt"], malicious("evil.pt")),
-    "a checkpoint to evaluate would run code": Case([*EVALUATE, "--checkpoint=evil.ckpt"], malicious("evil.ckpt")),
+    "a checkpoint to evaluate would run code": Case([*EVALUATE, "--network=evil.ckpt"], malicious("evil.ckpt")),
     "a checkpoint names a class to import": Case(["validate", *CUES, "--ckpt_path=evil.ckpt"], name_a_class),
     "a checkpoint of a network of one's own is evaluated": Case(
-        [*EVALUATE, "--checkpoint=own.ckpt"], lambda: name_a_class("own.ckpt")
+        [*EVALUATE, "--network=own.ckpt"], lambda: name_a_class("own.ckpt")
     ),
     "a run goes on with another learning rate": Case(
         ["fit", *CUES, f"--ckpt_path={CHECKPOINT}", "--model.learning_rate=0.3"]
@@ -264,9 +264,9 @@ CHECKPOINTS = {
     "weights are for other classes": Case(
         ["fit", *CUES, "--model.init_weights=other.pt"], save("other.pt", lambda: SmallResNet(5, width=16))
     ),
-    "weights without an architecture are evaluated": Case([*EVALUATE, "--checkpoint=[weights.pt]"]),
+    "weights without an architecture are evaluated": Case([*EVALUATE, "--network=[weights.pt]"]),
     "a checkpoint is evaluated on data of other classes": Case(
-        [*EVALUATE, f"--checkpoint={CHECKPOINT}", "--data.init_args.num_classes=4"]
+        [*EVALUATE, f"--network={CHECKPOINT}", "--data.init_args.num_classes=4"]
     ),
 }
 
@@ -277,7 +277,7 @@ TRAINING = {
 LOGS_AND_DISK = {
     "two loggers are asked for in two ways": Case(["fit", *CUES, "--wandb=true", "--trainer.logger=true"]),
     "the folder of the runs is a file": Case(["fit", *CUES, "--trainer.default_root_dir=weights.pt"]),
-    "the folder of an evaluation is a file": Case([*EVALUATE, f"--checkpoint={CHECKPOINT}", "--out=weights.pt"]),
+    "the folder of an evaluation is a file": Case([*EVALUATE, f"--network={CHECKPOINT}", "--out=weights.pt"]),
     "a record in the folder of a claim breaks off": Case(
         CLAIM, begun_claim(write("claim/arms/no_masks/seed-1/training.json", '{"fingerprint'))
     ),

@@ -34,9 +34,9 @@ MEASURED = {
     "features": True,
     "layers": ["layer1"],
 }
-CHECKPOINTS = ["runs/plain/last.ckpt", "runs/patches/last.ckpt", "runs/masked/last.ckpt"]
+NETWORKS = ["runs/plain/last.ckpt", "runs/patches/last.ckpt", "runs/masked/last.ckpt"]
 SKILLS = (0.9, 0.6, 0.0)
-"""How well each checkpoint reads outlines."""
+"""How well each network reads outlines."""
 
 
 def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
@@ -84,7 +84,7 @@ def summarised_claim(folder: Path) -> Content:
     return claim_summary.summarise(config, runs, probe, seconds=300.1, command="maskrobust claim --config a.yaml")
 
 
-def summarised_reliance(folder: Path, checkpoints: Sequence[str] = CHECKPOINTS, **changes: Any) -> Content:
+def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **changes: Any) -> Content:
     """What `maskrobust evaluate` would write."""
     given: Content = {
         "methods": ("black", "layer_masking"),
@@ -94,18 +94,19 @@ def summarised_reliance(folder: Path, checkpoints: Sequence[str] = CHECKPOINTS, 
         **{name: tuple(value) if isinstance(value, list) else value for name, value in MEASURED.items()},
         "replicates": 40,
     }
-    config = EvaluationConfig(Cues(**TINY_DATA), folder, list(checkpoints), **(given | changes))
+    config = EvaluationConfig(Cues(**TINY_DATA), folder, list(networks), **(given | changes))
     runs = {
         path: {
             method: answers(plan, 10 + place, 0.0 if method == "layer_masking" else skill)
             for method, plan in config.plans.items()
         }
-        for place, (path, skill) in enumerate(zip(checkpoints, SKILLS, strict=False))
+        for place, (path, skill) in enumerate(zip(networks, SKILLS, strict=False))
     }
-    overflown = replace(runs[checkpoints[0]]["black"], sensitivity=np.full(IMAGES, np.inf))
-    runs[checkpoints[0]]["black"] = overflown  # its sensitivity is undefined
-    probe = probe_of(runs[checkpoints[0]]["black"])
-    return evaluation_summary.summarise(config, runs, probe, seconds=30.0, command="maskrobust evaluate --data=Cues")
+    overflown = replace(runs[networks[0]]["black"], sensitivity=np.full(IMAGES, np.inf))
+    runs[networks[0]]["black"] = overflown  # its sensitivity is undefined
+    probe = probe_of(runs[networks[0]]["black"])
+    command = "maskrobust evaluate --data=Cues"
+    return evaluation_summary.summarise(config, runs, probe, dict.fromkeys(runs), seconds=30.0, command=command)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Which checkpoint relies least: what the readings of all pairs say, and nothing else."""
+"""Which network relies least: what the readings of all pairs say, and nothing else."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Readings = Mapping[tuple[str, str], str]
 
 
 def results_of(by_method: Mapping[str, Readings], shares: Sequence[float | None] = (0.5, 0.3, -0.1)) -> Results:
-    """Three checkpoints with these used shares; (later, earlier) -> reading, not told apart where none is given."""
+    """Three networks with these used shares; (later, earlier) -> reading, not told apart where none is given."""
     numbers: dict[str, Any] = {"images": 9, "left_out": 0}
     rows = [
         Row(f"{name}.ckpt", method, "used_share", share, share and share - 0.05, share and share + 0.05, **numbers)
@@ -51,14 +51,14 @@ A_MOST: Readings = {("b", "a"): "relies less", ("c", "a"): "relies less"}
         ({"black": A_LEAST, "mean": {}}, "a.ckpt relies least on outlines under black fill."),
         (
             {"black": A_LEAST, "mean": C_LEAST},
-            "Which checkpoint relies least on outlines depends on the masking method.",
+            "Which network relies least on outlines depends on the masking method.",
         ),
         ({"black": A_MOST}, "a.ckpt relies most on outlines; which relies least cannot be told."),
-        ({"black": {("c", "a"): "relies less"}}, "Which checkpoint relies least on outlines cannot be told"),
-        ({"black": {**C_LEAST, ("c", "b"): "undefined"}}, "Which checkpoint relies least on outlines cannot be told"),
+        ({"black": {("c", "a"): "relies less"}}, "Which network relies least on outlines cannot be told"),
+        ({"black": {**C_LEAST, ("c", "b"): "undefined"}}, "Which network relies least on outlines cannot be told"),
     ],
 )
-def test_a_checkpoint_relies_least_where_every_pair_with_it_says_so(
+def test_a_network_relies_least_where_every_pair_with_it_says_so(
     by_method: Mapping[str, Readings], expected: str
 ) -> None:
     assert headline(results_of(by_method)).startswith(expected)
@@ -101,7 +101,7 @@ def test_where_a_used_share_is_undefined_all_are_listed() -> None:
         (["run-1/x", "run-12/x"], ["run-1", "run-12"]),
     ],
 )
-def test_checkpoints_are_called_by_the_parts_of_their_paths_in_which_they_differ(
+def test_networks_are_called_by_the_parts_of_their_paths_in_which_they_differ(
     paths: list[str], names: list[str]
 ) -> None:
     assert list(short_names(paths).items()) == list(zip(paths, names, strict=True))

@@ -254,7 +254,7 @@ def test_where_no_used_share_is_defined_there_is_no_chart_and_the_page_says_so(c
     assert "transfer" in page.texts and "curves" not in page.texts  # curves were not measured
 
 
-def test_one_checkpoint_is_compared_with_none(tmp_path: Path) -> None:
+def test_one_network_is_compared_with_none(tmp_path: Path) -> None:
     shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": (), "replicates": 20}
     reliance = summarised_reliance(tmp_path, ["runs/plain.ckpt"], **shapes)
     page = Page(render_reliance(reliance, []))
@@ -333,7 +333,7 @@ def test_names_and_texts_are_shown_as_they_are(claim: Content, reliance: Content
         page, hostile = (Page(render(each, [])) for each in (content, hostile_copy(content)))
         assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in page.elements]
         assert hostile.texts["command"] == HOSTILE
-    assert HOSTILE in hostile.texts["checkpoints"]
+    assert HOSTILE in hostile.texts["networks"]
 
 
 def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim: Content) -> None:

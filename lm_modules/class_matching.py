@@ -1,0 +1,103 @@
+"""Which output of a network stands for which class of the data."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.trained_network import TrainedNetwork
+
+
+def match_classes(
+    classes: Sequence[str], network: TrainedNetwork, given: Mapping[str, int | str] | None = None
+) -> list[int]:
+    """The output of a network for each class of the data.
+
+    A class is matched by its WordNet id, or by its name, in which case, spaces and underscores do not matter and of a
+    network's "tench, Tinca tinca" the first synonym is enough, or by the index of an output where every class of the
+    data is one. A network that says nothing of its classes takes as many as it has in their order.
+
+    Args:
+        classes: names of the data's classes, in label order.
+        network: whose outputs are looked for.
+        given: by the data's class the index, WordNet id or class name of an output, in place of the class's own name;
+            classes of other data may be among them.
+
+    Returns:
+        An index in [0, network.num_classes) for each class.
+
+    Raises:
+        InputError: naming the classes that match no output, several outputs, or the same one as another class.
+    """
+    if given is None and network.class_names is None and network.wordnet_ids is None:
+        if len(classes) == network.num_classes:
+            return list(range(network.num_classes))
+        given = _as_indices(classes, network.num_classes)
+        if given is None:
+            raise InputError(
+                f"'{network.name}' has {network.num_classes} classes but the data have {len(classes)}, and it does not "
+                "say what its outputs are; give --classes a file with the output of each class."
+            )
+    if given is None and network.class_names is not None and not _known(classes, network):
+        given = _as_indices(classes, network.num_classes)
+    asked = {name: name if given is None else given.get(name) for name in classes}
+    found = {name: _outputs_for(value, network) for name, value in asked.items()}
+    unclear = [name for name, outputs in found.items() if len(outputs) != 1]
+    if unclear:
+        raise InputError(
+            f"each class must be one output of '{network.name}', but {_some(unclear)} of the data's {len(classes)} "
+            "match none or several; name them by WordNet id or class name, or give --classes a file with the output of "
+            "each class."
+        )
+    outputs = [outputs[0] for outputs in found.values()]
+    often = [output for output, count in Counter(outputs).items() if count > 1]
+    if often:
+        alike = [name for name, output in zip(classes, outputs, strict=True) if output == often[0]]
+        raise InputError(
+            f"each class must be an output of its own, but {_some(alike)} are all output {often[0]} of "
+            f"'{network.name}'; leave one of them out, or correct --classes."
+        )
+    return outputs
+
+
+def _as_indices(classes: Sequence[str], num_outputs: int) -> dict[str, int | str] | None:
+    """The classes as indices of outputs, where all of them are some."""
+    if not all(re.fullmatch(r"[0-9]{1,6}", name) and int(name) < num_outputs for name in classes):
+        return None
+    return {name: int(name) for name in classes}
+
+
+def _known(classes: Sequence[str], network: TrainedNetwork) -> bool:
+    return any(_outputs_for(name, network) for name in classes)
+
+
+def _outputs_for(value: int | str | None, network: TrainedNetwork) -> list[int]:
+    """Every output that an index, a WordNet id or a name may mean, those of the best kind of match alone."""
+    if isinstance(value, int):
+        return [value] if 0 <= value < network.num_classes else []
+    if value is None:
+        return []
+    for names in _kinds(network):
+        found = [output for output, name in enumerate(names) if _plain(name) == _plain(value)]
+        if found:
+            return found
+    return []
+
+
+def _kinds(network: TrainedNetwork) -> Iterator[Sequence[str]]:
+    """The names of the outputs, the surest kind first."""
+    if network.wordnet_ids is not None:
+        yield network.wordnet_ids
+    if network.class_names is not None:
+        yield network.class_names
+        yield [name.partition(",")[0] for name in network.class_names]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_]+", "", name).casefold()
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
