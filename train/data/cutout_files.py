@@ -164,8 +164,8 @@ def _rows(path: Path) -> list[list[str]]:
     if len(content) > _MOST_BYTES or wrong or rows[:1] != [["file", "class"]] or len(rows) < 2:
         line = wrong[0] if wrong else 1
         raise InputError(
-            f"'{path}' must be a CSV file of at most {_MOST_BYTES} bytes whose first line is file,class and whose others "
-            f"hold a file and its class, but line {line} of {len(rows)} does not fit; correct it."
+            f"'{path}' must be a CSV file of at most {_MOST_BYTES} bytes whose first line is file,class and whose others hold "
+            f"a file and its class, but line {line} of {len(rows)} does not fit; correct it."
         )
     return rows[1:]
 

@@ -45,7 +45,7 @@ _TEST_FRACTION, _VAL_FRACTION = 0.4, 0.1
 class Cutouts(InMemoryDataModule):
     """Photographs of objects with an alpha channel, laid over backgrounds.
 
-    The pictures of Debian's package tuxpaint-stamps-default are the default: 112 of its photographs, which show 94 of
+    The pictures of Debian's package tuxpaint-stamps-default are the default: 111 of its photographs, which show 93 of
     ImageNet's classes. Each object is shown `views` times, on scenes that differ as long as there are enough of them. A
     sample depends on (seed, id) alone: its scene, and the object's size (longer side .5 to .75 of the image's), place
     and direction (as it is, or mirrored). The object mask holds the pixels with an alpha of .5 or more. No scene is in

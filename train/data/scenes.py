@@ -53,7 +53,7 @@ PHOTOGRAPH_PARTS: dict[Split, tuple[PhotographPart, ...]] = {
     ),
     "test": (
         PhotographPart("brick.png", (0, 512), (0, 512)),
-        PhotographPart("coffee.png", (0, 400), (465, 600)),
+        PhotographPart("coffee.png", (0, 400), (480, 600)),
         PhotographPart("grass.png", (0, 512), (0, 512)),
         PhotographPart("ihc.png", (0, 512), (0, 512)),
         PhotographPart("moon.png", (0, 512), (0, 512)),
@@ -95,8 +95,8 @@ def list_scenes(with_background: str | Path, split: Split) -> tuple[Scene, ...]:
     found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     if len(found) < _FEWEST_IMAGES:
         raise InputError(
-            f"'{folder}' must hold at least {_FEWEST_IMAGES} images ({', '.join(IMAGE_SUFFIXES)}), some for each split, "
-            f"but holds {len(found)}; add some."
+            f"'{folder}' must hold at least {_FEWEST_IMAGES} images ({', '.join(IMAGE_SUFFIXES)}), some for each split, but "
+            f"holds {len(found)}; add some."
         )
     found.sort(key=lambda path: id_of(path.relative_to(folder)))
     first = math.ceil(len(found) / 2)
@@ -129,7 +129,7 @@ def draw_scenes(
     crop_numbers, light_numbers = numbers[:, :CROP_NUMBERS].copy(), numbers[:, CROP_NUMBERS:]
     crop_numbers[:, _UPRIGHT] = _STRAIGHT
     for chosen in np.unique(choice):
-        photograph = shrink(_read_scene(scenes[chosen]), math.ceil(2 * image_size / _WIDTHS[0]))
+        photograph = _resized(_read_scene(scenes[chosen]), image_size)
         for row in np.flatnonzero(choice == chosen):
             images[row] = shift_light(
                 random_crop(photograph, image_size, _WIDTHS, crop_numbers[row]), light_numbers[row]
@@ -143,3 +143,13 @@ def _read_scene(scene: Scene) -> NDArray[np.uint8]:
     if isinstance(scene, Path):
         return decode_image(read_file(scene), str(scene)).permute(1, 2, 0).numpy()
     return read_photograph(scene.file_name)[slice(*scene.rows), slice(*scene.columns)]
+
+
+def _resized(photograph: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """Small enough to be fast, and large enough that the averaging of `random_crop` never has to enlarge a square."""
+    smallest = math.ceil(image_size / _WIDTHS[0])
+    scale = smallest / min(photograph.shape[:2])
+    if scale <= 1:
+        return shrink(photograph, 2 * smallest)
+    height, width = (math.ceil(scale * side) for side in photograph.shape[:2])
+    return np.asarray(cv2.resize(photograph, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
