@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
@@ -143,7 +144,7 @@ def _by_file(root: Path, path: Path) -> dict[str, str]:
     for name, of_class in _rows(path):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name in named:
             raise InputError(f"'{path}' must name each file once, by its path below folder, got '{name}'; correct it.")
-        if not (root / name).is_file():
+        if not os.path.isfile(root / name):  # False for a name that no file can have, too
             raise MissingFileError(
                 f"'{path}' names '{name}', but there is no such file in '{root}'; correct it, or remove that line (of "
                 "a copy, for classes)."
@@ -164,8 +165,8 @@ def _rows(path: Path) -> list[list[str]]:
     if len(content) > _MOST_BYTES or wrong or rows[:1] != [["file", "class"]] or len(rows) < 2:
         line = wrong[0] if wrong else 1
         raise InputError(
-            f"'{path}' must be a CSV file of at most {_MOST_BYTES} bytes whose first line is file,class and whose others hold "
-            f"a file and its class, but line {line} of {len(rows)} does not fit; correct it."
+            f"'{path}' must be a CSV file of at most {_MOST_BYTES} bytes; its first line is file,class and all others "
+            f"hold a file and its class, but line {line} of {len(rows)} does not fit; correct it."
         )
     return rows[1:]
 

@@ -37,7 +37,7 @@ PLACE_NUMBERS = 4
 _SMALLEST_IMAGE = 32
 _VIEW_BITS = 20
 _SPLIT_NUMBERS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-_LENGTHS = (0.5, 0.75)
+_LENGTHS = (0.6, 0.75)
 _MARGIN = 1
 _TEST_FRACTION, _VAL_FRACTION = 0.4, 0.1
 
@@ -47,7 +47,7 @@ class Cutouts(InMemoryDataModule):
 
     The pictures of Debian's package tuxpaint-stamps-default are the default: 111 of its photographs, which show 93 of
     ImageNet's classes. Each object is shown `views` times, on scenes that differ as long as there are enough of them. A
-    sample depends on (seed, id) alone: its scene, and the object's size (longer side .5 to .75 of the image's), place
+    sample depends on (seed, id) alone: its scene, and the object's size (longer side .6 to .75 of the image's), place
     and direction (as it is, or mirrored). The object mask holds the pixels with an alpha of .5 or more. No scene is in
     two splits (`scenes.PHOTOGRAPH_PARTS`, `scenes.list_scenes`).
 
@@ -206,7 +206,7 @@ def paste(
     Args:
         cutout: of mode RGBa: colours multiplied by alpha.
         background: (S, S, 3) uint8.
-        numbers: (PLACE_NUMBERS,) uniform numbers in [0, 1): length of the longer side, from .5 to .75 S, then top, left
+        numbers: (PLACE_NUMBERS,) uniform numbers in [0, 1): length of the longer side, from .6 to .75 S, then top, left
             and whether it is mirrored.
 
     Returns:

@@ -43,7 +43,7 @@ Scene = PhotographPart | Path
 PHOTOGRAPH_PARTS: dict[Split, tuple[PhotographPart, ...]] = {
     "train": (
         PhotographPart("gravel.png", (0, 512), (0, 512)),
-        PhotographPart("rocket.jpg", (0, 250), (60, 300)),
+        PhotographPart("ihc.png", (0, 512), (0, 512)),
         PhotographPart("cell.png", (0, 660), (0, 330)),
         PhotographPart("astronaut.png", (0, 180), (0, 150)),
     ),
@@ -55,9 +55,9 @@ PHOTOGRAPH_PARTS: dict[Split, tuple[PhotographPart, ...]] = {
         PhotographPart("brick.png", (0, 512), (0, 512)),
         PhotographPart("coffee.png", (0, 400), (480, 600)),
         PhotographPart("grass.png", (0, 512), (0, 512)),
-        PhotographPart("ihc.png", (0, 512), (0, 512)),
         PhotographPart("moon.png", (0, 512), (0, 512)),
         PhotographPart("motorcycle_left.png", (0, 150), (0, 260)),
+        PhotographPart("rocket.jpg", (0, 250), (60, 300)),
     ),
 }
 """The scenes of each split; no photograph is in two."""
@@ -95,8 +95,8 @@ def list_scenes(with_background: str | Path, split: Split) -> tuple[Scene, ...]:
     found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     if len(found) < _FEWEST_IMAGES:
         raise InputError(
-            f"'{folder}' must hold at least {_FEWEST_IMAGES} images ({', '.join(IMAGE_SUFFIXES)}), some for each split, but "
-            f"holds {len(found)}; add some."
+            f"'{folder}' must hold at least {_FEWEST_IMAGES} images ({', '.join(IMAGE_SUFFIXES)}), "
+            f"but holds {len(found)}; add more."
         )
     found.sort(key=lambda path: id_of(path.relative_to(folder)))
     first = math.ceil(len(found) / 2)
