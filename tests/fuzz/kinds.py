@@ -32,6 +32,7 @@ from maskrobust.train.checkpoints import (
 )
 from maskrobust.train.claim.runs import is_done
 from maskrobust.train.data import Shards
+from maskrobust.train.data.cutout_files import list_cutouts, read_cutout
 from maskrobust.train.data.idx import read_garments
 from maskrobust.train.data.image_files import decode_image, decode_mask, size_of
 from maskrobust.train.data.manifest import read_manifest
@@ -258,6 +259,7 @@ def _archive(*, compressed: bool) -> bytes:
     return stream.getvalue()
 
 
+_CUTOUTS = b'file,class\ncanary,n01514859\nshards/manifest.json,"a hen, or not"\n'
 _CONFIGURATION = {"model": {"architecture": "resnet18", "learning_rate": 0.1}, "data": {"class_path": "Cues"}}
 _NOUN = b"00001740 03 n 01 entity 0 003 ~ 00001930 n 0000 ~ 00002137 n 0000 @ 04424418 n 0000 | that which is\n"
 _PETS = b"Abyssinian_100 1 1 1\nBengal_2 6 1 6\n"
@@ -291,6 +293,19 @@ KINDS = {
         _bytes_of(_image("png", "1"), _image("png", "L"), _image("png", "P"), repair=with_checksums_of_png),
         _read_mask,
     ),
+    "cut-out": Kind(
+        "cutout.png",
+        _bytes_of(
+            _image("png", "RGBA"),
+            _image("png", "LA"),
+            _image("png", "P", transparency=bytes(range(256))),
+            _image("png", "RGB", transparency=(1, 2, 3)),
+            _image("png", "I;16", transparency=7),
+            repair=with_checksums_of_png,
+        ),
+        read_cutout,
+    ),
+    "classes of cut-outs": Kind("classes.csv", _bytes_of(_CUTOUTS), lambda path: list_cutouts(path.parent, path, ())),
     "checkpoint": Kind("last.ckpt", _checkpoints(), _read_checkpoint),
     "state dict": Kind(
         "weights.pt",

@@ -6,6 +6,7 @@ named by its class path: `--data my_data.Animals`. See docs/data.md.
 
 from maskrobust.train.data.base import AnnotatedDataModule, InMemoryDataModule, Samples
 from maskrobust.train.data.cues import Cues
+from maskrobust.train.data.cutouts import Cutouts
 from maskrobust.train.data.fashion import Fashion
 from maskrobust.train.data.file_data import FileDataModule, train_val_split
 from maskrobust.train.data.folder import Folder
@@ -14,13 +15,14 @@ from maskrobust.train.data.pets import Pets
 from maskrobust.train.data.shards import Shards
 from maskrobust.train.types import Split
 
-SHIPPED = ("Cues", "Fashion", "Folder", "Pets", "Shards")
+SHIPPED = ("Cues", "Cutouts", "Fashion", "Folder", "Pets", "Shards")
 """Data modules that a YAML or a command names without a path."""
 
 __all__ = [
     "SHIPPED",
     "AnnotatedDataModule",
     "Cues",
+    "Cutouts",
     "Fashion",
     "FileDataModule",
     "Folder",

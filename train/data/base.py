@@ -147,6 +147,29 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
         return f"image {sample_id}"
 
+    def object_of(self, ids: Tensor) -> Tensor:
+        """Which object each sample shows, so that pictures of one object can be counted together.
+
+        Args:
+            ids: (N,) int64 sample ids.
+
+        Returns:
+            (N,) int64, equal for samples of the same object; the ids themselves unless a subclass knows better.
+        """
+        return ids
+
+    def empty_scenes(self, split: Split, count: int) -> Tensor | None:
+        """Backgrounds of a split without an object, drawn as those behind its objects are.
+
+        Args:
+            split: whose backgrounds.
+            count: how many; a larger count adds to a smaller one.
+
+        Returns:
+            (count, 3, H, W) float32 in [0, 1], the same at each call; None where the data have no such backgrounds.
+        """
+        return None
+
     def stored_samples(self, split: Split) -> Iterable[StoredSample]:
         """Every sample of a split once, ready to be encoded; the data must be set up for it.
 
@@ -232,6 +255,11 @@ class InMemoryDataModule(AnnotatedDataModule):
 def as_fetched(batch: Fetched) -> Fetched:
     """The loaders' collate function: `InMemoryDataset.__getitems__` returns a finished batch."""
     return batch
+
+
+def as_float_images(images: NDArray[np.uint8]) -> Tensor:
+    """Images (N, H, W, 3) uint8, as they are drawn, as (N, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
 def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:

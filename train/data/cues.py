@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.data.base import InMemoryDataModule, Samples, draw_uniform
+from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform
 from maskrobust.train.data.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
 from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
 from maskrobust.train.types import Split
@@ -137,10 +137,17 @@ class Cues(InMemoryDataModule):
         causes = self.causes(ids)
         object_mask = self._object_masks(ids, causes.outlines)
         inside = self._crops(ids, "texture", tuple(TEXTURES.values()), causes.textures.numpy())
-        background = (self._draw(ids, "choice of background") * len(BACKGROUNDS)).astype(np.int64)
-        outside = self._crops(ids, "background", BACKGROUNDS, background)
+        outside = self._backgrounds(ids, "background")
         images = torch.from_numpy(np.where(object_mask[..., None], inside, outside)).permute(0, 3, 1, 2).contiguous()
         return Samples(ids, images, torch.from_numpy(object_mask).unsqueeze(1), causes.labels)
+
+    def empty_scenes(self, split: Split, count: int) -> Tensor:
+        """Backgrounds without an object, other crops than those of the samples; see `AnnotatedDataModule`."""
+        return as_float_images(self._backgrounds(torch.arange(count) + _FIRST_ID[split], "empty scene"))
+
+    def _backgrounds(self, ids: Tensor, stream: str) -> NDArray[np.uint8]:
+        choice = (self._draw(ids, f"choice of {stream}") * len(BACKGROUNDS)).astype(np.int64)
+        return self._crops(ids, stream, BACKGROUNDS, choice)
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
         return draw_uniform(self.seed, ids, f"cues {stream}", *shape)

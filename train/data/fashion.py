@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.data.base import InMemoryDataModule, Samples, draw_uniform
+from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform
 from maskrobust.train.data.garments import PLACE_NUMBERS, place_garments
 from maskrobust.train.data.idx import GARMENT_CLASSES, OFFICIAL_SIZES, OfficialSplit, find_files, read_garments
 from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
@@ -113,10 +113,7 @@ class Fashion(InMemoryDataModule):
         available = torch.arange(len(garments)) + _FIRST_ID[official]
         rows = self._choose(split, self._draw(available, "choice of garments"))
         ids = available[torch.from_numpy(rows)]
-        background = (self._draw(ids, "choice of background") * len(BACKGROUNDS)).astype(np.int64)
-        crop_numbers = self._draw(ids, "crop", CROP_NUMBERS)
-        light_numbers = self._draw(ids, "light", LIGHT_NUMBERS)
-        backgrounds = random_crops(BACKGROUNDS, background, self.image_size, crop_numbers, light_numbers)
+        backgrounds = self._backgrounds(ids, "")
         images, object_mask = place_garments(garments[rows], backgrounds, self._draw(ids, "place", PLACE_NUMBERS))
         return Samples(
             ids,
@@ -124,6 +121,16 @@ class Fashion(InMemoryDataModule):
             torch.from_numpy(object_mask).unsqueeze(1),
             torch.from_numpy(labels[rows]),
         )
+
+    def empty_scenes(self, split: Split, count: int) -> Tensor:
+        """Backgrounds without a garment, other crops than those of the samples; see `AnnotatedDataModule`."""
+        return as_float_images(self._backgrounds(torch.arange(count), f"empty {split} scene "))
+
+    def _backgrounds(self, ids: Tensor, stream: str) -> NDArray[np.uint8]:
+        choice = (self._draw(ids, f"{stream}choice of background") * len(BACKGROUNDS)).astype(np.int64)
+        crop_numbers = self._draw(ids, f"{stream}crop", CROP_NUMBERS)
+        light_numbers = self._draw(ids, f"{stream}light", LIGHT_NUMBERS)
+        return random_crops(BACKGROUNDS, choice, self.image_size, crop_numbers, light_numbers)
 
     def _choose(self, split: Split, numbers: NDArray[np.float32]) -> NDArray[np.int64]:
         """Ascending positions in the official file whose `numbers` rank first, validation before training."""

@@ -76,7 +76,7 @@ def random_crops(
     Returns:
         (N, image_size, image_size, 3) uint8.
     """
-    photographs = [_shrink(read_photograph(name), math.ceil(2 * image_size / widths[0])) for name, widths in sources]
+    photographs = [shrink(read_photograph(name), math.ceil(2 * image_size / widths[0])) for name, widths in sources]
     crops = np.empty((len(choice), image_size, image_size, 3), dtype=np.uint8)
     for row, source in enumerate(choice):
         crop = random_crop(photographs[source], image_size, sources[source].widths, crop_numbers[row])
@@ -131,8 +131,13 @@ def shift_light(image: NDArray[np.uint8], numbers: NDArray[np.float32]) -> NDArr
     return np.asarray(cv2.transform(image, matrix), dtype=np.uint8)
 
 
-def _shrink(photograph: NDArray[np.uint8], shorter_side: int) -> NDArray[np.uint8]:
-    """The photograph made so small that its shorter side is `shorter_side`, or itself where it is no larger."""
+def shrink(photograph: NDArray[np.uint8], shorter_side: int) -> NDArray[np.uint8]:
+    """The photograph made so small that its shorter side is `shorter_side`, or itself where it is no larger.
+
+    Args:
+        photograph: (H, W, 3) uint8.
+        shorter_side: in pixels.
+    """
     scale = shorter_side / min(photograph.shape[:2])
     if scale >= 1:
         return photograph

@@ -232,3 +232,27 @@ def test_draws_depend_on_seed_id_and_stream_alone():
     assert (draw_uniform(0, ids[1:], "place", 4) == numbers[1:]).all()
     assert not (draw_uniform(1, ids, "place", 4) == numbers).any()
     assert not (draw_uniform(0, ids, "tint", 4) == numbers).any()
+
+
+def test_empty_scenes_are_backgrounds_of_the_same_kind_and_not_those_of_the_samples(make_data):
+    data = make_data()
+    scenes, samples = data.empty_scenes("test", 12), data.samples("test")
+    assert (scenes.shape, scenes.dtype) == ((12, 3, 48, 48), torch.float32)
+    assert scenes.min() >= 0 and scenes.max() <= 1
+    assert torch.equal(scenes[:5], data.empty_scenes("test", 5))
+    images, outside = samples.images.float().div(255), ~samples.object_mask.expand(-1, 3, -1, -1)
+    assert (scenes.mean() - images[outside].mean()).abs() < 0.1
+    assert (scenes.flatten(1).std(dim=1).mean() - images[outside].std()).abs() < 0.1
+    for scene, image, seen in zip(scenes, images, outside, strict=True):
+        assert not torch.equal(scene[seen], image[seen])
+
+
+def test_empty_scenes_differ_between_splits_and_seeds(make_data):
+    scenes = make_data().empty_scenes("test", 4)
+    assert not torch.equal(scenes, make_data().empty_scenes("val", 4))
+    assert not torch.equal(scenes, make_data(seed=1).empty_scenes("test", 4))
+
+
+def test_a_sample_is_an_object_of_its_own_unless_the_data_say_otherwise(make_data):
+    ids = torch.tensor([4, 60_000, 7])
+    assert torch.equal(make_data().object_of(ids), ids)
