@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from maskrobust.augment import uniform as uniform
     from maskrobust.lm_modules.architectures import build_network as build_network
     from maskrobust.lm_modules.classifier import MaskRobustClassifier as MaskRobustClassifier
+    from maskrobust.lm_modules.explanation.adapters import NanNetwork as NanNetwork
+    from maskrobust.lm_modules.explanation.adapters import coalition_game as coalition_game
+    from maskrobust.lm_modules.explanation.adapters import nan_classifier as nan_classifier
+    from maskrobust.lm_modules.explanation.adapters import visibility_forward as visibility_forward
     from maskrobust.lm_modules.explanation.answers import Queries as Queries
     from maskrobust.lm_modules.explanation.answers import ask as ask
     from maskrobust.lm_modules.explanation.linear import Explanation as Explanation
@@ -81,6 +85,7 @@ _HOMES = {
     ),
     "lm_modules.architectures": ("build_network",),
     "lm_modules.classifier": ("MaskRobustClassifier",),
+    "lm_modules.explanation.adapters": ("NanNetwork", "coalition_game", "nan_classifier", "visibility_forward"),
     "lm_modules.explanation.answers": ("Queries", "ask"),
     "lm_modules.explanation.linear": ("Explanation", "kernel_shap", "lime"),
     "lm_modules.explanation.occlusion": ("leave_one_out", "occlusion", "window_occlusion", "window_queries"),

@@ -1,7 +1,8 @@
 """Every command of README, CONTRIBUTING and docs runs as it is written, made short by further options.
 
 A page's commands run in order and in one folder, so that later ones find what earlier ones have made. The Python of
-README and of the guide runs, too; that of masks.md, layer-masking.md and explanations.md has tests of its own.
+README and of the guide runs, too; that of masks.md, layer-masking.md, explanations.md and
+explainers-of-others.md has tests of its own.
 """
 
 import re

@@ -63,10 +63,8 @@ def ask(
     Raises:
         InputError: an argument is not as above, or answers are not finite.
     """
-    if image.ndim != 3:
-        raise InputError(f"image must be (C, H, W), got shape {tuple(image.shape)}; explain one image at a time.")
-    if scale not in get_args(Scale):
-        raise InputError(f"scale must be one of {', '.join(get_args(Scale))}, got '{scale}'; choose one.")
+    check_image(image)
+    check_scale(scale)
     check_at_least("batch_size", batch_size, 1)
     order = queries.areas.argsort(stable=True).to(image.device)
     keys = fold_in(torch.arange(len(order), device=image.device), key)
@@ -75,7 +73,7 @@ def ask(
         for positions in order.split(batch_size):
             images = image.expand(len(positions), -1, -1, -1)
             logits = predict(images, queries.visible(positions), keys[positions])
-            answered.append(_on_scale(logits.float(), scale))
+            answered.append(on_scale(logits.float(), scale))
         in_order = torch.cat(answered)[order.argsort()]
     answers = in_order.cpu().numpy().astype(np.float64)
     if not np.isfinite(answers).all():
@@ -86,7 +84,20 @@ def ask(
     return answers
 
 
-def _on_scale(logits: Tensor, scale: Scale) -> Tensor:
+def check_image(image: Tensor) -> None:
+    """Raise an `InputError` where an image is not (C, H, W)."""
+    if image.ndim != 3:
+        raise InputError(f"image must be (C, H, W), got shape {tuple(image.shape)}; explain one image at a time.")
+
+
+def check_scale(scale: Scale) -> None:
+    """Raise an `InputError` where a scale is none."""
+    if scale not in get_args(Scale):
+        raise InputError(f"scale must be one of {', '.join(get_args(Scale))}, got '{scale}'; choose one.")
+
+
+def on_scale(logits: Tensor, scale: Scale) -> Tensor:
+    """Logits (N, K) as probabilities, logits or log-odds (N, K), which stay finite where a probability rounds to 1."""
     if scale != "log_odds":
         return logits if scale == "logit" else logits.softmax(dim=1)
     # 1 - p of the likeliest class may round to 0: its log-odds are taken from the others' logits.

@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from skimage.segmentation import slic
 
 from maskrobust.train.bench.__main__ import main
 from maskrobust.train.bench.augment import FAMILIES, HIDDEN, imputation, others, own_fills
+from maskrobust.train.bench.explain import explainers
 from maskrobust.train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
 from maskrobust.train.bench.shards import BASELINE, OWN, bare_loader, shards_loader, write_photographs
 from maskrobust.train.bench.sparse_imputation import impute_by_sparse_solve
@@ -57,6 +59,7 @@ SMALL = ["--networks", "squeezenet1_1", "--device", "cpu", "--batch", "1", "--au
 SMALL += ["--rounds", "1", "--loaded", "12", "--loaded-batch", "4"]
 SMALL += ["--suite-networks", "small_resnet", "--suite-batch", "2"]
 SMALL += ["--evaluate-networks", "small_resnet", "--evaluated", "4", "--evaluated-batch", "4"]
+SMALL += ["--explain-networks", "small_resnet", "--explain-size", "32", "--explain-masks", "52"]
 
 
 def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(
@@ -123,6 +126,34 @@ def test_the_suite_part_has_a_row_for_each_method_and_case(
     assert all(row["forward_passes"] > 80 for row in rows if "curves" in row["case"])
 
 
+def test_the_explain_part_has_a_row_for_each_method_and_explainer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["explain", *SMALL, f"--json={tmp_path / 'bench.json'}"])
+    content, printed = json.loads((tmp_path / "bench.json").read_text()), capsys.readouterr().out
+    rows = content["explain"]["rows"]
+    named = ["ask", "lime"]
+    named += ["the package lime"] if find_spec("lime") else []
+    named += ["Captum's Lime", "Captum's KernelShap"] if find_spec("captum") else []
+    assert [(row["method"], row["explainer"]) for row in rows] == list(itertools.product(METHODS, named))
+    assert all(row["time"] > 0 and row["bare_seconds"] > 0 and row["explainer"] in printed for row in rows)
+
+
+def test_every_explainer_asks_about_as_many_masks_and_captum_anew_for_each_class() -> None:
+    asked: list[int] = []
+
+    def predict(images: torch.Tensor, visible: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        asked.append(len(images))
+        return (images * visible).mean(dim=(2, 3)) * torch.tensor([1.0, 2.0, 3.0])
+
+    with torch.random.fork_rng(devices=[]):
+        for name, explain in explainers(predict, torch.rand(3, 32, 32), 52, 20).items():
+            asked.clear()
+            explain()
+            assert asked == [20, 20, 12] * (3 if name.startswith("Captum") else 1), name
+
+
 def test_the_bare_passes_are_those_of_the_suite() -> None:
     asked: list[tuple[int, torch.Tensor]] = []
 
@@ -155,7 +186,10 @@ def test_rounds_see_new_images_where_the_case_says_so(
 def test_an_unknown_part_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["maskin"])
-    assert "a part must be masking or augment or shards or suite or evaluate, got 'maskin'" in capsys.readouterr().err
+    assert (
+        "a part must be masking or augment or shards or suite or evaluate or explain, got 'maskin'"
+        in capsys.readouterr().err
+    )
 
 
 def test_every_method_hides_the_same_share_of_an_image() -> None:

@@ -12,13 +12,14 @@ from rich.table import Table
 
 from maskrobust.train.bench.augment import measure_augment
 from maskrobust.train.bench.evaluate import measure_evaluate
+from maskrobust.train.bench.explain import measure_explain
 from maskrobust.train.bench.masking import NETWORKS, measure_masking
 from maskrobust.train.bench.shards import measure_shards
 from maskrobust.train.bench.suite import IMAGE_SIZES, measure_suite
 from maskrobust.train.files import write_json
 from maskrobust.train.provenance import device_name
 
-PARTS = ("masking", "augment", "shards", "suite", "evaluate")
+PARTS = ("masking", "augment", "shards", "suite", "evaluate", "explain")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows = [measure_evaluate(network, *size) for network in options.evaluate_networks]
             content[part] = {"batch": options.evaluated_batch, "rows": rows}
             console.print(_evaluate_table(rows, f"{machine}; torch {torch.__version__}"))
+        elif part == "explain":
+            given = options.explain_networks, options.explain_size, options.explain_masks, options.explain_batch
+            rows = list(measure_explain(*given, options.rounds, device))
+            content[part] = {"batch": options.explain_batch, "rows": rows}
+            console.print(_explain_table(rows, f"{machine}; torch {torch.__version__}"))
         elif part == "augment":
             rows = list(measure_augment(options.augment_batch, options.imputed, options.rounds, device))
             content[part] = {"rows": rows}
@@ -75,6 +81,15 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--evaluate-networks", nargs="+", default=["resnet18"], help="evaluate: architectures")
     parser.add_argument("--evaluated", type=int, default=64, help="evaluate: images")
     parser.add_argument("--evaluated-batch", type=int, default=16, help="evaluate: images in a batch")
+    parser.add_argument(
+        "--explain-networks",
+        nargs="+",
+        default=["resnet50", "timm/tf_efficientnet_lite0"],
+        help="explain: of torchvision, or timm/NAME",
+    )
+    parser.add_argument("--explain-size", type=int, default=64, help="explain: side of the image in pixels")
+    parser.add_argument("--explain-masks", type=int, default=64, help="explain: masks that each explainer asks about")
+    parser.add_argument("--explain-batch", type=int, default=32, help="explain: masks in a forward pass")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
@@ -119,6 +134,18 @@ def _evaluate_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
             row["network"], str(row["images"]), f"{row['forward_passes']:.1f}", f"{row['decode_seconds']:.2f} s",
             f"{row['bare_seconds']:.2f} s", f"{row['time']:.2f}",
         )  # fmt: skip
+    return table
+
+
+def _explain_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
+    table = Table(title=f"Explaining an image over the bare forward passes; {machine}")
+    words = ("network", "method", "explainer")
+    for column in (*words, "pixels", "masks", "classes", "bare", "time"):
+        table.add_column(column, justify="left" if column in words else "right")
+    for row in rows:
+        numbers = (str(row[column]) for column in ("image_size", "masks", "classes"))
+        bare = f"{row['bare_seconds'] * 1000:.0f} ms"
+        table.add_row(*(row[column] for column in words), *numbers, bare, f"{row['time']:.2f}")
     return table
 
 
