@@ -9,10 +9,12 @@ from rich.progress import Progress
 
 from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.explanation.explaining import Arrays, count_asked, explain_image
 from maskrobust.lm_modules.explanation.segments import Segments
+from maskrobust.lm_modules.loading import load_network
+from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.claim.stored import fingerprint
+from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.image_files import id_of
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, read_picture, segment
@@ -47,11 +49,11 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
     """
     files = list_pictures(config.images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    networks = {name: MaskRobustClassifier.from_checkpoint(name).to(device).eval() for name in config.network}
+    networks = {name: network_for_pictures(name).to(device) for name in config.network}
     class_names = check_same_classes(networks)
     classes = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    weights = {name: digest(network.state_dict()) for name, network in networks.items()}
+    weights = {name: f"{digest(each.state_dict())} {each.preprocessing}" for name, each in networks.items()}
     images = {}
     for name, path in progress.track(files.items(), description="explaining images"):
         picture = read_picture(name, path, config.image_size)
@@ -93,21 +95,32 @@ def _settings(
     }
 
 
-def check_same_classes(networks: Mapping[str, MaskRobustClassifier]) -> tuple[str, ...]:
-    """Names of the classes that all networks have; numbers where no network has names.
+def network_for_pictures(name: str) -> TrainedNetwork:
+    """A network by name that cuts from pictures what its preprocessing wants less than they show already.
+
+    Raises:
+        MissingFileError, InputError: see `load_network`.
+    """
+    network = load_network(name)
+    return network.shown(network.preprocessing.after_crop(AnnotatedDataModule.crop_fraction))
+
+
+def check_same_classes(networks: Mapping[str, TrainedNetwork]) -> tuple[str, ...]:
+    """Names of the classes that all networks have, each up to its first comma; numbers where no network has names.
 
     Raises:
         InputError: they differ in number, or in their names.
     """
-    counts = {name: int(network.hparams["num_classes"]) for name, network in networks.items()}
-    first, *others = counts
-    for name in others:
-        if counts[name] != counts[first]:
+    first, *others = networks.values()
+    named = first.class_names
+    for other in others:
+        if other.num_classes != first.num_classes or (named and other.class_names and other.class_names != named):
             raise InputError(
-                f"networks must have the same classes, but '{first}' has {counts[first]} and '{name}' has "
-                f"{counts[name]}; explain them in two calls."
+                f"networks must have the same classes, but the {first.num_classes} of '{first.name}' differ from the "
+                f"{other.num_classes} of '{other.name}'; explain them in two calls."
             )
-    return tuple(map(str, range(counts[first])))
+        named = named or other.class_names
+    return tuple(name.partition(",")[0] for name in named or map(str, range(first.num_classes)))
 
 
 def find_classes(wanted: Sequence[str | int], class_names: Sequence[str]) -> list[int]:

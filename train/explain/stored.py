@@ -27,7 +27,7 @@ def read_explained(path: Path, fingerprint: str) -> Arrays | None:
     if not path.exists():
         return None
     found = read_arrays(path, [_FINGERPRINT])
-    if str(found.pop(_FINGERPRINT)) != fingerprint:
+    if found.pop(_FINGERPRINT).tobytes() != fingerprint.encode():
         raise InputError(
             f"'{path}' holds an explanation of another image, of another network or with other settings; give another "
             f"--out, or delete '{path.parent}' to have all made anew."
@@ -37,7 +37,7 @@ def read_explained(path: Path, fingerprint: str) -> Arrays | None:
 
 def write_explained(path: Path, arrays: Mapping[str, NDArray[Any]], fingerprint: str) -> None:
     """Write the arrays of an image, atomically."""
-    write_archive(path, {**arrays, _FINGERPRINT: np.array(fingerprint)})
+    write_archive(path, {**arrays, _FINGERPRINT: np.frombuffer(fingerprint.encode(), dtype=np.uint8)})
 
 
 def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
