@@ -17,6 +17,10 @@ _COMMANDS = {
     "test": ("maskrobust.train.fit", "measure a checkpoint on the test split"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far checkpoints read the outline of holes"),
     "claim": ("maskrobust.train.claim", "train matched arms and decide whether mask augmentation is enough"),
+    "explain": (
+        "maskrobust.train.explain",
+        "show which parts of images predictions rest on, method by method",
+    ),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data, or check those that are there"),
     "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),
@@ -28,7 +32,7 @@ FIT_OPTIONS = (
 )
 """First names of the options of `fit`, `validate` and `test`, whose parser takes seconds to build."""
 _LONGEST_SENTENCE = 2000
-_GOING_ON = ("claim", "shards")
+_GOING_ON = ("claim", "explain", "shards")
 """Commands that keep what they have made, and make the rest when they are called again."""
 
 

@@ -222,6 +222,22 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
         return _turned(torch.from_numpy(inside).unsqueeze(0), _orientation(image))
 
 
+def decode_labels(content: bytes, name: str) -> Tensor:
+    """An encoded label map as (H, W) int64: grey values or numbers of a palette, turned as its EXIF orientation says.
+
+    Raises:
+        InputError: it is no image that can be read whole, or has colours or numbers that are not whole.
+    """
+    with _opened(content, name) as image:
+        numbers: NDArray[Any] = np.asarray(image)
+        if numbers.ndim != 2 or numbers.dtype.kind not in "biu":
+            raise InputError(
+                f"a label map must hold one whole number for each pixel, but '{name}' has mode {image.mode}; save it "
+                "as a grey image of 8 or 16 bits, or with numpy.save."
+            )
+        return _turned(torch.from_numpy(numbers.astype(np.int64)), _orientation(image))
+
+
 def id_of(path: Path) -> int:
     """The id of an image, in [0, 2^63): a hash of its path below the data set's root."""
     return int.from_bytes(hashlib.blake2b(path.as_posix().encode(), digest_size=8).digest(), "big") >> 1

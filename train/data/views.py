@@ -24,8 +24,12 @@ def training_view(image_size: int) -> View:
 
 def evaluation_view(image_size: int) -> View:
     """The shorter side resized to 256/224 of `image_size`, then the square of that size at the centre."""
-    resized = round(image_size * _RESIZED_OVER_CROPPED)
-    return partial(_transform, v2.Compose([v2.Resize(resized), v2.CenterCrop(image_size)]))
+    return partial(_transform, evaluation_geometry(image_size))
+
+
+def evaluation_geometry(image_size: int) -> v2.Compose:
+    """The transforms of `evaluation_view`, for images and masks of `torchvision.tv_tensors`."""
+    return v2.Compose([v2.Resize(round(image_size * _RESIZED_OVER_CROPPED)), v2.CenterCrop(image_size)])
 
 
 def _transform(transform: v2.Transform, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:

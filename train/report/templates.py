@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def render_template(name: str, styles: Sequence[str], **content: Any) -> str:
         "duration": wording.duration,
         "family_title": wording.family_title,
         "picture": _picture_address,
+        "full_picture": partial(_picture_address, largest=None),
         "plain": _plain,
         "pretty_json": _pretty_json,
         "for_script": _for_script,
@@ -67,11 +69,12 @@ def _visible(value: Any) -> Any:
     return printable(value) if type(value) is str else value
 
 
-def _picture_address(pixels: Any) -> str:
-    """A picture, at most `_LARGEST_PICTURE` wide and high: PNG where it is small, else PNG or JPEG, the shorter."""
+def _picture_address(pixels: Any, largest: int | None = _LARGEST_PICTURE) -> str:
+    """A picture, at most `largest` wide and high: PNG where small or transparent, else PNG or JPEG, the shorter."""
     picture = Image.fromarray(pixels)
-    picture.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE))
-    formats = [_PNG] if max(picture.size) <= _LARGEST_LOSSLESS else [_PNG, _JPEG]
+    if largest is not None:
+        picture.thumbnail((largest, largest))
+    formats = [_PNG] if max(picture.size) <= _LARGEST_LOSSLESS or picture.mode == "RGBA" else [_PNG, _JPEG]
     return min((_as_address(picture, **options) for options in formats), key=len)
 
 

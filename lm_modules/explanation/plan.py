@@ -1,0 +1,59 @@
+"""How images are explained: by which explainers, and from which queries."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.explanation.answers import Scale
+
+ExplainerName = Literal["lime", "kernel_shap", "occlusion", "rise", "leave_one_out"]
+Design = Literal["balanced", "independent", "paper"]
+
+
+@dataclass(frozen=True)
+class ExplanationPlan:
+    """What is asked about an image under each masking method.
+
+    Attributes:
+        explainers: lime, kernel_shap; occlusion, by square windows; leave_one_out, occlusion segment by segment; rise.
+        samples: queries for each explainer that draws them; for the balanced design a power of two, at least twice the
+            number of segments.
+        design: how they are drawn: `draw_balanced`, `draw_independent`, or `draw_paper_protocol`. KernelSHAP takes the
+            balanced queries, and has coalitions of its own (`draw_coalitions`) beside the others.
+        visible_share: fraction of the segments that an independent query shows, or a range of it.
+        scale: of the answers that are explained.
+        window: side of a window of occlusion in pixels.
+        stride: pixels between two windows.
+        batch_size: queries in a forward pass.
+
+    Raises:
+        InputError: a number is out of its range, or the design cannot show that fraction.
+    """
+
+    explainers: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "occlusion")
+    samples: int = 1024
+    design: Design = "balanced"
+    visible_share: float | tuple[float, float] = 0.5
+    scale: Scale = "probability"
+    window: int = 32
+    stride: int = 16
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "window", "stride", "batch_size"):
+            check_at_least(name, getattr(self, name), 1)
+        low, high = self.shares
+        if not 0 < low <= high < 1:
+            raise InputError(
+                f"visible_share must lie between 0 and 1, or be a range there, got {self.visible_share}; 0.5 is usual."
+            )
+        if self.shares != (0.5, 0.5) and self.design != "independent":
+            raise InputError(
+                f"the {self.design} design shows half of the segments, but visible_share is {self.visible_share}; take "
+                "the design 'independent'."
+            )
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The range of the visible share."""
+        return self.visible_share if isinstance(self.visible_share, tuple) else (self.visible_share,) * 2

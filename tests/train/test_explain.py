@@ -1,0 +1,308 @@
+"""`maskrobust explain`: known truth, the same holes for all, a page that shows what its labels say, going on."""
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from maskrobust import Segments, ask, load_network
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
+from maskrobust.train.cli import main
+from maskrobust.train.explain import measure
+from maskrobust.train.explain.pictures import read_label_map, read_picture
+from tests.train.report.pages import Page
+from tests.train.test_cli import sentence_of
+
+SIZE = 32
+NETWORK = "small_resnet:random"
+SHORT = ["--segments=[patches]", f"--image_size={SIZE}", "--patch_size=8", "--samples=64", "--window=16"]
+
+
+class Additive(nn.Module):
+    """Two logits, each a weighted sum of the red pixels: the effect of a segment is the sum over its own."""
+
+    num_classes = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        pixels = torch.randn(2, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("weights", pixels / 100)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.einsum("bhw,khw->bk", images[:, 0], self.get_buffer("weights"))
+
+
+def photographs(folder: Path, count: int = 2) -> Path:
+    """Images of bright blocks of colour, called "a", "b" and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        blocks = np.random.default_rng(number).integers(60, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((64, 64), Image.Resampling.NEAREST).save(folder / f"{'abc'[number]}.png")
+    return folder
+
+
+def explain(folder: Path, *options: str, network: str = NETWORK) -> Path:
+    out = folder / "out"
+    images = folder / "images"
+    main(["explain", f"--network={network}", f"--images={images}", f"--out={out}", *SHORT, *options])
+    return out
+
+
+def arrays_of(out: Path) -> dict[str, NDArray[Any]]:
+    with np.load(out / "explanations.npz") as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images, three methods, every explainer, two classes."""
+    folder = tmp_path_factory.mktemp("explained")
+    photographs(folder / "images")
+    return explain(
+        folder, "--explainers=[lime, kernel_shap, occlusion, rise, leave_one_out]", "--classes=top2", "--scale=logit"
+    )
+
+
+def test_an_additive_network_is_recovered(tmp_path: Path) -> None:
+    photographs(tmp_path / "images", 1)
+    options = ["--methods=[black]", "--explainers=[kernel_shap, leave_one_out, lime, rise]", "--scale=logit"]
+    found = arrays_of(explain(tmp_path, *options, "--classes=[1, 0]", network=f"{__name__}.Additive"))
+    picture = torch.from_numpy(found["a/picture"]).permute(2, 0, 1) / 255
+    red = Additive().get_buffer("weights") * picture[0] / 0.229  # the standard deviation of ImageNet's red
+    segments = found["a/patches/segments"]
+    truth = np.array([[float(red[k][torch.from_numpy(segments == m)].sum()) for k in (1, 0)] for m in range(16)])
+    for exact in ("kernel_shap", "leave_one_out"):
+        np.testing.assert_allclose(found[f"a/patches/{exact}/scores"][0, 0], truth, atol=1e-5)
+    np.testing.assert_allclose(found["a/patches/kernel_shap/r_squared"], 1, atol=1e-6)
+    lime = found["a/patches/lime/scores"][0, 0]  # which a ridge shrinks
+    assert all(np.corrcoef(lime[:, k], truth[:, k])[0, 1] > 0.98 for k in range(2))
+    low, high = found["a/patches/rise/low"][0, 0], found["a/patches/rise/high"][0, 0]
+    centred = truth / 2 + found["a/patches/drawn/answers"][0, 0].mean(axis=0)  # E[answer | m visible]
+    assert np.mean((low < centred) & (centred < high)) > 0.8
+
+
+def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_path: Path) -> None:
+    photographs(tmp_path / "images", 1)
+    torch.save(load_network("small_resnet:random").network.state_dict(), tmp_path / "other.pt")
+    networks = f"[{NETWORK}, 'small_resnet:{tmp_path / 'other.pt'}']"
+    out = explain(tmp_path, "--methods=[uniform_noise, layer_masking]", "--explainers=[lime]", network=networks)
+    found = arrays_of(out)
+    answers, z = found["a/patches/drawn/answers"], torch.from_numpy(found["a/patches/drawn/visible"])
+    assert answers.shape == (2, 2, 66, 3) and np.array_equal(answers[0], answers[1])
+    image = torch.from_numpy(found["a/picture"]).permute(2, 0, 1) / 255
+    queries = Segments(torch.from_numpy(found["a/patches/segments"])[None]).queries(0, z)
+    expected = ask(load_network(NETWORK).predictor("layer_masking"), image, queries)
+    np.testing.assert_allclose(answers[0, 1], expected[:, found["a/classes"]], atol=1e-6)
+    assert np.array_equal(expected[0].argsort()[::-1][:3], found["a/classes"])
+    assert len(Page((out / "report.html").read_text()).tables["explanations"]) == 1 + 2 * 3
+
+
+def test_rows_and_scores_are_those_of_the_arrays(explained: Path) -> None:
+    found = arrays_of(explained)
+    content = json.loads((explained / "explanations.json").read_text())
+    about = {"image": "b", "segments": "patches", "explainer": "lime", "class": str(found["b/classes"][1])}
+    (row,) = (
+        each
+        for each in content["rows"]
+        if each["measure"] == "r_squared" and each["method"] == "mean" and each["parameters"] == about
+    )
+    assert row["value"] == pytest.approx(found["b/patches/lime/r_squared"][0, 1, 1])
+    alike = [each for each in content["rows"] if each["measure"] == "rank_correlation"]
+    assert len(alike) == 2 * 5 * 2 * 3 and all(-1 <= each["value"] <= 1 for each in alike)
+    lines = [*csv.DictReader(io.StringIO((explained / "scores.csv").read_text()))]
+    assert len(lines) == 2 * 5 * 2 * 3 * 16
+    line = next(each for each in lines if (each["explainer"], each["method"], each["segment"]) == ("rise", "mean", "7"))
+    assert float(line["score"]) == found["a/patches/rise/scores"][0, 1, 7, 0]
+    assert {each["low"] for each in lines if each["explainer"] == "occlusion"} == {""}
+
+
+def pictures_of(page: Page) -> dict[str, NDArray[np.uint8]]:
+    return {
+        attributes["alt"]: np.asarray(Image.open(io.BytesIO(base64.b64decode(attributes["src"].split(",")[1]))))
+        for tag, attributes in page.elements
+        if tag == "img"
+    }
+
+
+def test_each_overlay_shows_the_scores_that_its_label_says(explained: Path) -> None:
+    found = arrays_of(explained)
+    page = Page((explained / "report.html").read_text())
+    pictures, name = pictures_of(page), found["b/classes"][0]
+    segments = found["b/patches/segments"]
+    inside = ~segment_borders(segments)
+    scores = found["b/patches/leave_one_out/scores"][0, :, :, 0]  # the last explainer of the page
+    for place, title in enumerate(("Black fill", "Mean colour fill", "Layer masking")):
+        overlay = pictures[f"b, {name}, {title}: scores"]
+        strength = np.abs(scores[place]) / np.abs(scores).max()
+        for segment in range(16):
+            pixels = overlay[(segments == segment) & inside]
+            colour = FOR_CLASS if scores[place, segment] > 0 else AGAINST_CLASS
+            assert (pixels[:, 3] == pixels[0, 3]).all()
+            assert pixels[0, 3] / 255 == pytest.approx(0.85 * strength[segment], abs=0.02)
+            assert pixels[0, 3] == 0 or tuple(pixels[0, :3]) == colour
+        alone = pictures[f"b, {name}, {title}: strongest segments"][..., 3] == 0
+        assert set(np.unique(segments[alone])) == set(np.argsort(-scores[place])[:2])  # 2 of 16 are nearest to 15 %
+    differs = pictures[f"b, {name}: difference between methods"]
+    darkest = segments[(differs[..., 3] == differs[inside][:, 3].max()) & inside]
+    assert np.argmax(np.ptp(scores, axis=0)) in darkest
+
+
+def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained: Path) -> None:
+    text = (explained / "report.html").read_text()
+    page = Page(text)
+    assert page.tables["explanations"][0][1:4] == ["Black fill", "Mean colour fill", "Layer masking"]
+    assert len(page.tables["explanations"]) == 1 + 2 * 5 * 2
+    rows = [each["class"] for tag, each in page.elements if tag == "tr" and "view" in each.get("class", "")]
+    assert sorted(rows) == sorted(2 * [f"view is-1-{e} is-2-1 is-3-{k}" for e in range(1, 6) for k in (1, 2)])
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.elements} and "http" not in text.replace(
+        "http-equiv", ""
+    )
+    assert [row[0] for row in page.tables["glance"][1:]] == [
+        f"{name}, Patches" for name in ("LIME", "KernelSHAP", "Occlusion", "RISE", "Leave one out")
+    ]
+    assert all("no surrogate" in row[1] for row in page.tables["glance"][3:])
+
+
+def test_a_low_r_squared_is_warned_of(explained: Path) -> None:
+    content = json.loads((explained / "explanations.json").read_text())
+    weak = [each for each in content["rows"] if each["measure"] == "r_squared" and each["value"] < 0.5]
+    text = (explained / "report.html").read_text()
+    assert text.count("explains little") == len(weak) + 1 * text.count("it explains little")
+
+
+def test_overlays_are_there_as_pictures(explained: Path) -> None:
+    label = arrays_of(explained)["a/classes"][1]
+    assert len([*(explained / "overlays").iterdir()]) == 2 * 5 * 2 * 3
+    with Image.open(explained / "overlays" / f"a-patches-lime-{label}-layer_masking.png") as picture:
+        assert picture.size == (SIZE, SIZE)
+
+
+def test_what_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs(tmp_path / "images", 3)
+    options = ["--explainers=[lime]", "--methods=[uniform_noise]"]
+    whole = arrays_of(explain(tmp_path, *options, "--batch_size=7"))
+    (tmp_path / "out").rename(tmp_path / "whole")
+    explain_image, explained = measure.explain_image, []
+
+    def stopped_at_the_second(*given: Any) -> Any:
+        explained.append(given[0])
+        if len(explained) == 2:
+            raise InputError("the power is cut.")
+        return explain_image(*given)
+
+    monkeypatch.setattr(measure, "explain_image", stopped_at_the_second)
+    arguments = ["explain", f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]
+    assert "the power is cut" in sentence_of([*arguments, *SHORT, *options], capsys)
+    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["a.npz"]
+    found = arrays_of(explain(tmp_path, *options))
+    assert len(explained) == 4 and found.keys() == whole.keys()
+    for name, array in found.items():
+        np.testing.assert_allclose(array, whole[name], atol=1e-6, equal_nan=True)
+    assert "other settings" in sentence_of([*arguments, *SHORT, *options, "--seed=1"], capsys)
+
+
+def test_images_of_any_kind_are_shown_as_people_see_them(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(grey)).save(tmp_path / "turned.png", exif=exif)
+    pixels = [read_picture(name, tmp_path / f"{name}.png", SIZE).pixels for name in ("grey", "deep", "turned")]
+    assert pixels[0].shape == (3, SIZE, SIZE) and all(torch.equal(pixels[0], each) for each in pixels[1:])
+
+
+@pytest.mark.parametrize("suffix", ["png", "npy"])
+def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path: Path, suffix: str) -> None:
+    photographs(tmp_path / "images", 1)
+    labels = np.zeros((64, 64), dtype=np.uint8)
+    labels[:, 32:] = 1
+    labels[:3, :3] = 2  # is cut off with the border
+    path = tmp_path / f"halves.{suffix}"
+    Image.fromarray(labels).save(path) if suffix == "png" else np.save(path, labels)
+    found = arrays_of(explain(tmp_path, f"--segments=[{path}]", "--explainers=[leave_one_out]", "--methods=[mean]"))
+    segments = found[f"a/{path}/segments"]
+    assert (segments == segments[0]).all() and (np.diff(segments[0]) >= 0).all()
+    assert segments.sum() == pytest.approx(SIZE**2 / 2, abs=SIZE)  # the border lies between two pixels of the file
+
+
+def test_the_paper_has_its_own_queries_and_superpixels(tmp_path: Path) -> None:
+    photographs(tmp_path / "images", 1)
+    options = ["--design=paper", "--segments=[slic, quickshift]", "--methods=[mean]", "--explainers=[lime]"]
+    found = arrays_of(explain(tmp_path, *options))
+    assert found["a/slic/drawn/visible"].shape[0] == 512 and found["a/slic/drawn/visible"][0].all()
+    assert found["a/quickshift/segments"].min() == 0
+
+
+def saved(path: Path, labels: Sequence[Sequence[int]]) -> str:
+    np.save(path, np.repeat(np.repeat(np.array(labels), 32, axis=0), 32, axis=1))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [([[0, 2], [0, 2]], "without a gap"), ([[1, 2], [1, 2]], "from 0"), ([[0, 0], [0, 0]], "two segments")],
+)
+def test_label_maps_that_are_none_are_refused(tmp_path: Path, labels: list[list[int]], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        read_label_map(Path(saved(tmp_path / "labels.npy", labels)))
+
+
+FAULTS = [
+    (["--network=small_resnet:nowhere.pt"], "nowhere.pt"),
+    (["--network=[small_resnet:random, small_resnet:random]"], "name each once"),
+    (["--network=timm/vit_tiny_patch16_224:random"], "layer masking"),
+    (["--images=NOWHERE"], "does not exist"),
+    (["--images=EMPTY"], "holds none"),
+    (["--images=[IMAGES, IMAGES]"], "name each once"),
+    (["--images=[IMAGES, OTHER]"], "different names"),
+    (["--images=TEXT"], "cannot be read as an image"),
+    (["--classes=[tench]"], "got 'tench'"),
+    (["--classes=[10]"], "got '10'"),
+    (["--classes=three"], "'three'"),
+    (["--segments=[voronoi]"], "voronoi"),
+    (["--segments=[SMALL]"], "must have the size of the image"),
+    (["--patch_size=32"], "at least two segments"),
+    (["--patch_size=4"], "samples"),
+    (["--samples=100"], "power of two"),
+    (["--samples=16", "--design=independent"], "at least 19 samples"),
+    (["--visible_share=0.8"], "design"),
+    (["--visible_share=1.5", "--design=independent"], "visible_share"),
+    (["--methods=[blak]"], "blak"),
+    (["--explainers=[lyme]"], "lyme"),
+    (["--stride=20"], "stride"),
+    (["--batch_size=0"], "batch_size"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), FAULTS, ids=lambda each: " ".join(each) if isinstance(each, list) else ""
+)
+def test_what_is_wrong_is_said_in_one_sentence(
+    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {name: str(tmp_path / name.lower()) for name in ("NOWHERE", "EMPTY", "IMAGES", "OTHER", "TEXT")}
+    given["SMALL"] = saved(tmp_path / "small.npy", [[0, 1]])
+    (tmp_path / "empty").mkdir()
+    photographs(tmp_path / "images", 1)
+    photographs(tmp_path / "other", 1)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.jpg").write_text("no image")
+    for word, path in given.items():
+        options = [option.replace(word, path) for option in options]
+    usual = [f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}", *SHORT]
+    sentence = sentence_of(["explain", *usual, *options], capsys)
+    assert named in sentence and sentence.endswith(".")

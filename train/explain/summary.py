@@ -1,0 +1,139 @@
+"""From arrays to files: rows of the result table, scores, overlays and the page."""
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.progress import Progress
+
+from maskrobust.lm_modules.explanation.judging import rank_correlation
+from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
+from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
+from maskrobust.train.explain.config import ExplainConfig
+from maskrobust.train.explain.measure import Explained
+from maskrobust.train.explain.stored import write_archive
+from maskrobust.train.files import atomic_path, write_json, write_text
+from maskrobust.train.provenance import provenance
+from maskrobust.train.report.explanations import render_explanations
+
+FORMAT = 1
+
+
+def write_results(
+    config: ExplainConfig, explained: Explained, progress: Progress, *, seconds: float, command: str
+) -> dict[str, list[Path]]:
+    """Write every result into --out.
+
+    Args:
+        config: what was explained.
+        explained: the explanations.
+        progress: told about every image.
+        seconds: how long the command took.
+        command: as typed.
+
+    Returns:
+        The paths, by what they are.
+    """
+    rows = [*summary_rows(config, explained)]
+    content = {
+        "format": FORMAT,
+        "networks": list(explained.networks),
+        "methods": list(config.methods),
+        "images": list(explained.images),
+        "settings": settings_of(config),
+        "rows": [row.as_json() for row in rows],
+        "provenance": provenance(seconds, command),
+    }
+    names = ("explanations.json", "explanations.csv", "scores.csv", "explanations.npz", "report.html")
+    paths = {name: config.out / name for name in names}
+    write_json(paths["explanations.json"], content)
+    write_text(paths["explanations.csv"], rows_as_csv(rows))
+    write_text(paths["scores.csv"], scores_as_csv(config, explained))
+    write_archive(
+        paths["explanations.npz"],
+        {"seed": np.array(config.seed)}
+        | {f"{image}/{name}": array for image, found in explained.images.items() for name, array in found.items()},
+    )
+    for image in progress.track(explained.images, description="drawing overlays"):
+        write_overlays(config, explained, image)
+    write_text(paths["report.html"], render_explanations(content, explained.images, explained.class_names))
+    *numbers, page = paths.values()
+    return {"numbers": numbers, "overlays": [config.out / "overlays"], "report": [page]}
+
+
+def settings_of(config: ExplainConfig) -> dict[str, Any]:
+    """What decides the explanations, as plain values."""
+    asked = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config.plan).items()}
+    others = ("segments", "classes", "image_size", "patch_size", "seed")
+    chosen = {name: getattr(config, name) for name in others}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | asked).items()}
+
+
+def summary_rows(config: ExplainConfig, explained: Explained) -> Iterator[Row]:
+    """What is said of explanations, a row each.
+
+    The probability of each class for the whole image; how well the surrogate describes the network
+    (`Explanation.r_squared`); and Spearman's rank correlation of the segments' scores under two methods.
+    """
+    for image, found in explained.images.items():
+        classes = [explained.class_names[each] for each in found["classes"]]
+        for (place, network), (number, name) in itertools.product(enumerate(explained.networks), enumerate(classes)):
+            whole = float(found["whole"][place, number])
+            yield _row(network, "", "probability", whole, {"image": image, "class": name})
+        for (place, network), segments, explainer, (number, name) in itertools.product(
+            enumerate(explained.networks), config.segments, config.explainers, enumerate(classes)
+        ):
+            about = {"image": image, "segments": segments, "explainer": explainer, "class": name}
+            scores = found[f"{segments}/{explainer}/scores"][place, :, :, number]
+            for position, method in enumerate(config.methods):
+                if explainer in ("lime", "kernel_shap"):
+                    r_squared = float(found[f"{segments}/{explainer}/r_squared"][place, position, number])
+                    yield _row(network, method, "r_squared", r_squared, about)
+                for other in range(position + 1, len(config.methods)):
+                    alike = rank_correlation(scores[position], scores[other])
+                    yield _row(network, method, "rank_correlation", alike, about | {"other": config.methods[other]})
+
+
+def _row(network: str, method: str, measure: str, value: float, parameters: dict[str, str | float]) -> Row:
+    defined = not math.isnan(value)
+    reason = None if defined else "answers, or scores, do not vary."
+    return Row(network, method, measure, value if defined else None, None, None, 1, 0, reason, parameters)
+
+
+def scores_as_csv(config: ExplainConfig, explained: Explained) -> str:
+    """Every score with its interval, a line each; bounds are empty where there are none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image", "network", "method", "segments", "explainer", "class", "segment", "score", "low", "high"))
+    for image, found in explained.images.items():
+        for segments, explainer in itertools.product(config.segments, config.explainers):
+            parts = [found[f"{segments}/{explainer}/{part}"] for part in ("scores", "low", "high")]
+            for place, position, segment, number in np.ndindex(parts[0].shape):
+                values = [float(part[place, position, segment, number]) for part in parts]
+                about = explained.networks[place], config.methods[position], segments, explainer
+                name = explained.class_names[found["classes"][number]]
+                bounds = ("" if math.isnan(value) else value for value in values[1:])
+                writer.writerow((image, *about, name, segment, values[0], *bounds))
+    return text.getvalue()
+
+
+def write_overlays(config: ExplainConfig, explained: Explained, image: str) -> None:
+    """One PNG for each segmentation, explainer, class, network and masking method, named after them in that order."""
+    found = explained.images[image]
+    pale = grey(found["picture"])
+    for segments, explainer in itertools.product(config.segments, config.explainers):
+        labels = found[f"{segments}/segments"]
+        scores = shown_scores(explainer, found[f"{segments}/{explainer}/scores"], axis=2)
+        largest = np.abs(scores).max(axis=(0, 1, 2))
+        for place, position, number in np.ndindex(*scores.shape[:2], scores.shape[3]):
+            overlay = score_overlay(labels, scores[place, position, :, number], largest[number])
+            parts = [image, Path(segments).stem, explainer, str(found["classes"][number])]
+            parts += [str(place + 1)] * (len(explained.networks) > 1) + [config.methods[position]]
+            with atomic_path(config.out / "overlays" / f"{'-'.join(parts)}.png") as temporary:
+                Image.fromarray(laid_over(pale, overlay)).save(temporary, "png")
