@@ -143,6 +143,10 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def _total_batch_size(self) -> int:
         return self.batch_size * rank_and_number()[1]
 
+    def object_of(self, ids: Tensor) -> Tensor:
+        """The object that each sample shows, (N,) int64 for (N,) int64 ids: the ids themselves, one object an image."""
+        return ids
+
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
         return f"image {sample_id}"

@@ -12,7 +12,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.probe import train_outline_probe
+from maskrobust.train.probe import read_outlines
 
 
 def measure(
@@ -35,17 +35,11 @@ def measure(
     classifiers = {path: build_classifier(config, path).to(device).eval() for path in config.checkpoint}
     data = config.data
     data.prepare_data()
-    data.setup("fit")
     data.setup(STAGE_OF_SPLIT[config.split])
     bank = SilhouetteBank.from_batches(split_batches(data, config.split))
-    probe = train_outline_probe(data, config.seed)
-    probe.network.to(device)
+    probe = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
     batches = progress.track(split_batches(data, config.split), description=f"measuring {len(classifiers)} networks")
-    runs, read = measure_networks(
-        classifiers, batches_on(batches, device), bank, config.plans, seed=config.seed, probe=probe
-    )
-    assert read is not None
-    return runs, read
+    return measure_networks(classifiers, batches_on(batches, device), bank, config.plans, seed=config.seed), probe
 
 
 def build_classifier(config: EvaluationConfig, path: str) -> MaskRobustClassifier:
