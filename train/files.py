@@ -70,8 +70,12 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "delete it to have it made again") -> Any:
     """Read a JSON file; see `parse_json`.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it cannot be read, for the message.
 
     Raises:
         InputError: the file is not such JSON.
@@ -80,4 +84,4 @@ def read_json(path: Path) -> Any:
         with path.open("rb") as stream:
             return parse_json(stream.read(LARGEST_JSON + 1))
     except ValueError as error:
-        raise InputError(f"'{path}' is not readable JSON ({error}); delete it to have it made again.") from error
+        raise InputError(f"'{path}' is not readable JSON ({error}); {remedy}.") from error

@@ -1,8 +1,20 @@
 """The mask-only probe of a data module."""
 
+from pathlib import Path
+
+import torch
+
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.reliance.probe import OutlineProbe, train_probe
-from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance.probe import (
+    FOLDS,
+    OutlineProbe,
+    ProbeOutcomes,
+    cross_validate_probe,
+    object_folds,
+    train_probe,
+)
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 
 def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
@@ -15,13 +27,75 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
     Raises:
         InputError: a split has no object.
     """
-    training = SilhouetteBank.from_batches(data.training_batches())
-    validation = SilhouetteBank.from_batches(data.val_dataloader())
-    return train_probe(
-        training.object_masks,
-        training.labels,
-        validation.object_masks,
-        validation.labels,
+    return _trained(
+        SilhouetteBank.from_batches(data.training_batches()),
+        SilhouetteBank.from_batches(data.val_dataloader()),
         data.num_classes,
         seed,
+    )
+
+
+def probe_source(data: AnnotatedDataModule, split: Split, outlines: Path | None) -> str:
+    """Where the probe of an evaluation learns from, in words that follow "the mask-only probe, "."""
+    if outlines is not None:
+        return f"trained on the outlines of {outlines}"
+    if _has_training_objects(data, split):
+        return "trained on the training split"
+    return f"cross-validated within the split, in {FOLDS} folds of objects"
+
+
+def read_outlines(
+    data: AnnotatedDataModule, split: Split, bank: SilhouetteBank, outlines: Path | None, seed: int
+) -> ProbeOutcomes:
+    """What a mask-only probe that has not seen the objects of a split takes them for; see `probe_source`.
+
+    Args:
+        data: whose classes are read.
+        split: that the bank was collected from.
+        bank: every object of the split.
+        outlines: file of a `SilhouetteBank` to train on, its labels being those of the data; a fifth of its masks
+            chooses the epoch. None for the training split, or without one for cross-validation within the split.
+        seed: of probe and folds.
+
+    Raises:
+        MissingFileError, InputError: the file cannot be read, has labels that the data have not, or holds masks of the
+            split itself; or there are too few objects to learn from.
+    """
+    if outlines is not None:
+        probe = _trained_on_file(outlines, bank, data.num_classes, seed)
+    elif _has_training_objects(data, split):
+        data.setup("fit")
+        probe = train_outline_probe(data, seed)
+    else:
+        return cross_validate_probe(bank, data.object_of(bank.ids), data.num_classes, seed)
+    return ProbeOutcomes(bank.ids.numpy(), probe(bank.object_masks).numpy(), bank.labels.numpy())
+
+
+def _has_training_objects(data: AnnotatedDataModule, split: Split) -> bool:
+    return split != "train" and {"train", "val"} <= set(data.splits)
+
+
+def _trained_on_file(path: Path, read: SilhouetteBank, num_classes: int, seed: int) -> OutlineProbe:
+    outlines = SilhouetteBank.load(path)
+    if not 0 <= int(outlines.labels.min()) <= int(outlines.labels.max()) < num_classes:
+        raise InputError(
+            f"the outlines of '{path}' must have labels in [0, {num_classes}), as the data have, got "
+            f"{int(outlines.labels.min())} to {int(outlines.labels.max())}; collect them from data of the same classes."
+        )
+    if torch.isin(outlines.ids, read.ids).any():
+        raise InputError(
+            f"the outlines of '{path}' must be of other images than those that are evaluated, but some ids are in "
+            "both; collect them from another split."
+        )
+    held_out = object_folds(outlines.ids, outlines.labels, seed) == 0
+    return _trained(_part(outlines, ~held_out), _part(outlines, held_out), num_classes, seed)
+
+
+def _part(bank: SilhouetteBank, rows: torch.Tensor) -> SilhouetteBank:
+    return SilhouetteBank(bank.object_masks[rows], bank.labels[rows], bank.ids[rows])
+
+
+def _trained(training: SilhouetteBank, validation: SilhouetteBank, num_classes: int, seed: int) -> OutlineProbe:
+    return train_probe(
+        training.object_masks, training.labels, validation.object_masks, validation.labels, num_classes, seed
     )

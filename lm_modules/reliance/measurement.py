@@ -13,7 +13,6 @@ from maskrobust.lm_modules.reliance.estimation import Statistic, estimate_differ
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 from maskrobust.lm_modules.trained_network import TrainedNetwork
@@ -45,9 +44,8 @@ def measure_networks(
     *,
     num_classes: int,
     seed: int,
-    probe: OutlineProbe | None = None,
     predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
-) -> tuple[dict[str, dict[MaskingMethod, Outcomes]], ProbeOutcomes | None]:
+) -> dict[str, dict[MaskingMethod, Outcomes]]:
     """What several networks answer under each masking method, in one pass over the images.
 
     Images are decoded, holes drawn and superpixels computed once, whatever the number of networks and methods.
@@ -59,12 +57,10 @@ def measure_networks(
         plans: what is asked under each method.
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
         seed: of the holes.
-        probe: the mask-only probe, which is asked about the same images.
         predictors: in place of a classifier's own, by its name, for the methods that they are given for.
 
     Returns:
-        Outcomes by network and method, features turned into the predictions of a linear probe; and the mask-only
-        probe's, None without one.
+        Outcomes by network and method, features turned into the predictions of a linear probe.
 
     Raises:
         InputError: features are asked for, and a network has no linear head.
@@ -80,20 +76,14 @@ def measure_networks(
                 layers = (None, *plan.layers)
                 extractors[name, method] = {layer: classifier.feature_extractor(method, layer) for layer in layers}
     suite = RelianceSuite[tuple[str, MaskingMethod]](bank, num_classes, ReliancePlan.union(plans.values()), seed=seed)
-    read = []
     with torch.inference_mode():
         for batch in batches:
             clean: dict[tuple[str, MaskingMethod], Tensor] = {}
             for name, classifier in classifiers.items():
                 clean |= dict.fromkeys([(name, method) for method in plans], classifier(batch.images))
             suite.update(asked, batch, clean, extractors, {key: plans[key[1]] for key in asked})
-            if probe is not None:
-                read.append(probe_outcomes(probe, [batch]))
     found = suite.outcomes()
-    outcomes = {
-        name: {method: with_feature_predictions(found[name, method]) for method in plans} for name in classifiers
-    }
-    return outcomes, ProbeOutcomes.merge(read) if read else None
+    return {name: {method: with_feature_predictions(found[name, method]) for method in plans} for name in classifiers}
 
 
 def result_rows(

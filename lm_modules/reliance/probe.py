@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from maskrobust.augment import Batch
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 from maskrobust.lm_modules.reliance.close_ups import close_ups
+
+FOLDS = 5
+"""Of a cross-validated probe."""
 
 _BATCH_SIZE = 64
 _EVALUATION_BATCH_SIZE = 512
@@ -164,6 +168,68 @@ def train_probe(
         elif epoch - best.epochs >= patience:
             break
     return best
+
+
+def cross_validate_probe(bank: SilhouetteBank, objects: Tensor, num_classes: int, seed: int) -> ProbeOutcomes:
+    """Read every mask of a bank by a probe that was trained without its object.
+
+    The objects are dealt to `FOLDS` folds. The masks of a fold are read by a probe that was trained on the others but
+    the next, which chooses the epoch.
+
+    Args:
+        bank: object masks with their labels and ids; its device is the one trained on.
+        objects: (N,) int64, the object that each mask shows: all masks of one are in one fold.
+        num_classes: number of classes.
+        seed: of folds and probes.
+
+    Raises:
+        InputError: there are fewer objects than folds.
+    """
+    folds = object_folds(objects, bank.labels, seed)
+    predictions = torch.empty_like(bank.labels)
+    for fold in range(FOLDS):
+        read, held_out = folds == fold, folds == (fold + 1) % FOLDS
+        train = ~(read | held_out)
+        probe = train_probe(
+            bank.object_masks[train],
+            bank.labels[train],
+            bank.object_masks[held_out],
+            bank.labels[held_out],
+            num_classes,
+            seed,
+        )
+        predictions[read] = probe(bank.object_masks[read])
+    return ProbeOutcomes(*(column.cpu().numpy() for column in (bank.ids, predictions, bank.labels)))
+
+
+def object_folds(objects: Tensor, labels: Tensor, seed: int) -> Tensor:
+    """Deal objects to `FOLDS` folds: class by class, within a class in an order that follows from (seed, object) alone.
+
+    Fold sizes differ by at most one object, and so do those of each class.
+
+    Args:
+        objects: (N,) int64; equal numbers are one object.
+        labels: (N,) int64, the class of each; of one object they agree.
+        seed: of the order.
+
+    Returns:
+        (N,) int64 in [0, FOLDS).
+
+    Raises:
+        InputError: there are fewer objects than folds.
+    """
+    unique, positions = objects.unique(return_inverse=True)
+    if len(unique) < FOLDS:
+        raise InputError(
+            f"a cross-validated probe needs at least {FOLDS} objects, one a fold, got {len(unique)}; annotate more, or "
+            "give it the outlines of others to learn from."
+        )
+    label_of = torch.empty_like(unique).scatter_(0, positions, labels)
+    shuffled = sample_keys(seed, unique).argsort()
+    order = shuffled[label_of[shuffled].argsort(stable=True)]
+    folds = torch.empty_like(unique)
+    folds[order] = torch.arange(len(unique), device=unique.device) % FOLDS
+    return folds[positions]
 
 
 def _build_network(num_classes: int, seed: int) -> nn.Module:

@@ -63,8 +63,8 @@ class RelianceSuite(Generic[Key]):
         Args:
             predictors: by name: masking methods, or networks under masking methods.
             batch: annotated images on the predictors' device.
-            clean_logits: logits (B, at least num_classes) with nothing hidden, for those predictors where they are known
-                already. One tensor may serve several methods of one network.
+            clean_logits: logits (B, at least num_classes) with nothing hidden, for those predictors where they are
+                known already. One tensor may serve several methods of one network.
             feature_extractors: by a predictor's name, what gives its features, by layer; None stands for the
                 penultimate ones. Used where the plan keeps features.
             plans: of predictors that are asked a part of the suite's plan; all of it by default.

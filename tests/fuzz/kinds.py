@@ -32,10 +32,13 @@ from maskrobust.train.checkpoints import (
 )
 from maskrobust.train.claim.runs import is_done
 from maskrobust.train.data import Shards
+from maskrobust.train.data.coco import list_coco
 from maskrobust.train.data.cutout_files import list_cutouts, read_cutout
 from maskrobust.train.data.idx import read_garments
-from maskrobust.train.data.image_files import decode_image, decode_mask, size_of
+from maskrobust.train.data.image_files import decode_image, decode_label_map, decode_mask, size_of
+from maskrobust.train.data.images_with_masks import read_labels
 from maskrobust.train.data.manifest import read_manifest
+from maskrobust.train.data.pascal_voc import _listed_names
 from maskrobust.train.data.pets import _read_list
 from maskrobust.train.loggers import WandbOptions, _run_to_go_on_with
 from maskrobust.train.shards.verifying import verify_shard
@@ -150,6 +153,14 @@ def _read_image(path: Path) -> None:
 def _read_mask(path: Path) -> None:
     for code in ("binary", "imagenet_s", "trimap"):
         assert decode_mask(path.read_bytes(), code, "mask").dtype == torch.bool
+    for code in ("palette", "imagenet_s"):
+        assert decode_label_map(path.read_bytes(), code, "map").dtype == torch.int32
+
+
+def _read_coco(path: Path) -> None:
+    for file in list_coco(path.parent, path)[1]:
+        assert file.image.parent == path.parent
+        file.mask.read()
 
 
 @cache
@@ -262,6 +273,15 @@ def _archive(*, compressed: bool) -> bytes:
 _CUTOUTS = b'file,class\ncanary,n01514859\nshards/manifest.json,"a hen, or not"\n'
 _CONFIGURATION = {"model": {"architecture": "resnet18", "learning_rate": 0.1}, "data": {"class_path": "Cues"}}
 _NOUN = b"00001740 03 n 01 entity 0 003 ~ 00001930 n 0000 ~ 00002137 n 0000 @ 04424418 n 0000 | that which is\n"
+_COCO = {
+    "images": [{"id": 1, "file_name": "canary", "height": 6, "width": 8}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[1, 1, 6, 1, 6, 5, 1.5, 5.0]], "iscrowd": 0},
+        {"id": 2, "image_id": 1, "category_id": 4, "segmentation": {"size": [6, 8], "counts": [7, 3, 38]}},
+        {"id": 3, "image_id": 1, "category_id": 4, "segmentation": {"size": [6, 8], "counts": "73V1"}},
+    ],
+    "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
+}
 _PETS = b"Abyssinian_100 1 1 1\nBengal_2 6 1 6\n"
 _RECORD = {"fingerprint": "0123456789abcdef", "steps": 7, "provenance": {"command": "maskrobust claim", "seconds": 1.5}}
 
@@ -335,6 +355,10 @@ KINDS = {
     ),
     "record": Kind("training.json", _json_of(_RECORD), lambda path: is_done(path, "0123456789abcdef", [])),
     "wordnet": Kind("data.noun", _bytes_of(_NOUN * 2), lambda path: read_wordnet_nouns(path.parent)),
+    "coco": Kind("annotations.json", _json_of(_COCO), _read_coco),
+    "labels": Kind("labels.json", _json_of({"one": "cat", "two": "dog"}), read_labels),
+    "table of labels": Kind("labels.csv", _bytes_of(b'image,class\none,cat\n"two.jpg",dog\n'), read_labels),
+    "list of voc": Kind("val.txt", _bytes_of(b"2007_000033\n2007_000042\n"), _listed_names),
     "list of pets": Kind("annotations/test.txt", _bytes_of(_PETS), lambda path: _read_list(path.parents[1], "test")),
 }
 """By the word that a report has for it."""

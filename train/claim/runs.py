@@ -60,7 +60,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     arm = config.learning_arm(run.arm)
     classifier = frozen_network(config, run.arm, run.seed)
     progress.start("measuring", f"{arm.title}, seed {run.seed}")
-    found, _ = measure_networks(
+    found = measure_networks(
         {run.arm: classifier},
         progress.track_batches(batches_on(split_batches(config.data, config.evaluation.split), classifier.device)),
         bank,

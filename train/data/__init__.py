@@ -5,29 +5,51 @@ named by its class path: `--data my_data.Animals`. See docs/data.md.
 """
 
 from maskrobust.train.data.base import AnnotatedDataModule, InMemoryDataModule, Samples
+from maskrobust.train.data.coco import Coco
 from maskrobust.train.data.cues import Cues
 from maskrobust.train.data.cutouts import Cutouts
+from maskrobust.train.data.evaluation_images import EvaluationImages
 from maskrobust.train.data.fashion import Fashion
 from maskrobust.train.data.file_data import FileDataModule, train_val_split
 from maskrobust.train.data.folder import Folder
-from maskrobust.train.data.image_files import ImageFile, id_of
+from maskrobust.train.data.image_files import ImageFile, ObjectMask, id_of
+from maskrobust.train.data.imagenet_s import ImageNetS
+from maskrobust.train.data.images_with_masks import ImagesWithMasks
+from maskrobust.train.data.pascal_voc import PascalVOC
 from maskrobust.train.data.pets import Pets
 from maskrobust.train.data.shards import Shards
 from maskrobust.train.types import Split
 
-SHIPPED = ("Cues", "Cutouts", "Fashion", "Folder", "Pets", "Shards")
+SHIPPED = (
+    "Coco",
+    "Cues",
+    "Cutouts",
+    "Fashion",
+    "Folder",
+    "ImageNetS",
+    "ImagesWithMasks",
+    "PascalVOC",
+    "Pets",
+    "Shards",
+)
 """Data modules that a YAML or a command names without a path."""
 
 __all__ = [
     "SHIPPED",
     "AnnotatedDataModule",
+    "Coco",
     "Cues",
     "Cutouts",
+    "EvaluationImages",
     "Fashion",
     "FileDataModule",
     "Folder",
     "ImageFile",
+    "ImageNetS",
+    "ImagesWithMasks",
     "InMemoryDataModule",
+    "ObjectMask",
+    "PascalVOC",
     "Pets",
     "Samples",
     "Shards",

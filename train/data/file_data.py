@@ -3,10 +3,11 @@
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,6 +18,7 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, draw_uniform
 from maskrobust.train.data.image_files import (
+    IMAGE_SUFFIXES,
     ImageFile,
     MaskCode,
     decode_image,
@@ -27,6 +29,7 @@ from maskrobust.train.data.image_files import (
 from maskrobust.train.data.loading import EpochSampler, TrainingLoader, loading_options
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.data.views import evaluation_view, training_view
+from maskrobust.train.plain_text import printable
 from maskrobust.train.types import Split
 
 _GEOMETRY = zlib.crc32(b"geometry")
@@ -195,6 +198,16 @@ class FileDataModule(AnnotatedDataModule):
         return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
 
 
+def warn_of_skipped(where: str, others: Sequence[Path]) -> None:
+    """Warn of files that were not read as images, if any; `where` says where they lie."""
+    if others:
+        count, first = f"{len(others)} file{'s' * (len(others) > 1)}", printable(str(others[0]))
+        rank_zero_warn(
+            f"{where}: skipped {count}, first '{first}', with another suffix than {', '.join(IMAGE_SUFFIXES)}; convert "
+            "what is an image, and remove the rest."
+        )
+
+
 def check_val_fraction(val_fraction: float) -> None:
     """Raise an `InputError` where the fraction of training images to validate on is not in (0, 1)."""
     if not 0.0 < val_fraction < 1.0:
@@ -230,7 +243,10 @@ def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Ten
     """The mask of a file, (1, H, W) bool; None where it has none."""
     if file.mask is None:
         return None
-    object_mask = decode_mask(read_file(file.mask), code, str(file.mask))
+    if isinstance(file.mask, Path):
+        object_mask = decode_mask(read_file(file.mask), code, str(file.mask))
+    else:
+        object_mask = file.mask.read()
     if object_mask.shape[1:] != size:
         raise InputError(
             f"'{file.mask}' must have the size of its image as it is displayed, turned by any EXIF orientation, "

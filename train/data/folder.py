@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-from pytorch_lightning.utilities import rank_zero_warn
-
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import ALL_SPLITS
-from maskrobust.train.data.file_data import FileDataModule, check_val_fraction, train_val_split
-from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, MaskCode, list_classes, list_images
-from maskrobust.train.plain_text import printable
+from maskrobust.train.data.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
+from maskrobust.train.data.image_files import ImageFile, MaskCode, list_classes, list_images
 from maskrobust.train.types import Split
 
 _REMEDIES: dict[Split, str] = {
@@ -108,12 +105,7 @@ class Folder(FileDataModule):
             labels = {name: label for label, name in enumerate(self.class_names)}
             files, others = list_images(self.root, folder, self.mask_root, labels)
             self._check_files(files, folder)
-            if others:
-                count, first = f"{len(others)} file{'s' * (len(others) > 1)}", printable(str(others[0]))
-                rank_zero_warn(
-                    f"{folder}: skipped {count}, first '{first}', with another suffix than "
-                    f"{', '.join(IMAGE_SUFFIXES)}; convert what is an image, and remove the rest."
-                )
+            warn_of_skipped(folder, others)
             self._files[folder] = files
         return self._files[folder]
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,13 +30,26 @@ FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
 MOST_PIXELS = 2**30 // 12
 """Largest number of pixels of an image, about 9,500 x 9,500: where Pillow warns of decompression bombs, too."""
 
+IMAGENET_S_IGNORE = 1000
+"""Of a mask of ImageNet-S: neither object nor background."""
+
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
-_IMAGENET_S_IGNORE = 1000
 _TRIMAP_BACKGROUND = 2
 _TRANSPOSING = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 _FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
 """Dimensions that each EXIF orientation flips, after height and width have been exchanged."""
+
+
+class ObjectMask(Protocol):
+    """An object mask that says itself how it is read; `str` of it names it in messages. It must be picklable."""
+
+    def read(self) -> Tensor:
+        """The mask at the image's full size, (1, H, W) bool, True on the object.
+
+        Raises:
+            InputError: it cannot be read.
+        """
 
 
 class ImageFile(NamedTuple):
@@ -45,13 +58,14 @@ class ImageFile(NamedTuple):
     Attributes:
         id: in [0, 2^63), a hash of the image's path below the data set's root: it stays when files are added.
         image: the file.
-        mask: its mask file, None where there is none.
+        mask: its mask file, which is read by the data module's `mask_code`, or what reads itself; None where there is
+            none.
         label: position of its class.
     """
 
     id: int
     image: Path
-    mask: Path | None
+    mask: Path | ObjectMask | None
     label: int
 
 
@@ -106,7 +120,7 @@ def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[
                 f"'{root / split}' must hold classes of the training split alone, got '{name}'; remove it, or add it "
                 "to the training split."
             )
-        found = _list_class(root, root / split / name, mask_root, labels[name])
+        found = list_folder(root, root / split / name, mask_root, labels[name])
         if found.others and not found.images:
             raise InputError(
                 f"'{root / split / name}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds only other files, "
@@ -121,7 +135,15 @@ def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[
     return listing
 
 
-def _list_class(root: Path, folder: Path, mask_root: Path | None, label: int) -> ImageListing:
+def list_folder(root: Path, folder: Path, mask_root: Path | None, label: int) -> ImageListing:
+    """The images at any depth of a folder below `root`, all under one label, and what else lies among them.
+
+    Args:
+        root: of the images; hidden files and folders are left out, as by `list_images`.
+        folder: the one that is listed.
+        mask_root: the mask of root/folder/name.jpg is mask_root/folder/name.png; None where there are none.
+        label: of all of them.
+    """
     listing = ImageListing([], [])
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(root)
@@ -222,20 +244,20 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
         return _turned(torch.from_numpy(inside).unsqueeze(0), _orientation(image))
 
 
-def decode_labels(content: bytes, name: str) -> Tensor:
-    """An encoded label map as (H, W) int64: grey values or numbers of a palette, turned as its EXIF orientation says.
+def decode_label_map(content: bytes, code: Literal["palette", "imagenet_s"], name: str) -> Tensor:
+    """An encoded map of one number for each pixel, (H, W) int32, turned as its EXIF orientation says where it has one.
+
+    Args:
+        content: of a PNG.
+        code: "palette": positions in the palette, or grey values. "imagenet_s": see `decode_mask`.
+        name: of the map, for messages.
 
     Raises:
-        InputError: it is no image that can be read whole, or has colours or numbers that are not whole.
+        InputError: it is no image that can be read whole, or it has colours where "palette" has none.
     """
     with _opened(content, name) as image:
-        numbers: NDArray[Any] = np.asarray(image)
-        if numbers.ndim != 2 or numbers.dtype.kind not in "biu":
-            raise InputError(
-                f"a label map must hold one whole number for each pixel, but '{name}' has mode {image.mode}; save it "
-                "as a grey image of 8 or 16 bits, or with numpy.save."
-            )
-        return _turned(torch.from_numpy(numbers.astype(np.int64)), _orientation(image))
+        numbers = _palette_numbers(image) if code == "palette" else _imagenet_s_classes(image)
+        return _turned(torch.from_numpy(numbers.astype(np.int32)), _orientation(image))
 
 
 def id_of(path: Path) -> int:
@@ -254,20 +276,41 @@ def _decode_jpeg(content: bytes) -> Tensor | None:
 
 def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
     """(H, W) bool of a mask as it is stored."""
+    if code == "trimap":
+        return np.asarray(_palette_numbers(image) != _TRIMAP_BACKGROUND)
+    if code == "binary":
+        numbers = _numbers_or_colours(image)
+        return np.asarray(numbers.any(axis=2)) if numbers.ndim == 3 else numbers.astype(np.bool_)
+    classes = _imagenet_s_classes(image)
+    return np.asarray((classes > 0) & (classes != IMAGENET_S_IGNORE))
+
+
+def _palette_numbers(image: Image.Image) -> NDArray[Any]:
+    """(H, W), one number for each pixel."""
     if image.mode == "F":
         raise InputError(_unknown_range(image))
-    has_colours = image.mode not in ("1", "L") and not image.mode.startswith("I")
-    if code == "trimap":
-        if has_colours and image.mode != "P":
-            raise InputError("it has colours, where the code trimap has one number for each pixel")
-        return np.asarray(np.asarray(image) != _TRIMAP_BACKGROUND)
-    if has_colours and ";16" in str(getattr(image, "tile", "")):  # how pixels are packed, as RGB;16B
+    if _has_colours(image) and image.mode != "P":
+        raise InputError("it has colours, where one number is wanted for each pixel")
+    return np.asarray(image)
+
+
+def _imagenet_s_classes(image: Image.Image) -> NDArray[Any]:
+    """(H, W): red + 256 green, or the grey value."""
+    numbers = _numbers_or_colours(image)
+    return np.asarray(numbers[..., 0] + np.int32(256) * numbers[..., 1]) if numbers.ndim == 3 else numbers
+
+
+def _numbers_or_colours(image: Image.Image) -> NDArray[Any]:
+    """(H, W) grey values or (H, W, 3) colours of a mask as it is stored."""
+    if image.mode == "F":
+        raise InputError(_unknown_range(image))
+    if _has_colours(image) and ";16" in str(getattr(image, "tile", "")):  # how pixels are packed, as RGB;16B
         raise InputError("it has 16 bits for each colour, of which 8 would be lost: save it with 8")
-    numbers: NDArray[Any] = _colours(image) if has_colours else np.asarray(image)
-    if code == "binary":
-        return np.asarray(numbers.any(axis=2)) if has_colours else numbers.astype(np.bool_)
-    classes = numbers[..., 0] + np.int32(256) * numbers[..., 1] if has_colours else numbers
-    return np.asarray((classes > 0) & (classes != _IMAGENET_S_IGNORE))
+    return _colours(image) if _has_colours(image) else np.asarray(image)
+
+
+def _has_colours(image: Image.Image) -> bool:
+    return image.mode not in ("1", "L") and not image.mode.startswith("I")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -54,6 +54,8 @@ class EvaluationConfig:
         own_measures: measures of your own, each named after its module as in my_module.my_measure.
         wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
             prediction and label along the curves, where the classes are named by WordNet ids; None leaves it out.
+        probe_outlines: file of a silhouette bank, with the labels of the data, that the mask-only probe learns from. By
+            default it learns from the training split; where there is none, it is cross-validated.
         replicates: bootstrap resamples behind each interval.
         seed: of holes, probe and resamples.
     """
@@ -79,6 +81,7 @@ class EvaluationConfig:
     layers: tuple[str, ...] = ()
     own_measures: tuple[str, ...] = ()
     wordnet: Path | None = None
+    probe_outlines: Path | None = None
     replicates: int = 2000
     seed: int = 0
 

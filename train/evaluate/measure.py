@@ -12,7 +12,7 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.probe import train_outline_probe
+from maskrobust.train.probe import read_outlines
 
 
 def measure(
@@ -31,21 +31,16 @@ def measure(
     data, device = config.data, config.torch_device
     classifiers = {name: network.to(device) for name, network in networks.items()}
     data.prepare_data()
-    data.setup("fit")
     data.setup(STAGE_OF_SPLIT[config.split])
     bank = SilhouetteBank.from_batches(split_batches(data, config.split))
-    probe = train_outline_probe(data, config.seed)
-    probe.network.to(device)
+    probe = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
     batches = progress.track(split_batches(data, config.split), description=f"measuring {len(classifiers)} networks")
-    runs, read = measure_networks(
+    runs = measure_networks(
         classifiers,
         batches_on(batches, device),
         bank,
         config.plans,
         num_classes=data.num_classes,
         seed=config.seed,
-        probe=probe,
     )
-    assert read is not None
-    return runs, read
-
+    return runs, probe

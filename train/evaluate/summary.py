@@ -15,6 +15,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.probe import probe_source
 from maskrobust.train.provenance import provenance
 from maskrobust.train.report.results import FORMATS
 
@@ -95,6 +96,7 @@ def summarise(
             "split": config.split,
             "answers": config.answers,
             "precision": config.precision,
+            "probe": probe_source(config.data, config.split, config.probe_outlines),
             "patch_size": config.patch_size,
             "hidden_fractions": list(config.hidden_fractions),
             "replicates": config.replicates,

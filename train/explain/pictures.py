@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.train.data.image_files import IMAGE_SUFFIXES, decode_image, decode_labels, read_file
+from maskrobust.train.data.image_files import IMAGE_SUFFIXES, decode_image, decode_label_map, read_file
 from maskrobust.train.data.views import evaluation_geometry
 from maskrobust.train.explain.config import ExplainConfig
 
@@ -114,7 +114,7 @@ def read_label_map(path: Path) -> Tensor:
             )
         labels = torch.from_numpy(numbers.astype(np.int64))
     else:
-        labels = decode_labels(read_file(path), str(path))
+        labels = decode_label_map(read_file(path), "palette", str(path)).long()
     try:
         return Segments(labels.unsqueeze(0)).labels[0]
     except InputError as error:

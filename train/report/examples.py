@@ -15,7 +15,6 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.report.wording import capitalised, in_words, method_title
 
-
 ANOTHER_CLASS = "another class"
 """Name of an answer that is none of the data's classes."""
 

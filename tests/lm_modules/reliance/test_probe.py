@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.reliance.probe import (
+    FOLDS,
+    OutlineProbe,
+    ProbeOutcomes,
+    cross_validate_probe,
+    object_folds,
+    probe_outcomes,
+    train_probe,
+)
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 
 TRAIN, HELD_OUT, TEST = shape_batch(600, 0), shape_batch(150, 1), shape_batch(150, 2, first_id=500)
@@ -93,3 +102,45 @@ def test_outcomes_are_sorted_by_id_with_each_id_once() -> None:
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(ValueError, match="got 600 and 0"):
         train_probe(TRAIN.object_mask, TRAIN.labels, HELD_OUT.object_mask[:0], HELD_OUT.labels[:0], 4, seed=0)
+
+
+def test_folds_keep_objects_whole_and_have_equal_numbers_of_each_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randint(2**62, (97,), generator=generator)
+    classes = torch.randint(4, (97,), generator=generator)
+    shown = torch.randint(97, (400,), generator=generator)
+    folds = object_folds(kinds[shown], classes[shown], seed=0)
+    fold_of = dict(zip(kinds[shown].tolist(), folds.tolist(), strict=True))
+    assert all(fold_of[kind] == fold for kind, fold in zip(kinds[shown].tolist(), folds.tolist(), strict=True))
+    for label in range(4):
+        of_class = [fold_of[kind] for kind in kinds[classes == label].tolist() if kind in fold_of]
+        counts = [of_class.count(fold) for fold in range(FOLDS)]
+        assert max(counts) - min(counts) <= 1
+    order = torch.randperm(400, generator=generator)
+    assert torch.equal(object_folds(kinds[shown][order], classes[shown][order], seed=0), folds[order])
+    assert not torch.equal(object_folds(kinds[shown], classes[shown], seed=1), folds)
+
+
+def test_a_cross_validated_probe_reads_shapes() -> None:
+    bank = SilhouetteBank.from_batches([shape_batch(200, 3)])
+    read = cross_validate_probe(bank, bank.ids, NUM_CLASSES, seed=0)
+    assert read.ids.tolist() == bank.ids.tolist() and read.labels.tolist() == bank.labels.tolist()
+    assert (read.predictions == read.labels).mean() > 0.75
+
+
+def test_an_object_that_is_shown_often_is_not_known_by_heart() -> None:
+    """Classes that have nothing to do with outlines: a fold that held copies of its objects would be read rightly."""
+    shown = shape_batch(20, 3)
+    copies = torch.arange(160) % 20
+    labels = torch.randint(2, (20,), generator=torch.Generator().manual_seed(1))[copies]
+    bank = SilhouetteBank(shown.object_mask[copies], labels, torch.arange(160))
+    by_object, by_image = (
+        cross_validate_probe(bank, objects, 2, seed=0).predictions == labels.numpy() for objects in (copies, bank.ids)
+    )
+    assert by_image.mean() > 0.8
+    assert by_object.mean() < 0.7
+
+
+def test_fewer_objects_than_folds_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 5 objects, one a fold, got 4"):
+        object_folds(torch.arange(8) % 4, torch.zeros(8, dtype=torch.int64), seed=0)

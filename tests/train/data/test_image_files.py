@@ -249,5 +249,5 @@ def test_a_mask_is_turned_as_the_orientation_in_its_xmp_says():
 
 def test_a_trimap_with_colours_is_refused():
     content = encoded(Image.fromarray(OBJECT.astype(np.uint8)).convert("RGB"), "png")
-    with pytest.raises(ValueError, match="it has colours, where the code trimap has one number for each pixel"):
+    with pytest.raises(ValueError, match="it has colours, where one number is wanted for each pixel"):
         decode_mask(content, "trimap", "mask")

@@ -1,0 +1,110 @@
+"""`maskrobust evaluate` on images for evaluation alone: from raw files of each layout to rows and page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.reliance.probe import cross_validate_probe
+from maskrobust.train.cli import main
+from maskrobust.train.data import Cues, Folder
+from maskrobust.train.data.base import AnnotatedDataModule
+from tests.train.data.layouts import IMAGES, write_pairs
+from tests.train.data.test_evaluation_images import LAYOUTS, SMALL
+from tests.train.report.pages import Page
+from tests.train.test_cli import sentence_of
+from tests.train.test_evaluate import rows_of
+from tests.train.tiny import TINY_DATA
+
+CROSS_VALIDATED = "cross-validated within the split, in 5 folds of objects"
+QUICK = [
+    *("--methods=[black]", "--replicates=20", "--features=false", "--curve_families=[]", "--transfer_families=[]"),
+]
+
+
+def evaluate(data: AnnotatedDataModule, options: Mapping[str, object], folder: Path, *others: str) -> list[str]:
+    """Arguments that measure a network of random weights on data made with these options."""
+    torch.manual_seed(0)
+    network = MaskRobustClassifier("small_resnet", data.num_classes, architecture_options={"width": 16}).network
+    torch.save(network.state_dict(), folder / "weights.pt")
+    given = [f"--data.{name}={value}" for name, value in options.items()]
+    run = [f"--network=small_resnet:{folder / 'weights.pt'}", *QUICK, f"--out={folder / 'out'}"]
+    return ["evaluate", f"--data={type(data).__name__}", *given, *run, *others]
+
+
+def settings_of(out: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((out / "reliance.json").read_text())["settings"]
+    return settings
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_is_measured_from_its_files_to_the_page(name: str, tmp_path: Path) -> None:
+    kind, write = LAYOUTS[name]
+    options = {**write(tmp_path), **SMALL}
+    data = kind(**options)  # type: ignore[arg-type]
+    main(evaluate(data, options, tmp_path))
+    assert settings_of(tmp_path / "out")["probe"] == CROSS_VALIDATED
+    assert Page((tmp_path / "out" / "report.html").read_text()).texts["probe-source"] == CROSS_VALIDATED
+    (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
+    (probe,) = rows_of(tmp_path / "out", measure="probe_accuracy")
+    assert clean.images == IMAGES
+    bank = SilhouetteBank.from_batches(data.val_dataloader())
+    read = cross_validate_probe(bank, bank.ids, data.num_classes, seed=0)
+    assert probe.value == pytest.approx(np.mean(read.predictions == read.labels)) and probe.images == IMAGES
+
+
+def test_a_folder_needs_no_training_images(tmp_path: Path) -> None:
+    write_pairs(tmp_path, by_class=True)
+    for name in ("images", "masks"):
+        (tmp_path / name).rename(tmp_path / "val")
+        (tmp_path / name).mkdir()
+        (tmp_path / "val").rename(tmp_path / name / "val")
+    options = {"root": str(tmp_path / "images"), "mask_root": str(tmp_path / "masks"), **SMALL}
+    main(evaluate(Folder(**options), options, tmp_path))
+    assert settings_of(tmp_path / "out")["probe"] == CROSS_VALIDATED
+    (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
+    assert clean.images == IMAGES
+
+
+def test_outlines_of_a_file_teach_the_probe(tmp_path: Path) -> None:
+    data = Cues(**TINY_DATA)
+    data.setup()
+    SilhouetteBank.from_batches(data.training_batches()).save(tmp_path / "bank.safetensors")
+    main(evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}"))
+    assert settings_of(tmp_path / "out")["probe"] == f"trained on the outlines of {tmp_path / 'bank.safetensors'}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", "bank.safetensors' does not exist"),
+        ("same images", "some ids are in both; collect them from another split"),
+        ("other classes", "must have labels in [0, 8), as the data have, got 0 to 8"),
+    ],
+)
+def test_outlines_that_the_probe_cannot_learn_from_are_refused(
+    change: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Cues(**TINY_DATA)
+    bank = SilhouetteBank.from_batches(data.test_dataloader() if change == "same images" else data.training_batches())
+    if change == "other classes":
+        bank.labels[bank.labels == bank.labels.max()] = data.num_classes
+    if change != "missing":
+        bank.save(tmp_path / "bank.safetensors")
+    arguments = evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}")
+    assert message in sentence_of(arguments, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_objects_for_cross_validation_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {**write_pairs(tmp_path, by_class=True), **SMALL}
+    for path in sorted((tmp_path / "images").rglob("*.jpg"))[4:]:
+        path.unlink()
+    data = LAYOUTS["folders"][0](**options)  # type: ignore[arg-type]
+    assert "needs at least 5 objects, one a fold, got 4" in sentence_of(evaluate(data, options, tmp_path), capsys)
