@@ -24,7 +24,7 @@ import torch
 
 IMPORTED = [
     *("albumentations", "matplotlib.pyplot", "pytest", "skimage.segmentation", "sklearn.linear_model", "timm"),
-    *(f"maskrobust.train.{name}" for name in ("fit", "data", "evaluate", "claim", "masks", "shards")),
+    *(f"maskrobust.train.{name}" for name in ("fit", "data", "evaluate", "claim", "explain", "masks", "shards")),
 ]
 PATIENCE = 120
 NOWHERE = Path(os.devnull)

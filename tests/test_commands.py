@@ -17,6 +17,8 @@ import pytest
 import torch
 import wandb
 import yaml
+from PIL import Image
+from skimage.data import coffee
 
 from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.architectures import build_network
@@ -51,6 +53,14 @@ SHORT_FIT = [
     "--trainer.precision=32-true",
     "--compile=false",
 ]
+SHORT_EXPLANATION = [
+    "--network=small_resnet:random",
+    "--images=PHOTOS",
+    "--image_size=48",
+    "--patch_size=12",
+    "--window=24",
+    "--samples=64",
+]
 SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--replicates=20"]
 
 pytestmark = [
@@ -64,6 +74,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write_tree(tmp_path / "given")
     for name in ("images", "masks"):
         (tmp_path / "given" / name).rename(tmp_path / name.upper())
+    (tmp_path / "PHOTOS").mkdir()
+    Image.fromarray(coffee()).save(tmp_path / "PHOTOS" / "coffee.png")
     torch.save(build_network("small_resnet", 1000, {"width": 16}).state_dict(), tmp_path / "WEIGHTS")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -130,6 +142,8 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
             make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
         narrow = ["--architecture_options={width: 16}"] if "small_resnet" in arguments else []
         run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION, *narrow])
+    elif command == "explain":
+        run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":
         run_claim(arguments, folder, words_of_page)
     elif command in ("masks", "shards"):

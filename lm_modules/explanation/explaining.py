@@ -78,7 +78,7 @@ def explain_image(
     def answers_to(queries: Queries) -> NDArray[np.float32]:
         tables = []
         for predict in (each for of_network in predictors for each in of_network):
-            table = ask(predict, image, queries, key, batch_size=plan.batch_size, scale=plan.scale)
+            table = ask(predict, image, queries, key, batch_size=plan.batch_size, scale=plan.answer_scale)
             tables.append(table[:, chosen].astype(np.float32))
             asked()
         return np.array(tables).reshape(len(predictors), -1, *tables[0].shape)
@@ -115,7 +115,7 @@ def draw_queries(plan: ExplanationPlan, key: int, segments: int) -> dict[str, Te
             case "balanced":
                 kinds["drawn"] = with_ends(draw_balanced(key, samples, segments))
             case "independent":
-                kinds["drawn"] = draw_independent(key, samples, segments, plan.visible_share)
+                kinds["drawn"] = draw_independent(key, samples, segments, plan.shares)
             case "paper":
                 kinds["drawn"] = draw_paper_protocol(key, segments)
     if "kernel_shap" in plan.explainers and plan.design != "balanced":
@@ -177,7 +177,7 @@ def segment_means(segments: Segments, heat: FloatArray) -> FloatArray:
     labels = segments.labels[0].cpu().numpy().ravel()
     sums = np.zeros((segments.count(0), heat.shape[-1]))
     np.add.at(sums, labels, heat.reshape(len(labels), -1))
-    return sums / np.bincount(labels)[:, np.newaxis]  # type: ignore[no-any-return]
+    return sums / np.bincount(labels)[:, np.newaxis]
 
 
 def _without_interval(scores: FloatArray) -> Explanation:

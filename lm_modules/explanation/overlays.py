@@ -3,6 +3,8 @@
 Blue and orange are told apart with every kind of colour blindness (Okabe and Ito, "Color universal design", 2008).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -25,7 +27,7 @@ def shown_scores(explainer: str, scores: FloatArray, axis: int) -> FloatArray:
     return scores - scores.mean(axis=axis, keepdims=True) if explainer == "rise" else scores
 
 
-def score_overlay(segments: NDArray[np.integer], scores: FloatArray, largest: float) -> Overlay:
+def score_overlay(segments: NDArray[np.integer[Any]], scores: FloatArray, largest: float) -> Overlay:
     """Scores as colours, with the borders of the segments.
 
     Args:
@@ -37,7 +39,7 @@ def score_overlay(segments: NDArray[np.integer], scores: FloatArray, largest: fl
     colours = np.empty((len(scores), 4), dtype=np.uint8)
     colours[:, :3] = np.where((scores > 0)[:, np.newaxis], FOR_CLASS, AGAINST_CLASS)
     colours[:, 3] = np.round(255 * _STRONGEST_COLOUR * np.round(strength * _LEVELS) / _LEVELS)
-    drawn = colours[segments]
+    drawn: Overlay = colours[segments]
     drawn[segment_borders(segments)] = (255, 255, 255, 130)
     return drawn
 
@@ -49,14 +51,14 @@ def faded_overlay(shown: BoolArray) -> Overlay:
     return drawn
 
 
-def difference_overlay(segments: NDArray[np.integer], spread: FloatArray, largest: float) -> Overlay:
+def difference_overlay(segments: NDArray[np.integer[Any]], spread: FloatArray, largest: float) -> Overlay:
     """How far scores (M,) at least 0 differ between masking methods, as black up to `largest`, with borders."""
     drawn = score_overlay(segments, spread, largest)
     drawn[..., :3] = np.where(segment_borders(segments)[..., np.newaxis], 255, 0)
     return drawn
 
 
-def strongest(segments: NDArray[np.integer], scores: FloatArray, fraction: float) -> BoolArray:
+def strongest(segments: NDArray[np.integer[Any]], scores: FloatArray, fraction: float) -> BoolArray:
     """(H, W) bool, True on the segments of the highest scores, which together cover nearest to a fraction of it.
 
     At least one segment is shown.
@@ -70,7 +72,7 @@ def strongest(segments: NDArray[np.integer], scores: FloatArray, fraction: float
     return shown[segments]  # type: ignore[no-any-return]
 
 
-def segment_borders(segments: NDArray[np.integer]) -> BoolArray:
+def segment_borders(segments: NDArray[np.integer[Any]]) -> BoolArray:
     """(H, W) bool, True where the pixel to the right or below belongs to another segment."""
     right = np.zeros(segments.shape, dtype=bool)
     below = right.copy()
@@ -79,7 +81,7 @@ def segment_borders(segments: NDArray[np.integer]) -> BoolArray:
     return right | below
 
 
-def centres(segments: NDArray[np.integer], chosen: NDArray[np.integer]) -> list[tuple[float, float]]:
+def centres(segments: NDArray[np.integer[Any]], chosen: NDArray[np.integer[Any]]) -> list[tuple[float, float]]:
     """A point well inside of each chosen segment, (row, column) as fractions of height and width."""
     places = []
     for each in chosen:

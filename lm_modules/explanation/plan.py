@@ -20,8 +20,10 @@ class ExplanationPlan:
             number of segments.
         design: how they are drawn: `draw_balanced`, `draw_independent`, or `draw_paper_protocol`. KernelSHAP takes the
             balanced queries, and has coalitions of its own (`draw_coalitions`) beside the others.
-        visible_share: fraction of the segments that an independent query shows, or a range of it.
-        scale: of the answers that are explained.
+        visible_share: fraction of the segments that a query shows, or a range from which each independent query draws
+            its own; by default half to all of them for independent queries, and half, which is all that they can, for
+            the others.
+        scale: of the answers that are explained; by default probability for the paper's design, log_odds for others.
         window: side of a window of occlusion in pixels.
         stride: pixels between two windows.
         batch_size: queries in a forward pass.
@@ -32,9 +34,9 @@ class ExplanationPlan:
 
     explainers: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "occlusion")
     samples: int = 1024
-    design: Design = "balanced"
-    visible_share: float | tuple[float, float] = 0.5
-    scale: Scale = "probability"
+    design: Design = "independent"
+    visible_share: float | tuple[float, float] | None = None
+    scale: Scale | None = None
     window: int = 32
     stride: int = 16
     batch_size: int = 64
@@ -43,17 +45,24 @@ class ExplanationPlan:
         for name in ("samples", "window", "stride", "batch_size"):
             check_at_least(name, getattr(self, name), 1)
         low, high = self.shares
-        if not 0 < low <= high < 1:
+        if not 0 < low <= high <= 1 or low == 1:
             raise InputError(
                 f"visible_share must lie between 0 and 1, or be a range there, got {self.visible_share}; 0.5 is usual."
             )
         if self.shares != (0.5, 0.5) and self.design != "independent":
             raise InputError(
                 f"the {self.design} design shows half of the segments, but visible_share is {self.visible_share}; take "
-                "the design 'independent'."
+                "the independent design."
             )
 
     @property
     def shares(self) -> tuple[float, float]:
         """The range of the visible share."""
+        if self.visible_share is None:
+            return (0.5, 1.0) if self.design == "independent" else (0.5, 0.5)
         return self.visible_share if isinstance(self.visible_share, tuple) else (self.visible_share,) * 2
+
+    @property
+    def answer_scale(self) -> Scale:
+        """The scale of the answers."""
+        return self.scale or ("probability" if self.design == "paper" else "log_odds")

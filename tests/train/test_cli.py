@@ -32,7 +32,7 @@ def test_help_lists_the_command(command: str, capsys: pytest.CaptureFixture[str]
     assert command in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["evaluate", "claim", "masks", "shards", "arches"])
+@pytest.mark.parametrize("command", ["evaluate", "claim", "explain", "masks", "shards", "arches"])
 def test_every_option_is_explained_by_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
@@ -66,7 +66,9 @@ def test_help_and_misspelt_options_import_nothing_that_takes_seconds() -> None:
 import sys
 from maskrobust.train.cli import main
 misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
-for words in [*misspelt, ["evaluate", "--help"], ["masks", "--help"], ["shards", "--help"], ["--help"]]:
+misspelt += [["explain", "--imags=3"]]
+helped = [[command, "--help"] for command in ("evaluate", "explain", "masks", "shards")]
+for words in [*misspelt, *helped, ["--help"]]:
     try:
         main(words)
     except SystemExit as stopped:

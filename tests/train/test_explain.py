@@ -27,6 +27,7 @@ from tests.train.test_cli import sentence_of
 SIZE = 32
 NETWORK = "small_resnet:random"
 SHORT = ["--segments=[patches]", f"--image_size={SIZE}", "--patch_size=8", "--samples=64", "--window=16"]
+SHORT += ["--design=balanced", "--batch_size=128"]
 
 
 class Additive(nn.Module):
@@ -70,7 +71,10 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained")
     photographs(folder / "images")
     return explain(
-        folder, "--explainers=[lime, kernel_shap, occlusion, rise, leave_one_out]", "--classes=top2", "--scale=logit"
+        folder,
+        "--explainers=[lime, kernel_shap, occlusion, rise, leave_one_out]",
+        "--classes=top2",
+        "--design=independent",
     )
 
 
@@ -96,7 +100,8 @@ def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_pat
     photographs(tmp_path / "images", 1)
     torch.save(load_network("small_resnet:random").network.state_dict(), tmp_path / "other.pt")
     networks = f"[{NETWORK}, 'small_resnet:{tmp_path / 'other.pt'}']"
-    out = explain(tmp_path, "--methods=[uniform_noise, layer_masking]", "--explainers=[lime]", network=networks)
+    options = ["--methods=[uniform_noise, layer_masking]", "--explainers=[lime]", "--scale=probability"]
+    out = explain(tmp_path, *options, network=networks)
     found = arrays_of(out)
     answers, z = found["a/patches/drawn/answers"], torch.from_numpy(found["a/patches/drawn/visible"])
     assert answers.shape == (2, 2, 66, 3) and np.array_equal(answers[0], answers[1])
@@ -242,7 +247,8 @@ def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path: Path, suf
 def test_the_paper_has_its_own_queries_and_superpixels(tmp_path: Path) -> None:
     photographs(tmp_path / "images", 1)
     options = ["--design=paper", "--segments=[slic, quickshift]", "--methods=[mean]", "--explainers=[lime]"]
-    found = arrays_of(explain(tmp_path, *options))
+    found = arrays_of(out := explain(tmp_path, *options))
+    assert json.loads((out / "explanations.json").read_text())["settings"]["scale"] == "probability"
     assert found["a/slic/drawn/visible"].shape[0] == 512 and found["a/slic/drawn/visible"][0].all()
     assert found["a/quickshift/segments"].min() == 0
 

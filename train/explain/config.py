@@ -34,9 +34,10 @@ class ExplainConfig:
             for the balanced design a power of two, at least twice the number of segments.
         design: how queries are drawn. balanced, a Hadamard design; independent, each segment for itself; paper, that of
             Balasubramanian and Feizi, 512 independent ones with everything visible first, and their superpixels.
-        visible_share: fraction of the segments that a query shows, or a range [low, high] of which each query draws
-            its own; anything but 0.5 takes the independent design.
-        scale: of the answers that are explained: probability, logit, or log_odds.
+        visible_share: fraction of the segments that a query shows, or a range [low, high] of which each independent
+            query draws its own; by default half to all for independent queries, half for the others.
+        scale: of the answers that are explained: probability, logit, or log_odds; by default probability for the
+            paper's design, log_odds for the others.
         classes: top3 (or any other number), the likeliest of the first network for the whole image; or names or numbers
             of classes.
         image_size: side in pixels of the square at the centre of each image that is explained, at least 32.
@@ -54,12 +55,12 @@ class ExplainConfig:
     explainers: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "occlusion")
     segments: tuple[str, ...] = ("slic", "patches")
     samples: int = 1024
-    design: Design = "balanced"
-    visible_share: float | tuple[float, float] = 0.5
-    scale: Scale = "probability"
+    design: Design = "independent"
+    visible_share: float | tuple[float, float] | None = None
+    scale: Scale | None = None
     classes: str | list[str | int] = "top3"
     image_size: int = 224
-    patch_size: int = 16
+    patch_size: int = 32
     window: int = 32
     stride: int = 16
     batch_size: int = 64

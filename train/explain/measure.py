@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -70,8 +72,8 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
                 predictors,
                 config.plan,
                 classes,
-                int(fold_in(torch.tensor([id_of(path.relative_to(path.parent))]), config.seed)),
-                lambda task=task: progress.advance(task),
+                int(fold_in(torch.tensor([id_of(Path(path.name))]), config.seed)),
+                partial(progress.advance, task),
             )
             found["picture"] = picture.pixels.permute(1, 2, 0).numpy()
             write_explained(kept, found, settings)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.errors import InputError
@@ -35,12 +34,12 @@ def read_explained(path: Path, fingerprint: str) -> Arrays | None:
     return found
 
 
-def write_explained(path: Path, arrays: Mapping[str, NDArray[Any]], fingerprint: str) -> None:
+def write_explained(path: Path, arrays: Arrays, fingerprint: str) -> None:
     """Write the arrays of an image, atomically."""
     write_archive(path, {**arrays, _FINGERPRINT: np.frombuffer(fingerprint.encode(), dtype=np.uint8)})
 
 
-def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_archive(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays as a compressed npz archive, atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)

@@ -69,7 +69,11 @@ def write_results(
 
 def settings_of(config: ExplainConfig) -> dict[str, Any]:
     """What decides the explanations, as plain values."""
-    asked = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config.plan).items()}
+    settled = {"visible_share": config.plan.shares, "scale": config.plan.answer_scale}
+    asked = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in (vars(config.plan) | settled).items()
+    }
     others = ("segments", "classes", "image_size", "patch_size", "seed")
     chosen = {name: getattr(config, name) for name in others}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | asked).items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskrobust.lm_modules.explanation.explaining import Arrays
 from maskrobust.lm_modules.explanation.judging import mean_rank_correlation
@@ -210,7 +211,9 @@ def _image_rows(
     return ImageRows(name, place, network if several else "", predicted, confidence, lines)
 
 
-def _line(labels: FloatArray, explainer: str, parts: Sequence[FloatArray], methods: Sequence[str]) -> Line:
+def _line(
+    labels: NDArray[np.integer[Any]], explainer: str, parts: Sequence[FloatArray], methods: Sequence[str]
+) -> Line:
     """Of one view; what it is called is left empty.
 
     Args:
@@ -229,7 +232,7 @@ def _line(labels: FloatArray, explainer: str, parts: Sequence[FloatArray], metho
     cells = []
     for place, method in enumerate(methods):
         bars = [
-            _bar(number, *(each[place, segment] for each in (scores, low, high)), ends, decimals)
+            _bar(number, scores[place, segment], (low[place, segment], high[place, segment]), ends, decimals)
             for number, segment in enumerate(numbered, start=1)
         ]
         held_out = float(r_squared[place])
@@ -251,10 +254,10 @@ def _line(labels: FloatArray, explainer: str, parts: Sequence[FloatArray], metho
     return Line((0, 0, 0), "", 0.0, compact(largest), places, cells, difference, _alike(scores))
 
 
-def _bar(number: int, value: float, low: float, high: float, ends: tuple[float, float], decimals: int) -> Bar:
+def _bar(number: int, value: float, interval: tuple[float, float], ends: tuple[float, float], decimals: int) -> Bar:
     reach = (ends[1] - ends[0]) or 1.0
     value_at, low_at, high_at, zero_at = (
-        float(4 + 92 * np.clip((each - ends[0]) / reach, 0, 1)) for each in (value, low, high, 0.0)
+        float(4 + 92 * np.clip((each - ends[0]) / reach, 0, 1)) for each in (value, *interval, 0.0)
     )
     text = f"{value:.{max(decimals, 0)}f}".replace("-", "−")
     return Bar(number, text, value_at, low_at, high_at, zero_at, _ORANGE if value > 0 else _BLUE)
