@@ -1,6 +1,7 @@
 """Networks asked about one split under several masking methods, and the rows of what they answered."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.scenes import ask_pairs, scene_pairs
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 
@@ -47,6 +49,8 @@ def measure_networks(
     seed: int,
     probe: OutlineProbe | None = None,
     predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
+    object_of: Callable[[Tensor], Tensor] = torch.clone,
+    scenes: Tensor | None = None,
 ) -> tuple[dict[str, dict[MaskingMethod, Outcomes]], ProbeOutcomes | None]:
     """What several networks answer under each masking method, in one pass over the images.
 
@@ -61,6 +65,9 @@ def measure_networks(
         seed: of the holes.
         probe: the mask-only probe, which is asked about the same images.
         predictors: in place of a classifier's own, by its name, for the methods that they are given for.
+        object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
+        scenes: (S, C, H, W) float in [0, 1], pictures without objects on the classifiers' device, for plans that ask
+            about them; None where there are none.
 
     Returns:
         Outcomes by network and method, features turned into the predictions of a linear probe; and the mask-only
@@ -79,7 +86,11 @@ def measure_networks(
             if plan.features:
                 layers = (None, *plan.layers)
                 extractors[name, method] = {layer: classifier.feature_extractor(method, layer) for layer in layers}
-    suite = RelianceSuite[tuple[str, MaskingMethod]](bank, num_classes, ReliancePlan.union(plans.values()), seed=seed)
+    union = ReliancePlan.union(plans.values())
+    suite = RelianceSuite[tuple[str, MaskingMethod]](bank, num_classes, union, seed=seed, object_of=object_of)
+    in_scenes = [method for method, plan in plans.items() if plan.scenes]
+    pairs = scene_pairs(bank, object_of(bank.ids), count=union.scene_pairs, seed=seed) if in_scenes else None
+    pixels: dict[int, Tensor] = {}
     read = []
     with torch.inference_mode():
         for batch in batches:
@@ -87,12 +98,20 @@ def measure_networks(
             for name, classifier in classifiers.items():
                 clean |= dict.fromkeys([(name, method) for method in plans], classifier(batch.images))
             suite.update(asked, batch, clean, extractors, {key: plans[key[1]] for key in asked})
+            if pairs is not None:
+                pixels |= pairs.pixels_of(batch)
             if probe is not None:
                 read.append(probe_outcomes(probe, [batch]))
     found = suite.outcomes()
     outcomes = {
         name: {method: with_feature_predictions(found[name, method]) for method in plans} for name in classifiers
     }
+    if pairs is not None:
+        in_question = [(name, method) for name in classifiers for method in in_scenes]
+        plain = {key: classifiers[key[0]] for key in in_question}
+        answers = ask_pairs(pairs, scenes, pixels, {key: asked[key] for key in in_question}, plain, seed=seed)
+        for (name, method), each in answers.items():
+            outcomes[name][method] = replace(outcomes[name][method], pairs=each)
     return outcomes, ProbeOutcomes.merge(read) if read else None
 
 

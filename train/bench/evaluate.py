@@ -68,9 +68,7 @@ def measure_evaluate(network: str, images: int, batch: int, rounds: int, device:
         def evaluate(predictors: Mapping[str, Mapping[MaskingMethod, RecordedPasses]] | None = None) -> None:
             bank = SilhouetteBank.from_batches(split_batches(data, "val"))
             given = batches_on(split_batches(data, "val"), device)
-            measure_networks(
-                classifiers, given, bank, plans, num_classes=_CLASSES, seed=0, predictors=predictors
-            )
+            measure_networks(classifiers, given, bank, plans, num_classes=_CLASSES, seed=0, predictors=predictors)
 
         def decode() -> None:
             for _ in split_batches(data, "val"):

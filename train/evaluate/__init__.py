@@ -28,7 +28,9 @@ def main(arguments: Sequence[str]) -> None:
     similarities = answer_similarities(config, networks)
     with counting_display(console) as progress:
         runs, probe = measure(config, networks, progress)
-    reliance = summarise(config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
+    reliance = summarise(
+        config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv)
+    )
     results = Results.read("reliance", reliance)
     write_json(config.out / "reliance.json", reliance)
     write_text(config.out / "reliance.csv", results.as_csv())

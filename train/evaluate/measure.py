@@ -36,6 +36,7 @@ def measure(
     bank = SilhouetteBank.from_batches(split_batches(data, config.split))
     probe = train_outline_probe(data, config.seed)
     probe.network.to(device)
+    scenes = data.empty_scenes(config.split, config.scenes) if config.scenes else None
     batches = progress.track(split_batches(data, config.split), description=f"measuring {len(classifiers)} networks")
     runs, read = measure_networks(
         classifiers,
@@ -45,7 +46,8 @@ def measure(
         num_classes=data.num_classes,
         seed=config.seed,
         probe=probe,
+        object_of=data.object_of,
+        scenes=None if scenes is None else scenes.to(device),
     )
     assert read is not None
     return runs, read
-
