@@ -154,7 +154,10 @@ def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(ev
     assert any(name.replace("_", " ") in page.texts["examples"] for name in names)
 
 
-def test_weights_of_a_named_architecture_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_of_a_named_architecture_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # in fewer, words of the first column are folded
     weights = tmp_path / "weights.pt"
     data = Cues(**TINY_DATA)
     classifier = MaskRobustClassifier("small_resnet", data.num_classes, architecture_options={"width": 16})

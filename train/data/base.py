@@ -143,10 +143,6 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def _total_batch_size(self) -> int:
         return self.batch_size * rank_and_number()[1]
 
-    def sample_name(self, split: Split, sample_id: int) -> str:
-        """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
-        return f"image {sample_id}"
-
     def object_of(self, ids: Tensor) -> Tensor:
         """Which object each sample shows, so that pictures of one object can be counted together.
 
