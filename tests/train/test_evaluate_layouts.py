@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues, Folder
-from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, InMemoryDataModule, Samples, Split
+from maskrobust.train.probe import read_outlines
 from tests.train.data.layouts import IMAGES, write_pairs
 from tests.train.data.test_evaluation_images import LAYOUTS, SMALL
 from tests.train.report.pages import Page
@@ -31,8 +32,7 @@ QUICK = [
 def evaluate(data: AnnotatedDataModule, options: Mapping[str, object], folder: Path, *others: str) -> list[str]:
     """Arguments that measure a network of random weights on data made with these options."""
     torch.manual_seed(0)
-    network = MaskRobustClassifier("small_resnet", data.num_classes, architecture_options={"width": 16}).network
-    torch.save(network.state_dict(), folder / "weights.pt")
+    torch.save(SmallResNet(data.num_classes).state_dict(), folder / "weights.pt")
     given = [f"--data.{name}={value}" for name, value in options.items()]
     run = [f"--network=small_resnet:{folder / 'weights.pt'}", *QUICK, f"--out={folder / 'out'}"]
     return ["evaluate", f"--data={type(data).__name__}", *given, *run, *others]
@@ -100,6 +100,37 @@ def test_outlines_that_the_probe_cannot_learn_from_are_refused(
     arguments = evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}")
     assert message in sentence_of(arguments, capsys)
     assert not (tmp_path / "out").exists()
+
+
+class OneShape(InMemoryDataModule):
+    """Eight objects of two classes, the image of each shown five times; nothing to train on."""
+
+    class_names, num_classes, mean, std = ("a", "b"), 2, (0.5,) * 3, (0.5,) * 3
+    splits = ("val",)
+
+    def __init__(self) -> None:
+        super().__init__(batch_size=8, num_workers=0, seed=0)
+
+    def make_samples(self, split: Split) -> Samples:
+        ids = torch.arange(40)
+        object_mask = torch.zeros(40, 1, 32, 32, dtype=torch.bool)
+        for place, number in enumerate(self.object_of(ids).tolist()):
+            object_mask[place, :, 4 : 10 + 2 * number, 6:20] = True
+        images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
+        return Samples(ids, images, object_mask, self.object_of(ids) % 2)
+
+    def object_of(self, ids: Tensor) -> Tensor:
+        return ids // 5
+
+
+def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them() -> None:
+    data = OneShape()
+    bank = SilhouetteBank.from_batches(data.val_dataloader())
+    read = read_outlines(data, "val", bank, None, seed=0)
+    expected = cross_validate_probe(bank, torch.arange(40) // 5, 2, seed=0)
+    assert read.predictions.tolist() == expected.predictions.tolist()
+    by_image = cross_validate_probe(bank, bank.ids, 2, seed=0)
+    assert (by_image.predictions == by_image.labels).mean() > (read.predictions == read.labels).mean() + 0.2
 
 
 def test_too_few_objects_for_cross_validation_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

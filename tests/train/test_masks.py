@@ -25,6 +25,7 @@ from maskrobust.train.report.gallery import OUTLINE, draw_outlines
 from maskrobust.train.report.wording import family_title, method_title
 from maskrobust.train.types import Split
 from tests.conftest import require_component
+from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page, brightness, measured
 from tests.train.test_cli import sentence_of
 
@@ -204,6 +205,14 @@ def test_photographs_are_short_and_keep_their_colours_and_masks_their_pixels(fol
         lossless = io.BytesIO()
         Image.fromarray(pictures[name]).save(lossless, "png", optimize=True)
         assert len(sources[name]) < 0.6 * len(base64.b64encode(lossless.getvalue()))
+
+
+def test_images_for_evaluation_alone_lend_their_own_silhouettes(tmp_path: Path) -> None:
+    given = {**write_pairs(tmp_path, by_class=True), "image_size": 32, "num_workers": 0}
+    data = [f"--data.{name}={value}" for name, value in given.items()]
+    main(["masks", "--data=ImagesWithMasks", *data, "--families=[silhouettes]", f"--out={tmp_path / 'out'}"])
+    page = Page((tmp_path / "out" / "masks.html").read_text())
+    assert page.tables["gallery-1"][1][0].startswith(family_title("silhouettes"))
 
 
 def test_a_split_of_one_image_has_none_to_mix_in(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.file_data import FileDataModule
-from maskrobust.train.data.image_files import ImageFile, MaskCode
+from maskrobust.train.data.image_files import ImageFile
 from maskrobust.train.types import Split
 
 
@@ -17,7 +17,6 @@ class EvaluationImages(FileDataModule):
     Args:
         class_names: one name for each class, in label order.
         files: every image once.
-        mask_code: how mask files are to be read; see `image_files.decode_mask`.
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
@@ -31,12 +30,11 @@ class EvaluationImages(FileDataModule):
         class_names: Sequence[str],
         files: Sequence[ImageFile],
         *,
-        mask_code: MaskCode = "binary",
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
     ) -> None:
-        super().__init__(mask_code=mask_code, image_size=image_size, batch_size=batch_size, num_workers=num_workers)
+        super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
         self.class_names, self.num_classes = tuple(class_names), len(class_names)
         self._files = list(files)
         if not files:

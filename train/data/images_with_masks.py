@@ -8,7 +8,14 @@ from typing import Any
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.evaluation_images import EvaluationImages, check_folders
 from maskrobust.train.data.file_data import warn_of_skipped
-from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, list_classes, list_folder, list_images
+from maskrobust.train.data.image_files import (
+    IMAGE_SUFFIXES,
+    ImageFile,
+    MaskCode,
+    list_classes,
+    list_folder,
+    list_images,
+)
 from maskrobust.train.files import LARGEST_JSON, parse_json
 
 _LONGEST_NAME = 255
@@ -25,7 +32,9 @@ class ImagesWithMasks(EvaluationImages):
         masks: folder of the masks.
         labels: file that says the class of each image, by its name with or without suffix: a JSON object, or CSV whose
             first line is `image,class`. None where images lie in one folder for each class.
-        options: mask_code, image_size, batch_size and num_workers; see `EvaluationImages`.
+        mask_code: how masks are to be read: "binary" (not black is the object), "imagenet_s" or "trimap"; see
+            `image_files.decode_mask`.
+        options: image_size, batch_size and num_workers; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder or the file is missing.
@@ -33,9 +42,12 @@ class ImagesWithMasks(EvaluationImages):
             name of another.
     """
 
-    def __init__(self, images: str, masks: str, labels: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, images: str, masks: str, labels: str | None = None, *, mask_code: MaskCode = "binary", **options: Any
+    ) -> None:
         class_names, files = list_with_masks(Path(images), Path(masks), None if labels is None else Path(labels))
         super().__init__(class_names=class_names, files=files, **options)
+        self.mask_code = mask_code
 
 
 def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tuple[str, ...], list[ImageFile]]:

@@ -21,11 +21,11 @@ from maskrobust.augment import (
 )
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import illustrate
-from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.report.examples import annotated_examples, to_pictures
 from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
+from maskrobust.train.types import Split
 
 _SEARCHED_BATCHES = 20
 
@@ -95,7 +95,7 @@ def _draw_holes(config: GalleryConfig, batch: Batch, progress: Progress) -> tupl
     """`visible` (B, 1, H, W) by family in words, and why each of the others cannot be drawn for these images."""
     keys = fold_in(sample_keys(config.seed, batch.ids), 0)
     needs = {_title(choice): family_needs(choice, "families") for choice in config.families}
-    bank, no_bank = _make_bank(config.data, progress) if "bank" in frozenset().union(*needs.values()) else (None, "")
+    bank, no_bank = _make_bank(config, progress) if "bank" in frozenset().union(*needs.values()) else (None, "")
     visible: dict[str, Tensor] = {}
     reasons: dict[str, str] = {}
     settings: dict[str, Any] = {"hidden_fraction": config.hidden_fraction, "patch_size": config.patch_size}
@@ -122,10 +122,11 @@ def _title(choice: Choice) -> str:
     )
 
 
-def _make_bank(data: AnnotatedDataModule, progress: Progress) -> tuple[SilhouetteBank | None, str]:
-    """The silhouettes of the training split; or None, and why there is no bank."""
-    data.setup("fit")
-    batches = progress.track(data.training_batches(), description="collecting silhouettes")
+def _make_bank(config: GalleryConfig, progress: Progress) -> tuple[SilhouetteBank | None, str]:
+    """The silhouettes of the training split, or without one of the split that is drawn; or None, and why none."""
+    split: Split = "train" if "train" in config.data.splits else config.split
+    config.data.setup(STAGE_OF_SPLIT[split])
+    batches = progress.track(split_batches(config.data, split), description="collecting silhouettes")
     try:
         return SilhouetteBank.from_batches(batches), ""
     except InputError as error:
