@@ -94,7 +94,7 @@ def coalition_game(
             raise InputError(
                 f"class_index must be from 0 to {answers.shape[1] - 1}, got {class_index}; give a class of the network."
             )
-        return answers[:, class_index]  # type: ignore[no-any-return]
+        return answers[:, class_index]
 
     return value
 
