@@ -60,7 +60,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     """
     shift = torch.tensor(mean, dtype=images.dtype, device=images.device)[:, None, None]
     scale = torch.tensor(std, dtype=images.dtype, device=images.device)[:, None, None]
-    return (images - shift) / scale
+    return (images - shift).div_(scale)
 
 
 def predictor(network: nn.Module, method: MaskingMethod, mean: Sequence[float], std: Sequence[float]) -> Predictor:

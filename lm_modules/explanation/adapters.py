@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.answers import Scale, ask, check_image, check_scale, on_scale
+from maskrobust.lm_modules.explanation.answers import Scale, ask, channels_last_batch, check_scale, on_scale
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
@@ -40,13 +40,13 @@ def visibility_forward(
         InputError: an argument is not as above; from the function, where maps have another shape, or other values than
             0 and 1, which gradients and paths would ask for.
     """
-    check_image(image)
+    single = channels_last_batch(image)
     check_scale(scale)
 
     @torch.no_grad()
     def forward(maps: Tensor) -> Tensor:
         visible = _visible(maps, image)
-        logits = predict(image.expand(len(maps), -1, -1, -1), visible, _same_keys(maps, key))
+        logits = predict(single.expand(len(maps), -1, -1, -1), visible, _same_keys(maps, key))
         return on_scale(logits.float(), scale)
 
     return forward
@@ -81,7 +81,7 @@ def coalition_game(
     Raises:
         InputError: an argument is not as above; from the function, where coalitions or the class do not fit.
     """
-    check_image(image)
+    single = channels_last_batch(image)
     check_scale(scale)
 
     def with_one_key(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
@@ -89,12 +89,12 @@ def coalition_game(
 
     def value(coalitions: BoolArray) -> FloatArray:
         queries = segments.queries(index, torch.from_numpy(np.ascontiguousarray(coalitions)))
-        answers = ask(with_one_key, image, queries, batch_size=batch_size, scale=scale)
+        answers = ask(with_one_key, single[0], queries, batch_size=batch_size, scale=scale)
         if not 0 <= class_index < answers.shape[1]:
             raise InputError(
                 f"class_index must be from 0 to {answers.shape[1] - 1}, got {class_index}; give a class of the network."
             )
-        return answers[:, class_index]  # type: ignore[no-any-return]
+        return answers[:, class_index]
 
     return value
 

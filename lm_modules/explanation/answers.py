@@ -51,7 +51,7 @@ def ask(
 
     Args:
         predict: a network in eval mode under a masking method (`maskrobust.predictor`).
-        image: (C, H, W) float in [0, 1], on the network's device; batches are views of it.
+        image: (C, H, W) float in [0, 1], on the network's device; batches are views of one channels-last copy.
         queries: N visible maps.
         key: int64.
         batch_size: queries in a forward pass, at least 1.
@@ -63,7 +63,7 @@ def ask(
     Raises:
         InputError: an argument is not as above, or answers are not finite.
     """
-    check_image(image)
+    single = channels_last_batch(image)
     check_scale(scale)
     check_at_least("batch_size", batch_size, 1)
     order = queries.areas.argsort(stable=True).to(image.device)
@@ -71,7 +71,7 @@ def ask(
     answered = []
     with torch.no_grad():
         for positions in order.split(batch_size):
-            images = image.expand(len(positions), -1, -1, -1)
+            images = single.expand(len(positions), -1, -1, -1)
             logits = predict(images, queries.visible(positions), keys[positions])
             answered.append(on_scale(logits.float(), scale))
         in_order = torch.cat(answered)[order.argsort()]
@@ -84,10 +84,14 @@ def ask(
     return answers
 
 
-def check_image(image: Tensor) -> None:
-    """Raise an `InputError` where an image is not (C, H, W)."""
+def channels_last_batch(image: Tensor) -> Tensor:
+    """An image (C, H, W) as (1, C, H, W) in channels-last memory, in which layer masking computes.
+
+    An InputError says so where it has another shape.
+    """
     if image.ndim != 3:
         raise InputError(f"image must be (C, H, W), got shape {tuple(image.shape)}; explain one image at a time.")
+    return image.unsqueeze(0).contiguous(memory_format=torch.channels_last)
 
 
 def check_scale(scale: Scale) -> None:
