@@ -7,6 +7,7 @@ import yaml
 
 from maskrobust.configs import find_config
 from tests.train.data.conftest import write_fashion_files
+from tests.train.data.test_cutouts import write_cutouts
 from tests.train.data.test_folder import write_tree
 from tests.train.data.test_pets import write_pets
 from tests.train.data.test_shards import write_folder
@@ -41,19 +42,26 @@ def tiny_claim(name: str, path: Path, **changes: Any) -> Path:
 
 def tiny_data(data: str, folder: Path) -> dict[str, Any]:
     """Arguments of the data module named `data` that make it small, and what it reads, written below `folder`."""
-    if data == "Cues":
-        return TINY_DATA
-    if data == "Fashion":
-        return TINY_DATA | {"root": str(write_fashion_files(folder / "fashion", train=80, test=30))}
-    if data == "Folder":
-        root, mask_root = write_tree(folder / "folder", ("train", "val"))
-        return TINY_FILES | {"root": str(root), "mask_root": str(mask_root), "mask_code": "binary", "val_fraction": 0.2}
-    if data == "Pets":
-        return TINY_FILES | {"root": str(write_pets(folder / "pets"))}
     if "." in data:  # of a page's own, named by its class path
         return TINY_FILES
-    assert data == "Shards", f"no test data for {data}"
-    return TINY_FILES | {"root": str(write_folder(folder / "shards"))}
+    match data:
+        case "Cues":
+            return TINY_DATA
+        case "Cutouts":
+            small = TINY_FILES | {"folder": str(write_cutouts(folder / "cutouts")), "classes": "folders", "views": 2}
+        case "Fashion":
+            small = TINY_DATA | {"root": str(write_fashion_files(folder / "fashion", train=80, test=30))}
+        case "Folder":
+            root, mask_root = write_tree(folder / "folder", ("train", "val"))
+            folders = {"root": str(root), "mask_root": str(mask_root)}
+            small = TINY_FILES | folders | {"mask_code": "binary", "val_fraction": 0.2}
+        case "Pets":
+            small = TINY_FILES | {"root": str(write_pets(folder / "pets"))}
+        case "Shards":
+            small = TINY_FILES | {"root": str(write_folder(folder / "shards"))}
+        case _:
+            raise AssertionError(f"no test data for {data}")
+    return small
 
 
 def tiny_fit(name: str, folder: Path) -> list[str]:

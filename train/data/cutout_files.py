@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.imagenet import are_wordnet_ids, imagenet_names
 from maskrobust.train.data.image_files import decode_cutout, id_of, list_classes, read_file
 
 DEBIAN_STAMPS = Path("/usr/share/tuxpaint/stamps")
@@ -27,7 +27,6 @@ VISIBLE_ALPHA = 128
 """Alpha, of 255, from which a pixel belongs to the object."""
 
 _MOST_BYTES = 2**24
-_WORDNET_ID = re.compile(r"n\d{8}")
 
 
 class Cutout(NamedTuple):
@@ -172,12 +171,8 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _check_wordnet_ids(path: Path, class_names: Collection[str]) -> None:
-    written = {name for name in class_names if _WORDNET_ID.fullmatch(name)}
-    if not written:
-        return
-    from timm.data import ImageNetInfo
-
-    unknown = sorted(written - set(ImageNetInfo().label_names()))
+    written = {name for name in class_names if are_wordnet_ids([name])}
+    unknown = sorted(written - set(imagenet_names(1000).wordnet_ids or ())) if written else []
     if unknown:
         raise InputError(
             f"'{path}' must give classes by their WordNet ids in ImageNet's list of 1,000, or by other names, got "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.classifier import IMAGENET_STD
+from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import (
     ALL_SPLITS,
     SPLITS_OF_STAGE,
@@ -126,8 +126,8 @@ class Cutouts(InMemoryDataModule):
         """
         if split not in self.splits:
             raise InputError(
-                "Cutouts has no training images unless split_objects is true, as all objects are then kept for "
-                "evaluation; set it, or give other data to train on."
+                "Cutouts keeps all objects for evaluation, and has no training images, unless split_objects is true; "
+                "set it, or give other data to train on."
             )
         if not self.split_objects:
             return self.cutouts
@@ -139,7 +139,7 @@ class Cutouts(InMemoryDataModule):
 
     def object_of(self, ids: Tensor) -> Tensor:
         """The object's number, a hash of its file's path; see `AnnotatedDataModule`."""
-        return ids & (2**OBJECT_BITS - 1)
+        return torch.bitwise_and(ids, 2**OBJECT_BITS - 1)
 
     def sample_name(self, split: Split, sample_id: int) -> str:
         """File and view of a sample."""
@@ -232,4 +232,4 @@ def paste(
 
 def _view_of(ids: Tensor) -> Tensor:
     """Number of the view, from 0, of (N,) sample ids."""
-    return (ids >> OBJECT_BITS) & (2**_VIEW_BITS - 1)
+    return torch.bitwise_and(ids >> OBJECT_BITS, 2**_VIEW_BITS - 1)

@@ -177,7 +177,7 @@ def test_all_objects_are_evaluated_and_none_trained_on_unless_they_are_split(fol
     data.setup("fit")
     shown = {split: set(data.object_of(data.samples(split).ids).tolist()) for split in ("val", "test")}
     assert shown["val"] == shown["test"] == {each.id for each in data.cutouts}
-    with pytest.raises(InputError, match=r"^Cutouts has no training images unless split_objects is true, .* set it,"):
+    with pytest.raises(InputError, match=r"^Cutouts keeps all objects for evaluation, .*; set it, or give"):
         data.train_dataloader()
 
 
