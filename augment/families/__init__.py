@@ -28,7 +28,7 @@ from maskrobust.augment.families.rectangles import rectangles
 from maskrobust.augment.families.irregular import blobs
 from maskrobust.augment.families.superpixels import SegmentationMethod, quickshift, segment_batch, slic
 from maskrobust.augment.families.silhouettes import other_class_silhouettes, own_class_silhouettes, silhouettes
-from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.augment.families.circles import circle_geometry, enclosing_circles
 from maskrobust.augment.families.objects import ObjectHoles, broken_silhouettes, companions, object_holes, objects
 # isort: on
 
@@ -44,6 +44,7 @@ __all__ = [
     "broken_silhouettes",
     "build_family",
     "check_hidden_fraction",
+    "circle_geometry",
     "companion_blobs",
     "companions",
     "draw_hidden_fraction",

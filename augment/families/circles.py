@@ -25,16 +25,27 @@ def enclosing_circles(object_mask: Tensor) -> Tensor:
     Raises:
         TypeError: `object_mask` is not boolean.
     """
-    check_object_mask(object_mask)
-    objects = object_mask.squeeze(1).cpu().numpy()
-    _, height, width = objects.shape
-    centres = np.array([_centre(pixels) for pixels in objects]).reshape(-1, 2)
-    across = np.arange(width) - centres[:, None, 0, None]
-    down = np.arange(height)[:, None] - centres[:, None, 1, None]
-    squared_distance = across * across + down * down
-    farthest = np.where(objects, squared_distance, -1.0).max(axis=(1, 2))
+    _, squared_distance, farthest = _fit(object_mask)
     discs = squared_distance <= farthest[:, None, None]
     return torch.from_numpy(discs).unsqueeze(1).to(object_mask.device)
+
+
+def circle_geometry(object_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the smallest enclosing circle of each object lies, and how large it is.
+
+    Args:
+        object_mask: (B, 1, H, W) bool, True on the object.
+
+    Returns:
+        The centres (B, 2) float64, row then column in pixels, and the radii (B,) float64: the distance from the centre
+        to that of the farthest object pixel. Both are on the CPU. The radius is NaN where there is no object.
+
+    Raises:
+        TypeError: `object_mask` is not boolean.
+    """
+    centres, _, farthest = _fit(object_mask)
+    radii = np.sqrt(np.where(farthest < 0.0, np.nan, farthest))
+    return torch.from_numpy(centres[:, ::-1].copy()), torch.from_numpy(radii)
 
 
 @mask_family("enclosing_circles")
@@ -51,6 +62,19 @@ def hide_enclosing_circles(object_mask: Tensor) -> Tensor:
         TypeError: `object_mask` is not boolean.
     """
     return ~enclosing_circles(object_mask)
+
+
+def _fit(object_mask: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Centres (B, 2) as x and y, squared distances (B, H, W) from them, and that (B,) of the farthest object pixel."""
+    check_object_mask(object_mask)
+    objects = object_mask.squeeze(1).cpu().numpy()
+    _, height, width = objects.shape
+    centres = np.array([_centre(pixels) for pixels in objects], dtype=np.float64).reshape(-1, 2)
+    across = np.arange(width) - centres[:, None, 0, None]
+    down = np.arange(height)[:, None] - centres[:, None, 1, None]
+    squared_distance = across * across + down * down
+    farthest = np.where(objects, squared_distance, -1.0).max(axis=(1, 2))
+    return centres, squared_distance, farthest
 
 
 def _centre(pixels: NDArray[np.bool_]) -> tuple[float, float]:

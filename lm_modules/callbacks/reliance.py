@@ -54,7 +54,7 @@ class RelianceCallback(pl.Callback):
         seed: decides the holes, the probe and the resamples.
 
     Raises:
-        InputError: a method is unknown, or a number is below its minimum.
+        InputError: a method is unknown, a number is below its minimum, or the plan asks about scenes.
     """
 
     def __init__(
@@ -75,6 +75,11 @@ class RelianceCallback(pl.Callback):
             check_at_least(name, number, 1)
         self.methods = tuple(methods)
         self.plan = plan or ReliancePlan()
+        if self.plan.scenes:
+            raise InputError(
+                f"a training asks about no pictures without objects, but scenes is {self.plan.scenes}; leave it at 0, "
+                "and ask with maskrobust evaluate."
+            )
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
@@ -120,10 +125,12 @@ class RelianceCallback(pl.Callback):
                 method: {layer: classifier.feature_extractor(method, layer) for layer in layers}
                 for method in self.methods
             }
+        datamodule = getattr(trainer, "datamodule", None)
         if self._bank is None:
-            self._prepare(getattr(trainer, "datamodule", None), classifier)
+            self._prepare(datamodule, classifier)
         assert self._bank is not None
-        self._suite = RelianceSuite(self._bank, int(classifier.hparams["num_classes"]), self.plan, seed=self.seed)
+        classes, object_of = int(classifier.hparams["num_classes"]), getattr(datamodule, "object_of", torch.clone)
+        self._suite = RelianceSuite(self._bank, classes, self.plan, seed=self.seed, object_of=object_of)
 
     def on_validation_batch_end(
         self,

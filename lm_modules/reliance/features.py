@@ -32,7 +32,8 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
     """Outcomes in which the features have become the predictions of a linear probe, and are dropped.
 
     Every image is predicted by a probe fitted to the true classes of the images in the other folds, behind the same
-    hole. The folds follow from the ids alone, so both holes have the same ones and their difference is paired. The
+    hole. The folds follow from the objects alone: no object is in two of them, and both holes have the same ones, so
+    that their difference is paired. The
     probe reads what the features hold of the class linearly, whether or not the network's own head uses it; see
     `cross_validated_predictions`.
 
@@ -43,7 +44,7 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
         The outcomes without features, and with a condition of `feature_condition` for each that they had; -1
         where an image has no features or no other fold has an image. As they were where there are no features.
     """
-    folds = _folds(outcomes.ids)
+    folds = _folds(outcomes.objects)
     probed = {}
     for key, features in outcomes.features.items():
         asked = np.isfinite(features).all(axis=1)
@@ -80,9 +81,9 @@ def cross_validated_predictions(features: FloatArray, labels: IntArray, folds: I
     return predictions
 
 
-def _folds(ids: IntArray) -> IntArray:
-    """A fold in [0, 5) for each id, (N,) int64."""
-    folds: IntArray = (uniform(sample_keys(_FOLD_SEED, torch.from_numpy(ids))) * _FOLDS).long().numpy()
+def _folds(objects: IntArray) -> IntArray:
+    """A fold in [0, 5) for each object, (N,) int64."""
+    folds: IntArray = (uniform(sample_keys(_FOLD_SEED, torch.from_numpy(objects))) * _FOLDS).long().numpy()
     return folds
 
 

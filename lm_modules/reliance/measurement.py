@@ -1,6 +1,7 @@
 """Networks asked about one split under several masking methods, and the rows of what they answered."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.scenes import ask_pairs, scene_pairs
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 
@@ -45,6 +47,8 @@ def measure_networks(
     num_classes: int,
     seed: int,
     predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
+    object_of: Callable[[Tensor], Tensor] = torch.clone,
+    scenes: Tensor | None = None,
 ) -> dict[str, dict[MaskingMethod, Outcomes]]:
     """What several networks answer under each masking method, in one pass over the images.
 
@@ -58,6 +62,9 @@ def measure_networks(
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
         seed: of the holes.
         predictors: in place of a classifier's own, by its name, for the methods that they are given for.
+        object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
+        scenes: (S, C, H, W) float in [0, 1], pictures without objects on the classifiers' device, for plans that ask
+            about them; None where there are none.
 
     Returns:
         Outcomes by network and method, features turned into the predictions of a linear probe.
@@ -75,15 +82,30 @@ def measure_networks(
             if plan.features:
                 layers = (None, *plan.layers)
                 extractors[name, method] = {layer: classifier.feature_extractor(method, layer) for layer in layers}
-    suite = RelianceSuite[tuple[str, MaskingMethod]](bank, num_classes, ReliancePlan.union(plans.values()), seed=seed)
+    union = ReliancePlan.union(plans.values())
+    suite = RelianceSuite[tuple[str, MaskingMethod]](bank, num_classes, union, seed=seed, object_of=object_of)
+    in_scenes = [method for method, plan in plans.items() if plan.scenes]
+    pairs = scene_pairs(bank, object_of(bank.ids), count=union.scene_pairs, seed=seed) if in_scenes else None
+    pixels: dict[int, Tensor] = {}
     with torch.inference_mode():
         for batch in batches:
             clean: dict[tuple[str, MaskingMethod], Tensor] = {}
             for name, classifier in classifiers.items():
                 clean |= dict.fromkeys([(name, method) for method in plans], classifier(batch.images))
             suite.update(asked, batch, clean, extractors, {key: plans[key[1]] for key in asked})
+            if pairs is not None:
+                pixels |= pairs.pixels_of(batch)
     found = suite.outcomes()
-    return {name: {method: with_feature_predictions(found[name, method]) for method in plans} for name in classifiers}
+    outcomes = {
+        name: {method: with_feature_predictions(found[name, method]) for method in plans} for name in classifiers
+    }
+    if pairs is not None:
+        in_question = [(name, method) for name in classifiers for method in in_scenes]
+        plain = {key: classifiers[key[0]] for key in in_question}
+        answers = ask_pairs(pairs, scenes, pixels, {key: asked[key] for key in in_question}, plain, seed=seed)
+        for (name, method), each in answers.items():
+            outcomes[name][method] = replace(outcomes[name][method], pairs=each)
+    return outcomes
 
 
 def result_rows(

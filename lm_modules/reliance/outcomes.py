@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,25 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
 _BY_CONDITION = ("predictions", "features")
+_OTHER_THAN_IMAGES = ("num_classes", "pairs", *_BY_CONDITION)
+
+
+class PairAnswers(NamedTuple):
+    """How far one network follows each of two objects in pictures without objects; see `reliance.scenes`.
+
+    Attributes:
+        scenes: number of pictures without objects; 0 where the data have none.
+        ids: (P,) int64 number of each pair, ascending.
+        objects: (P, 2) int64, the two objects of each pair.
+        hidden: (P,) float64 in logits, the pull of two holes in their shapes, averaged over the pictures.
+        shown: (P,) float64 in logits, the pull of the objects themselves; NaN where their pixels are not known.
+    """
+
+    scenes: int
+    ids: IntArray
+    objects: IntArray
+    hidden: FloatArray
+    shown: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +40,7 @@ class Outcomes:
     Attributes:
         num_classes: number of the data's classes.
         ids: (N,) int64, ascending.
+        objects: (N,) int64, which object each image shows: the ids, unless several images show one.
         labels: (N,) int64 true classes.
         predictions: (N,) int64 by condition; -1 where an image was not asked under it. Always holds "clean", with
             nothing hidden; the others are those of a `ReliancePlan`, named in `lm_modules.reliance.conditions`.
@@ -33,10 +53,12 @@ class Outcomes:
         swap_valid: (N,) bool, False where the bank has no two other classes.
         sensitivity: (N,) float64, largest absolute change of a logit when the pixels hidden by the silhouette are
             redrawn; NaN where not `object_valid`.
+        pairs: answers about pictures without objects; None where it was not asked about them.
     """
 
     num_classes: int
     ids: IntArray
+    objects: IntArray
     labels: IntArray
     predictions: Mapping[str, IntArray]
     features: Mapping[str, FloatArray]
@@ -45,6 +67,7 @@ class Outcomes:
     object_valid: BoolArray
     swap_valid: BoolArray
     sensitivity: FloatArray
+    pairs: PairAnswers | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,6 +75,8 @@ class Outcomes:
     @classmethod
     def merge(cls, parts: Sequence[Self]) -> Self:
         """Join the outcomes of several batches or ranks; of a repeated id the first occurrence is kept.
+
+        Answers about pairs are those of the first part that has some.
 
         Args:
             parts: at least one, of the same classes and conditions.
@@ -77,14 +102,15 @@ class Outcomes:
         per_image: dict[str, Any] = {
             field.name: joined(lambda part, name=field.name: getattr(part, name))  # type: ignore[misc]
             for field in fields(cls)
-            if field.name not in ("num_classes", *_BY_CONDITION)
+            if field.name not in _OTHER_THAN_IMAGES
         }
         for name in _BY_CONDITION:
             per_image[name] = {
                 condition: joined(lambda part, name=name, condition=condition: getattr(part, name)[condition])  # type: ignore[misc]
                 for condition in getattr(first, name)
             }
-        return cls(num_classes=first.num_classes, **per_image)
+        pairs = next((part.pairs for part in parts if part.pairs is not None), None)
+        return cls(num_classes=first.num_classes, pairs=pairs, **per_image)
 
     def behind(self, condition: str) -> IntArray:
         """Predictions (N,) int64 under a condition; -1 where an image was not asked.
@@ -111,7 +137,7 @@ class Outcomes:
         Raises:
             InputError: the file is missing, is no readable npz archive, or lacks a field.
         """
-        plain = [field.name for field in fields(cls) if field.name not in _BY_CONDITION]
+        plain = [field.name for field in fields(cls) if field.name not in ("pairs", *_BY_CONDITION)]
         found = read_arrays(path, [*plain, "predictions/clean"])
         arrays: dict[str, Any] = {name: found[name] for name in plain}
         for group in _BY_CONDITION:
@@ -119,7 +145,9 @@ class Outcomes:
             arrays[group] = {
                 name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)
             }
-        return cls(**(arrays | {"num_classes": int(arrays["num_classes"])}))
+        of_pairs = {name: found[f"pairs/{name}"] for name in PairAnswers._fields if f"pairs/{name}" in found}
+        pairs = PairAnswers(**(of_pairs | {"scenes": int(of_pairs["scenes"])})) if of_pairs else None
+        return cls(**(arrays | {"num_classes": int(arrays["num_classes"]), "pairs": pairs}))
 
     @property
     def _conditions(self) -> list[str]:
@@ -127,10 +155,12 @@ class Outcomes:
 
     def _arrays(self) -> dict[str, Any]:
         """Every array by its name in a file; those of a condition as "group/condition"."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _BY_CONDITION}
+        others = ("pairs", *_BY_CONDITION)
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
         by_condition = {
             f"{group}/{condition}": values
             for group in _BY_CONDITION
             for condition, values in getattr(self, group).items()
         }
-        return plain | by_condition
+        of_pairs = {} if self.pairs is None else self.pairs._asdict()
+        return plain | by_condition | {f"pairs/{name}": values for name, values in of_pairs.items()}

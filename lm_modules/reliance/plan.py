@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeVar
 
 from maskrobust.augment import FAMILIES, FamilyName
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
 
 
@@ -28,6 +28,8 @@ class ReliancePlan:
         features: whether to keep features behind both object holes (measure 7): those that the suite is given
             something to extract with.
         layers: inner layers whose features are kept beside the penultimate ones.
+        scenes: pictures without objects into which pairs of shapes are cut; 0 for none.
+        scene_pairs: pairs of objects, at most.
         own_measures: measures of the user's own, each named after its module as in my_module.my_measure.
 
     Raises:
@@ -45,6 +47,8 @@ class ReliancePlan:
     sampled_share: float = 1.0
     features: bool = False
     layers: tuple[str, ...] = ()
+    scenes: int = 0
+    scene_pairs: int = 200
     own_measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,8 +62,8 @@ class ReliancePlan:
         _check_fractions("sampled_share", (self.sampled_share,))
         if self.sampled_share == 0:
             raise InputError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
-        if self.patch_size < 1:
-            raise InputError(f"patch_size must be at least 1, got {self.patch_size}; raise it.")
+        for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_pairs", 1)):
+            check_at_least(name, getattr(self, name), smallest)
         for name, choices in (
             ("curve_families", CURVE_FAMILIES),
             ("curve_orders", CURVE_ORDERS),
@@ -99,7 +103,7 @@ def with_transfer_methods(
 ) -> dict[Method, ReliancePlan]:
     """The plans by masking method, and for further methods one that asks about the transfer matrix alone."""
     some = next(iter(plans.values()))
-    matrix = replace(some, shapes=False, hidden_fractions=(), curve_families=(), features=False, layers=())
+    matrix = replace(some, shapes=False, hidden_fractions=(), curve_families=(), features=False, layers=(), scenes=0)
     further = [method for method in methods if method not in plans]
     return {**plans, **dict.fromkeys(further if some.transfer_families else (), matrix)}
 

@@ -1,6 +1,6 @@
 """The reliance suite: fed batches, it asks any number of masking methods about the same holes and keeps the answers."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -38,12 +38,20 @@ class RelianceSuite(Generic[Key]):
         num_classes: number of the data's classes; logits may have more columns, for answers that are none of them.
         plan: what is asked.
         seed: decides every draw, together with the sample ids.
+        object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
     """
 
     def __init__(
-        self, bank: SilhouetteBank, num_classes: int, plan: ReliancePlan | None = None, *, seed: int = 0
+        self,
+        bank: SilhouetteBank,
+        num_classes: int,
+        plan: ReliancePlan | None = None,
+        *,
+        seed: int = 0,
+        object_of: Callable[[Tensor], Tensor] = torch.clone,
     ) -> None:
         self.num_classes = num_classes
+        self._object_of = object_of
         self.plan = plan or ReliancePlan()
         self._source = ConditionSource(bank, self.plan, seed)
         self._parts: dict[Key, list[Outcomes]] = {}
@@ -116,6 +124,7 @@ class RelianceSuite(Generic[Key]):
         return Outcomes(
             num_classes=self.num_classes,
             ids=_to_numpy(batch.ids),
+            objects=_to_numpy(self._object_of(batch.ids.cpu())),
             labels=_to_numpy(batch.labels),
             predictions={"clean": _to_numpy(clean.argmax(dim=1)), **predictions},
             features=self._features(extractors, batch, conditions) if plan.features and plan.shapes else {},

@@ -122,6 +122,7 @@ def draw_outcomes(data: Cues, seed: int) -> Outcomes:
     return Outcomes(
         num_classes=CLASSES,
         ids=ids.numpy(),
+        objects=ids.numpy(),
         labels=labels,
         predictions={
             "clean": labels,

@@ -68,6 +68,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
         num_classes=config.data.num_classes,
         seed=config.evaluation.seed,
         predictors={run.arm: arm.predictors(run, classifier)},
+        object_of=config.data.object_of,
     )
     for method, outcomes in found[run.arm].items():
         with atomic_path(run.outcomes[method]) as path:

@@ -51,6 +51,9 @@ class EvaluationConfig:
             linear head.
         layers: inner layers to probe as well, such as layer1 and layer2 of a ResNet: by which of them the outline
             enters.
+        scenes: pictures without objects, of the data that can make some, into which the shapes of two objects are cut
+            to see which of them the networks follow; 0 for none.
+        scene_pairs: pairs of objects to ask about there, at most.
         own_measures: measures of your own, each named after its module as in my_module.my_measure.
         wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
             prediction and label along the curves, where the classes are named by WordNet ids; None leaves it out.
@@ -79,6 +82,8 @@ class EvaluationConfig:
     sampled_share: float = 0.25
     features: bool = True
     layers: tuple[str, ...] = ()
+    scenes: int = 8
+    scene_pairs: int = 200
     own_measures: tuple[str, ...] = ()
     wordnet: Path | None = None
     probe_outlines: Path | None = None
@@ -116,6 +121,8 @@ class EvaluationConfig:
             sampled_share=self.sampled_share,
             features=self.features,
             layers=self.layers,
+            scenes=self.scenes,
+            scene_pairs=self.scene_pairs,
             own_measures=self.own_measures,
         )
         return with_transfer_methods(dict.fromkeys(self.methods, plan), self.transfer_methods)

@@ -34,6 +34,7 @@ def measure(
     data.setup(STAGE_OF_SPLIT[config.split])
     bank = SilhouetteBank.from_batches(split_batches(data, config.split))
     probe = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
+    scenes = data.empty_scenes(config.split, config.scenes) if config.scenes else None
     batches = progress.track(split_batches(data, config.split), description=f"measuring {len(classifiers)} networks")
     runs = measure_networks(
         classifiers,
@@ -42,5 +43,7 @@ def measure(
         config.plans,
         num_classes=data.num_classes,
         seed=config.seed,
+        object_of=data.object_of,
+        scenes=None if scenes is None else scenes.to(device),
     )
     return runs, probe

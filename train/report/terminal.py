@@ -56,6 +56,8 @@ class TerminalCell(NamedTuple):
 def results_table(name: Name, content: Mapping[str, Any]) -> Table:
     """Networks, and under each its masking methods, with the measures that have a column in the terminal.
 
+    One that is undefined everywhere is left out, unless it is the headline.
+
     Lines that a claim's rule compares have a bold used share. Fits 120 columns on one line per row where no more than
     one fraction of the patches is hidden; in fewer the intervals move below their values.
 
@@ -93,8 +95,9 @@ def results_table(name: Name, content: Mapping[str, Any]) -> Table:
 
 
 def _members(results: Results, measure: str) -> list[dict[str, Any]]:
-    """Parameters of the measure's members that occur, in order."""
-    found = {row.name: dict(row.parameters) for row in select(results.over_seeds, measure=measure)}
+    """Parameters of the measure's members that occur with a value, in order; those of the headline in any case."""
+    rows = select(results.over_seeds, measure=measure)
+    found = {row.name: dict(row.parameters) for row in rows if row.value is not None or measure == HEADLINE}
     return list(found.values())
 
 

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.bootstrap import object_codes
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
 from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -62,7 +63,8 @@ def _information_behind(hole: Literal["silhouette", "circle"]) -> Estimator:
         images, left_out = int(valid.sum()), int((~valid).sum())
         if images == 0:
             return Estimate(None, None, None, images, left_out, "undefined because no image is valid for it.")
-        found = mutual_information([run.behind(hole)[valid] for run in runs], runs[0].labels[valid], seed=seed)
+        predictions, objects = [run.behind(hole)[valid] for run in runs], runs[0].objects[valid]
+        found = mutual_information(predictions, runs[0].labels[valid], objects, seed=seed)
         return Estimate(found.bits, found.null_low, found.null_high, images, left_out)
 
     return estimator
@@ -71,6 +73,7 @@ def _information_behind(hole: Literal["silhouette", "circle"]) -> Estimator:
 def mutual_information(
     predictions: Sequence[IntArray],
     labels: IntArray,
+    objects: IntArray | None = None,
     *,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
@@ -79,28 +82,32 @@ def mutual_information(
     """Mutual information I(P; Y) = H(P) + H(Y) - H(P, Y) in bits, the mean over runs, with its interval under chance.
 
     Each entropy is the plug-in one plus Miller and Madow's correction (m - 1) / (2 N ln 2) bits, m being the number of
-    values that occur (Miller, "Note on the bias of information estimates", 1955). Under chance the labels are permuted,
-    alike for all runs, so that the interval is that of the mean, and keeps what the runs have in common.
+    values that occur (Miller, "Note on the bias of information estimates", 1955). Under chance the labels are permuted
+    among the objects, alike for all runs, so that the interval is that of the mean, and keeps what the runs have in
+    common.
 
     Args:
         predictions: (N,) int64 of each run on the same images, at least one run.
         labels: (N,) int64, N at least 1.
+        objects: (N,) int64, which object each image shows, and its label with it; None for one image an object.
         permutations: number of random orders of the labels, at least 1.
         seed: decides them.
         confidence: fraction in (0, 1) of permutations inside the interval.
     """
     label_codes, label_counts = _codes(labels)
     runs = [_codes(each) for each in predictions]
-    marginals = [_entropy(counts) + _entropy(label_counts) for _, counts in runs]
+    marginals = [_entropy(counts) for _, counts in runs]
     cells = [codes * len(label_counts) for codes, _ in runs]
 
     def mean_bits(label_codes: IntArray) -> float:
-        return float(
-            np.mean([m - _entropy(np.bincount(c + label_codes)) for m, c in zip(marginals, cells, strict=True)])
-        )
+        of_labels = _entropy(np.bincount(label_codes))
+        each = [m + of_labels - _entropy(np.bincount(c + label_codes)) for m, c in zip(marginals, cells, strict=True)]
+        return float(np.mean(each))
 
+    shown = np.arange(len(labels)) if objects is None else object_codes(objects)
+    of_objects = label_codes[np.unique(shown, return_index=True)[1]]
     rng = np.random.default_rng(seed)
-    null = [mean_bits(rng.permutation(label_codes)) for _ in range(permutations)]
+    null = [mean_bits(rng.permutation(of_objects)[shown]) for _ in range(permutations)]
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(null, [tail, 1.0 - tail])
     return Information(mean_bits(label_codes), float(low), float(high))

@@ -76,7 +76,8 @@ def curve_statistic(
         asked: BoolArray = np.all(curve >= 0, axis=0)
         clean, labels = outcomes.behind("clean")[asked], outcomes.labels[asked]
         values = [terms(_Answers(each[asked], clean, labels, outcomes.num_classes)) for each in curve]
-        return Columns(outcomes.ids[asked], np.stack(values).astype(np.float64), int((~asked).sum()))
+        counted = np.stack(values).astype(np.float64)
+        return Columns(outcomes.ids[asked], outcomes.objects[asked], counted, int((~asked).sum()))
 
     return Statistic(columns, lambda means: np.asarray(means.mean(axis=-1)))
 

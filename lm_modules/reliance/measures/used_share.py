@@ -5,7 +5,7 @@ import numpy as np
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
-from maskrobust.lm_modules.reliance.estimation import Columns, Statistic, right_answers
+from maskrobust.lm_modules.reliance.estimation import Columns, Statistic, columns_of, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
@@ -76,8 +76,10 @@ def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
     """Accuracy of the mask-only probe, in [0, 1], over images with a valid object."""
 
     def columns(outcomes: Outcomes) -> Columns:
-        ids = outcomes.ids[outcomes.object_valid]
-        return Columns(ids, _probe_correct(probe, ids)[np.newaxis], len(outcomes) - len(ids))
+        valid = outcomes.object_valid
+        ids = outcomes.ids[valid]
+        right = _probe_correct(probe, ids)[np.newaxis]
+        return Columns(ids, outcomes.objects[valid], right, int((~valid).sum()))
 
     return Statistic(columns)
 
@@ -96,10 +98,7 @@ def majority_fraction() -> Statistic:
 
     def columns(outcomes: Outcomes) -> Columns:
         valid = outcomes.object_valid
-        labels = outcomes.labels[valid]
-        return Columns(
-            outcomes.ids[valid], (labels == _majority(labels))[np.newaxis].astype(np.float64), int((~valid).sum())
-        )
+        return columns_of(outcomes, valid, outcomes.labels == _majority(outcomes.labels[valid]))
 
     return Statistic(columns)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.augment.families.circles import circle_geometry, enclosing_circles
 
 
 def random_objects(count: int, height: int, width: int, seed: int) -> Tensor:
@@ -55,6 +55,16 @@ def test_a_disc_is_its_own_enclosing_circle() -> None:
     rows, columns = torch.meshgrid(torch.arange(30), torch.arange(30), indexing="ij")
     disc = ((rows - 14) ** 2 + (columns - 15) ** 2 <= 81)[None, None]
     assert torch.equal(enclosing_circles(disc), disc)
+
+
+def test_centre_and_radius_are_those_of_the_disc() -> None:
+    objects = torch.cat([random_objects(20, 21, 21, 0), torch.zeros(1, 1, 21, 21, dtype=torch.bool)])
+    centres, radii = circle_geometry(objects)
+    rows, columns = torch.meshgrid(torch.arange(21), torch.arange(21), indexing="ij")
+    distances = (rows - centres[:, 0, None, None]) ** 2 + (columns - centres[:, 1, None, None]) ** 2
+    discs = distances <= radii[:, None, None] ** 2 + 1e-9
+    assert torch.equal(discs.unsqueeze(1), enclosing_circles(objects))
+    assert radii[-1].isnan() and torch.equal(radii.isnan(), ~objects.flatten(1).any(dim=1))
 
 
 def test_the_disc_is_cut_off_at_the_border() -> None:

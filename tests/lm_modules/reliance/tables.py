@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from maskrobust.lm_modules.reliance.conditions import retention_condition
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes, PairAnswers
 
 NUM_CLASSES = 3
 
@@ -33,6 +33,7 @@ def make_outcomes(
     return Outcomes(
         num_classes=NUM_CLASSES,
         ids=10 + np.arange(images),
+        objects=10 + np.arange(images),
         labels=labels,
         predictions={**asked, **{retention_condition(fraction): guess() for fraction in fractions}},
         features={},
@@ -41,6 +42,13 @@ def make_outcomes(
         object_valid=valid,
         swap_valid=valid,
         sensitivity=rng.random(images),
+        pairs=PairAnswers(
+            scenes=8,
+            ids=np.arange(30),
+            objects=np.stack([np.arange(30), 1 + np.arange(30)], axis=1),
+            hidden=rng.normal(0.3, 1.0, 30),
+            shown=rng.normal(2.0, 1.0, 30),
+        ),
     )
 
 

@@ -148,3 +148,46 @@ def test_unusable_input_is_refused() -> None:
         bootstrap_means(np.array([[0.0, np.nan]]))
     with pytest.raises(ValueError, match=r"got 1\.0"):
         percentile_interval(0.0, np.zeros(3), confidence=1.0)
+
+
+def test_objects_are_drawn_with_all_of_their_images() -> None:
+    rng = np.random.default_rng(3)
+    objects = rng.integers(100, 130, 90)
+    columns = np.stack([rng.normal(size=90) + objects, rng.normal(size=90)])
+    ours = hierarchical_bootstrap_means(columns[:, np.newaxis], 8000, 0, objects)
+    images_of = [np.flatnonzero(objects == each) for each in np.unique(objects)]
+    loop = np.empty((8000, 2))
+    for replicate in range(8000):
+        drawn = np.concatenate([images_of[each] for each in rng.integers(0, len(images_of), len(images_of))])
+        loop[replicate] = columns[:, drawn].mean(axis=1)
+    for combine in ([1, 0], [0, 1]):
+        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
+        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+    of_images = bootstrap_means(columns, 8000)
+    assert ours[:, 0].std() > 1.5 * of_images[:, 0].std()
+
+
+def test_with_one_image_an_object_the_numbers_are_those_of_images_to_the_last_bit() -> None:
+    columns = np.random.default_rng(0).normal(size=(2, 3, 70))
+    of_images = hierarchical_bootstrap_means(columns, 100, 4)
+    for objects in (np.arange(70), 1000 - 3 * np.arange(70)):
+        assert np.array_equal(hierarchical_bootstrap_means(columns, 100, 4, objects), of_images)
+
+
+def test_copies_of_an_image_add_nothing() -> None:
+    columns = np.random.default_rng(0).normal(size=(2, 1, 40))
+    copies = hierarchical_bootstrap_means(columns.repeat(6, axis=2), 100, 4, np.arange(40).repeat(6))
+    assert np.allclose(copies, hierarchical_bootstrap_means(columns, 100, 4), atol=1e-12)
+
+
+def test_the_spread_of_means_over_pairs_is_the_sum_over_pairs_that_share_an_object() -> None:
+    rng = np.random.default_rng(7)
+    effects = rng.normal(size=12)
+    objects = np.array([(j, k) for j in range(12) for k in range(j) if rng.random() < 0.5 or j == k + 1])
+    values = effects[objects].sum(axis=1) + 0.1 * rng.normal(size=len(objects))
+    means = hierarchical_bootstrap_means(values[np.newaxis, np.newaxis], 40_000, 0, objects)
+    deviations = values - values.mean()
+    shared = (objects[:, None, :, None] == objects[None, :, None, :]).any(axis=(2, 3))
+    variance = (np.outer(deviations, deviations) * shared).sum() / len(objects) ** 2 * 12 / 9
+    assert means.var() == pytest.approx(variance, rel=0.03)
+    assert means.mean() == pytest.approx(values.mean(), abs=4 * np.sqrt(variance / 40_000))

@@ -131,6 +131,20 @@ def test_folds_follow_from_ids_and_not_from_what_else_was_asked() -> None:
         assert again.behind(condition).tolist() == probed.behind(condition).tolist()
 
 
+def test_no_object_is_in_two_folds() -> None:
+    """Six images of one object share its features exactly: a probe that had seen one would know the others."""
+    outcomes = make_outcomes(240, 0)
+    objects = np.arange(40).repeat(6)
+    labels = np.random.default_rng(0).integers(0, 3, 40)[objects]
+    features = {"silhouette": np.eye(40)[objects]}
+    many = replace(outcomes, objects=objects, labels=labels, features=features)
+    right = {
+        name: np.mean(with_feature_predictions(each).behind("features/silhouette") == labels)
+        for name, each in {"objects": many, "images": replace(many, objects=many.ids)}.items()
+    }
+    assert right["images"] > 0.95 and right["objects"] < 0.6
+
+
 def _rows(outcomes: Outcomes, chosen: np.ndarray) -> Outcomes:
     chosen = np.sort(chosen)
     values = {name: value[chosen] for name, value in vars(outcomes).items() if isinstance(value, np.ndarray)}

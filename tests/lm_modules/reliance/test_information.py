@@ -88,3 +88,22 @@ def test_the_interval_of_the_mean_over_runs_holds_independent_predictions_in_95_
         found = mutual_information(runs, labels, permutations=100, seed=trial)
         inside += found.null_low <= found.bits <= found.null_high
     assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_labels_are_permuted_among_objects_and_not_among_their_images() -> None:
+    """A guess for each object that says nothing of its class: twenty images of each prove nothing more."""
+    rng = np.random.default_rng(0)
+    inside = {True: 0, False: 0}
+    for trial in range(60):
+        labels, guesses = (rng.integers(0, 3, 30).repeat(20) for _ in range(2))
+        for by_object in inside:
+            objects = np.arange(30).repeat(20) if by_object else None
+            found = mutual_information([guesses], labels, objects, permutations=100, seed=trial)
+            inside[by_object] += found.null_low <= found.bits <= found.null_high
+    assert inside[True] >= 52 and inside[False] <= 20
+
+
+def test_with_one_image_an_object_the_interval_is_that_of_images() -> None:
+    predictions, labels = dependent_pair(60, 3, 0)
+    found = mutual_information([predictions], labels, 500 - np.arange(60), permutations=50)
+    assert found == mutual_information([predictions], labels, permutations=50)

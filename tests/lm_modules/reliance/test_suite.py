@@ -244,3 +244,12 @@ def test_the_seed_decides_the_answers(batch: Batch, expected: dict[str, Outcomes
     other = evaluate([batch], seed=6)["count"]
     assert not np.array_equal(other.behind("silhouette"), expected["count"].behind("silhouette"))
     assert not np.array_equal(sample_keys(5, batch.ids), sample_keys(6, batch.ids))
+
+
+def test_outcomes_tell_which_object_an_image_shows() -> None:
+    batch, plan = shape_batch(12, seed=1, first_id=30), ReliancePlan(shapes=False)
+    own = RelianceSuite(BANK, NUM_CLASSES, plan)
+    shared = RelianceSuite(BANK, NUM_CLASSES, plan, object_of=lambda ids: ids // 6)
+    for suite, expected in ((own, list(range(30, 42))), (shared, [5] * 6 + [6] * 6)):
+        suite.update({"it": count_visible}, batch)
+        assert suite.outcomes()["it"].objects.tolist() == expected

@@ -24,7 +24,16 @@ from tests.train.report.pages import Page, body_rows, squeezed
 
 HOSTILE = "</script><b>&\"'{{ 7 * 7 }} ]]>"
 TABLES = {
-    "outline": ("used_share", "whole_over_broken", "silhouette_leak", "swap_pull"),
+    "outline": (
+        "used_share",
+        "whole_over_broken",
+        "scene_2afc",
+        "scene_2afc_shown",
+        "scene_share",
+        "scene_pull",
+        "silhouette_leak",
+        "swap_pull",
+    ),
     "accuracy": (
         "clean_accuracy",
         "retention_0.3",
@@ -65,6 +74,8 @@ def expected_cell(row: dict[str, Any], *, sign: bool = True) -> str:
         return "undefineda"
     if row["measure"] == "hidden_pixel_sensitivity":
         return f"{row['value']:.3g}"
+    if row["measure"] == "scene_pull":
+        return f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
     fraction = re.search(r"accuracy|retention|features|unchanged|worst", row["measure"])
     scale, decimals, unit = (100, 1, "%") if fraction else (1, 2, "")
     value, low, high = (rounded(scale * row[end], decimals) for end in ("value", "low", "high"))
