@@ -166,6 +166,10 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return None
 
+    def sample_name(self, split: Split, sample_id: int) -> str:
+        """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
+        return f"image {sample_id}"
+
     def stored_samples(self, split: Split) -> Iterable[StoredSample]:
         """Every sample of a split once, ready to be encoded; the data must be set up for it.
 

@@ -54,7 +54,6 @@ def retention(hidden_fraction: float) -> Statistic:
     unit="fraction",
     goal="low",
     asked=where_shapes,
-    in_terminal=True,
     compared=True,
 )
 def silhouette_accuracy() -> Statistic:

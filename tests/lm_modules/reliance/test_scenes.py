@@ -217,9 +217,7 @@ def test_networks_are_asked_about_the_pairs_in_one_measurement() -> None:
     classifier = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).eval()
     plan = ReliancePlan(shapes=False, hidden_fractions=(), scenes=3, scene_pairs=6)
     plans = {"black": plan, "layer_masking": replace(plan, scenes=0)}
-    runs, _ = measure_networks(
-        {"a": classifier}, coloured(), BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES
-    )
+    runs = measure_networks({"a": classifier}, coloured(), BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
     assert runs["a"]["layer_masking"].pairs is None
     rows = list(result_rows("a", "black", {0: runs["a"]["black"]}, Context(plan), replicates=50))
     for measure in ("scene_2afc", "scene_2afc_shown", "scene_pull"):

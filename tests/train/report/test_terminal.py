@@ -10,7 +10,7 @@ from maskrobust.train.report import results_table, verdict_panel
 from maskrobust.train.report.wording import short
 from tests.train.report.conftest import Content
 
-COLUMNS = ("used_share", "silhouette_leak", "swap_pull", "clean_accuracy", "retention", "silhouette_accuracy")
+COLUMNS = ("used_share", "silhouette_leak", "swap_pull", "clean_accuracy", "retention")
 
 
 def printed(renderable: RenderableType, width: int) -> list[str]:
