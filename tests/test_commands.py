@@ -59,7 +59,7 @@ SHORT_EXPLANATION = [
     "--image_size=48",
     "--patch_size=12",
     "--window=24",
-    "--samples=64",
+    "--samples=128",
 ]
 SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--replicates=20"]
 
