@@ -67,7 +67,7 @@ def check_options(options: object, path: str | Path) -> None:
     if foreign:
         raise InputError(
             f"'{path}' asks for the option '{foreign[0]}' of its architecture, with which a file could name further "
-            "files or addresses to load; load its weights with --model.init_weights or --architecture instead."
+            "files or addresses to load; name its weights yourself, with --model.weights or as in resnet50:FILE."
         )
 
 

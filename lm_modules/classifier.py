@@ -30,6 +30,7 @@ from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_option
 from maskrobust.lm_modules.classifier_arguments import LayerMaskingOptions, check_arguments
 from maskrobust.lm_modules.compilation import CompiledNetwork
 from maskrobust.lm_modules.imagenet import read_class_names
+from maskrobust.lm_modules.loading import read_weights
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import (
     FeatureExtractor,
@@ -56,7 +57,7 @@ from maskrobust.lm_modules.training_masks import (
     evaluation_fill,
     ramp_growth,
 )
-from maskrobust.lm_modules.weights import load_weights, plain_tensors, read_checkpoint
+from maskrobust.lm_modules.weights import load_tensors, plain_tensors, read_checkpoint
 
 _PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
@@ -100,7 +101,8 @@ class MaskRobustClassifier(pl.LightningModule):
         schedule: "cosine" to 0, or "constant".
         warmup_fraction: fraction of all steps spent on linear warm-up.
         label_smoothing: in [0, 1), of the objective "cross_entropy".
-        init_weights: safetensors file, state dict or Lightning checkpoint to start from.
+        weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
+            "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
         new_head: start the last linear layer anew, for fine-tuning on other classes.
         channels_last: keep images and weights in channels-last memory format (faster on most devices).
         seed: of the training masks.
@@ -140,7 +142,7 @@ class MaskRobustClassifier(pl.LightningModule):
         schedule: ScheduleName = "cosine",
         warmup_fraction: float = 0.1,
         label_smoothing: float = 0.0,
-        init_weights: str | None = None,
+        weights: str | None = None,
         new_head: bool = False,
         channels_last: bool = True,
         seed: int = 0,
@@ -150,8 +152,9 @@ class MaskRobustClassifier(pl.LightningModule):
         check_arguments(self.hparams)
         if isinstance(architecture, str):
             architecture = build_network(architecture, num_classes, architecture_options)
-        if init_weights is not None:
-            load_weights(architecture, init_weights, new_head=new_head)
+        if weights is not None:
+            tensors = read_weights(self.hparams.get("architecture"), weights)
+            load_tensors(architecture, tensors, weights, new_head=new_head)
         self.network = self._with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -184,21 +187,21 @@ class MaskRobustClassifier(pl.LightningModule):
         architecture = arguments.get("architecture")
         if is_ours and isinstance(architecture, Mapping):
             raise InputError(
-                f"'{path}' is the checkpoint of a network of its own class ('{architecture.get('class_path')}'), and "
-                "only those given by name are rebuilt from a file; measure it with maskrobust validate and "
-                "RelianceCallback in the configuration of its training."
+                f"'{path}' is the checkpoint of a network of its own class ('{architecture.get('class_path')}'), which "
+                "is not imported because a file names it; if you trust it, name it yourself, or a function that makes "
+                f"it, as in my_module.MyNet:{path}."
             )
         if not is_ours or not isinstance(architecture, str):
             raise InputError(
-                f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; give "
-                "maskrobust evaluate its --architecture, or build the classifier with the file as init_weights."
+                f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; name the "
+                f"architecture of its weights as well, as in resnet50:{path}."
             )
         known = {name: value for name, value in arguments.items() if _is_registered(name, value)}
         check_options(arguments.get("architecture_options"), path)
         weights = plain_tensors(checkpoint["state_dict"], path)
         try:
             with allocation_limit(weights.values(), path):
-                classifier = cls(**{**known, "init_weights": None})
+                classifier = cls(**{**known, "weights": None})
             classifier.load_state_dict(weights)
         except (InputError, UnsupportedNetworkError):
             raise

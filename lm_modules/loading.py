@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maskrobust.augment.registry import import_named
 from maskrobust.errors import InputError, MissingFileError
@@ -19,7 +19,7 @@ from maskrobust.lm_modules.checkpoint_file import check_options
 from maskrobust.lm_modules.imagenet import OutputNames, are_wordnet_ids, imagenet_names, named_outputs, read_class_names
 from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.trained_network import TrainedNetwork
-from maskrobust.lm_modules.weights import load_weights, read_state_dict, unwrapped
+from maskrobust.lm_modules.weights import load_weights, read_checkpoint, read_state_dict, unwrapped
 
 RANDOM = "random"
 """In place of weights: none, drawn with seed 0; for tests and comparisons."""
@@ -30,6 +30,7 @@ PRETRAINED = "pretrained"
 _HUB_PREFIX = "hf-hub:"
 _WEIGHT_FILES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 _MOST_OUTPUTS = 100_000
+_MOST_CHOICES = 20
 
 Made = TypeVar("Made")
 
@@ -68,6 +69,24 @@ def load_network(name: str, preprocess: Mapping[str, Any] | None = None) -> Trai
     return network.shown(network.preprocessing.with_changes(preprocess)) if preprocess else network
 
 
+def read_weights(architecture: str | None, weights: str) -> dict[str, Tensor]:
+    """A state dict by the name of weights of an architecture, or from a file.
+
+    Args:
+        architecture: name of torchvision's or timm's; None for another network, whose weights are in a file.
+        weights: the name of torchvision's weights for it, such as "IMAGENET1K_V2"; "pretrained" for timm's; or a file.
+
+    Raises:
+        MissingFileError, InputError: see `load_network`.
+    """
+    if architecture is None or _is_file(weights):
+        return read_state_dict(weights)
+    check_known(architecture)
+    if weights not in _weight_names(architecture):
+        raise InputError(_about_weights(architecture, weights))
+    return _with_named_weights(architecture, weights).state_dict()
+
+
 def _load(name: str) -> TrainedNetwork:
     if name.startswith(_HUB_PREFIX):
         return _from_hub(name)
@@ -76,11 +95,28 @@ def _load(name: str) -> TrainedNetwork:
     architecture, colon, weights = name.partition(":")
     if not colon and name.endswith(_WEIGHT_FILES):
         raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
-    if architecture.startswith(TIMM_PREFIX):
-        return _from_timm(name, architecture, weights)
     if "." in architecture and "/" not in architecture:
         return _from_own_class(name, architecture, weights if colon else None)
-    return _from_torchvision(name, architecture, weights)
+    return _from_architecture(name, architecture, weights)
+
+
+def _from_architecture(name: str, architecture: str, weights: str) -> TrainedNetwork:
+    check_known(architecture)
+    if weights in _weight_names(architecture):
+        network = _with_named_weights(architecture, weights)
+        if architecture.startswith(TIMM_PREFIX):
+            return _named_by_timm(name, network)
+        return _named_by_torchvision(name, network, architecture, weights)
+    if weights == RANDOM:
+        count = 10 if architecture == "small_resnet" else 1000
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = build_network(architecture, count)
+        return _trained(name, network, _default_preprocessing(architecture), count, _unnamed(count))
+    if not _is_file(weights):
+        raise InputError(_about_weights(architecture, weights))
+    network = build_network(architecture, _outputs_in(weights, architecture))
+    return _with_file(name, network, weights, _default_preprocessing(architecture))
 
 
 def _from_checkpoint(path: str) -> TrainedNetwork:
@@ -89,25 +125,93 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
     if path.endswith(".safetensors"):
         raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
     classifier = MaskRobustClassifier.from_checkpoint(path)
-    names = named_outputs(classifier.class_names)
-    shown = Preprocessing(classifier.mean, classifier.std)
-    return _trained(path, classifier.network, shown, classifier.num_classes, names)
+    shown, count = Preprocessing(classifier.mean, classifier.std), classifier.num_classes
+    return _trained(path, classifier.network, shown, count, named_outputs(classifier.class_names))
 
 
-def _from_torchvision(name: str, architecture: str, weights: str) -> TrainedNetwork:
-    from torchvision.models import get_model, get_model_weights
+def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing) -> TrainedNetwork:
+    """A network with weights from a file; a checkpoint of `fit` says its colours and classes as well."""
+    load_weights(network, path)
+    count = _outputs_of(network, name)
+    content = {} if path.endswith(".safetensors") else read_checkpoint(path)
+    saved = content.get("hyper_parameters")
+    if isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys():
+        shown = Preprocessing().with_changes({"mean": saved["mean"], "std": saved["std"]})
+    if "class_names" in content:
+        return _trained(
+            name, network, shown, count, named_outputs(read_class_names(content["class_names"], count, path))
+        )
+    return _trained(name, network, shown, count, _unnamed(count))
 
-    check_known(architecture)
-    known = {} if architecture == "small_resnet" else {each.name: each for each in get_model_weights(architecture)}
-    if weights in known:
-        found = known[weights]
-        network = _fetched(name, lambda: get_model(architecture, weights=found))
-        categories = found.meta["categories"]
-        names = OutputNames(tuple(categories), imagenet_names(len(categories)).wordnet_ids)
-        return _trained(name, network, _shown_by_torchvision(found), len(categories), names)
-    default = get_model_weights(architecture)["DEFAULT"] if known else None
-    shown = Preprocessing() if default is None else _shown_by_torchvision(default)
-    return _with_weights(name, architecture, weights, list(known), shown)
+
+def _unnamed(count: int) -> OutputNames:
+    """What outputs without names are: ImageNet's where there are 1000 of them."""
+    return imagenet_names(count) if count == 1000 else OutputNames()
+
+
+def _is_file(weights: str) -> bool:
+    return weights.endswith(_WEIGHT_FILES) or Path(weights).is_file()
+
+
+def _weight_names(architecture: str) -> list[str]:
+    """The names of torchvision's or timm's own weights for an architecture of theirs."""
+    import timm
+    from torchvision.models import get_model_weights
+
+    if architecture.startswith(TIMM_PREFIX):
+        return [PRETRAINED] if timm.is_model_pretrained(architecture.removeprefix(TIMM_PREFIX)) else []
+    return [] if architecture == "small_resnet" else [each.name for each in get_model_weights(architecture)]
+
+
+def _about_weights(architecture: str, given: str) -> str:
+    """What the weights of an architecture can be, as an error says it."""
+    import timm
+
+    names = [f"{architecture}:{each}" for each in _weight_names(architecture)]
+    if architecture.startswith(TIMM_PREFIX) and "." not in architecture:
+        tagged = timm.list_pretrained(f"{architecture.removeprefix(TIMM_PREFIX)}.*")
+        names = [f"{TIMM_PREFIX}{each}:{PRETRAINED}" for each in tagged[:_MOST_CHOICES]]
+    choice = ", ".join([*names, f"{architecture}:FILE"])
+    return (
+        f"'{architecture}' needs weights, got '{given}'; name some as in {choice}, or {architecture}:{RANDOM} for a "
+        "comparison."
+    )
+
+
+def _with_named_weights(architecture: str, weights: str) -> nn.Module:
+    """A network of torchvision's or timm's with their own weights."""
+    import timm
+    from torchvision.models import get_model
+
+    def fetch() -> nn.Module:
+        network: nn.Module
+        if architecture.startswith(TIMM_PREFIX):
+            network = timm.create_model(architecture.removeprefix(TIMM_PREFIX), pretrained=True)
+        else:
+            network = get_model(architecture, weights=weights)
+        return network
+
+    return _fetched(f"{architecture}:{weights}", fetch)
+
+
+def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weights: str) -> TrainedNetwork:
+    from torchvision.models import get_model_weights
+
+    found = get_model_weights(architecture)[weights]
+    categories = tuple(found.meta["categories"])
+    names = OutputNames(categories, imagenet_names(len(categories)).wordnet_ids)
+    return _trained(name, network, _shown_by_torchvision(found), len(categories), names)
+
+
+def _default_preprocessing(architecture: str) -> Preprocessing:
+    """That of an architecture's default weights; ImageNet's colours where it has none."""
+    from torchvision.models import get_model_weights
+
+    if architecture == "small_resnet":
+        return Preprocessing()
+    if architecture.startswith(TIMM_PREFIX):
+        return _shown_by_timm(build_outline(architecture, 2))
+    return _shown_by_torchvision(get_model_weights(architecture)["DEFAULT"])
 
 
 def _shown_by_torchvision(weights: Any) -> Preprocessing:
@@ -116,18 +220,6 @@ def _shown_by_torchvision(weights: Any) -> Preprocessing:
     return Preprocessing(
         tuple(transforms.mean), tuple(transforms.std), (cut, cut), cut / resized, transforms.interpolation.value
     )
-
-
-def _from_timm(name: str, architecture: str, weights: str) -> TrainedNetwork:
-    import timm
-
-    check_known(architecture)
-    model_name = architecture.removeprefix(TIMM_PREFIX)
-    if weights == PRETRAINED and timm.is_model_pretrained(model_name):
-        return _named_by_timm(name, _fetched(name, lambda: timm.create_model(model_name, pretrained=True)))
-    tags = [model_name] if "." in model_name else timm.list_pretrained(f"{model_name}.*")
-    known = [f"{TIMM_PREFIX}{tag}:{PRETRAINED}" for tag in tags if timm.is_model_pretrained(tag)]
-    return _with_weights(name, architecture, weights, known, _shown_by_timm(build_outline(architecture, 2)))
 
 
 def _from_hub(name: str) -> TrainedNetwork:
@@ -179,9 +271,9 @@ def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
     if not isinstance(network, nn.Module):
         raise InputError(f"'{dotted}' must make an nn.Module, got {type(network).__name__}; return the network.")
     if path is not None:
-        load_weights(network, path)
-    count = _outputs_of(network, dotted)
-    return _trained(name, network, Preprocessing(), count, imagenet_names(count) if count == 1000 else OutputNames())
+        return _with_file(name, network, path, Preprocessing())
+    count = _outputs_of(network, name)
+    return _trained(name, network, Preprocessing(), count, _unnamed(count))
 
 
 def _outputs_of(network: nn.Module, named: str) -> int:
@@ -196,23 +288,6 @@ def _outputs_of(network: nn.Module, named: str) -> int:
             f"layer, got {count}; set num_classes."
         )
     return count
-
-
-def _with_weights(name: str, architecture: str, weights: str, known: list[str], shown: Preprocessing) -> TrainedNetwork:
-    """A network by name with weights from a file, or with none."""
-    if weights == RANDOM:
-        count = 10 if architecture == "small_resnet" else 1000
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = build_network(architecture, count)
-    elif not weights or not (Path(weights).exists() or weights.endswith(_WEIGHT_FILES)):
-        choices = ", ".join([*known[:20], "a file as in NAME:FILE", "or random"])
-        raise InputError(f"weights of '{architecture}' must be one of {choices}, got '{weights}'; name them.")
-    else:
-        count = _outputs_in(weights, architecture)
-        network = build_network(architecture, count)
-        load_weights(network, weights)
-    return _trained(name, network, shown, count, imagenet_names(count) if count == 1000 else OutputNames())
 
 
 def _outputs_in(path: str, architecture: str) -> int:

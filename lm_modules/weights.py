@@ -76,6 +76,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False) -> None:
+    """Load weights from a file into a network in place; see `load_tensors` and `read_state_dict`."""
+    load_tensors(network, read_state_dict(path), str(path), new_head=new_head)
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str, *, new_head: bool = False) -> None:
     """Load weights into a network in place; every key and shape must match.
 
     Prefixes that wrappers added to every key ("network.", "module.", "_orig_mod.", "model.") are taken off where the
@@ -84,14 +89,15 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
 
     Args:
         network: a classifier.
-        path: see `read_state_dict`.
+        tensors: a state dict.
+        source: where it comes from, for messages.
         new_head: leave the last linear layer as it is, for fine-tuning on other classes.
 
     Raises:
-        MissingFileError, InputError: see `read_state_dict`; or keys or shapes differ, and nothing was loaded.
+        InputError: keys or shapes differ, and nothing was loaded.
     """
     expected = network.state_dict()
-    given = max(unwrapped(read_state_dict(path)), key=lambda candidate: len(candidate.keys() & expected.keys()))
+    given = max(unwrapped(tensors), key=lambda candidate: len(candidate.keys() & expected.keys()))
     head = head_of(network)
     if new_head and head is None:
         raise InputError(
@@ -101,18 +107,18 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
         head_keys = {key for key in expected if key.startswith(f"{head}.")}
         given = {key: value for key, value in given.items() if key not in head_keys}
         expected = {key: value for key, value in expected.items() if key not in head_keys}
-    _check_classes(given, expected, head, path)
+    _check_classes(given, expected, head, source)
     required = {key for key in expected if not key.endswith("num_batches_tracked")}
     missing, unexpected = sorted(required - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unexpected:
         raise InputError(
-            f"'{path}' does not fit {type(network).__name__}: it {_misfit(missing, unexpected)}; check the "
+            f"'{source}' does not fit {type(network).__name__}: it {_misfit(missing, unexpected)}; check the "
             "architecture."
         )
     wrong = [key for key in given if given[key].shape != expected[key].shape]
     if wrong:
         raise InputError(
-            f"'{path}' does not fit {type(network).__name__}: '{wrong[0]}' has shape {tuple(given[wrong[0]].shape)}, "
+            f"'{source}' does not fit {type(network).__name__}: '{wrong[0]}' has shape {tuple(given[wrong[0]].shape)}, "
             f"expected {tuple(expected[wrong[0]].shape)}; check the architecture and its options."
         )
     network.load_state_dict(given, strict=not new_head)
@@ -122,18 +128,16 @@ def _no_file(path: Path) -> str:
     return "is a folder; give a file in it" if path.is_dir() else "does not exist; check the path"
 
 
-def _check_classes(
-    given: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: str | None, path: str | Path
-) -> None:
+def _check_classes(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: str | None, source: str) -> None:
     key = f"{head}.weight"
     if key in given and key in expected and given[key].shape[0] != expected[key].shape[0]:
         raise InputError(
-            f"'{path}' has {given[key].shape[0]} classes but the model has {expected[key].shape[0]}; set num_classes "
+            f"'{source}' has {given[key].shape[0]} classes but the model has {expected[key].shape[0]}; set num_classes "
             "to match, or new_head to true to train a new head."
         )
 
 
-def unwrapped(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
     """A state dict as it is, then with the prefix of one wrapper after another taken off."""
     yield tensors
     for prefix in _WRAPPER_PREFIXES:

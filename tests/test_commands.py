@@ -59,7 +59,7 @@ SHORT_EXPLANATION = [
     "--image_size=48",
     "--patch_size=12",
     "--window=24",
-    "--samples=64",
+    "--samples=128",
 ]
 SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--replicates=20"]
 
@@ -140,8 +140,7 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
     elif command == "evaluate":
         if "[a.ckpt, b.ckpt]" in arguments:
             make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
-        narrow = ["--architecture_options={width: 16}"] if "small_resnet" in arguments else []
-        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION, *narrow])
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION])
     elif command == "explain":
         run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":

@@ -225,7 +225,7 @@ def test_own_parts_are_trained_with_and_measured_by_the_commands(commands: Path,
 
 
 def test_weights_of_the_project_are_evaluated(commands: Path, project: Path) -> None:
-    network = ["--checkpoint", "weights.pt", "--architecture", "small_resnet", "--architecture_options={width: 16}"]
+    network = ["--network", "small_resnet:weights.pt"]
     run(
         [commands / "maskrobust", "evaluate", "--config", "configs/own.yaml", *network, *FEW, *OWN, "--out", "out"],
         project,

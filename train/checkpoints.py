@@ -20,7 +20,7 @@ from maskrobust.train.files import atomic_path
 
 _MAY_CHANGE = frozenset(
     [
-        "model.init_weights",
+        "model.weights",
         "model.new_head",
         *(f"data.{name}" for name in ("root", "mask_root", "download", "batch_size", "num_workers")),
     ]
@@ -136,7 +136,7 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
     if not isinstance(saved, Mapping):
         raise InputError(f"'{path}' must hold the model's arguments by name, but does not; give another file.")
     check_options(saved.get("architecture_options"), path)
-    parsed = {name: value for name, value in saved.items() if name != "init_weights"}  # which is never a class
+    parsed = {name: value for name, value in saved.items() if name != "weights"}  # which is never a class
     foreign = sorted(set(_importable(parsed)) - set(_importable(given)))
     if foreign:
         raise InputError(
@@ -203,7 +203,7 @@ def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> 
         if isinstance(before, torch.Tensor) or before != value:
             raise InputError(
                 f"'{path}' was trained with {name} {before}, got {value}; go on with the same, or give the file as "
-                "--model.init_weights to start another training from its weights."
+                "--model.weights to start another training from its weights."
             )
 
 

@@ -15,7 +15,7 @@ _COMMANDS = {
     "fit": ("maskrobust.train.fit", "train or fine-tune a classifier"),
     "validate": ("maskrobust.train.fit", "measure a checkpoint on the validation split"),
     "test": ("maskrobust.train.fit", "measure a checkpoint on the test split"),
-    "evaluate": ("maskrobust.train.evaluate", "measure how far checkpoints read the outline of holes"),
+    "evaluate": ("maskrobust.train.evaluate", "measure how far networks read the outline of holes"),
     "claim": ("maskrobust.train.claim", "train matched arms and decide whether mask augmentation is enough"),
     "explain": (
         "maskrobust.train.explain",

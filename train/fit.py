@@ -138,9 +138,9 @@ class FitCLI(LightningCLI):
             if command == "fit":
                 self._check_same_training(parser, args, checkpoint.get("config"))
                 _end_if_finished(checkpoint, config)
-        elif command != "fit" and config.model.init_weights is None:
+        elif command != "fit" and config.model.weights is None:
             raise InputError(
-                f"{command} measures trained weights, but none are given; add --ckpt_path or --model.init_weights."
+                f"{command} measures trained weights, but none are given; add --ckpt_path or --model.weights."
             )
 
     def before_fit(self) -> None:
@@ -160,7 +160,7 @@ class FitCLI(LightningCLI):
         """Forget what a checkpoint's own training started from: the file may be gone by now."""
         config = self.config[self.subcommand]
         if config.ckpt_path not in (None, "last"):
-            config.model.init_weights = None
+            config.model.weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
@@ -316,7 +316,7 @@ def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     needed = {"state_dict", "pytorch-lightning_version"} | ({"loops", "optimizer_states"} if to_train else set())
     if not needed <= checkpoint.keys():
-        raise InputError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.init_weights.")
+        raise InputError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.weights.")
     return checkpoint
 
 

@@ -367,7 +367,7 @@ def test_a_network_that_layer_masking_cannot_read_is_trained_without_it(masking:
     trainer.validate(classifier, datamodule=Data(), verbose=False)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     assert "network.conv1.weight" in torch.load(tmp_path / "last.ckpt")["state_dict"]
-    again = build(architecture=Unreadable(), architecture_options=None, init_weights=str(tmp_path / "last.ckpt"))
+    again = build(architecture=Unreadable(), architecture_options=None, weights=str(tmp_path / "last.ckpt"))
     assert torch.equal(again.network.fc.weight, classifier.network.fc.weight)
 
 
@@ -442,7 +442,7 @@ def test_a_checkpoint_gives_the_classifier_back(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
     torch.save(build_network("small_resnet", 9, {"width": 16}).state_dict(), tmp_path / "weights.pt")
-    classifier = build(init_weights=str(tmp_path / "weights.pt"), new_head=True)
+    classifier = build(weights=str(tmp_path / "weights.pt"), new_head=True)
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
     (tmp_path / "weights.pt").unlink()
     again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
@@ -452,7 +452,7 @@ def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_p
 def test_weights_to_start_from_are_loaded(tmp_path: Path) -> None:
     trained = build()
     fit(trained).save_checkpoint(tmp_path / "last.ckpt")
-    started = build(init_weights=str(tmp_path / "last.ckpt"))
+    started = build(weights=str(tmp_path / "last.ckpt"))
     assert all(torch.equal(a, b) for a, b in zip(started.parameters(), trained.parameters(), strict=True))
 
 
@@ -487,11 +487,11 @@ def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
 def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(tmp_path: Path) -> None:
     classifier = build(architecture=SmallResNet(CLASSES, width=16), architecture_options=None)
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
-    with pytest.raises(ValueError, match="init_weights") as refusal:
+    with pytest.raises(ValueError, match="weights") as refusal:
         MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
     assert_one_sentence(refusal, "last.ckpt", "by name")
     network = SmallResNet(CLASSES, width=16)
-    again = build(architecture=network, architecture_options=None, init_weights=str(tmp_path / "last.ckpt"))
+    again = build(architecture=network, architecture_options=None, weights=str(tmp_path / "last.ckpt"))
     assert torch.equal(again.network.network.conv1.weight, classifier.network.network.conv1.weight)
 
 
@@ -506,7 +506,7 @@ def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(t
 )
 def test_what_is_not_a_checkpoint_of_a_classifier_is_refused(tmp_path: Path, content: dict) -> None:
     torch.save(dict(content), tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="init_weights") as refusal:
+    with pytest.raises(ValueError, match="weights") as refusal:
         MaskRobustClassifier.from_checkpoint(str(tmp_path / "other.ckpt"))
     assert_one_sentence(refusal, "other.ckpt")
 
@@ -630,7 +630,7 @@ def test_an_own_family_and_fill_are_trained_with_but_not_imported_by_a_checkpoin
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     for refused in (
-        lambda: build(init_weights=str(tmp_path / "none.pt")),
+        lambda: build(weights=str(tmp_path / "none.pt")),
         lambda: MaskRobustClassifier.from_checkpoint(str(tmp_path / "none.pt")),
     ):
         with pytest.raises(FileNotFoundError, match=r"none\.pt") as refusal:

@@ -231,7 +231,7 @@ def test_random_weights_are_those_of_one_seed_and_leave_the_others_alone() -> No
 @pytest.mark.parametrize(
     ("name", "named"),
     [
-        ("resnet50", "IMAGENET1K_V1, IMAGENET1K_V2"),
+        ("resnet50", "resnet50:IMAGENET1K_V1, resnet50:IMAGENET1K_V2, resnet50:FILE"),
         ("resnet50:IMAGENET1K_V9", "IMAGENET1K_V2"),
         ("timm/test_resnet", "timm/test_resnet.r160_in1k:pretrained"),
         ("timm/resnet50.none:pretrained", "resnet50"),
@@ -251,3 +251,65 @@ def test_a_name_that_says_no_network_is_one_sentence(name: str, named: str, own_
     with pytest.raises(InputError) as refusal:
         load_network(name.format(own=own_module))
     assert named in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_training_starts_from_the_names_that_are_measured(torch_home: Path, hub: Callable[..., nn.Module]) -> None:
+    theirs = torchvision.models.get_model(SMALL_TORCHVISION)
+    torch.save(theirs.state_dict(), torch_home / ITS_FILE)
+    ours = MaskRobustClassifier(SMALL_TORCHVISION, 3, weights="IMAGENET1K_V1", new_head=True).network.network
+    assert torch.equal(ours.conv1[0].weight, theirs.conv1[0].weight) and ours.fc.out_features == 3
+    theirs = hub("timm/test_resnet.r160_in1k")
+    ours = MaskRobustClassifier("timm/test_resnet.r160_in1k", 3, weights="pretrained", new_head=True).network.network
+    assert torch.equal(ours.conv1[0].weight, theirs.conv1[0].weight) and ours.fc.out_features == 3
+    whole = MaskRobustClassifier("timm/test_resnet", 1000, weights="pretrained").network.network
+    assert same(whole, theirs)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "named"),
+    [
+        ("resnet18", "IMAGENET1K_V9", "resnet18:IMAGENET1K_V1"),
+        ("timm/test_resnet", "IMAGENET1K_V1", "timm/test_resnet.r160_in1k:pretrained"),
+        ("small_resnet", "pretrained", "small_resnet:FILE"),
+        ("resnet18", "nowhere.pt", "does not exist"),
+    ],
+)
+def test_a_training_from_weights_that_there_are_none_of_is_one_sentence(
+    architecture: str, weights: str, named: str
+) -> None:
+    with pytest.raises(InputError) as refusal:
+        MaskRobustClassifier(architecture, 10, weights=weights)
+    assert named in str(refusal.value)
+
+
+def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own_module: str, tmp_path: Path) -> None:
+    alone = load_network(f"{own_module}.Net")
+    content = {
+        "state_dict": {f"network.{name}": tensor for name, tensor in alone.network.state_dict().items()},
+        "hyper_parameters": {
+            "architecture": {"class_path": f"{own_module}.Net"},
+            "mean": (0.1, 0.2, 0.3),
+            "std": [1, 1, 1],
+        },
+        "class_names": list("abcdef"),
+    }
+    torch.save(content, tmp_path / "own.ckpt")
+    with pytest.raises(InputError, match="a file names it"):
+        load_network(str(tmp_path / "own.ckpt"))
+    found = load_network(f"{own_module}.Net:{tmp_path / 'own.ckpt'}")
+    assert same(found.network, alone.network) and found.class_names == tuple("abcdef")
+    assert found.preprocessing == Preprocessing((0.1, 0.2, 0.3), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_names": list("abcde")}, {"class_names": 3}, {"class_names": ["x" * 501, *"bcdef"]},
+        {"class_names": [*"abcde", ""]}, {"hyper_parameters": {"mean": "blue", "std": [1, 1, 1]}},
+    ],
+)  # fmt: skip
+def test_what_a_checkpoint_says_that_cannot_be_is_one_sentence(changes: dict, own_module: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": load_network(f"{own_module}.Net").network.state_dict(), **changes}, tmp_path / "own.ckpt")
+    with pytest.raises(InputError) as refusal:
+        load_network(f"{own_module}.Net:{tmp_path / 'own.ckpt'}")
+    assert "\n" not in str(refusal.value)

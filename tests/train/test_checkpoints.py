@@ -63,8 +63,8 @@ def test_what_a_killed_process_has_left_goes_with_the_next_checkpoint(saved):
 
 def test_only_what_decides_the_training_must_be_the_same():
     data = {"class_path": "Folder", "init_args": {"root": "here", "num_workers": 2, "seed": 0}}
-    saved = {"model": {"fill": "mean", "init_weights": "a.pt"}, "data": data}
-    moved = {"model": {"init_weights": None}, "data": {**data, "init_args": {"root": "there", "seed": 0}}}
+    saved = {"model": {"fill": "mean", "weights": "a.pt"}, "data": data}
+    moved = {"model": {"weights": None}, "data": {**data, "init_args": {"root": "there", "seed": 0}}}
     check_same_training(saved, moved, "last.ckpt")
     check_same_training(None, moved, "last.ckpt")
     with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data.seed 0, got 1; go on with the same"):
@@ -103,7 +103,7 @@ def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch
 def test_words_and_weights_are_no_classes(tmp_path):
     weights = tmp_path / "a: b.pt"
     weights.touch()
-    saved = {"architecture": "timm/resnet50.a1_in1k", "fill": {"mean": 1.0}, "init_weights": str(weights)}
+    saved = {"architecture": "timm/resnet50.a1_in1k", "fill": {"mean": 1.0}, "weights": str(weights)}
     check_classes(saved, {}, "last.ckpt")
     own = {"architecture": {"class_path": "mine.Network"}}
     check_classes(own, own, "last.ckpt")

@@ -87,7 +87,7 @@ FIT_FAULTS = [
     ("--model.hidden_fraction=[0.9, 0.1]", "hidden_fraction"),
     ("--data.init_args.train_images=0", "train_images"),
     ("--data.init_args.imagesize=3", "imagesize"),
-    ("--model.init_weights=nowhere.pt", "nowhere.pt"),
+    ("--model.weights=nowhere.pt", "nowhere.pt"),
     ("--config=nowhere", "nowhere"),
 ]
 
@@ -246,9 +246,7 @@ def test_weights_that_do_not_fit_are_refused(
 ) -> None:
     write(tmp_path / "weights.pt")
     runs = tmp_path / "runs"
-    sentence = sentence_of(
-        ["fit", *tiny_fit("cues.yaml", runs), f"--model.init_weights={tmp_path / 'weights.pt'}"], capsys
-    )
+    sentence = sentence_of(["fit", *tiny_fit("cues.yaml", runs), f"--model.weights={tmp_path / 'weights.pt'}"], capsys)
     assert named in sentence
     assert not runs.exists()
 

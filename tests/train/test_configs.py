@@ -122,7 +122,7 @@ def test_every_overlay_is_tested() -> None:
 def test_fine_tuning_starts_from_given_weights(data: Data, tmp_path: Path) -> None:
     torch.save(build_network("small_resnet", 1000, {"width": 16}).state_dict(), tmp_path / "weights.pt")
     arguments = fit_arguments(data, tmp_path, "pets.yaml")
-    main(["fit", *arguments, f"--model.init_weights={tmp_path / 'weights.pt'}", "--model.learning_rate=1e-9"])
+    main(["fit", *arguments, f"--model.weights={tmp_path / 'weights.pt'}", "--model.learning_rate=1e-9"])
     weights = torch.load(tmp_path / "weights.pt")
     trained = checkpoint(tmp_path)["state_dict"]
     torch.testing.assert_close(trained["network.conv1.weight"], weights["conv1.weight"], rtol=1e-4, atol=1e-6)

@@ -45,13 +45,13 @@ def fit(folder: Path, *more: str) -> Path:
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_random_weights_are_not_measured(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sentence = sentence_of(arguments_of(command, tmp_path), capsys)
-    assert sentence.startswith(command) and "--ckpt_path" in sentence and "--model.init_weights" in sentence
+    assert sentence.startswith(command) and "--ckpt_path" in sentence and "--model.weights" in sentence
     assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_to_start_from_are_measured(tmp_path: Path) -> None:
     weights = save_weights(tmp_path / "weights.pt")
-    main(arguments_of("test", tmp_path / "runs", f"--model.init_weights={weights}"))
+    main(arguments_of("test", tmp_path / "runs", f"--model.weights={weights}"))
     assert "test/accuracy" in logged(tmp_path / "runs")
 
 
@@ -59,7 +59,7 @@ def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_start
     tmp_path: Path,
 ) -> None:
     weights = save_weights(tmp_path / "weights.pt")
-    checkpoint = fit(tmp_path / "runs", f"--model.init_weights={weights}")
+    checkpoint = fit(tmp_path / "runs", f"--model.weights={weights}")
     weights.unlink()
     main(arguments_of("test", tmp_path / "runs", "--ckpt_path=last"))
     main(arguments_of("test", tmp_path / "other", f"--ckpt_path={checkpoint}"))
@@ -127,7 +127,7 @@ def write_text(path: Path) -> None:
         ("folder.ckpt", Path.mkdir, "folder.ckpt' is a folder; give a file in it."),
         ("none.ckpt", write_nothing, "none.ckpt' does not exist"),
         ("text.ckpt", write_text, "text.ckpt' is not a readable checkpoint"),
-        ("weights.ckpt", save_weights, "--model.init_weights"),
+        ("weights.ckpt", save_weights, "--model.weights"),
     ],
 )
 @pytest.mark.parametrize("command", ["validate", "test"])
@@ -332,7 +332,7 @@ def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path: Path, capsys:
 def test_two_processes_measure_exactly_what_one_does(command: str, tmp_path: Path) -> None:
     weights = save_weights(tmp_path / "weights.pt")
     sizes = ["--data.init_args.val_images=7", "--data.init_args.test_images=7", "--data.init_args.batch_size=2"]
-    more = [f"--model.init_weights={weights}", "--trainer.callbacks=[]", *sizes]
+    more = [f"--model.weights={weights}", "--trainer.callbacks=[]", *sizes]
     main(arguments_of(command, tmp_path / "one", *more))
     run(arguments_of(command, tmp_path / "two", *more, "--trainer.devices=2", "--trainer.strategy=ddp"))
     alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")

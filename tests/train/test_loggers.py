@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         main(arguments(folder, *OPTIONS, *first, "--model.warmup_fraction=0"))
         run_command([*resumed, "--trainer.devices=2", "--trainer.strategy=ddp"])
         weights = folder / "cues/version_0/checkpoints/last.ckpt"
-        main(arguments(folder, *OPTIONS, f"--model.init_weights={weights}", "--trainer.callbacks=[]"))
+        main(arguments(folder, *OPTIONS, f"--model.weights={weights}", "--trainer.callbacks=[]"))
     return folder
 
 

@@ -106,12 +106,11 @@ def test_shards_are_stopped_while_they_are_written(number: signal.Signals, tmp_p
 @BOTH
 def test_an_evaluation_is_stopped_while_it_measures(number: signal.Signals, tmp_path: Path) -> None:
     torch.save(SmallResNet(8, width=16).state_dict(), tmp_path / "weights.pt")
-    network = [f"--checkpoint={tmp_path / 'weights.pt'}", "--architecture=small_resnet", "--methods=[black]"]
+    network = [f"--network=small_resnet:{tmp_path / 'weights.pt'}", "--methods=[black]"]
     given = [
         "evaluate",
         *CUES,
         *network,
-        "--architecture_options={width: 16}",
         "--data.num_workers=1",
         *("--data.train_images=100", "--data.val_images=50", "--data.test_images=800"),
         f"--out={tmp_path / 'out'}",

@@ -24,7 +24,7 @@ _DESCRIPTION = "Train matched arms, measure what each reads from the outline of 
 
 Value = TypeVar("Value")
 
-_SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "init_weights", "new_head"}
+_SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "weights", "new_head"}
 """Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
 
 _FROM_DATA = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)}  # stand-ins: data need not be there yet

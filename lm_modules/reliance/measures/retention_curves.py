@@ -63,8 +63,7 @@ def curve_statistic(
             classes, for "similarity"; see `reliance.wordnet.path_similarity`.
 
     Raises:
-        InputError: there is no fraction. The columns raise it where it has not a row for every answer and a column for
-            every class.
+        InputError: there is no fraction. The columns raise it where the similarity lacks an answer or a class.
     """
     if len(hidden_fractions) == 0:
         raise InputError("a retention score needs at least one hidden fraction, got none; give those of the curve.")

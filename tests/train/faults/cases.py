@@ -235,7 +235,7 @@ CHECKPOINTS = {
     "a checkpoint is not there": Case(["test", *CUES, "--ckpt_path=none.ckpt"]),
     "a checkpoint breaks off": Case(["fit", *CUES, f"--ckpt_path={CHECKPOINT}"], cut(CHECKPOINT)),
     "a checkpoint to go on from would run code": Case(["fit", *CUES, "--ckpt_path=evil.ckpt"], malicious("evil.ckpt")),
-    "weights to start from would run code": Case(["fit", *CUES, "--model.init_weights=evil.pt"], malicious("evil.pt")),
+    "weights to start from would run code": Case(["fit", *CUES, "--model.weights=evil.pt"], malicious("evil.pt")),
     "a checkpoint to evaluate would run code": Case([*EVALUATE, "--network=evil.ckpt"], malicious("evil.ckpt")),
     "a checkpoint names a class to import": Case(["validate", *CUES, "--ckpt_path=evil.ckpt"], name_a_class),
     "a checkpoint of a network of one's own is evaluated": Case(
@@ -255,19 +255,18 @@ CHECKPOINTS = {
         ["test", *CUES, "--ckpt_path=weights.ckpt"], keep(["state_dict", "epoch"])
     ),
     "a safetensors file breaks off": Case(
-        ["fit", *CUES, "--model.init_weights=weights.safetensors"], cut("weights.safetensors")
+        ["fit", *CUES, "--model.weights=weights.safetensors"], cut("weights.safetensors")
     ),
     "weights are of another network": Case(
-        ["fit", *CUES, "--model.init_weights=other.pt"],
+        ["fit", *CUES, "--model.weights=other.pt"],
         save("other.pt", lambda: torchvision.models.resnet18(num_classes=8)),
     ),
     "weights are for other classes": Case(
-        ["fit", *CUES, "--model.init_weights=other.pt"], save("other.pt", lambda: SmallResNet(5, width=16))
+        ["fit", *CUES, "--model.weights=other.pt"], save("other.pt", lambda: SmallResNet(5, width=16))
     ),
     "weights without an architecture are evaluated": Case([*EVALUATE, "--network=[weights.pt]"]),
-    "a checkpoint is evaluated on data of other classes": Case(
-        [*EVALUATE, f"--network={CHECKPOINT}", "--data.init_args.num_classes=4"]
-    ),
+    "a network is evaluated on classes that it does not have": Case([*EVALUATE, "--network=resnet18:random"]),
+    "a network is evaluated without a word on its weights": Case([*EVALUATE, "--network=resnet18"]),
 }
 
 TRAINING = {
