@@ -4,9 +4,10 @@
 is computed once in a forward pass and kept with it: layers that see the same `VisibleMap` share the work.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import torch
@@ -80,7 +81,7 @@ class VisibleMap:
     positions: Tensor
     options: MaskingOptions
     _rings: dict[int, list[tuple[Tensor, Tensor]]] = field(default_factory=dict, repr=False)
-    _ring_rows: dict[int, list[RingRows]] = field(default_factory=dict, repr=False)
+    _ring_rows: list[RingRows] = field(default_factory=list, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
     _shows_its_input: bool = field(default=False, repr=False)
 
@@ -106,7 +107,7 @@ class VisibleMap:
         """Rows of the hidden positions."""
         return row_indices(~self.positions)
 
-    @property
+    @cached_property
     def counts(self) -> Tensor:
         """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
         return self.positions.sum(dim=(2, 3)).clamp(min=1)
@@ -123,10 +124,13 @@ class VisibleMap:
         return self._rings[count]
 
     def ring_rows(self, count: int) -> list[RingRows]:
-        """The padding plan of `morphology.ring_rows`."""
-        if count not in self._ring_rows:
-            self._ring_rows[count] = ring_rows(self.positions, count)
-        return self._ring_rows[count]
+        """The first rings of `morphology.ring_rows`, or all that there are; each is planned once."""
+        self._ring_rows += islice(self._further_rings, max(0, count - len(self._ring_rows)))
+        return self._ring_rows[:count]
+
+    @cached_property
+    def _further_rings(self) -> Iterator[RingRows]:
+        return ring_rows(self.positions)
 
     def window(self, window: Window) -> "VisibleMap":
         """The map after a convolution or pool; see `functional.propagate_visible`."""

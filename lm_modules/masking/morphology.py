@@ -1,12 +1,14 @@
 """The plan of a forward pass: where later layers see something, and from which neighbours padding is made.
 
-A plan depends on `visible` alone, which is one bit a position, so in eager mode it is made on the CPU with NumPy, whose
-calls cost a fraction of a tensor operation's. `functional` does the same with tensors under `torch.compile`, which
-cannot trace how many positions a ring has.
+A plan depends on `visible` alone, which is one byte a position, so in eager mode it is made on the CPU with NumPy. All
+images lie in one flat array, framed with zeros: a step to a neighbour is a slice of it, and NumPy works on whole
+slices many bytes at a time. `functional` does the same with tensors under `torch.compile`, which cannot trace how many
+positions a ring has.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,32 +18,10 @@ from torch import Tensor
 from maskrobust.lm_modules.masking import functional
 
 _Map = NDArray[np.bool_]
+_Bytes = NDArray[np.uint8]
 
-
-class _Codes(NamedTuple):
-    """What nine bits tell of which of the 3x3 positions around one are known, row by row.
-
-    Attributes:
-        counts: (512,) int64, number of known ones by code.
-        starts: (512,) int64, where those of a code start in the two below.
-        bits: (2304,) int64, the known ones of all codes.
-        weights: (2304,) float32, one over the number of known ones of the code.
-    """
-
-    counts: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    bits: NDArray[np.int64]
-    weights: NDArray[np.float32]
-
-
-def _make_codes() -> _Codes:
-    is_known = np.arange(512)[:, None] >> np.arange(9) & 1
-    counts = is_known.sum(axis=1)
-    weights = np.repeat(1.0 / counts.clip(min=1), counts).astype(np.float32)
-    return _Codes(counts, counts.cumsum() - counts, is_known.nonzero()[1], weights)
-
-
-_CODES = _make_codes()
+_COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.int64)
+_WEIGHTS = (1.0 / _COUNTS.clip(min=1)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -61,33 +41,49 @@ class RingRows:
     weights: Tensor
 
 
-def ring_rows(visible: Tensor, rings: int) -> list[RingRows]:
-    """The plan of `functional.neighbour_rings`, as rows.
+def ring_rows(visible: Tensor) -> Iterator[RingRows]:
+    """The plan of `functional.neighbour_rings` as rows, ring by ring until nothing is left to fill.
 
     Args:
         visible: (B, 1, H, W) bool.
-        rings: number of rings; the plan ends early where nothing is left to fill.
     """
     batch, _, height, width = visible.shape
-    framed = np.zeros((batch, height + 2, width + 2), np.uint8)
-    known = framed[:, 1:-1, 1:-1]
-    known[...] = visible[:, 0].cpu().numpy()
-    step_of = (_CODES.bits // 3 - 1) * width + _CODES.bits % 3 - 1
-    plan = []
-    for _ in range(rings):
-        across = framed[:, :, :-2] | framed[:, :, 1:-1] << 1 | framed[:, :, 2:] << 2
-        codes = across[:, 2:].astype(np.uint16) << 6 | across[:, 1:-1] << 3 | across[:, :-2]
-        rows = np.flatnonzero((codes > 0) > known)
+    line = width + 1  # a column of zeros ends each line, a line of zeros each image
+    framed = np.zeros((line + 1) + batch * (height + 1) * line + (line + 1), np.uint8)
+    known = framed[line + 1 : -line - 1]
+    hidden = np.zeros_like(known)
+
+    def images(flat: NDArray[Any]) -> NDArray[Any]:
+        return flat.reshape(batch, height + 1, line)[:, :height, :width]
+
+    images(known)[...] = visible[:, 0].cpu().numpy()
+    images(hidden)[...] = 1 - images(known)
+    steps = np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1])
+    while True:
+        codes = _neighbour_codes(framed, line) * hidden
+        in_ring = codes > 0
+        rows = np.flatnonzero(images(in_ring))
         if rows.size == 0:
-            break
-        codes_of_rows = codes.ravel()[rows]
-        counts = _CODES.counts[codes_of_rows]
-        starts = counts.cumsum() - counts
-        places = np.repeat(_CODES.starts[codes_of_rows] - starts, counts) + np.arange(starts[-1] + counts[-1])
-        arrays = (rows, np.repeat(rows, counts) + step_of[places], starts, _CODES.weights[places])
-        plan.append(RingRows(*(torch.from_numpy(array).to(visible.device) for array in arrays)))
-        known[...] = codes > 0
-    return plan
+            return
+        codes_of_rows = images(codes).ravel().take(rows)
+        places = np.flatnonzero(np.unpackbits(codes_of_rows, bitorder="little").view(np.bool_))
+        of_row, counts = places >> 3, _COUNTS.take(codes_of_rows)
+        neighbours = rows.take(of_row) + steps.take(places & 7)
+        arrays = rows, neighbours, counts.cumsum() - counts, _WEIGHTS.take(codes_of_rows).take(of_row)
+        yield RingRows(*(torch.from_numpy(array).to(visible.device) for array in arrays))
+        known |= in_ring.view(np.uint8)
+        hidden ^= in_ring.view(np.uint8)
+
+
+def _neighbour_codes(framed: _Bytes, line: int) -> _Bytes:
+    """Which neighbours of each position are known, a bit for each, row by row from the left one above.
+
+    Products stand for shifts, which NumPy does byte by byte.
+    """
+    left, centre, right = framed[:-2], framed[1:-1], framed[2:]
+    across = left + 2 * centre + 4 * right
+    beside = (left + 2 * right)[line:-line]
+    return across[: -2 * line] + 8 * beside + 32 * across[2 * line :]
 
 
 def propagate_visible(

@@ -5,6 +5,7 @@ eval mode. Weights, images and masks follow from a formula, so that no random ge
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,10 +96,10 @@ def test_the_difference_is_an_epsilon_in_the_papers_means(masked_network, images
     """The paper's code divides the sum of n known neighbours by n + 1e-5. In float64, to see past rounding."""
     true_rings = masked.ring_rows
 
-    def papers_rings(visible: Tensor, count: int) -> list[morphology.RingRows]:
-        plan = true_rings(visible, count)
-        counts = [(1 / ring.weights.double()).round() for ring in plan]
-        return [replace(ring, weights=1 / (count + 1e-5)) for ring, count in zip(plan, counts, strict=True)]
+    def papers_rings(visible: Tensor) -> Iterator[morphology.RingRows]:
+        for ring in true_rings(visible):
+            counts = (1 / ring.weights.double()).round()
+            yield replace(ring, weights=1 / (counts + 1e-5))
 
     network = copy.deepcopy(masked_network).double()
     with_true_means = network(images[2:].double(), visible[2:])

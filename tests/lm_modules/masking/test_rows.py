@@ -1,11 +1,13 @@
 """Padding by rows: the same numbers as the dense functions, from the positions that need them alone."""
 
+from itertools import islice
+
 import pytest
 import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional, rows
-from maskrobust.lm_modules.masking.morphology import ring_rows
+from maskrobust.lm_modules.masking.morphology import RingRows, ring_rows
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     MEMORY_FORMATS,
@@ -18,6 +20,10 @@ from tests.lm_modules.masking.cases import (
 )
 
 
+def planned(visible: Tensor, rings: int) -> list[RingRows]:
+    return list(islice(ring_rows(visible), rings))
+
+
 def known_after(visible: Tensor, rings: int) -> Tensor:
     for ring, _ in functional.neighbour_rings(visible, rings):
         visible = visible | ring
@@ -28,7 +34,7 @@ def known_after(visible: Tensor, rings: int) -> Tensor:
 @pytest.mark.parametrize("rings", range(7))
 def test_padded_rows_are_the_mean_of_known_neighbours(height: int, width: int, rings: int) -> None:
     visible, features = draw_visible(height, width), draw_features(6, 3, height, width)
-    padded = rows.pad_rows(functional.hide(features, visible), ring_rows(visible, rings))
+    padded = rows.pad_rows(functional.hide(features, visible), planned(visible, rings))
     expected, _ = reference.neighbour_padding(exact(features), visible[:, 0].numpy(), rings)
     assert_close(padded, expected, TOLERANCE[torch.float64])
 
@@ -47,7 +53,7 @@ def test_rows_and_dense_agree_in_values_and_gradients(
     for by_rows in (True, False):
         leaf = features.clone().requires_grad_()
         if by_rows:
-            plan = ring_rows(visible, rings)
+            plan = planned(visible, rings)
             padded = rows.pad_rows(functional.hide(leaf, visible), plan, detach_padding=detach_padding)
         else:
             plan = functional.neighbour_rings(visible, rings)
@@ -67,7 +73,7 @@ def test_positions_beyond_the_last_ring_and_visible_ones_keep_every_bit(
     visible, features = draw_visible(9, 9), draw_features(6, 2, 9, 9, torch.float32).requires_grad_(needs_gradient)
     untouched = (~known_after(visible, 2) | visible).expand_as(features)
     before = features.detach().clone()
-    padded = rows.pad_rows(features, ring_rows(visible, 2), detach_padding=detach_padding)
+    padded = rows.pad_rows(features, planned(visible, 2), detach_padding=detach_padding)
     assert torch.equal(padded[untouched], before[untouched])
     assert torch.equal(features.detach(), before)
     assert padded.requires_grad is needs_gradient
@@ -76,7 +82,7 @@ def test_positions_beyond_the_last_ring_and_visible_ones_keep_every_bit(
 @pytest.mark.parametrize("hidden_value", [1e30, float("inf"), float("nan")])
 def test_hidden_values_do_not_enter_the_rings(hidden_value: float) -> None:
     visible, features = draw_visible(8, 6), draw_features(6, 2, 8, 6, torch.float32)
-    plan, known = ring_rows(visible, 3), known_after(visible, 3)
+    plan, known = planned(visible, 3), known_after(visible, 3)
     first = rows.pad_rows(functional.hide(features, visible), plan)
     second = rows.pad_rows(torch.where(visible, features, hidden_value), plan)
     assert torch.equal(torch.where(known, first, 0), torch.where(known, second, 0))
@@ -84,7 +90,7 @@ def test_hidden_values_do_not_enter_the_rings(hidden_value: float) -> None:
 
 def test_detached_rows_carry_no_gradient() -> None:
     visible, features = draw_visible(6, 5), draw_features(6, 2, 6, 5).requires_grad_()
-    padded = rows.pad_rows(features, ring_rows(visible, 3))
+    padded = rows.pad_rows(features, planned(visible, 3))
     filled = (known_after(visible, 3) & ~visible).expand_as(features)
     (gradient,) = torch.autograd.grad(padded[filled].sum(), features)
     assert filled.any() and torch.equal(gradient, torch.zeros_like(gradient))
@@ -92,7 +98,7 @@ def test_detached_rows_carry_no_gradient() -> None:
 
 def test_differentiable_rows_have_the_gradients_of_finite_differences() -> None:
     visible = draw_visible(3, 4)
-    plan = ring_rows(visible, 2)
+    plan = planned(visible, 2)
     features = draw_features(6, 2, 3, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: rows.pad_rows(x, plan, detach_padding=False), features)
 
@@ -100,8 +106,8 @@ def test_differentiable_rows_have_the_gradients_of_finite_differences() -> None:
 @pytest.mark.parametrize("visible", [torch.ones(2, 1, 3, 3).bool(), torch.zeros(2, 1, 3, 3).bool()])
 def test_with_nothing_to_fill_the_plan_is_empty_and_the_features_are_handed_back(visible: Tensor) -> None:
     features = draw_features(2, 3, 3, 3)
-    assert ring_rows(visible, 5) == []
-    assert rows.pad_rows(features, ring_rows(visible, 5)) is features
+    assert planned(visible, 5) == []
+    assert rows.pad_rows(features, planned(visible, 5)) is features
 
 
 def test_rows_are_positions_in_order_and_come_back_where_they_were() -> None:
