@@ -51,7 +51,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise InputError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
     read_families(arguments["mask_family"])
     fills = read_fills(arguments["fill"])
-    _check_layer_masking(arguments["layer_masking"] or {})
+    check_layer_masking(arguments["layer_masking"] or {})
     for name, choices in _CHOICES.items():
         if arguments[name] not in choices:
             raise InputError(
@@ -69,7 +69,12 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         )
 
 
-def _check_layer_masking(options: Mapping[str, Any]) -> None:
+def check_layer_masking(options: Mapping[str, Any]) -> None:
+    """Refuse options that `LayerMaskingOptions` does not have.
+
+    Raises:
+        InputError: naming the option.
+    """
     unknown = [name for name in options if name not in LayerMaskingOptions.__annotations__]
     if unknown:
         expected = ", ".join(LayerMaskingOptions.__annotations__)

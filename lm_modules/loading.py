@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from maskrobust.augment.registry import import_named
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.architectures import TIMM_PREFIX, build_network, build_outline, check_known, head_of
-from maskrobust.lm_modules.checkpoint_file import check_options
+from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_options
+from maskrobust.lm_modules.exported import MOST_OUTPUTS, read_export
 from maskrobust.lm_modules.imagenet import OutputNames, are_wordnet_ids, imagenet_names, named_outputs, read_class_names
+from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.preprocessing import Preprocessing
-from maskrobust.lm_modules.trained_network import TrainedNetwork
-from maskrobust.lm_modules.weights import load_weights, read_checkpoint, read_state_dict, unwrapped
+from maskrobust.lm_modules.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.weights import load_tensors, load_weights, read_checkpoint, read_state_dict, unwrapped
 
 RANDOM = "random"
 """In place of weights: none, drawn with seed 0; for tests and comparisons."""
@@ -29,7 +31,6 @@ PRETRAINED = "pretrained"
 
 _HUB_PREFIX = "hf-hub:"
 _WEIGHT_FILES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
-_MOST_OUTPUTS = 100_000
 _MOST_CHOICES = 20
 
 Made = TypeVar("Made")
@@ -47,8 +48,9 @@ def load_network(name: str, preprocess: Mapping[str, Any] | None = None) -> Trai
                                            file or Lightning checkpoint
     ``hf-hub:user/name``                   of timm's on the Hugging Face hub
     ``runs/a/last.ckpt``                   checkpoint of `maskrobust fit`
+    ``exported/``                          folder of `maskrobust export`
     ``my_module.MyNet:FILE``               your own class or function, called without arguments, with weights from a
-                                           file, or without ``:FILE`` as it is made
+                                           file or an exported folder, or without ``:FILE`` as it is made
     ``resnet50:random``                    random weights, for tests and comparisons
     =====================================  ==========================================================================
 
@@ -92,6 +94,8 @@ def _load(name: str) -> TrainedNetwork:
         return _from_hub(name)
     if Path(name).is_file():
         return _from_checkpoint(name)
+    if Path(name).is_dir():
+        return _from_export(name, name, None)
     architecture, colon, weights = name.partition(":")
     if not colon and name.endswith(_WEIGHT_FILES):
         raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
@@ -102,21 +106,22 @@ def _load(name: str) -> TrainedNetwork:
 
 def _from_architecture(name: str, architecture: str, weights: str) -> TrainedNetwork:
     check_known(architecture)
+    origin = Origin(architecture)
     if weights in _weight_names(architecture):
         network = _with_named_weights(architecture, weights)
         if architecture.startswith(TIMM_PREFIX):
-            return _named_by_timm(name, network)
+            return _named_by_timm(name, network, origin)
         return _named_by_torchvision(name, network, architecture, weights)
     if weights == RANDOM:
         count = 10 if architecture == "small_resnet" else 1000
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = build_network(architecture, count)
-        return _trained(name, network, _default_preprocessing(architecture), count, _unnamed(count))
+        return _trained(name, network, _default_preprocessing(architecture), count, _unnamed(count), origin)
     if not _is_file(weights):
         raise InputError(_about_weights(architecture, weights))
     network = build_network(architecture, _outputs_in(weights, architecture))
-    return _with_file(name, network, weights, _default_preprocessing(architecture))
+    return _with_file(name, network, weights, _default_preprocessing(architecture), origin)
 
 
 def _from_checkpoint(path: str) -> TrainedNetwork:
@@ -126,10 +131,41 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
         raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
     classifier = MaskRobustClassifier.from_checkpoint(path)
     shown, count = Preprocessing(classifier.mean, classifier.std), classifier.num_classes
-    return _trained(path, classifier.network, shown, count, named_outputs(classifier.class_names))
+    saved = dict(classifier.hparams)
+    origin = Origin(
+        saved.pop("architecture"),
+        saved.pop("architecture_options") or {},
+        layer_masking=saved.pop("layer_masking") or {},
+        training=saved,
+    )
+    return _trained(path, classifier.network, shown, count, named_outputs(classifier.class_names), origin)
 
 
-def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing) -> TrainedNetwork:
+def _from_export(name: str, folder: str, own: nn.Module | None) -> TrainedNetwork:
+    """What `maskrobust export` has written; the network of a class is `own`, which the user has named."""
+    found = read_export(Path(folder))
+    origin = found.origin
+    if own is None and origin.is_own_class:
+        raise InputError(
+            f"'{folder}' holds a network of the class '{origin.architecture}', which is not imported because a file "
+            f"names it; if you trust it, name it yourself, as in my_module.MyNet:{folder}."
+        )
+    try:
+        with allocation_limit(found.weights.values(), folder):
+            network = own or build_network(origin.architecture, found.num_outputs, dict(origin.options))
+        load_tensors(network, found.weights, folder)
+    except InputError:
+        raise
+    except Exception as error:  # a file's options can be anything, and make a constructor raise anything
+        raise InputError(
+            f"'{folder}' has options that its architecture does not take ({type(error).__name__}); export it again."
+        ) from error
+    if origin.layer_masking:
+        network = LayerMasking(network, **origin.layer_masking)
+    return _trained(name, network, found.preprocessing, found.num_outputs, found.names, origin)
+
+
+def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
     """A network with weights from a file; a checkpoint of `fit` says its colours and classes as well."""
     load_weights(network, path)
     count = _outputs_of(network, name)
@@ -137,11 +173,10 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing) -
     saved = content.get("hyper_parameters")
     if isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys():
         shown = Preprocessing().with_changes({"mean": saved["mean"], "std": saved["std"]})
+    names = _unnamed(count)
     if "class_names" in content:
-        return _trained(
-            name, network, shown, count, named_outputs(read_class_names(content["class_names"], count, path))
-        )
-    return _trained(name, network, shown, count, _unnamed(count))
+        names = named_outputs(read_class_names(content["class_names"], count, path))
+    return _trained(name, network, shown, count, names, origin)
 
 
 def _unnamed(count: int) -> OutputNames:
@@ -200,7 +235,8 @@ def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weig
     found = get_model_weights(architecture)[weights]
     categories = tuple(found.meta["categories"])
     names = OutputNames(categories, imagenet_names(len(categories)).wordnet_ids)
-    return _trained(name, network, _shown_by_torchvision(found), len(categories), names)
+    shown = _shown_by_torchvision(found)
+    return _trained(name, network, shown, len(categories), names, Origin(architecture))
 
 
 def _default_preprocessing(architecture: str) -> Preprocessing:
@@ -225,12 +261,15 @@ def _shown_by_torchvision(weights: Any) -> Preprocessing:
 def _from_hub(name: str) -> TrainedNetwork:
     import timm
 
-    _, _, options = _fetched(name, lambda: timm.models.load_model_config_from_hf(name.removeprefix(_HUB_PREFIX)))
+    _, architecture, options = _fetched(
+        name, lambda: timm.models.load_model_config_from_hf(name.removeprefix(_HUB_PREFIX))
+    )
     check_options(options, name)
-    return _named_by_timm(name, _fetched(name, lambda: timm.create_model(name, pretrained=True)))
+    network = _fetched(name, lambda: timm.create_model(name, pretrained=True))
+    return _named_by_timm(name, network, Origin(f"{TIMM_PREFIX}{architecture}", options))
 
 
-def _named_by_timm(name: str, network: nn.Module) -> TrainedNetwork:
+def _named_by_timm(name: str, network: nn.Module, origin: Origin) -> TrainedNetwork:
     """A network of timm's with its own weights, whose configuration may come from the hub."""
     count = int(network.num_classes)  # type: ignore[arg-type]
     about: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
@@ -240,7 +279,7 @@ def _named_by_timm(name: str, network: nn.Module) -> TrainedNetwork:
         labels = read_class_names(given, count, name)
         texts = [described.get(label) for label in labels] if isinstance(described, Mapping) else given
         names = OutputNames(read_class_names(texts, count, name), labels if are_wordnet_ids(labels) else None)
-    return _trained(name, network, _shown_by_timm(network), count, names)
+    return _trained(name, network, _shown_by_timm(network), count, names, origin)
 
 
 def _shown_by_timm(network: nn.Module) -> Preprocessing:
@@ -270,10 +309,13 @@ def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
         ) from error
     if not isinstance(network, nn.Module):
         raise InputError(f"'{dotted}' must make an nn.Module, got {type(network).__name__}; return the network.")
+    if path is not None and Path(path).is_dir():
+        return _from_export(name, path, network)
+    origin = Origin(dotted, is_own_class=True)
     if path is not None:
-        return _with_file(name, network, path, Preprocessing())
+        return _with_file(name, network, path, Preprocessing(), origin)
     count = _outputs_of(network, name)
-    return _trained(name, network, Preprocessing(), count, _unnamed(count))
+    return _trained(name, network, Preprocessing(), count, _unnamed(count), origin)
 
 
 def _outputs_of(network: nn.Module, named: str) -> int:
@@ -296,14 +338,24 @@ def _outputs_in(path: str, architecture: str) -> int:
     for tensors in unwrapped(read_state_dict(path)):
         if f"{head}.weight" in tensors:
             count = len(tensors[f"{head}.weight"])
-            if not 2 <= count <= _MOST_OUTPUTS:
-                raise InputError(f"'{path}' must have 2 to {_MOST_OUTPUTS} outputs, got {count}; give another file.")
+            if not 2 <= count <= MOST_OUTPUTS:
+                raise InputError(f"'{path}' must have 2 to {MOST_OUTPUTS} outputs, got {count}; give another file.")
             return count
     return 1000
 
 
-def _trained(name: str, network: nn.Module, shown: Preprocessing, count: int, names: OutputNames) -> TrainedNetwork:
-    return TrainedNetwork(name, network, shown, count, class_names=names.class_names, wordnet_ids=names.wordnet_ids)
+def _trained(
+    name: str, network: nn.Module, shown: Preprocessing, count: int, names: OutputNames, origin: Origin
+) -> TrainedNetwork:
+    return TrainedNetwork(
+        name,
+        network,
+        shown,
+        count,
+        class_names=names.class_names,
+        wordnet_ids=names.wordnet_ids,
+        origin=origin,
+    )
 
 
 def _fetched(name: str, fetch: Callable[[], Made]) -> Made:

@@ -1,7 +1,7 @@
 """A trained network as it is measured: with what it is shown, and what its outputs mean."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,24 @@ from maskrobust.lm_modules.preprocessing import Preprocessing
 Precision = Literal["32", "bf16"]
 
 
+class Origin(NamedTuple):
+    """What a network is made of, as far as an export needs it.
+
+    Attributes:
+        architecture: a name for `build_network`, or a class or function of the user's own, such as "my_module.MyNet".
+        options: further keyword arguments of a named architecture.
+        is_own_class: whether it is the user's own.
+        layer_masking: options of `LayerMasking`.
+        training: arguments of `fit` with which it was trained; empty where they are not known.
+    """
+
+    architecture: str
+    options: Mapping[str, Any] = {}
+    is_own_class: bool = False
+    layer_masking: Mapping[str, Any] = {}
+    training: Mapping[str, Any] = {}
+
+
 class TrainedNetwork(nn.Module):
     """A network in eval mode that takes pictures in [0, 1] of any size, holes included; see `load_network`.
 
@@ -34,9 +52,10 @@ class TrainedNetwork(nn.Module):
         class_names: a name for each output, in the order of the outputs; None where they are not known.
         wordnet_ids: a WordNet id for each output, such as "n01440764"; None where they are not known.
         answers: outputs that are kept as classes, in this order; None for all in their own order.
+        origin: what it is made of; None where that is not known.
 
     Attributes:
-        name, network, preprocessing: as given.
+        name, network, preprocessing, origin: as given.
         num_classes: number of classes it answers with.
         class_names: a name for each class, or None.
         wordnet_ids: a WordNet id for each class, or None.
@@ -56,6 +75,7 @@ class TrainedNetwork(nn.Module):
         class_names: Sequence[str] | None = None,
         wordnet_ids: Sequence[str] | None = None,
         answers: Sequence[int] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__()
         for kind, given in (("class_names", class_names), ("wordnet_ids", wordnet_ids)):
@@ -67,6 +87,7 @@ class TrainedNetwork(nn.Module):
         self.name = name
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.preprocessing = preprocessing
+        self.origin = origin
         self.precision: Precision = "32"
         self._num_outputs = num_outputs
         self._output_names = class_names, wordnet_ids
@@ -141,6 +162,7 @@ class TrainedNetwork(nn.Module):
             num_outputs=self._num_outputs,
             class_names=names,
             wordnet_ids=ids,
+            origin=self.origin,
             **arguments,
         )
         again.precision = self.precision

@@ -16,6 +16,7 @@ _COMMANDS = {
     "validate": ("maskrobust.train.fit", "measure a checkpoint on the validation split"),
     "test": ("maskrobust.train.fit", "measure a checkpoint on the test split"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks read the outline of holes"),
+    "export": ("maskrobust.train.export", "write a network to a folder to share, with a model card"),
     "claim": ("maskrobust.train.claim", "train matched arms and decide whether mask augmentation is enough"),
     "explain": (
         "maskrobust.train.explain",

@@ -1,0 +1,181 @@
+"""`maskrobust export`: a folder that makes the same network again, and a card without markup of strangers."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from markdown_it import MarkdownIt
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.loading import load_network
+from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.trained_network import Origin, TrainedNetwork
+from maskrobust.train.cli import main
+from maskrobust.train.export import model_card
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import tiny_fit
+
+MODULE = "own_network_of_test_export"
+OWN = """
+from maskrobust.lm_modules.architectures import SmallResNet
+
+
+class Net(SmallResNet):
+    def __init__(self):
+        super().__init__(5, width=20)
+"""
+HOSTILE = "<script>alert(1)</script> | [x](http://e.org) **b** www.e.org `c` \x1b[31m"
+
+
+def answers(name: str) -> torch.Tensor:
+    picture = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    visible = torch.ones(2, 1, 48, 48, dtype=torch.bool)
+    visible[:, :, 10:30, 12:20] = False
+    with torch.no_grad():
+        return load_network(name).predictor("layer_masking")(picture, visible, torch.arange(2))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    main(["fit", *tiny_fit("cues.yaml", folder), "--model.layer_masking={merge: union}"])
+    return next(folder.rglob("last.ckpt"))
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A user's own class, to be found where the test says."""
+    (tmp_path / "with").mkdir()
+    (tmp_path / "with" / f"{MODULE}.py").write_text(OWN)
+    torch.save(SmallResNet(5, width=20).state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "with"), *sys.path])
+    monkeypatch.delitem(sys.modules, MODULE, raising=False)
+    return f"{MODULE}.Net:{tmp_path / 'weights.pt'}"
+
+
+def test_a_training_is_exported_with_its_classes_colours_and_arguments(trained: Path, tmp_path: Path) -> None:
+    main(["export", f"--network={trained}", f"--out={tmp_path / 'out'}"])
+    before, after = load_network(str(trained)), load_network(str(tmp_path / "out"))
+    assert torch.equal(answers(str(trained)), answers(str(tmp_path / "out")))
+    assert (after.class_names, after.preprocessing) == (before.class_names, before.preprocessing)
+    assert after.origin is not None and after.origin.layer_masking == {"merge": "union"}
+    assert after.origin.training["learning_rate"] == pytest.approx(0.1)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert "learning\\_rate" in (tmp_path / "out/README.md").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["timm/test_resnet:random", "mobilenet_v3_small:random"])
+def test_a_network_by_name_is_itself_again_with_size_and_wordnet_ids(name: str, tmp_path: Path) -> None:
+    main(["export", f"--network={name}", f"--out={tmp_path / 'out'}"])
+    before, after = load_network(name), load_network(str(tmp_path / "out"))
+    assert torch.equal(answers(name), answers(str(tmp_path / "out")))
+    assert (after.wordnet_ids, after.preprocessing) == (before.wordnet_ids, before.preprocessing)
+
+
+def test_an_own_class_is_read_back_where_it_is_named_and_found(
+    own_module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = answers(own_module)
+    main(["export", f"--network={own_module}", f"--out={tmp_path / 'out'}"])
+    monkeypatch.delitem(sys.modules, MODULE)
+    with pytest.raises(InputError, match=rf"'{MODULE}\.Net', which is not imported because a file names it"):
+        load_network(str(tmp_path / "out"))
+    assert MODULE not in sys.modules
+    assert torch.equal(answers(f"{MODULE}.Net:{tmp_path / 'out'}"), expected)
+    monkeypatch.delitem(sys.modules, MODULE)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path / "with")])
+    with pytest.raises(InputError, match="module cannot be imported"):
+        load_network(f"{MODULE}.Net:{tmp_path / 'out'}")
+
+
+def test_the_card_shows_the_networks_own_rows(trained: Path, tmp_path: Path) -> None:
+    row = {"method": "black", "measure": "clean_accuracy", "value": 0.51234, "low": 0.4, "high": 0.6, "images": 24,
+           "left_out": 0}  # fmt: skip
+    rows = [{**row, "network": str(trained)}, {**row, "network": "other", "value": 0.9}]
+    reliance = {"format": 2, "networks": [str(trained), "other"], "methods": ["black"], "rows": rows}
+    (tmp_path / "reliance.json").write_text(json.dumps(reliance))
+    given = ["export", f"--network={trained}", f"--reliance={tmp_path / 'reliance.json'}"]
+    main([*given, f"--out={tmp_path / 'out'}"])
+    tables = [line for line in (tmp_path / "out/README.md").read_text().splitlines() if "clean" in line]
+    assert tables == ["| black | clean\\_accuracy | 0\\.512 | 0\\.4 to 0\\.6 | 24 |"]
+
+
+def test_text_from_files_is_no_markup_in_the_card() -> None:
+    origin = Origin("small_resnet", training={HOSTILE: HOSTILE * 100})
+    names = (HOSTILE, "naïve")
+    network = TrainedNetwork(HOSTILE, SmallResNet(2), Preprocessing(), 2, class_names=names, origin=origin)
+    row = {"method": HOSTILE, "measure": HOSTILE, "parameters": {HOSTILE: HOSTILE}, "value": None, "low": None,
+           "high": None, "images": 3}  # fmt: skip
+    card = model_card(network, HOSTILE, [row] * 1000)
+    assert "\x1b" not in card and len(card) < 10**6
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(card.split("---\n", 2)[2])
+    inline = [child.type for token in tokens for child in token.children or ()]
+    assert set(inline) <= {"text", "softbreak", "text_special"}
+    assert not any(token.type.startswith("html") for token in tokens)
+    cells = [token.content for token in tokens if token.type == "inline"]
+    assert any("naïve" in cell for cell in cells)
+
+
+def config(folder: Path, **changes: Any) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **changes}))
+
+
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "another format": lambda folder: config(folder, format=2),
+    "no configuration": lambda folder: (folder / "config.json").unlink(),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "no JSON": lambda folder: (folder / "config.json").write_text("{"),
+    "deep JSON": lambda folder: (folder / "config.json").write_text("[" * 100_000),
+    "a path to fetch": lambda folder: config(folder, architecture_options={"pretrained_path": "x"}),
+    "an unknown option": lambda folder: config(folder, architecture_options={"colour": 3}),
+    "a huge network": lambda folder: config(folder, architecture_options={"width": 100_000}),
+    "an unknown architecture": lambda folder: config(folder, architecture="resnet51"),
+    "a module": lambda folder: config(folder, architecture="os.system"),
+    "an address": lambda folder: config(folder, architecture="hf-hub:me/net"),
+    "an own class": lambda folder: config(folder, own_class="os.system"),
+    "a class that is no name": lambda folder: config(folder, own_class="os\nsystem"),
+    "too many classes": lambda folder: config(folder, num_classes=10**9),
+    "classes as words": lambda folder: config(folder, num_classes="ten"),
+    "too few names": lambda folder: config(folder, class_names=["a"]),
+    "other ids": lambda folder: config(folder, wordnet_ids=["n1"] * 10),
+    "a colour": lambda folder: config(folder, preprocessing={"mean": "blue"}),
+    "a size": lambda folder: config(folder, preprocessing={"size": [10**6, 10**6]}),
+    "a merge rule": lambda folder: config(folder, layer_masking={"merge": "none"}),
+    "other weights": lambda folder: safetensors.torch.save_file({"a": torch.ones(2)}, folder / "model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_folder_that_is_no_export_is_one_sentence(spoil: Callable[[Path], object], tmp_path: Path) -> None:
+    main(["export", "--network=small_resnet:random", f"--out={tmp_path / 'out'}"])
+    spoil(tmp_path / "out")
+    with pytest.raises(InputError) as refusal:
+        load_network(str(tmp_path / "out"))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--network=small_resnet:random", "--out=."], "holds files"),
+        (["--network=small_resnet", "--out=new"], "needs weights"),
+        (["--network=small_resnet:random", "--out=new", "--reliance=other.json"], "other.json"),
+        (["--network=small_resnet:random", "--out=new", "--reliance=two.json"], "has a, b"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(
+    options: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.json").write_text("[]")
+    Path("two.json").write_text(json.dumps({"format": 2, "networks": ["a", "b"], "rows": []}))
+    assert named in sentence_of(["export", *options], capsys)
+    assert {path.name for path in tmp_path.iterdir()} == {"other.json", "two.json"}
