@@ -145,8 +145,6 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
         run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":
         run_claim(arguments, folder, words_of_page)
-    elif command == "export":
-        run_short(arguments)
     elif command in ("masks", "shards"):
         run_short([*arguments, *data_options(arguments, folder)])
     else:
