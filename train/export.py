@@ -112,7 +112,7 @@ def reliance_rows(path: Path, network: str) -> list[Mapping[str, Any]]:
     try:
         results = Results.read("reliance", read_json(path, "give the reliance.json of maskrobust evaluate"))
         names = [each.name for each in results.networks]
-        rows = [asdict(row) for row in results.over_seeds]
+        rows = [{**asdict(row), "parameters": dict(row.parameters)} for row in results.over_seeds]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -19,8 +19,12 @@ from PIL import ExifTags, Image
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.exported import CONFIG, WEIGHTS, write_export
+from maskrobust.lm_modules.loading import load_network
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.reliance.wordnet import read_wordnet_nouns
+from maskrobust.lm_modules.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.weights import load_weights
 from maskrobust.train.arguments import with_config_paths
 from maskrobust.train.checkpoints import (
@@ -40,6 +44,8 @@ from maskrobust.train.data.images_with_masks import read_labels
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.pascal_voc import _listed_names
 from maskrobust.train.data.pets import _read_list
+from maskrobust.train.evaluate.networks import read_classes
+from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.loggers import WandbOptions, _run_to_go_on_with
 from maskrobust.train.shards.verifying import verify_shard
 from tests.fuzz.mutations import (
@@ -95,6 +101,8 @@ def prepare(folder: Path) -> None:
         (folder / "shards" / name).write_bytes(content)
     (folder / "t10k-images-idx3-ubyte").write_bytes(_idx(3))
     (folder / "train-labels-idx1-ubyte").write_bytes(_idx(1))
+    (folder / "exported").mkdir()
+    (folder / "exported" / WEIGHTS).write_bytes(_exported()[WEIGHTS])
     (folder / "canary").write_text("must stay")
     (folder / "stranger.py").write_text("open('executed', 'w')\nclass Network: ...\n")
 
@@ -180,6 +188,7 @@ def _checkpoint() -> dict[str, Any]:
             **{name: list(arguments[name]) for name in ("mean", "std", "hidden_fraction")},
         },
         "config": {"model": {"learning_rate": 0.1}, "data": {"class_path": "Cues", "init_args": {"seed": 0}}},
+        "class_names": ["ant", "bee", "cat", "dog"],
         "wandb": {"id": "abc", "name": "run", "project": "maskrobust", "entity": None},
     }
 
@@ -228,7 +237,7 @@ def _read_checkpoint(path: Path) -> None:
     check_same_training(checkpoint.get("config"), now, str(path))
     limit_reached(checkpoint, max_epochs=9, max_steps=-1)
     _run_to_go_on_with(str(path), "run", WandbOptions())
-    MaskRobustClassifier.from_checkpoint(str(path))
+    load_network(str(path))
 
 
 @cache
@@ -238,6 +247,27 @@ def _network() -> SmallResNet:
 
 def _read_weights(path: Path) -> None:
     load_weights(_network(), path)
+
+
+def _named() -> TrainedNetwork:
+    origin = Origin("small_resnet", {"width": 16}, layer_masking={"merge": "union"}, training={"seed": 0})
+    return TrainedNetwork(
+        "net", SmallResNet(4), Preprocessing(size=(32, 32)), 4, class_names=list("abcd"), origin=origin
+    )
+
+
+@cache
+def _exported() -> dict[str, bytes]:
+    """An exported network's files."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as name:
+        write_export(_named(), Path(name))
+        return {each: (Path(name) / each).read_bytes() for each in (CONFIG, WEIGHTS)}
+
+
+def _read_reliance(path: Path) -> None:
+    model_card(_named(), "net", reliance_rows(path, "net"))
 
 
 def _safetensors() -> bytes:
@@ -270,6 +300,17 @@ def _archive(*, compressed: bool) -> bytes:
     return stream.getvalue()
 
 
+_RELIANCE = {
+    "format": 2,
+    "networks": ["net", "other"],
+    "methods": ["black"],
+    "rows": [
+        {
+            "network": "net", "method": "black", "measure": "transfer_accuracy", "value": 0.5, "low": 0.4, "high": None,
+            "images": 3, "left_out": 0, "parameters": {"family": "patches"}, "seed": None, "compared_with": "",
+        }
+    ],
+}  # fmt: skip
 _CUTOUTS = b'file,class\ncanary,n01514859\nshards/manifest.json,"a hen, or not"\n'
 _CONFIGURATION = {"model": {"architecture": "resnet18", "learning_rate": 0.1}, "data": {"class_path": "Cues"}}
 _NOUN = b"00001740 03 n 01 entity 0 003 ~ 00001930 n 0000 ~ 00002137 n 0000 @ 04424418 n 0000 | that which is\n"
@@ -327,6 +368,12 @@ KINDS = {
     ),
     "classes of cut-outs": Kind("classes.csv", _bytes_of(_CUTOUTS), lambda path: list_cutouts(path.parent, path, ())),
     "checkpoint": Kind("last.ckpt", _checkpoints(), _read_checkpoint),
+    "export": Kind(
+        f"exported/{CONFIG}", _json_of(json.loads(_exported()[CONFIG])), lambda path: load_network(str(path.parent))
+    ),
+    "reliance": Kind("reliance.json", _json_of(_RELIANCE), _read_reliance),
+    "outputs of classes": Kind("outputs.yaml", _json_of({"cat": 3, "dog": "n02084071", "eel": "moray"}), read_classes),
+    "columns of outputs": Kind("outputs.txt", _bytes_of(b"cat 3\ndog\tn02084071\n"), read_classes),
     "state dict": Kind(
         "weights.pt",
         _bytes_of(_saved(_network().state_dict()), _saved(_network().state_dict(), old=True)),
