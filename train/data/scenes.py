@@ -56,7 +56,7 @@ PHOTOGRAPH_PARTS: dict[Split, tuple[PhotographPart, ...]] = {
         PhotographPart("coffee.png", (0, 400), (480, 600)),
         PhotographPart("grass.png", (0, 512), (0, 512)),
         PhotographPart("moon.png", (0, 512), (0, 512)),
-        PhotographPart("motorcycle_left.png", (0, 150), (0, 260)),
+        PhotographPart("motorcycle_left.png", (0, 130), (30, 260)),
         PhotographPart("rocket.jpg", (0, 250), (60, 300)),
     ),
 }
