@@ -26,25 +26,26 @@ def import_data_modules() -> list[str]:
     return list(data.SHIPPED)
 
 
-def parse_with_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+def parse_with_data(parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False) -> dict[str, Any]:
     """Parse options together with the data module to use, from `--data` or from the `data` of a YAML (`--config`).
 
     Args:
         parser: knows the other options; gets `--config` and `--data` here.
         arguments: without the command.
+        unlabelled: whether images without labels will do.
 
     Returns:
         Values by option, the data module instantiated, without "config".
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        InputError: no YAML has data, or several have.
+        InputError: no YAML has data, or several have; or the images have no labels.
     """
-    return parse_with_described_data(parser, arguments)[0]
+    return parse_with_described_data(parser, arguments, unlabelled=unlabelled)[0]
 
 
 def parse_with_described_data(
-    parser: ArgumentParser, arguments: Sequence[str]
+    parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """As `parse_with_data`, and how the data module was made: its "class_path" and "init_args", defaults included.
 
@@ -53,10 +54,11 @@ def parse_with_described_data(
     Args:
         parser: knows the other options; gets `--config` and `--data` here.
         arguments: without the command.
+        unlabelled: whether images without labels will do.
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        InputError: no YAML has data, or several have.
+        InputError: no YAML has data, or several have; or the images have no labels.
     """
     parser.add_argument("--config", help="YAML whose `data` is taken, the rest not; a shipped name or a path")
     parser.add_argument(
@@ -70,6 +72,11 @@ def parse_with_described_data(
         _parse_data(parser.prog, about_data, [])  # prints it, and ends the command
     values = parser.parse_args(others)
     data, described = _parse_data(parser.prog, about_data, configs.config)
+    if not (unlabelled or data.num_classes):
+        raise InputError(
+            f"{parser.prog} needs images with labels, but these have none; give --data.labels, a file that says the "
+            "class of each, or sort them into folders by class."
+        )
     made = {**vars(parser.instantiate(values)), "data": data}
     del made["config"]
     return made, described

@@ -75,4 +75,4 @@ def _examples(
     strips = example_strips(
         few, methods, seed=seed, patch_size=patch_size, mean=data.mean, hidden_fraction=hidden_fraction
     )
-    return with_predictions(strips, outcomes, data.class_names)
+    return with_predictions(strips, outcomes, data.class_names) if data.num_classes else strips

@@ -37,6 +37,8 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
 
 def probe_source(data: AnnotatedDataModule, split: Split, outlines: Path | None) -> str:
     """Where the probe of an evaluation learns from, in words that follow "the mask-only probe, "."""
+    if not data.num_classes:
+        return "not asked, as the images have no labels"
     if outlines is not None:
         return f"trained on the outlines of {outlines}"
     if _has_training_objects(data, split):

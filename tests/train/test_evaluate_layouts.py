@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
-from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, InMemoryDataModule, Samples, Split
+from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
 from maskrobust.train.probe import read_outlines
+from tests.train.data.conftest import joined
 from tests.train.data.layouts import IMAGES, write_pairs
 from tests.train.data.test_evaluation_images import LAYOUTS, SMALL
 from tests.train.report.pages import Page
@@ -139,3 +141,62 @@ def test_too_few_objects_for_cross_validation_are_refused(tmp_path: Path, capsys
         path.unlink()
     data = LAYOUTS["folders"][0](**options)  # type: ignore[arg-type]
     assert "needs at least 5 objects, one a fold, got 4" in sentence_of(evaluate(data, options, tmp_path), capsys)
+
+
+class Brightness(nn.Sequential):
+    """Names the nearest of five brightnesses: red, green and blue of a quarter of the picture each count alike."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+        centres = torch.linspace(-1.4, -0.2, 5)
+        with torch.no_grad():
+            self[2].weight.copy_((2 * centres / 12)[:, None].expand(5, 12))
+            self[2].bias.copy_(-centres.square())
+
+
+def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path: Path) -> None:
+    options = {**write_pairs(tmp_path), **SMALL}
+    data = ImagesWithMasks(**options)  # type: ignore[arg-type]
+    first, second = (f"{__name__}.Brightness:{tmp_path / name}" for name in ("first.pt", "second.pt"))
+    torch.save(Brightness().state_dict(), tmp_path / "first.pt")
+    torch.save({name: weights.flip(0) for name, weights in Brightness().state_dict().items()}, tmp_path / "second.pt")
+    network = load_network(first, None)
+    network = network.shown(network.preprocessing.after_crop(data.crop_fraction))
+    seen = network(joined(data.val_dataloader()).images).argmax(dim=1).tolist()
+    assert len(set(seen)) >= 3
+    names = [file.image.stem for file in data.files("val")]
+    (tmp_path / "own.json").write_text(json.dumps(dict(zip(names, map(str, seen), strict=True))))
+    for out, networks, labels in (
+        ("labelled", f"[{first}]", [f"--data.labels={tmp_path / 'own.json'}"]),
+        ("unlabelled", f"[{first}, {second}]", []),
+    ):
+        arguments = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
+        run = [f"--network={networks}", *QUICK, f"--out={tmp_path / out}"]
+        main(["evaluate", "--data=ImagesWithMasks", *arguments, *labels, *run])
+    expected = {(row.network, row.name): row for row in rows_of(tmp_path / "labelled")}
+    rows = {(row.network, row.name): row for row in rows_of(tmp_path / "unlabelled", compared_with="")}
+    need_labels = {(first, "clean_accuracy"), (first, "used_share"), ("", "probe_accuracy"), ("", "majority_fraction")}
+    assert expected.keys() == {each for each in rows if each[0] != second}
+    assert all(rows[each] == row for each, row in expected.items() if each not in need_labels)
+    assert all(rows[each].undefined_because == "The images have no labels." for each in need_labels)
+    assert rows[first, "swap_pull"].value not in (0, None)
+    assert [row.reading for row in rows_of(tmp_path / "unlabelled", measure="reliance")] == ["undefined"]
+    pages = [Page((tmp_path / out / "report.html").read_text()) for out in ("labelled", "unlabelled")]
+    assert ["labels" in page.texts for page in pages] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["masks"], "maskrobust masks needs images with labels, but these have none"),
+        (["shards"], "maskrobust shards needs images with labels, but these have none"),
+        (["evaluate", "--network=x", "--answers=present"], "answers is about the classes of the images"),
+    ],
+)
+def test_what_needs_labels_refuses_images_without(
+    command: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {**write_pairs(tmp_path), **SMALL}
+    given = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
+    arguments = [*command, "--data=ImagesWithMasks", *given, f"--out={tmp_path / 'out'}"]
+    assert message in sentence_of(arguments, capsys)

@@ -21,16 +21,8 @@ from maskrobust.train.data.shards import Shards
 from maskrobust.train.types import Split
 
 SHIPPED = (
-    "Coco",
-    "Cues",
-    "Cutouts",
-    "Fashion",
-    "Folder",
-    "ImageNetS",
-    "ImagesWithMasks",
-    "PascalVOC",
-    "Pets",
-    "Shards",
+    *("Cues", "Cutouts", "Fashion", "Folder", "Pets"),
+    *("ImagesWithMasks", "ImageNetS", "PascalVOC", "Coco", "Shards"),
 )
 """Data modules that a YAML or a command names without a path."""
 

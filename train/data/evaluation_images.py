@@ -15,8 +15,8 @@ class EvaluationImages(FileDataModule):
     The view is that of evaluation; see `FileDataModule`.
 
     Args:
-        class_names: one name for each class, in label order.
-        files: every image once.
+        class_names: one name for each class, in label order; none for images without labels.
+        files: every image once; without labels, -1 stands for each of them.
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
@@ -44,6 +44,11 @@ class EvaluationImages(FileDataModule):
             if file.id in known:
                 raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
             known.add(file.id)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels."""
+        return self.num_classes > 0
 
     @property
     def splits(self) -> tuple[Split, ...]:

@@ -25,13 +25,14 @@ class ImagesWithMasks(EvaluationImages):
     """Images in one folder and their masks, as PNG, in another under the same names, for evaluation alone.
 
     The class of IMAGES/cat/one.jpg (mask: MASKS/cat/one.png) is its folder, or `labels` says the class of
-    IMAGES/one.jpg (mask: MASKS/one.png). Every image has a mask and a label.
+    IMAGES/one.jpg (mask: MASKS/one.png). Without either, images have no labels, and can be evaluated on all the same.
+    Every image has a mask.
 
     Args:
         images: folder of the images.
         masks: folder of the masks.
         labels: file that says the class of each image, by its name with or without suffix: a JSON object, or CSV whose
-            first line is `image,class`. None where images lie in one folder for each class.
+            first line is `image,class`. None where images lie in one folder for each class, or have no labels.
         mask_code: how masks are to be read: "binary" (not black is the object), "imagenet_s" or "trimap"; see
             `image_files.decode_mask`.
         options: image_size, batch_size and num_workers; see `EvaluationImages`.
@@ -53,12 +54,12 @@ class ImagesWithMasks(EvaluationImages):
 def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tuple[str, ...], list[ImageFile]]:
     """Class names, and the images that have a mask; see `ImagesWithMasks` for arguments and errors."""
     check_folders(images, masks)
-    if labels is None:
-        class_names = _class_folders(images)
+    class_names = _class_folders(images) if labels is None else ()
+    if class_names:
         found, others = list_images(images, ".", masks, {name: label for label, name in enumerate(class_names)})
         names = [file.image.relative_to(images).with_suffix("").as_posix() for file in found]
     else:
-        found, others = list_folder(images, images, masks, label=0)
+        found, others = list_folder(images, images, masks, label=-1)
         names = [file.image.stem for file in found]
     _check(found, names, images, masks)
     warn_of_skipped(str(images), others)
@@ -122,14 +123,17 @@ def _class_name(name: Any, image: str) -> str:
 
 
 def _class_folders(images: Path) -> tuple[str, ...]:
-    here = [path for path in sorted(images.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    loose = [path for path in here if path.suffix.lower() in IMAGE_SUFFIXES]
-    if loose:
+    """Names of the folders of classes; none where the images lie beside each other."""
+    shown = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
+    loose = [path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not loose:
+        return list_classes(images)
+    if any(path.is_dir() for path in shown):
         raise InputError(
             f"every image must lie in the folder of its class, but '{loose[0]}' does not; move it there, or give "
             "labels, a file that says the class of each."
         )
-    return list_classes(images)
+    return ()
 
 
 def _check(files: list[ImageFile], names: list[str], images: Path, masks: Path) -> None:

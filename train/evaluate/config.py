@@ -148,11 +148,12 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     parser.add_argument(
         "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
     )
-    given = parse_with_data(parser, arguments)
+    given = parse_with_data(parser, arguments, unlabelled=True)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     if isinstance(given["network"], str):
         given["network"] = [given["network"]]
     config = EvaluationConfig(**given)
+    _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
     for name in ("network", "methods", "hidden_fractions"):
         if not getattr(config, name):
@@ -166,6 +167,19 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     check_methods(config.methods, "methods")
     check_methods(config.transfer_methods, "transfer_methods")
     return config
+
+
+def _check_labels(config: EvaluationConfig) -> None:
+    """Refuse what is about the classes of images that have none."""
+    about_classes = {
+        "classes": config.classes is not None,
+        "answers": config.answers == "present",
+        "wordnet": config.wordnet is not None,
+        "probe_outlines": config.probe_outlines is not None,
+    }
+    given = [name for name, is_given in about_classes.items() if is_given]
+    if given and not config.data.num_classes:
+        raise InputError(f"{given[0]} is about the classes of the images, but these have no labels; leave it out.")
 
 
 def _refuse_old_options(arguments: Sequence[str]) -> None:

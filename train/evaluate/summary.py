@@ -15,6 +15,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
 from maskrobust.train.probe import probe_source
 from maskrobust.train.provenance import provenance
 from maskrobust.train.report.results import FORMATS
@@ -86,6 +87,8 @@ def summarise(
             )
         ),
     ]
+    if not config.data.num_classes:
+        rows = [without_labels(row) for row in rows]
     return {
         "format": FORMATS["reliance"],
         "networks": list(runs),
@@ -94,6 +97,7 @@ def summarise(
         "rows": [row.as_json() for row in rows],
         "settings": {
             "split": config.split,
+            "labels": "of the data" if config.data.num_classes else OWN_PREDICTIONS,
             "answers": config.answers,
             "precision": config.precision,
             "probe": probe_source(config.data, config.split, config.probe_outlines),

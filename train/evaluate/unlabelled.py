@@ -1,0 +1,55 @@
+"""Images without labels: what a network takes each of them for with nothing hidden stands for its label."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.train.data import EvaluationImages
+
+OWN_PREDICTIONS = "none: each network's predictions with nothing hidden stand for them"
+NEED_LABELS = ("clean_accuracy", "used_share", "reliance", "probe_accuracy", "majority_fraction")
+"""Measures that say nothing where a network's own prediction stands for the label."""
+
+
+def answering_itself(network: TrainedNetwork, batches: Iterable[Batch]) -> tuple[TrainedNetwork, dict[int, int]]:
+    """The network with the classes first that it sees in some images with nothing hidden, and which it sees in each.
+
+    Args:
+        network: with its outputs in their own order.
+        batches: every image, on the network's device.
+
+    Returns:
+        The network; and the position of its prediction among its classes by sample id, in [0, number of classes that
+        it sees).
+    """
+    seen: dict[int, int] = {}
+    with torch.inference_mode():
+        for batch in batches:
+            seen |= zip(batch.ids.tolist(), network(batch.images).argmax(dim=1).tolist(), strict=True)
+    outputs = sorted(set(seen.values()))
+    return network.answering(outputs), {each: outputs.index(output) for each, output in seen.items()}
+
+
+def relabelled(data: EvaluationImages, labels: Mapping[int, int]) -> EvaluationImages:
+    """The same images with other labels, by sample id in [0, number of classes); classes are named by their number."""
+    again = EvaluationImages(
+        [f"{number}" for number in range(max(labels.values()) + 1)],
+        [file._replace(label=labels[file.id]) for file in data.files("val")],
+        image_size=data.image_size,
+        batch_size=data.batch_size,
+        num_workers=data.num_workers,
+    )
+    again.mask_code = data.mask_code
+    return again
+
+
+def without_labels(row: Row) -> Row:
+    """The row, undefined where its measure needs labels."""
+    if row.measure not in NEED_LABELS:
+        return row
+    undefined = replace(row, value=None, low=None, high=None, undefined_because="The images have no labels.")
+    return replace(undefined, reading="undefined" if row.compared_with and row.measure == "reliance" else "")
