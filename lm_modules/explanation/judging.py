@@ -130,7 +130,7 @@ def mean_while_hiding(
 def object_shares(segments: Segments, object_mask: BoolArray) -> FloatArray:
     """The fraction of each segment of the first image that lies on the object (H, W) bool: (M,)."""
     labels = segments.labels[0].cpu().numpy().ravel()
-    return np.bincount(labels, weights=object_mask.ravel()) / np.bincount(labels)  # type: ignore[no-any-return]
+    return np.bincount(labels, weights=object_mask.ravel()) / np.bincount(labels)
 
 
 def coverage(scores: FloatArray, shares: FloatArray) -> float:
