@@ -19,6 +19,7 @@ from maskrobust.lm_modules.explanation.judging import (
     object_shares,
     pointing,
     rank_correlation,
+    true_effects,
     win_shares,
 )
 from maskrobust.lm_modules.explanation.plan import DRAWING, ExplanationPlan
@@ -26,7 +27,7 @@ from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
-_OF_SCORES = ("stability", "agreement", "coverage", "jaccard", "pointing")
+_OF_SCORES = ("oracle", "stability", "agreement", "coverage", "jaccard", "pointing")
 _BY_CLASS = ("/scores", "/low", "/high", "/r_squared", "/answers")
 
 DECOYS = "decoys"
@@ -42,6 +43,7 @@ def judge_image(
     object_mask: BoolArray,
     key: int,
     *,
+    without: Tensor | None = None,
     seeds: int,
     asked: Callable[[], object] = lambda: None,
 ) -> Arrays:
@@ -55,6 +57,7 @@ def judge_image(
         plan: of the explanations.
         object_mask: (H, W) bool, True on the object; empty where there is none.
         key: of the explanations.
+        without: (C, H, W), the same picture without the object; None where it is not known.
         seeds: from how many seeds stability is measured, those of `found` included; 1 leaves it out.
         asked: called when a network has answered under one masking method.
 
@@ -69,6 +72,12 @@ def judge_image(
     for name, segments in plain.items():
         scores = {each: found[f"{name}/{each}/scores"][..., 0] for each in plan.explainers}  # (R, T, M)
         shares = object_shares(segments, object_mask)
+        truths = [
+            None
+            if without is None
+            else true_effects(each[0], image, without, segments, label, plan.batch_size, plan.answer_scale)
+            for each in predictors
+        ]
         for explainer, own in scores.items():
             rest = [each for other, each in scores.items() if other != explainer]
             again = [each[f"{name}/{explainer}/scores"][..., 0] for each in others] if explainer in DRAWING else []
@@ -81,6 +90,9 @@ def judge_image(
                     values["agreement"][place] = np.mean([rank_correlation(each, other[place]) for other in rest])
                 if again:
                     values["stability"][place] = mean_rank_correlation(np.array([each, *(o[place] for o in again)]))
+                truth = truths[place[0]]
+                if truth is not None:
+                    values["oracle"][place] = rank_correlation(each, truth)
                 if object_mask.any():
                     values["coverage"][place] = coverage(each, shares)
                     values["jaccard"][place] = jaccard(each, shares)

@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from torch import Tensor
 
 from maskrobust.augment.families.segments import hide_in_order
-from maskrobust.lm_modules.explanation.answers import Queries, ask
+from maskrobust.lm_modules.explanation.answers import Queries, Scale, ask, on_scale
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
@@ -53,6 +53,12 @@ MEASURES = {
         "the object gets of those for its own class. Noise of the scores makes it larger than 0.",
         "low",
         ratio=True,
+    ),
+    "oracle": JudgedMeasure(
+        "Oracle removal",
+        "Rank correlation of the scores with true effects: how far the answer falls where a segment's part of the "
+        "object is really not there, which composites can be rendered without.",
+        "high",
     ),
     "deletion": JudgedMeasure(
         "Deletion", "Mean probability while segments are hidden, the highest scores first, over the hidden area.", "low"
@@ -125,6 +131,35 @@ def mean_while_hiding(
     answers = ask(predict, image, Queries.of(visible), key, batch_size=batch_size)[:, label]
     hidden = 1 - visible.double().mean(dim=(1, 2, 3)).cpu().numpy()
     return float(integrate.trapezoid(answers, hidden))
+
+
+def true_effects(
+    predict: Predictor, image: Tensor, without: Tensor, segments: Segments, label: int, batch_size: int, scale: Scale
+) -> FloatArray:
+    """How far the answer falls where what a segment shows of the object is not there, and nothing is hidden: (M,).
+
+    Args:
+        predict: the network under any masking method.
+        image: (C, H, W).
+        without: (C, H, W), the same picture without the object.
+        segments: of this one image, M of them.
+        label: the class.
+        batch_size: of forward passes.
+        scale: of the answers.
+    """
+    labels = segments.labels[0]
+    touched = labels[(image != without).any(dim=0)].unique()
+    pictures = torch.stack([image, *(torch.where(labels == each, without, image) for each in touched)])
+    answers = []
+    with torch.no_grad():
+        for part in pictures.split(batch_size):
+            visible = torch.ones_like(part[:, :1], dtype=torch.bool)
+            keys = torch.zeros(len(part), dtype=torch.int64, device=part.device)
+            answers.append(on_scale(predict(part, visible, keys).float(), scale)[:, label])
+    found = torch.cat(answers).double().cpu().numpy()
+    effects = np.zeros(segments.count(0))
+    effects[touched.cpu().numpy()] = found[0] - found[1:]
+    return effects
 
 
 def object_shares(segments: Segments, object_mask: BoolArray) -> FloatArray:

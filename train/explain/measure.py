@@ -140,9 +140,17 @@ def _explain(
     image = picture.image.to(next(iter(partitions.values())).labels.device)
     found = explain_image(image, partitions, predictors, config.plan, classes, key, asked)
     if config.judge:
-        seeds = config.stability_seeds
         judged = judge_image(
-            found, image, partitions, predictors, config.plan, picture.object_mask, key, seeds=seeds, asked=asked
+            found,
+            image,
+            partitions,
+            predictors,
+            config.plan,
+            picture.object_mask,
+            key,
+            without=None if picture.without is None else picture.without.to(image.device),
+            seeds=config.stability_seeds,
+            asked=asked,
         )
         found = with_own_class_alone(found) | judged
     found["picture"] = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()

@@ -31,6 +31,7 @@ class Picture(NamedTuple):
         label: class of the data, -1 for a file.
         object_mask: (H, W) bool, True on the object; all False where there is none.
         object_id: which object it shows.
+        without: (3, H, W) float32, the same without the object; None where that is not known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Picture(NamedTuple):
     label: int
     object_mask: NDArray[np.bool_]
     object_id: int
+    without: Tensor | None = None
 
 
 def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
@@ -86,12 +88,20 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
     number = 0
     for batch in split_batches(data, split):
         objects = data.object_of(batch.ids).tolist()
+        scenes = data.without_object(split, batch.ids)
         for place in range(min(len(objects), count - number)):
             image, identity = batch.images[place], int(batch.ids[place])
             inside = batch.object_mask[place, 0].numpy()
             size = (image.shape[1], image.shape[2])
             yield Picture(
-                f"{split}-{identity}", image, identity, size, int(batch.labels[place]), inside, objects[place]
+                f"{split}-{identity}",
+                image,
+                identity,
+                size,
+                int(batch.labels[place]),
+                inside,
+                objects[place],
+                None if scenes is None else scenes[place],
             )
         number += len(objects)
         if number >= count:

@@ -1,5 +1,7 @@
 """Measures of explanations: against their formulas, and on networks whose truth is known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from maskrobust.lm_modules.explanation.judging import (
     mean_while_hiding,
     object_shares,
     pointing,
+    true_effects,
     win_shares,
 )
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
@@ -61,13 +64,13 @@ def test_there_is_no_decoy_where_there_is_no_room_or_no_other_class():
     assert draw_decoy(0, OBJECT, 0, alone) is None
 
 
-def judged(predict, methods=1, seeds=1):
+def judged(predict, methods=1, seeds=1, without=None):
     decoy = draw_decoy(3, OBJECT, 0, silhouettes())
     partitions = {"patches": PATCHES, DECOYS: with_decoy(PATCHES, OBJECT, decoy)}
     classes = [0, decoy.label, 3 - decoy.label, 3]
     predictors = [[lambda *given: predict(decoy, *given)] * methods]
     found = explain_image(IMAGE, partitions, predictors, PLAN, classes, 5)
-    return found, judge_image(found, IMAGE, partitions, predictors, PLAN, OBJECT, 5, seeds=seeds)
+    return found, judge_image(found, IMAGE, partitions, predictors, PLAN, OBJECT, 5, seeds=seeds, without=without)
 
 
 def object_reader(decoy, images, visible, keys):
@@ -107,6 +110,23 @@ def test_explanations_of_the_object_cover_it_and_are_stable_and_agree():
     assert found[f"{about}/deletion"].shape == (1, 2, 2)
     assert (found[f"{about}/insertion_minus_deletion"] > 0.1).all()
     assert {name.rpartition("/")[2] for name in found} == MEASURES.keys()
+
+
+def test_oracle_removal_is_the_network_on_the_rendered_picture():
+    weights = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+    def linear(_decoy, images, visible, keys):
+        return torch.einsum("bchw,kchw->bk", images * visible, weights)
+
+    without = torch.where(torch.from_numpy(OBJECT), 0.0, IMAGE)
+    effects = true_effects(partial(linear, None), IMAGE, without, PATCHES, 2, 3, "logit")
+    gone = (IMAGE - without) * weights[2]
+    for segment in range(16):
+        assert effects[segment] == pytest.approx(float(gone[:, PATCHES.labels[0] == segment].sum()), abs=1e-3)
+    _, found = judged(linear, without=without)
+    assert found["patches/leave_one_out/judged/oracle"].shape == (1, 1)
+    _, found = judged(object_reader)
+    assert np.isnan(found["patches/leave_one_out/judged/oracle"]).all()
 
 
 def test_only_the_first_class_is_kept_but_of_decoys():
