@@ -61,6 +61,7 @@ SHORT_EXPLANATION = [
     "--window=24",
     "--samples=128",
 ]
+SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--samples=32", "--max_images=2", "--replicates=20"]
 SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--replicates=20"]
 
 pytestmark = [
@@ -141,6 +142,9 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
         if "[a.ckpt, b.ckpt]" in arguments:
             make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
         run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION])
+    elif command == "explain" and "--judge" in arguments:
+        make_checkpoints(folder / "a.ckpt")
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING])
     elif command == "explain":
         run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":

@@ -27,7 +27,7 @@ def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[fl
     visible = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask).silhouette_visible
     fill_keys = fold_in(keys, FILL_STREAM)
     shown = [illustrate(method, batch.images, visible, fill_keys, mean) for method in methods]
-    return _grid(torch.stack([batch.images, *shown], dim=1).flatten(0, 1), columns=1 + len(shown))
+    return draw_grid(torch.stack([batch.images, *shown], dim=1).flatten(0, 1), columns=1 + len(shown))
 
 
 def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | None) -> Tensor:
@@ -42,9 +42,10 @@ def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | Non
         (3, height, width) float32 in [0, 1], on the CPU.
     """
     shown = presented if visible is None else mark_hidden(presented, visible)
-    return _grid(torch.cat([images, shown]), columns=len(images))
+    return draw_grid(torch.cat([images, shown]), columns=len(images))
 
 
-def _grid(cells: Tensor, columns: int) -> Tensor:
+def draw_grid(cells: Tensor, columns: int) -> Tensor:
+    """Pictures (N, 3, H, W) in [0, 1] in rows of so many columns, with white lines between: (3, height, width)."""
     grid: Tensor = make_grid(cells.float().cpu(), nrow=columns, pad_value=1.0)
     return grid

@@ -46,8 +46,7 @@ def explain_image(
         plan: which explainers, and what is asked.
         classes: that are explained, or how many of those that the first network finds likeliest for the whole image.
         key: int64; decides queries and random fills.
-        asked: called when a network has answered all queries of one kind under one masking method; `count_asked` tells
-            how often.
+        asked: called when a network has answered all queries of one kind under one masking method.
 
     Returns:
         Arrays by name, for C classes, partitions of M segments and N queries:
@@ -123,12 +122,6 @@ def draw_queries(plan: ExplanationPlan, key: int, segments: int) -> dict[str, Te
     if "leave_one_out" in plan.explainers:
         kinds["leave_one_out"] = leave_one_out(segments)
     return kinds
-
-
-def count_asked(plan: ExplanationPlan, partitions: int, predictors: int) -> int:
-    """How often `explain_image` calls `asked`, for so many partitions and predictors."""
-    kinds = len(draw_queries(plan, 0, 2)) * partitions + ("occlusion" in plan.explainers)
-    return kinds * predictors
 
 
 def _explain(

@@ -9,6 +9,9 @@ from maskrobust.lm_modules.explanation.answers import Scale
 ExplainerName = Literal["lime", "kernel_shap", "occlusion", "rise", "leave_one_out"]
 Design = Literal["balanced", "independent", "paper"]
 
+DRAWING: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "rise")
+"""Explainers that draw queries, so that another seed gives another explanation."""
+
 
 @dataclass(frozen=True)
 class ExplanationPlan:

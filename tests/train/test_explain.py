@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from maskrobust import Segments, ask, load_network
+from maskrobust import Segments, ask, build_network, load_network
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.explanation.judging import MEASURES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
 from maskrobust.train.cli import main
 from maskrobust.train.explain import measure
@@ -226,7 +227,7 @@ def test_images_of_any_kind_are_shown_as_people_see_them(tmp_path: Path) -> None
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(grey)).save(tmp_path / "turned.png", exif=exif)
-    pixels = [read_picture(name, tmp_path / f"{name}.png", SIZE).pixels for name in ("grey", "deep", "turned")]
+    pixels = [read_picture(name, tmp_path / f"{name}.png", SIZE).image for name in ("grey", "deep", "turned")]
     assert pixels[0].shape == (3, SIZE, SIZE) and all(torch.equal(pixels[0], each) for each in pixels[1:])
 
 
@@ -273,7 +274,7 @@ FAULTS = [
     (["--network=timm/vit_tiny_patch16_224:random"], "layer masking"),
     (["--images=NOWHERE"], "does not exist"),
     (["--images=EMPTY"], "holds none"),
-    (["--images=[IMAGES, IMAGES]"], "name each once"),
+    (["--images=[IMAGES, IMAGES]"], "different names"),
     (["--images=[IMAGES, OTHER]"], "different names"),
     (["--images=TEXT"], "cannot be read as an image"),
     (["--classes=[tench]"], "got 'tench'"),
@@ -312,3 +313,60 @@ def test_what_is_wrong_is_said_in_one_sentence(
     usual = [f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}", *SHORT]
     sentence = sentence_of(["explain", *usual, *options], capsys)
     assert named in sentence and sentence.endswith(".")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights for the eight classes of Cues."""
+    path = tmp_path_factory.mktemp("checkpoint") / "weights.pt"
+    torch.save(build_network("small_resnet", 8).state_dict(), path)
+    return path
+
+
+JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
+JUDGED += ["--judge=true", "--max_images=3", "--stability_seeds=2", "--patch_size=12", "--segments=[patches]"]
+
+
+def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
+    options = ["--explainers=[lime, leave_one_out]", "--methods=[black, mean]", "--samples=64", "--replicates=50"]
+    network, out = f"small_resnet:{checkpoint}", tmp_path / "out"
+    arguments = ["explain", f"--network={network}", f"--out={out}", *JUDGED, *options]
+    main(arguments)
+    rows = json.loads((out / "explanations.json").read_text())["rows"]
+    assert MEASURES.keys() <= {row["measure"] for row in rows}
+    assert {row["images"] for row in rows if row["measure"] == "coverage"} == {3}
+    found = arrays_of(out)
+    (first, *_) = sorted({name.partition("/")[0] for name in found} - {"seed"})
+    assert first.startswith("test-") and found[f"{first}/patches/lime/scores"].shape[-1] == 1
+    page = Page((out / "report.html").read_text())
+    assert len(page.tables["explanations"]) == 1 + 3 * 2
+    for name in MEASURES:
+        lines = page.tables[f"judged-{name}"][1:]
+        assert len(lines) == 2 * (2 if "deletion" in name or "insertion" in name else 1)
+    assert "(" in page.tables["judged-deletion"][1][1] and "(" not in page.tables["judged-deletion"][1][2]
+    before = (out / "explanations.csv").read_text()
+    main(arguments)
+    assert (out / "explanations.csv").read_text() == before
+
+
+JUDGING_FAULTS: list[tuple[list[str], str]] = [
+    (["--judge=true"], "--judge needs images with object masks"),
+    (["--data=Cues"], "got both"),
+    (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
+    (["--data=Folder", "--data.root=IMAGES", "--segments=[LABELS]"], "--data"),
+]
+
+
+@pytest.mark.parametrize(("options", "named"), JUDGING_FAULTS)
+def test_what_cannot_be_judged_is_said_in_one_sentence(
+    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x", "y"):
+        photographs(tmp_path / "images" / "val" / name)
+    torch.save(build_network("small_resnet", 2).state_dict(), tmp_path / "two.pt")
+    given = {"IMAGES": str(tmp_path / "images"), "LABELS": saved(tmp_path / "labels.npy", [[0, 1]])}
+    for word, path in given.items():
+        options = [option.replace(word, path) for option in options]
+    source = [] if "--data=Folder" in options else [f"--images={tmp_path / 'images' / 'val' / 'x'}"]
+    usual = [f"--network=small_resnet:{tmp_path / 'two.pt'}", f"--out={tmp_path / 'out'}", *SHORT]
+    assert named in sentence_of(["explain", *usual, *source, *options], capsys)

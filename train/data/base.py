@@ -170,6 +170,18 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
         return f"image {sample_id}"
 
+    def without_object(self, split: Split, ids: Tensor) -> Tensor | None:
+        """The very backgrounds of some samples, as their pictures were before the objects were laid over them.
+
+        Args:
+            split: of the samples.
+            ids: (N,) int64 sample ids.
+
+        Returns:
+            (N, 3, H, W) float32 in [0, 1]; None where the data are no composites.
+        """
+        return None
+
     def stored_samples(self, split: Split) -> Iterable[StoredSample]:
         """Every sample of a split once, ready to be encoded; the data must be set up for it.
 

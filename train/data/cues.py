@@ -145,6 +145,10 @@ class Cues(InMemoryDataModule):
         """Backgrounds without an object, other crops than those of the samples; see `AnnotatedDataModule`."""
         return as_float_images(self._backgrounds(torch.arange(count) + _FIRST_ID[split], "empty scene"))
 
+    def without_object(self, split: Split, ids: Tensor) -> Tensor:
+        """The samples' backgrounds; see `AnnotatedDataModule`."""
+        return as_float_images(self._backgrounds(ids, "background"))
+
     def _backgrounds(self, ids: Tensor, stream: str) -> NDArray[np.uint8]:
         choice = (self._draw(ids, f"choice of {stream}") * len(BACKGROUNDS)).astype(np.int64)
         return self._crops(ids, stream, BACKGROUNDS, choice)

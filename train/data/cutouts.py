@@ -180,6 +180,10 @@ class Cutouts(InMemoryDataModule):
         numbers = self._draw(ids, f"empty {split} scene", SCENE_NUMBERS)
         return as_float_images(self._draw_scenes(split, ids.numpy(), numbers))
 
+    def without_object(self, split: Split, ids: Tensor) -> Tensor:
+        """The samples' scenes; see `AnnotatedDataModule`."""
+        return as_float_images(self._backgrounds(split, ids))
+
     def _backgrounds(self, split: Split, ids: Tensor) -> NDArray[np.uint8]:
         """One scene for each sample: the views of an object go through the scenes from one drawn for it."""
         first_view = ids - (_view_of(ids) << OBJECT_BITS)

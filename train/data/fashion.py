@@ -126,6 +126,10 @@ class Fashion(InMemoryDataModule):
         """Backgrounds without a garment, other crops than those of the samples; see `AnnotatedDataModule`."""
         return as_float_images(self._backgrounds(torch.arange(count), f"empty {split} scene "))
 
+    def without_object(self, split: Split, ids: Tensor) -> Tensor:
+        """The samples' backgrounds; see `AnnotatedDataModule`."""
+        return as_float_images(self._backgrounds(ids, ""))
+
     def _backgrounds(self, ids: Tensor, stream: str) -> NDArray[np.uint8]:
         choice = (self._draw(ids, f"{stream}choice of background") * len(BACKGROUNDS)).astype(np.int64)
         crop_numbers = self._draw(ids, f"{stream}crop", CROP_NUMBERS)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -11,7 +12,8 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.answers import Scale
 from maskrobust.lm_modules.explanation.plan import Design, ExplainerName, ExplanationPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
-from maskrobust.train.arguments import PARSER_OPTIONS
+from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 _SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")
 _SMALLEST_IMAGE = 32
@@ -23,7 +25,8 @@ class ExplainConfig:
 
     Attributes:
         network: names of the networks; they have the same classes.
-        images: image files, and folders of them.
+        images: image files, and folders of them; none where data are given.
+        data: where the images come from otherwise, instantiated.
         out: folder of explanations.npz, explanations.json, explanations.csv, scores.csv, report.html, overlays and of
             one file for each finished image.
         methods: masking methods to ask the networks under.
@@ -45,11 +48,18 @@ class ExplainConfig:
         window: side of a window of occlusion in pixels.
         stride: pixels between two windows.
         batch_size: queries in a forward pass, which bounds the memory.
+        split: of the data, by default test where there is one, else val.
+        max_images: of the data, from the first on.
+        judge: measure how good the explanations of the data's images are: deletion and insertion, fidelity, stability,
+            agreement, localisation of the object, and decoys. The class that is explained is the image's own.
+        stability_seeds: explanations from so many seeds tell how stable they are; 1 leaves it out.
+        replicates: bootstrap resamples behind each interval of a measure.
         seed: of queries and random fills.
     """
 
     network: list[str]
     images: list[Path]
+    data: AnnotatedDataModule | None
     out: Path
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     explainers: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "occlusion")
@@ -64,6 +74,11 @@ class ExplainConfig:
     window: int = 32
     stride: int = 16
     batch_size: int = 64
+    split: Split | None = None
+    max_images: int = 20
+    judge: bool = False
+    stability_seeds: int = 5
+    replicates: int = 2000
     seed: int = 0
 
     @property
@@ -89,19 +104,36 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
         "--network", type=list[str] | str, required=True, help="the network to explain, or several: '[a, b]'"
     )
     parser.add_argument(
-        "--images", type=list[Path] | Path, required=True, help="an image, a folder of images, or several: '[a, b]'"
+        "--images", type=list[Path] | Path | None, help="an image, a folder of images, or several: '[a, b]'"
     )
-    parser.add_class_arguments(ExplainConfig, skip={"network", "images"})
-    given = vars(parser.instantiate(parser.parse_args(list(arguments))))
+    parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data"})
+    asks = any(re.match(r"--(data|config|help)\b|-h$", each) for each in arguments)
+    given = parse_with_data(parser, arguments) if asks else _parse_without_data(parser, arguments)
     for name in ("network", "images"):
-        given[name] = given[name] if isinstance(given[name], list) else [given[name]]
+        value = given[name]
+        given[name] = value if isinstance(value, list) else [] if value is None else [value]
+    if given["data"] is not None and given["split"] is None:
+        given["split"] = "test" if "test" in given["data"].splits else "val"
     config = ExplainConfig(**given)
     _check(config)
     return config
 
 
+def _parse_without_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+    return {**vars(parser.instantiate(parser.parse_args(list(arguments)))), "data": None}
+
+
 def _check(config: ExplainConfig) -> None:
-    for name in ("network", "images", "methods", "explainers", "segments", "classes"):
+    if bool(config.images) == (config.data is not None):
+        raise InputError(
+            "explain takes its images from --images or from --data, got "
+            f"{'both' if config.images else 'neither'}; give one of them."
+        )
+    if config.judge and config.data is None:
+        raise InputError("--judge needs images with object masks and classes, got --images; give --data.")
+    for name in ("max_images", "stability_seeds", "replicates"):
+        check_at_least(name, getattr(config, name), 1)
+    for name in ("network", "methods", "explainers", "segments", "classes"):
         values = getattr(config, name)
         if not values:
             raise InputError(f"{name} must name at least one, got none; give one or more.")
@@ -123,6 +155,11 @@ def _check(config: ExplainConfig) -> None:
         )
     _ = config.plan  # refuses what cannot be asked
     for name in config.segments:
+        if config.data is not None and name not in _SUPERPIXELS_AND_PATCHES:
+            raise InputError(
+                f"a label map belongs to images of --images, got '{name}' with --data; choose from "
+                f"{', '.join(_SUPERPIXELS_AND_PATCHES)}."
+            )
         if name not in _SUPERPIXELS_AND_PATCHES and not Path(name).is_file():
             raise InputError(
                 f"segments must be {', '.join(_SUPERPIXELS_AND_PATCHES)} or the file of a label map, got '{name}'; "

@@ -1,26 +1,34 @@
 """Every image explained and kept, so that a command that was stopped goes on where it was."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from rich.progress import Progress
 
-from maskrobust.augment import fold_in
+from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.explaining import Arrays, count_asked, explain_image
+from maskrobust.lm_modules.class_matching import match_classes
+from maskrobust.lm_modules.explanation.decoys import draw_decoy, with_decoy
+from maskrobust.lm_modules.explanation.explaining import Arrays, explain_image
+from maskrobust.lm_modules.explanation.judged_image import DECOYS, judge_image, with_own_class_alone
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.loading import load_network
+from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.reliance.arrays import IntArray
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.claim.stored import fingerprint
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.image_files import id_of
+from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
 from maskrobust.train.explain.config import ExplainConfig
-from maskrobust.train.explain.pictures import Picture, list_pictures, read_picture, segment
+from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.explain.stored import digest, read_explained, write_explained
+
+_OTHER_CLASSES = 8
+"""Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
 
 
 class Explained(NamedTuple):
@@ -29,12 +37,14 @@ class Explained(NamedTuple):
     Attributes:
         networks: their names.
         class_names: of all classes.
-        images: by the image's name the arrays of `explain_image`, and "picture" (S, S, 3) uint8.
+        images: by the image's name the arrays of `explain_image` and of `judge_image`, and "picture" (H, W, 3) uint8.
+        objects: (N,) which object each image shows.
     """
 
     networks: tuple[str, ...]
     class_names: tuple[str, ...]
     images: dict[str, Arrays]
+    objects: IntArray
 
 
 def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
@@ -46,69 +56,153 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
 
     Raises:
         MissingFileError, InputError: a file is missing or unreadable, networks have different classes, a class is
-            none, or --out holds explanations with other settings.
+            none, --out holds explanations with other settings, or an image to judge has no object mask.
         UnsupportedNetworkError: layer masking cannot read a network.
     """
-    files = list_pictures(config.images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    networks = {name: network_for_pictures(name).to(device) for name in config.network}
-    class_names = check_same_classes(networks)
-    classes = config.likeliest or find_classes(config.classes, class_names)
+    pictures, total = _pictures(config)
+    networks = {name: network_for(name, config.data).to(device) for name in config.network}
+    class_names = check_same_classes(networks, config.data)
+    asked = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
     weights = {name: f"{digest(each.state_dict())} {each.preprocessing}" for name, each in networks.items()}
-    images = {}
-    for name, path in progress.track(files.items(), description="explaining images"):
-        picture = read_picture(name, path, config.image_size)
+    bank = None
+    if config.judge and config.data is not None and config.split is not None:
+        bank = SilhouetteBank.from_batches(split_batches(config.data, config.split))
+    images, objects = {}, []
+    for picture in progress.track(pictures, total=total, description="explaining images"):
         partitions = {each: segment(picture, each, config) for each in config.segments}
-        settings = fingerprint(_settings(config, picture, partitions, weights))
-        kept = config.out / "images" / f"{name}.npz"
+        classes: int | Sequence[int] = asked
+        if bank is not None and config.data is not None:
+            classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
+        settings = fingerprint(_settings(config, picture, partitions, classes, weights))
+        kept = config.out / "images" / f"{picture.name}.npz"
         found = read_explained(kept, settings)
         if found is None:
-            steps = count_asked(config.plan, len(partitions), len(predictors) * len(config.methods))
-            task = progress.add_task(name, total=steps)
-            found = explain_image(
-                picture.pixels.to(device) / 255,
-                {each: Segments(segments.labels.to(device)) for each, segments in partitions.items()},
-                predictors,
-                config.plan,
-                classes,
-                int(fold_in(torch.tensor([id_of(Path(path.name))]), config.seed)),
-                partial(progress.advance, task),
-            )
-            found["picture"] = picture.pixels.permute(1, 2, 0).numpy()
+            task = progress.add_task(picture.name, total=None)
+            on_device = {each: Segments(segments.labels.to(device)) for each, segments in partitions.items()}
+            found = _explain(config, picture, on_device, predictors, classes, partial(progress.advance, task))
             write_explained(kept, found, settings)
             progress.remove_task(task)
-        images[name] = found
-    return Explained(tuple(networks), class_names, images)
+        images[picture.name] = found
+        objects.append(picture.object_id)
+    return Explained(tuple(networks), class_names, images, np.array(objects))
+
+
+def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:
+    """The pictures, and at most how many."""
+    if config.data is None:
+        files = list_pictures(config.images)
+        return (read_picture(name, path, config.image_size) for name, path in files.items()), len(files)
+    assert config.split is not None
+    config.data.prepare_data()
+    config.data.setup(STAGE_OF_SPLIT[config.split])
+    return pictures_of(config.data, config.split, config.max_images), config.max_images
+
+
+def _prepare_to_judge(
+    picture: Picture, partitions: dict[str, Segments], bank: SilhouetteBank, num_classes: int, seed: int
+) -> list[int]:
+    """Add the partition with a decoy, where there is room for one, and say which classes are explained.
+
+    Returns:
+        The class of the image, that of its decoy's shape, and up to eight others, drawn by key; without a decoy the
+        class of the image alone.
+
+    Raises:
+        InputError: the picture has no object mask.
+    """
+    if not picture.object_mask.any():
+        raise InputError(
+            f"--judge needs images with an object mask, but '{picture.name}' has none; leave it out of the data, or "
+            "leave out --judge."
+        )
+    key = _key(picture, seed)
+    decoy = draw_decoy(key, picture.object_mask, picture.label, bank)
+    if decoy is None:
+        return [picture.label]
+    first = next(iter(partitions.values()))
+    partitions[DECOYS] = with_decoy(first, picture.object_mask, decoy)
+    order = uniform(fold_in(torch.tensor([key]), 1), num_classes)[0].argsort(stable=True).tolist()
+    others = [each for each in order if each not in (picture.label, decoy.label)]
+    return [picture.label, decoy.label, *others[:_OTHER_CLASSES]]
+
+
+def _explain(
+    config: ExplainConfig,
+    picture: Picture,
+    partitions: Mapping[str, Segments],
+    predictors: Sequence[Sequence[Predictor]],
+    classes: int | Sequence[int],
+    asked: Callable[[], object],
+) -> Arrays:
+    key = _key(picture, config.seed)
+    image = picture.image.to(next(iter(partitions.values())).labels.device)
+    found = explain_image(image, partitions, predictors, config.plan, classes, key, asked)
+    if config.judge:
+        judged = judge_image(
+            found,
+            image,
+            partitions,
+            predictors,
+            config.plan,
+            picture.object_mask,
+            key,
+            without=None if picture.without is None else picture.without.to(image.device),
+            seeds=config.stability_seeds,
+            asked=asked,
+        )
+        found = with_own_class_alone(found) | judged
+    found["picture"] = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return found
+
+
+def _key(picture: Picture, seed: int) -> int:
+    return int(fold_in(torch.tensor(picture.id), seed))
 
 
 def _settings(
-    config: ExplainConfig, picture: Picture, partitions: Mapping[str, Segments], weights: Mapping[str, str]
+    config: ExplainConfig,
+    picture: Picture,
+    partitions: Mapping[str, Segments],
+    classes: int | Sequence[int],
+    weights: Mapping[str, str],
 ) -> dict[str, object]:
     """All that the explanations of an image follow from, as plain values."""
-    pixels = {"picture": picture.pixels} | {name: segments.labels for name, segments in partitions.items()}
+    pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask)}
     return {
         "weights": weights,
-        "pixels": digest(pixels),
+        "pixels": digest(pixels | {name: segments.labels for name, segments in partitions.items()}),
         "methods": config.methods,
-        "classes": config.classes,
+        "classes": classes,
         "seed": config.seed,
+        "judge": config.stability_seeds if config.judge else 0,
         **{name: value for name, value in vars(config.plan).items() if name != "batch_size"},
     }
 
 
-def network_for_pictures(name: str) -> TrainedNetwork:
+def network_for(name: str, data: AnnotatedDataModule | None) -> TrainedNetwork:
     """A network by name that cuts from pictures what its preprocessing wants less than they show already.
 
+    Args:
+        name: see `load_network`.
+        data: whose classes its outputs begin with, in label order; None for pictures from files.
+
     Raises:
-        MissingFileError, InputError: see `load_network`.
+        MissingFileError, InputError: the network cannot be loaded, or does not know the data's classes.
     """
     network = load_network(name)
-    return network.shown(network.preprocessing.after_crop(AnnotatedDataModule.crop_fraction))
+    cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
+    shown = network.shown(network.preprocessing.after_crop(cut))
+    return shown if data is None else shown.answering(match_classes(data.class_names, shown))
 
 
-def check_same_classes(networks: Mapping[str, TrainedNetwork]) -> tuple[str, ...]:
+def check_same_classes(networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule | None) -> tuple[str, ...]:
     """Names of the classes that all networks have, each up to its first comma; numbers where no network has names.
+
+    Args:
+        networks: by name.
+        data: whose names their first classes have.
 
     Raises:
         InputError: they differ in number, or in their names.
@@ -122,7 +216,8 @@ def check_same_classes(networks: Mapping[str, TrainedNetwork]) -> tuple[str, ...
                 f"{other.num_classes} of '{other.name}'; explain them in two calls."
             )
         named = named or other.class_names
-    return tuple(name.partition(",")[0] for name in named or map(str, range(first.num_classes)))
+    names = [name.partition(",")[0] for name in named or map(str, range(first.num_classes))]
+    return tuple(names) if data is None or named else (*data.class_names, *names[data.num_classes :])
 
 
 def find_classes(wanted: Sequence[str | int], class_names: Sequence[str]) -> list[int]:

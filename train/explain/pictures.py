@@ -1,34 +1,47 @@
-"""Image files as the squares that are explained, and their segments."""
+"""The pictures that are explained, from files or from data, and their segments."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.train.data.image_files import IMAGE_SUFFIXES, decode_image, decode_label_map, read_file
+from maskrobust.train.data.batches import split_batches
+from maskrobust.train.data.image_files import IMAGE_SUFFIXES, decode_image, decode_label_map, id_of, read_file
 from maskrobust.train.data.views import evaluation_geometry
 from maskrobust.train.explain.config import ExplainConfig
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 
 class Picture(NamedTuple):
     """An image that is explained.
 
     Attributes:
-        name: of its file, without the suffix.
-        pixels: (3, S, S) uint8, the square at its centre.
-        size: (H, W) of the whole image.
+        name: of its file, without the suffix, or of its split and sample.
+        image: (3, H, W) float32 in [0, 1]; of a file the square at its centre.
+        id: int64, decides queries and random fills together with the seed.
+        whole_size: (height, width) of the file's image.
+        label: class of the data, -1 for a file.
+        object_mask: (H, W) bool, True on the object; all False where there is none.
+        object_id: which object it shows.
+        without: (3, H, W) float32, the same without the object; None where that is not known.
     """
 
     name: str
-    pixels: Tensor
-    size: tuple[int, int]
+    image: Tensor
+    id: int
+    whole_size: tuple[int, int]
+    label: int
+    object_mask: NDArray[np.bool_]
+    object_id: int
+    without: Tensor | None = None
 
 
 def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
@@ -65,7 +78,34 @@ def read_picture(name: str, path: Path, image_size: int) -> Picture:
     """
     whole = decode_image(read_file(path), str(path))
     seen: Tensor = evaluation_geometry(image_size)(tv_tensors.Image(whole)).as_subclass(Tensor)
-    return Picture(name, seen, (whole.shape[1], whole.shape[2]))
+    nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
+    identity = id_of(Path(path.name))
+    return Picture(name, seen / 255, identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity)
+
+
+def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator[Picture]:
+    """The first pictures of a split, for which the data are set up."""
+    number = 0
+    for batch in split_batches(data, split):
+        objects = data.object_of(batch.ids).tolist()
+        scenes = data.without_object(split, batch.ids)
+        for place in range(min(len(objects), count - number)):
+            image, identity = batch.images[place], int(batch.ids[place])
+            inside = batch.object_mask[place, 0].numpy()
+            size = (image.shape[1], image.shape[2])
+            yield Picture(
+                f"{split}-{identity}",
+                image,
+                identity,
+                size,
+                int(batch.labels[place]),
+                inside,
+                objects[place],
+                None if scenes is None else scenes[place],
+            )
+        number += len(objects)
+        if number >= count:
+            return
 
 
 def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
@@ -80,16 +120,16 @@ def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
         InputError: a label map is unreadable, is none, or has another size than the image; or there are less than two
             segments.
     """
-    images = picture.pixels.unsqueeze(0)
+    images = picture.image.unsqueeze(0)
     if name == "patches":
         return Segments.patches(images, config.patch_size)
     if name in ("slic", "quickshift"):
         make = Segments.paper_superpixels if config.design == "paper" else Segments.superpixels
         return make(images, name)  # type: ignore[arg-type]
     labels = read_label_map(Path(name))
-    if labels.shape != picture.size:
+    if labels.shape != picture.whole_size:
         raise InputError(
-            f"the label map '{name}' must have the size of the image '{picture.name}', {picture.size}, got "
+            f"the label map '{name}' must have the size of the image '{picture.name}', {picture.whole_size}, got "
             f"{tuple(labels.shape)}; make it again from that image."
         )
     seen = evaluation_geometry(config.image_size)(tv_tensors.Mask(labels.unsqueeze(0))).as_subclass(Tensor)

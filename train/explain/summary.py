@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
+from maskrobust.lm_modules.explanation.judged_rows import judged_rows
 from maskrobust.lm_modules.explanation.judging import rank_correlation
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
 from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
@@ -41,6 +42,9 @@ def write_results(
         The paths, by what they are.
     """
     rows = [*summary_rows(config, explained)]
+    if config.judge:
+        images, networks = [*explained.images.values()], explained.networks
+        rows += judged_rows(images, explained.objects, networks, config.methods, replicates=config.replicates)
     content = {
         "format": FORMAT,
         "networks": list(explained.networks),
@@ -74,7 +78,7 @@ def settings_of(config: ExplainConfig) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in (vars(config.plan) | settled).items()
     }
-    others = ("segments", "classes", "image_size", "patch_size", "seed")
+    others = ("segments", "classes", "image_size", "patch_size", "judge", "seed")
     chosen = {name: getattr(config, name) for name in others}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | asked).items()}
 

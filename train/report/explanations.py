@@ -24,6 +24,7 @@ from maskrobust.lm_modules.explanation.overlays import (
     strongest,
 )
 from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.train.report.judged import EXPLAINERS, judged_tables
 from maskrobust.train.report.templates import compact_json, render_template
 from maskrobust.train.report.wording import compact, decimal, method_title
 
@@ -32,18 +33,12 @@ TRUSTED = 0.5
 
 _PARTS = ("scores", "low", "high", "r_squared")
 _ALONE = 0.15
+_MOST_IMAGES = 50
 _NUMBERED = 5
 _WITH_SURROGATE = ("lime", "kernel_shap")
 _ORANGE, _BLUE = 2, 5
 """Numbers of colours of the page."""
 
-EXPLAINERS = {
-    "lime": "LIME",
-    "kernel_shap": "KernelSHAP",
-    "occlusion": "Occlusion",
-    "rise": "RISE",
-    "leave_one_out": "Leave one out",
-}
 _SEGMENTS = {"slic": "SLIC", "quickshift": "Quickshift", "patches": "Patches"}
 _SCALES = {"probability": "probability", "logit": "logit", "log_odds": "log-odds"}
 
@@ -150,7 +145,9 @@ def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays]
     settings, methods = content["settings"], content["methods"]
     explainers, segments = settings["explainers"], settings["segments"]
     ranks = range(len(next(iter(images.values()))["classes"]))
-    if isinstance(settings["classes"], str):
+    if settings["judge"]:
+        classes = ["the image's own"]
+    elif isinstance(settings["classes"], str):
         classes = ["likeliest", *(f"{_ordinal(rank + 1)} likeliest" for rank in ranks[1:])]
     else:
         classes = [class_names[each] for each in next(iter(images.values()))["classes"]]
@@ -159,9 +156,10 @@ def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays]
         "Segments": [_segments_title(each) for each in segments],
         "Class": classes,
     }
+    shown = dict(itertools.islice(images.items(), _MOST_IMAGES))
     rows = [
         _image_rows(place, name, number, network, found, content, class_names)
-        for place, (name, found) in enumerate(images.items(), start=1)
+        for place, (name, found) in enumerate(shown.items(), start=1)
         for number, network in enumerate(content["networks"])
     ]
     return render_template(
@@ -170,8 +168,10 @@ def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays]
         content=content,
         choices=choices,
         methods=[method_title(each) for each in methods],
-        pictures=[(found["picture"], grey(found["picture"])) for found in images.values()],
+        pictures=[(found["picture"], grey(found["picture"])) for found in shown.values()],
+        left_out=len(images) - len(shown),
         rows=rows,
+        judged=judged_tables(content["rows"], methods, several_networks=len(content["networks"]) > 1),
         glance=_glance(content, images),
         scale=_SCALES[settings["scale"]],
         for_class="rgb({}, {}, {})".format(*FOR_CLASS),

@@ -1,0 +1,129 @@
+"""From measures of single images to rows: means over objects with intervals, and paired differences between methods."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrobust.lm_modules.explanation.judging import MEASURES
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.bootstrap import hierarchical_bootstrap_means, percentile_interval
+from maskrobust.lm_modules.reliance.comparison import holm_levels, tail_level
+from maskrobust.lm_modules.reliance.results import Row
+
+CIRCULAR = "circular"
+"""Reading of a cell of deletion or insertion that is evaluated under the method that it was explained under."""
+
+_LEVEL = 0.05
+
+
+def judged_rows(
+    images: Sequence[Mapping[str, NDArray[Any]]],
+    objects: IntArray,
+    networks: Sequence[str],
+    methods: Sequence[str],
+    *,
+    replicates: int = 2000,
+) -> Iterator[Row]:
+    """Every measure of every explainer: a row for each masking method, and one for each pair of methods.
+
+    Pictures of one object are averaged first, and objects resampled. Differences are paired on objects; those of one
+    measure of one network's explainer share their confidence by Holm's procedure.
+
+    Args:
+        images: of N images, arrays "<partition>/<explainer>/judged/<measure>" (R, T), (R, T, 2) for a ratio's numerator
+            and denominator, or (R, T, T) for what is evaluated under each method; NaN where it is undefined.
+        objects: (N,) the object that each shows.
+        networks: R names.
+        methods: T names.
+        replicates: of the bootstrap.
+    """
+    names = sorted({name for each in images for name in each if "/judged/" in name}, key=_place)
+    for name in names:
+        about, _, measure = name.rpartition("/judged/")
+        segments, _, explainer = about.rpartition("/")
+        parameters: dict[str, str | float] = {"segments": segments, "explainer": explainer}
+        shape = next(each[name].shape for each in images if name in each)
+        missing = np.full(shape, np.nan)
+        values = _by_object(np.array([each.get(name, missing) for each in images]), objects)  # (objects, R, T, ...)
+        matrix = len(shape) == 3 and not MEASURES[measure].ratio
+        for number, network in enumerate(networks):
+            for column, evaluated in enumerate(methods) if matrix else [(None, "")]:
+                one = values[:, number] if column is None else values[:, number, :, column]
+                if evaluated:
+                    parameters = {**parameters, "evaluated_under": evaluated}
+                yield from _rows(one, measure, network, methods, parameters, replicates)
+
+
+def _place(name: str) -> tuple[int, str]:
+    return list(MEASURES).index(name.rpartition("/")[2]), name
+
+
+def _by_object(values: FloatArray, objects: IntArray) -> FloatArray:
+    """Means over the pictures (N, ...) of each object that are not NaN, (objects, ...)."""
+    with np.errstate(invalid="ignore"):
+        means = []
+        for each in np.unique(objects):
+            own = values[objects == each]
+            counted = ~np.isnan(own)
+            means.append(np.where(counted, own, 0).sum(axis=0) / counted.sum(axis=0))
+    return np.array(means)
+
+
+def _rows(
+    values: FloatArray,
+    measure: str,
+    network: str,
+    methods: Sequence[str],
+    parameters: Mapping[str, str | float],
+    replicates: int,
+) -> Iterator[Row]:
+    """Of one measure: values (objects, T), or (objects, T, 2) of a ratio."""
+    columns = values.reshape(len(values), len(methods), -1)
+    counted = ~np.isnan(columns).any(axis=(1, 2))  # of all methods, so that they are compared on the same objects
+    left_out = int((~counted).sum())
+
+    def row(method: str, value: float | None, interval: tuple[float, float] | None, **others: Any) -> Row:
+        low, high = interval or (None, None)
+        return Row(network, method, measure, value, low, high, int(counted.sum()), left_out, **others)
+
+    if not counted.any():
+        for method in methods:
+            reason = "undefined because no object is valid for it."
+            yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
+        return
+    stacked = columns[counted].reshape(int(counted.sum()), -1).T[:, np.newaxis]  # (T * C, 1, objects)
+    resampled = hierarchical_bootstrap_means(stacked, replicates).reshape(replicates, len(methods), -1)
+    means = columns[counted].mean(axis=0)
+    defined = [True] * len(methods)
+    if MEASURES[measure].ratio:
+        defined = [float(np.quantile(resampled[:, place, 1], 0.025)) > 0 for place in range(len(methods))]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means, resampled = means[:, 0] / means[:, 1], resampled[..., 0] / resampled[..., 1]
+    else:
+        means, resampled = means[:, 0], resampled[..., 0]
+    for place, method in enumerate(methods):
+        if not defined[place]:
+            reason = "undefined because the object's own effect is not above 0, or not clearly."
+            yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
+            continue
+        found = percentile_interval(float(means[place]), resampled[:, place])
+        reading = CIRCULAR if parameters.get("evaluated_under") == method else ""
+        yield row(method, found.value, (found.low, found.high), parameters=dict(parameters), reading=reading)
+    pairs = [pair for pair in itertools.combinations(range(len(methods)), 2) if all(defined[each] for each in pair)]
+    differences = [resampled[:, first] - resampled[:, second] for first, second in pairs]
+    levels = holm_levels([2 * min(tail_level(each, 0), tail_level(-each, 0)) for each in differences], _LEVEL)
+    for (first, second), replicated, level in zip(pairs, differences, levels, strict=True):
+        low, high = np.quantile(replicated, [level / 2, 1 - level / 2]).tolist()
+        reading = "above" if low > 0 else "below" if high < 0 else "not settled"
+        yield row(
+            methods[first],
+            float(means[first] - means[second]),
+            (low, high),
+            parameters={**parameters, "minus": methods[second]},
+            level_low=level / 2,
+            level_high=level / 2,
+            reading=reading,
+        )
