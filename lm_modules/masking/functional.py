@@ -20,7 +20,7 @@ def hide(features: Tensor, visible: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), dtype of `features`.
     """
-    return torch.where(visible, features, torch.zeros((), dtype=features.dtype, device=features.device))
+    return features.masked_fill(~visible, 0.0)
 
 
 def neighbour_rings(visible: Tensor, rings: int) -> list[tuple[Tensor, Tensor]]:

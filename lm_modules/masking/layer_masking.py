@@ -9,7 +9,7 @@ from maskrobust.augment import check_visible
 from maskrobust.lm_modules.masking.checkpointing import run_in_segments
 from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
-from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, VisibleMap
+from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, Recipe, VisibleMap
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
 from maskrobust.lm_modules.masking.program import mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, find_row_suffix, plan_suffix, run_suffix
@@ -68,6 +68,7 @@ class LayerMasking(nn.Module):
                 "and sums up to global pooling, merged by intersection; set engine to 'auto'."
             )
         self.dropped = find_dropped(self.programs[False], network, self.options)
+        self._recipes: dict[torch.Size, Recipe] = {}
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
@@ -92,9 +93,15 @@ class LayerMasking(nn.Module):
         visible_map = VisibleMap(visible, self.options)
         if not self.training and visible_map.everything:
             return self.network(images)
+        compiles, size = torch.compiler.is_compiling(), visible.shape[2:]
+        if not compiles:
+            visible_map.prepare(self._recipes.get(size, Recipe()))
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.
         masked_images = Masked(hide(images, visible), visible_map)
-        return self._run(masked_images)
+        output = self._run(masked_images)
+        if not compiles:
+            self._recipes = {size: visible_map.recipe}
+        return output
 
     def _run(self, images: Masked) -> Any:
         program, suffix = self.programs[self.training], self.row_suffix

@@ -4,6 +4,8 @@
 is computed once in a forward pass and kept with it: layers that see the same `VisibleMap` share the work.
 """
 
+import math
+import operator
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,7 +46,8 @@ class Window(NamedTuple):
 
         Such an output reads inputs at most (kernel - 1) x dilation positions from a visible one along each axis.
         """
-        return max((size - 1) * step for size, step in zip(self.kernel_size, self.dilation, strict=True))
+        (height, width), (vertical, horizontal) = self.kernel_size, self.dilation
+        return max((height - 1) * vertical, (width - 1) * horizontal)
 
     @property
     def is_centred(self) -> bool:
@@ -66,6 +69,18 @@ class MaskingOptions:
 
     merge: MergeRule = "intersection"
     detach_padding: bool = True
+
+
+class Recipe(NamedTuple):
+    """What a network needs of a map.
+
+    Attributes:
+        rings: of neighbour padding.
+        windows: that are slid over it, each with what is needed of the map after it.
+    """
+
+    rings: int = 0
+    windows: tuple[tuple[Window, "Recipe"], ...] = ()
 
 
 @dataclass(eq=False)
@@ -109,8 +124,8 @@ class VisibleMap:
 
     @cached_property
     def counts(self) -> Tensor:
-        """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
-        return self.positions.sum(dim=(2, 3)).clamp(min=1)
+        """(B, 1) float32: visible positions of each image, or 1 where nothing is visible."""
+        return self.positions.sum(dim=(2, 3)).clamp(min=1).to(torch.float32)
 
     @cached_property
     def as_numbers(self) -> Tensor:
@@ -141,6 +156,27 @@ class VisibleMap:
         aligned = stride == (1, 1) and padding[2] % dilation[0] == 0 and padding[0] % dilation[1] == 0
         derived._shows_its_input = aligned and derived.positions.shape == self.positions.shape
         return derived
+
+    @property
+    def recipe(self) -> "Recipe":
+        """What has been planned so far."""
+        windows = ((key, after.recipe) for key, after in self._derived.items() if isinstance(key, Window))
+        return Recipe(len(self._ring_rows), tuple(windows))
+
+    def prepare(self, recipe: "Recipe") -> None:
+        """Plan what a recipe says, all at once: NumPy's code is fetched anew after each layer otherwise."""
+        if recipe.rings and not self.everything:
+            self.ring_rows(recipe.rings)
+        for window, further in recipe.windows:
+            self.window(window).prepare(further)
+
+    def is_whole_under(self, window: Window) -> bool:
+        """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of larger patches."""
+        size = window.kernel_size
+        if window != Window(size, size) or any(map(operator.mod, self.size[1:], size)) or torch.compiler.is_compiling():
+            return False
+        seen = self.window(window).positions.count_nonzero()
+        return bool(seen * math.prod(size) == self.positions.count_nonzero())
 
     def derive(self, key: Hashable, positions_of: Callable[[Tensor], Tensor]) -> "VisibleMap":
         """The map whose positions are a function of this one's, computed once for each key.
@@ -186,7 +222,7 @@ class VisibleMap:
 _SINGLE_POSITION = Window((1, 1))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Masked:
     """Features of which only some positions are visible. Values at hidden positions are finite and mean nothing.
 
@@ -256,7 +292,7 @@ class Masked:
         if self._takes_products:
             ones = self.visible.as_numbers.to(self.features.dtype)
             means = torch.bmm(ones, self.features.flatten(2).transpose(1, 2)).squeeze(1) / self.visible.counts
-            if means.isfinite().all():
+            if math.isfinite(means.sum().item()):
                 return means
         shown = self.with_hidden_zero()
         sums = shown.sum(dim=self.spatial_axes, dtype=torch.promote_types(shown.dtype, torch.float32))
@@ -283,7 +319,7 @@ class Masked:
         return pad_rows(self.features, self.visible.ring_rows(count), detach_padding=detach_padding)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ZeroPadded(Masked):
     """Features that an operation of its own has framed with zeros, ahead of a convolution or pool without padding.
 

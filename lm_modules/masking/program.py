@@ -3,9 +3,10 @@
 import importlib
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import fx, nn
@@ -37,7 +38,7 @@ class Step:
         rule: applied where an argument is masked; None where none can be.
         reads: names of earlier results among the arguments.
         last_uses: names of earlier results that no later step needs.
-        path: names that lead to the module or attribute; empty where there is none.
+        path: names that lead to the module; empty where there is none.
     """
 
     name: str
@@ -53,10 +54,9 @@ class Step:
 
     def run(self, network: nn.Module, values: dict[str, Any], *, halves_padding: bool = False) -> Any:
         """Compute the step's result from those of earlier steps; `halves_padding` where half of the rings suffice."""
-        args = _fill_in(self.args, values)
+        args, kwargs = self.arguments(values)
         if halves_padding and type(args[0]) is Masked:
             args = (replace(args[0], halves_padding=True), *args[1:])
-        kwargs = _fill_in(self.kwargs, values)
         operation = self.operation(network)
         if self.kind == "get_attr":
             return operation
@@ -67,6 +67,16 @@ class Step:
         except NotImplementedError as error:
             raise _refusal(self.layer, network, error) from error
 
+    def arguments(self, values: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+        """Positional and keyword arguments, with results for values."""
+        if self._takes_results_alone:
+            return [values[argument.name] for argument in self.args], {}
+        return _fill_in(self.args, values), _fill_in(self.kwargs, values)
+
+    @cached_property
+    def _takes_results_alone(self) -> bool:
+        return not self.kwargs and all(isinstance(argument, Value) for argument in self.args)
+
     def operation_name(self, network: nn.Module) -> str:
         """Class of the module, or name of the function or tensor method."""
         if self.kind == "call_module":
@@ -75,14 +85,14 @@ class Step:
 
     def operation(self, network: nn.Module) -> Any:
         """The module, function or tensor method that the plain network calls, or the attribute that it reads."""
-        if self.path:
+        if self.kind == "call_module":
             module: Any = network
-            for name in self.path[:-1]:
+            for name in self.path:
                 module = module._modules[name]  # get_submodule takes as long as a small network's operations
-            return getattr(module, self.path[-1])
-        if callable(self.target):
-            return self.target
-        return _Method(self.target)
+            return module
+        if self.kind == "get_attr":
+            return operator.attrgetter(str(self.target))(network)
+        return self.target if callable(self.target) else _Method(self.target)
 
 
 @dataclass(frozen=True)
@@ -196,7 +206,7 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             reads = tuple(argument.name for argument in node.all_input_nodes)
             last_uses = tuple(argument.name for argument in node.all_input_nodes if last_use[argument] is node)
             args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
-            path = tuple(str(node.target).split(".")) if node.op in ("call_module", "get_attr") else ()
+            path = tuple(str(node.target).split(".")) if node.op == "call_module" else ()
             target = add_into_first if _may_add_in_place(node, network) else node.target
             steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses, path))
     return Program(images.name, tuple(steps), output, results)

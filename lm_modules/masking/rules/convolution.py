@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -36,11 +37,15 @@ def slide(
             f"layer masking slides windows over features (B, C, H, W), got shape {tuple(inside.features.shape)} with "
             f"channels_last={inside.channels_last}; permute them first."
         )
-    features = inside.with_neighbour_padding(window.rings) if hidden == "neighbours" else inside.with_hidden_zero()
     if frame != NO_PADDING:
-        features = F.pad(features, frame)
         window = window._replace(padding=_sum(window.padding, frame))
     rings = window.rings if hidden == "neighbours" else 0
+    if hidden == "zero":
+        features = inside.with_hidden_zero()
+    else:
+        features = inside.with_neighbour_padding(0 if inside.visible.is_whole_under(window) else rings)
+    if frame != NO_PADDING:
+        features = F.pad(features, frame)
     return Masked(compute(features), inside.visible.window(window), rings=rings)
 
 
@@ -59,9 +64,15 @@ def symmetric(padding: int | tuple[int, ...]) -> Padding:
 
 def convolution_window(operation: nn.Conv2d, *_args: Any) -> Window:
     """The window of a convolution module, as it pads itself."""
-    geometry = pair(operation.kernel_size), pair(operation.dilation)
-    padding = _convolution_padding(operation.padding, *geometry)
-    return Window(geometry[0], pair(operation.stride), padding, geometry[1])
+    return _window(operation.kernel_size, operation.stride, operation.padding, operation.dilation)
+
+
+@lru_cache
+def _window(
+    kernel_size: tuple[int, ...], stride: tuple[int, ...], padding: str | tuple[int, ...], dilation: tuple[int, ...]
+) -> Window:
+    sizes, steps = pair(kernel_size), pair(dilation)
+    return Window(sizes, pair(stride), _convolution_padding(padding, sizes, steps), steps)
 
 
 def _convolve_rows(operation: nn.Conv2d, outputs: VisibleMap, x: Rows) -> Tensor:
