@@ -39,20 +39,16 @@ Made = TypeVar("Made")
 def load_network(name: str, preprocess: Mapping[str, Any] | None = None) -> TrainedNetwork:
     """A trained network, with the preprocessing and the classes of its weights.
 
-    =====================================  ==========================================================================
-    name                                   network
-    =====================================  ==========================================================================
-    ``resnet50:IMAGENET1K_V2``             torchvision's, with weights of torchvision's by their name
-    ``timm/resnet50.a1_in1k:pretrained``   timm's, with its own weights
-    ``timm/resnet50:FILE``                 any of both, or small_resnet, with weights from a state dict, safetensors
-                                           file or Lightning checkpoint
-    ``hf-hub:user/name``                   of timm's on the Hugging Face hub
-    ``runs/a/last.ckpt``                   checkpoint of `maskrobust fit`
-    ``exported/``                          folder of `maskrobust export`
-    ``my_module.MyNet:FILE``               your own class or function, called without arguments, with weights from a
-                                           file or an exported folder, or without ``:FILE`` as it is made
-    ``resnet50:random``                    random weights, for tests and comparisons
-    =====================================  ==========================================================================
+    | name | network |
+    |---|---|
+    | `resnet50:IMAGENET1K_V2` | torchvision's, with weights of torchvision's by their name |
+    | `timm/resnet50.a1_in1k:pretrained` | timm's, with its own weights |
+    | `timm/resnet50:FILE` | any of both, or small_resnet; a state dict, safetensors file or Lightning checkpoint |
+    | `hf-hub:user/name` | of timm's on the Hugging Face hub |
+    | `runs/a/last.ckpt` | checkpoint of `maskrobust fit` |
+    | `exported/` | folder of `maskrobust export` |
+    | `my_module.MyNet:FILE` | your own class or function, called without arguments; FILE may be an exported folder |
+    | `resnet50:random` | random weights, for tests and comparisons |
 
     The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or the mean and
     standard deviation of the training. With a FILE it is that of the architecture's default weights; without any it is

@@ -30,8 +30,9 @@ link_packages() {
     done
 }
 
-# setup_environment EXTRA: puts the project into .venv, with the extra dependencies "dev" or with none (""). Does nothing when
-# the last installation that succeeded was for this pyproject.toml, in this place, and held at least as much.
+# setup_environment EXTRA: puts the project into .venv, with the extra dependencies "dev", with "docs", which dev holds, or
+# with none (""). Does nothing when the last installation that succeeded was for this pyproject.toml, in this place, and held
+# at least as much.
 setup_environment() {
     local python state stamp=$venv/.maskrobust-installed
     if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
@@ -42,7 +43,7 @@ setup_environment() {
     link_packages
     state="$(cksum <"$root/pyproject.toml") $root"
     case $(cat "$stamp" 2>/dev/null) in
-        "$state $1" | "$state dev") return ;;
+        "$state $1"* | "$state dev") return ;; # with none, any
     esac
     rm -f "$stamp"
     echo "Installing maskrobust and what it needs into .venv; the first time, this takes some minutes." >&2

@@ -175,6 +175,20 @@ def test_the_check_of_architectures_sets_itself_up_and_runs(clone):
     assert calls(clone) == [CREATE, INSTALL, "-m tests.lm_modules.masking.architectures"]
 
 
+def test_the_site_is_built_with_what_it_needs(clone):
+    assert run(clone, "docs").returncode == 0
+    assert calls(clone) == [CREATE, f"{INSTALL}[docs]", "-m mkdocs build"]
+    run(clone, "docs", "serve", "--dev-addr", "localhost:8001")
+    run(clone, "demo")
+    assert calls(clone) == ["-m mkdocs serve --dev-addr localhost:8001", CLAIM]
+
+
+def test_the_site_is_built_or_served_and_nothing_else(clone):
+    refused = run(clone, "docs", "deploy")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert calls(clone) == []
+
+
 @pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest"])
 def test_one_failed_check_fails_the_run_but_lets_the_others_speak(clone, failing):
     checked = run(clone, "test", FAILING=failing)

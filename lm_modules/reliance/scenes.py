@@ -250,8 +250,7 @@ def _pulls(logits: Tensor, labels: Tensor) -> Tensor:
     """Pulls (n,) float64 on the CPU, of logits (2 n, K), first with objects j, then with k, and labels (n, 2)."""
     margins = logits.cpu().double().gather(1, labels.repeat(2, 1)).diff(dim=1).squeeze(1)
     with_j, with_k = margins.chunk(2)
-    return (with_k - with_j) / 2
-    # a margin here is l_k - l_j
+    return (with_k - with_j) / 2  # a margin here is l_k - l_j
 
 
 def _touches_border(masks: Tensor) -> Tensor:

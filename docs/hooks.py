@@ -1,0 +1,80 @@
+"""What the site adds to `docs/`: pages that lie at the top of the repository, and notebooks as pages."""
+
+import json
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TOP_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
+LINK = re.compile(r"\[([^\]\n]*)\]\(([^)\s#:]+)((?:#[^)\s]*)?)\)")
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that are not Markdown files below `docs/`."""
+    from mkdocs.structure.files import File
+
+    for name in TOP_PAGES:
+        files.append(File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8")))
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        page = notebook_page(json.loads(path.read_text(encoding="utf-8")), path.name)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Give a page the links of the site."""
+    source = page.file.src_uri
+    return site_links(markdown, source if source in TOP_PAGES else f"docs/{source}")
+
+
+def site_links(markdown: str, source: str) -> str:
+    """A page's Markdown with links as the site has them.
+
+    Links to a page lead to the site's, and are called by its title where they were called by its file; what is no page
+    of the site is named, for the address of the repository is not known here. Other links stay as they are.
+
+    Args:
+        markdown: with links relative to the page's place in the repository.
+        source: that place, such as "docs/claim.md".
+    """
+    folder = posixpath.dirname(source)
+    site_folder = posixpath.relpath(folder, "docs") if folder else "."
+
+    def replaced(link: re.Match[str]) -> str:
+        text, target, anchor = link.groups()
+        path = posixpath.normpath(posixpath.join(folder, target))
+        if not (ROOT / path).exists():
+            return link[0]
+        if path not in TOP_PAGES and not path.startswith("docs/"):
+            return text if text.strip("`") == path else f"{text} (`{path}`)"
+        if path.endswith(".md") and text in (target, posixpath.basename(path)):
+            text = (ROOT / path).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        page = path.removeprefix("docs/").replace(".ipynb", ".md")
+        return f"[{text}]({posixpath.relpath(page, site_folder)}{anchor})"
+
+    return LINK.sub(replaced, markdown)
+
+
+def notebook_page(notebook: dict[str, Any], file_name: str) -> str:
+    """A notebook as Markdown: text as it is, code and printed text as blocks, pictures within the page.
+
+    Args:
+        notebook: of format 4, whose first cell is its title.
+        file_name: of the notebook, which the page offers.
+    """
+    first, *cells = notebook["cells"]
+    parts = ["".join(first["source"]), f'<a href="{file_name}" download>Download this notebook</a>']
+    for cell in cells:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += [_shown(output) for output in cell.get("outputs", ())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(output: dict[str, Any]) -> str:
+    if output["output_type"] == "stream":
+        return f"```text\n{''.join(output['text']).rstrip()}\n```"
+    data = {kind: "".join(value) for kind, value in output["data"].items()}
+    return f"![{data['text/plain']}](data:image/png;base64,{data['image/png'].strip()})"

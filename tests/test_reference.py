@@ -1,0 +1,50 @@
+"""The reference page names all that is public, once, and its examples print what they say."""
+
+import doctest
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import maskrobust
+from maskrobust.augment import FAMILIES, FILLS
+from maskrobust.lm_modules.masking.rules import RULES
+from maskrobust.lm_modules.reliance.catalogue import _ENTRIES
+from tests.test_house import ROOT
+
+PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+DIRECTIVE = re.compile(r"^::: maskrobust\.(\w+)$", flags=re.MULTILINE)
+EXAMPLE = re.compile(r"^```pycon\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What examples register is forgotten again."""
+    named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, _ENTRIES)
+    before = [dict(registry) for registry in named]
+    yield
+    for registry, kept in zip(named, before, strict=True):
+        registry.clear()
+        registry.update(kept)
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    assert sorted(DIRECTIVE.findall(PAGE)) == maskrobust.__all__
+
+
+@pytest.mark.parametrize("name", maskrobust.__all__)
+def test_every_public_name_is_in_the_example_below_it(name: str) -> None:
+    _, _, below = PAGE.partition(f"\n::: maskrobust.{name}\n")
+    entry = re.split(r"^:::|^## ", below, maxsplit=1, flags=re.MULTILINE)[0]
+    assert any(re.search(rf"\b{name}\b", example) for example in EXAMPLE.findall(entry))
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_examples_print_what_the_page_says() -> None:
+    program = doctest.DocTestParser().get_doctest("\n".join(EXAMPLE.findall(PAGE)), {}, "reference.md", None, 0)
+    said: list[str] = []
+    with torch.random.fork_rng(devices=[]):
+        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(program, out=said.append)
+    assert "".join(said) == ""
