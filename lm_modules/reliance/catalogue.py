@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-Group = Literal["outline", "accuracy", "remains", "curves", "transfer", "own"]
+Group = Literal["outline", "leak", "accuracy", "remains", "curves", "transfer", "own"]
 """Measures that are shown together, in this order."""
 
 Unit = Literal["fraction", "number", "bits", "nats", "logits"]
@@ -126,6 +126,11 @@ def once(_plan: ReliancePlan) -> Sequence[Parameters]:
 def where_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
     """For measures that need objects hidden along their outline and by their circle."""
     return ({},) if plan.shapes else ()
+
+
+def where_leak_controls(plan: ReliancePlan) -> Sequence[Parameters]:
+    """For measures that look closer at the leak."""
+    return ({},) if plan.shapes and plan.leak_controls else ()
 
 
 _ENTRIES: dict[str, Measure] = {}

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from maskrobust.augment import (
 )
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.curves import curve_condition, curve_holes
+from maskrobust.lm_modules.reliance.leak_holes import cover_holes, cover_index, dilate, with_other_ring
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.swaps import SwapTriples, swap_index, swap_triples
 
@@ -30,7 +31,13 @@ FILL_STREAM, HOLE_STREAM = 0, 1
 """Of a sample's key: what fills are drawn from, and what the holes of measure 1 are."""
 
 _SWAP_STREAM, _PATCH_STREAM, _NOISE_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 4, 5, 6, 7
+_COVER_STREAM = 8
 
+OTHER_RING = ("other_ring/silhouette", "other_ring/circle")
+"""Conditions under which the images have another ring between outline and circle."""
+
+COVER = ("cover", "cover/circle")
+"""Conditions that hide another object's silhouette, and the circle beside it."""
 
 _SHAPES = ("silhouette", "circle", "whole", "broken", "swap_j", "swap_k")
 
@@ -57,6 +64,7 @@ class Conditions(NamedTuple):
         holes: silhouette and circle, of the conditions with these names.
         swaps: other objects' silhouettes, of the conditions "swap_j" and "swap_k".
         redrawn_images: (B, C, H, W), the images with uniform noise in [0, 1) in the silhouette hole.
+        other_ring_images: (B, C, H, W), the images of the conditions `OTHER_RING`; None where the plan has none.
         fill_keys: (B,) int64, the same for every condition, so that only the hole differs between them.
     """
 
@@ -64,6 +72,7 @@ class Conditions(NamedTuple):
     holes: ObjectHoles
     swaps: SwapTriples
     redrawn_images: Tensor
+    other_ring_images: Tensor | None
     fill_keys: Tensor
 
     def visible(self, name: str) -> Tensor:
@@ -93,6 +102,7 @@ class ConditionSource:
         self.seed = seed
         self._bank = bank
         self._index = swap_index(bank)
+        self._cover_index = cover_index(bank) if plan.leak_controls else None
 
     def draw(self, batch: Batch) -> Conditions:
         """All conditions of a batch of annotated images, on the batch's device.
@@ -108,18 +118,35 @@ class ConditionSource:
         noise = uniform(fold_in(keys, _NOISE_STREAM), *batch.images.shape[1:]).to(batch.images.dtype)
         conditions = (
             *(_shapes(batch, holes, swaps) if self.plan.shapes else ()),
+            *(self._leak_conditions(batch, keys, holes) if self.plan.shapes else ()),
             *self._retention(batch, keys),
             *self._curves(batch, keys),
             *self._transfer(batch, keys),
         )
         redrawn = torch.where(holes.silhouette_visible, batch.images, noise)
-        return Conditions(conditions, holes, swaps, redrawn, fold_in(keys, FILL_STREAM))
+        has_controls = self.plan.shapes and self.plan.leak_controls
+        other_ring = with_other_ring(batch.images, batch.object_mask) if has_controls else None
+        return Conditions(conditions, holes, swaps, redrawn, other_ring, fold_in(keys, FILL_STREAM))
 
     def _follow(self, device: torch.device) -> None:
         """Keep bank and index on the device of the batches."""
         if self._index.labels.device != device:
             self._bank = self._bank.to(device)
             self._index = swap_index(self._bank)
+            self._cover_index = cover_index(self._bank) if self.plan.leak_controls else None
+
+    def _leak_conditions(self, batch: Batch, keys: Tensor, holes: ObjectHoles) -> Iterator[Condition]:
+        for margin in filter(None, self.plan.margins):
+            grown = object_holes(fold_in(keys, HOLE_STREAM), dilate(batch.object_mask, margin))
+            yield Condition(margin_condition("silhouette", margin), grown.silhouette_visible, grown.valid)
+            yield Condition(margin_condition("circle", margin), grown.circle_visible, grown.valid)
+        if self._cover_index is not None:
+            for name, visible in zip(OTHER_RING, holes, strict=False):
+                yield Condition(name, visible, holes.valid)
+            drawn = fold_in(keys, _COVER_STREAM)
+            *visible_behind, valid = cover_holes(drawn, batch.object_mask, batch.ids, index=self._cover_index)
+            for name, visible in zip(COVER, visible_behind, strict=True):
+                yield Condition(name, visible, valid)
 
     def _retention(self, batch: Batch, keys: Tensor) -> Iterator[Condition]:
         height, width = batch.images.shape[2:]
@@ -161,9 +188,12 @@ class ConditionSource:
 
 def condition_names(plan: ReliancePlan) -> list[str]:
     """Names of the conditions of a plan, in the order in which they are asked."""
+    margins = filter(None, plan.margins if plan.shapes else ())
     curves = itertools.product(plan.curve_families, plan.curve_orders, plan.curve_fractions)
     return [
         *(_SHAPES if plan.shapes else ()),
+        *(margin_condition(hole, margin) for margin in margins for hole in ("silhouette", "circle")),
+        *((*OTHER_RING, *COVER) if plan.shapes and plan.leak_controls else ()),
         *map(retention_condition, plan.hidden_fractions),
         *(curve_condition(*point) for point in curves),
         *map(transfer_condition, plan.transfer_families),
@@ -173,6 +203,11 @@ def condition_names(plan: ReliancePlan) -> list[str]:
 def retention_condition(hidden_fraction: float) -> str:
     """Name of the condition that hides a fraction of the patches, at random, from every image."""
     return f"retention/{hidden_fraction:g}"
+
+
+def margin_condition(hole: Literal["silhouette", "circle"], margin: float) -> str:
+    """Name of the condition that hides the object, grown by some pixels, along its outline or by its circle."""
+    return f"margin/{margin:g}/{hole}" if margin else hole
 
 
 def transfer_condition(family: str) -> str:

@@ -28,6 +28,9 @@ class ReliancePlan:
         features: whether to keep features behind both object holes (measure 7): those that the suite is given
             something to extract with.
         layers: inner layers whose features are kept beside the penultimate ones.
+        margins: pixels by which objects are grown before they are hidden; 0 for as they are.
+        leak_controls: whether to ask about the leak with another ring between outline and circle, and behind the
+            silhouette of another object.
         scenes: pictures without objects into which pairs of shapes are cut; 0 for none.
         scene_pairs: pairs of objects, at most.
         own_measures: measures of the user's own, each named after its module as in my_module.my_measure.
@@ -47,6 +50,8 @@ class ReliancePlan:
     sampled_share: float = 1.0
     features: bool = False
     layers: tuple[str, ...] = ()
+    margins: tuple[float, ...] = ()
+    leak_controls: bool = False
     scenes: int = 0
     scene_pairs: int = 200
     own_measures: tuple[str, ...] = ()
@@ -62,6 +67,8 @@ class ReliancePlan:
         _check_fractions("sampled_share", (self.sampled_share,))
         if self.sampled_share == 0:
             raise InputError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
+        if min(self.margins, default=0.0) < 0.0:
+            raise InputError(f"margins must be at least 0 pixels, got {min(self.margins)}; leave it out.")
         for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_pairs", 1)):
             check_at_least(name, getattr(self, name), smallest)
         for name, choices in (

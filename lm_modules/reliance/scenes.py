@@ -94,7 +94,7 @@ def scene_pairs(bank: SilhouetteBank, objects: Tensor, *, count: int, seed: int)
         seed: decides the pairs, together with the sample ids.
     """
     masks, labels, ids = bank.object_masks.cpu(), bank.labels.cpu(), bank.ids.cpu()
-    kept = (~_touches_border(masks)).nonzero().squeeze(1)
+    kept = (~touches_border(masks)).nonzero().squeeze(1)
     keys = sample_keys(seed, ids)
     kept = kept[uniform(fold_in(keys[kept], _OBJECT_STREAM)).argsort(stable=True)[:_MOST_OBJECTS]].sort().values
     centres, radii = _circles(masks[kept])
@@ -253,9 +253,9 @@ def _pulls(logits: Tensor, labels: Tensor) -> Tensor:
     return (with_k - with_j) / 2  # a margin here is l_k - l_j
 
 
-def _touches_border(masks: Tensor) -> Tensor:
-    """(N,) bool."""
-    ends = (masks[..., 0, :], masks[..., -1, :], masks[..., 0], masks[..., -1])
+def touches_border(object_mask: Tensor) -> Tensor:
+    """Whether objects (N, 1, H, W) bool reach the outermost row or column of their pictures, (N,) bool."""
+    ends = (object_mask[..., 0, :], object_mask[..., -1, :], object_mask[..., 0], object_mask[..., -1])
     return torch.stack([end.flatten(1).any(dim=1) for end in ends]).any(dim=0)
 
 

@@ -10,10 +10,17 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import FeatureExtractor, Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.conditions import Condition, Conditions, ConditionSource, condition_names
+from maskrobust.lm_modules.reliance.conditions import (
+    OTHER_RING,
+    Condition,
+    Conditions,
+    ConditionSource,
+    condition_names,
+)
 from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_key
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.scenes import touches_border
 
 FeatureExtractors = Mapping[str | None, FeatureExtractor]
 """By layer; None stands for the penultimate features."""
@@ -112,14 +119,18 @@ class RelianceSuite(Generic[Key]):
         # The redrawn images pass in the same company as the silhouettes, so that not even rounding tells them apart.
         names = set(condition_names(plan))
         wanted = [condition for condition in conditions.all if condition.name in names]
-        first, rest = wanted[: int(plan.shapes)], wanted[int(plan.shapes) :]
+        shown = [each for each in wanted if each.name not in OTHER_RING]
+        first, rest = shown[: int(plan.shapes)], shown[int(plan.shapes) :]
         logits = [*self._ask(predictor, batch.images, first, conditions.fill_keys, clean)]
         redrawn = [*self._ask(predictor, conditions.redrawn_images, first, conditions.fill_keys, clean)]
         change = torch.full_like(conditions.holes.valid, torch.nan, dtype=torch.float64)
         for before, after in zip(logits, redrawn, strict=True):
             change = (after.double() - before.double()).abs().amax(dim=1).where(conditions.holes.valid, torch.nan)
         logits += self._ask(predictor, batch.images, rest, conditions.fill_keys, clean)
-        swaps, asked = conditions.swaps, zip(wanted, logits, strict=True)
+        other_ring = [each for each in wanted if each.name in OTHER_RING]
+        if conditions.other_ring_images is not None:
+            logits += self._ask(predictor, conditions.other_ring_images, other_ring, conditions.fill_keys, clean)
+        swaps, asked = conditions.swaps, zip([*shown, *other_ring], logits, strict=True)
         predictions = {each.name: _predictions(answer, each.asked) for each, answer in asked}
         return Outcomes(
             num_classes=self.num_classes,
@@ -128,6 +139,8 @@ class RelianceSuite(Generic[Key]):
             labels=_to_numpy(batch.labels),
             predictions={"clean": _to_numpy(clean.argmax(dim=1)), **predictions},
             features=self._features(extractors, batch, conditions) if plan.features and plan.shapes else {},
+            object_fraction=_to_float(batch.object_mask.flatten(1).double().mean(dim=1)),
+            at_border=touches_border(batch.object_mask).cpu().numpy(),
             swap_label_j=_to_numpy(swaps.labels_j),
             swap_label_k=_to_numpy(swaps.labels_k),
             object_valid=conditions.holes.valid.cpu().numpy(),

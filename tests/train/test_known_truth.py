@@ -132,6 +132,8 @@ def draw_outcomes(data: Cues, seed: int) -> Outcomes:
             "swap_k": swap_k,
         },
         features={},
+        object_fraction=np.full(IMAGES, 0.2),
+        at_border=~everywhere,
         swap_label_j=label_j,
         swap_label_k=label_k,
         object_valid=everywhere,

@@ -51,6 +51,10 @@ class EvaluationConfig:
             linear head.
         layers: inner layers to probe as well, such as layer1 and layer2 of a ResNet: by which of them the outline
             enters.
+        margins: pixels by which to grow the objects before they are hidden, for the leak against them: such as 0, 4, 8,
+            16 and 32; masks of photographs are imprecise.
+        leak_controls: whether to ask about the leak with another ring between outline and circle, behind the silhouette
+            of another object, by coverage and by contact with the border.
         scenes: pictures without objects, of the data that can make some, into which the shapes of two objects are cut
             to see which of them the networks follow; 0 for none.
         scene_pairs: pairs of objects to ask about there, at most.
@@ -82,6 +86,8 @@ class EvaluationConfig:
     sampled_share: float = 0.25
     features: bool = True
     layers: tuple[str, ...] = ()
+    margins: tuple[float, ...] = ()
+    leak_controls: bool = False
     scenes: int = 8
     scene_pairs: int = 200
     own_measures: tuple[str, ...] = ()
@@ -121,6 +127,8 @@ class EvaluationConfig:
             sampled_share=self.sampled_share,
             features=self.features,
             layers=self.layers,
+            margins=self.margins,
+            leak_controls=self.leak_controls,
             scenes=self.scenes,
             scene_pairs=self.scene_pairs,
             own_measures=self.own_measures,

@@ -12,6 +12,7 @@ from maskrobust.train.report.wording import PERCENT, count, interval, writer
 
 GROUP_TITLES: dict[Group, str] = {
     "outline": "Reading the outline",
+    "leak": "The leak in detail",
     "accuracy": "Accuracy",
     "remains": "What predictions and features still tell",
     "own": "Own measures",

@@ -35,6 +35,9 @@ EVERYTHING = ReliancePlan(
     transfer_families=tuple(FAMILIES),
     features=True,
     layers=("layer1",),
+    margins=(0, 4),
+    leak_controls=True,
+    scenes=2,
 )
 ENTRIES = catalogue()
 
@@ -74,7 +77,7 @@ def test_a_measure_without_what_it_needs_is_not_asked() -> None:
 
 def test_the_conditions_of_a_plan_are_named_in_the_order_in_which_they_are_drawn() -> None:
     names = condition_names(EVERYTHING)
-    assert len(names) == len(set(names)) == 6 + 2 + 2 * 2 * 2 + len(FAMILIES)
+    assert len(names) == len(set(names)) == 6 + 2 + 4 + 2 + 2 * 2 * 2 + len(FAMILIES)
     assert names[:2] == ["silhouette", "circle"] and names[-1] == f"transfer/{list(FAMILIES)[-1]}"
 
 

@@ -36,7 +36,7 @@ def test_answers_about_pairs_are_saved_and_those_of_the_first_part_that_has_some
 
 def test_an_incomplete_file_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", ids=np.arange(3))
-    with pytest.raises(ValueError, match="lacks the arrays labels, num_classes, object_valid, objects, "):
+    with pytest.raises(ValueError, match="lacks the arrays at_border, labels, num_classes, object_fraction, "):
         Outcomes.load(tmp_path / "short.npz")
 
 

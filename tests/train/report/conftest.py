@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.conditions import transfer_condition
+from maskrobust.lm_modules.reliance.conditions import condition_names, transfer_condition
 from maskrobust.lm_modules.reliance.curves import curve_condition
 from maskrobust.lm_modules.reliance.features import feature_condition
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
@@ -50,6 +50,7 @@ def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
         for order in plan.curve_orders
         for fraction in plan.curve_fractions
     ]
+    names += [name for name in condition_names(plan) if name.startswith(("margin/", "other_ring/", "cover"))]
     if plan.features:
         names += [feature_condition(hole, layer) for hole in ("silhouette", "circle") for layer in (None, *plan.layers)]
     guesses = {name: rng.integers(0, NUM_CLASSES, IMAGES) for name in names}
@@ -89,6 +90,8 @@ def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **chan
     given: Content = {
         "methods": ("black", "layer_masking"),
         "hidden_fractions": (0.3, 0.5),
+        "margins": (0, 4),
+        "leak_controls": True,
         "curve_families": ("patches",),
         "curve_orders": ("random", "most_salient"),
         **{name: tuple(value) if isinstance(value, list) else value for name, value in MEASURED.items()},
