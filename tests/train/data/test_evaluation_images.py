@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -69,9 +70,8 @@ def test_every_object_is_read_to_the_pixel_with_its_class(name: str, tmp_path: P
     for each in drawn():
         object_mask, class_name = read_whole(data, each.stem)
         assert class_name == CLASSES[name][each.label]
-        if name == "voc":  # a border of two pixels was drawn
-            assert object_mask[each.object_mask].all()
-            object_mask = object_mask & (np.pad(each.object_mask, 1)[1:-1, 1:-1])
+        if name == "voc":  # whose border has a test of its own
+            object_mask &= cv2.erode(object_mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         assert np.array_equal(object_mask, each.object_mask)
 
 
