@@ -142,7 +142,8 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
     elif command == "evaluate":
         if "[a.ckpt, b.ckpt]" in arguments:
             make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
-        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION])
+        untrained = ["--network=small_resnet:random"] if "resnet50:IMAGENET1K_V2" in arguments else []
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION, *untrained])
     elif command == "explain" and "--judge" in arguments:
         make_checkpoints(folder / "a.ckpt")
         run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING])

@@ -7,6 +7,7 @@ import yaml
 
 from maskrobust.configs import find_config
 from tests.train.data.conftest import write_fashion_files
+from tests.train.data.layouts import write_pairs
 from tests.train.data.test_cutouts import write_cutouts
 from tests.train.data.test_folder import write_tree
 from tests.train.data.test_pets import write_pets
@@ -55,6 +56,9 @@ def tiny_data(data: str, folder: Path) -> dict[str, Any]:
             root, mask_root = write_tree(folder / "folder", ("train", "val"))
             folders = {"root": str(root), "mask_root": str(mask_root)}
             small = TINY_FILES | folders | {"mask_code": "binary", "val_fraction": 0.2}
+        case "ImagesWithMasks":
+            pairs = write_pairs(folder / "pairs")
+            small = TINY_FILES | {name: path for name, path in pairs.items() if name != "labels"}
         case "Pets":
             small = TINY_FILES | {"root": str(write_pets(folder / "pets"))}
         case "Shards":
