@@ -32,6 +32,7 @@ PRETRAINED = "pretrained"
 _HUB_PREFIX = "hf-hub:"
 _WEIGHT_FILES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 _MOST_CHOICES = 20
+_TRANSFORMING = ("googlenet", "inception_v3")
 
 Made = TypeVar("Made")
 
@@ -116,6 +117,11 @@ def _from_architecture(name: str, architecture: str, weights: str) -> TrainedNet
         return _trained(name, network, _default_preprocessing(architecture), count, _unnamed(count), origin)
     if not _is_file(weights):
         raise InputError(_about_weights(architecture, weights))
+    if architecture in _TRANSFORMING:
+        raise InputError(
+            f"'{architecture}' transforms its input for torchvision's own weights alone, which a file does not tell; "
+            f"name a function of yours that makes the network, as in my_module.my_function:{weights}."
+        )
     network = build_network(architecture, _outputs_in(weights, architecture))
     return _with_file(name, network, weights, _default_preprocessing(architecture), origin)
 

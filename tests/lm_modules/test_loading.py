@@ -240,6 +240,7 @@ def test_random_weights_are_those_of_one_seed_and_leave_the_others_alone() -> No
         ("nowhere.ckpt", "does not exist"),
         ("runs/nowhere/last.ckpt", "does not exist"),
         ("resnet18:nowhere.pt", "does not exist"),
+        ("googlenet:nowhere.pt", "transforms its input"),
         ("no_such_module.Net", "no_such_module"),
         ("{own}.Missing", "has no 'Missing'"),
         ("{own}.Needy", "without arguments"),

@@ -4,7 +4,9 @@ import csv
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.estimation import estimate_difference
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -22,10 +25,11 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
+from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.networks import read_classes
+from maskrobust.train.evaluate.networks import answer_similarities, read_classes
 from maskrobust.train.evaluate.summary import summarise
 from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.report.pages import Page
@@ -319,3 +323,23 @@ def test_classes_are_read_from_two_columns(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_text("n01440764 0\n\ngolden retriever\tn02099601\n4 5\n")
     assert read_classes(path) == {"n01440764": 0, "golden retriever": "n02099601", "4": 5}
+
+
+def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path: Path) -> None:
+    # root <- animal <- cat, root <- stone
+    (tmp_path / "data.noun").write_text(
+        "00000001 03 n 01 root 0 000 | \n"
+        "00000002 03 n 01 animal 0 001 @ 00000001 n 0000 | \n"
+        "00000003 03 n 01 cat 0 001 @ 00000002 n 0000 | \n"
+        "00000004 03 n 01 stone 0 001 @ 00000001 n 0000 | \n"
+    )
+    ids = [f"n0000000{place}" for place in (4, 1, 3, 2)]
+    network = TrainedNetwork("net", torch.nn.Identity(), Preprocessing(), 4, wordnet_ids=ids).answering([2, 0])
+    alike = network.answering([2, 0])
+    data: Any = SimpleNamespace(class_names=("cat", "stone"), num_classes=2)
+    config = EvaluationConfig(data, tmp_path, ["net", "alike"], wordnet=tmp_path)
+    found = answer_similarities(config, {"net": network, "alike": alike})
+    assert found["net"] is found["alike"] and found["net"] is not None
+    # cat, stone, root, animal with cat and stone: 1 / (1 + steps)
+    assert found["net"].tolist() == [[1, 1 / 4], [1 / 4, 1], [1 / 3, 1 / 2], [1 / 2, 1 / 3]]
+    assert answer_similarities(replace(config, wordnet=None), {"net": network}) == {"net": None}
