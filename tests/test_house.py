@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 from maskrobust.configs import find_config
 from tests.conftest import require_component
@@ -80,6 +81,15 @@ def test_an_unknown_config_is_refused_in_one_sentence_that_lists_the_shipped_one
 
 def test_the_installed_version_is_the_one_in_pyproject():
     assert metadata.version("maskrobust") == PROJECT["project"]["version"]
+
+
+def test_the_citation_agrees_with_pyproject():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # what the format's schema 1.2.0 requires
+    assert citation["cff-version"] == "1.2.0"
+    project = PROJECT["project"]
+    expected = (project["name"], project["version"], project["license"], project["description"], project["keywords"])
+    assert tuple(citation[key] for key in ("title", "version", "license", "abstract", "keywords")) == expected
 
 
 def test_the_changelog_has_a_section_for_what_is_not_released():

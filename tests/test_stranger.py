@@ -9,7 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
+import zipfile
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -21,8 +23,9 @@ from maskrobust.lm_modules.architectures import build_network
 from tests.train.tiny import TINY_DATA
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("augment", "configs", "lm_modules", "train", "maskrobust", "pyproject.toml", "README.md", "LICENSE")
-BUILD = "from setuptools.build_meta import build_wheel; build_wheel('wheels')"
+FOLDERS = ("augment", "configs", "lm_modules", "train", "maskrobust")
+SOURCES = (*FOLDERS, "pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
+BUILD = "from setuptools.build_meta import build_sdist, build_wheel; build_sdist('sdists'); build_wheel('wheels')"
 SITE_PACKAGES = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
@@ -44,7 +47,7 @@ def run(command: Iterable[object], folder: Path, status: int = 0) -> subprocess.
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The wheel, and what building it has said; a warning of Python's would have ended it."""
+    """The wheel, and what building it and the sdist has said; a warning of Python's would have ended it."""
     folder = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
         source = ROOT / name
@@ -181,8 +184,19 @@ FEW = ("--replicates=20", "--curve_families=[]", "--features=false")
 OWN = ("--transfer_families=[holes.stripes]", "--methods=[black, holes.pink]", "--own_measures=[holes.circle_error]")
 
 
-def test_building_the_wheel_warns_of_nothing(build: tuple[Path, str]) -> None:
+def test_building_the_wheel_and_the_sdist_warns_of_nothing(build: tuple[Path, str]) -> None:
     assert [line for line in build[1].splitlines() if re.search(r"warn|deprecat", line, re.IGNORECASE)] == []
+
+
+def test_the_sdist_has_every_file_that_the_wheel_is_made_of(build: tuple[Path, str]) -> None:
+    (path,) = (build[0].parents[1] / "sdists").iterdir()
+    with tarfile.open(path) as sdist, zipfile.ZipFile(build[0]) as wheel:
+        packed = {name.partition("/")[2] for name in sdist.getnames()}
+        installed = [name for name in wheel.namelist() if ".dist-info/" not in name]
+    places = [name.removeprefix("maskrobust/") if name.split("/")[1] in FOLDERS else name for name in installed]
+    assert [place for place in places if place not in packed] == []
+    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"} <= packed
+    assert not any(name.startswith("tests/") for name in packed)
 
 
 def test_layer_masking_needs_torch_torchvision_and_numpy_alone(bare_commands: Path, tmp_path: Path) -> None:
