@@ -15,7 +15,7 @@ from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.scenes import ask_pairs, scene_pairs
+from maskrobust.lm_modules.reliance.scenes import Pass, ask_pairs, scene_pairs
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 
@@ -49,6 +49,7 @@ def measure_networks(
     predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
     object_of: Callable[[Tensor], Tensor] = torch.clone,
     scenes: Tensor | None = None,
+    track_pairs: Callable[[Sequence[Pass]], Iterable[Pass]] = iter,
 ) -> dict[str, dict[MaskingMethod, Outcomes]]:
     """What several networks answer under each masking method, in one pass over the images.
 
@@ -65,6 +66,7 @@ def measure_networks(
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
         scenes: (S, C, H, W) float in [0, 1], pictures without objects on the classifiers' device, for plans that ask
             about them; None where there are none.
+        track_pairs: passes on what is asked about pairs in these pictures, and tells about each pass.
 
     Returns:
         Outcomes by network and method, features turned into the predictions of a linear probe.
@@ -102,7 +104,8 @@ def measure_networks(
     if pairs is not None:
         in_question = [(name, method) for name in classifiers for method in in_scenes]
         plain = {key: classifiers[key[0]] for key in in_question}
-        answers = ask_pairs(pairs, scenes, pixels, {key: asked[key] for key in in_question}, plain, seed=seed)
+        in_holes = {key: asked[key] for key in in_question}
+        answers = ask_pairs(pairs, scenes, pixels, in_holes, plain, seed=seed, track=track_pairs)
         for (name, method), each in answers.items():
             outcomes[name][method] = replace(outcomes[name][method], pairs=each)
     return outcomes

@@ -5,7 +5,7 @@ holds no object. Only the shape differs between the two holes, and nothing of ei
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -21,9 +21,12 @@ from maskrobust.lm_modules.reliance.outcomes import PairAnswers
 _ALIKE = 1.05
 """Largest ratio of two areas, and of two radii."""
 
-_MOST_OBJECTS, _CANDIDATES_A_PAIR, _CHUNK = 2000, 50, 256
+_MOST_OBJECTS, _CANDIDATES_A_PAIR, _CHUNK, _PAIRS_A_PASS = 2000, 50, 256, 32
 
 _OBJECT_STREAM, _PAIR_STREAM, _PLACE_STREAM, _FILL_STREAM = 0, 1, 2, 3
+
+Pass = tuple[Tensor, Tensor]
+"""Pair and scene, (n,) int64 each, that networks are asked about together."""
 
 Key = TypeVar("Key", bound=Hashable)
 """What a network, or a network under a masking method, is called by."""
@@ -132,6 +135,7 @@ def ask_pairs(
     plain: Mapping[Key, Callable[[Tensor], Tensor]],
     *,
     seed: int,
+    track: Callable[[Sequence[Pass]], Iterable[Pass]] = iter,
 ) -> dict[Key, PairAnswers]:
     """How far networks follow one of two shapes, and one of two objects, in pictures without objects.
 
@@ -150,6 +154,7 @@ def ask_pairs(
         plain: what gives the logits of pictures with nothing hidden, by the same keys; one function may stand for
             several masking methods of one network, and is asked once.
         seed: decides places and fills, together with the sample ids.
+        track: passes on what it is given, and tells about each.
 
     Raises:
         InputError: the pictures have another size than the objects' own.
@@ -168,7 +173,7 @@ def ask_pairs(
         [all(sample in pixels for sample in both) for both in pairs.samples.tolist()], dtype=torch.bool
     )
     with torch.inference_mode():
-        for pair, scene in _passes(len(pairs), len(scenes)):
+        for pair, scene in track(_passes(len(pairs), len(scenes))):
             keys = fold_in(_pair_keys(pairs, seed)[pair], 0) + scene
             place = _places(pairs, pair, keys)
             pictures = scenes[scene.to(scenes.device)].repeat(2, 1, 1, 1)
@@ -198,11 +203,10 @@ def _mean_over(sums: Tensor, scenes: int) -> FloatArray:
     return means
 
 
-def _passes(pairs: int, scenes: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _passes(pairs: int, scenes: int) -> list[Pass]:
     """Pair and scene (n,) int64 of each pass, which shows two pictures of each; the scenes of a pair in a row."""
     every = torch.cartesian_prod(torch.arange(pairs), torch.arange(scenes))
-    for rows in every.split(32) if len(every) else ():
-        yield rows[:, 0], rows[:, 1]
+    return [(rows[:, 0], rows[:, 1]) for rows in every.split(_PAIRS_A_PASS)] if len(every) else []
 
 
 def _pair_keys(pairs: ScenePairs, seed: int) -> Tensor:

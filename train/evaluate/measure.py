@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -60,6 +61,7 @@ def _ask(
         seed=config.seed,
         object_of=data.object_of,
         scenes=None if scenes is None else scenes.to(device),
+        track_pairs=partial(progress.track, description="measuring in empty scenes"),
     )
 
 

@@ -8,6 +8,7 @@ from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.comparisons import headline, method_sentences, pair_table, share_table, verdict_table
 from maskrobust.train.report.curves import curves_section
 from maskrobust.train.report.examples import ExampleStrip, example_groups
+from maskrobust.train.report.margins import margins_section
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.retention_chart import marker_points, retention_section
 from maskrobust.train.report.tables import GROUP_TITLES, CellWriter, Head, Table, measure_tables
@@ -27,9 +28,10 @@ TRANSFER = (
     "be recognised there."
 )
 INTERVALS = (
-    "Bootstrap intervals over images; over several seeds also over seeds, each resample drawing both. Fewer than five "
-    "seeds make them too narrow where seeds differ more than images do: a 95\u202f% interval holds the truth in 50, "
-    "75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone decides."
+    "Bootstrap intervals over images, those of one object together; over several seeds also over seeds, each resample "
+    "drawing both. Fewer than five seeds make them too narrow where seeds differ more than images do: a 95\u202f% "
+    "interval holds the truth in 50, 75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone "
+    "decides."
 )
 
 
@@ -91,6 +93,7 @@ def render_reliance(reliance: Mapping[str, Any], examples: Sequence[ExampleStrip
 def _shared_sections(results: Results, cells: CellWriter, examples: Sequence[ExampleStrip]) -> Sections:
     return [
         ("differences.html.j2", _differences(results, cells)),
+        ("margins.html.j2", margins_section(results)),
         ("curves.html.j2", curves_section(results, cells)),
         ("transfer.html.j2", transfer_matrices(results, cells)),
         ("examples.html.j2", example_groups(examples)),

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from maskrobust.lm_modules.reliance.results import select
 from maskrobust.train.report import Results
 from maskrobust.train.report.curves import Line, curve_chart, curve_panels
+from maskrobust.train.report.margins import margins_chart, margins_section
 from maskrobust.train.report.retention_chart import (
     CHART_SIZES,
     chart_points,
@@ -184,3 +186,28 @@ def test_undefined_points_are_passed_over(lines: list[Line]) -> None:
     ]
     for paths, _ in drawn_panels(curve_chart([lines[0]._replace(rows=rows), lines[1]], "wide", "x")):
         assert [len(points) for _, _, points in paths] == [10, 11]
+
+
+@pytest.mark.parametrize("size", ["wide", "narrow"])
+def test_leaks_against_the_margin_lie_where_the_numbers_say(made_reliance: Content, size: str) -> None:
+    results = Results.read("reliance", made_reliance)
+    rows = [row for row in select(results.over_seeds, measure="margin_leak") if row.value is not None]
+    svg = margins_chart(results, rows, size)
+    lines = [
+        (number, numbers(path.get("d", "")))
+        for number, path in coloured(svg, "path", "stroke")
+        if "fill: none" in path.get("style", "")
+    ]
+    drawn = [(network, method) for method in results.methods for network in results.networks]
+    assert [number for number, _ in lines] == [network.number for network, _ in drawn]
+    expected = [[row.value for row in select(rows, network=network.name, method=method)] for network, method in drawn]
+    slopes = [(values[1] - values[0]) / (path[3] - path[1]) for values, (_, path) in zip(expected, lines, strict=True)]
+    assert np.allclose(slopes, slopes[0], rtol=1e-3) and slopes[0] < 0
+    assert texts_of(svg).count("Leak") == 1
+
+
+def test_a_single_margin_is_no_curve(made_reliance: Content) -> None:
+    results = Results.read("reliance", made_reliance)
+    rows = [row for row in results.rows if row.measure != "margin_leak" or row.parameters["margin"] == 0]
+    assert margins_section(replace(results, rows=rows)) is None
+    assert margins_section(results) is not None
