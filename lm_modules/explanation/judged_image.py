@@ -10,16 +10,17 @@ from torch import Tensor
 from maskrobust.augment import fold_in
 from maskrobust.lm_modules.explanation.explaining import Arrays, explain_image
 from maskrobust.lm_modules.explanation.judging import (
+    HIDDEN_FRACTIONS,
     coverage,
     decoy_pull,
     decoy_share,
     jaccard,
     mean_rank_correlation,
-    mean_while_hiding,
     object_shares,
     pointing,
     rank_correlation,
     true_effects,
+    while_hiding,
     win_shares,
 )
 from maskrobust.lm_modules.explanation.plan import DRAWING, ExplanationPlan
@@ -64,6 +65,7 @@ def judge_image(
     Returns:
         Arrays "<partition>/<explainer>/judged/<measure>": (R, T), (R, T, 2) for a ratio's two parts, and (R, T, T) for
         deletion and insertion, explained under the first and evaluated under the second method. NaN where undefined.
+        "<partition>/<explainer>/curves/deletion" and ".../insertion" (R, T, T, F) at `HIDDEN_FRACTIONS`.
     """
     judged: Arrays = {}
     plain = {name: segments for name, segments in partitions.items() if name != DECOYS}
@@ -81,7 +83,7 @@ def judge_image(
         for explainer, own in scores.items():
             rest = [each for other, each in scores.items() if other != explainer]
             again = [each[f"{name}/{explainer}/scores"][..., 0] for each in others] if explainer in DRAWING else []
-            values = _while_hiding(own, image, segments, predictors, label, key, plan.batch_size)
+            values, curves = _while_hiding(own, image, segments, predictors, label, key, plan.batch_size)
             values["fidelity"] = np.maximum(found[f"{name}/{explainer}/r_squared"][..., 0], 0)
             values |= {measure: np.full(own.shape[:2], np.nan) for measure in _OF_SCORES}
             for place in np.ndindex(*own.shape[:2]):
@@ -99,6 +101,7 @@ def judge_image(
                     values["pointing"][place] = pointing(each, shares)
             values["win_share"] = np.array([win_shares(each) for each in values["coverage"]])
             judged |= {f"{name}/{explainer}/judged/{measure}": each for measure, each in values.items()}
+            judged |= {f"{name}/{explainer}/curves/{which}": each for which, each in curves.items()}
     for explainer in set(plan.explainers) - {"occlusion"} if DECOYS in partitions else ():  # windows hide no outline
         all_scores = found[f"{DECOYS}/{explainer}/scores"]  # (R, T, M, C)
         for measure, of in (("decoy_pull", decoy_pull), ("decoy_share", decoy_share)):
@@ -115,19 +118,20 @@ def _while_hiding(
     label: int,
     key: int,
     batch_size: int,
-) -> Arrays:
-    """Deletion, insertion and their difference."""
+) -> tuple[Arrays, Arrays]:
+    """Deletion, insertion and their difference; and the curves of the first two."""
     methods = scores.shape[1]
-    curves = np.empty((2, *scores.shape[:2], methods))
+    means = np.empty((2, *scores.shape[:2], methods))
+    curves = np.empty((*means.shape, len(HIDDEN_FRACTIONS)))
     for network, explained, evaluated in np.ndindex(len(scores), methods, methods):
         order = np.argsort(-scores[network, explained], kind="stable").tolist()
         for number, each in enumerate((order, order[::-1])):
             predict = predictors[network][evaluated]
-            curves[number, network, explained, evaluated] = mean_while_hiding(
-                predict, image, segments, each, label, key, batch_size
-            )
-    deletion, insertion = curves
-    return {"deletion": deletion, "insertion": insertion, "insertion_minus_deletion": insertion - deletion}
+            place = number, network, explained, evaluated
+            curves[place], means[place] = while_hiding(predict, image, segments, each, label, key, batch_size)
+    deletion, insertion = means
+    areas = {"deletion": deletion, "insertion": insertion, "insertion_minus_deletion": insertion - deletion}
+    return areas, {"deletion": curves[0], "insertion": curves[1]}
 
 
 def _from_other_seeds(

@@ -109,10 +109,10 @@ def mean_rank_correlation(scores: FloatArray) -> float:
     return float(np.mean(pairs)) if pairs else float("nan")
 
 
-def mean_while_hiding(
+def while_hiding(
     predict: Predictor, image: Tensor, segments: Segments, order: Sequence[int], label: int, key: int, batch_size: int
-) -> float:
-    """The mean probability of a class while segments are hidden one after the other, over the hidden area.
+) -> tuple[FloatArray, float]:
+    """The probability of a class while segments are hidden one after the other, and its mean over the hidden area.
 
     Source: Petsiuk, Das and Saenko, "RISE", BMVC 2018, there over the number of pixels.
 
@@ -124,13 +124,17 @@ def mean_while_hiding(
         label: the class.
         key: of random fills.
         batch_size: of forward passes.
+
+    Returns:
+        (F,) probabilities with `HIDDEN_FRACTIONS` of the area hidden, to half a segment, and the mean by trapezoids
+        over the areas as they are.
     """
     device = segments.labels.device
     fractions = torch.tensor(HIDDEN_FRACTIONS, device=device).unsqueeze(1)
     visible = hide_in_order(segments.labels, torch.tensor([list(order)], device=device), fractions)[:, 0]
     answers = ask(predict, image, Queries.of(visible), key, batch_size=batch_size)[:, label]
     hidden = 1 - visible.double().mean(dim=(1, 2, 3)).cpu().numpy()
-    return float(integrate.trapezoid(answers, hidden))
+    return answers, float(integrate.trapezoid(answers, hidden))
 
 
 def true_effects(

@@ -22,7 +22,8 @@ from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS,
 from maskrobust.train.cli import main
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.pictures import read_label_map, read_picture
-from tests.train.report.pages import Page
+from tests.conftest import require_component
+from tests.train.report.pages import Page, measured
 from tests.train.test_cli import sentence_of
 
 SIZE = 32
@@ -370,3 +371,29 @@ def test_what_cannot_be_judged_is_said_in_one_sentence(
     source = [] if "--data=Folder" in options else [f"--images={tmp_path / 'images' / 'val' / 'x'}"]
     usual = [f"--network=small_resnet:{tmp_path / 'two.pt'}", f"--out={tmp_path / 'out'}", *SHORT]
     assert named in sentence_of(["explain", *usual, *source, *options], capsys)
+
+
+MEASURE = """
+const shown = () => [...page.querySelectorAll("tr.view")].filter(row => row.getClientRects().length).length;
+const before = shown();
+page.getElementById("pick-1-2").click();
+const row = [...page.querySelectorAll("tr.view")].find(each => each.getClientRects().length);
+const overlay = row.querySelector("td .stack").getBoundingClientRect();
+return {
+  overflow: root.scrollWidth - view.innerWidth, before, after: shown(), row: row.className,
+  square: overlay.width / overlay.height, wide: overlay.width,
+};
+"""
+
+
+def test_a_browser_shows_one_row_an_image_at_any_width_and_the_view_that_is_picked(
+    explained: Path, tmp_path: Path
+) -> None:
+    require_component("chromium", "apt install chromium")
+    text = (explained / "report.html").read_text()
+    found = measured("chromium", tmp_path, MEASURE, [("wide", 1280, text), ("narrow", 500, text)])
+    for name, least in (("wide", 180), ("narrow", 120)):
+        each = found[name]
+        assert each["overflow"] <= 0 and (each["before"], each["after"]) == (2, 2)
+        assert each["row"] == "view is-1-2 is-2-1 is-3-1"
+        assert each["square"] == pytest.approx(1, abs=0.02) and each["wide"] > least

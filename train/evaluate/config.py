@@ -18,6 +18,7 @@ from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, Cur
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.lm_modules.trained_network import Precision
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 
@@ -103,17 +104,7 @@ class EvaluationConfig:
         Raises:
             InputError: there is no such device.
         """
-        if self.device is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(
-                f"device must be one that torch can compute on here, got '{self.device}'; choose cpu, or cuda where "
-                "there is a GPU."
-            ) from error
-        return device
+        return find_device(self.device)
 
     @property
     def plans(self) -> dict[MaskingMethod, ReliancePlan]:

@@ -12,7 +12,9 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.answers import Scale
 from maskrobust.lm_modules.explanation.plan import Design, ExplainerName, ExplanationPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
+from maskrobust.lm_modules.trained_network import Precision
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 _SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")
@@ -54,6 +56,8 @@ class ExplainConfig:
             agreement, localisation of the object, and decoys. The class that is explained is the image's own.
         stability_seeds: explanations from so many seeds tell how stable they are; 1 leaves it out.
         replicates: bootstrap resamples behind each interval of a measure.
+        device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
+        precision: "32", or "bf16" to compute the networks under autocast.
         seed: of queries and random fills.
     """
 
@@ -79,6 +83,8 @@ class ExplainConfig:
     judge: bool = False
     stability_seeds: int = 5
     replicates: int = 2000
+    device: str | None = None
+    precision: Precision = "32"
     seed: int = 0
 
     @property
@@ -154,6 +160,7 @@ def _check(config: ExplainConfig) -> None:
             f"name classes as in '[{config.classes}]'."
         )
     _ = config.plan  # refuses what cannot be asked
+    find_device(config.device)
     for name in config.segments:
         if config.data is not None and name not in _SUPERPIXELS_AND_PATCHES:
             raise InputError(

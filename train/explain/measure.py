@@ -19,10 +19,11 @@ from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import IntArray
-from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.trained_network import Precision, TrainedNetwork
 from maskrobust.train.claim.stored import fingerprint
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
+from maskrobust.train.devices import find_device
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.explain.stored import digest, read_explained, write_explained
@@ -59,9 +60,9 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
             none, --out holds explanations with other settings, or an image to judge has no object mask.
         UnsupportedNetworkError: layer masking cannot read a network.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device(config.device)
     pictures, total = _pictures(config)
-    networks = {name: network_for(name, config.data).to(device) for name in config.network}
+    networks = {name: network_for(name, config.data, config.precision).to(device) for name in config.network}
     class_names = check_same_classes(networks, config.data)
     asked = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
@@ -176,22 +177,25 @@ def _settings(
         "methods": config.methods,
         "classes": classes,
         "seed": config.seed,
+        "precision": config.precision,
         "judge": config.stability_seeds if config.judge else 0,
         **{name: value for name, value in vars(config.plan).items() if name != "batch_size"},
     }
 
 
-def network_for(name: str, data: AnnotatedDataModule | None) -> TrainedNetwork:
+def network_for(name: str, data: AnnotatedDataModule | None, precision: Precision) -> TrainedNetwork:
     """A network by name that cuts from pictures what its preprocessing wants less than they show already.
 
     Args:
         name: see `load_network`.
         data: whose classes its outputs begin with, in label order; None for pictures from files.
+        precision: of its computation.
 
     Raises:
         MissingFileError, InputError: the network cannot be loaded, or does not know the data's classes.
     """
     network = load_network(name)
+    network.precision = precision
     cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
     shown = network.shown(network.preprocessing.after_crop(cut))
     return shown if data is None else shown.answering(match_classes(data.class_names, shown))

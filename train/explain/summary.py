@@ -21,7 +21,7 @@ from maskrobust.train.explain.measure import Explained
 from maskrobust.train.explain.stored import write_archive
 from maskrobust.train.files import atomic_path, write_json, write_text
 from maskrobust.train.provenance import provenance
-from maskrobust.train.report.explanations import render_explanations
+from maskrobust.train.report.explanations import MOST_IMAGES, render_explanations
 
 FORMAT = 1
 
@@ -64,7 +64,8 @@ def write_results(
         {"seed": np.array(config.seed)}
         | {f"{image}/{name}": array for image, found in explained.images.items() for name, array in found.items()},
     )
-    for image in progress.track(explained.images, description="drawing overlays"):
+    shown = [*explained.images][:MOST_IMAGES] if config.judge else [*explained.images]
+    for image in progress.track(shown, description="drawing overlays"):
         write_overlays(config, explained, image)
     write_text(paths["report.html"], render_explanations(content, explained.images, explained.class_names))
     *numbers, page = paths.values()

@@ -24,16 +24,14 @@ from maskrobust.lm_modules.explanation.overlays import (
     strongest,
 )
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.train.report.judged import EXPLAINERS, judged_tables
+from maskrobust.train.report.judged import EXPLAINERS, TRUSTED, curve_charts, judged_tables
 from maskrobust.train.report.templates import compact_json, render_template
 from maskrobust.train.report.wording import compact, decimal, method_title
 
-TRUSTED = 0.5
-"""Held-out R^2 below which the page warns."""
-
 _PARTS = ("scores", "low", "high", "r_squared")
 _ALONE = 0.15
-_MOST_IMAGES = 50
+MOST_IMAGES = 20
+"""Images that the page shows."""
 _NUMBERED = 5
 _WITH_SURROGATE = ("lime", "kernel_shap")
 _ORANGE, _BLUE = 2, 5
@@ -156,7 +154,7 @@ def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays]
         "Segments": [_segments_title(each) for each in segments],
         "Class": classes,
     }
-    shown = dict(itertools.islice(images.items(), _MOST_IMAGES))
+    shown = dict(itertools.islice(images.items(), MOST_IMAGES))
     rows = [
         _image_rows(place, name, number, network, found, content, class_names)
         for place, (name, found) in enumerate(shown.items(), start=1)
@@ -172,6 +170,8 @@ def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays]
         left_out=len(images) - len(shown),
         rows=rows,
         judged=judged_tables(content["rows"], methods, several_networks=len(content["networks"]) > 1),
+        curves=curve_charts([*images.values()], content) if settings["judge"] else [],
+        curve_keys=[(number, method_title(each)) for number, each in enumerate(methods, start=2)],
         glance=_glance(content, images),
         scale=_SCALES[settings["scale"]],
         for_class="rgb({}, {}, {})".format(*FOR_CLASS),

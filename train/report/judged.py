@@ -1,11 +1,24 @@
 """How good explanations are, as tables: one for each measure, a line an explainer, a column a masking method."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from maskrobust.lm_modules.explanation.explaining import Arrays
 from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR
-from maskrobust.lm_modules.explanation.judging import MEASURES
-from maskrobust.train.report.wording import GOALS, decimal, interval, method_title
+from maskrobust.lm_modules.explanation.judging import HIDDEN_FRACTIONS, MEASURES
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings
+from maskrobust.train.report.wording import GOALS, decimal, in_sentence, interval, method_title
+
+TRUSTED = 0.5
+"""Held-out R^2, or rank correlation between seeds, below which the page warns."""
+
+CURVE_COLOUR = "#fe00{:02x}"
+"""Becomes the page's colour of that number; see `svg.as_svg`."""
 
 EXPLAINERS = {
     "lime": "LIME",
@@ -23,11 +36,13 @@ class JudgedCell(NamedTuple):
         value: in words; why it is undefined, where it is.
         interval: in brackets; empty where there is none.
         circular: whether it was evaluated under the method that it was explained under.
+        is_weak: whether it is a fidelity or stability so low that the explanations should not be read.
     """
 
     value: str
     interval: str
     circular: bool
+    is_weak: bool
 
 
 class JudgedLine(NamedTuple):
@@ -108,5 +123,56 @@ def _line(
 
 def _cell(row: Mapping[str, Any]) -> JudgedCell:
     if row["value"] is None:
-        return JudgedCell(row["undefined_because"], "", False)
-    return JudgedCell(decimal(row["value"]), interval(row["low"], row["high"], decimal), row["reading"] == CIRCULAR)
+        return JudgedCell(row["undefined_because"], "", False, False)
+    is_weak = row["measure"] in ("fidelity", "stability") and row["value"] < TRUSTED
+    return JudgedCell(
+        decimal(row["value"]), interval(row["low"], row["high"], decimal), row["reading"] == CIRCULAR, is_weak
+    )
+
+
+def curve_charts(images: Sequence[Arrays], content: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Deletion and insertion of each network's explainers: a title, and the drawing for wide and narrow screens."""
+    methods, charts = content["methods"], []
+    settings = content["settings"]
+    for number, network in enumerate(content["networks"]):
+        for explainer, segments in itertools.product(settings["explainers"], settings["segments"]):
+            about = f"{segments}/{explainer}/curves"
+            curves = [
+                np.mean([each[f"{about}/{which}"][number] for each in images], axis=0)
+                for which in ("deletion", "insertion")
+            ]
+            title = f"{EXPLAINERS[explainer]}, {segments}"
+            title += f", {network}" if len(content["networks"]) > 1 else ""
+            identity = f"curves-{len(charts)}"
+            drawings = [
+                (name, _curve_chart(curves[0], curves[1], methods, size, f"{identity}-{name}", title))
+                for name, size in (
+                    ("wide", ChartSize(1000, 330, 13)),
+                    ("narrow", ChartSize(380, 330 * len(methods), 15)),
+                )
+            ]
+            charts.append((title, drawings))
+    return charts
+
+
+def _curve_chart(
+    deletion: FloatArray, insertion: FloatArray, methods: Sequence[str], size: ChartSize, identity: str, title: str
+) -> str:
+    """Curves (explained under T, evaluated under T, F), a panel for each method that is evaluated under."""
+    with drawing_settings(size, identity):
+        canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
+        wide = size.width > size.height
+        panels = canvas.subplots(*((1, len(methods)) if wide else (len(methods), 1)), sharex=True, sharey=True)
+        for evaluated, axes in enumerate(np.atleast_1d(panels)):
+            draw_frame(axes)
+            axes.set_title(
+                f"evaluated under {in_sentence(method_title(methods[evaluated]))}", color=INK, fontsize="medium"
+            )
+            axes.set_xlabel("hidden area" if wide or evaluated == len(methods) - 1 else "")
+            axes.set_ylabel("probability" if not wide or evaluated == 0 else "")
+            for explained in range(len(methods)):
+                width = 1.0 if explained == evaluated else 2.4
+                colour = CURVE_COLOUR.format(explained + 2)
+                axes.plot(HIDDEN_FRACTIONS, insertion[explained, evaluated], color=colour, linewidth=width)
+                axes.plot(HIDDEN_FRACTIONS, deletion[explained, evaluated], "--", color=colour, linewidth=width)
+        return as_svg(canvas, size, identity, f"Deletion and insertion of {title}")

@@ -18,10 +18,10 @@ from maskrobust.lm_modules.explanation.judging import (
     coverage,
     jaccard,
     mean_rank_correlation,
-    mean_while_hiding,
     object_shares,
     pointing,
     true_effects,
+    while_hiding,
     win_shares,
 )
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
@@ -110,6 +110,7 @@ def test_explanations_of_the_object_cover_it_and_are_stable_and_agree():
     assert found[f"{about}/deletion"].shape == (1, 2, 2)
     assert (found[f"{about}/insertion_minus_deletion"] > 0.1).all()
     assert {name.rpartition("/")[2] for name in found} == MEASURES.keys()
+    assert found["patches/lime/curves/deletion"].shape == (1, 2, 2, 11)
 
 
 def test_oracle_removal_is_the_network_on_the_rendered_picture():
@@ -143,7 +144,7 @@ def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
         share = visible.float().mean(dim=(1, 2, 3))
         return torch.stack([share.square(), torch.zeros_like(share)], dim=1)
 
-    found = mean_while_hiding(predict, IMAGE, PATCHES, order, 0, 0, 4)
+    curve, found = while_hiding(predict, IMAGE, PATCHES, order, 0, 0, 4)
     counts = [round(16 * fraction) for fraction in np.linspace(0, 1, 11)]
     counts = [0, 2, 3, 5, 6, 8, 10, 11, 13, 14, 16] if counts != sorted(counts) else counts
     answers = []
@@ -151,6 +152,7 @@ def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
         z = torch.ones(1, 16, dtype=torch.bool)
         z[0, order[:count]] = False
         answers.append(ask(predict, IMAGE, Queries.of(PATCHES.visible(0, z)))[0, 0])
+    np.testing.assert_allclose(curve, answers, atol=1e-6)
     hidden = np.array(counts) / 16
     expected = sum((hidden[i + 1] - hidden[i]) * (answers[i] + answers[i + 1]) / 2 for i in range(10))
     assert found == pytest.approx(expected, abs=1e-6)
