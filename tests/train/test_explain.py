@@ -329,7 +329,7 @@ JUDGED += ["--judge=true", "--max_images=3", "--stability_seeds=2", "--patch_siz
 
 
 def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
-    options = ["--explainers=[lime, leave_one_out]", "--methods=[black, mean]", "--samples=64", "--replicates=50"]
+    options = ["--explainers=[lime, kernel_shap]", "--methods=[black, mean]", "--samples=64", "--replicates=50"]
     network, out = f"small_resnet:{checkpoint}", tmp_path / "out"
     arguments = ["explain", f"--network={network}", f"--out={out}", *JUDGED, *options]
     main(arguments)

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from maskrobust.lm_modules.explanation.judged_rows import judged_rows
 from maskrobust.lm_modules.explanation.judging import rank_correlation
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
+from maskrobust.lm_modules.explanation.plan import WITH_SURROGATE
 from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.measure import Explained
@@ -101,7 +102,7 @@ def summary_rows(config: ExplainConfig, explained: Explained) -> Iterator[Row]:
             about = {"image": image, "segments": segments, "explainer": explainer, "class": name}
             scores = found[f"{segments}/{explainer}/scores"][place, :, :, number]
             for position, method in enumerate(config.methods):
-                if explainer in ("lime", "kernel_shap"):
+                if explainer in WITH_SURROGATE:
                     r_squared = float(found[f"{segments}/{explainer}/r_squared"][place, position, number])
                     yield _row(network, method, "r_squared", r_squared, about)
                 for other in range(position + 1, len(config.methods)):
