@@ -12,7 +12,7 @@ from tests.test_house import ROOT
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 SHORT = """
-TRAIN_IMAGES, EPOCHS, QUERIES, IMAGES, SAMPLES, HOLES, FRACTIONS = 100, 1, 80, 2, 200, 1, (0.0, 0.5)
+TRAIN_IMAGES, EPOCHS, QUERIES, IMAGES, SAMPLES, HOLES, FRACTIONS = 100, 1, 80, 2, 40, 1, (0.0, 0.5)
 NETWORK = "small_resnet:random"
 """
 
