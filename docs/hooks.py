@@ -8,6 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TOP_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
+BOOST = {"guide.md": 3, "CHANGELOG.md": 0.5, "faults.md": 0.5, "reference.md": 0.5}  # of pages that name everything
 LINK = re.compile(r"\[([^\]\n]*)\]\(([^)\s#:]+)((?:#[^)\s]*)?)\)")
 
 
@@ -24,8 +25,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Give a page the links of the site."""
+    """Give a page the links of the site, and its place in search."""
     source = page.file.src_uri
+    page.meta["search"] = {"boost": BOOST.get(source, 1)}
     return site_links(markdown, source if source in TOP_PAGES else f"docs/{source}")
 
 

@@ -12,7 +12,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.answers import Queries, ask
 from maskrobust.lm_modules.explanation.linear import Explanation, kernel_shap, lime
 from maskrobust.lm_modules.explanation.occlusion import leave_one_out, occlusion, window_occlusion, window_queries
-from maskrobust.lm_modules.explanation.plan import ExplainerName, ExplanationPlan
+from maskrobust.lm_modules.explanation.plan import WITH_SURROGATE, ExplainerName, ExplanationPlan
 from maskrobust.lm_modules.explanation.rise import rise
 from maskrobust.lm_modules.explanation.sampling import (
     draw_balanced,
@@ -101,7 +101,7 @@ def draw_queries(plan: ExplanationPlan, key: int, segments: int) -> dict[str, Te
     Raises:
         InputError: there are too few queries for the segments.
     """
-    surrogates = [each for each in ("lime", "kernel_shap") if each in plan.explainers]
+    surrogates = [each for each in WITH_SURROGATE if each in plan.explainers]
     samples = 512 if plan.design == "paper" else plan.samples
     if surrogates and samples < segments + 3:
         raise InputError(

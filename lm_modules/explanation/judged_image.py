@@ -23,12 +23,12 @@ from maskrobust.lm_modules.explanation.judging import (
     while_hiding,
     win_shares,
 )
-from maskrobust.lm_modules.explanation.plan import DRAWING, ExplanationPlan
+from maskrobust.lm_modules.explanation.plan import DRAWING, WITH_SURROGATE, ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
-_OF_SCORES = ("oracle", "stability", "agreement", "coverage", "jaccard", "pointing")
+_OF_SCORES = ("oracle", "coverage", "jaccard", "pointing")
 _BY_CLASS = ("/scores", "/low", "/high", "/r_squared", "/answers")
 
 DECOYS = "decoys"
@@ -64,7 +64,8 @@ def judge_image(
 
     Returns:
         Arrays "<partition>/<explainer>/judged/<measure>": (R, T), (R, T, 2) for a ratio's two parts, and (R, T, T) for
-        deletion and insertion, explained under the first and evaluated under the second method. NaN where undefined.
+        deletion and insertion, explained under the first and evaluated under the second method. NaN where undefined;
+        an explainer without a surrogate has no fidelity, one that draws nothing no stability.
         "<partition>/<explainer>/curves/deletion" and ".../insertion" (R, T, T, F) at `HIDDEN_FRACTIONS`.
     """
     judged: Arrays = {}
@@ -84,8 +85,10 @@ def judge_image(
             rest = [each for other, each in scores.items() if other != explainer]
             again = [each[f"{name}/{explainer}/scores"][..., 0] for each in others] if explainer in DRAWING else []
             values, curves = _while_hiding(own, image, segments, predictors, label, key, plan.batch_size)
-            values["fidelity"] = np.maximum(found[f"{name}/{explainer}/r_squared"][..., 0], 0)
-            values |= {measure: np.full(own.shape[:2], np.nan) for measure in _OF_SCORES}
+            if explainer in WITH_SURROGATE:
+                values["fidelity"] = np.maximum(found[f"{name}/{explainer}/r_squared"][..., 0], 0)
+            asked_for = [*_OF_SCORES, *(["agreement"] if rest else []), *(["stability"] if again else [])]
+            values |= {measure: np.full(own.shape[:2], np.nan) for measure in asked_for}
             for place in np.ndindex(*own.shape[:2]):
                 each = own[place]
                 if rest:

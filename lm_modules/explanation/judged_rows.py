@@ -91,7 +91,7 @@ def _rows(
 
     if not counted.any():
         for method in methods:
-            reason = "undefined because no object is valid for it."
+            reason = "undefined because the data do not allow it for any object."
             yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
         return
     stacked = columns[counted].reshape(int(counted.sum()), -1).T[:, np.newaxis]  # (T * C, 1, objects)
@@ -106,7 +106,7 @@ def _rows(
         means, resampled = means[:, 0], resampled[..., 0]
     for place, method in enumerate(methods):
         if not defined[place]:
-            reason = "undefined because the object's own effect is not above 0, or not clearly."
+            reason = "undefined because the object's own effect does not lie clearly above 0."
             yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
             continue
         found = percentile_interval(float(means[place]), resampled[:, place])

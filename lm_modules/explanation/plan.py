@@ -12,6 +12,9 @@ Design = Literal["balanced", "independent", "paper"]
 DRAWING: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "rise")
 """Explainers that draw queries, so that another seed gives another explanation."""
 
+WITH_SURROGATE: tuple[ExplainerName, ...] = ("lime", "kernel_shap")
+"""Explainers that fit a linear surrogate, so that their held-out R^2 is known."""
+
 
 @dataclass(frozen=True)
 class ExplanationPlan:

@@ -1,4 +1,4 @@
-"""Carried information (measure 7): how much of the outline a linear probe still finds in the features, used or not."""
+"""Carried information (measure 7): how much of the outline probes still find in the features, used or not."""
 
 from dataclasses import replace
 from typing import Literal, get_args
@@ -16,6 +16,11 @@ FEATURE_HOLES: tuple[FeatureHole, ...] = get_args(FeatureHole)
 _FOLDS = 5
 _FOLD_SEED = 7  # no draw of a suite: the folds are the same whatever its seed
 _PENALTY = 1e-3
+_NEIGHBOURS = 5
+
+FeatureProbe = Literal["linear", "neighbours"]
+
+_PREFIXES: dict[FeatureProbe, str] = {"linear": "features", "neighbours": "neighbours"}
 
 
 def feature_key(hole: FeatureHole, layer: str | None = None) -> str:
@@ -23,41 +28,47 @@ def feature_key(hole: FeatureHole, layer: str | None = None) -> str:
     return hole if layer is None else f"{hole}/{layer}"
 
 
-def feature_condition(hole: FeatureHole, layer: str | None = None) -> str:
-    """Name of the condition of `Outcomes.predictions` that holds the probe's answers on such features."""
-    return f"features/{feature_key(hole, layer)}"
+def feature_condition(hole: FeatureHole, layer: str | None = None, probe: FeatureProbe = "linear") -> str:
+    """Name of the condition of `Outcomes.predictions` that holds a probe's answers on such features."""
+    return f"{_PREFIXES[probe]}/{feature_key(hole, layer)}"
 
 
 def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
-    """Outcomes in which the features have become the predictions of a linear probe, and are dropped.
+    """Outcomes in which the features have become the predictions of two probes, and are dropped.
 
-    Every image is predicted by a probe fitted to the true classes of the images in the other folds, behind the same
+    Every image is predicted by probes fitted to the true classes of the images in the other folds, behind the same
     hole. The folds follow from the objects alone: no object is in two of them, and both holes have the same ones, so
-    that their difference is paired. The
-    probe reads what the features hold of the class linearly, whether or not the network's own head uses it; see
+    that their difference is paired. The linear probe reads what the features hold of the class linearly, that of
+    nearest neighbours also what lies in them otherwise, whether or not the network's own head uses it; see
     `cross_validated_predictions`.
 
     Args:
         outcomes: of all batches and ranks, joined. An image counts where its features are finite.
 
     Returns:
-        The outcomes without features, and with a condition of `feature_condition` for each that they had; -1
-        where an image has no features or no other fold has an image. As they were where there are no features.
+        The outcomes without features, and with a condition of `feature_condition` for each that they had and each
+        probe; -1 where an image has no features or no other fold has an image. As they were where there are no
+        features.
     """
     folds = _folds(outcomes.objects)
     probed = {}
     for key, features in outcomes.features.items():
         asked = np.isfinite(features).all(axis=1)
-        predictions = np.full(len(outcomes), -1, dtype=np.int64)
-        predictions[asked] = cross_validated_predictions(features[asked], outcomes.labels[asked], folds[asked])
-        probed[f"features/{key}"] = predictions
+        known = features[asked], outcomes.labels[asked], folds[asked]
+        for probe, prefix in _PREFIXES.items():
+            predictions = np.full(len(outcomes), -1, dtype=np.int64)
+            predictions[asked] = cross_validated_predictions(*known, probe)
+            probed[f"{prefix}/{key}"] = predictions
     return replace(outcomes, predictions={**outcomes.predictions, **probed}, features={})
 
 
-def cross_validated_predictions(features: FloatArray, labels: IntArray, folds: IntArray) -> IntArray:
-    """Predict each image's class from its features, by multinomial logistic regression on the other folds.
+def cross_validated_predictions(
+    features: FloatArray, labels: IntArray, folds: IntArray, probe: FeatureProbe = "linear"
+) -> IntArray:
+    """Predict each image's class from its features, by a probe fitted to the other folds.
 
-    Features are standardised over the training folds. Weights W and biases b minimise
+    Features are standardised over the training folds. "neighbours" takes the class that most of the 5 nearest images
+    have, each weighted by 1 / distance. "linear" is multinomial logistic regression: weights W and biases b minimise
 
         mean cross-entropy + penalty / 2 |W|^2, penalty = 0.001 (with two classes twice that),
 
@@ -69,6 +80,7 @@ def cross_validated_predictions(features: FloatArray, labels: IntArray, folds: I
         features: (N, F) finite.
         labels: (N,) int64.
         folds: (N,) int64.
+        probe: which one.
 
     Returns:
         (N,) int64; -1 where all images are in one fold.
@@ -77,7 +89,7 @@ def cross_validated_predictions(features: FloatArray, labels: IntArray, folds: I
     for fold in np.unique(folds):
         held_out = folds == fold
         if not held_out.all():
-            predictions[held_out] = _predict(features[~held_out], labels[~held_out], features[held_out])
+            predictions[held_out] = _predict(features[~held_out], labels[~held_out], features[held_out], probe)
     return predictions
 
 
@@ -87,14 +99,19 @@ def _folds(objects: IntArray) -> IntArray:
     return folds
 
 
-def _predict(train_features: FloatArray, train_labels: IntArray, features: FloatArray) -> IntArray:
+def _predict(train_features: FloatArray, train_labels: IntArray, features: FloatArray, probe: FeatureProbe) -> IntArray:
     from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     if len(np.unique(train_labels)) == 1:
         return np.full(len(features), train_labels[0])
-    strength = 1.0 / (_PENALTY * len(train_labels))
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-    predictions: IntArray = probe.fit(train_features, train_labels).predict(features)
+    classifier = (
+        LogisticRegression(C=1.0 / (_PENALTY * len(train_labels)), max_iter=1000)
+        if probe == "linear"
+        else KNeighborsClassifier(min(_NEIGHBOURS, len(train_labels)), weights="distance")
+    )
+    pipeline = make_pipeline(StandardScaler(), classifier)
+    predictions: IntArray = pipeline.fit(train_features, train_labels).predict(features)
     return predictions

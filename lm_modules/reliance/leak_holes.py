@@ -86,11 +86,10 @@ class CoverIndex(NamedTuple):
 def cover_index(bank: SilhouetteBank) -> CoverIndex:
     """Prepare a bank; the result is on its device."""
     device, width = bank.ids.device, bank.object_masks.shape[3]
-    depths = [_distances(np.pad(mask, 1))[1:-1, 1:-1] for mask in bank.object_masks[:, 0].cpu().numpy()]
-    deepest = torch.tensor([int(depth.argmax()) for depth in depths], device=device)
-    centres = torch.stack([deepest // width, deepest % width], dim=1)
-    largest = torch.tensor([float(depth.max()) for depth in depths], dtype=torch.float64, device=device)
-    return CoverIndex(bank.object_masks, bank.ids, centres, largest)
+    thickest = [_thickest(mask) for mask in bank.object_masks[:, 0].cpu().numpy()]
+    place = torch.tensor([place for place, _ in thickest], device=device)
+    depths = torch.tensor([depth for _, depth in thickest], dtype=torch.float64, device=device)
+    return CoverIndex(bank.object_masks, bank.ids, torch.stack([place // width, place % width], dim=1), depths)
 
 
 def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, index: CoverIndex) -> CoverHoles:
@@ -153,6 +152,12 @@ def _scaled(masks: Tensor, source: Tensor, target: Tensor, scales: Tensor) -> Te
     sample = torch.arange(len(masks), device=masks.device)[:, None, None]
     found = masks[sample, 0, places[0][:, :, None], places[1][:, None, :]]
     return (found & inside[0][:, :, None] & inside[1][:, None, :]).unsqueeze(1)
+
+
+def _thickest(mask: BoolArray) -> tuple[int, float]:
+    """Position in the flattened mask (H, W) farthest from what is outside the object, and its distance from there."""
+    depths = _distances(np.pad(mask, 1))[1:-1, 1:-1]
+    return int(depths.argmax()), float(depths.max())
 
 
 def _distances(pixels: BoolArray) -> FloatArray:

@@ -45,6 +45,7 @@ from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.pascal_voc import _listed_names
 from maskrobust.train.data.pets import _read_list
 from maskrobust.train.evaluate.networks import read_classes
+from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.loggers import WandbOptions, _run_to_go_on_with
 from maskrobust.train.shards.verifying import verify_shard
@@ -118,6 +119,13 @@ def _read_shards(path: Path) -> None:
 def _read_manifest(path: Path) -> None:
     read_manifest(str(path.parent))
     _read_shards(path)
+
+
+def _label_map() -> bytes:
+    """Two segments as numpy.save writes them."""
+    stream = io.BytesIO()
+    np.save(stream, np.array([[0, 0, 1], [0, 1, 1]], dtype=np.uint8))
+    return stream.getvalue()
 
 
 def _labelled(label: bytes) -> bytes:
@@ -392,6 +400,7 @@ KINDS = {
         _bytes_of(_archive(compressed=True), _archive(compressed=False)),
         partial(read_arrays, needed=["ids", "predictions"]),
     ),
+    "label map": Kind("segments.npy", _bytes_of(_label_map()), read_label_map),
     "yaml": Kind(
         "config.yaml",
         st.one_of(

@@ -329,7 +329,7 @@ JUDGED += ["--judge=true", "--max_images=3", "--stability_seeds=2", "--patch_siz
 
 
 def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
-    options = ["--explainers=[lime, leave_one_out]", "--methods=[black, mean]", "--samples=64", "--replicates=50"]
+    options = ["--explainers=[lime, kernel_shap]", "--methods=[black, mean]", "--samples=64", "--replicates=50"]
     network, out = f"small_resnet:{checkpoint}", tmp_path / "out"
     arguments = ["explain", f"--network={network}", f"--out={out}", *JUDGED, *options]
     main(arguments)
@@ -397,3 +397,12 @@ def test_a_browser_shows_one_row_an_image_at_any_width_and_the_view_that_is_pick
         assert each["overflow"] <= 0 and (each["before"], each["after"]) == (2, 2)
         assert each["row"] == "view is-1-2 is-2-1 is-3-1"
         assert each["square"] == pytest.approx(1, abs=0.02) and each["wide"] > least
+
+
+def test_names_of_files_are_no_formulas_and_no_markup(tmp_path: Path) -> None:
+    photographs(tmp_path / "images", 1)
+    (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "=1+2 <b>x.png")
+    out = explain(tmp_path, "--methods=[mean]", "--explainers=[leave_one_out]")
+    (*_, line) = csv.DictReader(io.StringIO((out / "scores.csv").read_text()))
+    assert line["image"] == "'=1+2 <b>x"
+    assert "<b>x" not in (out / "report.html").read_text()

@@ -1,7 +1,6 @@
 """The pictures that are explained, from files or from data, and their segments."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,14 @@ from torchvision import tv_tensors
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.batches import split_batches
-from maskrobust.train.data.image_files import IMAGE_SUFFIXES, decode_image, decode_label_map, id_of, read_file
+from maskrobust.train.data.image_files import (
+    IMAGE_SUFFIXES,
+    MOST_PIXELS,
+    decode_image,
+    decode_label_map,
+    id_of,
+    read_file,
+)
 from maskrobust.train.data.views import evaluation_geometry
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.types import AnnotatedDataModule, Split
@@ -136,7 +142,6 @@ def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
     return Segments(seen.unique(return_inverse=True)[1])
 
 
-@cache
 def read_label_map(path: Path) -> Tensor:
     """A label map (H, W) int64 from a PNG or an npy file; the segments of the whole image are checked.
 
@@ -144,18 +149,26 @@ def read_label_map(path: Path) -> Tensor:
         InputError: it is no label map, or its numbers are not those from 0 on without a gap.
     """
     if path.suffix == ".npy":
-        try:
-            numbers = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"'{path}' cannot be read as a label map ({error}); save it with numpy.save.") from error
-        if numbers.dtype.kind not in "iu" or numbers.ndim != 2:
-            raise InputError(
-                f"a label map must hold integers (H, W), got {numbers.dtype} {numbers.shape} in '{path}'; convert it."
-            )
-        labels = torch.from_numpy(numbers.astype(np.int64))
+        labels = _read_npy(path)
     else:
         labels = decode_label_map(read_file(path), "palette", str(path)).long()
     try:
         return Segments(labels.unsqueeze(0)).labels[0]
     except InputError as error:
         raise InputError(f"'{path}' is no label map: {error}") from error
+
+
+def _read_npy(path: Path) -> Tensor:
+    try:
+        numbers = np.load(
+            path, mmap_mode="r", allow_pickle=False
+        )  # mapped: a header may claim more than the file holds
+    except Exception as error:  # a damaged header can make the reader raise anything
+        raise InputError(
+            f"'{path}' cannot be read as a label map ({type(error).__name__}); save it with numpy.save."
+        ) from error
+    if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in "iu" or numbers.ndim != 2:
+        raise InputError(f"'{path}' must hold a label map of integers (H, W), but does not; convert it.")
+    if numbers.size > MOST_PIXELS:
+        raise InputError(f"'{path}' has {numbers.size} pixels, and at most {MOST_PIXELS} may be; make it smaller.")
+    return torch.from_numpy(numbers.astype(np.int64))

@@ -15,13 +15,15 @@ from rich.progress import Progress
 from maskrobust.lm_modules.explanation.judged_rows import judged_rows
 from maskrobust.lm_modules.explanation.judging import rank_correlation
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
-from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
+from maskrobust.lm_modules.explanation.plan import WITH_SURROGATE
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.measure import Explained
 from maskrobust.train.explain.stored import write_archive
 from maskrobust.train.files import atomic_path, write_json, write_text
 from maskrobust.train.provenance import provenance
 from maskrobust.train.report.explanations import MOST_IMAGES, render_explanations
+from maskrobust.train.report.results import as_text, harmless_csv
 
 FORMAT = 1
 
@@ -57,7 +59,7 @@ def write_results(
     names = ("explanations.json", "explanations.csv", "scores.csv", "explanations.npz", "report.html")
     paths = {name: config.out / name for name in names}
     write_json(paths["explanations.json"], content)
-    write_text(paths["explanations.csv"], rows_as_csv(rows))
+    write_text(paths["explanations.csv"], harmless_csv(rows))
     write_text(paths["scores.csv"], scores_as_csv(config, explained))
     write_archive(
         paths["explanations.npz"],
@@ -101,7 +103,7 @@ def summary_rows(config: ExplainConfig, explained: Explained) -> Iterator[Row]:
             about = {"image": image, "segments": segments, "explainer": explainer, "class": name}
             scores = found[f"{segments}/{explainer}/scores"][place, :, :, number]
             for position, method in enumerate(config.methods):
-                if explainer in ("lime", "kernel_shap"):
+                if explainer in WITH_SURROGATE:
                     r_squared = float(found[f"{segments}/{explainer}/r_squared"][place, position, number])
                     yield _row(network, method, "r_squared", r_squared, about)
                 for other in range(position + 1, len(config.methods)):
@@ -125,10 +127,10 @@ def scores_as_csv(config: ExplainConfig, explained: Explained) -> str:
             parts = [found[f"{segments}/{explainer}/{part}"] for part in ("scores", "low", "high")]
             for place, position, segment, number in np.ndindex(parts[0].shape):
                 values = [float(part[place, position, segment, number]) for part in parts]
-                about = explained.networks[place], config.methods[position], segments, explainer
                 name = explained.class_names[found["classes"][number]]
+                about = (explained.networks[place], config.methods[position], segments, explainer, name)
                 bounds = ("" if math.isnan(value) else value for value in values[1:])
-                writer.writerow((image, *about, name, segment, values[0], *bounds))
+                writer.writerow((*map(as_text, (image, *about)), segment, values[0], *bounds))
     return text.getvalue()
 
 

@@ -23,6 +23,7 @@ from maskrobust.lm_modules.explanation.overlays import (
     shown_scores,
     strongest,
 )
+from maskrobust.lm_modules.explanation.plan import WITH_SURROGATE
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.train.report.judged import EXPLAINERS, TRUSTED, curve_charts, judged_tables
 from maskrobust.train.report.templates import compact_json, render_template
@@ -33,7 +34,6 @@ _ALONE = 0.15
 MOST_IMAGES = 20
 """Images that the page shows."""
 _NUMBERED = 5
-_WITH_SURROGATE = ("lime", "kernel_shap")
 _ORANGE, _BLUE = 2, 5
 """Numbers of colours of the page."""
 
@@ -264,7 +264,7 @@ def _bar(number: int, value: float, interval: tuple[float, float], ends: tuple[f
 
 
 def _r_squared_in_words(explainer: str, value: float) -> str:
-    if explainer not in _WITH_SURROGATE:
+    if explainer not in WITH_SURROGATE:
         return ""
     return "R² undefined: answers do not vary" if np.isnan(value) else f"R² {decimal(value)}"
 
@@ -291,7 +291,7 @@ def _glance(content: Mapping[str, Any], images: Mapping[str, Arrays]) -> list[tu
         scores = [each[f"{segments}/{explainer}/scores"][number, ..., 0] for each in images.values()]
         means = np.mean(found, axis=0)
         cells = [
-            ("no surrogate" if explainer not in _WITH_SURROGATE else decimal(mean), bool(mean < TRUSTED))
+            ("no surrogate" if explainer not in WITH_SURROGATE else decimal(mean), bool(mean < TRUSTED))
             for mean in means
         ]
         alike = float(np.mean([mean_rank_correlation(each) for each in scores]))

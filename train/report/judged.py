@@ -17,6 +17,9 @@ from maskrobust.train.report.wording import GOALS, decimal, in_sentence, interva
 TRUSTED = 0.5
 """Held-out R^2, or rank correlation between seeds, below which the page warns."""
 
+FEW_OBJECTS = 20
+"""Below so many, bootstrap intervals are too narrow, and the page says so."""
+
 CURVE_COLOUR = "#fe00{:02x}"
 """Becomes the page's colour of that number; see `svg.as_svg`."""
 
@@ -33,7 +36,7 @@ class JudgedCell(NamedTuple):
     """A value under one masking method.
 
     Attributes:
-        value: in words; why it is undefined, where it is.
+        value: in words.
         interval: in brackets; empty where there is none.
         circular: whether it was evaluated under the method that it was explained under.
         is_weak: whether it is a fidelity or stability so low that the explanations should not be read.
@@ -68,6 +71,8 @@ class JudgedTable(NamedTuple):
         definition: and what to wish for.
         objects: how many the values rest on.
         lines: its lines.
+        reasons: why some of it is undefined.
+        few: whether there are so few objects that intervals are too narrow.
     """
 
     measure: str
@@ -75,6 +80,8 @@ class JudgedTable(NamedTuple):
     definition: str
     objects: str
     lines: list[JudgedLine]
+    reasons: list[str]
+    few: bool
 
 
 def judged_tables(
@@ -100,7 +107,8 @@ def judged_tables(
             objects = " to ".join(str(each) for each in dict.fromkeys((counts[0], counts[-1])))
             definition = f"{measure.definition} {GOALS[measure.goal]}"
             made = [_line(line, found, methods, several_networks) for line, found in lines.items()]
-            tables.append(JudgedTable(key, measure.title, definition, objects, made))
+            reasons = [*dict.fromkeys(row["undefined_because"] for row in own if row["undefined_because"])]
+            tables.append(JudgedTable(key, measure.title, definition, objects, made, reasons, counts[0] < FEW_OBJECTS))
     return tables
 
 
@@ -123,7 +131,7 @@ def _line(
 
 def _cell(row: Mapping[str, Any]) -> JudgedCell:
     if row["value"] is None:
-        return JudgedCell(row["undefined_because"], "", False, False)
+        return JudgedCell("undefined", "", False, False)
     is_weak = row["measure"] in ("fidelity", "stability") and row["value"] < TRUSTED
     return JudgedCell(
         decimal(row["value"]), interval(row["low"], row["high"], decimal), row["reading"] == CIRCULAR, is_weak
@@ -132,8 +140,9 @@ def _cell(row: Mapping[str, Any]) -> JudgedCell:
 
 def curve_charts(images: Sequence[Arrays], content: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Deletion and insertion of each network's explainers: a title, and the drawing for wide and narrow screens."""
-    methods, charts = content["methods"], []
-    settings = content["settings"]
+    methods, settings = content["methods"], content["settings"]
+    charts: list[tuple[str, list[tuple[str, str]]]] = []
+    sizes = {"wide": ChartSize(1000, 330, 13), "narrow": ChartSize(380, 330 * len(methods), 15)}
     for number, network in enumerate(content["networks"]):
         for explainer, segments in itertools.product(settings["explainers"], settings["segments"]):
             about = f"{segments}/{explainer}/curves"
@@ -146,10 +155,7 @@ def curve_charts(images: Sequence[Arrays], content: Mapping[str, Any]) -> list[t
             identity = f"curves-{len(charts)}"
             drawings = [
                 (name, _curve_chart(curves[0], curves[1], methods, size, f"{identity}-{name}", title))
-                for name, size in (
-                    ("wide", ChartSize(1000, 330, 13)),
-                    ("narrow", ChartSize(380, 330 * len(methods), 15)),
-                )
+                for name, size in sizes.items()
             ]
             charts.append((title, drawings))
     return charts

@@ -1,6 +1,6 @@
 """claim.json and reliance.json as pages and terminal read them: networks, masking methods and rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -84,13 +84,8 @@ class Results:
         return methods
 
     def as_csv(self) -> str:
-        """All rows as CSV; text that a spreadsheet would calculate gets an apostrophe ahead, which makes it text."""
-        harmless = []
-        for row in self.rows:
-            texts = {name: value for name, value in vars(row).items() if isinstance(value, str)}
-            changed: dict[str, Any] = {name: _as_text(text) for name, text in texts.items()}
-            harmless.append(replace(row, **changed))
-        return rows_as_csv(harmless)
+        """All rows; see `harmless_csv`."""
+        return harmless_csv(self.rows)
 
     @cached_property
     def over_seeds(self) -> list[Row]:
@@ -113,7 +108,18 @@ class Results:
         return bool(network.arm["augmentation_only"] or network.name == self.content["rule"]["layer_masking_arm"])
 
 
-def _as_text(text: str) -> str:
+def harmless_csv(rows: Iterable[Row]) -> str:
+    """Rows as CSV whose text is `as_text`."""
+    harmless = []
+    for row in rows:
+        texts = {name: value for name, value in vars(row).items() if isinstance(value, str)}
+        changed: dict[str, Any] = {name: as_text(text) for name, text in texts.items()}
+        harmless.append(replace(row, **changed))
+    return rows_as_csv(harmless)
+
+
+def as_text(text: str) -> str:
+    """Text for a spreadsheet: what it would calculate gets an apostrophe ahead, which makes it text."""
     return f"'{printable(text)}" if text.startswith(_FORMULA) else printable(text)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from maskrobust.lm_modules.reliance.catalogue import Parameters, measure
 from maskrobust.lm_modules.reliance.estimation import Statistic, difference_of_means, right_answers
-from maskrobust.lm_modules.reliance.features import feature_condition
+from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 
@@ -70,3 +70,20 @@ def carried_information(layer: str | None = None) -> Statistic:
         ),
         difference_of_means,
     )
+
+
+@measure(
+    title="Carried, neighbours",
+    definition="Carried information as a probe of the five nearest neighbours finds it in place of the linear one: "
+    "also what the features hold of the outline in a way that no linear head could read.",
+    group="remains",
+    asked=_each_layer,
+    by_seed=False,
+)
+def carried_neighbours(layer: str | None = None) -> Statistic:
+    """Measure 7: accuracy of the nearest neighbours behind the silhouette minus that behind the circle, in [-1, 1].
+
+    See `features_silhouette` and `cross_validated_predictions`.
+    """
+    conditions = [feature_condition(hole, layer, "neighbours") for hole in FEATURE_HOLES]
+    return Statistic(lambda outcomes: right_answers(outcomes, *conditions), difference_of_means)

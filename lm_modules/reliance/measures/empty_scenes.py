@@ -18,7 +18,7 @@ _NO_PAIRS = (
 )
 _NO_PIXELS = "undefined because no pair has both objects among the images."
 
-_INTERVAL = "The interval is over objects, and takes the pictures as given."
+_INTERVAL = "Pairs are counted; the interval is over their objects, and takes the pictures as given."
 
 
 def _where_scenes(plan: ReliancePlan) -> Sequence[Parameters]:

@@ -15,6 +15,7 @@ from maskrobust.lm_modules.reliance.features import cross_validated_predictions,
 from maskrobust.lm_modules.reliance.measures.accuracy import circle_accuracy, silhouette_accuracy
 from maskrobust.lm_modules.reliance.measures.carried_information import (
     carried_information,
+    carried_neighbours,
     features_circle,
     features_silhouette,
 )
@@ -84,6 +85,32 @@ def test_predictions_are_those_of_a_pipeline_fitted_to_the_other_folds() -> None
             assert held_out.sum() > 50
             assert (probed.behind(f"features/{hole}")[held_out] == expected).mean() > 0.98
         assert (probed.behind(f"features/{hole}")[~valid] == -1).all()
+
+
+def test_neighbours_are_the_five_nearest_of_the_other_folds_by_their_inverse_distance() -> None:
+    rng = np.random.default_rng(3)
+    labels, folds = rng.integers(0, 3, 90), np.arange(90) % 5
+    features = np.eye(3)[labels] + rng.normal(size=(90, 3))
+    found = cross_validated_predictions(features, labels, folds, "neighbours")
+    for image in range(90):
+        others = folds != folds[image]
+        scaled = (features - features[others].mean(axis=0)) / features[others].std(axis=0)
+        distances = np.linalg.norm(scaled[others] - scaled[image], axis=1)
+        nearest = np.argsort(distances)[:5]
+        votes = np.bincount(labels[others][nearest], weights=1 / distances[nearest], minlength=3)
+        assert found[image] == votes.argmax()
+
+
+def test_neighbours_read_what_no_linear_probe_does() -> None:
+    """The class is whether two signs agree."""
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1, 1], (400, 2))
+    labels = (signs[:, 0] == signs[:, 1]).astype(np.int64)
+    outcomes = replace(make_outcomes(400, 0), labels=labels, num_classes=2)
+    known = signs + 0.2 * rng.normal(size=(400, 2))
+    probed = with_feature_predictions(with_features(outcomes, known, rng.normal(size=(400, 2))))
+    assert abs(value_of(carried_information(), probed)) < 0.15
+    assert value_of(carried_neighbours(), probed) > 0.35
 
 
 def test_images_of_one_fold_are_not_fitted_to() -> None:

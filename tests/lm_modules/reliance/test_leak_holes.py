@@ -240,3 +240,10 @@ def test_outcomes_tell_how_large_an_object_is_and_whether_it_touches_the_border(
     found = suite.outcomes()["blind"]
     assert found.object_fraction.tolist() == [32 / SIZE**2, 3 / SIZE**2, 1 / SIZE**2, 0.0]
     assert found.at_border.tolist() == [False, True, True, False]
+
+
+def test_an_object_is_thickest_where_its_largest_inscribed_circle_lies() -> None:
+    index = cover_index(BANK)
+    for mask, centre, depth in zip(BANK.object_masks[:, 0].numpy(), index.centres, index.depths, strict=True):
+        distances = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        assert float(depth) == pytest.approx(distances.max()) == pytest.approx(distances[tuple(centre.tolist())])

@@ -11,7 +11,7 @@ import pytest
 
 from maskrobust.lm_modules.reliance.conditions import condition_names, transfer_condition
 from maskrobust.lm_modules.reliance.curves import curve_condition
-from maskrobust.lm_modules.reliance.features import feature_condition
+from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_condition
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -52,7 +52,12 @@ def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
     ]
     names += [name for name in condition_names(plan) if name.startswith(("margin/", "other_ring/", "cover"))]
     if plan.features:
-        names += [feature_condition(hole, layer) for hole in ("silhouette", "circle") for layer in (None, *plan.layers)]
+        names += [
+            feature_condition(hole, layer, probe)
+            for probe in ("linear", "neighbours")
+            for hole in FEATURE_HOLES
+            for layer in (None, *plan.layers)
+        ]
     guesses = {name: rng.integers(0, NUM_CLASSES, IMAGES) for name in names}
     right = {name: rng.random(IMAGES) < 0.5 + 0.3 * skill for name in names}
     clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, made.behind("clean"))
