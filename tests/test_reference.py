@@ -15,7 +15,7 @@ from maskrobust.lm_modules.reliance.catalogue import _ENTRIES
 from tests.test_house import ROOT
 
 PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-DIRECTIVE = re.compile(r"^::: maskrobust\.(\w+)$", flags=re.MULTILINE)
+DIRECTIVE = re.compile(r"^::: maskrobust\.(?:\w+\.)*(\w+)$", flags=re.MULTILINE)
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
@@ -36,8 +36,9 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
 
 @pytest.mark.parametrize("name", maskrobust.__all__)
 def test_every_public_name_is_in_the_example_below_it(name: str) -> None:
-    _, _, below = PAGE.partition(f"\n::: maskrobust.{name}\n")
-    entry = re.split(r"^:::|^## ", below, maxsplit=1, flags=re.MULTILINE)[0]
+    parts = DIRECTIVE.split(PAGE)
+    (entry,) = (below for found, below in zip(parts[1::2], parts[2::2], strict=True) if found == name)
+    entry = entry.partition("\n## ")[0]
     assert any(re.search(rf"\b{name}\b", example) for example in EXAMPLE.findall(entry))
 
 

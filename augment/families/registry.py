@@ -58,7 +58,7 @@ def mask_family(name: str, *, check: Check | None = None) -> Callable[[AnyFuncti
     Raises:
         InputError: another family has the name, or a parameter can neither be filled in nor left out.
 
-    Example:
+    Examples:
         >>> @mask_family("stripes")
         ... def stripes(keys, height, width, *, hidden_fraction, period: int = 8):
         ...     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)

@@ -31,7 +31,7 @@ def fill(
     Raises:
         InputError: another fill has the name, or a parameter can neither be filled in nor left out.
 
-    Example:
+    Examples:
         >>> @fill("grey")
         ... def fill_grey(images, visible, *, value: float = 0.5):
         ...     return draw(images, visible, torch.full_like(images, value))

@@ -38,7 +38,7 @@ class HideRegions(TrackVisible):
     All that is random follows from one integer, drawn from the pipeline's own generator: the same `seed` of `Compose`
     gives the same holes, `ReplayCompose` stores that integer and replays it, and what it stores is plain.
 
-    Example:
+    Examples:
         >>> pipeline = A.Compose(
         ...     [
         ...         A.RandomResizedCrop((224, 224)),

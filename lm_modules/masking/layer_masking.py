@@ -41,7 +41,7 @@ class LayerMasking(nn.Module):
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
 
-    Example:
+    Examples:
         >>> masked = LayerMasking(torchvision.models.resnet50())
         >>> logits = masked(images, visible)  # (B, 3, H, W), (B, 1, H, W) -> (B, 1000)
     """

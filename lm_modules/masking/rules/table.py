@@ -102,7 +102,7 @@ def masking_rule(
         rows: the operation on rows, where there is such a kernel.
         is_local: whether each position of the result follows from that position of the operands alone, in eval mode.
 
-    Example:
+    Examples:
         >>> @masking_rule(Swish)
         ... def swish(operation, x):
         ...     return x.with_features(operation(x.features))
