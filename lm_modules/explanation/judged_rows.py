@@ -16,6 +16,9 @@ from maskrobust.lm_modules.reliance.results import Row
 CIRCULAR = "circular"
 """Reading of a cell of deletion or insertion that is evaluated under the method that it was explained under."""
 
+FEW_OBJECTS = 20
+"""Below so many, bootstrap intervals are too narrow, and no methods are told apart."""
+
 _LEVEL = 0.05
 
 
@@ -118,6 +121,7 @@ def _rows(
     for (first, second), replicated, level in zip(pairs, differences, levels, strict=True):
         low, high = np.quantile(replicated, [level / 2, 1 - level / 2]).tolist()
         reading = "above" if low > 0 else "below" if high < 0 else "not settled"
+        reading = reading if counted.sum() >= FEW_OBJECTS else "too few objects"
         yield row(
             methods[first],
             float(means[first] - means[second]),

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from maskrobust.lm_modules.explanation.overlays import (
 )
 from maskrobust.lm_modules.explanation.plan import WITH_SURROGATE
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.train.report.judged import EXPLAINERS, TRUSTED, curve_charts, judged_tables
+from maskrobust.train.report.judged import EXPLAINERS, TRUSTED, curve_charts, judged_tables, segments_title
 from maskrobust.train.report.templates import compact_json, render_template
 from maskrobust.train.report.wording import compact, decimal, method_title
 
@@ -37,7 +36,6 @@ _NUMBERED = 5
 _ORANGE, _BLUE = 2, 5
 """Numbers of colours of the page."""
 
-_SEGMENTS = {"slic": "SLIC", "quickshift": "Quickshift", "patches": "Patches"}
 _SCALES = {"probability": "probability", "logit": "logit", "log_odds": "log-odds"}
 
 
@@ -151,7 +149,7 @@ def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays]
         classes = [class_names[each] for each in next(iter(images.values()))["classes"]]
     choices = {
         "Explainer": [EXPLAINERS[each] for each in explainers],
-        "Segments": [_segments_title(each) for each in segments],
+        "Segments": [segments_title(each) for each in segments],
         "Class": classes,
     }
     shown = dict(itertools.islice(images.items(), MOST_IMAGES))
@@ -285,7 +283,7 @@ def _glance(content: Mapping[str, Any], images: Mapping[str, Arrays]) -> list[tu
     for explainer, segments, (number, network) in itertools.product(
         settings["explainers"], settings["segments"], enumerate(content["networks"])
     ):
-        title = f"{EXPLAINERS[explainer]}, {_segments_title(segments)}"
+        title = f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
         several = len(content["networks"]) > 1
         found = [each[f"{segments}/{explainer}/r_squared"][number, :, 0] for each in images.values()]
         scores = [each[f"{segments}/{explainer}/scores"][number, ..., 0] for each in images.values()]
@@ -299,10 +297,6 @@ def _glance(content: Mapping[str, Any], images: Mapping[str, Arrays]) -> list[tu
             (f"{title}, {network}" if several else title, cells, "undefined" if np.isnan(alike) else decimal(alike))
         )
     return lines
-
-
-def _segments_title(name: str) -> str:
-    return _SEGMENTS.get(name, Path(name).stem)
 
 
 def _ordinal(number: int) -> str:

@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from maskrobust.lm_modules.explanation.explaining import Arrays
-from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR
+from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, FEW_OBJECTS
 from maskrobust.lm_modules.explanation.judging import HIDDEN_FRACTIONS, MEASURES
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings
@@ -16,9 +17,6 @@ from maskrobust.train.report.wording import GOALS, decimal, in_sentence, interva
 
 TRUSTED = 0.5
 """Held-out R^2, or rank correlation between seeds, below which the page warns."""
-
-FEW_OBJECTS = 20
-"""Below so many, bootstrap intervals are too narrow, and the page says so."""
 
 CURVE_COLOUR = "#fe00{:02x}"
 """Becomes the page's colour of that number; see `svg.as_svg`."""
@@ -30,6 +28,13 @@ EXPLAINERS = {
     "rise": "RISE",
     "leave_one_out": "Leave one out",
 }
+
+_SEGMENTS = {"slic": "SLIC", "quickshift": "Quickshift", "patches": "Patches", "decoys": "Decoys"}
+
+
+def segments_title(name: str) -> str:
+    """A segmentation in words; that of a file is called by its name."""
+    return _SEGMENTS.get(name, Path(name).stem)
 
 
 class JudgedCell(NamedTuple):
@@ -116,7 +121,7 @@ def _line(
     line: tuple[str, ...], rows: Sequence[Mapping[str, Any]], methods: Sequence[str], several_networks: bool
 ) -> JudgedLine:
     network, explainer, segments, evaluated = line
-    title = f"{EXPLAINERS[explainer]}, {segments}"
+    title = f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
     title += f", evaluated under {method_title(evaluated)}" if evaluated else ""
     title += f", {network}" if several_networks else ""
     values = {row["method"]: row for row in rows if "minus" not in row["parameters"]}
@@ -150,7 +155,7 @@ def curve_charts(images: Sequence[Arrays], content: Mapping[str, Any]) -> list[t
                 np.mean([each[f"{about}/{which}"][number] for each in images], axis=0)
                 for which in ("deletion", "insertion")
             ]
-            title = f"{EXPLAINERS[explainer]}, {segments}"
+            title = f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
             title += f", {network}" if len(content["networks"]) > 1 else ""
             identity = f"curves-{len(charts)}"
             drawings = [

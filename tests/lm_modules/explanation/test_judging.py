@@ -186,6 +186,8 @@ def test_rows_are_means_over_objects_with_paired_differences():
     assert difference.value == pytest.approx(first.value - second.value) and difference.reading == "below"
     assert difference.high - difference.low < 0.1 < first.high - first.low
     assert difference.parameters["minus"] == "mean"
+    few = [*judged_rows(images[:20], objects[:20], ("net",), ("black", "mean"), replicates=50)]
+    assert few[2].reading == "too few objects"
 
 
 def test_what_is_evaluated_under_its_own_method_is_called_circular():
