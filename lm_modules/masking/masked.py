@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.morphology import RingRows, propagate_visible, ring_rows
-from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, zero_rows
+from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, row_of, zero_rows
 
 MergeRule = Literal["intersection", "union"]
 Padding = tuple[int, int, int, int]
@@ -118,6 +118,11 @@ class VisibleMap:
         return row_indices(self.positions)
 
     @cached_property
+    def row_of(self) -> Tensor:
+        """The row of each position, as in `rows.row_of`."""
+        return row_of(self.positions)
+
+    @cached_property
     def hidden_row_indices(self) -> Tensor:
         """Rows of the hidden positions."""
         return row_indices(~self.positions)
@@ -171,7 +176,7 @@ class VisibleMap:
             self.window(window).prepare(further)
 
     def is_whole_under(self, window: Window) -> bool:
-        """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of larger patches."""
+        """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""
         size = window.kernel_size
         if window != Window(size, size) or any(map(operator.mod, self.size[1:], size)) or torch.compiler.is_compiling():
             return False

@@ -39,7 +39,7 @@ def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor]
         return x.with_features(operation(x.features))
     may_take_rows = not torch.compiler.is_compiling()
     if isinstance(operation, nn.BatchNorm2d) and may_take_rows and len(x.visible.row_indices) > 1:
-        return x.with_features(batch_norm_of_rows(operation, x.features, x.visible.row_indices))
+        return x.with_features(batch_norm_of_rows(operation, x.features, x.visible.row_indices, x.visible.row_of))
     normalised = masked_batch_norm(operation, x.features, x.visible.positions)
     return x.with_features(normalised if then is None else then(normalised))
 
