@@ -104,12 +104,22 @@ class VisibleMap:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
 
     @property
+    def may_be_read(self) -> bool:
+        """Whether Python may ask what the positions are.
+
+        Not while compiling, where the answer would have to be a constant, nor on an accelerator, where it would have to
+        wait for the answer at every layer.
+        """
+        return self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    @property
     def everything(self) -> bool:
-        """Whether nothing is hidden. Always False while compiling, where the answer would have to be a constant."""
-        return not torch.compiler.is_compiling() and self._everything
+        """Whether nothing is hidden, as far as that may be asked."""
+        return self.may_be_read and self.is_all_visible
 
     @cached_property
-    def _everything(self) -> bool:
+    def is_all_visible(self) -> bool:
+        """Whether nothing is hidden."""
         return bool(self.positions.all())
 
     @cached_property
@@ -178,7 +188,7 @@ class VisibleMap:
     def is_whole_under(self, window: Window) -> bool:
         """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""
         size = window.kernel_size
-        if window != Window(size, size) or any(map(operator.mod, self.size[1:], size)) or torch.compiler.is_compiling():
+        if window != Window(size, size) or any(map(operator.mod, self.size[1:], size)) or not self.may_be_read:
             return False
         seen = self.window(window).positions.count_nonzero()
         return bool(seen * math.prod(size) == self.positions.count_nonzero())
@@ -285,7 +295,7 @@ class Masked:
         if self.visible.everything:
             return self.features
         in_rows = self.features.ndim == 4 and not self.channels_last
-        if in_rows and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if in_rows and not torch.is_grad_enabled() and self.visible.may_be_read:
             return zero_rows(self.features, self.visible.hidden_row_indices)
         return functional.hide(self.features, self.positions)
 
@@ -306,10 +316,10 @@ class Masked:
     @property
     def _takes_products(self) -> bool:
         """Whether a matrix product with the mask is right, and faster than a sum."""
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        if not self.visible.may_be_read or torch.is_autocast_enabled("cpu"):
             return False
         x = self.features
-        return x.device.type == "cpu" and x.ndim == 4 and not self.channels_last and x.element_size() >= 4
+        return x.ndim == 4 and not self.channels_last and x.element_size() >= 4
 
     def with_neighbour_padding(self, count: int) -> Tensor:
         """The features with `count` rings of hidden positions filled from their neighbours, (B, C, H, W)."""
@@ -317,7 +327,7 @@ class Masked:
         if count == 0 or self.visible.everything:
             return self.features
         detach_padding = self.visible.options.detach_padding
-        if torch.compiler.is_compiling():
+        if not self.visible.may_be_read:
             plan = self.visible.rings(count)
             positions = self.visible.positions
             return functional.neighbour_padding(self.features, positions, plan, detach_padding=detach_padding)
