@@ -123,10 +123,11 @@ def _make(
     module = plain if mask is None else LayerMasking(plain)
     inputs = (images,) if mask is None else (images, draw_mask(mask, batch).to(device))
     module.train(mode != "eval")
-    call = torch.compile(module) if compiles else module
-    forward = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")(partial(call, *inputs))
+    call = partial(torch.compile(module) if compiles else module, *inputs)
+    forward: Callable[[], Tensor] = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")(call)
     if mode == "eval":
-        return torch.inference_mode()(forward)
+        infer: Callable[[], Tensor] = torch.inference_mode()(forward)
+        return infer
     optimiser = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9)
     return partial(_train, forward, labels, optimiser)
 
