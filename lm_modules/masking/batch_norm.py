@@ -10,19 +10,20 @@ from maskrobust.lm_modules.masking.functional import hide, visible_moments
 from maskrobust.lm_modules.masking.rows import gather_rows, scatter_rows
 
 
-def batch_norm_of_rows(module: nn.BatchNorm2d, features: Tensor, visible_rows: Tensor) -> Tensor:
+def batch_norm_of_rows(module: nn.BatchNorm2d, features: Tensor, rows: Tensor, row_of: Tensor) -> Tensor:
     """`masked_batch_norm` in one process, by the module itself on the visible positions alone.
 
     Args:
         module: called with the visible positions as a batch of 1x1 images.
         features: (B, C, H, W) float.
-        visible_rows: (N,) int64, at least two rows; see `rows.row_indices`.
+        rows: (N,) int64, those of visible positions, at least two; see `rows.row_indices`.
+        row_of: (B x H x W,) int64; see `rows.row_of`.
 
     Returns:
         (B, C, H, W) channels-last; 0 at hidden positions.
     """
-    normalised = module(gather_rows(features, visible_rows)[:, :, None, None])[:, :, 0, 0]
-    return scatter_rows(normalised, visible_rows, features.shape)
+    normalised = module(gather_rows(features, rows, row_of)[:, :, None, None])[:, :, 0, 0]
+    return scatter_rows(normalised, rows, row_of, features.shape)
 
 
 def masked_batch_norm(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor, visible: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ class LayerMasking(nn.Module):
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
 
         engine: "dense" computes every position; "rows" only those that are needed, from the first layer on from which
-            the network allows it (`row_engine`); "auto" decides for each batch in eval mode which is cheaper. Both
-            give the same result but for rounding.
+            the network allows it (`row_engine`); "auto" decides on a CPU for each batch in eval mode which is cheaper,
+            and is dense elsewhere. Both give the same result but for rounding.
         checkpoint_segments: parts into which a training pass is cut, each computed again in the backward pass instead
             of being kept, which saves memory; 0 keeps everything. A network's own checkpointing is not used.
 
@@ -91,20 +91,20 @@ class LayerMasking(nn.Module):
             return self.network(images)
         check_visible(images, visible)
         visible_map = VisibleMap(visible, self.options)
-        if not self.training and visible_map.everything:
+        if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
             return self.network(images)
-        compiles, size = torch.compiler.is_compiling(), visible.shape[2:]
-        if not compiles:
-            visible_map.prepare(self._recipes.get(size, Recipe()))
+        if visible_map.may_be_read:
+            visible_map.prepare(self._recipes.get(visible.shape[2:], Recipe()))
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.
         masked_images = Masked(hide(images, visible), visible_map)
         output = self._run(masked_images)
-        if not compiles:
-            self._recipes = {size: visible_map.recipe}
+        if visible_map.may_be_read:
+            self._recipes = {visible.shape[2:]: visible_map.recipe}
         return output
 
     def _run(self, images: Masked) -> Any:
-        program, suffix = self.programs[self.training], self.row_suffix
+        program = self.programs[self.training]
+        suffix = self.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
         if self.training and self.checkpoint_segments and torch.is_grad_enabled():
             return run_in_segments(program, self.network, images, self.checkpoint_segments)
         if self.training or torch.compiler.is_compiling() or _needs_maps(self.network):

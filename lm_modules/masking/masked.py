@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.morphology import RingRows, propagate_visible, ring_rows
-from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, zero_rows
+from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, row_of, zero_rows
 
 MergeRule = Literal["intersection", "union"]
 Padding = tuple[int, int, int, int]
@@ -48,6 +48,12 @@ class Window(NamedTuple):
         """
         (height, width), (vertical, horizontal) = self.kernel_size, self.dilation
         return max((height - 1) * vertical, (width - 1) * horizontal)
+
+    @property
+    def reads_its_place(self) -> bool:
+        """Whether output (i, j) reads the input at (i, j) times the stride, as a window of 1 x 1 does."""
+        starts = zip((self.padding[2], self.padding[0]), self.kernel_size, self.dilation, strict=True)
+        return all(start % step == 0 and start <= (size - 1) * step for start, size, step in starts)
 
     @property
     def is_centred(self) -> bool:
@@ -97,19 +103,30 @@ class VisibleMap:
     options: MaskingOptions
     _rings: dict[int, list[tuple[Tensor, Tensor]]] = field(default_factory=dict, repr=False)
     _ring_rows: list[RingRows] = field(default_factory=list, repr=False)
+    _asked_rings: int = field(default=0, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
-    _shows_its_input: bool = field(default=False, repr=False)
+    _within: list["VisibleMap"] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
 
     @property
+    def may_be_read(self) -> bool:
+        """Whether Python may ask what the positions are.
+
+        Not while compiling, where the answer would have to be a constant, nor on an accelerator, where it would have to
+        wait for the answer at every layer.
+        """
+        return self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    @property
     def everything(self) -> bool:
-        """Whether nothing is hidden. Always False while compiling, where the answer would have to be a constant."""
-        return not torch.compiler.is_compiling() and self._everything
+        """Whether nothing is hidden, as far as that may be asked."""
+        return self.may_be_read and self.is_all_visible
 
     @cached_property
-    def _everything(self) -> bool:
+    def is_all_visible(self) -> bool:
+        """Whether nothing is hidden."""
         return bool(self.positions.all())
 
     @cached_property
@@ -118,14 +135,24 @@ class VisibleMap:
         return row_indices(self.positions)
 
     @cached_property
+    def row_of(self) -> Tensor:
+        """The row of each position, as in `rows.row_of`."""
+        return row_of(self.positions)
+
+    @cached_property
     def hidden_row_indices(self) -> Tensor:
         """Rows of the hidden positions."""
         return row_indices(~self.positions)
 
-    @cached_property
+    @property
     def counts(self) -> Tensor:
-        """(B, 1) float32: visible positions of each image, or 1 where nothing is visible."""
-        return self.positions.sum(dim=(2, 3)).clamp(min=1).to(torch.float32)
+        """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
+        return self.positions.sum(dim=(2, 3)).clamp(min=1)
+
+    @cached_property
+    def counts_as_numbers(self) -> Tensor:
+        """`counts` in float32."""
+        return self.counts.to(torch.float32)
 
     @cached_property
     def as_numbers(self) -> Tensor:
@@ -140,6 +167,7 @@ class VisibleMap:
 
     def ring_rows(self, count: int) -> list[RingRows]:
         """The first rings of `morphology.ring_rows`, or all that there are; each is planned once."""
+        self._asked_rings = max(self._asked_rings, count)
         self._ring_rows += islice(self._further_rings, max(0, count - len(self._ring_rows)))
         return self._ring_rows[:count]
 
@@ -151,17 +179,19 @@ class VisibleMap:
         """The map after a convolution or pool; see `functional.propagate_visible`."""
         if window == _SINGLE_POSITION:
             return self
+        if window in self._derived:
+            return self._derived[window]
         derived = self.derive(window, lambda positions: propagate_visible(positions, *window))
-        _, stride, padding, dilation, _ = window
-        aligned = stride == (1, 1) and padding[2] % dilation[0] == 0 and padding[0] % dilation[1] == 0
-        derived._shows_its_input = aligned and derived.positions.shape == self.positions.shape
+        single = Window((1, 1), window.stride)
+        if window != single and window.reads_its_place and self.window(single).size == derived.size:
+            self.window(single)._within.append(derived)
         return derived
 
     @property
     def recipe(self) -> "Recipe":
         """What has been planned so far."""
         windows = ((key, after.recipe) for key, after in self._derived.items() if isinstance(key, Window))
-        return Recipe(len(self._ring_rows), tuple(windows))
+        return Recipe(self._asked_rings, tuple(windows))
 
     def prepare(self, recipe: "Recipe") -> None:
         """Plan what a recipe says, all at once: NumPy's code is fetched anew after each layer otherwise."""
@@ -171,9 +201,9 @@ class VisibleMap:
             self.window(window).prepare(further)
 
     def is_whole_under(self, window: Window) -> bool:
-        """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of larger patches."""
+        """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""
         size = window.kernel_size
-        if window != Window(size, size) or any(map(operator.mod, self.size[1:], size)) or torch.compiler.is_compiling():
+        if window != Window(size, size) or any(map(operator.mod, self.size[1:], size)) or not self.may_be_read:
             return False
         seen = self.window(window).positions.count_nonzero()
         return bool(seen * math.prod(size) == self.positions.count_nonzero())
@@ -192,8 +222,9 @@ class VisibleMap:
     def merge(self, other: "VisibleMap") -> "VisibleMap":
         """The map after a residual sum of two branches, by the options' merge rule.
 
-        Windows of stride 1 show all that their input shows, so the merge of such a branch with its input is one of the
-        two: with the intersection rule all blocks of a ResNet stage share one map, and its plans.
+        Windows show all that those of 1 x 1 and the same stride show, the input itself for stride 1, so the merge of
+        such branches is one of the two: with the intersection rule all blocks of a ResNet stage share one map, and its
+        plans.
         """
         return self._merge(other, intersection=self.options.merge == "intersection")
 
@@ -214,9 +245,8 @@ class VisibleMap:
         return VisibleMap(combine(self.positions, other.positions), self.options)
 
     def _lies_within(self, other: "VisibleMap") -> bool:
-        """Whether `other` is this map or follows from it by windows that show all their input; false says nothing."""
-        grown = (window for window in self._derived.values() if window._shows_its_input)
-        return other is self or any(window._lies_within(other) for window in grown)
+        """Whether `other` is known to show all that this map shows; false says nothing."""
+        return other is self or any(larger._lies_within(other) for larger in self._within)
 
 
 _SINGLE_POSITION = Window((1, 1))
@@ -280,7 +310,7 @@ class Masked:
         if self.visible.everything:
             return self.features
         in_rows = self.features.ndim == 4 and not self.channels_last
-        if in_rows and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if in_rows and not torch.is_grad_enabled() and self.visible.may_be_read:
             return zero_rows(self.features, self.visible.hidden_row_indices)
         return functional.hide(self.features, self.positions)
 
@@ -291,7 +321,8 @@ class Masked:
         """
         if self._takes_products:
             ones = self.visible.as_numbers.to(self.features.dtype)
-            means = torch.bmm(ones, self.features.flatten(2).transpose(1, 2)).squeeze(1) / self.visible.counts
+            sums = torch.bmm(ones, self.features.flatten(2).transpose(1, 2)).squeeze(1)
+            means = sums / self.visible.counts_as_numbers
             if math.isfinite(means.sum().item()):
                 return means
         shown = self.with_hidden_zero()
@@ -301,10 +332,10 @@ class Masked:
     @property
     def _takes_products(self) -> bool:
         """Whether a matrix product with the mask is right, and faster than a sum."""
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        if not self.visible.may_be_read or torch.is_autocast_enabled("cpu"):
             return False
         x = self.features
-        return x.device.type == "cpu" and x.ndim == 4 and not self.channels_last and x.element_size() >= 4
+        return x.ndim == 4 and not self.channels_last and x.element_size() >= 4
 
     def with_neighbour_padding(self, count: int) -> Tensor:
         """The features with `count` rings of hidden positions filled from their neighbours, (B, C, H, W)."""
@@ -312,7 +343,7 @@ class Masked:
         if count == 0 or self.visible.everything:
             return self.features
         detach_padding = self.visible.options.detach_padding
-        if torch.compiler.is_compiling():
+        if not self.visible.may_be_read:
             plan = self.visible.rings(count)
             positions = self.visible.positions
             return functional.neighbour_padding(self.features, positions, plan, detach_padding=detach_padding)

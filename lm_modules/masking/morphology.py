@@ -83,7 +83,8 @@ def _neighbour_codes(framed: _Bytes, line: int) -> _Bytes:
     left, centre, right = framed[:-2], framed[1:-1], framed[2:]
     across = left + 2 * centre + 4 * right
     beside = (left + 2 * right)[line:-line]
-    return across[: -2 * line] + 8 * beside + 32 * across[2 * line :]
+    codes: _Bytes = across[: -2 * line] + 8 * beside + 32 * across[2 * line :]
+    return codes
 
 
 def propagate_visible(

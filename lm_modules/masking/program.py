@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from torch import fx, nn
@@ -39,6 +38,7 @@ class Step:
         reads: names of earlier results among the arguments.
         last_uses: names of earlier results that no later step needs.
         path: names that lead to the module; empty where there is none.
+        takes_results_alone: whether every argument is the result of an earlier step.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Step:
     reads: tuple[str, ...]
     last_uses: tuple[str, ...]
     path: tuple[str, ...]
+    takes_results_alone: bool
 
     def run(self, network: nn.Module, values: dict[str, Any], *, halves_padding: bool = False) -> Any:
         """Compute the step's result from those of earlier steps; `halves_padding` where half of the rings suffice."""
@@ -69,13 +70,9 @@ class Step:
 
     def arguments(self, values: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Positional and keyword arguments, with results for values."""
-        if self._takes_results_alone:
+        if self.takes_results_alone:
             return [values[argument.name] for argument in self.args], {}
         return _fill_in(self.args, values), _fill_in(self.kwargs, values)
-
-    @cached_property
-    def _takes_results_alone(self) -> bool:
-        return not self.kwargs and all(isinstance(argument, Value) for argument in self.args)
 
     def operation_name(self, network: nn.Module) -> str:
         """Class of the module, or name of the function or tensor method."""
@@ -208,7 +205,9 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
             path = tuple(str(node.target).split(".")) if node.op == "call_module" else ()
             target = add_into_first if _may_add_in_place(node, network) else node.target
-            steps.append(Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses, path))
+            alone = not kwargs and all(isinstance(argument, Value) for argument in args)
+            step = Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses, path, alone)
+            steps.append(step)
     return Program(images.name, tuple(steps), output, results)
 
 

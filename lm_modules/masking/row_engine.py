@@ -108,7 +108,9 @@ def run_suffix(program: Program, network: nn.Module, suffix: RowSuffix, plan: Ro
         entry: (B, C, H, W) features at the suffix's entry.
     """
     held, windows = plan.held[suffix.entry], WindowCache()
-    values = {suffix.entry: Rows(gather_rows(entry.features, held.row_indices), entry.visible, held, windows)}
+    values = {
+        suffix.entry: Rows(gather_rows(entry.features, held.row_indices, held.row_of), entry.visible, held, windows)
+    }
     for step in program.steps[suffix.start : suffix.end]:
         outputs, single = plan.held[step.name], _window(step, network) == Window((1, 1))
         operands = [values[name].at(outputs) if single else values[name] for name in step.reads]

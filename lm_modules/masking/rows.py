@@ -20,38 +20,46 @@ def to_rows(features: Tensor) -> Tensor:
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 
 
-def gather_rows(features: Tensor, rows: Tensor) -> Tensor:
-    """Some rows of a feature map.
+def gather_rows(features: Tensor, rows: Tensor, row_of: Tensor) -> Tensor:
+    """The visible rows of a feature map.
 
     Args:
         features: (B, C, H, W).
-        rows: (N,) int64, each at most once.
+        rows: (N,) int64 from `row_indices`.
+        row_of: (B x H x W,) int64 from `row_of` for the same positions.
 
     Returns:
         (N, C).
     """
-    gathered: Tensor = _GatherRows.apply(features, rows)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _GatherRows.apply(features, rows, row_of)  # type: ignore[no-untyped-call]
     return gathered
 
 
-def scatter_rows(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
-    """A feature map with given rows, and 0 elsewhere.
+def scatter_rows(values: Tensor, rows: Tensor, row_of: Tensor, shape: torch.Size) -> Tensor:
+    """A feature map with given visible rows, and 0 elsewhere.
 
     Args:
         values: (N, C).
-        rows: (N,) int64, each at most once.
+        rows: (N,) int64 from `row_indices`.
+        row_of: (B x H x W,) int64 from `row_of` for the same positions.
         shape: (B, C, H, W) of the result.
 
     Returns:
         (B, C, H, W) channels-last.
     """
-    scattered: Tensor = _ScatterRows.apply(values, rows, shape)  # type: ignore[no-untyped-call]
+    scattered: Tensor = _ScatterRows.apply(values, rows, row_of, shape)  # type: ignore[no-untyped-call]
     return scattered
 
 
 def row_indices(positions: Tensor) -> Tensor:
     """Rows of the True positions of a (B, 1, H, W) bool map, (N,) int64 ascending."""
     return positions.flatten().nonzero().squeeze(1)
+
+
+def row_of(positions: Tensor) -> Tensor:
+    """Where each position of a (B, 1, H, W) bool map is in `row_indices`, (B x H x W,) int64; False ones behind all."""
+    counts = positions.flatten().cumsum(0)
+    return torch.where(positions.flatten(), counts - 1, counts[-1])
 
 
 def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = True) -> Tensor:
@@ -99,27 +107,27 @@ def zero_rows(features: Tensor, rows: Tensor) -> Tensor:
 
 
 class _GatherRows(torch.autograd.Function):
-    """Forward a copy of rows; backward a copy to a map of zeros, which no row needs to be added to."""
+    """Forward a copy of rows; backward a map that is copied from them, which no row needs to be added to."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, rows: Tensor) -> Tensor:
-        ctx.rows, ctx.shape = rows, features.shape
+    def forward(ctx: Any, features: Tensor, rows: Tensor, row_of: Tensor) -> Tensor:
+        ctx.row_of, ctx.shape = row_of, features.shape
         return to_rows(features).index_select(0, rows)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _map_of_rows(gradients[0], ctx.rows, ctx.shape), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _map_of_rows(gradients[0], ctx.row_of, ctx.shape), None, None
 
 
 class _ScatterRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    def forward(ctx: Any, values: Tensor, rows: Tensor, row_of: Tensor, shape: torch.Size) -> Tensor:
         ctx.rows = rows
-        return _map_of_rows(values, rows, shape)
+        return _map_of_rows(values, row_of, shape)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return to_rows(gradients[0]).index_select(0, ctx.rows), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        return to_rows(gradients[0]).index_select(0, ctx.rows), None, None, None
 
 
 class _PadRows(torch.autograd.Function):
@@ -140,9 +148,10 @@ class _PadRows(torch.autograd.Function):
         return gradient, None
 
 
-def _map_of_rows(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
-    features = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=torch.channels_last).zero_()
-    _set_rows(to_rows(features), rows, values)
+def _map_of_rows(values: Tensor, row_of: Tensor, shape: torch.Size) -> Tensor:
+    """Hidden positions take a row of zeros after the last."""
+    features = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=torch.channels_last)
+    torch.index_select(F.pad(values, (0, 0, 0, 1)), 0, row_of, out=to_rows(features))
     return features
 
 

@@ -4,7 +4,7 @@ import platform
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.table import Table
 from maskrobust.train.bench.augment import measure_augment
 from maskrobust.train.bench.evaluate import measure_evaluate
 from maskrobust.train.bench.explain import measure_explain
-from maskrobust.train.bench.masking import NETWORKS, measure_masking
+from maskrobust.train.bench.masking import NETWORKS, Precision, measure_masking
 from maskrobust.train.bench.shards import measure_shards
 from maskrobust.train.bench.suite import IMAGE_SIZES, measure_suite
 from maskrobust.train.files import write_json
@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     for part in options.parts:
         if part == "masking":
-            rows = list(measure_masking(options.networks, options.batch, options.rounds, device))
-            content[part] = {"batch": options.batch, "rows": rows}
+            ways: dict[str, Any] = {"precision": options.precision, "compiles": options.compile}
+            rows = list(measure_masking(options.networks, options.batch, options.rounds, device, **ways))
+            content[part] = {"batch": options.batch, **ways, "rows": rows}
             console.print(_masking_table(rows, f"{machine}; torch {torch.__version__}"))
         elif part == "suite":
             rows = list(measure_suite(options.suite_networks, options.suite_batch, options.rounds, device))
@@ -65,6 +66,8 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all when left out")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: of torchvision, or timm/NAME")
     parser.add_argument("--batch", type=int, default=8, help="masking: images in a batch")
+    parser.add_argument("--precision", choices=get_args(Precision), default="32", help="masking: bf16 by autocast")
+    parser.add_argument("--compile", action="store_true", help="masking: all networks through torch.compile")
     parser.add_argument("--augment-batch", type=int, default=32, help="augment: images in a batch")
     parser.add_argument("--imputed", type=int, default=4, help="augment: images in a batch of linear imputation")
     parser.add_argument("--loaded", type=int, default=512, help="shards: images in a run")
@@ -103,12 +106,13 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
 
 def _masking_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
     table = Table(title=f"Layer masking over the plain network; {machine}")
-    for column in ("network", "mode", "mask", "hidden", "visible inside", "plain", "time", "memory"):
+    for column in ("network", "mode", "mask", "hidden", "visible inside", "plain", "time", "memory", "waits"):
         table.add_column(column, justify="left" if column in ("network", "mode", "mask") else "right")
     for row in rows:
         table.add_row(
             row["network"], row["mode"], row["mask"], f"{row['hidden']:.0%}", f"{row['positions']:.0%}",
             f"{row['plain_seconds'] * 1000:.0f} ms", f"{row['time']:.2f}", f"{row['memory']:.2f}",
+            "" if row["waits"] is None else str(row["waits"]),
         )  # fmt: skip
     return table
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from maskrobust.augment import patches, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.train.bench.timing import alternate, median_ratio, peak_memory
+from maskrobust.train.bench.timing import alternate, count_waits, median_ratio, peak_memory
+
+Precision = Literal["32", "bf16"]
 
 IMAGE_SIZE = 224
 NETWORKS = ("resnet50", "efficientnet_b0", "convnext_tiny")
@@ -39,7 +41,15 @@ def draw_mask(name: str, batch: int) -> Tensor:
     return visible.expand(batch, 1, -1, -1)
 
 
-def measure_masking(networks: Sequence[str], batch: int, rounds: int, device: torch.device) -> Iterator[dict[str, Any]]:
+def measure_masking(
+    networks: Sequence[str],
+    batch: int,
+    rounds: int,
+    device: torch.device,
+    precision: Precision = "32",
+    *,
+    compiles: bool = False,
+) -> Iterator[dict[str, Any]]:
     """One row for each network, mode and mask.
 
     Args:
@@ -47,21 +57,24 @@ def measure_masking(networks: Sequence[str], batch: int, rounds: int, device: to
         batch: images in a batch.
         rounds: alternating runs behind each ratio.
         device: what is measured.
+        precision: "bf16" for bfloat16 by autocast.
+        compiles: whether all networks go through `torch.compile`, the plain ones too.
 
     Yields:
         network, mode ("eval" or "training step"), mask, hidden (fraction of pixels), positions (fraction of those
         inside that are visible: the mean over convolutions), engine, seconds of the plain network, time and memory as
-        ratios over it.
+        ratios over it, and waits (times that Python waits for a CUDA device in one call, None elsewhere).
     """
     cases = [(network, mode) for network in networks for mode in ("eval", "training step")]
+    make = partial(_make, batch=batch, device=device, precision=precision, compiles=compiles)
     memory = {
-        (network, mode, mask): peak_memory(partial(_make, network, mode, mask, batch, device), device)
+        (network, mode, mask): peak_memory(partial(make, network, mode, mask), device)
         for network, mode in cases
         for mask in (None, *_masks(network, mode))
     }
     for network, mode in cases:
         masks = _masks(network, mode)
-        functions = {mask: _make(network, mode, mask, batch, device) for mask in (None, *masks)}
+        functions = {mask: make(network, mode, mask) for mask in (None, *masks)}
         seconds = alternate({str(mask): function for mask, function in functions.items()}, rounds, device)
         plain = seconds["None"]
         for mask in masks:
@@ -75,6 +88,7 @@ def measure_masking(networks: Sequence[str], batch: int, rounds: int, device: to
                 "plain_seconds": sorted(plain)[len(plain) // 2],
                 "time": median_ratio(seconds[mask], plain),
                 "memory": memory[network, mode, mask] / memory[network, mode, None],
+                "waits": count_waits(functions[mask], device),
             }
 
 
@@ -90,7 +104,16 @@ def _masks(network: str, mode: str) -> tuple[str, ...]:
     return COMMON_MASKS + SMALL_AREAS if network == "resnet50" and mode == "eval" else COMMON_MASKS
 
 
-def _make(network: str, mode: str, mask: str | None, batch: int, device: torch.device) -> Callable[[], object]:
+def _make(
+    network: str,
+    mode: str,
+    mask: str | None,
+    batch: int,
+    device: torch.device,
+    precision: Precision,
+    *,
+    compiles: bool,
+) -> Callable[[], object]:
     """One forward pass, or one training step, of a network under a mask; None for the plain network."""
     torch.manual_seed(0)
     plain = build_network(network, 1000).to(device)
@@ -99,20 +122,17 @@ def _make(network: str, mode: str, mask: str | None, batch: int, device: torch.d
     labels = torch.arange(batch, device=device)
     module = plain if mask is None else LayerMasking(plain)
     inputs = (images,) if mask is None else (images, draw_mask(mask, batch).to(device))
+    module.train(mode != "eval")
+    call = partial(torch.compile(module) if compiles else module, *inputs)
+    forward: Callable[[], Tensor] = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")(call)
     if mode == "eval":
-        module.eval()
-        return partial(_infer, module, inputs)
+        infer: Callable[[], Tensor] = torch.inference_mode()(forward)
+        return infer
     optimiser = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9)
-    return partial(_train, module.train(), inputs, labels, optimiser)
+    return partial(_train, forward, labels, optimiser)
 
 
-@torch.inference_mode()
-def _infer(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    logits: Tensor = module(*inputs)
-    return logits
-
-
-def _train(module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor, optimiser: torch.optim.Optimizer) -> None:
+def _train(forward: Callable[[], Tensor], labels: Tensor, optimiser: torch.optim.Optimizer) -> None:
     optimiser.zero_grad(set_to_none=True)
-    nn.functional.cross_entropy(module(*inputs), labels).backward()
+    nn.functional.cross_entropy(forward(), labels).backward()
     optimiser.step()

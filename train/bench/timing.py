@@ -5,6 +5,7 @@ import multiprocessing
 import resource
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -45,6 +46,20 @@ def alternate(
 def median_ratio(times: list[float], baseline: list[float]) -> float:
     """Median over rounds of a time over the baseline's in the same round."""
     return statistics.median(one / other for one, other in zip(times, baseline, strict=True))
+
+
+def count_waits(function: Callable[[], object], device: torch.device) -> int | None:
+    """How often Python waits for a CUDA device in one call, as CUDA's sync debug mode counts; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            function()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in found)
 
 
 def peak_memory(make: Callable[[], Callable[[], object]], device: torch.device) -> int:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,9 +36,8 @@ def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor]
     uses_batch_statistics = operation.training or operation.running_mean is None
     if not uses_batch_statistics or (isinstance(operation, nn.BatchNorm2d) and x.visible.everything):
         return x.with_features(operation(x.features))
-    may_take_rows = not torch.compiler.is_compiling()
-    if isinstance(operation, nn.BatchNorm2d) and may_take_rows and len(x.visible.row_indices) > 1:
-        return x.with_features(batch_norm_of_rows(operation, x.features, x.visible.row_indices))
+    if isinstance(operation, nn.BatchNorm2d) and x.visible.may_be_read and len(x.visible.row_indices) > 1:
+        return x.with_features(batch_norm_of_rows(operation, x.features, x.visible.row_indices, x.visible.row_of))
     normalised = masked_batch_norm(operation, x.features, x.visible.positions)
     return x.with_features(normalised if then is None else then(normalised))
 

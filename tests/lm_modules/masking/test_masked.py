@@ -1,12 +1,15 @@
 """Masked features, and how maps of visible positions are shared."""
 
+from types import ModuleType
+
 import pytest
 import torch
 
 from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
+from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap, functional, layer_masking
 from maskrobust.lm_modules.masking import masked as masked_module
 from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
+from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
 from tests.lm_modules.masking.cases import UNION, draw_features, draw_visible, masked
 
 GEOMETRIES = [
@@ -67,6 +70,59 @@ def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> No
         network(torch.zeros(2, 3, 32, 32), draw_visible(32, 32)[:2])
         counts.append(len(calls))
     assert counts[0] == counts[1] > 0
+
+
+def test_what_a_pass_needed_is_planned_ahead_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    def logged(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args: events.append(name) or function(*args))
+
+    network = LayerMasking(SmallResNet(3, width=16), engine="dense").eval()
+    images, visible = draw_features(6, 3, 32, 32).float(), draw_visible(32, 32)
+    first = network(images, visible)
+    logged(masked_module, "ring_rows"), logged(masked_module, "propagate_visible"), logged(layer_masking, "hide")
+    assert torch.equal(network(images, visible), first)
+    assert events[-1] == "hide" and {"ring_rows", "propagate_visible"} < set(events)
+    other = images[..., :16, :], visible[..., :16, :].flip(2)
+    assert torch.equal(network(*other), LayerMasking(network.network, engine="dense")(*other))
+
+
+def test_merging_strided_branches_is_right_and_keeps_the_smaller_map() -> None:
+    start, shared = VisibleMap(draw_visible(7, 8), MaskingOptions()), 0
+    for geometry in GEOMETRIES:
+        if geometry.stride != (1, 1):
+            shortcut, branch = start.window(Window((1, 1), geometry.stride)), start.window(geometry)
+            if branch.size == shortcut.size:
+                merged = branch.merge(shortcut)
+                assert torch.equal(merged.positions, branch.positions & shortcut.positions)
+                shared += merged is shortcut
+    assert shared > 10
+    shortcut, branch = start.window(Window((1, 1), (2, 2))), start.window(SAME._replace(stride=(2, 2))).window(SAME)
+    assert branch.merge(shortcut) is shortcut is shortcut.merge(branch)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 2), (1, 4)])
+def test_windows_that_see_all_of_their_positions_or_none_are_found(size: tuple[int, int]) -> None:
+    window, coarse = Window(size, size), draw_visible(4, 3)
+    whole = coarse.repeat_interleave(size[0], 2).repeat_interleave(size[1], 3)
+    assert VisibleMap(whole, MaskingOptions()).is_whole_under(window)
+    assert not VisibleMap(whole, MaskingOptions()).is_whole_under(window._replace(stride=(1, 1)))
+    assert not VisibleMap(whole, MaskingOptions()).is_whole_under(window._replace(padding=(1, 1, 1, 1)))
+    assert not VisibleMap(whole.roll(1, 3), MaskingOptions()).is_whole_under(window)
+    cut = whole[..., 1:, 1:]  # what no window sees may be visible
+    assert not VisibleMap(cut, MaskingOptions()).is_whole_under(window)
+
+
+def test_a_stem_whose_windows_see_whole_patches_is_not_padded() -> None:
+    visible = draw_visible(4, 3).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    convolution = torch.nn.Conv2d(3, 2, 4, 4)
+    x = masked(torch.where(visible, draw_features(6, 3, 16, 12).float(), 1e6), visible)
+    result = convolution_rule(convolution, x)
+    assert x.visible.recipe.rings == 0
+    shown, expected = result.with_hidden_zero(), convolution(functional.hide(x.features, visible))
+    assert torch.equal(shown, functional.hide(expected, result.visible.positions))
 
 
 @pytest.mark.parametrize("shape", [(6, 4, 5, 7), (6, 2, 3, 5, 7), (6, 5, 7)])
