@@ -3,8 +3,8 @@
 python docs/hole_picture.py timm/tf_efficientnet_lite0:pretrained docs/hole.png
 
 The stethoscope is in the public domain (https://en.wikipedia.org/wiki/Image:Stethoscope.jpg), from Debian's package
-tuxpaint-stamps-default; the photograph is scikit-image's. View and scene are chosen as an example: the network names the
-object there. docs/results-pretrained.md has what it does on average.
+tuxpaint-stamps-default; the photograph is scikit-image's. View and scene are an example: the network names the object
+there. docs/results-pretrained.md has what it does on average.
 """
 
 import sys
