@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,11 +16,21 @@ from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.scenes import Pass, ask_pairs, scene_pairs
+from maskrobust.lm_modules.reliance.scenes import (
+    ScenePairs,
+    ScenePulls,
+    ask_pass,
+    mean_pulls,
+    scene_pairs,
+    scene_passes,
+)
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 
 Classifier = MaskRobustClassifier | TrainedNetwork
+
+Asked = tuple[str, MaskingMethod]
+"""A network by its name, and the masking method under which it is asked."""
 
 Plans = Mapping[MaskingMethod, ReliancePlan]
 """What a network is asked under each masking method."""
@@ -38,6 +49,117 @@ def check_plans(classifier: Classifier, plans: Plans) -> None:
             classifier.feature_extractor(method, layer)
 
 
+class Answers(NamedTuple):
+    """What networks answered about a batch.
+
+    Attributes:
+        outcomes: by network and masking method, features included.
+        pixels: of the objects in it that are to be shown in pictures without objects, by sample id.
+    """
+
+    outcomes: dict[Asked, Outcomes]
+    pixels: dict[int, Tensor]
+
+
+class Measurement:
+    """What several networks are asked under each masking method, batch by batch, each independent of the others.
+
+    Images are decoded, holes drawn and superpixels computed once, whatever the number of networks and methods. A batch
+    has the same answers whichever process asks about it, and whatever was asked before.
+
+    Args:
+        classifiers: by name, in eval mode, on the batches' device; the data's classes are the first of each one's.
+        bank: objects whose silhouettes are swapped in.
+        plans: what is asked under each method.
+        num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
+        seed: of the holes.
+        predictors: in place of a classifier's own, by its name, for the methods that they are given for.
+        object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
+        scenes: (S, C, H, W) float in [0, 1], pictures without objects on the classifiers' device, for plans that ask
+            about them; None where there are none.
+
+    Attributes:
+        asked: networks and masking methods.
+
+    Raises:
+        InputError: features are asked for, and a network has no linear head; or scenes have another size than the
+            bank's objects.
+        UnsupportedNetworkError: layer masking is asked for and cannot read a network.
+    """
+
+    def __init__(
+        self,
+        classifiers: Mapping[str, Classifier],
+        bank: SilhouetteBank,
+        plans: Plans,
+        *,
+        num_classes: int,
+        seed: int,
+        predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
+        object_of: Callable[[Tensor], Tensor] = torch.clone,
+        scenes: Tensor | None = None,
+    ) -> None:
+        given = predictors or {}
+        self._classifiers, self._plans, self._seed = classifiers, plans, seed
+        self._predictors: dict[Asked, Predictor] = {}
+        self._extractors: dict[Asked, FeatureExtractors] = {}
+        for name, classifier in classifiers.items():
+            for method, plan in plans.items():
+                self._predictors[name, method] = given.get(name, {}).get(method) or classifier.predictor(method)
+                if plan.features:
+                    layers = (None, *plan.layers)
+                    self._extractors[name, method] = {
+                        layer: classifier.feature_extractor(method, layer) for layer in layers
+                    }
+        self.asked: tuple[Asked, ...] = tuple(self._predictors)
+        union = ReliancePlan.union(plans.values())
+        self._suite = RelianceSuite[Asked](bank, num_classes, union, seed=seed, object_of=object_of)
+        self._in_scenes = {key: each for key, each in self._predictors.items() if plans[key[1]].scenes}
+        self._pairs: ScenePairs | None = None
+        if self._in_scenes:
+            self._pairs = scene_pairs(bank, object_of(bank.ids), count=union.scene_pairs, seed=seed)
+            self._scenes = self._pairs.check_scenes(scenes)
+
+    def ask(self, batch: Batch) -> Answers:
+        """What every network answers about a batch of annotated images under each masking method."""
+        clean: dict[Asked, Tensor] = {}
+        with torch.inference_mode():
+            for name, classifier in self._classifiers.items():
+                clean |= dict.fromkeys([(name, method) for method in self._plans], classifier(batch.images))
+            plans = {key: self._plans[key[1]] for key in self.asked}
+            outcomes = self._suite.ask(self._predictors, batch, clean, self._extractors, plans)
+        return Answers(outcomes, {} if self._pairs is None else self._pairs.pixels_of(batch))
+
+    @property
+    def passes(self) -> Sequence[Tensor]:
+        """What `ask_in_scenes` is to be asked about, part by part; none where no plan asks about scenes."""
+        return () if self._pairs is None else scene_passes(self._pairs, len(self._scenes))
+
+    def ask_in_scenes(self, rows: Tensor, pixels: Mapping[int, Tensor]) -> dict[Asked, ScenePulls]:
+        """How far the networks follow some pairs of shapes in pictures without objects; see `reliance.scenes`.
+
+        Args:
+            rows: one of `passes`.
+            pixels: of the objects in all batches, by sample id.
+        """
+        assert self._pairs is not None
+        plain = {key: self._classifiers[key[0]] for key in self._in_scenes}
+        return ask_pass(self._pairs, self._scenes, rows, pixels, self._in_scenes, plain, seed=self._seed)
+
+    def outcomes(self, key: Asked, parts: Sequence[Outcomes], pulls: Sequence[ScenePulls]) -> Outcomes:
+        """All that one network answered under one masking method, features turned into predictions of a linear probe.
+
+        Args:
+            key: network and masking method.
+            parts: of all batches, in any order.
+            pulls: of all passes, in any order.
+        """
+        found = with_feature_predictions(Outcomes.merge(parts))
+        if self._pairs is None or key not in self._in_scenes:
+            return found
+        return replace(found, pairs=mean_pulls(self._pairs, len(self._scenes), pulls))
+
+
 def measure_networks(
     classifiers: Mapping[str, Classifier],
     batches: Iterable[Batch],
@@ -49,66 +171,46 @@ def measure_networks(
     predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
     object_of: Callable[[Tensor], Tensor] = torch.clone,
     scenes: Tensor | None = None,
-    track_pairs: Callable[[Sequence[Pass]], Iterable[Pass]] = iter,
 ) -> dict[str, dict[MaskingMethod, Outcomes]]:
-    """What several networks answer under each masking method, in one pass over the images.
-
-    Images are decoded, holes drawn and superpixels computed once, whatever the number of networks and methods.
+    """What several networks answer under each masking method, in one pass over the images; see `Measurement`.
 
     Args:
-        classifiers: by name, in eval mode, on the batches' device; the data's classes are the first of each one's.
-        batches: every image of a split, annotated.
+        classifiers: by name.
+        batches: every image of a split, annotated, on the classifiers' device.
         bank: objects whose silhouettes are swapped in.
         plans: what is asked under each method.
-        num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
+        num_classes: number of the data's classes.
         seed: of the holes.
-        predictors: in place of a classifier's own, by its name, for the methods that they are given for.
-        object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
-        scenes: (S, C, H, W) float in [0, 1], pictures without objects on the classifiers' device, for plans that ask
-            about them; None where there are none.
-        track_pairs: passes on what is asked about pairs in these pictures, and tells about each pass.
+        predictors: in place of a classifier's own.
+        object_of: which object each sample id shows.
+        scenes: pictures without objects.
 
     Returns:
         Outcomes by network and method, features turned into the predictions of a linear probe.
 
     Raises:
-        InputError: features are asked for, and a network has no linear head.
-        UnsupportedNetworkError: layer masking is asked for and cannot read a network.
+        InputError, UnsupportedNetworkError: see `Measurement`.
     """
-    given = predictors or {}
-    asked: dict[tuple[str, MaskingMethod], Predictor] = {}
-    extractors: dict[tuple[str, MaskingMethod], FeatureExtractors] = {}
-    for name, classifier in classifiers.items():
-        for method, plan in plans.items():
-            asked[name, method] = given.get(name, {}).get(method) or classifier.predictor(method)
-            if plan.features:
-                layers = (None, *plan.layers)
-                extractors[name, method] = {layer: classifier.feature_extractor(method, layer) for layer in layers}
-    union = ReliancePlan.union(plans.values())
-    suite = RelianceSuite[tuple[str, MaskingMethod]](bank, num_classes, union, seed=seed, object_of=object_of)
-    in_scenes = [method for method, plan in plans.items() if plan.scenes]
-    pairs = scene_pairs(bank, object_of(bank.ids), count=union.scene_pairs, seed=seed) if in_scenes else None
-    pixels: dict[int, Tensor] = {}
-    with torch.inference_mode():
-        for batch in batches:
-            clean: dict[tuple[str, MaskingMethod], Tensor] = {}
-            for name, classifier in classifiers.items():
-                clean |= dict.fromkeys([(name, method) for method in plans], classifier(batch.images))
-            suite.update(asked, batch, clean, extractors, {key: plans[key[1]] for key in asked})
-            if pairs is not None:
-                pixels |= pairs.pixels_of(batch)
-    found = suite.outcomes()
-    outcomes = {
-        name: {method: with_feature_predictions(found[name, method]) for method in plans} for name in classifiers
-    }
-    if pairs is not None:
-        in_question = [(name, method) for name in classifiers for method in in_scenes]
-        plain = {key: classifiers[key[0]] for key in in_question}
-        in_holes = {key: asked[key] for key in in_question}
-        answers = ask_pairs(pairs, scenes, pixels, in_holes, plain, seed=seed, track=track_pairs)
-        for (name, method), each in answers.items():
-            outcomes[name][method] = replace(outcomes[name][method], pairs=each)
-    return outcomes
+    measurement = Measurement(
+        classifiers,
+        bank,
+        plans,
+        num_classes=num_classes,
+        seed=seed,
+        predictors=predictors,
+        object_of=object_of,
+        scenes=scenes,
+    )
+    found = [measurement.ask(batch) for batch in batches]
+    pixels = {sample: each for answers in found for sample, each in answers.pixels.items()}
+    pulls = [measurement.ask_in_scenes(rows, pixels) for rows in measurement.passes]
+    runs: dict[str, dict[MaskingMethod, Outcomes]] = {name: {} for name in classifiers}
+    for name, method in measurement.asked:
+        key = name, method
+        runs[name][method] = measurement.outcomes(
+            key, [answers.outcomes[key] for answers in found], [each[key] for each in pulls if key in each]
+        )
+    return runs
 
 
 def result_rows(

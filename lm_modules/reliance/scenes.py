@@ -5,31 +5,46 @@ holds no object. Only the shape differs between the two holes, and nothing of ei
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank, circle_geometry, fold_in, sample_keys, uniform
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.outcomes import PairAnswers
 
 _ALIKE = 1.05
 """Largest ratio of two areas, and of two radii."""
 
-_MOST_OBJECTS, _CANDIDATES_A_PAIR, _CHUNK, _PAIRS_A_PASS = 2000, 50, 256, 32
+_MOST_OBJECTS, _CANDIDATES_A_PAIR, _CHUNK = 2000, 50, 256
+
+_ROWS_A_PASS = 32
+"""Pairs and pictures of one forward pass, which shows two holes of each; the pictures of a pair are in a row."""
 
 _OBJECT_STREAM, _PAIR_STREAM, _PLACE_STREAM, _FILL_STREAM = 0, 1, 2, 3
 
-Pass = tuple[Tensor, Tensor]
-"""Pair and scene, (n,) int64 each, that networks are asked about together."""
-
 Key = TypeVar("Key", bound=Hashable)
 """What a network, or a network under a masking method, is called by."""
+
+
+class ScenePulls(NamedTuple):
+    """How far one network follows one of two shapes in single pictures; see `ask_pass`.
+
+    Attributes:
+        rows: (n,) int64, pair x number of pictures + picture.
+        hidden: (n,) float64 in logits, the pull d of the two holes.
+        shown: (n,) float64 in logits, that of the objects themselves; NaN where their pixels are not known.
+    """
+
+    rows: IntArray
+    hidden: FloatArray
+    shown: FloatArray
 
 
 class CutOut(NamedTuple):
@@ -71,6 +86,21 @@ class ScenePairs:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def check_scenes(self, scenes: Tensor | None) -> Tensor:
+        """The pictures (S, C, H, W) to put the objects into, or an empty tensor for None.
+
+        Raises:
+            InputError: the pictures have another size than the objects' own.
+        """
+        if scenes is None or len(scenes) == 0:
+            return torch.empty(0, 3, *self.size)
+        if tuple(scenes.shape[2:]) != self.size:
+            raise InputError(
+                f"pictures without objects must have the size {self.size} of the images with objects, got "
+                f"{tuple(scenes.shape[2:])}; render both at one size."
+            )
+        return scenes
 
     def pixels_of(self, batch: Batch) -> dict[int, Tensor]:
         """The pixels (C, h, w) in the bounding boxes of those cut-outs that a batch shows, by sample id, on the CPU."""
@@ -127,19 +157,25 @@ def scene_pairs(bank: SilhouetteBank, objects: Tensor, *, count: int, seed: int)
     )
 
 
-def ask_pairs(
+def scene_passes(pairs: ScenePairs, scenes: int) -> Sequence[Tensor]:
+    """The rows (n,) int64 that each forward pass is about: pair x `scenes` + picture, as `ask_pass` takes them."""
+    every = torch.arange(len(pairs) * scenes)
+    return every.split(_ROWS_A_PASS) if len(every) else ()
+
+
+def ask_pass(
     pairs: ScenePairs,
-    scenes: Tensor | None,
+    scenes: Tensor,
+    rows: Tensor,
     pixels: Mapping[int, Tensor],
     predictors: Mapping[Key, Predictor],
     plain: Mapping[Key, Callable[[Tensor], Tensor]],
     *,
     seed: int,
-    track: Callable[[Sequence[Pass]], Iterable[Pass]] = iter,
-) -> dict[Key, PairAnswers]:
+) -> dict[Key, ScenePulls]:
     """How far networks follow one of two shapes, and one of two objects, in pictures without objects.
 
-    With l_j the logit of object j's class, the pull of a pair is the mean over pictures of
+    With l_j the logit of object j's class, the pull of a pair in a picture is
 
         d = ((l_j - l_k behind hole j) - (l_j - l_k behind hole k)) / 2,
 
@@ -148,65 +184,56 @@ def ask_pairs(
 
     Args:
         pairs: the objects.
-        scenes: (S, C, H, W) float in [0, 1], on the networks' device; None where there are none.
+        scenes: (S, C, H, W) float in [0, 1], on the networks' device, as `ScenePairs.check_scenes` gives them.
+        rows: one of `scene_passes`.
         pixels: of the objects by sample id, as `ScenePairs.pixels_of` gives them.
         predictors: by key; column y of their logits is class y.
         plain: what gives the logits of pictures with nothing hidden, by the same keys; one function may stand for
             several masking methods of one network, and is asked once.
         seed: decides places and fills, together with the sample ids.
-        track: passes on what it is given, and tells about each.
-
-    Raises:
-        InputError: the pictures have another size than the objects' own.
     """
-    if scenes is None or len(scenes) == 0:
-        scenes = torch.empty(0, 3, *pairs.size)
-    if tuple(scenes.shape[2:]) != pairs.size:
-        raise InputError(
-            f"pictures without objects must have the size {pairs.size} of the images with objects, got "
-            f"{tuple(scenes.shape[2:])}; render both at one size."
-        )
-    networks = dict.fromkeys(plain.values())
-    hidden = {key: torch.zeros(len(pairs), dtype=torch.float64) for key in predictors}
-    shown = {network: torch.zeros(len(pairs), dtype=torch.float64) for network in networks}
-    known = torch.tensor(
-        [all(sample in pixels for sample in both) for both in pairs.samples.tolist()], dtype=torch.bool
-    )
+    pair, scene = rows // len(scenes), rows % len(scenes)
+    known = torch.tensor([all(sample in pixels for sample in both) for both in pairs.samples[pair].tolist()])
+    hidden: dict[Key, Tensor] = {}
+    shown: dict[Callable[[Tensor], Tensor], Tensor] = {}
     with torch.inference_mode():
-        for pair, scene in track(_passes(len(pairs), len(scenes))):
-            keys = fold_in(_pair_keys(pairs, seed)[pair], 0) + scene
-            place = _places(pairs, pair, keys)
-            pictures = scenes[scene.to(scenes.device)].repeat(2, 1, 1, 1)
-            visible = torch.cat([_holes(pairs, pair, place, side) for side in (0, 1)]).to(scenes.device)
-            fill_keys = fold_in(keys, _FILL_STREAM).repeat(2).to(scenes.device)
-            for key, predictor in predictors.items():
-                hidden[key].index_add_(0, pair, _pulls(predictor(pictures, visible, fill_keys), pairs.labels[pair]))
-            if known[pair].any():
-                composites = torch.cat([_pasted(pairs, pair, place, side, pictures, pixels) for side in (0, 1)])
-                for network in networks:
-                    shown[network].index_add_(0, pair, _pulls(network(composites), pairs.labels[pair]))
-    asked = len(pairs) if len(scenes) else 0
+        keys = fold_in(_pair_keys(pairs, seed)[pair], 0) + scene
+        place = _places(pairs, pair, keys)
+        pictures = scenes[scene.to(scenes.device)].repeat(2, 1, 1, 1)
+        visible = torch.cat([_holes(pairs, pair, place, side) for side in (0, 1)]).to(scenes.device)
+        fill_keys = fold_in(keys, _FILL_STREAM).repeat(2).to(scenes.device)
+        for key, predictor in predictors.items():
+            hidden[key] = _pulls(predictor(pictures, visible, fill_keys), pairs.labels[pair])
+        if known.any():
+            composites = torch.cat([_pasted(pairs, pair, place, side, pictures, pixels) for side in (0, 1)])
+            for network in dict.fromkeys(plain.values()):
+                shown[network] = _pulls(network(composites), pairs.labels[pair]).where(known, torch.nan)
+    unknown = torch.full((len(rows),), torch.nan, dtype=torch.float64)
     return {
-        key: PairAnswers(
-            scenes=len(scenes),
-            ids=torch.arange(asked).numpy(),
-            objects=pairs.objects[:asked].numpy(),
-            hidden=_mean_over(hidden[key][:asked], len(scenes)),
-            shown=_mean_over(shown[plain[key]].where(known, torch.nan)[:asked], len(scenes)),
-        )
-        for key in predictors
+        key: ScenePulls(rows.numpy(), each.numpy(), shown.get(plain[key], unknown).numpy())
+        for key, each in hidden.items()
     }
 
 
-def _mean_over(sums: Tensor, scenes: int) -> FloatArray:
-    means: FloatArray = (sums / max(scenes, 1)).numpy()
-    return means
+def mean_pulls(pairs: ScenePairs, scenes: int, pulls: Sequence[ScenePulls]) -> PairAnswers:
+    """The pulls of pairs, averaged over the pictures.
 
-
-def _passes(pairs: int, scenes: int) -> list[Pass]:
-    """Pair and scene (n,) int64 of each pass, which shows two pictures of each; the scenes of a pair in a row."""
-    every = torch.cartesian_prod(torch.arange(pairs), torch.arange(scenes))
-    return [(rows[:, 0], rows[:, 1]) for rows in every.split(_PAIRS_A_PASS)] if len(every) else []
+    Args:
+        pairs: the objects.
+        scenes: number of pictures.
+        pulls: of every pass, in any order.
+    """
+    asked = len(pairs) if scenes else 0
+    hidden, shown = np.empty(asked * scenes), np.empty(asked * scenes)
+    for each in pulls:
+        hidden[each.rows], shown[each.rows] = each.hidden, each.shown
+    return PairAnswers(
+        scenes=scenes,
+        ids=np.arange(asked),
+        objects=pairs.objects[:asked].numpy(),
+        hidden=hidden.reshape(asked, scenes).sum(axis=1) / max(scenes, 1),
+        shown=shown.reshape(asked, scenes).sum(axis=1) / max(scenes, 1),
+    )
 
 
 def _pair_keys(pairs: ScenePairs, seed: int) -> Tensor:

@@ -71,7 +71,30 @@ class RelianceSuite(Generic[Key]):
         feature_extractors: Mapping[Key, FeatureExtractors] | None = None,
         plans: Mapping[Key, ReliancePlan] | None = None,
     ) -> None:
-        """Ask every predictor about a batch under every condition.
+        """Ask every predictor about a batch, and keep the answers; see `ask`.
+
+        Args:
+            predictors: by name.
+            batch: annotated images on the predictors' device.
+            clean_logits: by a predictor's name.
+            feature_extractors: by a predictor's name.
+            plans: by a predictor's name.
+
+        Raises:
+            InputError: a predictor's logits are not (B, at least num_classes), or the bank's masks have another size.
+        """
+        for name, outcomes in self.ask(predictors, batch, clean_logits, feature_extractors, plans).items():
+            self._parts.setdefault(name, []).append(outcomes)
+
+    def ask(
+        self,
+        predictors: Mapping[Key, Predictor],
+        batch: Batch,
+        clean_logits: Mapping[Key, Tensor] | None = None,
+        feature_extractors: Mapping[Key, FeatureExtractors] | None = None,
+        plans: Mapping[Key, ReliancePlan] | None = None,
+    ) -> dict[Key, Outcomes]:
+        """What every predictor answers about a batch under every condition, by its name.
 
         An image of which a condition hides nothing is not asked again: its answer is the clean one.
 
@@ -89,12 +112,13 @@ class RelianceSuite(Generic[Key]):
         """
         with torch.inference_mode():
             conditions = self._source.draw(batch)
+            found = {}
             for name, predictor in predictors.items():
                 clean = None if clean_logits is None else clean_logits.get(name)
                 extractors = {} if feature_extractors is None else feature_extractors.get(name, {})
                 plan = self.plan if plans is None else plans.get(name, self.plan)
-                outcomes = self._observe(predictor, batch, conditions, plan, clean, extractors)
-                self._parts.setdefault(name, []).append(outcomes)
+                found[name] = self._observe(predictor, batch, conditions, plan, clean, extractors)
+            return found
 
     def outcomes(self) -> dict[Key, Outcomes]:
         """What each predictor answered so far, by name.

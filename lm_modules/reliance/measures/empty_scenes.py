@@ -38,7 +38,7 @@ def _where_scenes(plan: ReliancePlan) -> Sequence[Parameters]:
     compared=True,
 )
 def scene_2afc() -> Statistic:
-    """P(d > 0) + P(d = 0) / 2 over pairs of objects, in [0, 1], with d the pull of their holes; see `ask_pairs`."""
+    """P(d > 0) + P(d = 0) / 2 over pairs of objects, in [0, 1], with d the pull of their holes; see `ask_pass`."""
     return Statistic(lambda outcomes: _columns(outcomes, _wins(_pairs(outcomes).hidden)), _fraction)
 
 
@@ -93,7 +93,7 @@ def scene_share() -> Statistic:
     compared=True,
 )
 def scene_pull() -> Statistic:
-    """Mean d over pairs of objects, in logits, with d the pull of their holes; see `ask_pairs`."""
+    """Mean d over pairs of objects, in logits, with d the pull of their holes; see `ask_pass`."""
     return Statistic(lambda outcomes: _columns(outcomes, _pairs(outcomes).hidden))
 
 

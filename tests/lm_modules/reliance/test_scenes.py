@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ from maskrobust.lm_modules.reliance.measures.empty_scenes import (
 from maskrobust.lm_modules.reliance.outcomes import PairAnswers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import only
-from maskrobust.lm_modules.reliance.scenes import ScenePairs, ask_pairs, scene_pairs
+from maskrobust.lm_modules.reliance.scenes import ScenePairs, ask_pass, mean_pulls, scene_pairs, scene_passes
 from tests.lm_modules.reliance.shapes import (
     NUM_CLASSES,
     SIZE,
@@ -54,6 +55,22 @@ def blind(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
 
 def nothing_learned(images: Tensor) -> Tensor:
     return torch.zeros(len(images), NUM_CLASSES)
+
+
+def ask_pairs(
+    pairs: ScenePairs,
+    scenes: Tensor | None,
+    pixels: dict[int, Tensor],
+    predictors: dict[Any, Any],
+    plain: dict[Any, Any],
+    *,
+    seed: int,
+) -> dict[Any, PairAnswers]:
+    """Every pass, the last first."""
+    pictures = pairs.check_scenes(scenes)
+    passes = scene_passes(pairs, len(pictures))
+    found = [ask_pass(pairs, pictures, rows, pixels, predictors, plain, seed=seed) for rows in passes][::-1]
+    return {key: mean_pulls(pairs, len(pictures), [each[key] for each in found]) for key in predictors}
 
 
 def answers(
