@@ -28,8 +28,8 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
         InputError: a split has no object.
     """
     return _trained(
-        SilhouetteBank.from_batches(data.training_batches()),
-        SilhouetteBank.from_batches(data.val_dataloader()),
+        SilhouetteBank.from_batches(data.whole_split("train")),
+        SilhouetteBank.from_batches(data.whole_split("val")),
         data.num_classes,
         seed,
     )

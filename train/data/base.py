@@ -2,7 +2,7 @@
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -110,6 +110,18 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def training_batches(self) -> Iterable[Batch]:
         """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
 
+    def whole_split(self, split: Split) -> Iterable[Batch]:
+        """Every image of a split once on each process, without augmentation, in the same batches at each call.
+
+        The data must be set up for it.
+        """
+        batches: dict[Split, Callable[[], Iterable[Batch]]] = {
+            "train": self.training_batches,
+            "val": self.val_dataloader,
+            "test": self.test_dataloader,
+        }
+        return batches[split]()
+
     def position(self) -> Position | None:
         """Which batch of which epoch the trainer needs next; None without a trainer.
 
@@ -187,8 +199,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
 
         Images are those of evaluation in 8 bits for each colour; a subclass may store its own files instead.
         """
-        loaders = {"train": self.training_batches, "val": self.val_dataloader, "test": self.test_dataloader}
-        for batch in loaders[split]():
+        for batch in self.whole_split(split):
             images = batch.images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
             masks, labels = batch.object_mask[:, 0].numpy(), batch.labels.tolist()
             yield from map(PixelSample, batch.ids.tolist(), images, masks, labels)

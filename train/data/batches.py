@@ -1,12 +1,17 @@
 """Batches of one split by its name, and on a device."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from maskrobust.augment import Batch
 from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.shard_streams import EvaluationStream
 from maskrobust.train.types import Split
+
+Entry = TypeVar("Entry")
 
 STAGE_OF_SPLIT: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 """The stage that `AnnotatedDataModule.setup` knows each split by."""
@@ -14,14 +19,50 @@ STAGE_OF_SPLIT: dict[Split, str] = {"train": "fit", "val": "validate", "test": "
 
 def split_batches(data: AnnotatedDataModule, split: Split) -> Iterable[Batch]:
     """Every image of a split once, without augmentation; the data must be set up for it."""
-    match split:
-        case "train":
-            return data.training_batches()
-        case "val":
-            loader: Iterable[Batch] = data.val_dataloader()
-        case "test":
-            loader = data.test_dataloader()
-    return loader
+    return data.whole_split(split)
+
+
+def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterator[tuple[int, Batch]]:
+    """Some of the batches of a split, each as it is among all of them; a `DataLoader` does not read the others.
+
+    Args:
+        batches: of `split_batches`.
+        numbers: of the batches that are wanted, ascending from 0; it may go on for ever.
+
+    Returns:
+        Each with its number.
+    """
+    if not isinstance(batches, DataLoader):
+        return at_numbers(batches, numbers)
+    dataset = batches.dataset
+    kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
+    options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
+    if isinstance(dataset, EvaluationStream):
+        found, wanted = _parted(at_numbers(dataset.batches, numbers))
+        loader = DataLoader(dataset.with_batches(wanted), batch_size=None, **options)
+    elif batches.batch_sampler is not None and not isinstance(dataset, IterableDataset):
+        found, indices = _parted(at_numbers(batches.batch_sampler, numbers))
+        loader = DataLoader(dataset, batch_sampler=indices, **options)
+    else:
+        return at_numbers(batches, numbers)
+    return zip(found, loader, strict=True)
+
+
+def _parted(numbered: Iterable[tuple[int, Entry]]) -> tuple[list[int], list[Entry]]:
+    """Numbers and entries."""
+    pairs = [*numbered]
+    return [number for number, _ in pairs], [entry for _, entry in pairs]
+
+
+def at_numbers(entries: Iterable[Entry], numbers: Iterator[int]) -> Iterator[tuple[int, Entry]]:
+    """Those of the entries that come at ascending numbers, with these; the entries after the last one are not read."""
+    wanted = next(numbers, None)
+    for number, entry in enumerate(entries if wanted is not None else ()):
+        if number == wanted:
+            yield number, entry
+            wanted = next(numbers, None)
+            if wanted is None:
+                return
 
 
 def batches_on(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

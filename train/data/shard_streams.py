@@ -1,5 +1,6 @@
 """Streams of batches from shards: resampled for training, each sample once for evaluation."""
 
+import copy
 import random
 import zlib
 from bisect import bisect_left
@@ -7,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import ceil
+from typing import Self
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -129,6 +131,12 @@ class EvaluationStream(IterableDataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.batches)
+
+    def with_batches(self, batches: Sequence[range]) -> Self:
+        """The same stream of some of its batches, in ascending order."""
+        some = copy.copy(self)
+        some.batches = [*batches]
+        return some
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches, or in a loader process its part."""

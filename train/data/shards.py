@@ -130,7 +130,11 @@ class Shards(AnnotatedDataModule):
 
     def training_batches(self) -> DataLoader[Batch]:
         """All of the training split in order, in the view of evaluation, on every rank."""
-        return self._evaluation_loader("train", self.max_faults)
+        return self.whole_split("train")
+
+    def whole_split(self, split: Split) -> DataLoader[Batch]:
+        """All of a split in order, in the view of evaluation, on every rank."""
+        return self._evaluation_loader(split, self.max_faults if split == "train" else self.max_evaluation_faults)
 
     def _evaluation_loader(self, split: Split, max_faults: int, rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
         view = evaluation_view(self.image_size) if self.view == "crop" else None

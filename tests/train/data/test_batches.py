@@ -1,0 +1,80 @@
+"""Some of the batches of a split by their numbers: what they are among all, and that the others are not read."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from maskrobust.augment import Batch
+from maskrobust.train.data import Cues, Shards
+from maskrobust.train.data import shards as shards_module
+from maskrobust.train.data.batches import at_numbers, numbered_batches, split_batches
+from tests.train.data.test_shards import write_folder
+from tests.train.tiny import TINY_DATA
+
+ODD = [1, 3, 5]
+
+
+class Numbers(Dataset[int]):
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return 14
+
+    def __getitem__(self, index: int) -> int:
+        self.read.append(index)
+        return index
+
+
+class Stream(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(14))
+
+
+def test_entries_at_ascending_numbers_come_with_these_and_nothing_after_the_last_is_read() -> None:
+    entries = iter("abcdef")
+    assert [*at_numbers(entries, iter([1, 2, 4]))] == [(1, "b"), (2, "c"), (4, "e")]
+    assert [*entries] == ["f"]
+    assert [*at_numbers("abc", count(1, 5))] == [(1, "b")] and [*at_numbers("abc", iter([]))] == []
+
+
+def test_samples_of_other_batches_are_not_read() -> None:
+    dataset = Numbers()
+    given: Any = DataLoader(dataset, batch_size=2, collate_fn=list)
+    assert [*numbered_batches(given, count(1, 3))] == [(1, [2, 3]), (4, [8, 9])]
+    assert dataset.read == [2, 3, 8, 9]
+
+
+def test_a_stream_of_ones_own_and_any_other_iterable_are_read_and_passed_over() -> None:
+    stream: Any = DataLoader(Stream(), batch_size=4, collate_fn=list)
+    assert [*numbered_batches(stream, iter([0, 3]))] == [(0, [0, 1, 2, 3]), (3, [12, 13])]
+    anything: Any = [10, 11, 12]
+    assert [*numbered_batches(anything, iter([2]))] == [(2, 12)]
+
+
+@pytest.fixture(params=["cues", "shards", "shards with loader processes"])
+def data(request: pytest.FixtureRequest, tmp_path: Path) -> Cues | Shards:
+    if request.param == "cues":
+        return Cues(**TINY_DATA | {"batch_size": 4})
+    workers = 2 if "processes" in request.param else 0
+    return Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=workers)
+
+
+def test_some_batches_are_what_they_are_among_all(data: Cues | Shards) -> None:
+    every: list[Batch] = [*split_batches(data, "val")]
+    found = dict(numbered_batches(split_batches(data, "val"), iter(ODD)))
+    assert [*found] == [number for number in ODD if number < len(every)] and found
+    assert all(torch.equal(a, b) for number, batch in found.items() for a, b in zip(batch, every[number], strict=True))
+
+
+def test_a_process_of_several_reads_the_whole_split_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=0)
+    alone = Batch.cat([*split_batches(data, "val")])
+    monkeypatch.setattr(shards_module, "rank_and_number", lambda: (1, 2))
+    assert torch.equal(Batch.cat([*split_batches(data, "val")]).images, alone.images)
+    assert len(Batch.cat([*data.val_dataloader()]).ids) < len(alone.ids)
