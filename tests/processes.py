@@ -25,6 +25,7 @@ import torch
 IMPORTED = [
     *("albumentations", "matplotlib.pyplot", "pytest", "skimage.segmentation", "sklearn.linear_model", "timm"),
     *(f"maskrobust.train.{name}" for name in ("fit", "data", "evaluate", "claim", "explain", "masks", "shards")),
+    *(f"maskrobust.train.evaluate.{name}" for name in ("measure", "networks", "summary")),
 ]
 PATIENCE = 120
 NOWHERE = Path(os.devnull)

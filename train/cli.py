@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -33,7 +34,8 @@ FIT_OPTIONS = (
 )
 """First names of the options of `fit`, `validate` and `test`, whose parser takes seconds to build."""
 _LONGEST_SENTENCE = 2000
-_GOING_ON = ("claim", "explain", "shards")
+_SECONDS_FOR_THE_FIRST = 2.0
+_GOING_ON = ("claim", "evaluate", "explain", "shards")
 """Commands that keep what they have made, and make the rest when they are called again."""
 
 
@@ -112,12 +114,18 @@ def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
         yield
     except _Stopped:
         rest = "; call the same command again to go on" if goes_on else ""
-        print(f"maskrobust: stopped{rest}.", file=sys.stderr)
+        if _speaks_for_all():
+            print(f"maskrobust: stopped{rest}.", file=sys.stderr)
         raise
     finally:
         for each, handler in before.items():
             if signal.getsignal(each) == stop:
                 signal.signal(each, handler)
+
+
+def _speaks_for_all() -> bool:
+    """Whether this process is alone, or the first of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _usage() -> str:
@@ -135,6 +143,8 @@ first steps, which need no data of your own:
 def _fail(sentence: str) -> None:
     from maskrobust.train.plain_text import printable  # what is wrong may quote a file, at any length
 
+    if not _speaks_for_all():  # what all find wrong the first says, and its end has torchrun stop the others
+        time.sleep(_SECONDS_FOR_THE_FIRST)
     print(f"maskrobust: error: {printable(sentence[:_LONGEST_SENTENCE])}", file=sys.stderr)
     sys.exit(2)
 

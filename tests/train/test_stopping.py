@@ -118,7 +118,7 @@ def test_an_evaluation_is_stopped_while_it_measures(number: signal.Signals, tmp_
     with started(run_command, given, errors=tmp_path / "errors") as process:
         wait_for(lambda: has_children(process))
         stop(process, number)
-    assert (tmp_path / "errors").read_text().splitlines() == [ENDS]
+    assert (tmp_path / "errors").read_text().splitlines() == [GOES_ON]
 
 
 def fork_within_a_command(number: signal.Signals) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.lm_modules.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
 from maskrobust.train.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -37,7 +37,8 @@ class EvaluationConfig:
             those of classes that are "present" in the data.
         preprocess: in place of what a network's weights say, of all networks: size, crop, interpolation, mean, std, as
             in {size: 224}.
-        device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
+        device: to compute on, such as cpu, cuda or cuda:1; by default a GPU for each process, or the CPU where there is
+            none.
         precision: "32", or "bf16" to compute the networks under autocast.
         methods: masking methods to ask the networks under.
         split: of which split the images are; by default test where the data have it, else val.
@@ -66,6 +67,7 @@ class EvaluationConfig:
             default it learns from the training split; where there is none, it is cross-validated.
         replicates: bootstrap resamples behind each interval.
         seed: of holes, probe and resamples.
+        data_options: how `data` was made, its class_path and init_args; empty where that is not known.
     """
 
     data: AnnotatedDataModule
@@ -96,10 +98,11 @@ class EvaluationConfig:
     probe_outlines: Path | None = None
     replicates: int = 2000
     seed: int = 0
+    data_options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def torch_device(self) -> torch.device:
-        """The device to compute on.
+        """The device of this process: of several on one machine, each has a GPU of its own unless one is named.
 
         Raises:
             InputError: there is no such device.
@@ -136,7 +139,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     """
     _refuse_old_options(arguments)
     parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
-    parser.add_class_arguments(EvaluationConfig, skip={"data", "network", "split"})
+    parser.add_class_arguments(EvaluationConfig, skip={"data", "data_options", "network", "split"})
     parser.add_argument(
         "--network",
         type=list[str] | str,
@@ -147,11 +150,11 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     parser.add_argument(
         "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
     )
-    given = parse_with_data(parser, arguments, unlabelled=True)
+    given, given_data = parse_with_described_data(parser, arguments, unlabelled=True)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     if isinstance(given["network"], str):
         given["network"] = [given["network"]]
-    config = EvaluationConfig(**given)
+    config = EvaluationConfig(**given, data_options=given_data)
     _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
     for name in ("network", "methods", "hidden_fractions"):

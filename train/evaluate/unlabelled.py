@@ -15,21 +15,26 @@ NEED_LABELS = ("clean_accuracy", "used_share", "reliance", "probe_accuracy", "ma
 """Measures that say nothing where a network's own prediction stands for the label."""
 
 
-def answering_itself(network: TrainedNetwork, batches: Iterable[Batch]) -> tuple[TrainedNetwork, dict[int, int]]:
+def predictions_of(network: TrainedNetwork, batches: Iterable[Batch]) -> dict[int, int]:
+    """The output that a network gives for images (on its device) with nothing hidden, by sample id."""
+    seen: dict[int, int] = {}
+    with torch.inference_mode():
+        for batch in batches:
+            seen |= zip(batch.ids.tolist(), network(batch.images).argmax(dim=1).tolist(), strict=True)
+    return seen
+
+
+def answering_itself(network: TrainedNetwork, seen: Mapping[int, int]) -> tuple[TrainedNetwork, dict[int, int]]:
     """The network with the classes first that it sees in some images with nothing hidden, and which it sees in each.
 
     Args:
         network: with its outputs in their own order.
-        batches: every image, on the network's device.
+        seen: its `predictions_of` every image.
 
     Returns:
         The network; and the position of its prediction among its classes by sample id, in [0, number of classes that
         it sees).
     """
-    seen: dict[int, int] = {}
-    with torch.inference_mode():
-        for batch in batches:
-            seen |= zip(batch.ids.tolist(), network(batch.images).argmax(dim=1).tolist(), strict=True)
     outputs = sorted(set(seen.values()))
     return network.answering(outputs), {each: outputs.index(output) for each, output in seen.items()}
 
