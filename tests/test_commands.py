@@ -115,7 +115,8 @@ def run_command(words: list[str], folder: Path, words_of_page: Collection[str] =
         run_maskrobust(arguments, folder, words_of_page)
     elif program == "scripts/launch_multi_gpu":
         run_launcher(folder, "launch_multi_gpu", arguments)
-        run_maskrobust(["fit", *arguments[arguments.index("--") + 1 :]], folder, words_of_page)
+        kind = "evaluate" if arguments[0] == "evaluate" else "fit"
+        run_maskrobust([kind, *arguments[arguments.index("--") + 1 :]], folder, words_of_page)
     elif program == "scripts/launch_slurm":
         run_launcher(folder, "launch_slurm", arguments)
         run_maskrobust([arguments[0], *arguments[arguments.index("--") + 1 :]], folder, words_of_page)

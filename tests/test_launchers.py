@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 
+from maskrobust.lm_modules.architectures import build_network
 from tests.test_scripts import CREATE, INSTALL, ROOT, calls, make_clone, run
 from tests.train.runs import rows
 from tests.train.tiny import tiny_fit
@@ -65,6 +66,13 @@ def test_a_training_on_one_machine_is_started_by_torchrun_after_the_setup(clone)
     assert calls(clone) == [CREATE, INSTALL, f"{started} {DDP} --trainer.devices=2 --trainer.num_nodes=1"]
 
 
+def test_an_evaluation_on_one_machine_is_started_by_torchrun_and_has_no_trainer(clone):
+    given = ["evaluate", "--nproc", "2", "--", "--config", "mine.yaml", "--out=a b"]
+    assert run(clone, "launch_multi_gpu", *given).returncode == 0
+    started = "-m maskrobust.train.launch --nproc_per_node=2 --standalone -m maskrobust.train.cli evaluate"
+    assert calls(clone)[-1] == f"{started} --config mine.yaml --out=a b"
+
+
 def test_without_a_number_there_is_a_process_for_each_gpu(clone):
     printed = run(clone, "launch_multi_gpu", "--dry_run", "--", "--config=pets.yaml").stdout
     assert "--nproc_per_node=gpu" in printed and "--trainer.devices=auto" in printed
@@ -82,6 +90,8 @@ def test_machines_meet_at_the_given_port(clone):
     [
         ("launch_multi_gpu", ["--config=pets.yaml"], "--config=pets.yaml"),
         ("launch_multi_gpu", ["--nproc=many", "--", "x"], "many"),
+        ("launch_multi_gpu", ["evaluate", "--nproc=2"], "maskrobust evaluate"),
+        ("launch_multi_gpu", ["claim", "--", "x"], "claim"),
         ("launch_multi_gpu", ["--nproc"], "--nproc"),
         ("launch_multi_gpu", ["--nnodes=2", "--", "x"], "--rdzv"),
         ("launch_multi_gpu", ["--nproc=2"], "after --"),
@@ -109,8 +119,14 @@ def test_without_slurm_nothing_is_installed(clone):
 
 @pytest.mark.parametrize(
     ("script", "arguments"),
-    [("launch_multi_gpu", []), ("launch_slurm", ["fit"]), ("launch_slurm", ["claim"])],
-    ids=["multi_gpu", "slurm fit", "slurm claim"],
+    [
+        ("launch_multi_gpu", []),
+        ("launch_multi_gpu", ["evaluate"]),
+        ("launch_slurm", ["fit"]),
+        ("launch_slurm", ["evaluate"]),
+        ("launch_slurm", ["claim"]),
+    ],
+    ids=["multi_gpu", "multi_gpu evaluate", "slurm fit", "slurm evaluate", "slurm claim"],
 )
 @pytest.mark.parametrize("option", ["--dry_run", "--help"])
 def test_a_dry_run_and_help_install_and_submit_nothing(cluster, script, arguments, option):
@@ -132,6 +148,19 @@ def test_a_fit_on_slurm_has_a_process_for_each_gpu_and_goes_on_where_it_was(clus
         assert job.wait(timeout=60) == 0
     trainer = f"{DDP} --trainer.devices=4 --trainer.num_nodes=2"
     assert calls(cluster) == [f"srun CLONE/.venv/bin/maskrobust fit --ckpt_path=last --config my pets.yaml {trainer}"]
+
+
+def test_an_evaluation_on_slurm_has_a_torchrun_for_each_node_which_meet_on_the_first(cluster):
+    run(cluster, "launch_slurm", "evaluate", "--nodes=2", "--gpus=4", "--time=1:00:00", "--", "--config", "my x.yaml")
+    asked = calls(cluster)[-1]
+    for option in ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=4", "--time=1:00:00", "--requeue"):
+        assert option in asked
+    with start_job(cluster, 1) as job:
+        assert job.wait(timeout=60) == 0
+    host = subprocess.run(["hostname"], capture_output=True, text=True, check=True).stdout.strip()
+    meet = f"--nproc_per_node=4 --nnodes=2 --rdzv_backend=c10d --rdzv_endpoint={host}:20042 --rdzv_id=maskrobust"
+    started = f"srun CLONE/.venv/bin/python -m maskrobust.train.launch {meet} -m maskrobust.train.cli evaluate"
+    assert calls(cluster) == [f"{started} --config my x.yaml"]
 
 
 @pytest.mark.parametrize("status", ["0", "1"])
@@ -203,8 +232,8 @@ def test_without_a_gpu_a_process_for_each_is_refused_in_one_sentence(clone, real
     refused = subprocess.run(command, capture_output=True, env=real, text=True, check=False, timeout=100)
     assert refused.returncode == 2
     assert refused.stderr.splitlines() == [
-        "scripts/launch_multi_gpu needs a GPU for each process, and torch finds none here; to train on the CPU, give "
-        "--nproc N before -- and --trainer.accelerator cpu after it."
+        "scripts/launch_multi_gpu needs a GPU for each process, and torch finds none here; to compute on the CPU, give "
+        "--nproc N before --, and to train also --trainer.accelerator cpu after it."
     ]
 
 
@@ -248,3 +277,28 @@ def test_two_processes_that_torchrun_starts_train_together(clone, real, tmp_path
     (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
     saved = torch.load(checkpoint, weights_only=True)
     assert (saved["global_step"], saved["config"]["trainer"]["strategy"]) == (2, "ddp")
+
+
+def test_an_evaluation_on_two_processes_is_stopped_and_goes_on(clone, real, tmp_path):
+    data = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4", "--data.test_images=200"]
+    data += ["--data.train_images=32", "--data.val_images=32", "--methods=[black]", "--patch_size=8", "--scenes=0"]
+    few = ["--features=false", "--curve_families=[]", "--transfer_families=[]", "--replicates=20"]
+    torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), tmp_path / "weights.pt")
+    network, out = f"--network=small_resnet:{tmp_path / 'weights.pt'}", tmp_path / "out"
+    given = [network, *data, *few, f"--out={out}"]
+    command = [clone / "scripts" / "launch_multi_gpu", "evaluate", "--nproc=2", "--", *given]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=real, text=True) as torchrun:
+        try:
+            deadline = time.monotonic() + 200
+            while not any(out.glob("partial/probe-*")) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            torchrun.send_signal(signal.SIGTERM)
+            _, said = torchrun.communicate(timeout=100)
+        finally:
+            torchrun.kill()
+    assert torchrun.returncode == 143, said
+    stopped = [line for line in said.splitlines() if line.startswith("maskrobust:")]
+    assert stopped == ["maskrobust: stopped; call the same command again to go on."] and "Traceback" not in said
+    again = subprocess.run(command, capture_output=True, env=real, text=True, check=False, timeout=200)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("report:") == 1 and [path.name for path in out.glob("p*")] == []

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = run.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     if parsed.nproc_per_node == "gpu" and not torch.cuda.is_available():
         print(
-            "scripts/launch_multi_gpu needs a GPU for each process, and torch finds none here; to train on the CPU, "
-            "give --nproc N before -- and --trainer.accelerator cpu after it.",
+            "scripts/launch_multi_gpu needs a GPU for each process, and torch finds none here; to compute on the CPU, "
+            "give --nproc N before --, and to train also --trainer.accelerator cpu after it.",
             file=sys.stderr,
         )
         sys.exit(2)
