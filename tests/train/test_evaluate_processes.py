@@ -211,11 +211,13 @@ def test_processes_with_networks_of_other_weights_are_refused(tmp_path: Path) ->
 
 def test_images_without_labels_give_the_same_rows_on_two_processes(tmp_path: Path) -> None:
     options = {**write_pairs(tmp_path), **SMALL, "batch_size": 2}
-    torch.save(Brightness().state_dict(), tmp_path / "weights.pt")
-    networks = [f"{Brightness.__module__}.Brightness:{tmp_path / 'weights.pt'}", f"{MeanColour.__module__}.MeanColour"]
+    weights = Brightness().state_dict()
+    torch.save(weights, tmp_path / "first.pt")
+    torch.save({name: each.flip(0) for name, each in weights.items()}, tmp_path / "second.pt")
+    networks = [f"{Brightness.__module__}.Brightness:{tmp_path / name}" for name in ("first.pt", "second.pt")]
     data = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
     command = ["evaluate", "--data=ImagesWithMasks", f"--network={json.dumps(networks)}", *data, *QUICK, "--device=cpu"]
-    assert run_all(command, tmp_path / "alone", 1) == [0]
+    assert run_all(command, tmp_path / "alone", 1) == [0], (tmp_path / "errors-0").read_text()
     assert run_all(command, tmp_path / "out", 2) == [0, 0]
     assert rows_in(tmp_path / "out") == rows_in(tmp_path / "alone")
 
