@@ -325,7 +325,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
-JUDGED += ["--judge=true", "--max_images=3", "--stability_seeds=2", "--patch_size=12", "--segments=[patches]"]
+JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
+JUDGED += ["--fill_colours=true", "--planted_cue=true", "--top_k=[1, 5]"]
 
 
 def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
@@ -343,7 +344,9 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
     assert len(page.tables["explanations"]) == 1 + 3 * 2
     for name in MEASURES:
         lines = page.tables[f"judged-{name}"][1:]
-        assert len(lines) == 2 * (2 if "deletion" in name or "insertion" in name else 1)
+        matrix = 2 if "deletion" in name or "insertion" in name else 2 * 2 if "top_k" in name else 1
+        assert len(lines) == 2 * matrix
+    assert page.tables["judged-colour_consistency"][0][1] == "Constant colours"
     assert "(" in page.tables["judged-deletion"][1][1] and "(" not in page.tables["judged-deletion"][1][2]
     before = (out / "explanations.csv").read_text()
     main(arguments)
@@ -353,6 +356,9 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
 JUDGING_FAULTS: list[tuple[list[str], str]] = [
     (["--judge=true"], "--judge needs images with object masks"),
     (["--data=Cues"], "got both"),
+    (["--outputs=LABELS"], "--outputs names the outputs of the data's classes"),
+    (["--top_k=[0]"], "top_k must be at least 1"),
+    (["--top_k=[5, 5]"], "top_k must be different"),
     (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
     (["--data=Folder", "--data.root=IMAGES", "--segments=[LABELS]"], "--data"),
 ]
