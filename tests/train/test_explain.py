@@ -20,6 +20,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.judging import MEASURES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
 from maskrobust.train.cli import main
+from maskrobust.train.data import Cues
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.pictures import read_label_map, read_picture
 from tests.conftest import require_component
@@ -351,6 +352,14 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
     before = (out / "explanations.csv").read_text()
     main(arguments)
     assert (out / "explanations.csv").read_text() == before
+
+
+def test_the_outputs_of_the_classes_of_data_can_be_given(checkpoint: Path) -> None:
+    name, data = f"small_resnet:{checkpoint}", Cues(train_images=8)
+    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    found = measure.network_for(name, data, "32")(images)
+    given = {each: 7 - place for place, each in enumerate(data.class_names)}
+    torch.testing.assert_close(measure.network_for(name, data, "32", given)(images), found.flip(1))
 
 
 JUDGING_FAULTS: list[tuple[list[str], str]] = [
