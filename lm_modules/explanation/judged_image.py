@@ -1,5 +1,6 @@
 """All measures of the explanations of one image."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -8,31 +9,38 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import fold_in
+from maskrobust.lm_modules.explanation.ablation import ablate
 from maskrobust.lm_modules.explanation.explaining import Arrays, explain_image
 from maskrobust.lm_modules.explanation.judging import (
-    HIDDEN_FRACTIONS,
     coverage,
     decoy_pull,
     decoy_share,
     jaccard,
     mean_rank_correlation,
     object_shares,
+    place_of_cue,
     pointing,
     rank_correlation,
     true_effects,
-    while_hiding,
     win_shares,
 )
-from maskrobust.lm_modules.explanation.plan import DRAWING, WITH_SURROGATE, ExplanationPlan
+from maskrobust.lm_modules.explanation.plan import DRAWING, WITH_SURROGATE, ExplanationPlan, JudgingPlan
+from maskrobust.lm_modules.explanation.planted import plant_cue, with_cue
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray
 
 _OF_SCORES = ("oracle", "coverage", "jaccard", "pointing")
 _BY_CLASS = ("/scores", "/low", "/high", "/r_squared", "/answers")
 
 DECOYS = "decoys"
 """Name of the partition that `decoys.with_decoy` makes."""
+
+CUE = "planted cue"
+"""Name of the partition that `planted.with_cue` makes."""
+
+FILL_COLOURS = tuple(itertools.product((0.0, 1.0), repeat=3))
+"""Black, white, and the six others at the corners of the RGB cube."""
 
 
 def judge_image(
@@ -43,9 +51,9 @@ def judge_image(
     plan: ExplanationPlan,
     object_mask: BoolArray,
     key: int,
+    judging: JudgingPlan,
     *,
     without: Tensor | None = None,
-    seeds: int,
     asked: Callable[[], object] = lambda: None,
 ) -> Arrays:
     """Judge the explanations of one image, of the first of its classes.
@@ -58,19 +66,20 @@ def judge_image(
         plan: of the explanations.
         object_mask: (H, W) bool, True on the object; empty where there is none.
         key: of the explanations.
+        judging: what is measured beside the rest.
         without: (C, H, W), the same picture without the object; None where it is not known.
-        seeds: from how many seeds stability is measured, those of `found` included; 1 leaves it out.
         asked: called when a network has answered under one masking method.
 
     Returns:
-        Arrays "<partition>/<explainer>/judged/<measure>": (R, T), (R, T, 2) for a ratio's two parts, and (R, T, T) for
-        deletion and insertion, explained under the first and evaluated under the second method. NaN where undefined;
-        an explainer without a surrogate has no fidelity, one that draws nothing no stability.
-        "<partition>/<explainer>/curves/deletion" and ".../insertion" (R, T, T, F) at `HIDDEN_FRACTIONS`.
+        Arrays "<partition>/<explainer>/judged/<measure>": (R, T), (R, T, 2) for a ratio's two parts, (R, T, T) for
+        deletion and insertion, explained under the first and evaluated under the second method, (R, T, T, K) for top k,
+        and (R, 1) for the consistency of fill colours. NaN where undefined; an explainer without a surrogate has no
+        fidelity, one that draws nothing no stability.
+        "<partition>/<explainer>/curves/deletion" and ".../insertion" (R, T, T, F) at `ablation.HIDDEN_FRACTIONS`.
     """
     judged: Arrays = {}
     plain = {name: segments for name, segments in partitions.items() if name != DECOYS}
-    others = _from_other_seeds(found, image, plain, predictors, plan, key, seeds, asked)
+    others = _from_other_seeds(found, image, plain, predictors, plan, key, judging.stability_seeds, asked)
     label = int(found["classes"][0])
     for name, segments in plain.items():
         scores = {each: found[f"{name}/{each}/scores"][..., 0] for each in plan.explainers}  # (R, T, M)
@@ -81,10 +90,15 @@ def judge_image(
             else true_effects(each[0], image, without, segments, label, plan.batch_size, plan.answer_scale)
             for each in predictors
         ]
+        ablated = ablate(
+            scores, image, segments, predictors, label, key, top_k=judging.top_k, batch_size=plan.batch_size
+        )
         for explainer, own in scores.items():
             rest = [each for other, each in scores.items() if other != explainer]
             again = [each[f"{name}/{explainer}/scores"][..., 0] for each in others] if explainer in DRAWING else []
-            values, curves = _while_hiding(own, image, segments, predictors, label, key, plan.batch_size)
+            values = ablated[explainer]
+            curves = {which: values.pop(f"{which}_curve") for which in ("deletion", "insertion")}
+            values["insertion_minus_deletion"] = values["insertion"] - values["deletion"]
             if explainer in WITH_SURROGATE:
                 values["fidelity"] = np.maximum(found[f"{name}/{explainer}/r_squared"][..., 0], 0)
             asked_for = [*_OF_SCORES, *(["agreement"] if rest else []), *(["stability"] if again else [])]
@@ -110,31 +124,66 @@ def judge_image(
         for measure, of in (("decoy_pull", decoy_pull), ("decoy_share", decoy_share)):
             parts = [[of(each) for each in of_network] for of_network in all_scores]
             judged[f"{DECOYS}/{explainer}/judged/{measure}"] = np.array(parts)
+    if judging.fill_colours:
+        judged |= _colour_consistency(label, image, plain, predictors, plan, key, asked)
+    if judging.planted_cue:
+        judged |= _planted_cue(image, next(iter(plain.values())), predictors, plan, object_mask, key, asked)
     return judged
 
 
-def _while_hiding(
-    scores: FloatArray,
+def painted(predict: Predictor, colour: tuple[float, float, float]) -> Predictor:
+    """The same network, shown whole pictures with a constant RGB colour in [0, 1] in the hole."""
+
+    def paint(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        fill = images.new_tensor(colour)[:, None, None]
+        return predict(torch.where(visible, images, fill), torch.ones_like(visible), keys)
+
+    return paint
+
+
+def _colour_consistency(
+    label: int,
+    image: Tensor,
+    partitions: Mapping[str, Segments],
+    predictors: Sequence[Sequence[Predictor]],
+    plan: ExplanationPlan,
+    key: int,
+    asked: Callable[[], object],
+) -> Arrays:
+    in_colours = [[painted(of_network[0], colour) for colour in FILL_COLOURS] for of_network in predictors]
+    found = explain_image(image, partitions, in_colours, plan, [label], key, asked)
+    return {
+        f"{name}/{explainer}/judged/colour_consistency": np.array(
+            [[mean_rank_correlation(each[..., 0])] for each in found[f"{name}/{explainer}/scores"]]
+        )
+        for name, explainer in itertools.product(partitions, plan.explainers)
+    }
+
+
+def _planted_cue(
     image: Tensor,
     segments: Segments,
     predictors: Sequence[Sequence[Predictor]],
-    label: int,
+    plan: ExplanationPlan,
+    object_mask: BoolArray,
     key: int,
-    batch_size: int,
-) -> tuple[Arrays, Arrays]:
-    """Deletion, insertion and their difference; and the curves of the first two."""
-    methods = scores.shape[1]
-    means = np.empty((2, *scores.shape[:2], methods))
-    curves = np.empty((*means.shape, len(HIDDEN_FRACTIONS)))
-    for network, explained, evaluated in np.ndindex(len(scores), methods, methods):
-        order = np.argsort(-scores[network, explained], kind="stable").tolist()
-        for number, each in enumerate((order, order[::-1])):
-            predict = predictors[network][evaluated]
-            place = number, network, explained, evaluated
-            curves[place], means[place] = while_hiding(predict, image, segments, each, label, key, batch_size)
-    deletion, insertion = means
-    areas = {"deletion": deletion, "insertion": insertion, "insertion_minus_deletion": insertion - deletion}
-    return areas, {"deletion": curves[0], "insertion": curves[1]}
+    asked: Callable[[], object],
+) -> Arrays:
+    """Explanations of the class that a texture makes each network predict, NaN where none does."""
+    places = {each: np.full((len(predictors), len(predictors[0]), 2), np.nan) for each in plan.explainers}
+    for number, of_network in enumerate(predictors):
+        cue = plant_cue(key, image, object_mask, of_network[0], plan.batch_size)
+        if cue is None:
+            continue
+        partition = {CUE: with_cue(segments, cue.inside)}
+        found = explain_image(cue.image, partition, [of_network], plan, [cue.label], key, asked)
+        for explainer, of in places.items():
+            of[number] = [place_of_cue(each[:, 0]) for each in found[f"{CUE}/{explainer}/scores"][0]]
+    return {
+        f"{CUE}/{explainer}/judged/{measure}": of[..., part]
+        for explainer, of in places.items()
+        for part, measure in enumerate(("cue_auc", "cue_rank"))
+    }
 
 
 def _from_other_seeds(

@@ -16,6 +16,9 @@ from maskrobust.lm_modules.reliance.results import Row
 CIRCULAR = "circular"
 """Reading of a cell of deletion or insertion that is evaluated under the method that it was explained under."""
 
+CONSTANT_COLOURS = "constant_colours"
+"""Method of rows about fills with a constant colour, whichever it is."""
+
 FEW_OBJECTS = 20
 """Below so many, bootstrap intervals are too narrow, and no methods are told apart."""
 
@@ -28,6 +31,7 @@ def judged_rows(
     networks: Sequence[str],
     methods: Sequence[str],
     *,
+    top_k: Sequence[int] = (),
     replicates: int = 2000,
 ) -> Iterator[Row]:
     """Every measure of every explainer: a row for each masking method, and one for each pair of methods.
@@ -37,10 +41,12 @@ def judged_rows(
 
     Args:
         images: of N images, arrays "<partition>/<explainer>/judged/<measure>" (R, T), (R, T, 2) for a ratio's numerator
-            and denominator, or (R, T, T) for what is evaluated under each method; NaN where it is undefined.
+            and denominator, (R, T, T) for what is evaluated under each method, (R, T, T, K) for that of the top k, or
+            (R, 1) for what fills of any colour share, whose method is `CONSTANT_COLOURS`; NaN where it is undefined.
         objects: (N,) the object that each shows.
         networks: R names.
         methods: T names.
+        top_k: K numbers of segments.
         replicates: of the bootstrap.
     """
     names = sorted({name for each in images for name in each if "/judged/" in name}, key=_place)
@@ -51,13 +57,19 @@ def judged_rows(
         shape = next(each[name].shape for each in images if name in each)
         missing = np.full(shape, np.nan)
         values = _by_object(np.array([each.get(name, missing) for each in images]), objects)  # (objects, R, T, ...)
-        matrix = len(shape) == 3 and not MEASURES[measure].ratio
+        of = (CONSTANT_COLOURS,) if measure == "colour_consistency" else methods
         for number, network in enumerate(networks):
-            for column, evaluated in enumerate(methods) if matrix else [(None, "")]:
-                one = values[:, number] if column is None else values[:, number, :, column]
-                if evaluated:
-                    parameters = {**parameters, "evaluated_under": evaluated}
-                yield from _rows(one, measure, network, methods, parameters, replicates)
+            if len(shape) == 2 or MEASURES[measure].ratio:
+                yield from _rows(values[:, number], measure, network, of, parameters, replicates)
+                continue
+            for column, evaluated in enumerate(methods):
+                about = {**parameters, "evaluated_under": evaluated}
+                one = values[:, number, :, column]
+                if len(shape) == 3:
+                    yield from _rows(one, measure, network, methods, about, replicates)
+                    continue
+                for position, k in enumerate(top_k):
+                    yield from _rows(one[..., position], measure, network, methods, {**about, "k": k}, replicates)
 
 
 def _place(name: str) -> tuple[int, str]:

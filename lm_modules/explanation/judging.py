@@ -3,23 +3,18 @@
 Each measure is a pure function of one image. `MEASURES` says what they are called and what to wish for.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import integrate, stats
+from scipy import stats
 from torch import Tensor
 
-from maskrobust.augment.families.segments import hide_in_order
-from maskrobust.lm_modules.explanation.answers import Queries, Scale, ask, on_scale
+from maskrobust.lm_modules.explanation.answers import Scale, on_scale
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 from maskrobust.lm_modules.reliance.catalogue import Goal
-
-HIDDEN_FRACTIONS = tuple(np.linspace(0, 1, 11).tolist())
-"""Of the deletion and insertion curves."""
 
 
 class JudgedMeasure(NamedTuple):
@@ -69,6 +64,22 @@ MEASURES = {
         "high",
     ),
     "insertion_minus_deletion": JudgedMeasure("Insertion minus deletion", "The difference of the two.", "high"),
+    "top_k_removed": JudgedMeasure(
+        "Top k removed", "Probability while the k segments with the highest scores are hidden.", "low"
+    ),
+    "top_k_kept": JudgedMeasure(
+        "Top k kept", "Probability while the k segments with the highest scores alone are visible.", "high"
+    ),
+    "top_k_removed_accuracy": JudgedMeasure(
+        "Top k removed: accuracy",
+        "How often the class is still the likeliest while the k segments with the highest scores are hidden.",
+        "low",
+    ),
+    "top_k_kept_accuracy": JudgedMeasure(
+        "Top k kept: accuracy",
+        "How often the class is the likeliest while the k segments with the highest scores alone are visible.",
+        "high",
+    ),
     "fidelity": JudgedMeasure(
         "Fidelity", "R² of the surrogate on queries it was not fitted to; below 0 counts as 0.", "high"
     ),
@@ -77,6 +88,21 @@ MEASURES = {
     ),
     "agreement": JudgedMeasure(
         "Agreement", "Mean rank correlation of the scores with those of the other explainers.", "high"
+    ),
+    "cue_auc": JudgedMeasure(
+        "Planted cue: area under ROC",
+        "A texture is pasted beside the object that changes the prediction; share of the other segments whose score "
+        "for the new class is below that of the texture. Left out where no texture does.",
+        "high",
+    ),
+    "cue_rank": JudgedMeasure(
+        "Planted cue: rank", "Place of that texture's score among all segments', 1 being the highest.", "low"
+    ),
+    "colour_consistency": JudgedMeasure(
+        "Consistency of fill colours",
+        "Mean rank correlation of the scores between eight constant fill colours, the corners of the RGB cube. Layer "
+        "masking has no colour.",
+        "high",
     ),
     "coverage": JudgedMeasure(
         "Coverage", "Cosine of the scores with the share of each segment that lies on the object.", "high"
@@ -109,32 +135,15 @@ def mean_rank_correlation(scores: FloatArray) -> float:
     return float(np.mean(pairs)) if pairs else float("nan")
 
 
-def while_hiding(
-    predict: Predictor, image: Tensor, segments: Segments, order: Sequence[int], label: int, key: int, batch_size: int
-) -> tuple[FloatArray, float]:
-    """The probability of a class while segments are hidden one after the other, and its mean over the hidden area.
-
-    Source: Petsiuk, Das and Saenko, "RISE", BMVC 2018, there over the number of pixels.
-
-    Args:
-        predict: the network under the masking method that it is evaluated under.
-        image: (C, H, W).
-        segments: of this one image.
-        order: all segments, the one to be hidden first in front.
-        label: the class.
-        key: of random fills.
-        batch_size: of forward passes.
-
-    Returns:
-        (F,) probabilities with `HIDDEN_FRACTIONS` of the area hidden, to half a segment, and the mean by trapezoids
-        over the areas as they are.
-    """
-    device = segments.labels.device
-    fractions = torch.tensor(HIDDEN_FRACTIONS, device=device).unsqueeze(1)
-    visible = hide_in_order(segments.labels, torch.tensor([list(order)], device=device), fractions)[:, 0]
-    answers = ask(predict, image, Queries.of(visible), key, batch_size=batch_size)[:, label]
-    hidden = 1 - visible.double().mean(dim=(1, 2, 3)).cpu().numpy()
-    return answers, float(integrate.trapezoid(answers, hidden))
+def ask_whole(predict: Predictor, pictures: Tensor, batch_size: int, scale: Scale) -> FloatArray:
+    """Answers (N, K) float64 about whole pictures (N, C, H, W), nothing hidden."""
+    answers = []
+    with torch.no_grad():
+        for part in pictures.split(batch_size):
+            visible = torch.ones_like(part[:, :1], dtype=torch.bool)
+            keys = torch.zeros(len(part), dtype=torch.int64, device=part.device)
+            answers.append(on_scale(predict(part, visible, keys).float(), scale))
+    return torch.cat(answers).double().cpu().numpy()
 
 
 def true_effects(
@@ -154,13 +163,7 @@ def true_effects(
     labels = segments.labels[0]
     touched = labels[(image != without).any(dim=0)].unique()
     pictures = torch.stack([image, *(torch.where(labels == each, without, image) for each in touched)])
-    answers = []
-    with torch.no_grad():
-        for part in pictures.split(batch_size):
-            visible = torch.ones_like(part[:, :1], dtype=torch.bool)
-            keys = torch.zeros(len(part), dtype=torch.int64, device=part.device)
-            answers.append(on_scale(predict(part, visible, keys).float(), scale)[:, label])
-    found = torch.cat(answers).double().cpu().numpy()
+    found = ask_whole(predict, pictures, batch_size, scale)[:, label]
     effects = np.zeros(segments.count(0))
     effects[touched.cpu().numpy()] = found[0] - found[1:]
     return effects
@@ -231,3 +234,9 @@ def decoy_share(scores: FloatArray) -> tuple[float, float]:
     if not (total > 0).all():
         return float("nan"), float("nan")
     return float(magnitudes[1, 1] / total[1]), float(magnitudes[0, 0] / total[0])
+
+
+def place_of_cue(scores: FloatArray) -> tuple[float, float]:
+    """Area under ROC and rank (1 the highest) of segment 0 among the scores (M,); ties count half."""
+    above = float((scores[1:] > scores[0]).sum() + (scores[1:] == scores[0]).sum() / 2)
+    return 1 - above / (len(scores) - 1), 1 + above

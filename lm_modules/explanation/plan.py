@@ -1,4 +1,4 @@
-"""How images are explained: by which explainers, and from which queries."""
+"""How images are explained: by which explainers, and from which queries; and how explanations are judged."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -72,3 +72,32 @@ class ExplanationPlan:
     def answer_scale(self) -> Scale:
         """The scale of the answers."""
         return self.scale or ("probability" if self.design == "paper" else "log_odds")
+
+
+@dataclass(frozen=True)
+class JudgingPlan:
+    """How explanations are judged.
+
+    Attributes:
+        stability_seeds: explanations from so many seeds tell how stable they are, the judged ones included; 1 leaves it
+            out. Two tell the same on average as more do, which only narrow the interval, at a full explanation each.
+        top_k: of how many segments with the highest scores the answer is taken, without them and of them alone.
+        fill_colours: also explain under eight constant colours, and say how far they agree; eight explanations more.
+        planted_cue: also explain pictures into which a texture was pasted that changes the prediction; one explanation
+            more under each masking method.
+
+    Raises:
+        InputError: a number is below 1, or comes twice.
+    """
+
+    stability_seeds: int = 2
+    top_k: tuple[int, ...] = (1, 5, 10, 20)
+    fill_colours: bool = False
+    planted_cue: bool = False
+
+    def __post_init__(self) -> None:
+        check_at_least("stability_seeds", self.stability_seeds, 1)
+        for k in self.top_k:
+            check_at_least("top_k", k, 1)
+        if len(set(self.top_k)) < len(self.top_k):
+            raise InputError(f"top_k must be different, got {', '.join(map(str, self.top_k))}; name each once.")

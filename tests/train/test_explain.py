@@ -20,6 +20,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.judging import MEASURES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
 from maskrobust.train.cli import main
+from maskrobust.train.data import Cues
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.pictures import read_label_map, read_picture
 from tests.conftest import require_component
@@ -325,7 +326,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
-JUDGED += ["--judge=true", "--max_images=3", "--stability_seeds=2", "--patch_size=12", "--segments=[patches]"]
+JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
+JUDGED += ["--fill_colours=true", "--planted_cue=true", "--top_k=[1, 5]"]
 
 
 def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
@@ -343,16 +345,29 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
     assert len(page.tables["explanations"]) == 1 + 3 * 2
     for name in MEASURES:
         lines = page.tables[f"judged-{name}"][1:]
-        assert len(lines) == 2 * (2 if "deletion" in name or "insertion" in name else 1)
+        matrix = 2 if "deletion" in name or "insertion" in name else 2 * 2 if "top_k" in name else 1
+        assert len(lines) == 2 * matrix
+    assert page.tables["judged-colour_consistency"][0][1] == "Constant colours"
     assert "(" in page.tables["judged-deletion"][1][1] and "(" not in page.tables["judged-deletion"][1][2]
     before = (out / "explanations.csv").read_text()
     main(arguments)
     assert (out / "explanations.csv").read_text() == before
 
 
+def test_the_outputs_of_the_classes_of_data_can_be_given(checkpoint: Path) -> None:
+    name, data = f"small_resnet:{checkpoint}", Cues(train_images=8)
+    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    found = measure.network_for(name, data, "32")(images)
+    given = {each: 7 - place for place, each in enumerate(data.class_names)}
+    torch.testing.assert_close(measure.network_for(name, data, "32", given)(images), found.flip(1))
+
+
 JUDGING_FAULTS: list[tuple[list[str], str]] = [
     (["--judge=true"], "--judge needs images with object masks"),
     (["--data=Cues"], "got both"),
+    (["--outputs=LABELS"], "--outputs names the outputs of the data's classes"),
+    (["--top_k=[0]"], "top_k must be at least 1"),
+    (["--top_k=[5, 5]"], "top_k must be different"),
     (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
     (["--data=Folder", "--data.root=IMAGES", "--segments=[LABELS]"], "--data"),
 ]

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.answers import Scale
-from maskrobust.lm_modules.explanation.plan import Design, ExplainerName, ExplanationPlan
+from maskrobust.lm_modules.explanation.plan import Design, ExplainerName, ExplanationPlan, JudgingPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.trained_network import Precision
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
@@ -54,7 +54,14 @@ class ExplainConfig:
         max_images: of the data, from the first on.
         judge: measure how good the explanations of the data's images are: deletion and insertion, fidelity, stability,
             agreement, localisation of the object, and decoys. The class that is explained is the image's own.
-        stability_seeds: explanations from so many seeds tell how stable they are; 1 leaves it out.
+        stability_seeds: explanations from so many seeds tell how stable they are; 1 leaves it out. Two tell the same on
+            average as more do, which only narrow the interval, at a full explanation each.
+        top_k: of how many segments with the highest scores the answer is taken, without them and of them alone.
+        fill_colours: also judge how far explanations under eight constant colours agree, at eight explanations more.
+        planted_cue: also judge explanations of pictures into which a texture was pasted that changes the prediction, at
+            one explanation more under each masking method.
+        outputs: file that names the output of each class of the data, as `evaluate --classes` takes it; by default
+            outputs are found by the classes' names.
         replicates: bootstrap resamples behind each interval of a measure.
         device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
         precision: "32", or "bf16" to compute the networks under autocast.
@@ -81,7 +88,11 @@ class ExplainConfig:
     split: Split | None = None
     max_images: int = 20
     judge: bool = False
-    stability_seeds: int = 5
+    stability_seeds: int = JudgingPlan.stability_seeds
+    top_k: tuple[int, ...] = JudgingPlan.top_k
+    fill_colours: bool = JudgingPlan.fill_colours
+    planted_cue: bool = JudgingPlan.planted_cue
+    outputs: Path | None = None
     replicates: int = 2000
     device: str | None = None
     precision: Precision = "32"
@@ -91,6 +102,11 @@ class ExplainConfig:
     def plan(self) -> ExplanationPlan:
         """What is asked about an image under each masking method."""
         return ExplanationPlan(**{each.name: getattr(self, each.name) for each in fields(ExplanationPlan)})
+
+    @property
+    def judging(self) -> JudgingPlan:
+        """How explanations are judged."""
+        return JudgingPlan(**{each.name: getattr(self, each.name) for each in fields(JudgingPlan)})
 
     @property
     def likeliest(self) -> int | None:
@@ -137,7 +153,9 @@ def _check(config: ExplainConfig) -> None:
         )
     if config.judge and config.data is None:
         raise InputError("--judge needs images with object masks and classes, got --images; give --data.")
-    for name in ("max_images", "stability_seeds", "replicates"):
+    if config.outputs is not None and config.data is None:
+        raise InputError("--outputs names the outputs of the data's classes, got --images; give --data.")
+    for name in ("max_images", "replicates"):
         check_at_least(name, getattr(config, name), 1)
     for name in ("network", "methods", "explainers", "segments", "classes"):
         values = getattr(config, name)
@@ -159,7 +177,7 @@ def _check(config: ExplainConfig) -> None:
             f"classes must be top3, or another number of the likeliest, or a list of classes, got '{config.classes}'; "
             f"name classes as in '[{config.classes}]'."
         )
-    _ = config.plan  # refuses what cannot be asked
+    _ = config.plan, config.judging  # refuse what cannot be asked
     find_device(config.device)
     for name in config.segments:
         if config.data is not None and name not in _SUPERPIXELS_AND_PATCHES:

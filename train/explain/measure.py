@@ -24,6 +24,7 @@ from maskrobust.train.claim.stored import fingerprint
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
 from maskrobust.train.devices import find_device
+from maskrobust.train.evaluate.networks import read_classes
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.explain.stored import digest, read_explained, write_explained
@@ -62,7 +63,8 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
     """
     device = find_device(config.device)
     pictures, total = _pictures(config)
-    networks = {name: network_for(name, config.data, config.precision).to(device) for name in config.network}
+    given = None if config.outputs is None else read_classes(config.outputs)
+    networks = {name: network_for(name, config.data, config.precision, given).to(device) for name in config.network}
     class_names = check_same_classes(networks, config.data)
     asked = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
@@ -149,8 +151,8 @@ def _explain(
             config.plan,
             picture.object_mask,
             key,
+            config.judging,
             without=None if picture.without is None else picture.without.to(image.device),
-            seeds=config.stability_seeds,
             asked=asked,
         )
         found = with_own_class_alone(found) | judged
@@ -178,18 +180,21 @@ def _settings(
         "classes": classes,
         "seed": config.seed,
         "precision": config.precision,
-        "judge": config.stability_seeds if config.judge else 0,
+        "judge": vars(config.judging) if config.judge else None,
         **{name: value for name, value in vars(config.plan).items() if name != "batch_size"},
     }
 
 
-def network_for(name: str, data: AnnotatedDataModule | None, precision: Precision) -> TrainedNetwork:
+def network_for(
+    name: str, data: AnnotatedDataModule | None, precision: Precision, given: Mapping[str, int | str] | None = None
+) -> TrainedNetwork:
     """A network by name that cuts from pictures what its preprocessing wants less than they show already.
 
     Args:
         name: see `load_network`.
         data: whose classes its outputs begin with, in label order; None for pictures from files.
         precision: of its computation.
+        given: outputs of the data's classes by their names; None to find them.
 
     Raises:
         MissingFileError, InputError: the network cannot be loaded, or does not know the data's classes.
@@ -198,7 +203,7 @@ def network_for(name: str, data: AnnotatedDataModule | None, precision: Precisio
     network.precision = precision
     cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
     shown = network.shown(network.preprocessing.after_crop(cut))
-    return shown if data is None else shown.answering(match_classes(data.class_names, shown))
+    return shown if data is None else shown.answering(match_classes(data.class_names, shown, given))
 
 
 def check_same_classes(networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule | None) -> tuple[str, ...]:

@@ -46,7 +46,9 @@ def write_results(
     rows = [*summary_rows(config, explained)]
     if config.judge:
         images, networks = [*explained.images.values()], explained.networks
-        rows += judged_rows(images, explained.objects, networks, config.methods, replicates=config.replicates)
+        rows += judged_rows(
+            images, explained.objects, networks, config.methods, top_k=config.top_k, replicates=config.replicates
+        )
     content = {
         "format": FORMAT,
         "networks": list(explained.networks),
@@ -82,7 +84,7 @@ def settings_of(config: ExplainConfig) -> dict[str, Any]:
         for name, value in (vars(config.plan) | settled).items()
     }
     others = ("segments", "classes", "image_size", "patch_size", "judge", "seed")
-    chosen = {name: getattr(config, name) for name in others}
+    chosen = {name: getattr(config, name) for name in others} | (vars(config.judging) if config.judge else {})
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | asked).items()}
 
 

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
+from maskrobust.lm_modules.explanation.ablation import HIDDEN_FRACTIONS
 from maskrobust.lm_modules.explanation.explaining import Arrays
-from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, FEW_OBJECTS
-from maskrobust.lm_modules.explanation.judging import HIDDEN_FRACTIONS, MEASURES
+from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
+from maskrobust.lm_modules.explanation.judging import MEASURES
+from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings
 from maskrobust.train.report.wording import GOALS, decimal, in_sentence, interval, method_title
@@ -29,7 +31,13 @@ EXPLAINERS = {
     "leave_one_out": "Leave one out",
 }
 
-_SEGMENTS = {"slic": "SLIC", "quickshift": "Quickshift", "patches": "Patches", "decoys": "Decoys"}
+_SEGMENTS = {
+    "slic": "SLIC",
+    "quickshift": "Quickshift",
+    "patches": "Patches",
+    "decoys": "Decoys",
+    "planted cue": "Planted cue",
+}
 
 
 def segments_title(name: str) -> str:
@@ -74,19 +82,25 @@ class JudgedTable(NamedTuple):
         measure: its key.
         title: in words.
         definition: and what to wish for.
-        objects: how many the values rest on.
+        objects: how many the values rest on, and how many are left out.
+        columns: masking methods in words.
         lines: its lines.
         reasons: why some of it is undefined.
         few: whether there are so few objects that intervals are too narrow.
+        is_matrix: whether lines say which method was evaluated under.
+        is_folded: whether the reader opens it.
     """
 
     measure: str
     title: str
     definition: str
     objects: str
+    columns: list[str]
     lines: list[JudgedLine]
     reasons: list[str]
     few: bool
+    is_matrix: bool
+    is_folded: bool
 
 
 def judged_tables(
@@ -102,27 +116,44 @@ def judged_tables(
     tables = []
     for key, measure in MEASURES.items():
         own = [row for row in rows if row["measure"] == key]
+        ks = list(dict.fromkeys(row["parameters"]["k"] for row in own if "k" in row["parameters"]))
+        shown = [k for k in ks if k in JudgingPlan.top_k] or ks[: len(JudgingPlan.top_k)]
+        own = [row for row in own if not ks or row["parameters"]["k"] in shown]
+        columns = [each for each in (*methods, CONSTANT_COLOURS) if any(row["method"] == each for row in own)]
         lines: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
         for row in own:
             about = row["parameters"]
-            line = (row["network"], about["explainer"], about["segments"], about.get("evaluated_under", ""))
+            line = (
+                *(row["network"], about["explainer"], about["segments"], about.get("evaluated_under", "")),
+                str(about.get("k", "")),
+            )
             lines.setdefault(line, []).append(row)
         if own:
-            counts = sorted({row["images"] for row in own})
-            objects = " to ".join(str(each) for each in dict.fromkeys((counts[0], counts[-1])))
+            objects = f"{_range([row['images'] for row in own])} objects"
+            if any(row["left_out"] for row in own):
+                objects += f", {_range([row['left_out'] for row in own])} left out"
             definition = f"{measure.definition} {GOALS[measure.goal]}"
-            made = [_line(line, found, methods, several_networks) for line, found in lines.items()]
+            made = [_line(line, found, columns, several_networks) for line, found in lines.items()]
             reasons = [*dict.fromkeys(row["undefined_because"] for row in own if row["undefined_because"])]
-            tables.append(JudgedTable(key, measure.title, definition, objects, made, reasons, counts[0] < FEW_OBJECTS))
+            matrix = "evaluated_under" in own[0]["parameters"]
+            titles, few = [method_title(each) for each in columns], min(row["images"] for row in own) < FEW_OBJECTS
+            tables.append(
+                JudgedTable(key, measure.title, definition, objects, titles, made, reasons, few, matrix, bool(ks))
+            )
     return tables
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return " to ".join(str(each) for each in dict.fromkeys((min(numbers), max(numbers))))
 
 
 def _line(
     line: tuple[str, ...], rows: Sequence[Mapping[str, Any]], methods: Sequence[str], several_networks: bool
 ) -> JudgedLine:
-    network, explainer, segments, evaluated = line
+    network, explainer, segments, evaluated, k = line
     title = f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
     title += f", evaluated under {method_title(evaluated)}" if evaluated else ""
+    title += f", k = {k}" if k else ""
     title += f", {network}" if several_networks else ""
     values = {row["method"]: row for row in rows if "minus" not in row["parameters"]}
     settled = [

@@ -1,17 +1,21 @@
 """Measures of explanations: against their formulas, and on networks whose truth is known."""
 
+import itertools
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from maskrobust import Segments, SilhouetteBank, ask
 from maskrobust.augment import Batch
+from maskrobust.lm_modules.explanation.ablation import ablate
 from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.explanation.decoys import draw_decoy, with_decoy
 from maskrobust.lm_modules.explanation.explaining import explain_image
-from maskrobust.lm_modules.explanation.judged_image import DECOYS, judge_image, with_own_class_alone
+from maskrobust.lm_modules.explanation.judged_image import CUE, DECOYS, judge_image, with_own_class_alone
 from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, judged_rows
 from maskrobust.lm_modules.explanation.judging import (
     MEASURES,
@@ -19,12 +23,13 @@ from maskrobust.lm_modules.explanation.judging import (
     jaccard,
     mean_rank_correlation,
     object_shares,
+    place_of_cue,
     pointing,
     true_effects,
-    while_hiding,
     win_shares,
 )
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan
+from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
+from maskrobust.lm_modules.explanation.planted import plant_cue, with_cue
 
 SIDE = 24
 IMAGE = torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -64,13 +69,14 @@ def test_there_is_no_decoy_where_there_is_no_room_or_no_other_class():
     assert draw_decoy(0, OBJECT, 0, alone) is None
 
 
-def judged(predict, methods=1, seeds=1, without=None):
+def judged(predict, methods=1, without=None, **judging):
     decoy = draw_decoy(3, OBJECT, 0, silhouettes())
     partitions = {"patches": PATCHES, DECOYS: with_decoy(PATCHES, OBJECT, decoy)}
     classes = [0, decoy.label, 3 - decoy.label, 3]
     predictors = [[lambda *given: predict(decoy, *given)] * methods]
     found = explain_image(IMAGE, partitions, predictors, PLAN, classes, 5)
-    return found, judge_image(found, IMAGE, partitions, predictors, PLAN, OBJECT, 5, seeds=seeds, without=without)
+    how = JudgingPlan(**{"stability_seeds": 1, **judging})
+    return found, judge_image(found, IMAGE, partitions, predictors, PLAN, OBJECT, 5, how, without=without)
 
 
 def object_reader(decoy, images, visible, keys):
@@ -101,7 +107,7 @@ def test_the_decoy_pull_is_that_of_the_network():
 
 
 def test_explanations_of_the_object_cover_it_and_are_stable_and_agree():
-    _, found = judged(object_reader, methods=2, seeds=3)
+    _, found = judged(object_reader, methods=2, stability_seeds=3, fill_colours=True, planted_cue=True)
     about = "patches/kernel_shap/judged"
     assert (found[f"{about}/coverage"] > 0.9).all() and (found[f"{about}/pointing"] == 1).all()
     assert (found[f"{about}/win_share"] == 0.5).all() and (found[f"{about}/fidelity"] > 0.999).all()
@@ -144,7 +150,11 @@ def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
         share = visible.float().mean(dim=(1, 2, 3))
         return torch.stack([share.square(), torch.zeros_like(share)], dim=1)
 
-    curve, found = while_hiding(predict, IMAGE, PATCHES, order, 0, 0, 4)
+    scores = -np.argsort(order).astype(float)
+    found = ablate({"lime": scores[None, None]}, IMAGE, PATCHES, [[predict]], 0, 0, top_k=(1, 3, 17), batch_size=4)[
+        "lime"
+    ]
+    curve, found_mean = found["deletion_curve"][0, 0, 0], found["deletion"][0, 0, 0]
     counts = [round(16 * fraction) for fraction in np.linspace(0, 1, 11)]
     counts = [0, 2, 3, 5, 6, 8, 10, 11, 13, 14, 16] if counts != sorted(counts) else counts
     answers = []
@@ -155,7 +165,88 @@ def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
     np.testing.assert_allclose(curve, answers, atol=1e-6)
     hidden = np.array(counts) / 16
     expected = sum((hidden[i + 1] - hidden[i]) * (answers[i] + answers[i + 1]) / 2 for i in range(10))
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert found_mean == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_allclose(found["insertion_curve"][0, 0, 0], answers, atol=1e-6)  # the patches are of one size
+    for k, removed, kept in zip((1, 3), found["top_k_removed"][0, 0, 0], found["top_k_kept"][0, 0, 0], strict=False):
+        assert removed == pytest.approx(1 / (1 + np.exp(-((1 - k / 16) ** 2))), abs=1e-6)
+        assert kept == pytest.approx(1 / (1 + np.exp(-((k / 16) ** 2))), abs=1e-6)
+    assert np.isnan(found["top_k_removed"][..., 2]).all() and np.isnan(found["top_k_kept_accuracy"][..., 2]).all()
+
+
+def test_the_top_k_are_removed_and_kept_by_each_explanation_under_each_method_and_nothing_is_asked_twice():
+    asked = [[], []]
+    scores = {name: np.random.default_rng(i).normal(size=(1, 2, 16)) for i, name in enumerate(("lime", "rise"))}
+
+    def additive(method, images, visible, keys):
+        asked[method].extend(visible.flatten(1).numpy().tobytes()[i * 576 : (i + 1) * 576] for i in range(len(visible)))
+        z = visible[:, 0, ::6, ::6].flatten(1).float()
+        logit = z @ torch.from_numpy(scores["lime"][0, method]).float()
+        return torch.stack([torch.zeros_like(logit), logit], dim=1)
+
+    predictors = [[partial(additive, 0), partial(additive, 1)]]
+    found = ablate(scores, IMAGE, PATCHES, predictors, 1, 0, top_k=(2, 5), batch_size=64)
+    for name, explained, evaluated, (place, k) in itertools.product(scores, (0, 1), (0, 1), enumerate((2, 5))):
+        top = set(np.argsort(-scores[name][0, explained])[:k].tolist())
+        effects = scores["lime"][0, evaluated]
+        for which, seen in (("removed", set(range(16)) - top), ("kept", top)):
+            logit = sum(effects[each] for each in seen)
+            at = 0, explained, evaluated, place
+            assert found[name][f"top_k_{which}"][at] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
+            assert found[name][f"top_k_{which}_accuracy"][at] == (logit > 0)
+    assert all(len(set(each)) == len(each) <= 4 * (2 * 9 + 4) + 2 for each in asked)
+
+
+def red_reader(_decoy, images, visible, keys):
+    """Class 1 by how much red there is in the picture with a black hole; class 0 else."""
+    red = (images * visible)[:, 0]
+    return torch.stack([torch.ones(len(images)), red.sum(dim=(1, 2)) / 10], dim=1)
+
+
+def test_the_consistency_of_fill_colours_is_that_of_the_true_effects_under_each_colour():
+    weights = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+
+    def linear(_decoy, images, visible, keys):
+        return torch.einsum("bchw,kchw->bk", images * visible, weights)
+
+    _, found = judged(linear, methods=2, fill_colours=True)
+    effects = []
+    for colour in itertools.product((0, 1), repeat=3):
+        change = ((IMAGE - torch.tensor(colour)[:, None, None]) * weights[0]).sum(dim=0)
+        effects.append([float(change[PATCHES.labels[0] == segment].sum()) for segment in range(16)])
+    value = found["patches/leave_one_out/judged/colour_consistency"]
+    assert value.shape == (1, 1) and value[0, 0] == pytest.approx(mean_rank_correlation(np.array(effects)))
+    _, found = judged(object_reader, fill_colours=True)  # which sees no colour
+    assert np.isnan(found["patches/leave_one_out/judged/colour_consistency"]).all()
+
+
+@pytest.mark.parametrize("key", range(6))
+def test_a_planted_cue_changes_the_prediction_beside_the_object_and_has_the_highest_score(key):
+    black, predict = torch.zeros_like(IMAGE), partial(red_reader, None)
+    cue = plant_cue(key, black, OBJECT, predict, 4)
+    everything = torch.ones(1, 1, SIDE, SIDE, dtype=torch.bool)
+    assert predict(black[None], everything, None).argmax() == 0 and cue.label == 1
+    assert predict(cue.image[None], everything, None).argmax() == 1
+    assert not (cue.inside & OBJECT).any() and cue.inside.sum() == 36
+    assert torch.equal((cue.image != black).any(dim=0) & ~torch.from_numpy(cue.inside), torch.zeros(SIDE, SIDE).bool())
+    partition = {"cue": with_cue(PATCHES, cue.inside)}
+    scores = explain_image(cue.image, partition, [[predict]], PLAN, [1], 0)["cue/leave_one_out/scores"][0, 0, :, 0]
+    assert scores[0] == pytest.approx(float(cue.image[0].sum()) / 10, abs=1e-5) and place_of_cue(scores) == (1, 1)
+
+
+def test_there_is_no_planted_cue_where_the_prediction_stays_or_there_is_no_room():
+    assert plant_cue(0, IMAGE, OBJECT, partial(object_reader, None), 8) is None
+    assert plant_cue(0, IMAGE, np.ones_like(OBJECT), partial(red_reader, None), 8) is None
+    _, found = judged(object_reader, planted_cue=True)
+    value = found[f"{CUE}/lime/judged/cue_auc"]
+    assert value.shape == (1, 1) and np.isnan(value).all()
+
+
+def test_the_area_under_roc_is_that_of_scikit_learn():
+    for seed in range(20):
+        scores = np.random.default_rng(seed).integers(0, 5, 12).astype(float)
+        area, rank = place_of_cue(scores)
+        assert area == pytest.approx(roc_auc_score([1, *[0] * 11], scores))
+        assert rank == pytest.approx(stats.rankdata(-scores)[0])
 
 
 def test_localisation_is_by_its_formulas():
@@ -200,6 +291,25 @@ def test_what_is_evaluated_under_its_own_method_is_called_circular():
     ]
     own = next(row for row in alone if row.method == "black" and row.parameters["evaluated_under"] == "mean")
     assert own.value == pytest.approx(np.mean([each["slic/lime/judged/deletion"][0, 0, 1] for each in images]))
+
+
+def test_rows_of_the_top_k_say_k_and_those_of_colours_no_masking_method():
+    generator = np.random.default_rng(0)
+    kept = generator.random((30, 1, 2, 2, 3))
+    kept[..., 2] = np.nan
+    colours = generator.random((30, 1, 1))
+    images = [
+        {"slic/lime/judged/top_k_kept": each, "slic/lime/judged/colour_consistency": colour}
+        for each, colour in zip(kept, colours, strict=True)
+    ]
+    rows = [*judged_rows(images, np.arange(30), ("net",), ("black", "mean"), top_k=(1, 5, 50), replicates=50)]
+    about = {"segments": "slic", "explainer": "lime", "evaluated_under": "black", "k": 5}
+    own = [row for row in rows if row.parameters == about]
+    assert [row.method for row in own] == ["black", "mean"] and [row.reading for row in own] == [CIRCULAR, ""]
+    assert own[1].value == pytest.approx(kept[:, 0, 1, 0, 1].mean())
+    assert all(row.value is None and row.left_out == 30 for row in rows if row.parameters.get("k") == 50)
+    (row,) = (row for row in rows if row.measure == "colour_consistency")
+    assert row.method == "constant_colours" and row.value == pytest.approx(colours.mean())
 
 
 def test_a_ratio_is_undefined_where_the_object_has_no_effect_of_its_own():
