@@ -18,7 +18,8 @@ def match_classes(
 
     A class is matched by its WordNet id; or by its name as the network writes it; or else by a name in which case,
     spaces and underscores do not matter, and of a network's "tench, Tinca tinca" the first synonym is enough; or by the
-    index of an output where every class of the data is one. A network that says nothing of its classes takes as many as it has in their order.
+    index of an output where every class of the data is one. A network that says nothing of its classes takes as many as
+    it has in their order.
 
     Args:
         classes: names of the data's classes, in label order.
@@ -42,9 +43,9 @@ def match_classes(
                 "say what its outputs are; give --classes a file with the output of each class."
             )
     kinds = _kinds(network)
-    if given is None and network.class_names is not None:
-        if not any(_outputs_for(name, network.num_classes, kinds) for name in classes):
-            given = _as_indices(classes, network.num_classes)
+    is_named = any(_outputs_for(name, network.num_classes, kinds) for name in classes)
+    if given is None and network.class_names is not None and not is_named:
+        given = _as_indices(classes, network.num_classes)
     asked = {name: name if given is None else given.get(name) for name in classes}
     found = {name: _outputs_for(value, network.num_classes, kinds) for name, value in asked.items()}
     unclear = [name for name, outputs in found.items() if len(outputs) != 1]

@@ -34,7 +34,7 @@ def test_names_are_found_whatever_their_case_and_spaces_and_by_their_first_synon
 
 
 def test_of_two_outputs_of_one_name_none_is_taken_unless_it_is_written_as_the_networks() -> None:
-    assert match_classes(["cardigan"], imagenet()) == [474]  # the garment; 264 is the dog "Cardigan, Cardigan Welsh corgi"
+    assert match_classes(["cardigan"], imagenet()) == [474]  # the garment; 264 is "Cardigan, Cardigan Welsh corgi"
     assert match_classes(["maillot", "maillot, tank suit"], imagenet()) == [638, 639]
     with pytest.raises(InputError, match="'Cardigan'"):
         match_classes(["Cardigan"], imagenet())
