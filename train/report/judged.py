@@ -129,14 +129,15 @@ def judged_tables(
             )
             lines.setdefault(line, []).append(row)
         if own:
-            objects = f"{_range([row['images'] for row in own])} objects"
-            if any(row["left_out"] for row in own):
-                objects += f", {_range([row['left_out'] for row in own])} left out"
+            counted = [row for row in own if row["value"] is not None] or own
+            objects = f"{_range([row['images'] for row in counted])} objects"
+            if any(row["left_out"] for row in counted):
+                objects += f", {_range([row['left_out'] for row in counted])} left out"
             definition = f"{measure.definition} {GOALS[measure.goal]}"
             made = [_line(line, found, columns, several_networks) for line, found in lines.items()]
             reasons = [*dict.fromkeys(row["undefined_because"] for row in own if row["undefined_because"])]
             matrix = "evaluated_under" in own[0]["parameters"]
-            titles, few = [method_title(each) for each in columns], min(row["images"] for row in own) < FEW_OBJECTS
+            titles, few = [method_title(each) for each in columns], min(row["images"] for row in counted) < FEW_OBJECTS
             tables.append(
                 JudgedTable(key, measure.title, definition, objects, titles, made, reasons, few, matrix, bool(ks))
             )
