@@ -28,7 +28,7 @@ from maskrobust.lm_modules.explanation.plan import DRAWING, WITH_SURROGATE, Expl
 from maskrobust.lm_modules.explanation.planted import plant_cue, with_cue
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import BoolArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
 _OF_SCORES = ("oracle", "coverage", "jaccard", "pointing")
 _BY_CLASS = ("/scores", "/low", "/high", "/r_squared", "/answers")
@@ -82,7 +82,10 @@ def judge_image(
     others = _from_other_seeds(found, image, plain, predictors, plan, key, judging.stability_seeds, asked)
     label = int(found["classes"][0])
     for name, segments in plain.items():
-        scores = {each: found[f"{name}/{each}/scores"][..., 0] for each in plan.explainers}  # (R, T, M)
+        scores: dict[str, FloatArray] = {
+            each: found[f"{name}/{each}/scores"][..., 0]
+            for each in plan.explainers  # (R, T, M)
+        }
         shares = object_shares(segments, object_mask)
         truths = [
             None
@@ -131,7 +134,7 @@ def judge_image(
     return judged
 
 
-def painted(predict: Predictor, colour: tuple[float, float, float]) -> Predictor:
+def painted(predict: Predictor, colour: Sequence[float]) -> Predictor:
     """The same network, shown whole pictures with a constant RGB colour in [0, 1] in the hole."""
 
     def paint(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:

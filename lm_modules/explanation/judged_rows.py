@@ -51,8 +51,8 @@ def judged_rows(
     """
     names = sorted({name for each in images for name in each if "/judged/" in name}, key=_place)
     for name in names:
-        about, _, measure = name.rpartition("/judged/")
-        segments, _, explainer = about.rpartition("/")
+        explained, _, measure = name.rpartition("/judged/")
+        segments, _, explainer = explained.rpartition("/")
         parameters: dict[str, str | float] = {"segments": segments, "explainer": explainer}
         shape = next(each[name].shape for each in images if name in each)
         missing = np.full(shape, np.nan)
