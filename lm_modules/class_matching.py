@@ -1,11 +1,14 @@
 """Which output of a network stands for which class of the data."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.trained_network import TrainedNetwork
+
+Outputs = Mapping[str, list[int]]
+"""Outputs by what they may be called."""
 
 
 def match_classes(
@@ -13,9 +16,10 @@ def match_classes(
 ) -> list[int]:
     """The output of a network for each class of the data.
 
-    A class is matched by its WordNet id, or by its name, in which case, spaces and underscores do not matter and of a
-    network's "tench, Tinca tinca" the first synonym is enough, or by the index of an output where every class of the
-    data is one. A network that says nothing of its classes takes as many as it has in their order.
+    A class is matched by its WordNet id; or by its name as the network writes it; or else by a name in which case,
+    spaces and underscores do not matter, and of a network's "tench, Tinca tinca" the first synonym is enough; or by the
+    index of an output where every class of the data is one. A network that says nothing of its classes takes as many as
+    it has in their order.
 
     Args:
         classes: names of the data's classes, in label order.
@@ -38,10 +42,12 @@ def match_classes(
                 f"'{network.name}' has {network.num_classes} classes but the data have {len(classes)}, and it does not "
                 "say what its outputs are; give --classes a file with the output of each class."
             )
-    if given is None and network.class_names is not None and not _known(classes, network):
+    kinds = _kinds(network)
+    is_known = any(_outputs_for(name, network.num_classes, kinds) for name in classes)
+    if given is None and network.class_names is not None and not is_known:
         given = _as_indices(classes, network.num_classes)
     asked = {name: name if given is None else given.get(name) for name in classes}
-    found = {name: _outputs_for(value, network) for name, value in asked.items()}
+    found = {name: _outputs_for(value, network.num_classes, kinds) for name, value in asked.items()}
     unclear = [name for name, outputs in found.items() if len(outputs) != 1]
     if unclear:
         raise InputError(
@@ -67,30 +73,26 @@ def _as_indices(classes: Sequence[str], num_outputs: int) -> dict[str, int | str
     return {name: int(name) for name in classes}
 
 
-def _known(classes: Sequence[str], network: TrainedNetwork) -> bool:
-    return any(_outputs_for(name, network) for name in classes)
-
-
-def _outputs_for(value: int | str | None, network: TrainedNetwork) -> list[int]:
-    """Every output that an index, a WordNet id or a name may mean, those of the best kind of match alone."""
+def _outputs_for(value: int | str | None, num_outputs: int, kinds: Sequence[Outputs]) -> list[int]:
+    """Every output that an index, a WordNet id or a name may mean, those of the surest kind of match alone."""
     if isinstance(value, int):
-        return [value] if 0 <= value < network.num_classes else []
+        return [value] if 0 <= value < num_outputs else []
     if value is None:
         return []
-    for names in _kinds(network):
-        found = [output for output, name in enumerate(names) if _plain(name) == _plain(value)]
-        if found:
-            return found
-    return []
+    ids, names, alike = kinds
+    return ids.get(_plain(value)) or names.get(value) or alike.get(_plain(value)) or []
 
 
-def _kinds(network: TrainedNetwork) -> Iterator[Sequence[str]]:
-    """The names of the outputs, the surest kind first."""
-    if network.wordnet_ids is not None:
-        yield network.wordnet_ids
-    if network.class_names is not None:
-        yield network.class_names
-        yield [name.partition(",")[0] for name in network.class_names]
+def _kinds(network: TrainedNetwork) -> tuple[Outputs, Outputs, Outputs]:
+    """Outputs by WordNet id, by name, and by name or first synonym in plain form; the surest kind first."""
+    ids, names, alike = (defaultdict[str, list[int]](list) for _ in range(3))
+    for output, wordnet_id in enumerate(network.wordnet_ids or ()):
+        ids[_plain(wordnet_id)].append(output)
+    for output, name in enumerate(network.class_names or ()):
+        names[name].append(output)
+        for each in {_plain(name), _plain(name.partition(",")[0])}:
+            alike[each].append(output)
+    return ids, names, alike
 
 
 def _plain(name: str) -> str:

@@ -33,6 +33,15 @@ def test_names_are_found_whatever_their_case_and_spaces_and_by_their_first_synon
     assert match_classes(classes, imagenet()) == [1, 282, 285, 207, 0]
 
 
+def test_of_two_outputs_of_one_name_none_is_taken_unless_it_is_written_as_the_networks() -> None:
+    assert match_classes(["cardigan"], imagenet()) == [
+        474
+    ]  # the garment; 264 is the dog "Cardigan, Cardigan Welsh corgi"
+    assert match_classes(["maillot", "maillot, tank suit"], imagenet()) == [638, 639]
+    with pytest.raises(InputError, match="'Cardigan'"):
+        match_classes(["Cardigan"], imagenet())
+
+
 def test_each_class_is_matched_in_its_own_way() -> None:
     assert match_classes(["n02124075", "tench"], imagenet()) == [285, 0]
 
