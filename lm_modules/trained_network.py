@@ -102,7 +102,11 @@ class TrainedNetwork(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes) float32 of whole pictures (B, 3, H, W) in [0, 1]."""
+        """Logits (B, num_classes) float32 of whole pictures (B, 3, H, W) in [0, 1].
+
+        Raises:
+            InputError: the network returns something else than logits (B, number of outputs).
+        """
         images = self.preprocessing.resize(images).contiguous(memory_format=torch.channels_last)
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
         return self._kept(self._computed(lambda: self.network(normalised), images.device))
@@ -180,9 +184,20 @@ class TrainedNetwork(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         return self._computed(lambda: ask(images, visible, keys), images.device)
 
-    def _computed(self, compute: Callable[[], Tensor], device: torch.device) -> Tensor:
+    def _computed(self, compute: Callable[[], object], device: torch.device) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return compute().float()
+            found = compute()
+        if not isinstance(found, Tensor):
+            raise InputError(
+                f"'{self.name}' must return its logits as one tensor, got {type(found).__name__}; name a function of "
+                "yours that makes a network which does."
+            )
+        return found.float()
 
     def _kept(self, logits: Tensor) -> Tensor:
+        if logits.ndim != 2 or logits.shape[1] != self._num_outputs:
+            raise InputError(
+                f"'{self.name}' must return logits (B, {self._num_outputs}), got shape {tuple(logits.shape)}; set its "
+                "num_classes to the number of its outputs."
+            )
         return logits if self._answers is None else logits[:, self._answers]

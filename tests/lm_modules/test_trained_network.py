@@ -82,6 +82,28 @@ def test_names_must_be_one_for_each_output() -> None:
         TrainedNetwork("five", draw(), SHOWN, 5, class_names=NAMES[:4])
 
 
+class Answering(nn.Module):
+    """Returns what it is given."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, _images: Tensor) -> object:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [torch.zeros(2, 6), torch.zeros(2, 4), torch.zeros(2), (torch.zeros(2, 5),)])
+@pytest.mark.parametrize("answers", [None, [1, 0]])
+def test_what_is_no_logit_for_each_output_is_refused(answer: object, answers: list[int] | None) -> None:
+    images, visible, keys = question()
+    network = TrainedNetwork("five", Answering(answer), SHOWN, 5, answers=answers)
+    with pytest.raises(InputError, match="'five' must return"):
+        network(images)
+    with pytest.raises(InputError, match="'five' must return"):
+        network.predictor("black")(images, visible, keys)
+
+
 @torch.no_grad()
 def test_bf16_is_near_float32_and_gives_float32() -> None:
     images, visible, keys = question()
