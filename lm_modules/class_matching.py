@@ -43,8 +43,8 @@ def match_classes(
                 "say what its outputs are; give --classes a file with the output of each class."
             )
     kinds = _kinds(network)
-    is_named = any(_outputs_for(name, network.num_classes, kinds) for name in classes)
-    if given is None and network.class_names is not None and not is_named:
+    is_known = any(_outputs_for(name, network.num_classes, kinds) for name in classes)
+    if given is None and network.class_names is not None and not is_known:
         given = _as_indices(classes, network.num_classes)
     asked = {name: name if given is None else given.get(name) for name in classes}
     found = {name: _outputs_for(value, network.num_classes, kinds) for name, value in asked.items()}
@@ -85,7 +85,7 @@ def _outputs_for(value: int | str | None, num_outputs: int, kinds: Sequence[Outp
 
 def _kinds(network: TrainedNetwork) -> tuple[Outputs, Outputs, Outputs]:
     """Outputs by WordNet id, by name, and by name or first synonym in plain form; the surest kind first."""
-    ids, names, alike = defaultdict(list), defaultdict(list), defaultdict(list)
+    ids, names, alike = (defaultdict[str, list[int]](list) for _ in range(3))
     for output, wordnet_id in enumerate(network.wordnet_ids or ()):
         ids[_plain(wordnet_id)].append(output)
     for output, name in enumerate(network.class_names or ()):

@@ -184,9 +184,9 @@ class TrainedNetwork(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         return self._computed(lambda: ask(images, visible, keys), images.device)
 
-    def _computed(self, compute: Callable[[], Tensor], device: torch.device) -> Tensor:
+    def _computed(self, compute: Callable[[], object], device: torch.device) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            found: object = compute()
+            found = compute()
         if not isinstance(found, Tensor):
             raise InputError(
                 f"'{self.name}' must return its logits as one tensor, got {type(found).__name__}; name a function of "

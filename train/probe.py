@@ -60,11 +60,11 @@ def read_outlines(
         seed: of probe and folds.
 
     Raises:
-        MissingFileError, InputError: the file cannot be read, has labels that the data have not, or holds masks of the
-            split itself; or there are too few objects to learn from.
+        MissingFileError, InputError: the file cannot be read, has labels that the data have not, or holds masks of
+            objects of the split; or there are too few objects to learn from.
     """
     if outlines is not None:
-        probe = _trained_on_file(outlines, bank, data.num_classes, seed)
+        probe = _trained_on_file(outlines, bank, data, seed)
     elif _has_training_objects(data, split):
         data.setup("fit")
         probe = train_outline_probe(data, seed)
@@ -77,20 +77,21 @@ def _has_training_objects(data: AnnotatedDataModule, split: Split) -> bool:
     return split != "train" and {"train", "val"} <= set(data.splits)
 
 
-def _trained_on_file(path: Path, read: SilhouetteBank, num_classes: int, seed: int) -> OutlineProbe:
+def _trained_on_file(path: Path, read: SilhouetteBank, data: AnnotatedDataModule, seed: int) -> OutlineProbe:
     outlines = SilhouetteBank.load(path)
-    if not 0 <= int(outlines.labels.min()) <= int(outlines.labels.max()) < num_classes:
+    if not 0 <= int(outlines.labels.min()) <= int(outlines.labels.max()) < data.num_classes:
         raise InputError(
-            f"the outlines of '{path}' must have labels in [0, {num_classes}), as the data have, got "
+            f"the outlines of '{path}' must have labels in [0, {data.num_classes}), as the data have, got "
             f"{int(outlines.labels.min())} to {int(outlines.labels.max())}; collect them from data of the same classes."
         )
-    if torch.isin(outlines.ids, read.ids).any():
+    objects = data.object_of(outlines.ids)
+    if torch.isin(objects, data.object_of(read.ids)).any():
         raise InputError(
-            f"the outlines of '{path}' must be of other images than those that are evaluated, but some ids are in "
-            "both; collect them from another split."
+            f"the outlines of '{path}' must be of other objects than those that are evaluated, but some are in both; "
+            "collect them from a split that shares none."
         )
-    held_out = object_folds(outlines.ids, outlines.labels, seed) == 0
-    return _trained(_part(outlines, ~held_out), _part(outlines, held_out), num_classes, seed)
+    held_out = object_folds(objects, outlines.labels, seed) == 0
+    return _trained(_part(outlines, ~held_out), _part(outlines, held_out), data.num_classes, seed)
 
 
 def _part(bank: SilhouetteBank, rows: torch.Tensor) -> SilhouetteBank:

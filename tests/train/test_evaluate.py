@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.loading import load_network
@@ -127,7 +128,7 @@ def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_the
 
 
 def made_up(
-    folder: Path, skills: Mapping[str, float], images: int = 80
+    folder: Path, skills: Mapping[str, float], images: int = 80, resampling_seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, dict[MaskingMethod, Outcomes]]]:
     """What is summarised of made-up outcomes of networks that read outlines with these skills, and the outcomes."""
     runs: dict[str, dict[MaskingMethod, Outcomes]] = {
@@ -136,10 +137,19 @@ def made_up(
     some = next(iter(runs.values()))["black"]
     config = EvaluationConfig(
         Cues(**TINY_DATA), folder, list(runs), methods=("black",), replicates=400,
-        features=False, curve_families=(), transfer_families=(),
+        features=False, curve_families=(), transfer_families=(), seed=resampling_seed,
     )  # fmt: skip
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
     return summarise(config, runs, probe, dict.fromkeys(runs), seconds=0.0, command=""), runs
+
+
+def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_path: Path) -> None:
+    skills = {"a": 0.5, "b": 0.2}
+    first, second = (made_up(tmp_path, skills, resampling_seed=seed)[0]["rows"] for seed in (0, 1))
+    assert [row["value"] for row in first] == [row["value"] for row in second]
+    kinds = [(row["measure"], row["compared_with"]) for row in first]
+    changed = {kind for kind, one, other in zip(kinds, first, second, strict=True) if one["low"] != other["low"]}
+    assert {("reliance", "a"), ("used_share", ""), ("used_share", "a"), ("majority_fraction", "")} <= changed
 
 
 def test_the_csv_holds_every_row(evaluated: Path) -> None:
@@ -323,6 +333,15 @@ def test_classes_are_read_from_two_columns(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_text("n01440764 0\n\ngolden retriever\tn02099601\n4 5\n")
     assert read_classes(path) == {"n01440764": 0, "golden retriever": "n02099601", "4": 5}
+    path.write_text(f"cat {'9' * 5000}\n")
+    assert read_classes(path) == {"cat": "9" * 5000}  # no output is called so
+
+
+def test_a_class_that_two_lines_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("cat 0\ndog 1\ncat 2\n")
+    with pytest.raises(InputError, match="names 'cat' twice"):
+        read_classes(path)
 
 
 def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
@@ -86,7 +87,7 @@ def test_outlines_of_a_file_teach_the_probe(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("missing", "bank.safetensors' does not exist"),
-        ("same images", "some ids are in both; collect them from another split"),
+        ("same images", "but some are in both; collect them from a split that shares none"),
         ("other classes", "must have labels in [0, 8), as the data have, got 0 to 8"),
     ],
 )
@@ -133,6 +134,16 @@ def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them()
     assert read.predictions.tolist() == expected.predictions.tolist()
     by_image = cross_validate_probe(bank, bank.ids, 2, seed=0)
     assert (by_image.predictions == by_image.labels).mean() > (read.predictions == read.labels).mean() + 0.2
+
+
+def test_other_pictures_of_the_same_objects_teach_the_probe_nothing(tmp_path: Path) -> None:
+    data = OneShape()
+    bank = SilhouetteBank.from_batches(data.val_dataloader())
+    first = SilhouetteBank(bank.object_masks[::5], bank.labels[::5], bank.ids[::5])
+    others = SilhouetteBank(bank.object_masks[1::5], bank.labels[1::5], bank.ids[1::5])
+    others.save(tmp_path / "bank.safetensors")
+    with pytest.raises(InputError, match="of other objects than those that are evaluated"):
+        read_outlines(data, "val", first, tmp_path / "bank.safetensors", seed=0)
 
 
 def test_too_few_objects_for_cross_validation_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

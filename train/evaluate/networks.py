@@ -1,5 +1,6 @@
 """The networks of an evaluation: loaded, shown the data's pictures, and answering with the data's classes."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def _read_columns(path: Path) -> dict[str, int | str]:
             continue
         if len(fields) < 2:
             raise InputError(f"each line of '{path}' must name a class and its output, got '{line}' in line {number}.")
-        found[fields[0]] = int(fields[1]) if fields[1].isdecimal() else fields[1]
+        if fields[0] in found:
+            raise InputError(f"'{path}' must name each class once, but names '{fields[0]}' twice; correct it there.")
+        found[fields[0]] = int(fields[1]) if re.fullmatch("[0-9]{1,6}", fields[1]) else fields[1]
     return found
 
 

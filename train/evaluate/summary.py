@@ -57,7 +57,12 @@ def summarise(
         shared = None  # networks that answer with other classes than the first do not share their similarities
     rows = [
         *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
-        *data_rows(runs[first][main_method], Context(plans[main_method], probe), replicates=config.replicates),
+        *data_rows(
+            runs[first][main_method],
+            Context(plans[main_method], probe),
+            replicates=config.replicates,
+            seed=config.seed,
+        ),
         *(
             row
             for name, by_method in runs.items()
@@ -70,6 +75,7 @@ def summarise(
                     {0: outcomes},
                     Context(plans[method], probe, similarities[name]),
                     replicates=config.replicates,
+                    seed=config.seed,
                 ),
             )
         ),
@@ -84,6 +90,7 @@ def summarise(
                 ([by_method[method]], [runs[first][method]]),
                 Context(plans[method], probe, shared),
                 replicates=config.replicates,
+                seed=config.seed,
             )
         ),
     ]
@@ -124,6 +131,7 @@ def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, prob
         reliance(probe),
         {f"{place}": ([runs[later][method]], [runs[earlier][method]]) for place, (earlier, later) in enumerate(pairs)},
         replicates=config.replicates,
+        seed=config.seed,
     )
     for (earlier, later), found in zip(pairs, compared.values(), strict=True):
         yield Row.of(
