@@ -40,6 +40,9 @@ MeasureFunction = TypeVar("MeasureFunction", bound=Make)
 HEADLINE = "used_share"
 """The measure whose magnitude is called reliance, and which networks are compared by."""
 
+SCENES = "scene_2afc"
+"""The measure that speaks where the headline is undefined, as with many classes and few objects."""
+
 
 @dataclass(frozen=True)
 class Context:

@@ -7,7 +7,7 @@ from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, Context
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENES, Context
 from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
@@ -118,10 +118,18 @@ def summarise(
 
 
 def _with_reading(row: Row) -> Row:
-    """A used share with what its own 95 % interval says: whether the network relies on outlines, whatever the sign."""
-    if row.measure != HEADLINE or row.low is None or row.high is None:
+    """A used share or a scene 2AFC with what its own 95 % interval says.
+
+    A network relies on outlines where its used share is not 0, whatever the sign; it tells holes apart where its 2AFC
+    is above .5.
+    """
+    if row.low is None or row.high is None:
         return row
-    return replace(row, reading="not shown" if row.low <= 0.0 <= row.high else "relies on outlines")
+    if row.measure == HEADLINE:
+        return replace(row, reading="not shown" if row.low <= 0.0 <= row.high else "relies on outlines")
+    if row.measure == SCENES:
+        return replace(row, reading="told apart" if row.low > 0.5 else "not shown")
+    return row
 
 
 def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENES
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.tables import Bar, Cell, CellWriter, bars_of
@@ -108,12 +108,18 @@ def headline(results: Results) -> str:
 
 
 def _alone(results: Results) -> str:
-    """Under which masking methods the only network was found to rely on outlines."""
+    """Under which masking methods the only network relies on outlines: by its scene 2AFC where shares are undefined."""
     title, rows = results.networks[0].title, select(results.over_seeds, measure=HEADLINE)
     read = [method_title(row.method).lower() for row in rows if row.reading == "relies on outlines"]
     if read:
         return f"{title} relies on outlines under {listed(read)}."
     if all(row.value is None for row in rows):
+        scenes = select(results.over_seeds, measure=SCENES)
+        told = [method_title(row.method).lower() for row in scenes if row.reading == "told apart"]
+        if told:
+            return f"In pictures without objects {title} tells holes by their outline under {listed(told)}."
+        if any(row.value is not None for row in scenes):
+            return f"That {title} tells holes by their outline cannot be shown: no scene 2AFC's interval lies above .5."
         return f"Whether {title} relies on outlines cannot be told: its used share is undefined."
     return f"That {title} relies on outlines cannot be shown: no used share's interval lies off zero."
 
@@ -164,7 +170,10 @@ def _sentences(results: Results, method: str) -> str:
     }
     values = {number: row.value for number, row in shares.items() if row is not None and row.value is not None}
     if len(values) < len(results.networks) or len(values) == 1:
-        listing = (f"{network.title}: used share {_written(shares[network.number])}" for network in results.networks)
+        listing = (
+            f"{network.title}: {_share_or_scenes(results, method, network, shares[network.number])}"
+            for network in results.networks
+        )
         return f"{'; '.join(listing)}."
     ordered = sorted(results.networks, key=lambda network: abs(values[network.number]))
     least, most = ordered[0], ordered[-1]
@@ -172,6 +181,14 @@ def _sentences(results: Results, method: str) -> str:
         f"{least.title} lies nearest to zero, with a used share of {_written(shares[least.number])}; {most.title} "
         f"farthest from it, with {_written(shares[most.number])}. {_apart(results, method, (least, most))}"
     )
+
+
+def _share_or_scenes(results: Results, method: str, network: Network, share: Row | None) -> str:
+    """A network's used share in words, or its scene 2AFC where that alone is defined."""
+    scenes = only(results.over_seeds, measure=SCENES, method=method, network=network.name)
+    if (share is None or share.value is None) and scenes is not None and scenes.value is not None:
+        return f"scene 2AFC {_written(scenes)}"
+    return f"used share {_written(share)}"
 
 
 def _apart(results: Results, method: str, ends: Sequence[Network]) -> str:

@@ -105,3 +105,31 @@ def test_networks_are_called_by_the_parts_of_their_paths_in_which_they_differ(
     paths: list[str], names: list[str]
 ) -> None:
     assert list(short_names(paths).items()) == list(zip(paths, names, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("lows", "expected"),
+    [
+        ((0.9, 0.4), "In pictures without objects a.ckpt tells holes by their outline under black fill."),
+        (
+            (0.5, 0.4),
+            "That a.ckpt tells holes by their outline cannot be shown: no scene 2AFC's interval lies above .5.",
+        ),
+    ],
+)
+def test_where_no_used_share_is_defined_the_scenes_speak(lows: tuple[float, float], expected: str) -> None:
+    numbers: dict[str, Any] = {"images": 9, "left_out": 0}
+    rows = []
+    for method, low in zip(("black", "layer_masking"), lows, strict=True):
+        rows.append(Row("a.ckpt", method, "used_share", None, None, None, **numbers, undefined_because="undefined."))
+        reading = "told apart" if low > 0.5 else "not shown"
+        rows.append(Row("a.ckpt", method, "scene_2afc", 0.95, low, 1.0, **numbers, reading=reading))
+    content = {
+        "format": 2,
+        "networks": ["a.ckpt"],
+        "methods": ["black", "layer_masking"],
+        "rows": [row.as_json() for row in rows],
+    }
+    results = Results.read("reliance", content)
+    assert headline(results) == expected
+    assert method_sentences(results)[0][1] == f"a.ckpt: scene 2AFC 0.95 [{lows[0]:.2f}, 1.00]."
