@@ -144,6 +144,9 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
         if "[a.ckpt, b.ckpt]" in arguments:
             make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
         untrained = ["--network=small_resnet:random"] if "resnet50:IMAGENET1K_V2" in arguments else []
+        if untrained and "Cutouts" in arguments:
+            (folder / "classes.txt").write_text("cat 0\ndog 1\n")
+            untrained.append("--classes=classes.txt")
         run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION, *untrained])
     elif command == "explain" and "--judge" in arguments:
         make_checkpoints(folder / "a.ckpt")
