@@ -14,7 +14,7 @@ from maskrobust.lm_modules.reliance.bootstrap import Interval
 from maskrobust.lm_modules.reliance.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.measures.empty_scenes import scene_2afc, scene_pull
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.scenes import ask_pairs, scene_pairs
+from maskrobust.lm_modules.reliance.scenes import ask_pass, mean_pulls, scene_pairs, scene_passes
 from maskrobust.train.data import AnnotatedDataModule, Cues, Cutouts, Fashion
 from maskrobust.train.data.cutout_files import DEBIAN_STAMPS
 from maskrobust.train.data.idx import DEBIAN_FOLDER
@@ -65,8 +65,11 @@ def asked(request: pytest.FixtureRequest) -> dict[str, Outcomes]:
     plain: dict[str, Callable[[Tensor], Tensor]] = dict.fromkeys(
         networks, lambda images: images.new_zeros(len(images), data.num_classes)
     )
-    answers = ask_pairs(pairs, scenes, {}, networks, plain, seed=0)
-    return {name: replace(make_outcomes(3, 0), pairs=each) for name, each in answers.items()}
+    pulls = [ask_pass(pairs, scenes, rows, {}, networks, plain, seed=0) for rows in scene_passes(pairs, 1)]
+    return {
+        name: replace(make_outcomes(3, 0), pairs=mean_pulls(pairs, 1, [each[name] for each in pulls]))
+        for name in networks
+    }
 
 
 def shape(mask: Tensor) -> tuple[int, bytes]:
