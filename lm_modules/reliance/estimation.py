@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -210,6 +211,8 @@ def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
             "a statistic needs the outcomes of at least one run, got none; give those of one seed or more."
         )
     columns = [statistic.columns(run) for run in runs]
+    if all(np.array_equal(run.ids, runs[0].ids) for run in runs):
+        columns = _common(columns)
     for other in columns[1:]:
         if not (np.array_equal(other.ids, columns[0].ids) and np.array_equal(other.objects, columns[0].objects)):
             raise InputError(
@@ -217,6 +220,24 @@ def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
                 f"{len(columns[0].ids)} and {len(other.ids)} images with different ids; evaluate them on one split."
             )
     return columns[0]._replace(values=np.stack([each.values for each in columns], axis=1))
+
+
+def _common(columns: Sequence[Columns]) -> list[Columns]:
+    """The images, or pairs, that count in all of several columns about the same images.
+
+    They differ where images have no labels: what a network takes for the class decides which images count.
+    """
+    common = reduce(np.intersect1d, [each.ids for each in columns])
+    kept = [np.isin(each.ids, common) for each in columns]
+    return [
+        each._replace(
+            ids=each.ids[rows],
+            objects=each.objects[rows],
+            values=each.values[:, rows],
+            left_out=each.left_out + int((~rows).sum()),
+        )
+        for each, rows in zip(columns, kept, strict=True)
+    ]
 
 
 def _resample(

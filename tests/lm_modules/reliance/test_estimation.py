@@ -163,3 +163,17 @@ def test_runs_that_cannot_be_compared_are_refused() -> None:
         estimate_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))
     with pytest.raises(ValueError, match="got 4 and 3"):
         magnitude_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))
+
+
+def test_networks_are_compared_on_the_images_that_count_for_all_of_them() -> None:
+    """As where images have no labels, and a network's own predictions say which can be swapped."""
+    few, many = make_outcomes(12, seed=0, invalid=(1, 5)), make_outcomes(12, seed=1, invalid=(5, 7, 8))
+    found = estimate_difference(silhouette_leak(), [few], [many], replicates=50)
+    without = (1, 5, 7, 8)
+    expected = estimate_difference(
+        silhouette_leak(),
+        [make_outcomes(12, seed=0, invalid=without)],
+        [make_outcomes(12, seed=1, invalid=without)],
+        replicates=50,
+    )
+    assert found == expected and (found.images, found.left_out) == (8, 4)
