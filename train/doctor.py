@@ -113,6 +113,10 @@ def login() -> Finding:
         return Finding("Weights & Biases", "not installed")
     import wandb
 
-    if wandb.login(prompt=False, verify=False):
+    try:
+        is_known = wandb.login(prompt=False, verify=False)
+    finally:
+        wandb.teardown()  # W&B keeps the settings of its first call for the life of the process
+    if is_known:
         return Finding("Weights & Biases", "logged in")
     return Finding("Weights & Biases", "nobody is logged in", "wandb login; until then runs are kept offline")
