@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,14 @@ def write_json(path: Path, content: Any) -> None:
         ValueError: a number is NaN or infinite.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_archive(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name to `path` as a compressed npz archive, atomically."""
+    import numpy as np  # every command imports this module
+
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def parse_json(content: bytes) -> Any:

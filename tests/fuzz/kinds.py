@@ -44,10 +44,10 @@ from maskrobust.train.data.images_with_masks import read_labels
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.pascal_voc import _listed_names
 from maskrobust.train.data.pets import _read_list
-from maskrobust.train.evaluate.networks import read_classes
 from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.loggers import WandbOptions, _run_to_go_on_with
+from maskrobust.train.networks import read_classes
 from maskrobust.train.shards.verifying import verify_shard
 from tests.fuzz.mutations import (
     changed_bytes,

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from maskrobust.errors import InputError
-from maskrobust.train.claim.stored import STATE, StoredRun, fingerprint
+from maskrobust.train.claim.stored import STATE, StoredRun
 from maskrobust.train.files import read_json, write_json
+from maskrobust.train.fingerprints import fingerprint
 
 
 @pytest.fixture

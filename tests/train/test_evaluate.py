@@ -30,8 +30,9 @@ from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.networks import answer_similarities, read_classes
+from maskrobust.train.evaluate.networks import answer_similarities
 from maskrobust.train.evaluate.summary import summarise
+from maskrobust.train.networks import read_classes
 from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of

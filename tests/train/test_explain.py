@@ -23,6 +23,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.pictures import read_label_map, read_picture
+from maskrobust.train.networks import answering_data, load_for
 from tests.conftest import require_component
 from tests.train.report.pages import Page, measured
 from tests.train.test_cli import sentence_of
@@ -357,9 +358,22 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
 def test_the_outputs_of_the_classes_of_data_can_be_given(checkpoint: Path) -> None:
     name, data = f"small_resnet:{checkpoint}", Cues(train_images=8)
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    found = measure.network_for(name, data, "32")(images)
+    network = load_for(name, data, "32")
+    found = answering_data(network, data)(images)
     given = {each: 7 - place for place, each in enumerate(data.class_names)}
-    torch.testing.assert_close(measure.network_for(name, data, "32", given)(images), found.flip(1))
+    torch.testing.assert_close(answering_data(network, data, given)(images), found.flip(1))
+
+
+def test_explanations_with_other_outputs_of_the_classes_are_not_gone_on_with(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data=Cues", "--data.train_images=8", "--data.test_images=8", "--max_images=1", "--explainers=[lime]"]
+    arguments = ["explain", f"--network=small_resnet:{checkpoint}", *data, "--methods=[black]", f"--out={tmp_path}"]
+    arguments += ["--segments=[patches]", "--patch_size=12", "--samples=32", "--classes=[0]"]
+    main(arguments)
+    outputs = tmp_path / "outputs.json"
+    outputs.write_text(json.dumps({name: 7 - place for place, name in enumerate(Cues(train_images=8).class_names)}))
+    assert "other settings" in sentence_of([*arguments, f"--outputs={outputs}"], capsys)
 
 
 JUDGING_FAULTS: list[tuple[list[str], str]] = [

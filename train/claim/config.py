@@ -12,8 +12,9 @@ from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.reliance.curves import CurveFamily
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.stored import StoredRun, fingerprint
+from maskrobust.train.claim.stored import StoredRun
 from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.fingerprints import fingerprint
 from maskrobust.train.loggers import WandbOptions
 from maskrobust.train.types import Split
 

@@ -11,9 +11,10 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.arms import frozen_network
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.stored import StoredRun, fingerprint, is_done
+from maskrobust.train.claim.stored import StoredRun, is_done
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.files import atomic_path, write_json
+from maskrobust.train.fingerprints import fingerprint
 from maskrobust.train.probe import train_outline_probe
 
 _PROBE_SEED = 0

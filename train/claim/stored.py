@@ -1,7 +1,5 @@
 """A run on disk: its files, how they are recognised, and how its folder comes to be there whole or not at all."""
 
-import hashlib
-import json
 import os
 import secrets
 import shlex
@@ -131,15 +129,3 @@ def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
             f"{expected}); give another --out, or delete that folder."
         )
     return all(result.exists() for result in results)
-
-
-def fingerprint(content: Any) -> str:
-    """A short name for plain values: equal for equal values, different otherwise.
-
-    Args:
-        content: anything JSON can hold.
-
-    Returns:
-        16 hexadecimal digits of a SHA-256.
-    """
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

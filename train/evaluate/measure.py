@@ -30,7 +30,7 @@ from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.partial import Partial
 from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of, relabelled
-from maskrobust.train.explain.stored import write_archive
+from maskrobust.train.files import write_archive
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
 from maskrobust.train.types import Split

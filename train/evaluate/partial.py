@@ -16,8 +16,8 @@ import torch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.explain.stored import digest
 from maskrobust.train.files import read_json, write_json
+from maskrobust.train.fingerprints import network_fingerprint
 from maskrobust.train.processes import from_first, is_first
 
 _SETTINGS, _NUMBERS = "settings.json", "numbers.json"
@@ -115,10 +115,7 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
     arguments = {name: value for name, value in options.get("init_args", {}).items() if name != "num_workers"}
     found = {
         "data": {**options, "init_args": arguments},
-        "network": {
-            name: f"{digest({**each.state_dict(), **dict(each.named_buffers())})} {each.preprocessing}"
-            for name, each in networks.items()
-        },
+        "network": {name: network_fingerprint(each) for name, each in networks.items()},
         "device": config.torch_device.type,
         "maskrobust version": version("maskrobust"),
         "torch version": torch.__version__,

@@ -11,23 +11,21 @@ from rich.progress import Progress
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.class_matching import match_classes
 from maskrobust.lm_modules.explanation.decoys import draw_decoy, with_decoy
 from maskrobust.lm_modules.explanation.explaining import Arrays, explain_image
 from maskrobust.lm_modules.explanation.judged_image import DECOYS, judge_image, with_own_class_alone
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import IntArray
-from maskrobust.lm_modules.trained_network import Precision, TrainedNetwork
-from maskrobust.train.claim.stored import fingerprint
+from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
 from maskrobust.train.devices import find_device
-from maskrobust.train.evaluate.networks import read_classes
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
-from maskrobust.train.explain.stored import digest, read_explained, write_explained
+from maskrobust.train.explain.stored import read_explained, write_explained
+from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint
+from maskrobust.train.networks import answering_data, load_for, read_classes
 
 _OTHER_CLASSES = 8
 """Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
@@ -64,11 +62,14 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
     device = find_device(config.device)
     pictures, total = _pictures(config)
     given = None if config.outputs is None else read_classes(config.outputs)
-    networks = {name: network_for(name, config.data, config.precision, given).to(device) for name in config.network}
+    networks = {}
+    for name in config.network:
+        network = load_for(name, config.data, config.precision)
+        networks[name] = (network if config.data is None else answering_data(network, config.data, given)).to(device)
     class_names = check_same_classes(networks, config.data)
     asked = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    weights = {name: f"{digest(each.state_dict())} {each.preprocessing}" for name, each in networks.items()}
+    fingerprints = {name: network_fingerprint(each) for name, each in networks.items()}
     bank = None
     if config.judge and config.data is not None and config.split is not None:
         bank = SilhouetteBank.from_batches(split_batches(config.data, config.split))
@@ -78,7 +79,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
         classes: int | Sequence[int] = asked
         if bank is not None and config.data is not None:
             classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
-        settings = fingerprint(_settings(config, picture, partitions, classes, weights))
+        settings = fingerprint(_settings(config, picture, partitions, classes, fingerprints))
         kept = config.out / "images" / f"{picture.name}.npz"
         found = read_explained(kept, settings)
         if found is None:
@@ -169,12 +170,12 @@ def _settings(
     picture: Picture,
     partitions: Mapping[str, Segments],
     classes: int | Sequence[int],
-    weights: Mapping[str, str],
+    networks: Mapping[str, str],
 ) -> dict[str, object]:
     """All that the explanations of an image follow from, as plain values."""
     pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask)}
     return {
-        "weights": weights,
+        "networks": networks,
         "pixels": digest(pixels | {name: segments.labels for name, segments in partitions.items()}),
         "methods": config.methods,
         "classes": classes,
@@ -183,27 +184,6 @@ def _settings(
         "judge": vars(config.judging) if config.judge else None,
         **{name: value for name, value in vars(config.plan).items() if name != "batch_size"},
     }
-
-
-def network_for(
-    name: str, data: AnnotatedDataModule | None, precision: Precision, given: Mapping[str, int | str] | None = None
-) -> TrainedNetwork:
-    """A network by name that cuts from pictures what its preprocessing wants less than they show already.
-
-    Args:
-        name: see `load_network`.
-        data: whose classes its outputs begin with, in label order; None for pictures from files.
-        precision: of its computation.
-        given: outputs of the data's classes by their names; None to find them.
-
-    Raises:
-        MissingFileError, InputError: the network cannot be loaded, or does not know the data's classes.
-    """
-    network = load_network(name)
-    network.precision = precision
-    cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
-    shown = network.shown(network.preprocessing.after_crop(cut))
-    return shown if data is None else shown.answering(match_classes(data.class_names, shown, given))
 
 
 def check_same_classes(networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule | None) -> tuple[str, ...]:

@@ -19,8 +19,7 @@ from maskrobust.lm_modules.explanation.plan import WITH_SURROGATE
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.measure import Explained
-from maskrobust.train.explain.stored import write_archive
-from maskrobust.train.files import atomic_path, write_json, write_text
+from maskrobust.train.files import atomic_path, write_archive, write_json, write_text
 from maskrobust.train.provenance import provenance
 from maskrobust.train.report.explanations import MOST_IMAGES, render_explanations
 from maskrobust.train.report.results import as_text, harmless_csv
