@@ -159,58 +159,21 @@ class Measurement:
             return found
         return replace(found, pairs=mean_pulls(self._pairs, len(self._scenes), pulls))
 
+    def run(self, batches: Iterable[Batch]) -> dict[str, dict[MaskingMethod, Outcomes]]:
+        """All that the networks answer, by network and method, features turned into predictions of a linear probe.
 
-def measure_networks(
-    classifiers: Mapping[str, Classifier],
-    batches: Iterable[Batch],
-    bank: SilhouetteBank,
-    plans: Plans,
-    *,
-    num_classes: int,
-    seed: int,
-    predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
-    object_of: Callable[[Tensor], Tensor] = torch.clone,
-    scenes: Tensor | None = None,
-) -> dict[str, dict[MaskingMethod, Outcomes]]:
-    """What several networks answer under each masking method, in one pass over the images; see `Measurement`.
-
-    Args:
-        classifiers: by name.
-        batches: every image of a split, annotated, on the classifiers' device.
-        bank: objects whose silhouettes are swapped in.
-        plans: what is asked under each method.
-        num_classes: number of the data's classes.
-        seed: of the holes.
-        predictors: in place of a classifier's own.
-        object_of: which object each sample id shows.
-        scenes: pictures without objects.
-
-    Returns:
-        Outcomes by network and method, features turned into the predictions of a linear probe.
-
-    Raises:
-        InputError, UnsupportedNetworkError: see `Measurement`.
-    """
-    measurement = Measurement(
-        classifiers,
-        bank,
-        plans,
-        num_classes=num_classes,
-        seed=seed,
-        predictors=predictors,
-        object_of=object_of,
-        scenes=scenes,
-    )
-    found = [measurement.ask(batch) for batch in batches]
-    pixels = {sample: each for answers in found for sample, each in answers.pixels.items()}
-    pulls = [measurement.ask_in_scenes(rows, pixels) for rows in measurement.passes]
-    runs: dict[str, dict[MaskingMethod, Outcomes]] = {name: {} for name in classifiers}
-    for name, method in measurement.asked:
-        key = name, method
-        runs[name][method] = measurement.outcomes(
-            key, [answers.outcomes[key] for answers in found], [each[key] for each in pulls if key in each]
-        )
-    return runs
+        Args:
+            batches: every image of a split, annotated, on the classifiers' device.
+        """
+        found = [self.ask(batch) for batch in batches]
+        pixels = {sample: each for answers in found for sample, each in answers.pixels.items()}
+        pulls = [self.ask_in_scenes(rows, pixels) for rows in self.passes]
+        runs: dict[str, dict[MaskingMethod, Outcomes]] = {name: {} for name in self._classifiers}
+        for name, method in self.asked:
+            key = name, method
+            parts = [answers.outcomes[key] for answers in found]
+            runs[name][method] = self.outcomes(key, parts, [each[key] for each in pulls if key in each])
+        return runs
 
 
 def result_rows(

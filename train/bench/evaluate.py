@@ -13,7 +13,7 @@ from PIL import Image
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.measurement import measure_networks
+from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.bench.suite import RecordedPasses
 from maskrobust.train.bench.timing import alternate, median_ratio
@@ -68,7 +68,8 @@ def measure_evaluate(network: str, images: int, batch: int, rounds: int, device:
         def evaluate(predictors: Mapping[str, Mapping[MaskingMethod, RecordedPasses]] | None = None) -> None:
             bank = SilhouetteBank.from_batches(split_batches(data, "val"))
             given = batches_on(split_batches(data, "val"), device)
-            measure_networks(classifiers, given, bank, plans, num_classes=_CLASSES, seed=0, predictors=predictors)
+            measurement = Measurement(classifiers, bank, plans, num_classes=_CLASSES, seed=0, predictors=predictors)
+            measurement.run(given)
 
         def decode() -> None:
             for _ in split_batches(data, "val"):

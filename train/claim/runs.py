@@ -5,7 +5,7 @@ import torch
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.measurement import measure_networks
+from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.arms import frozen_network
@@ -61,9 +61,8 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     arm = config.learning_arm(run.arm)
     classifier = frozen_network(config, run.arm, run.seed)
     progress.start("measuring", f"{arm.title}, seed {run.seed}")
-    found = measure_networks(
+    measurement = Measurement(
         {run.arm: classifier},
-        progress.track_batches(batches_on(split_batches(config.data, config.evaluation.split), classifier.device)),
         bank,
         config.plans_of(run.arm),
         num_classes=config.data.num_classes,
@@ -71,7 +70,8 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
         predictors={run.arm: arm.predictors(run, classifier)},
         object_of=config.data.object_of,
     )
-    for method, outcomes in found[run.arm].items():
+    batches = batches_on(split_batches(config.data, config.evaluation.split), classifier.device)
+    for method, outcomes in measurement.run(progress.track_batches(batches))[run.arm].items():
         with atomic_path(run.outcomes[method]) as path:
             outcomes.save(path)
     write_json(run.evaluation_record, {"fingerprint": run.measured})

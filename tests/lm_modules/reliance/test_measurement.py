@@ -7,7 +7,7 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.reliance import conditions as conditions_module
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.measurement import difference_rows, measure_networks, result_rows
+from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.lm_modules.reliance.results import select
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_bank, shape_batch
@@ -35,7 +35,7 @@ def bank() -> SilhouetteBank:
 
 
 def rows_of(networks: dict[str, MaskRobustClassifier], bank: SilhouetteBank):
-    runs = measure_networks(networks, as_batches(), bank, PLANS, num_classes=NUM_CLASSES, seed=3)
+    runs = Measurement(networks, bank, PLANS, num_classes=NUM_CLASSES, seed=3).run(as_batches())
     return [
         row
         for name, by_method in runs.items()

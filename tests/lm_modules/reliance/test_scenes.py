@@ -16,7 +16,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
-from maskrobust.lm_modules.reliance.measurement import measure_networks, result_rows
+from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows
 from maskrobust.lm_modules.reliance.measures.empty_scenes import (
     scene_2afc,
     scene_2afc_shown,
@@ -234,7 +234,8 @@ def test_networks_are_asked_about_the_pairs_in_one_measurement() -> None:
     classifier = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).eval()
     plan = ReliancePlan(shapes=False, hidden_fractions=(), scenes=3, scene_pairs=6)
     plans = {"black": plan, "layer_masking": replace(plan, scenes=0)}
-    runs = measure_networks({"a": classifier}, coloured(), BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
+    measurement = Measurement({"a": classifier}, BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
+    runs = measurement.run(coloured())
     assert runs["a"]["layer_masking"].pairs is None
     rows = list(result_rows("a", "black", {0: runs["a"]["black"]}, Context(plan), replicates=50))
     for measure in ("scene_2afc", "scene_2afc_shown", "scene_pull"):
