@@ -102,3 +102,13 @@ def test_changes_are_as_a_command_line_gives_them() -> None:
 def test_what_no_preprocessing_has_is_refused(changes: dict) -> None:
     with pytest.raises(InputError, match=next(iter(changes))):
         SMALL.with_changes(changes)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(18, 18), (40, 40)])
+def test_a_hole_keeps_its_share_of_the_picture(size: tuple[int, int], interpolation: str) -> None:
+    rows, columns = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
+    visible = ((rows - 23.5) ** 2 + (columns - 23.5) ** 2 > 12**2)[None, None]
+    seen = Preprocessing(size=size, interpolation=interpolation).view(picture(48, 48)[:1], visible)[1]
+    hidden, expected = float((~seen).double().mean()), float((~visible).double().mean())
+    assert hidden == pytest.approx(expected, rel=0.05)

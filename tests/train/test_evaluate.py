@@ -32,7 +32,7 @@ from maskrobust.train.data import Cues
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.networks import answer_similarities
 from maskrobust.train.evaluate.summary import summarise
-from maskrobust.train.networks import read_classes
+from maskrobust.train.networks import load_for, read_classes
 from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
@@ -151,6 +151,23 @@ def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_p
     kinds = [(row["measure"], row["compared_with"]) for row in first]
     changed = {kind for kind, one, other in zip(kinds, first, second, strict=True) if one["low"] != other["low"]}
     assert {("reliance", "a"), ("used_share", ""), ("used_share", "a"), ("majority_fraction", "")} <= changed
+
+
+def test_holes_are_told_apart_where_the_interval_lies_above_a_half(evaluated: Path) -> None:
+    rows = [row for row in rows_of(evaluated, measure="scene_2afc") if row.low is not None and not row.compared_with]
+    assert any(row.low <= 0.5 for row in rows)
+    for row in rows:
+        assert row.reading == ("told apart" if row.low > 0.5 else "not shown")
+
+
+def test_a_network_cuts_what_the_datas_pictures_do_not_leave_out_already() -> None:
+    data = Cues(**TINY_DATA)
+    name = "resnet18:random"  # its default weights want a central crop of 224 / 256
+    assert load_for(name, data, "32").preprocessing.crop == pytest.approx(1.0)
+    data.crop_fraction = 1.0
+    assert load_for(name, data, "32").preprocessing.crop == pytest.approx(224 / 256)
+    assert load_for(name, None, "32").preprocessing.crop == pytest.approx(1.0)
+    assert load_for(name, data, "bf16", preprocess={"crop": 0.5}).preprocessing.crop == 0.5
 
 
 def test_the_csv_holds_every_row(evaluated: Path) -> None:

@@ -8,16 +8,23 @@ import os
 import signal
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
+from maskrobust.train.data import Cues
 from maskrobust.train.evaluate import measure
+from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.partial import settings_of
 from tests.processes import Process, started
 from tests.train.networks import MeanColour
 from tests.train.test_cli import sentence_of
@@ -231,3 +238,22 @@ def test_of_several_processes_the_first_tells_what_all_find_wrong(
     assert "claims" in sentence_of(["claims"], capsys) and len(waited) == 1  # in which torchrun would have ended it
     monkeypatch.setenv("RANK", "0")
     assert "claims" in sentence_of(["claims"], capsys) and len(waited) == 1
+
+
+def test_settings_tell_every_option_that_answers_follow_from() -> None:
+    data = Cues(train_images=8, val_images=8, test_images=8)
+    config = EvaluationConfig(data=data, out=Path("out"), network=["a"], split="test")
+    network = TrainedNetwork("a", build_network("small_resnet", 8), Preprocessing(), 8)
+    settings = settings_of(config, {"a": network})
+    others: dict[str, Any] = {
+        "methods": ("mean",), "split": "val", "patch_size": 8, "hidden_fractions": (0.25,), "answers": "present",
+        "curve_families": (), "transfer_families": (), "sampled_share": 0.5, "features": False, "layers": ("layer1",),
+        "margins": (4.0,), "leak_controls": True, "scenes": 2, "scene_pairs": 3, "seed": 1, "precision": "bf16",
+        "data_options": {"class_path": "Cues", "init_args": {"seed": 1}},
+    }  # fmt: skip
+    for name, value in others.items():
+        assert settings_of(replace(config, **{name: value}), {"a": network}) != settings, name
+    for name, value in {"out": Path("elsewhere"), "replicates": 7, "wordnet": Path("wordnet")}.items():
+        assert settings_of(replace(config, **{name: value}), {"a": network}) == settings, name
+    for other in (network.answering([1, 0]), network.shown(Preprocessing(crop=0.5))):
+        assert settings_of(config, {"a": other}) != settings

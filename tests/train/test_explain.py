@@ -364,6 +364,20 @@ def test_the_outputs_of_the_classes_of_data_can_be_given(checkpoint: Path) -> No
     torch.testing.assert_close(answering_data(network, data, given)(images), found.flip(1))
 
 
+@pytest.mark.parametrize(
+    "changed",
+    ["--methods=[mean]", "--classes=[1]", "--samples=128", "--explainers=[rise]", "--scale=logit", "--precision=bf16"],
+)
+def test_explanations_with_other_settings_are_not_gone_on_with(
+    changed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs(tmp_path / "images", 1)
+    explain(tmp_path, "--methods=[black]", "--classes=[0]", "--explainers=[lime]")
+    arguments = ["explain", f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]
+    options = [*SHORT, "--methods=[black]", "--classes=[0]", "--explainers=[lime]", changed]
+    assert "other settings" in sentence_of([*arguments, *options], capsys)
+
+
 def test_explanations_with_other_outputs_of_the_classes_are_not_gone_on_with(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -239,3 +239,13 @@ def test_a_wrong_layout_is_one_sentence(
     with pytest.raises(InputError, match=message) as refusal:
         joined(kind(**options, **SMALL).val_dataloader())  # type: ignore[arg-type]
     assert str(refusal.value).endswith(".") and "\n" not in str(refusal.value)
+
+
+def test_pairs_take_the_code_of_their_masks(tmp_path: Path) -> None:
+    options = write_pairs(tmp_path)
+    expected = {each.stem: each.object_mask for each in drawn()}
+    for each in drawn():
+        save(np.where(each.object_mask, 1, 2).astype(np.uint8), tmp_path / "masks" / f"{each.stem}.png")
+    data = ImagesWithMasks(**options, mask_code="trimap", **SMALL)
+    for stem, object_mask in expected.items():
+        assert np.array_equal(read_whole(data, stem)[0], object_mask)
