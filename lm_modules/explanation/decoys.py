@@ -9,10 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import ndimage, signal
-from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
-from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import BoolArray
 
 _SCALES = (1.0, 0.75, 0.5, 0.35)
@@ -66,12 +64,3 @@ def draw_decoy(key: int, object_mask: BoolArray, label: int, bank: SilhouetteBan
             inside[rows[place] :, columns[place] :][: smaller.shape[0], : smaller.shape[1]] = smaller
             return Decoy(int(bank.labels[chosen]), inside)
     return None
-
-
-def with_decoy(segments: Segments, object_mask: BoolArray, decoy: Decoy) -> Segments:
-    """A partition of one image whose segment 0 is the object, and segment 1 the decoy; the others keep what is left."""
-    labels = segments.labels[0].cpu() + 2
-    labels[torch.from_numpy(decoy.inside)] = 1
-    labels[torch.from_numpy(object_mask)] = 0
-    numbered: Tensor = labels.unique(return_inverse=True)[1]
-    return Segments(numbered.unsqueeze(0).to(segments.labels.device))

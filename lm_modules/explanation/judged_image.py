@@ -25,7 +25,7 @@ from maskrobust.lm_modules.explanation.judging import (
     win_shares,
 )
 from maskrobust.lm_modules.explanation.plan import DRAWING, WITH_SURROGATE, ExplanationPlan, JudgingPlan
-from maskrobust.lm_modules.explanation.planted import plant_cue, with_cue
+from maskrobust.lm_modules.explanation.planted import plant_cue
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
@@ -34,10 +34,10 @@ _OF_SCORES = ("oracle", "coverage", "jaccard", "pointing")
 _BY_CLASS = ("/scores", "/low", "/high", "/r_squared", "/answers")
 
 DECOYS = "decoys"
-"""Name of the partition that `decoys.with_decoy` makes."""
+"""Name of the partition whose first segment is the object, and whose second a decoy."""
 
 CUE = "planted cue"
-"""Name of the partition that `planted.with_cue` makes."""
+"""Name of the partition whose first segment is a planted cue."""
 
 FILL_COLOURS = tuple(itertools.product((0.0, 1.0), repeat=3))
 """Black, white, and the six others at the corners of the RGB cube."""
@@ -178,7 +178,7 @@ def _planted_cue(
         cue = plant_cue(key, image, object_mask, of_network[0], plan.batch_size)
         if cue is None:
             continue
-        partition = {CUE: with_cue(segments, cue.inside)}
+        partition = {CUE: segments.with_first(cue.inside)}
         found = explain_image(cue.image, partition, [of_network], plan, [cue.label], key, asked)
         for explainer, of in places.items():
             of[number] = [place_of_cue(each[:, 0]) for each in found[f"{CUE}/{explainer}/scores"][0]]

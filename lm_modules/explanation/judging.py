@@ -216,7 +216,7 @@ def decoy_pull(scores: FloatArray) -> tuple[float, float]:
     """Numerator and denominator of the decoy pull.
 
     Args:
-        scores: (M, C) of a partition made by `with_decoy`: segment 0 the object, 1 the decoy; class 0 is the image's, 1
+        scores: (M, C) of a partition whose segment 0 is the object, and 1 the decoy; class 0 is the image's, 1
             that of the decoy's shape, the others are any others.
 
     Returns:

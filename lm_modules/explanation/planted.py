@@ -9,7 +9,6 @@ from torch import Tensor
 
 from maskrobust.augment import fold_in, uniform
 from maskrobust.lm_modules.explanation.judging import ask_whole
-from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import BoolArray
 
@@ -71,14 +70,6 @@ def plant_cue(
             inside[place] = True
             return PlantedCue(picture, inside, label)
     return None
-
-
-def with_cue(segments: Segments, inside: BoolArray) -> Segments:
-    """A partition of one image whose segment 0 is the cue; the others keep what is left."""
-    labels = segments.labels[0].cpu() + 1
-    labels[torch.from_numpy(inside)] = 0
-    numbered: Tensor = labels.unique(return_inverse=True)[1]
-    return Segments(numbered.unsqueeze(0).to(segments.labels.device))
 
 
 def _texture(numbers: Tensor, side: int) -> Tensor:

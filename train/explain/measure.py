@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.decoys import draw_decoy, with_decoy
+from maskrobust.lm_modules.explanation.decoys import draw_decoy
 from maskrobust.lm_modules.explanation.explaining import Arrays, explain_image
 from maskrobust.lm_modules.explanation.judged_image import DECOYS, judge_image, with_own_class_alone
 from maskrobust.lm_modules.explanation.segments import Segments
@@ -126,7 +126,7 @@ def _prepare_to_judge(
     if decoy is None:
         return [picture.label]
     first = next(iter(partitions.values()))
-    partitions[DECOYS] = with_decoy(first, picture.object_mask, decoy)
+    partitions[DECOYS] = first.with_first(picture.object_mask, decoy.inside)
     order = uniform(fold_in(torch.tensor([key]), 1), num_classes)[0].argsort(stable=True).tolist()
     others = [each for each in order if each not in (picture.label, decoy.label)]
     return [picture.label, decoy.label, *others[:_OTHER_CLASSES]]

@@ -13,7 +13,7 @@ from maskrobust import Segments, SilhouetteBank, ask
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.explanation.ablation import ablate
 from maskrobust.lm_modules.explanation.answers import Queries
-from maskrobust.lm_modules.explanation.decoys import draw_decoy, with_decoy
+from maskrobust.lm_modules.explanation.decoys import draw_decoy
 from maskrobust.lm_modules.explanation.explaining import explain_image
 from maskrobust.lm_modules.explanation.judged_image import CUE, DECOYS, judge_image, with_own_class_alone
 from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, judged_rows
@@ -29,7 +29,7 @@ from maskrobust.lm_modules.explanation.judging import (
     win_shares,
 )
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
-from maskrobust.lm_modules.explanation.planted import plant_cue, with_cue
+from maskrobust.lm_modules.explanation.planted import plant_cue
 
 SIDE = 24
 IMAGE = torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -57,7 +57,7 @@ def test_a_decoy_has_the_shape_of_another_class_and_does_not_touch_the_object(ke
     assert decoy.label in (1, 2) and not (decoy.inside & np.pad(OBJECT, 1)[2:, 1:-1]).any()
     shape = decoy.inside[np.ix_(decoy.inside.any(axis=1), decoy.inside.any(axis=0))]
     assert shape.sum() in ({45} if decoy.label == 1 else {54, 28, 9, 18}) or shape.shape[0] < 9
-    segments = with_decoy(PATCHES, OBJECT, decoy)
+    segments = PATCHES.with_first(OBJECT, decoy.inside)
     labels = segments.labels[0].numpy()
     assert np.array_equal(labels == 0, OBJECT) and np.array_equal(labels == 1, decoy.inside)
 
@@ -71,7 +71,7 @@ def test_there_is_no_decoy_where_there_is_no_room_or_no_other_class():
 
 def judged(predict, methods=1, without=None, **judging):
     decoy = draw_decoy(3, OBJECT, 0, silhouettes())
-    partitions = {"patches": PATCHES, DECOYS: with_decoy(PATCHES, OBJECT, decoy)}
+    partitions = {"patches": PATCHES, DECOYS: PATCHES.with_first(OBJECT, decoy.inside)}
     classes = [0, decoy.label, 3 - decoy.label, 3]
     predictors = [[lambda *given: predict(decoy, *given)] * methods]
     found = explain_image(IMAGE, partitions, predictors, PLAN, classes, 5)
@@ -228,7 +228,7 @@ def test_a_planted_cue_changes_the_prediction_beside_the_object_and_has_the_high
     assert predict(cue.image[None], everything, None).argmax() == 1
     assert not (cue.inside & OBJECT).any() and cue.inside.sum() == 36
     assert torch.equal((cue.image != black).any(dim=0) & ~torch.from_numpy(cue.inside), torch.zeros(SIDE, SIDE).bool())
-    partition = {"cue": with_cue(PATCHES, cue.inside)}
+    partition = {"cue": PATCHES.with_first(cue.inside)}
     scores = explain_image(cue.image, partition, [[predict]], PLAN, [1], 0)["cue/leave_one_out/scores"][0, 0, :, 0]
     assert scores[0] == pytest.approx(float(cue.image[0].sum()) / 10, abs=1e-5) and place_of_cue(scores) == (1, 1)
 
