@@ -33,7 +33,7 @@ class Coco(EvaluationImages):
     Args:
         images: folder of the images.
         annotations: JSON file of at most 32 MiB, such as instances_val2017.json.
-        options: image_size, batch_size and num_workers; see `EvaluationImages`.
+        options: image_size, batch_size, num_workers and leave_out; see `EvaluationImages`.
 
     Raises:
         MissingFileError: the folder or a file is missing.

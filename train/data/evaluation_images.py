@@ -20,9 +20,11 @@ class EvaluationImages(FileDataModule):
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
+        leave_out: names of classes whose images are passed over, such as those that the networks do not know.
 
     Raises:
-        InputError: an argument leaves its range, there is no image, or an image comes twice.
+        InputError: an argument leaves its range, there is no image, an image comes twice, or a class to leave out is
+            none.
     """
 
     def __init__(
@@ -33,14 +35,19 @@ class EvaluationImages(FileDataModule):
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
+        leave_out: Sequence[str] = (),
     ) -> None:
         super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
-        self.class_names, self.num_classes = tuple(class_names), len(class_names)
-        self._files = list(files)
-        if not files:
+        kept = _kept_classes(class_names, leave_out)
+        labels = {class_names.index(name): label for label, name in enumerate(kept)}
+        self.class_names, self.num_classes = kept, len(kept)
+        self._files = [
+            file._replace(label=labels.get(file.label, -1)) for file in files if not kept or file.label in labels
+        ]
+        if not self._files:
             raise InputError("there must be at least one annotated image to evaluate on, got none; check the folders.")
         known: set[int] = set()
-        for file in files:
+        for file in self._files:
             if file.id in known:
                 raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
             known.add(file.id)
@@ -67,6 +74,19 @@ class EvaluationImages(FileDataModule):
                 "use them with evaluate, or train on other data."
             )
         return self._files
+
+
+def _kept_classes(class_names: Sequence[str], leave_out: Sequence[str]) -> tuple[str, ...]:
+    unknown = [name for name in leave_out if name not in class_names]
+    if unknown:
+        raise InputError(
+            f"leave_out must name classes of the data, got '{unknown[0]}'; choose from "
+            f"{', '.join(class_names) or 'none, for the images have no labels'}."
+        )
+    kept = tuple(name for name in class_names if name not in leave_out)
+    if class_names and not kept:
+        raise InputError(f"leave_out names all {len(class_names)} classes of the data; leave some of them in.")
+    return kept
 
 
 def check_folders(*folders: Path) -> None:

@@ -24,7 +24,7 @@ class ImageNetS(EvaluationImages):
 
     Args:
         root: folder that holds validation and validation-segmentation.
-        options: image_size, batch_size and num_workers; see `EvaluationImages`.
+        options: image_size, batch_size, num_workers and leave_out; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder is missing.

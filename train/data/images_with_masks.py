@@ -35,7 +35,7 @@ class ImagesWithMasks(EvaluationImages):
             first line is `image,class`. None where images lie in one folder for each class, or have no labels.
         mask_code: how masks are to be read: "binary" (not black is the object), "imagenet_s" or "trimap"; see
             `image_files.decode_mask`.
-        options: image_size, batch_size and num_workers; see `EvaluationImages`.
+        options: image_size, batch_size, num_workers and leave_out; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder or the file is missing.

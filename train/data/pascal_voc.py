@@ -35,7 +35,7 @@ class PascalVOC(EvaluationImages):
     Args:
         root: folder of one year, such as VOCdevkit/VOC2012.
         image_set: list of images, ImageSets/Segmentation/{image_set}.txt: val, train or trainval.
-        options: image_size, batch_size and num_workers; see `EvaluationImages`.
+        options: image_size, batch_size, num_workers and leave_out; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder or file is missing.

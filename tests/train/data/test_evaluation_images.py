@@ -76,6 +76,26 @@ def test_every_object_is_read_to_the_pixel_with_its_class(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
+def test_classes_left_out_are_passed_over_and_the_others_keep_their_images(name: str, tmp_path: Path) -> None:
+    kind, write = LAYOUTS[name]
+    options = write(tmp_path)
+    gone = CLASSES[name][0]
+    data = kind(**options, **SMALL, leave_out=[gone])  # type: ignore[arg-type]
+    assert gone not in data.class_names
+    kept = [each for each in drawn() if CLASSES[name][each.label] != gone]
+    assert 0 < len(kept) == len(data.files("val")) < IMAGES
+    assert all(read_whole(data, each.stem)[1] == CLASSES[name][each.label] for each in kept)
+
+
+def test_classes_to_leave_out_are_some_of_the_data(tmp_path: Path) -> None:
+    options: dict[str, Any] = write_pairs(tmp_path) | SMALL
+    with pytest.raises(InputError, match="got 'person'; choose from box, disc, wedge"):
+        ImagesWithMasks(**options, leave_out=["person"])
+    with pytest.raises(InputError, match="names all 3 classes"):
+        ImagesWithMasks(**options, leave_out=NAMES)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_batches_show_the_object_where_its_mask_is(name: str, tmp_path: Path) -> None:
     data = make(name, tmp_path)
     data.setup("validate")
