@@ -1,13 +1,16 @@
 """Networks compared by their reliance, as the rows say; what is decided was decided beside the statistics."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENES
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENES, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.tables import Bar, Cell, CellWriter, bars_of
 from maskrobust.train.report.wording import decimal, interval, listed, method_title, points
+
+SCENE_SHARE = "scene_share"
+"""The measure that is drawn where the headline is undefined."""
 
 _OPPOSITE = {"relies more": "relies less", "relies less": "relies more"}
 
@@ -76,14 +79,25 @@ def pair_table(results: Results, cells: CellWriter) -> BarTable:
     return BarTable("pairs", headings, list(blocks.items()))
 
 
-def share_table(results: Results, cells: CellWriter) -> BarTable:
-    """The used share of every network under every masking method."""
-    rows = [row for method in results.methods for row in select(results.over_seeds, measure=HEADLINE, method=method)]
+def shares_section(results: Results, cells: CellWriter) -> dict[str, Any]:
+    """Of every network under every masking method the used share, or the scene share where that alone is defined."""
+    scenes, used = (
+        any(row.value is not None for row in select(results.over_seeds, measure=measure))
+        for measure in (SCENE_SHARE, HEADLINE)
+    )
+    measure = SCENE_SHARE if scenes and not used else HEADLINE
+    return {"measure": measure, "table": _share_table(results, cells, measure)}
+
+
+def _share_table(results: Results, cells: CellWriter, measure: str) -> BarTable:
+    rows = [row for method in results.methods for row in select(results.over_seeds, measure=measure, method=method)]
     blocks: dict[str, list[BarLine]] = {}
     for row, bar in zip(rows, bars_of(rows), strict=True):
         line = BarLine((results.network(row.network),), cells.write(row), bar, row.undefined_because or "")
         blocks.setdefault(method_title(row.method), []).append(line)
-    return BarTable("shares", ("Method and network", "Used share", "Interval and zero"), list(blocks.items()))
+    return BarTable(
+        "shares", ("Method and network", catalogue()[measure].title, "Interval and zero"), list(blocks.items())
+    )
 
 
 def _clean_accuracy_lost(results: Results, arm: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from maskrobust.lm_modules.reliance.catalogue import Measure, catalogue
 from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.comparisons import headline, method_sentences, pair_table, share_table, verdict_table
+from maskrobust.train.report.comparisons import headline, method_sentences, pair_table, shares_section, verdict_table
 from maskrobust.train.report.curves import curves_section
 from maskrobust.train.report.examples import ExampleStrip, example_groups
 from maskrobust.train.report.margins import margins_section
@@ -82,12 +82,16 @@ def render_reliance(reliance: Mapping[str, Any], examples: Sequence[ExampleStrip
     title = headline(results)
     sections = [
         ("headline.html.j2", {"headline": title, "sentences": method_sentences(results)}),
-        ("shares.html.j2", {"table": share_table(results, cells), "data": _data_cells(results, cells)}),
-        ("comparisons.html.j2", {"table": pair_table(results, cells)} if results.comparisons else None),
+        ("shares.html.j2", shares_section(results, cells) | {"data": _data_cells(results, cells)}),
+        ("comparisons.html.j2", {"table": pair_table(results, cells)} if _compared(results) else None),
         ("tables.html.j2", _tables_section(results, cells)),
         *_shared_sections(results, cells, examples),
     ]
     return _page(results, title, sections, cells)
+
+
+def _compared(results: Results) -> bool:
+    return any(row.value is not None for row in results.comparisons)
 
 
 def _shared_sections(results: Results, cells: CellWriter, examples: Sequence[ExampleStrip]) -> Sections:

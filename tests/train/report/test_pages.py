@@ -269,29 +269,19 @@ def test_an_undefined_number_has_a_footnote_that_says_why(claim: Content, relian
     ]
 
 
-def test_where_no_used_share_is_defined_there_is_no_chart_and_the_page_says_so(claim: Content) -> None:
-    for row in claim["rows"]:
-        if row["measure"] == "used_share":
-            row |= {"value": None, "low": None, "high": None, "undefined_because": "undefined because of its probe."}
-    page = Page(render_claim(claim, []))
-    assert squeezed(page.texts["chart"]).startswith("There is nothing to draw")
-    assert "undefined because of its probe." in page.texts["notes"]
-    assert "transfer" in page.texts and "curves" not in page.texts  # curves were not measured
-
-
-def test_one_network_is_compared_with_none(tmp_path: Path) -> None:
-    shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": (), "replicates": 20}
-    reliance = summarised_reliance(tmp_path, ["runs/plain.ckpt"], **shapes)
+def test_where_no_used_share_is_defined_scene_shares_are_drawn(reliance: dict[str, Any]) -> None:
+    undefined = {"value": None, "low": None, "high": None, "undefined_because": "undefined because of its probe."}
+    scenes = [row | {"measure": "scene_share"} for row in reliance["rows"] if row["measure"] == "used_share"]
+    for row in reliance["rows"]:
+        if row["measure"] in ("used_share", "reliance"):
+            row.update(undefined, reading="undefined" if row["compared_with"] else "")
+    reliance["rows"] += scenes
     page = Page(render_reliance(reliance, []))
-    shares = [row for row in reliance["rows"] if row["measure"] == "used_share"]
-    read = {row["method"] for row in shares if not row["low"] <= 0 <= row["high"]}
-    assert read == {row["method"] for row in shares if row["reading"] == "relies on outlines"} != set()
-    assert page.texts["headline"].startswith("plain.ckpt relies on outlines under ")
-    for row in shares:
-        row["reading"] = "not shown"
-    alone = Page(render_reliance(reliance, [])).texts["headline"]
-    assert alone == "That plain.ckpt relies on outlines cannot be shown: no used share's interval lies off zero."
-    assert not {"pairs", "differences-outline", "transfer"} & (page.tables.keys() | page.texts.keys())
+    table = str(page.tables["shares"])
+    assert "Scene share" in table and "undefined" not in table
+    shown = [row for row in scenes if not row["compared_with"]]
+    assert shown and all(f"{abs(row['value']):.2f}" in table for row in shown)
+    assert "pairs" not in page.tables  # no pair of networks is compared by an undefined share
 
 
 def test_a_measure_of_a_users_own_has_a_table_and_a_definition_without_any_edit(
