@@ -16,6 +16,7 @@ from maskrobust.train.bench.explain import measure_explain
 from maskrobust.train.bench.masking import NETWORKS, Precision, measure_masking
 from maskrobust.train.bench.shards import measure_shards
 from maskrobust.train.bench.suite import IMAGE_SIZES, measure_suite
+from maskrobust.train.devices import find_device
 from maskrobust.train.files import write_json
 from maskrobust.train.provenance import device_name
 
@@ -25,7 +26,7 @@ PARTS = ("masking", "augment", "shards", "suite", "evaluate", "explain")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts asked for, print a table of each, and write one JSON."""
     options = _parse(arguments)
-    device = torch.device(options.device)
+    device = find_device(options.device)
     machine = f"{platform.machine()}, {device_name(device)}"
     content: dict[str, Any] = {"machine": machine, "torch": torch.__version__}
     console = Console()
@@ -94,7 +95,7 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--explain-masks", type=int, default=64, help="explain: masks that each explainer asks about")
     parser.add_argument("--explain-batch", type=int, default=32, help="explain: masks in a forward pass")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="by default cuda where there is one, else cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
     options = parser.parse_args(arguments)
     unknown = set(options.parts) - set(PARTS)
