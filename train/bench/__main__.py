@@ -67,7 +67,9 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all when left out")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: of torchvision, or timm/NAME")
     parser.add_argument("--batch", type=int, default=8, help="masking: images in a batch")
-    parser.add_argument("--precision", choices=get_args(Precision), default="32", help="masking: bf16 by autocast")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="32", help="masking: bf16 or fp16 by autocast"
+    )
     parser.add_argument("--compile", action="store_true", help="masking: all networks through torch.compile")
     parser.add_argument("--augment-batch", type=int, default=32, help="augment: images in a batch")
     parser.add_argument("--imputed", type=int, default=4, help="augment: images in a batch of linear imputation")
@@ -107,13 +109,14 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
 
 def _masking_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
     table = Table(title=f"Layer masking over the plain network; {machine}")
-    for column in ("network", "mode", "mask", "hidden", "visible inside", "plain", "time", "memory", "waits"):
+    for column in ("network", "mode", "mask", "hidden", "visible inside", "plain", "time", "memory", "waits", "change"):
         table.add_column(column, justify="left" if column in ("network", "mode", "mask") else "right")
     for row in rows:
         table.add_row(
             row["network"], row["mode"], row["mask"], f"{row['hidden']:.0%}", f"{row['positions']:.0%}",
             f"{row['plain_seconds'] * 1000:.0f} ms", f"{row['time']:.2f}", f"{row['memory']:.2f}",
             "" if row["waits"] is None else str(row["waits"]),
+            "" if row["sensitivity"] is None else f"{row['sensitivity']:.1g}",
         )  # fmt: skip
     return table
 
