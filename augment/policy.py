@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.families import MaskFamily
+from maskrobust.augment.families.registry import draw_chosen
 from maskrobust.augment.fills import FILLS, check_mean, draw_partners, mix_images, own_weight
 from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import Choice, Chosen, Entry
@@ -103,11 +104,9 @@ class RandomMasking:
         """Only the holes: `visible` (B, 1, H, W) bool for the same arguments as in a call."""
         if self.probability == 1:
             return self.family(fold_in(keys, 1), batch, growth)
-        rows = (uniform(fold_in(keys, 0)) < self.probability).nonzero().squeeze(1)
+        is_masked = uniform(fold_in(keys, 0)) < self.probability
         visible = torch.ones(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
-        if len(rows):
-            visible[rows] = self.family(fold_in(keys, 1)[rows], batch.select(rows), growth)
-        return visible
+        return draw_chosen(visible, is_masked, self.family, fold_in(keys, 1), batch, growth)
 
     def _fill(self, images: Tensor, visible: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
         """Draw the fills by name; those that chose "other_image" are mixed already."""

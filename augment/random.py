@@ -96,8 +96,10 @@ def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
     steps = range(2**24)
     first = [bisect.bisect_left(steps, end, key=lambda step: step * 2.0**-24 * ends[-1]) * 2.0**-24 for end in ends]
     numbers = uniform(keys)
-    positions = torch.searchsorted(numbers.new_tensor(first), numbers, right=True)
-    return positions.clamp(max=len(weights) - 1)
+    positions = torch.zeros_like(keys)
+    for end in first[:-1]:
+        positions += numbers >= end
+    return positions
 
 
 def _mix(bits: Tensor) -> Tensor:

@@ -259,7 +259,16 @@ class MaskRobustClassifier(pl.LightningModule):
         return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
 
     def setup(self, stage: str) -> None:
-        """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms."""
+        """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms.
+
+        Raises:
+            InputError: the trainer is on an Apple GPU, which lacks float64.
+        """
+        if self.trainer.strategy.root_device.type == "mps":
+            raise InputError(
+                "the trainer's accelerator must have float64, in which holes are drawn and Apple's GPUs lack, got mps; "
+                "give it accelerator cpu."
+            )
         keep_layers_in_sync(self.trainer.strategy)
 
     def on_fit_start(self) -> None:

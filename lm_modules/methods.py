@@ -63,7 +63,9 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (images - shift).div_(scale)
 
 
-def predictor(network: nn.Module, method: MaskingMethod, mean: Sequence[float], std: Sequence[float]) -> Predictor:
+def predictor(
+    network: Callable[..., Tensor], method: MaskingMethod, mean: Sequence[float], std: Sequence[float]
+) -> Predictor:
     """What a network predicts for images with a hole, under one masking method.
 
     Args:
@@ -78,10 +80,9 @@ def predictor(network: nn.Module, method: MaskingMethod, mean: Sequence[float], 
 
     def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         if method == LAYER_MASKING:
-            logits: Tensor = network(normalise(images, mean, std), visible)
-            return logits
+            return network(normalise(images, mean, std), visible)
         filled = apply_fill(method, images, visible, keys=keys, mean=mean)
-        return network(normalise(filled, mean, std))  # type: ignore[no-any-return]
+        return network(normalise(filled, mean, std))
 
     return predict
 

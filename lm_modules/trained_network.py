@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.compilation import CompiledNetwork
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import (
     LAYER_MASKING,
@@ -60,6 +61,8 @@ class TrainedNetwork(nn.Module):
         class_names: a name for each class, or None.
         wordnet_ids: a WordNet id for each class, or None.
         precision: "32", or "bf16" to compute under autocast; logits and features are float32 either way.
+        pass_size: None, or images in a forward pass of the compiled network that gives the logits; see
+            `maskrobust.lm_modules.compilation.CompiledNetwork`. Features are computed eagerly.
 
     Raises:
         InputError: the names are not one for each output.
@@ -89,9 +92,11 @@ class TrainedNetwork(nn.Module):
         self.preprocessing = preprocessing
         self.origin = origin
         self.precision: Precision = "32"
+        self.pass_size: int | None = None
         self._num_outputs = num_outputs
         self._output_names = class_names, wordnet_ids
         self._masked: list[LayerMasking] = [network] if isinstance(network, LayerMasking) else []
+        self._compiled: dict[nn.Module, CompiledNetwork] = {}
         kept = range(num_outputs) if answers is None else answers
         self.num_classes = len(kept)
         self.class_names, self.wordnet_ids = (
@@ -109,7 +114,8 @@ class TrainedNetwork(nn.Module):
         """
         images = self.preprocessing.resize(images).contiguous(memory_format=torch.channels_last)
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
-        return self._kept(self._computed(lambda: self.network(normalised), images.device))
+        call = self._called(self.network)
+        return self._kept(self._computed(lambda: call(normalised), images.device))
 
     def predictor(self, method: MaskingMethod) -> Predictor:
         """What the network predicts for pictures with a hole under a masking method; see `lm_modules.methods`.
@@ -119,7 +125,8 @@ class TrainedNetwork(nn.Module):
         Raises:
             UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
         """
-        predict = predictor(self._network_for(method), method, self.preprocessing.mean, self.preprocessing.std)
+        call = self._called(self._network_for(method))
+        predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
         return lambda images, visible, keys: self._kept(self._asked(predict, images, visible, keys))
 
     def feature_extractor(self, method: MaskingMethod, layer: str | None = None) -> FeatureExtractor:
@@ -169,7 +176,9 @@ class TrainedNetwork(nn.Module):
             origin=self.origin,
             **arguments,
         )
-        again.precision = self.precision
+        again.precision, again.pass_size, again._masked, again._compiled = (
+            self.precision, self.pass_size, self._masked, self._compiled
+        )  # fmt: skip
         return again
 
     def _network_for(self, method: MaskingMethod) -> nn.Module:
@@ -178,6 +187,14 @@ class TrainedNetwork(nn.Module):
         if not self._masked:
             self._masked.append(LayerMasking(self.network))
         return self._masked[0]
+
+    def _called(self, network: nn.Module) -> Callable[..., Any]:
+        """The network itself, or compiled, once for all methods that call it."""
+        if self.pass_size is None:
+            return network
+        if network not in self._compiled:
+            self._compiled[network] = CompiledNetwork(network, self.pass_size)
+        return self._compiled[network]
 
     def _asked(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         images, visible = self.preprocessing.view(images, visible)

@@ -78,6 +78,25 @@ def test_without_a_number_there_is_a_process_for_each_gpu(clone):
     assert "--nproc_per_node=gpu" in printed and "--trainer.devices=auto" in printed
 
 
+def test_everything_that_needs_a_gpu_is_measured_by_one_script(clone):
+    assert run(clone, "bench_gpu", "--batch", "8").returncode == 0
+    told = [line.split() for line in calls(clone) if "-m pip" not in line and "venv" not in line.split()]
+    bench = [line for line in told if "maskrobust.train.bench" in line]
+    assert [(line[line.index("--precision") + 1], "--compile" in line) for line in bench] == [
+        (precision, compiles) for compiles in (False, True) for precision in ("32", "bf16", "fp16")
+    ]
+    assert all(line[-2:] == ["--batch", "8"] for line in bench)
+    trained, measured = ([line for line in told if command in line] for command in ("fit", "evaluate"))
+    for name, compiles in (("eager", "false"), ("compile", "true")):
+        (fit,), (evaluate,) = (
+            [line for line in lines if any(f"bench_gpu_{name}_" in word for word in line)]
+            for lines in (trained, measured)
+        )
+        assert DDP in fit and fit[fit.index("--compile") + 1] == evaluate[evaluate.index("--compile") + 1] == compiles
+        run_name = fit[fit.index("--run_name") + 1]
+        assert f"runs/{run_name}/version_0/checkpoints/best.ckpt" in evaluate
+
+
 def test_machines_meet_at_the_given_port(clone):
     several = ["--nproc=8", "--nnodes=2", "--rdzv=first:29500", "--dry_run"]
     printed = run(clone, "launch_multi_gpu", *several, "--", "--config=pets.yaml").stdout

@@ -1,4 +1,9 @@
-"""The device that a command computes on."""
+"""The device that a command computes on.
+
+Apple's GPUs ("mps") lack float64, in which holes and some results are computed; they are never chosen, and refused.
+"""
+
+from typing import Any
 
 import torch
 
@@ -23,4 +28,14 @@ def find_device(name: str | None) -> torch.device:
             f"device must be one that torch can compute on here, got '{name}'; choose cpu, or cuda where there is a "
             "GPU for each process."
         ) from error
+    if device.type == "mps":
+        raise InputError("device must have float64, which Apple's GPUs lack, got 'mps'; leave it out, or choose cpu.")
     return device
+
+
+def choose_accelerator(given: Any) -> Any:
+    """What Lightning is told instead of an accelerator, which it takes by name or as an object.
+
+    For "auto" that is the CPU where Lightning would take an Apple GPU, otherwise the accelerator itself.
+    """
+    return "cpu" if given == "auto" and torch.backends.mps.is_available() else given

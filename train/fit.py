@@ -33,6 +33,7 @@ from maskrobust.train.checkpoints import (
     limit_reached,
 )
 from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.devices import choose_accelerator
 from maskrobust.train.loggers import (
     WandbOptions,
     log_configuration,
@@ -182,6 +183,9 @@ class FitCLI(LightningCLI):
             raise InputError("wandb is true but trainer.logger is given, too; leave one of them out.")
         if is_training:
             kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
+        kwargs["accelerator"] = choose_accelerator(made.trainer.accelerator)
+        if kwargs["accelerator"] != made.trainer.accelerator:
+            rank_zero_only(print)("computing on the CPU: Apple's GPUs lack float64, in which holes are drawn.")
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """A bank of object silhouettes: collected from batches, kept in one file."""
 
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,7 +96,7 @@ class SilhouetteBank:
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
             safetensors.torch.save_file({name: getattr(self, name).contiguous() for name in _FIELDS}, temporary)
             os.replace(temporary, path)

@@ -74,7 +74,7 @@ def rectangles(
 
 def _strips(keys: Tensor, height: int, width: int, count: int) -> tuple[Tensor, Tensor]:
     """(top, left) and (height, width) of each strip, two float32 tensors that broadcast to (B, count, 2)."""
-    size = torch.tensor([height, width], device=keys.device)
+    size = torch.tensor([height, width]).to(keys.device, non_blocking=True)
     if count == 1:
         return torch.zeros(1, 1, 2, device=keys.device), size.float().reshape(1, 1, 2)
     edges = torch.arange(count + 1, device=keys.device).unsqueeze(1) * size // count

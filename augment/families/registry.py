@@ -132,6 +132,34 @@ def mixture(families: Sequence[tuple[MaskFamily, float]]) -> MaskFamily:
     return _Mixture(tuple(families))
 
 
+def draw_chosen(
+    visible: Tensor, chosen: Tensor, family: MaskFamily, keys: Tensor, batch: Batch, growth: float
+) -> Tensor:
+    """`visible` with the holes of a family in the place of some of its samples.
+
+    A hole depends on its key and sample alone. A CPU draws those of the chosen samples; an accelerator draws all, for
+    the host would have to wait for which they are. Families that segment images do so on the CPU, which waits anyway.
+
+    Args:
+        visible: (B, 1, H, W) bool; may be changed.
+        chosen: (B,) bool.
+        family: draws the holes.
+        keys: (B,) int64.
+        batch: B samples.
+        growth: see `MaskFamily`.
+    """
+    if not _draws_chosen_alone(visible.device, family):
+        return torch.where(chosen[:, None, None, None], family(keys, batch, growth), visible)
+    rows = chosen.nonzero().squeeze(1)
+    if len(rows):
+        visible[rows] = family(keys[rows], batch.select(rows), growth)
+    return visible
+
+
+def _draws_chosen_alone(device: torch.device, family: MaskFamily) -> bool:
+    return device.type == "cpu" or getattr(family, "reads_images", False)
+
+
 @dataclass(frozen=True)
 class _Mixture:
     families: Sequence[tuple[MaskFamily, float]]
@@ -141,10 +169,12 @@ class _Mixture:
         hole_keys = fold_in(keys, 1)
         visible = torch.empty(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
         for position, (family, _) in enumerate(self.families):
-            rows = (chosen == position).nonzero().squeeze(1)
-            if len(rows):
-                visible[rows] = family(hole_keys[rows], batch.select(rows), growth)
+            visible = draw_chosen(visible, chosen == position, family, hole_keys, batch, growth)
         return visible
+
+    @property
+    def reads_images(self) -> bool:
+        return any(getattr(family, "reads_images", False) for family, _ in self.families)
 
 
 @dataclass(frozen=True)
@@ -154,6 +184,10 @@ class _Family:
     entry: Entry
     options: Mapping[str, Any]
     bank: SilhouetteBank | None
+
+    @property
+    def reads_images(self) -> bool:
+        return not self.entry.inputs.isdisjoint(("batch", "images"))
 
     def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
         height, width = batch.images.shape[2:]

@@ -38,7 +38,7 @@ def blurred(images: Tensor) -> Tensor:
     height, width = images.shape[2:]
     deviation = BLUR_SCALE * min(height, width)
     numbers = from_pixels(images)
-    down, across = (_blur_matrix(size, deviation).to(numbers) for size in (height, width))
+    down, across = (_blur_matrix(size, deviation).to(numbers, non_blocking=True) for size in (height, width))
     planes = numbers.contiguous().flatten(0, 1)
     with torch.autocast(images.device.type, enabled=False):
         blurred_rows = planes.bmm(across.T.expand(len(planes), -1, -1))

@@ -111,7 +111,7 @@ def mean_colour(images: Tensor, mean: Sequence[float]) -> Tensor:
         raise InputError(
             f"mean must have one value for each of {images.shape[1]} channels, got {len(mean)}; give as many."
         )
-    return torch.tensor(mean, dtype=torch.float64, device=images.device)[None, :, None, None]
+    return torch.tensor(mean, dtype=torch.float64).to(images.device, non_blocking=True)[None, :, None, None]
 
 
 @torch.no_grad()

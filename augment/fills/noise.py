@@ -72,7 +72,7 @@ def gaussian(keys: Tensor, *shape: int) -> Tensor:
     Returns:
         (B, *shape) float32 on the device of `keys`.
     """
-    return _quantiles().to(keys.device)[random_ranks(keys, *shape)]
+    return _quantiles().to(keys.device, non_blocking=True)[random_ranks(keys, *shape)]
 
 
 def random_ranks(keys: Tensor, *shape: int) -> Tensor:

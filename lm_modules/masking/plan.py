@@ -62,7 +62,7 @@ def plan_rows(step: Step, network: nn.Module, result: Any) -> Iterator[PlanRow]:
         operation, rule = step.operation_name(network), step.rule.apply.__name__
         if isinstance(part, Masked):
             _, _, height, width = part.visible.positions.shape
-            fraction = part.visible.positions.double().mean().item()
+            fraction = part.visible.positions.count_nonzero().item() / part.visible.positions.numel()
             yield PlanRow(step.layer, operation, rule, height, width, part.rings, fraction)
         else:
             yield PlanRow(step.layer, operation, rule, None, None, 0, None)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ from maskrobust.train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask,
 from maskrobust.train.bench.shards import BASELINE, OWN, bare_loader, shards_loader, write_photographs
 from maskrobust.train.bench.sparse_imputation import impute_by_sparse_solve
 from maskrobust.train.bench.suite import CASES, METHODS, Case, RecordedPasses, make_update
-from maskrobust.train.bench.timing import alternate, median_ratio, peak_memory
+from maskrobust.train.bench.timing import alternate, count_waits, median_ratio, peak_memory
 from tests.processes import started
 
 CPU = torch.device("cpu")
@@ -31,6 +32,23 @@ def test_every_function_is_called_once_a_round_in_turn_and_the_first_round_does_
     seconds = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, torch.device("cpu"))
     assert calls == ["a", "b"] * 4
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_waits_are_counted_as_cuda_tells_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def step() -> None:
+        warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+        warnings.warn("something else", UserWarning, stacklevel=1)
+        warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+
+    assert count_waits(step, torch.device("cuda")) == 2
+    assert modes == ["warn", "default"]
+    with pytest.raises(ZeroDivisionError):
+        count_waits(lambda: 1 / 0, torch.device("cuda"))
+    assert modes[-1] == "default"
+    assert count_waits(step, torch.device("cpu")) is None
 
 
 def test_the_ratio_is_the_median_of_those_within_a_round() -> None:
@@ -76,6 +94,7 @@ def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(
         (mode, mask) for mode in ("eval", "training step") for mask in COMMON_MASKS
     ]
     assert all(row["time"] > 0 and row["memory"] > 0 and row["plain_seconds"] > 0 for row in rows)
+    assert {(row["mode"], row["sensitivity"]) for row in rows} == {("eval", 0.0), ("training step", None)}
     assert "squeezenet1_1" in printed and str(path) in printed
 
 

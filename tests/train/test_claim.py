@@ -1,11 +1,13 @@
 """A claim from its configuration to its verdict: made by one process, in parts, and called again."""
 
+import fcntl
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
+import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import yaml
 
 from maskrobust.train.claim.stored import STATE
 from maskrobust.train.cli import main
+from tests.processes import started
 from tests.train.data.conftest import write_fashion_files
+from tests.train.runs import rows
 from tests.train.tiny import TINY_DATA, tiny_claim
 
 MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", "silhouette_leak", "swap_pull")
@@ -175,31 +179,45 @@ def test_a_part_without_the_network_it_uses_names_the_run_to_make_first(
     assert list((tmp_path / "out").rglob("*.npz")) == []
 
 
-def test_a_claim_that_is_killed_while_it_trains_goes_on_to_the_same_outcomes(tmp_path: Path) -> None:
-    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 3})
-    killed, expected = tmp_path / "killed", tmp_path / "expected"
-    part = ["claim", f"--config={config}", "--arm=no_masks"]
-    command = [sys.executable, "-m", "maskrobust.train.cli", *part, f"--out={killed}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    try:
-        while not list(killed.glob(f"arms/*/.*/{STATE}")):
-            assert process.poll() is None, "the claim ended before it could be killed"
+def make_on_node(host: str, part: list[str]) -> None:
+    """A process of one of several machines: its id is not unique among them, and its locks do not reach the others."""
+    socket.gethostname = lambda: host
+    os.getpid = lambda: 1
+    fcntl.flock = fcntl.lockf = lambda *_: None
+    main(part)
+
+
+def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_was_killed(tmp_path: Path) -> None:
+    """Two nodes make a run at once; one is killed while it trains, and put back into the queue."""
+    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 3, "accelerator": "cpu"})
+    shared, expected = tmp_path / "shared", tmp_path / "expected"
+    part = ["claim", f"--config={config}", f"--out={shared}"]
+    with started(make_on_node, "first", [*part, "--arm=no_masks"]) as killed:
+        deadline = time.monotonic() + 200
+        while not list(shared.glob(f"arms/no_masks/.*/{STATE}")):
+            assert killed.poll() is None, "the claim ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    finally:
-        process.kill()
-        process.wait(timeout=20)
-    assert process.returncode == -signal.SIGKILL
-    for out in (killed, expected):
-        main([*part, f"--out={out}"])
-    learned = Path("arms", "no_masks", "seed-1", "weights.safetensors")
-    assert (killed / learned).read_bytes() == (expected / learned).read_bytes()
-    for outcomes in (expected / learned).parent.glob("*.npz"):
-        with np.load(outcomes) as one, np.load(killed / learned.with_name(outcomes.name)) as other:
-            assert one.files == other.files
-            assert all(np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f") for name in one)
-    assert list((killed / learned).parents[1].iterdir()) == [(killed / learned).parent]
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+    with ExitStack() as stack:
+        arms, said = {"first": "no_masks", "second": "[no_masks, patches_mean]"}, tmp_path / "errors"
+        nodes = [
+            stack.enter_context(started(make_on_node, host, [*part, f"--arm={arm}"], errors=said))
+            for host, arm in arms.items()
+        ]
+        assert [node.wait(300) for node in nodes] == [0, 0], said.read_text()
+    assert {row["epoch"] for row in rows(shared / "arms" / "no_masks")} <= {"1", "2"}  # 0 was saved
+    main(["claim", f"--config={config}", f"--out={expected}", "--arm=[no_masks, patches_mean]"])
+    for arm in ("no_masks", "patches_mean"):
+        folder = Path("arms", arm, "seed-1")
+        assert list((shared / folder).parent.iterdir()) == [shared / folder]
+        learned = folder / "weights.safetensors"
+        assert (shared / learned).read_bytes() == (expected / learned).read_bytes()
+        for outcomes in (expected / folder).glob("*.npz"):
+            with np.load(outcomes) as one, np.load(shared / folder / outcomes.name) as other:
+                assert one.files == other.files
+                assert all(np.array_equal(one[key], other[key], equal_nan=one[key].dtype.kind == "f") for key in one)
 
 
 def test_the_claim_on_garments_runs(tmp_path: Path) -> None:

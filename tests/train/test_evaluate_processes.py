@@ -9,11 +9,13 @@ import signal
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.preprocessing import Preprocessing
@@ -111,6 +113,24 @@ def run_all(command: list[str], out: Path, ranks: int, **options: Any) -> list[i
 
 def asked_in(folder: Path) -> list[str]:
     return (folder / "asked").read_text().splitlines()
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_whole_evaluation_takes_one_graph_of_a_network_and_one_with_layer_masking(
+    command: list[str], alone: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (network, _), others = json.loads(command[1].removeprefix("--network=")), command[2:]
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
+    counters.clear()
+    main(["evaluate", f"--network={network}", *others, "--compile=true", f"--out={tmp_path}"])
+    assert counters["stats"]["unique_graphs"] == 2
+    expected = [row for row in alone if row["network"] in (network, "") and not row["compared_with"]]
+    found = rows_in(tmp_path)
+    assert len(found) == len(expected) > 0
+    for row, eager in zip(found, expected, strict=True):
+        for name, value in eager.items():
+            assert row[name] == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value), row["measure"]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -249,6 +269,7 @@ def test_settings_tell_every_option_that_answers_follow_from() -> None:
         "methods": ("mean",), "split": "val", "patch_size": 8, "hidden_fractions": (0.25,), "answers": "present",
         "curve_families": (), "transfer_families": (), "sampled_share": 0.5, "features": False, "layers": ("layer1",),
         "margins": (4.0,), "leak_controls": True, "scenes": 2, "scene_pairs": 3, "seed": 1, "precision": "bf16",
+        "compile": True,
         "data_options": {"class_path": "Cues", "init_args": {"seed": 1}},
     }  # fmt: skip
     for name, value in others.items():

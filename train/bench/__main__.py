@@ -16,6 +16,7 @@ from maskrobust.train.bench.explain import measure_explain
 from maskrobust.train.bench.masking import NETWORKS, Precision, measure_masking
 from maskrobust.train.bench.shards import measure_shards
 from maskrobust.train.bench.suite import IMAGE_SIZES, measure_suite
+from maskrobust.train.devices import find_device
 from maskrobust.train.files import write_json
 from maskrobust.train.provenance import device_name
 
@@ -25,7 +26,7 @@ PARTS = ("masking", "augment", "shards", "suite", "evaluate", "explain")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts asked for, print a table of each, and write one JSON."""
     options = _parse(arguments)
-    device = torch.device(options.device)
+    device = find_device(options.device)
     machine = f"{platform.machine()}, {device_name(device)}"
     content: dict[str, Any] = {"machine": machine, "torch": torch.__version__}
     console = Console()
@@ -66,7 +67,9 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all when left out")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="masking: of torchvision, or timm/NAME")
     parser.add_argument("--batch", type=int, default=8, help="masking: images in a batch")
-    parser.add_argument("--precision", choices=get_args(Precision), default="32", help="masking: bf16 by autocast")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="32", help="masking: bf16 or fp16 by autocast"
+    )
     parser.add_argument("--compile", action="store_true", help="masking: all networks through torch.compile")
     parser.add_argument("--augment-batch", type=int, default=32, help="augment: images in a batch")
     parser.add_argument("--imputed", type=int, default=4, help="augment: images in a batch of linear imputation")
@@ -94,7 +97,7 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--explain-masks", type=int, default=64, help="explain: masks that each explainer asks about")
     parser.add_argument("--explain-batch", type=int, default=32, help="explain: masks in a forward pass")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="by default cuda where there is one, else cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
     options = parser.parse_args(arguments)
     unknown = set(options.parts) - set(PARTS)
@@ -106,13 +109,14 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
 
 def _masking_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
     table = Table(title=f"Layer masking over the plain network; {machine}")
-    for column in ("network", "mode", "mask", "hidden", "visible inside", "plain", "time", "memory", "waits"):
+    for column in ("network", "mode", "mask", "hidden", "visible inside", "plain", "time", "memory", "waits", "change"):
         table.add_column(column, justify="left" if column in ("network", "mode", "mask") else "right")
     for row in rows:
         table.add_row(
             row["network"], row["mode"], row["mask"], f"{row['hidden']:.0%}", f"{row['positions']:.0%}",
             f"{row['plain_seconds'] * 1000:.0f} ms", f"{row['time']:.2f}", f"{row['memory']:.2f}",
             "" if row["waits"] is None else str(row["waits"]),
+            "" if row["sensitivity"] is None else f"{row['sensitivity']:.1g}",
         )  # fmt: skip
     return table
 

@@ -13,7 +13,9 @@ from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.train.bench.timing import alternate, count_waits, median_ratio, peak_memory
 
-Precision = Literal["32", "bf16"]
+Precision = Literal["32", "bf16", "fp16"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 IMAGE_SIZE = 224
 NETWORKS = ("resnet50", "efficientnet_b0", "convnext_tiny")
@@ -57,13 +59,14 @@ def measure_masking(
         batch: images in a batch.
         rounds: alternating runs behind each ratio.
         device: what is measured.
-        precision: "bf16" for bfloat16 by autocast.
+        precision: "bf16" and "fp16" by autocast; a training step scales no loss, which takes no time worth telling.
         compiles: whether all networks go through `torch.compile`, the plain ones too.
 
     Yields:
         network, mode ("eval" or "training step"), mask, hidden (fraction of pixels), positions (fraction of those
         inside that are visible: the mean over convolutions), engine, seconds of the plain network, time and memory as
-        ratios over it, and waits (times that Python waits for a CUDA device in one call, None elsewhere).
+        ratios over it, waits (times that Python waits for a CUDA device in one call, None elsewhere), and sensitivity
+        (largest change of a logit when the hidden pixels are redrawn, which must be 0; None in training).
     """
     cases = [(network, mode) for network in networks for mode in ("eval", "training step")]
     make = partial(_make, batch=batch, device=device, precision=precision, compiles=compiles)
@@ -89,6 +92,7 @@ def measure_masking(
                 "time": median_ratio(seconds[mask], plain),
                 "memory": memory[network, mode, mask] / memory[network, mode, None],
                 "waits": count_waits(functions[mask], device),
+                "sensitivity": _sensitivity(functions[mask], visible.to(device)) if mode == "eval" else None,
             }
 
 
@@ -113,23 +117,44 @@ def _make(
     precision: Precision,
     *,
     compiles: bool,
-) -> Callable[[], object]:
-    """One forward pass, or one training step, of a network under a mask; None for the plain network."""
+) -> Callable[..., Any]:
+    """One forward pass, or one training step, of a network under a mask; None for the plain network.
+
+    The forward pass takes other images than its own, too, and returns logits.
+    """
     torch.manual_seed(0)
     plain = build_network(network, 1000).to(device)
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = torch.randn(batch, 3, IMAGE_SIZE, IMAGE_SIZE, device=device).contiguous(memory_format=torch.channels_last)
+    own_images = _draw_images(batch, device, seed=0)
     labels = torch.arange(batch, device=device)
     module = plain if mask is None else LayerMasking(plain)
-    inputs = (images,) if mask is None else (images, draw_mask(mask, batch).to(device))
+    visible = () if mask is None else (draw_mask(mask, batch).to(device),)
     module.train(mode != "eval")
-    call = partial(torch.compile(module) if compiles else module, *inputs)
-    forward: Callable[[], Tensor] = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")(call)
+    call = torch.compile(module) if compiles else module
+
+    def forward(images: Tensor = own_images) -> Tensor:
+        with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision in _DTYPES):
+            logits: Tensor = call(images, *visible)
+        return logits
+
     if mode == "eval":
-        infer: Callable[[], Tensor] = torch.inference_mode()(forward)
+        infer: Callable[..., Tensor] = torch.inference_mode()(forward)
         return infer
     optimiser = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9)
     return partial(_train, forward, labels, optimiser)
+
+
+def _draw_images(batch: int, device: torch.device, seed: int) -> Tensor:
+    images = torch.randn(batch, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed))
+    return images.to(device).contiguous(memory_format=torch.channels_last)
+
+
+def _sensitivity(infer: Callable[..., Tensor], visible: Tensor) -> float:
+    """Largest change of a logit when hidden pixels are redrawn; NaN and infinite logits count as numbers."""
+    images, others = (_draw_images(len(visible), visible.device, seed) for seed in (0, 1))
+    redrawn = torch.where(visible, images, others).contiguous(memory_format=torch.channels_last)
+    before, after = (infer(each).float().nan_to_num() for each in (images, redrawn))
+    return (after - before).abs().max().item()
 
 
 def _train(forward: Callable[[], Tensor], labels: Tensor, optimiser: torch.optim.Optimizer) -> None:

@@ -31,6 +31,7 @@ from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import STATE, StoredRun
 from maskrobust.train.data.batches import batches_on
+from maskrobust.train.devices import choose_accelerator
 from maskrobust.train.loggers import WandbRun, log_configuration
 from maskrobust.train.sentences import about_arguments
 
@@ -72,7 +73,7 @@ class TrainedNetwork(LearningArm):
         classifier = _new_network(config, run.arm, run.seed)
         trainer = pl.Trainer(
             max_epochs=training.epochs,
-            accelerator=training.accelerator,
+            accelerator=choose_accelerator(training.accelerator),
             devices=1,
             precision=training.precision,
             logger=[CSVLogger(folder, name="", version="log"), *_wandb_runs(config, run)],

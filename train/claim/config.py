@@ -113,7 +113,7 @@ class Training:
 
     Attributes:
         epochs: passes over the training split.
-        accelerator: "auto", "cpu" or "gpu", as in Lightning.
+        accelerator: "auto" for a GPU where there is one that has float64, else the CPU; "cpu" or "gpu" as in Lightning.
         precision: as in Lightning.
     """
 

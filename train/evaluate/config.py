@@ -40,6 +40,8 @@ class EvaluationConfig:
         device: to compute on, such as cpu, cuda or cuda:1; by default a GPU for each process, or the CPU where there is
             none.
         precision: "32", or "bf16" to compute the networks under autocast.
+        compile: whether networks give logits through torch.compile, in passes of the data's batch size: one graph of
+            each network, and one with layer masking. For GPUs; on a CPU layer masking is dense then, without rows.
         methods: masking methods to ask the networks under.
         split: of which split the images are; by default test where the data have it, else val.
         patch_size: side of the patches that are hidden at random, in pixels.
@@ -78,6 +80,7 @@ class EvaluationConfig:
     preprocess: dict[str, Any] | None = None
     device: str | None = None
     precision: Precision = "32"
+    compile: bool = False
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     split: Split = "test"
     patch_size: int = 16

@@ -25,7 +25,9 @@ def load_networks(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
 def _load(name: str, config: EvaluationConfig, given: Mapping[str, int | str] | None) -> TrainedNetwork:
     network = load_for(name, config.data, config.precision, preprocess=config.preprocess)
     check_plans(network, config.plans)
-    return answering_data(network, config.data, given, only=config.answers == "present")
+    answering = answering_data(network, config.data, given, only=config.answers == "present")
+    answering.pass_size = config.data.batch_size if config.compile else None
+    return answering
 
 
 def answer_similarities(

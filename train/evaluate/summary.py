@@ -107,6 +107,7 @@ def summarise(
             "labels": "of the data" if config.data.num_classes else OWN_PREDICTIONS,
             "answers": config.answers,
             "precision": config.precision,
+            "compile": config.compile,
             "probe": probe_source(config.data, config.split, config.probe_outlines),
             "patch_size": config.patch_size,
             "hidden_fractions": list(config.hidden_fractions),
