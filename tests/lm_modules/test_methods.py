@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment import FILLS, apply_fill, sample_keys
+from maskrobust.augment import FILLS, apply_fill, enclosing_circles, sample_keys
 from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import (
@@ -47,6 +47,26 @@ def test_normalising_takes_the_mean_and_divides_by_the_deviation(dtype, memory_f
     for channel in range(3):
         expected = (images[:, channel] - MEAN[channel]) / STD[channel]
         torch.testing.assert_close(result[:, channel], expected)
+
+
+@pytest.mark.parametrize("method", ["black", "inpainting", "layer_masking"])
+def test_objects_with_one_circle_cannot_be_told_apart_behind_it(method: str) -> None:
+    """Bit for bit: the guarantee of hiding circles."""
+    cross, bar = torch.zeros(2, 1, 1, 32, 32, dtype=torch.bool)
+    bar[..., 16, 6:25] = True
+    cross[..., 16, 6:25], cross[..., 7:26, 15] = True, True
+    disc = enclosing_circles(bar)
+    objects, generator = torch.cat([bar, cross, disc]), torch.Generator().manual_seed(0)
+    colours, scene = torch.rand(3, 3, 1, 1, generator=generator), torch.rand(1, 3, 32, 32, generator=generator)
+    images, visible = torch.where(objects, colours, scene), ~enclosing_circles(objects)
+    network = SmallResNet(10).eval()
+    predict = predictor(LayerMasking(network) if method == "layer_masking" else network, method, MEAN, STD)
+    along_outlines, by_circles = (
+        [predict(images[i : i + 1], each[i : i + 1], torch.zeros(1, dtype=torch.int64)) for i in range(3)]
+        for each in (~objects, visible)
+    )
+    assert not torch.equal(along_outlines[0], along_outlines[1])
+    assert torch.equal(by_circles[0], by_circles[1]) and torch.equal(by_circles[0], by_circles[2])
 
 
 def test_there_is_a_method_for_each_fill_and_layer_masking() -> None:

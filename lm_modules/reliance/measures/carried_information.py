@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from maskrobust.lm_modules.reliance.catalogue import Parameters, measure
 from maskrobust.lm_modules.reliance.estimation import Statistic, difference_of_means, right_answers
-from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_condition
+from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe, feature_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 
@@ -64,18 +64,28 @@ def carried_information(layer: str | None = None) -> Statistic:
 
     0 where the features hold nothing of the outline that they do not hold of its circle. See `features_silhouette`.
     """
-    return Statistic(
-        lambda outcomes: right_answers(
-            outcomes, feature_condition("silhouette", layer), feature_condition("circle", layer)
-        ),
-        difference_of_means,
-    )
+    return _carried(layer, "linear")
+
+
+@measure(
+    title="Carried, MLP",
+    definition="Carried information as a probe with a hidden layer finds it in place of the linear one: also what the "
+    "features hold of the outline in a way that no linear head could read.",
+    group="remains",
+    asked=_each_layer,
+    by_seed=False,
+)
+def carried_mlp(layer: str | None = None) -> Statistic:
+    """Measure 7: accuracy of an MLP behind the silhouette minus that behind the circle, in [-1, 1], paired.
+
+    See `features_silhouette` and `cross_validated_predictions`.
+    """
+    return _carried(layer, "mlp")
 
 
 @measure(
     title="Carried, neighbours",
-    definition="Carried information as a probe of the five nearest neighbours finds it in place of the linear one: "
-    "also what the features hold of the outline in a way that no linear head could read.",
+    definition="The same with a probe of the five nearest neighbours.",
     group="remains",
     asked=_each_layer,
     by_seed=False,
@@ -85,5 +95,9 @@ def carried_neighbours(layer: str | None = None) -> Statistic:
 
     See `features_silhouette` and `cross_validated_predictions`.
     """
-    conditions = [feature_condition(hole, layer, "neighbours") for hole in FEATURE_HOLES]
+    return _carried(layer, "neighbours")
+
+
+def _carried(layer: str | None, probe: FeatureProbe) -> Statistic:
+    conditions = [feature_condition(hole, layer, probe) for hole in FEATURE_HOLES]
     return Statistic(lambda outcomes: right_answers(outcomes, *conditions), difference_of_means)

@@ -1,4 +1,4 @@
-"""The linear probe on features: it finds what is there, nothing else, and the same whatever the order."""
+"""The probes on features find what is there, nothing else, and the same whatever the order."""
 
 from dataclasses import replace
 
@@ -10,11 +10,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from maskrobust.augment import sample_keys, uniform
-from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.features import cross_validated_predictions, with_feature_predictions
 from maskrobust.lm_modules.reliance.measures.accuracy import circle_accuracy, silhouette_accuracy
 from maskrobust.lm_modules.reliance.measures.carried_information import (
     carried_information,
+    carried_mlp,
     carried_neighbours,
     features_circle,
     features_silhouette,
@@ -62,6 +63,7 @@ def test_features_that_hold_the_same_carry_nothing_of_the_outline() -> None:
     found = estimate(carried_information(), [with_feature_predictions(same)])
     assert found.interval == (0.0, 0.0, 0.0)
     assert (found.images, found.left_out) == (397, 3)
+    assert value_of(carried_mlp(), with_feature_predictions(same)) == 0.0
 
 
 def test_carried_information_is_the_difference_of_the_two_accuracies() -> None:
@@ -101,7 +103,8 @@ def test_neighbours_are_the_five_nearest_of_the_other_folds_by_their_inverse_dis
         assert found[image] == votes.argmax()
 
 
-def test_neighbours_read_what_no_linear_probe_does() -> None:
+@pytest.mark.parametrize("measure", [carried_mlp(), carried_neighbours()], ids=["mlp", "neighbours"])
+def test_the_other_probes_read_what_no_linear_probe_does_and_nothing_where_nothing_is(measure: Statistic) -> None:
     """The class is whether two signs agree."""
     rng = np.random.default_rng(0)
     signs = rng.choice([-1, 1], (400, 2))
@@ -110,7 +113,10 @@ def test_neighbours_read_what_no_linear_probe_does() -> None:
     known = signs + 0.2 * rng.normal(size=(400, 2))
     probed = with_feature_predictions(with_features(outcomes, known, rng.normal(size=(400, 2))))
     assert abs(value_of(carried_information(), probed)) < 0.15
-    assert value_of(carried_neighbours(), probed) > 0.35
+    assert value_of(measure, probed) > 0.35
+    empty = with_features(outcomes, rng.normal(size=(400, 2)), rng.normal(size=(400, 2)))
+    found = estimate(measure, [with_feature_predictions(empty)]).interval
+    assert found is not None and found.low < 0.0 < found.high
 
 
 def test_images_of_one_fold_are_not_fitted_to() -> None:

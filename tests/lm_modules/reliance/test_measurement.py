@@ -79,6 +79,6 @@ def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(
 def test_each_method_is_asked_what_its_own_plan_says(bank: SilhouetteBank) -> None:
     runs = rows_of({"a": classifier(0)}, bank)[1]["a"]
     for method, plan in PLANS.items():
-        probed = {name for name in runs[method].predictions if name.startswith(("features/", "neighbours/"))}
+        probed = {name for name in runs[method].predictions if name.startswith(("features/", "mlp/", "neighbours/"))}
         assert runs[method].predictions.keys() - probed == {"clean", *conditions_module.condition_names(plan)}
         assert bool(probed) == plan.features

@@ -4,14 +4,14 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from maskrobust.lm_modules.reliance.conditions import condition_names, transfer_condition
 from maskrobust.lm_modules.reliance.curves import curve_condition
-from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_condition
+from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe, feature_condition
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -54,7 +54,7 @@ def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
     if plan.features:
         names += [
             feature_condition(hole, layer, probe)
-            for probe in ("linear", "neighbours")
+            for probe in get_args(FeatureProbe)
             for hole in FEATURE_HOLES
             for layer in (None, *plan.layers)
         ]

@@ -58,6 +58,7 @@ TABLES = {
         "features_silhouette",
         "features_circle",
         "carried_information",
+        "carried_mlp",
         "carried_neighbours",
         "information_silhouette",
         "information_circle",
