@@ -131,6 +131,11 @@ def where_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
     return ({},) if plan.shapes else ()
 
 
+def where_all_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
+    """For measures that need more of the shapes than the two holes of the leak."""
+    return where_shapes(plan) if plan.all_shapes else ()
+
+
 def where_leak_controls(plan: ReliancePlan) -> Sequence[Parameters]:
     """For measures that look closer at the leak."""
     return ({},) if plan.shapes and plan.leak_controls else ()
