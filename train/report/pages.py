@@ -59,6 +59,7 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
         ("factorial.html.j2", factorial_section(results, cells)),
         ("retention_chart.html.j2", retention_section(results)),
         ("comparisons.html.j2", {"table": verdict_table(results, cells)}),
+        ("rule.html.j2", claim["rule"]),
         ("tables.html.j2", _tables_section(results, cells)),
         *_shared_sections(results, cells, examples),
     ]
