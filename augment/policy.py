@@ -75,7 +75,7 @@ class RandomMasking:
         check_mean(self.mean)
         object.__setattr__(self, "_fills", {each.name: each for each in read_fills(self.fill)})
 
-    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> MaskedImages:
+    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0, candidate: int = 0) -> MaskedImages:
         """Mask a batch.
 
         An image's hole and fill depend on its key and on the image alone, but for "other_image": an image that is to
@@ -85,8 +85,9 @@ class RandomMasking:
             keys: (B,) int64 keys on the device of the images; see `maskrobust.augment.random`.
             batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
             growth: in [0, 1], how far the upper end of the hidden fraction has grown from the lower one.
+            candidate: which of several holes that the same key draws, from 0; the same images are masked by each.
         """
-        visible = self.draw_visible(keys, batch, growth)
+        visible = self.draw_visible(keys, batch, growth, candidate)
         chosen = choose(fold_in(keys, 3), [each.weight for each in self._fills.values()])
         fill_keys = fold_in(keys, 2)
         itself = torch.arange(len(keys), device=keys.device)
@@ -100,13 +101,14 @@ class RandomMasking:
         images = self._fill(mix_images(batch.images, visible, partners), visible, fill_keys, chosen)
         return MaskedImages(images, visible, partners, own_weight(visible).where(partners != itself, 1.0))
 
-    def draw_visible(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
+    def draw_visible(self, keys: Tensor, batch: Batch, growth: float = 1.0, candidate: int = 0) -> Tensor:
         """Only the holes: `visible` (B, 1, H, W) bool for the same arguments as in a call."""
+        hole_keys = fold_in(keys, 1) if candidate == 0 else fold_in(fold_in(keys, 1), candidate)
         if self.probability == 1:
-            return self.family(fold_in(keys, 1), batch, growth)
+            return self.family(hole_keys, batch, growth)
         is_masked = uniform(fold_in(keys, 0)) < self.probability
         visible = torch.ones(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
-        return draw_chosen(visible, is_masked, self.family, fold_in(keys, 1), batch, growth)
+        return draw_chosen(visible, is_masked, self.family, hole_keys, batch, growth)
 
     def _fill(self, images: Tensor, visible: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
         """Draw the fills by name; those that chose "other_image" are mixed already."""

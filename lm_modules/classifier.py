@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping
+from itertools import starmap
 from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
@@ -40,7 +41,7 @@ from maskrobust.lm_modules.methods import (
     normalise,
     predictor,
 )
-from maskrobust.lm_modules.objectives import Objective, consistency_loss, mixed_cross_entropy
+from maskrobust.lm_modules.objectives import Objective, abstention_loss, consistency_loss, mixed_cross_entropy
 from maskrobust.lm_modules.optimisation import (
     OptimiserName,
     ScheduleName,
@@ -90,9 +91,15 @@ class MaskRobustClassifier(pl.LightningModule):
         fill: drawn into the hole, a name of `augment.FILLS` or "other_image"; or several, as for `mask_family`. Under
             "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the heaviest one, or "mean"
             instead of "other_image", for what it shows must not depend on the batch.
+        worst_of: number of holes drawn for each masked image, of which the training step takes the one with the highest
+            cross-entropy under the network as it is, in eval mode; 1 takes the only one. It is one round of the greedy
+            search for worst-case masks of Saha et al., "Revisiting Image Classifier Training for Improved Certified
+            Robust Defense against Adversarial Patches", arXiv 2306.12610.
         layer_masking: options of layer masking: `merge`, `detach_padding`, `checkpoint_segments`.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
-            of the masked view with it (`maskrobust.lm_modules.objectives.consistency_loss`).
+            of the masked view with it (`maskrobust.lm_modules.objectives.consistency_loss`), or "abstention":
+            cross-entropy, but an even prediction where the hole leaves nothing of the object
+            (`maskrobust.lm_modules.objectives.abstention_loss`), as holes of the family "covers" do.
         consistency_weight: of that agreement.
         optimiser: "sgd" (Nesterov) or "adamw".
         learning_rate: peak learning rate.
@@ -100,7 +107,7 @@ class MaskRobustClassifier(pl.LightningModule):
         weight_decay: of weights with two or more axes.
         schedule: "cosine" to 0, or "constant".
         warmup_fraction: fraction of all steps spent on linear warm-up.
-        label_smoothing: in [0, 1), of the objective "cross_entropy".
+        label_smoothing: in [0, 1), of the objectives "cross_entropy" and "abstention".
         weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
             "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
         new_head: start the last linear layer anew, for fine-tuning on other classes.
@@ -132,6 +139,7 @@ class MaskRobustClassifier(pl.LightningModule):
         mask_probability: float = 0.5,
         mask_ramp: float = 0.0,
         fill: str | dict[str, float | dict[str, Any]] = "black",
+        worst_of: int = 1,
         layer_masking: LayerMaskingOptions | None = None,
         objective: Objective = "cross_entropy",
         consistency_weight: float = 1.0,
@@ -273,6 +281,17 @@ class MaskRobustClassifier(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Build the mask policy, with the data module's silhouettes where it asks for them."""
+        self.build_masks(getattr(self.trainer, "datamodule", None))
+
+    def build_masks(self, source: object) -> None:
+        """Build the mask policy that `present` draws from; a fit does so when it starts.
+
+        Args:
+            source: a `SilhouetteSource` where a mask family draws silhouettes, such as the data module.
+
+        Raises:
+            InputError: silhouettes are asked for and the source has none to give.
+        """
         if self.masking == "none":
             return
         self.training_masks = build_masking(
@@ -282,13 +301,15 @@ class MaskRobustClassifier(pl.LightningModule):
             patch_size=int(self.hparams["patch_size"]),
             probability=float(self.hparams["mask_probability"]),
             mean=self.mean,
-            source=getattr(self.trainer, "datamodule", None),
+            source=source,
             device=self.device,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float."""
-        images, visible, partners, own_weight = self.present(batch)
+        shown = self.present(batch)
+        images, visible = shown.images, shown.visible
+        smoothing = float(self.hparams["label_smoothing"])
         if self.objective == "consistency":
             # Both views in one batch: two forward passes before one backward break DDP with batch norm.
             everything = torch.ones_like(batch.object_mask)
@@ -296,10 +317,11 @@ class MaskRobustClassifier(pl.LightningModule):
             logits = self(torch.cat([batch.images, images]), both_visible)
             clean, masked = logits.chunk(2)
             loss = consistency_loss(clean, masked, batch.labels, float(self.hparams["consistency_weight"]))
+        elif self.objective == "abstention":
+            loss = abstention_loss(self(images, visible), batch.labels, shown.hides_object, smoothing)
         else:
-            smoothing = float(self.hparams["label_smoothing"])
-            logits = self(images, visible)
-            loss = mixed_cross_entropy(logits, batch.labels, batch.labels[partners], own_weight, smoothing)
+            partner_labels = batch.labels[shown.partners]
+            loss = mixed_cross_entropy(self(images, visible), batch.labels, partner_labels, shown.own_weight, smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
@@ -310,30 +332,69 @@ class MaskRobustClassifier(pl.LightningModule):
             RuntimeError: the training masks images, and no fit has started.
         """
         keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
-        own = torch.arange(len(keys), device=keys.device)
-        whole = torch.ones(len(keys), device=keys.device)
         if self.masking == "none":
-            return PresentedImages(batch.images, None, own, whole)
+            everything = torch.ones_like(batch.object_mask)
+            return _presented(batch, everything, batch.images, None, _unmixed(batch.ids))
         if self.training_masks is None:
             raise RuntimeError(
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
-                "before; train with pytorch_lightning.Trainer.fit, or call on_fit_start first."
+                "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
             )
         ramp = float(self.hparams["mask_ramp"])
         growth = ramp_growth(self.global_step / self._total_steps(), ramp) if ramp > 0 else 1.0
+        candidates = [
+            self._masked(self.training_masks, keys, batch, growth, candidate)
+            for candidate in range(int(self.hparams["worst_of"]))
+        ]
+        return candidates[0] if len(candidates) == 1 else self._worst(candidates, batch.labels)
+
+    def _masked(
+        self, masks: RandomMasking, keys: Tensor, batch: Batch, growth: float, candidate: int
+    ) -> "PresentedImages":
+        """A batch behind one of the holes that its keys draw."""
         if self.masking == "layer_masking":
-            return PresentedImages(batch.images, self.training_masks.draw_visible(keys, batch, growth), own, whole)
-        masked = self.training_masks(keys, batch, growth)
+            visible = masks.draw_visible(keys, batch, growth, candidate)
+            return _presented(batch, visible, batch.images, visible, _unmixed(keys))
+        masked = masks(keys, batch, growth, candidate)
         if self.masking == "fill":
-            return PresentedImages(masked.images, None, masked.partners, masked.own_weight)
+            return _presented(batch, masked.visible, masked.images, None, (masked.partners, masked.own_weight))
         by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
         broadcast = by_fill[:, None, None, None]
-        return PresentedImages(
+        own, whole = _unmixed(keys)
+        return _presented(
+            batch,
+            masked.visible,
             torch.where(broadcast, masked.images, batch.images),
             masked.visible | broadcast,
-            torch.where(by_fill, masked.partners, own),
-            torch.where(by_fill, masked.own_weight, whole),
+            (torch.where(by_fill, masked.partners, own), torch.where(by_fill, masked.own_weight, whole)),
         )
+
+    def _worst(self, candidates: "list[PresentedImages]", labels: Tensor) -> "PresentedImages":
+        """Of several holes of each image the one behind which the network is most wrong; the first of equal ones."""
+        rows, image = candidates[0].is_masked.nonzero().squeeze(1), torch.arange(len(labels), device=labels.device)
+        worst = torch.zeros_like(image)
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        with torch.no_grad():
+            losses = [
+                F.cross_entropy(
+                    self(each.images[rows], None if each.visible is None else each.visible[rows]),
+                    labels[rows],
+                    reduction="none",
+                )
+                for each in candidates
+            ]
+        for module, mode in modes:
+            module.training = mode
+        worst[rows] = torch.stack(losses).argmax(dim=0)
+
+        def chosen(*values: Tensor) -> Tensor:
+            return torch.stack(values)[worst, image]
+
+        visible = [each.visible for each in candidates if each.visible is not None]
+        others = zip(*(each[2:] for each in candidates), strict=True)
+        images = chosen(*(each.images for each in candidates))
+        return PresentedImages(images, chosen(*visible) if visible else None, *starmap(chosen, others))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden."""
@@ -430,12 +491,29 @@ class PresentedImages(NamedTuple):
         visible: (B, 1, H, W) bool for layer masking; None where everything is to be seen.
         partners: (B,) int64, the image of the batch whose label counts for the rest; the image itself where none.
         own_weight: (B,) float in [0, 1], weight of the image's own label.
+        is_masked: (B,) bool, whether anything is hidden.
+        hides_object: (B,) bool, whether the image has an object, and the hole leaves nothing of it.
     """
 
     images: Tensor
     visible: Tensor | None
     partners: Tensor
     own_weight: Tensor
+    is_masked: Tensor
+    hides_object: Tensor
+
+
+def _presented(
+    batch: Batch, hole: Tensor, images: Tensor, visible: Tensor | None, mixed: tuple[Tensor, Tensor]
+) -> PresentedImages:
+    """Images with their hole (B, 1, H, W), True where a pixel was left, and (partners, own_weight)."""
+    left, has_object = (batch.object_mask & hole).flatten(1).any(dim=1), batch.object_mask.flatten(1).any(dim=1)
+    return PresentedImages(images, visible, *mixed, ~hole.flatten(1).all(dim=1), has_object & ~left)
+
+
+def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The partners and weights of (B,) images that show no other one."""
+    return torch.arange(len(ids), device=ids.device), torch.ones(len(ids), device=ids.device)
 
 
 def _is_registered(argument: str, value: object) -> bool:

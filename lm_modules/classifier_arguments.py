@@ -28,6 +28,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
+    "worst_of": (lambda value: value >= 1 and value == int(value), "be a whole number of holes, at least 1"),
     "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "consistency_weight": (lambda value: value >= 0, "be at least 0"),
@@ -60,12 +61,18 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name, (holds, expected) in _RANGES.items():
         if not holds(arguments[name]):
             raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
-    if arguments["objective"] == "consistency" and arguments["masking"] == "none":
-        raise InputError("objective 'consistency' needs a masked view; set masking to 'fill' or 'layer_masking'.")
-    if arguments["objective"] == "consistency" and any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills):
+    objective, mixes = arguments["objective"], any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills)
+    if objective != "cross_entropy" and arguments["masking"] == "none":
+        raise InputError(f"objective '{objective}' needs a masked view; set masking to 'fill' or 'layer_masking'.")
+    if objective != "cross_entropy" and mixes:
         raise InputError(
-            "objective 'consistency' compares two views of one image, got fill 'other_image', which mixes two images; "
+            f"objective '{objective}' is about the label of one image, got fill 'other_image', which mixes two images; "
             "choose another fill, or objective 'cross_entropy'."
+        )
+    if arguments["worst_of"] > 1 and (arguments["masking"] == "none" or mixes):
+        raise InputError(
+            f"worst_of {arguments['worst_of']} chooses among holes of one image, got "
+            f"{'masking none' if arguments['masking'] == 'none' else 'fill other_image'}; leave it out."
         )
 
 

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Objective = Literal["cross_entropy", "consistency"]
+Objective = Literal["cross_entropy", "consistency", "abstention"]
 
 
 def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor, weight: float) -> Tensor:
@@ -48,3 +49,22 @@ def mixed_cross_entropy(
     own = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
     other = F.cross_entropy(logits, partner_labels, reduction="none", label_smoothing=label_smoothing)
     return (own_weight * own + (1 - own_weight) * other).mean()
+
+
+def abstention_loss(logits: Tensor, labels: Tensor, hides_object: Tensor, label_smoothing: float) -> Tensor:
+    """Cross-entropy that asks for an even prediction where nothing of the object is to be seen.
+
+    loss = mean over the batch of CE(logits, labels), or of CE(logits, uniform over the classes) where `hides_object`.
+
+    Args:
+        logits: (B, num_classes).
+        labels: (B,) int64.
+        hides_object: (B,) bool.
+        label_smoothing: in [0, 1).
+
+    Returns:
+        () loss, at least ln(num_classes) for an image whose object is hidden.
+    """
+    told = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    even = F.cross_entropy(logits, torch.full_like(logits, 1.0 / logits.shape[1]), reduction="none")
+    return torch.where(hides_object, even, told).mean()

@@ -13,27 +13,26 @@ from maskrobust.train.types import AnnotatedDataModule, Split
 
 if TYPE_CHECKING:  # each command imports this module
     from maskrobust.train.claim.config import ClaimConfig
+    from maskrobust.train.claim.runs import MeasuredRun
     from maskrobust.train.evaluate.config import EvaluationConfig
 
 Answering = Mapping[MaskingMethod | None, Mapping[int, Outcomes]]
 """By masking method (None: nothing hidden) and number: the networks whose predictions stand below its pictures."""
 
 
-def claim_examples(
-    config: ClaimConfig, runs: Mapping[str, Mapping[int, Mapping[MaskingMethod, Outcomes]]]
-) -> Sequence[ExampleStrip]:
+def claim_examples(config: ClaimConfig, runs: Mapping[str, Mapping[int, MeasuredRun]]) -> Sequence[ExampleStrip]:
     """A few images of the split that is measured under every masking method, with predictions of the first seed.
 
-    Under a masking method stand the predictions of the arms that the rule looks at under it, with nothing hidden those
+    Under a masking method stand the predictions of the arms whose own it is, with nothing hidden those
     of all arms.
 
     Args:
         config: the claim, whose data are set up.
-        runs: outcomes by arm, seed and masking method.
+        runs: by arm and seed.
     """
     outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {None: {}}
     for number, (name, arm) in enumerate(config.arms.items(), start=1):
-        run = runs[name][config.seeds[0]][arm.method]
+        run = runs[name][config.seeds[0]].outcomes[arm.method]
         for shown in (None, arm.method):
             outcomes.setdefault(shown, {})[number] = run
     asked = config.evaluation

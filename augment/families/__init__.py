@@ -29,6 +29,7 @@ from maskrobust.augment.families.irregular import blobs
 from maskrobust.augment.families.superpixels import SegmentationMethod, quickshift, segment_batch, slic
 from maskrobust.augment.families.silhouettes import other_class_silhouettes, own_class_silhouettes, silhouettes
 from maskrobust.augment.families.circles import circle_geometry, enclosing_circles
+from maskrobust.augment.families.covers import covers
 from maskrobust.augment.families.objects import ObjectHoles, broken_silhouettes, companions, object_holes, objects
 # isort: on
 
@@ -47,6 +48,7 @@ __all__ = [
     "circle_geometry",
     "companion_blobs",
     "companions",
+    "covers",
     "draw_hidden_fraction",
     "enclosing_circles",
     "family_needs",

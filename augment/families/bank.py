@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
@@ -45,6 +47,18 @@ class SilhouetteBank:
     def by_class(self) -> Tensor:
         """(N,) int64, the positions sorted by class, within a class by id."""
         return self.labels.argsort(stable=True)
+
+    @cached_property
+    def thickest(self) -> tuple[Tensor, Tensor]:
+        """Of each object the pixel farthest from what is outside it, and how far in pixels: (N, 2) int64, (N,) float64.
+
+        Pixels are (row, column).
+        """
+        found = [distances(np.pad(mask, 1))[1:-1, 1:-1] for mask in self.object_masks[:, 0].cpu().numpy()]
+        depths = torch.from_numpy(np.stack(found)).flatten(1).to(self.ids.device)
+        farthest = depths.argmax(dim=1)
+        width = self.object_masks.shape[3]
+        return torch.stack([farthest // width, farthest % width], dim=1), depths.amax(dim=1)
 
     @classmethod
     def from_batches(cls, batches: Iterable[Batch]) -> Self:
@@ -106,6 +120,13 @@ class SilhouetteBank:
     def to(self, device: torch.device) -> "SilhouetteBank":
         """The same bank on another device."""
         return SilhouetteBank(self.object_masks.to(device), self.labels.to(device), self.ids.to(device))
+
+
+def distances(pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance of each True pixel of (H, W) to the nearest False one, 0 where False: (H, W)."""
+    import cv2
+
+    return np.asarray(cv2.distanceTransform(pixels.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float64)
 
 
 def unique_first(ids: Tensor) -> tuple[Tensor, Tensor]:

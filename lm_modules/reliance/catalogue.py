@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-Group = Literal["outline", "leak", "accuracy", "remains", "curves", "transfer", "own"]
+Group = Literal["outline", "leak", "accuracy", "remains", "curves", "transfer", "training", "own"]
 """Measures that are shown together, in this order."""
 
 Unit = Literal["fraction", "number", "bits", "nats", "logits"]
@@ -129,6 +129,11 @@ def once(_plan: ReliancePlan) -> Sequence[Parameters]:
 def where_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
     """For measures that need objects hidden along their outline and by their circle."""
     return ({},) if plan.shapes else ()
+
+
+def where_all_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
+    """For measures that need more of the shapes than the two holes of the leak."""
+    return where_shapes(plan) if plan.all_shapes else ()
 
 
 def where_leak_controls(plan: ReliancePlan) -> Sequence[Parameters]:

@@ -48,22 +48,29 @@ def compare_magnitudes(
     *,
     margin: float = 0.0,
     confidence: float = 0.95,
+    all_above: bool = False,
     replicates: int = 2000,
     seed: int = 0,
 ) -> dict[str, ComparedMagnitude]:
     """How much the magnitude of each pair's first network exceeds that of its second; Holm's procedure sets the levels.
 
     The chance that any lower bound lies wrongly above the margin is at most 1 - confidence, and so is the chance that
-    any upper bound lies wrongly below it. Each direction is a family of its own, and divides half of 1 - confidence by
-    `holm_levels`: half, because a bound of a magnitude is wrong in up to twice its level (`MagnitudeDifference`). The
-    statistic must be defined, too, with the confidence that the first of the levels leaves; a pair of which it is not
-    counts as one whose bounds clear nothing.
+    any upper bound lies wrongly below it. Where lower bounds are used for one statement alone, that *all* of them lie
+    above the margin, they need no correction (`all_above`): if it is false, some difference is at most the margin, and
+    all bounds lie above it only if the bound of that one does (an intersection-union test; Berger, "Multiparameter
+    hypothesis testing and acceptance sampling", Technometrics 1982).
+
+    Each direction is a family of its own, and divides half of 1 - confidence by `holm_levels`: half, because a bound of
+    a magnitude is wrong in up to twice its level (`MagnitudeDifference`). The statistic must be defined, too, with the
+    confidence that the first of the levels leaves; a pair of which it is not counts as one whose bounds clear nothing.
 
     Args:
         statistic: what to compute.
         pairs: pairs of networks by name.
         margin: by how much magnitudes must differ.
         confidence: of all bounds of one direction together, in (0, 1).
+        all_above: give each lower bound the whole level of its direction: the chance that all lie above the margin,
+            though some difference does not, is at most 1 - confidence, but that of a single one holds for it alone.
         replicates: number of bootstrap resamples; the first level should leave some of them beyond the bound.
         seed: decides the resamples.
 
@@ -82,7 +89,8 @@ def compare_magnitudes(
         )
         found[name] = estimate, None if resampled is None else MagnitudeDifference(*resampled)
     differences = [difference for _, difference in found.values()]
-    lows = holm_levels([1.0 if each is None else each.level_to_exceed(margin) for each in differences], level)
+    exceeding = [1.0 if each is None else each.level_to_exceed(margin) for each in differences]
+    lows = [level] * len(exceeding) if all_above else holm_levels(exceeding, level)
     highs = holm_levels([1.0 if each is None else each.level_to_fall_below(margin) for each in differences], level)
     return {
         name: ComparedMagnitude(

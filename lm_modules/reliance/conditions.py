@@ -23,7 +23,7 @@ from maskrobust.augment import (
 )
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.curves import curve_condition, curve_holes
-from maskrobust.lm_modules.reliance.leak_holes import cover_holes, cover_index, dilate, with_other_ring
+from maskrobust.lm_modules.reliance.leak_holes import cover_holes, dilate, with_other_ring
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.swaps import SwapTriples, swap_index, swap_triples
 
@@ -39,7 +39,8 @@ OTHER_RING = ("other_ring/silhouette", "other_ring/circle")
 COVER = ("cover", "cover/circle")
 """Conditions that hide another object's silhouette, and the circle beside it."""
 
-_SHAPES = ("silhouette", "circle", "whole", "broken", "swap_j", "swap_k")
+_LEAK = ("silhouette", "circle")
+_FURTHER_SHAPES = ("whole", "broken", "swap_j", "swap_k")
 
 
 class Condition(NamedTuple):
@@ -102,7 +103,6 @@ class ConditionSource:
         self.seed = seed
         self._bank = bank
         self._index = swap_index(bank)
-        self._cover_index = cover_index(bank) if plan.leak_controls else None
 
     def draw(self, batch: Batch) -> Conditions:
         """All conditions of a batch of annotated images, on the batch's device.
@@ -117,7 +117,8 @@ class ConditionSource:
         swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, height, width, index=self._index)
         noise = uniform(fold_in(keys, _NOISE_STREAM), *batch.images.shape[1:]).to(batch.images.dtype)
         conditions = (
-            *(_shapes(batch, holes, swaps) if self.plan.shapes else ()),
+            *(_leak(holes) if self.plan.shapes else ()),
+            *(_further_shapes(batch, holes, swaps) if self.plan.shapes and self.plan.all_shapes else ()),
             *(self._leak_conditions(batch, keys, holes) if self.plan.shapes else ()),
             *self._retention(batch, keys),
             *self._curves(batch, keys),
@@ -133,18 +134,17 @@ class ConditionSource:
         if self._index.labels.device != device:
             self._bank = self._bank.to(device)
             self._index = swap_index(self._bank)
-            self._cover_index = cover_index(self._bank) if self.plan.leak_controls else None
 
     def _leak_conditions(self, batch: Batch, keys: Tensor, holes: ObjectHoles) -> Iterator[Condition]:
         for margin in filter(None, self.plan.margins):
             grown = object_holes(fold_in(keys, HOLE_STREAM), dilate(batch.object_mask, margin))
             yield Condition(margin_condition("silhouette", margin), grown.silhouette_visible, grown.valid)
             yield Condition(margin_condition("circle", margin), grown.circle_visible, grown.valid)
-        if self._cover_index is not None:
+        if self.plan.leak_controls:
             for name, visible in zip(OTHER_RING, holes, strict=False):
                 yield Condition(name, visible, holes.valid)
             drawn = fold_in(keys, _COVER_STREAM)
-            *visible_behind, valid = cover_holes(drawn, batch.object_mask, batch.ids, index=self._cover_index)
+            *visible_behind, valid = cover_holes(drawn, batch.object_mask, batch.ids, bank=self._bank)
             for name, visible in zip(COVER, visible_behind, strict=True):
                 yield Condition(name, visible, valid)
 
@@ -191,7 +191,8 @@ def condition_names(plan: ReliancePlan) -> list[str]:
     margins = filter(None, plan.margins if plan.shapes else ())
     curves = itertools.product(plan.curve_families, plan.curve_orders, plan.curve_fractions)
     return [
-        *(_SHAPES if plan.shapes else ()),
+        *(_LEAK if plan.shapes else ()),
+        *(_FURTHER_SHAPES if plan.shapes and plan.all_shapes else ()),
         *(margin_condition(hole, margin) for margin in margins for hole in ("silhouette", "circle")),
         *((*OTHER_RING, *COVER) if plan.shapes and plan.leak_controls else ()),
         *map(retention_condition, plan.hidden_fractions),
@@ -215,10 +216,13 @@ def transfer_condition(family: str) -> str:
     return f"transfer/{family}"
 
 
-def _shapes(batch: Batch, holes: ObjectHoles, swaps: SwapTriples) -> Iterator[Condition]:
-    nothing_hidden = ~holes.valid[:, None, None, None]
+def _leak(holes: ObjectHoles) -> Iterator[Condition]:
     yield Condition("silhouette", holes.silhouette_visible, holes.valid)
     yield Condition("circle", holes.circle_visible, holes.valid)
+
+
+def _further_shapes(batch: Batch, holes: ObjectHoles, swaps: SwapTriples) -> Iterator[Condition]:
+    nothing_hidden = ~holes.valid[:, None, None, None]
     yield Condition("whole", objects(batch.object_mask) | nothing_hidden, holes.valid)
     yield Condition("broken", broken_silhouettes(batch.object_mask) | nothing_hidden, holes.valid)
     yield Condition("swap_j", swaps.visible_j, swaps.valid)

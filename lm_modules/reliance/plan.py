@@ -16,6 +16,7 @@ class ReliancePlan:
     Attributes:
         shapes: whether to hide objects along their outline, by their enclosing circle, whole and broken, and to swap
             outlines (measures 1 to 4 and 8).
+        all_shapes: False to stop at outline and circle, which is all that a used share needs.
         hidden_fractions: fractions in [0, 1] of patches to hide from all images.
         patch_size: side of a patch in pixels.
         curve_families: segments of the retention curves (measure 5); none for no curves.
@@ -40,6 +41,7 @@ class ReliancePlan:
     """
 
     shapes: bool = True
+    all_shapes: bool = True
     hidden_fractions: tuple[float, ...] = (0.5,)
     patch_size: int = 8
     curve_families: tuple[CurveFamily, ...] = ()

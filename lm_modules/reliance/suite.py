@@ -144,7 +144,8 @@ class RelianceSuite(Generic[Key]):
         names = set(condition_names(plan))
         wanted = [condition for condition in conditions.all if condition.name in names]
         shown = [each for each in wanted if each.name not in OTHER_RING]
-        first, rest = shown[: int(plan.shapes)], shown[int(plan.shapes) :]
+        redrawn_too = int(plan.shapes and plan.all_shapes)
+        first, rest = shown[:redrawn_too], shown[redrawn_too:]
         logits = [*self._ask(predictor, batch.images, first, conditions.fill_keys, clean)]
         redrawn = [*self._ask(predictor, conditions.redrawn_images, first, conditions.fill_keys, clean)]
         change = torch.full_like(conditions.holes.valid, torch.nan, dtype=torch.float64)

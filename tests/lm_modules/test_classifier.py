@@ -111,11 +111,11 @@ def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
     assert message.endswith((".", "?")) and ". " not in message and "\n" not in message
 
 
-@pytest.mark.parametrize("objective", ["cross_entropy", "consistency"])
+@pytest.mark.parametrize("objective", ["cross_entropy", "consistency", "abstention"])
 @pytest.mark.parametrize("mask_family", ["patches", "rectangles", "silhouettes"])
 @pytest.mark.parametrize("masking", MASKINGS)
 def test_every_way_of_training_takes_its_steps(masking: str, mask_family: str, objective: str) -> None:
-    if masking == "none" and (objective == "consistency" or mask_family != "patches"):
+    if masking == "none" and (objective != "cross_entropy" or mask_family != "patches"):
         with pytest.raises(ValueError, match="consistency"):
             build(masking="none", objective="consistency")
         return
@@ -213,6 +213,40 @@ def test_a_training_without_an_end_needs_nothing_that_depends_on_it() -> None:
         with pytest.raises(ValueError, match="need to know how long the training is") as refusal:
             make_trainer(-1, limit_val_batches=0, **stop).fit(build(**{**options, **needs}), datamodule=Data())
         assert_one_sentence(refusal, "max_steps")
+
+
+@pytest.mark.parametrize("masking", ["fill", "layer_masking", "mixture"])
+def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking: str) -> None:
+    batch, data = draw_batch(torch.arange(40)), Data()
+    found = {}
+    for count in (1, 3):
+        classifier = build(masking=masking, worst_of=count, mask_probability=0.6, fill="random_colour")
+        classifier.build_masks(data)
+        found[count] = classifier.train().present(batch)
+    assert classifier.training and all(module.training for module in classifier.network.modules())
+    classifier.eval()
+    masks = classifier.training_masks
+    assert masks is not None
+    keys = fold_in(sample_keys(0, batch.ids), 0)
+    with torch.no_grad():
+        every = [classifier._masked(masks, keys, batch, 1.0, candidate) for candidate in range(3)]
+        losses = [F.cross_entropy(classifier(each[0], each[1]), batch.labels, reduction="none") for each in every]
+        worst = F.cross_entropy(classifier(*found[3][:2]), batch.labels, reduction="none")
+    torch.testing.assert_close(worst, torch.stack(losses).amax(dim=0))
+    assert torch.equal(found[1].is_masked, found[3].is_masked) and 0 < found[1].is_masked.sum() < 40
+    assert (worst > losses[0] + 1e-6).any()
+
+
+def test_an_object_is_hidden_where_a_cover_lies_over_it() -> None:
+    batch = draw_batch(torch.arange(30))
+    classifier = build(masking="fill", mask_family={"covers": 1, "patches": 1}, mask_probability=0.8)
+    classifier.build_masks(Data())
+    presented, masks = classifier.present(batch), classifier.training_masks
+    assert masks is not None
+    visible = masks.draw_visible(fold_in(sample_keys(0, batch.ids), 0), batch)
+    left = (visible & batch.object_mask).flatten(1).any(dim=1)
+    assert torch.equal(presented.hides_object, ~left & batch.object_mask.flatten(1).any(dim=1))
+    assert 5 < presented.hides_object.sum() < presented.is_masked.sum() < 30
 
 
 def test_layer_masking_mixes_no_labels() -> None:
@@ -390,7 +424,7 @@ def test_layer_masking_in_measuring_needs_a_network_it_can_read() -> None:
 def test_a_training_step_without_the_mask_policy_is_refused(masking: str) -> None:
     with pytest.raises(RuntimeError, match="mask policy") as refusal:
         build(masking=masking).training_step(Data().batches[0], 0)
-    assert_one_sentence(refusal, "on_fit_start")
+    assert_one_sentence(refusal, "build_masks")
 
 
 def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_not() -> None:
@@ -556,6 +590,10 @@ REFUSALS = [
     ({"optimiser": "lion"}, ["optimiser", "'lion'", "sgd, adamw"]),
     ({"schedule": "linear"}, ["schedule", "'linear'", "constant, cosine"]),
     ({"objective": "consistency", "masking": "none"}, ["consistency", "masking"]),
+    ({"objective": "abstention", "masking": "none"}, ["abstention", "masking"]),
+    ({"worst_of": 0}, ["worst_of", "got 0"]),
+    ({"worst_of": 2, "masking": "none"}, ["worst_of 2", "masking none"]),
+    ({"worst_of": 2, "masking": "fill", "fill": "other_image"}, ["worst_of 2", "other_image"]),
     ({"architecture": "resnet5O"}, ["'resnet5O'", "resnet50"]),
     ({"architecture_options": {"depth": 2}}, ["small_resnet", "depth"]),
 ]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from maskrobust.lm_modules.objectives import consistency_loss, mixed_cross_entropy
+from maskrobust.lm_modules.objectives import abstention_loss, consistency_loss, mixed_cross_entropy
 
 
 def draw_logits(seed: int) -> torch.Tensor:
@@ -58,3 +58,13 @@ def test_a_weight_of_one_gives_the_ordinary_cross_entropy() -> None:
     logits, labels = draw_logits(3), torch.tensor([0, 3, 1, 1, 2, 0])
     loss = mixed_cross_entropy(logits, labels, labels.flip(0), torch.ones(6), 0.1)
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_an_abstaining_loss_asks_for_even_predictions_of_hidden_objects_alone(smoothing: float) -> None:
+    logits, labels = draw_logits(4), torch.tensor([0, 3, 1, 1, 2, 0])
+    hidden = torch.tensor([False, True, False, True, True, False])
+    target = torch.eye(4, dtype=torch.float64)[labels] * (1 - smoothing) + smoothing / 4
+    target[hidden] = 0.25
+    expected = torch.nn.functional.cross_entropy(logits, target)
+    torch.testing.assert_close(abstention_loss(logits, labels, hidden, smoothing), expected)

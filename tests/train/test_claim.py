@@ -223,5 +223,6 @@ def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_w
 def test_the_claim_on_garments_runs(tmp_path: Path) -> None:
     garments = write_fashion_files(tmp_path / "garments", train=200, test=40)
     data = {"class_path": "Fashion", "init_args": {**TINY_DATA, "root": str(garments)}}
-    config = tiny_claim("claim_fashion.yaml", tmp_path / "claim.yaml", seeds=[0], data=data)
-    assert run(config, tmp_path / "out")["seeds"] == [0]
+    training = {"epochs": 1, "images_by_seed": True}
+    config = tiny_claim("claim_fashion.yaml", tmp_path / "claim.yaml", seeds=[1], data=data, training=training)
+    assert run(config, tmp_path / "out")["seeds"] == [1]

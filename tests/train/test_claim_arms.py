@@ -37,7 +37,7 @@ def config_of(path: Path, out: Path, *options: str) -> ClaimConfig:
 def outcomes_of(config: ClaimConfig) -> dict[tuple[str, str], Outcomes]:
     """Of the seed 1 of every arm that the process makes, by arm and method; made unless they are there."""
     runs, _ = run_claim(config, SILENT)
-    return {(arm, method): found for arm, seeds in runs.items() for method, found in seeds[1].items()}
+    return {(arm, method): found for arm, seeds in runs.items() for method, found in seeds[1].outcomes.items()}
 
 
 def assert_same(left: Mapping[Any, Outcomes], right: Mapping[Any, Outcomes]) -> None:

@@ -11,6 +11,7 @@ from maskrobust.train.claim import main
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import TrainedNetwork
 from maskrobust.train.sentences import one_sentence
+from tests.train.data.test_folder import write_tree
 from tests.train.tiny import tiny_claim
 
 REFUSALS: list[tuple[str, Any, str]] = [
@@ -102,6 +103,15 @@ def test_a_key_of_another_kind_that_is_false_or_null_tells_nothing(tmp_path: Pat
     changed(config, "arms.no_masks.network_of", value=None)
     parsed = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
     assert isinstance(parsed.arms["no_masks"], TrainedNetwork)
+
+
+def test_data_with_one_training_split_cannot_be_drawn_anew_for_each_seed(tmp_path: Path) -> None:
+    root, mask_root = write_tree(tmp_path / "folder", ("train", "val"))
+    files = {"root": str(root), "mask_root": str(mask_root), "mask_code": "binary", "val_fraction": 0.2}
+    config = changed(
+        tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), "data", {"class_path": "Folder", "init_args": files}
+    )
+    assert "got draw 0" in refusal(changed(config, "training.images_by_seed", value=True))
 
 
 def test_a_claim_about_nothing_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def comparison(low: float, high: float, *, arm: str = "augmented", loss: float =
 
 
 def of_estimate(estimate: Estimate, arm: str = "augmented", loss: float = 0.0) -> Comparison:
-    return Comparison(arm, ComparedMagnitude(estimate, 0.025, 0.025), loss <= RULE.clean_accuracy_tolerance)
+    return Comparison(arm, "mean", ComparedMagnitude(estimate, 0.025, 0.025), loss <= RULE.clean_accuracy_tolerance)
 
 
 @pytest.mark.parametrize(

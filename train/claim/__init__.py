@@ -9,14 +9,19 @@ from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import check_networks
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.runs import independent_parts, measured_probe, missing_runs, refuse_foreign, run_arm
+from maskrobust.train.claim.runs import (
+    MeasuredRun,
+    independent_parts,
+    measured_probe,
+    missing_runs,
+    refuse_foreign,
+    run_arm,
+)
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.examples import claim_examples
@@ -54,9 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     console.print(written, markup=False, soft_wrap=True)
 
 
-def run_claim(
-    config: ClaimConfig, console: Console
-) -> tuple[dict[str, dict[int, dict[MaskingMethod, Outcomes]]], ProbeOutcomes | None]:
+def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int, MeasuredRun]], ProbeOutcomes | None]:
     """Train and measure whatever is not on disk yet, of all runs or of those that this process is to make.
 
     Args:
@@ -64,7 +67,7 @@ def run_claim(
         console: for progress.
 
     Returns:
-        Outcomes by arm, seed and masking method, and the mask-only probe's; None for a process that makes a part.
+        Runs by arm and seed, and the mask-only probe's; None for a process that makes a part.
 
     Raises:
         InputError: the output folder holds runs of another configuration, or a network lacks what it is asked for.
@@ -77,7 +80,7 @@ def run_claim(
     bank = SilhouetteBank.from_batches(config.data.val_dataloader())
     with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
         probe = None if config.is_part else measured_probe(config, progress)
-        runs: dict[str, dict[int, dict[MaskingMethod, Outcomes]]] = {arm: {} for arm in config.only_arms}
+        runs: dict[str, dict[int, MeasuredRun]] = {arm: {} for arm in config.only_arms}
         for seed in config.only_seeds:
             for arm in config.execution_order:
                 if arm in config.only_arms:

@@ -145,6 +145,8 @@ def _check(config: ClaimConfig) -> None:
             raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)
     config.evaluation.plans(())  # refuses what cannot be asked
+    if config.training.images_by_seed:
+        config.data.draw_training(0)  # refuses data that have one training split
     seeds = config.seeds
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"seeds must be a list of different numbers, got {seeds}; give each once.")

@@ -38,7 +38,7 @@ class Arm(ABC):
     Attributes:
         title: as it appears in tables.
         augmentation_only: whether the claim speaks about it: masks as augmentation, no layer masking in training.
-        method: masking method under which the rule looks at it: one that its training has prepared it for.
+        method: masking method of its own: one that its training has prepared it for.
         network_of: arm whose trained network of the same seed it uses; None to train one of its own.
         model: arguments of `MaskRobustClassifier` that differ from the configuration's model.
     """
@@ -115,11 +115,14 @@ class Training:
         epochs: passes over the training split.
         accelerator: "auto" for a GPU where there is one that has float64, else the CPU; "cpu" or "gpu" as in Lightning.
         precision: as in Lightning.
+        images_by_seed: whether each seed trains on images of its own, as `Cues` and `Fashion` can draw them; what is
+            measured stays the same.
     """
 
     epochs: PositiveInt
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Precision = "32-true"
+    images_by_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ class Evaluation:
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.
         split: of which split the images are; "val" to choose between settings before the test split is looked at.
+        all_shapes: False to hide objects along their outline and by their circle alone, which is all that a used share
+            needs: there is no swap pull, no broken mask and no hidden-pixel sensitivity, and less than half to ask.
         curve_families: segments of the retention curves, drawn for each arm under its own method; none for no curves.
         transfer_families: mask families of the transfer matrix of each network; none for no matrix.
         transfer_methods: masking methods of its rows, beside `methods`.
@@ -148,6 +153,7 @@ class Evaluation:
     seed: int = 0
     replicates: PositiveInt = 2000
     split: Split = "test"
+    all_shapes: bool = True
     curve_families: tuple[CurveFamily, ...] = ()
     transfer_families: tuple[FamilyName, ...] = ()
     transfer_methods: tuple[MaskingMethod, ...] = ()
@@ -160,11 +166,12 @@ class Evaluation:
         """What a network is asked under each masking method.
 
         Args:
-            own_methods: those under which its arms are looked at: curves are drawn for these.
+            own_methods: of its arms: curves are drawn for these.
         """
         full = ReliancePlan(
             hidden_fractions=(self.hidden_fraction,),
             patch_size=self.patch_size,
+            all_shapes=self.all_shapes,
             curve_families=self.curve_families,
             transfer_families=self.transfer_families,
             sampled_share=self.sampled_share,
@@ -176,6 +183,13 @@ class Evaluation:
         by_method = {method: full if method in own_methods else without_curves for method in self.methods}
         return with_transfer_methods(by_method, self.transfer_methods)
 
+    @property
+    def validation_plans(self) -> dict[MaskingMethod, ReliancePlan]:
+        """What a network is asked on the validation split, to choose between masking methods: leak and retention."""
+        fractions = (self.hidden_fraction,)
+        plan = ReliancePlan(hidden_fractions=fractions, patch_size=self.patch_size, all_shapes=False)
+        return dict.fromkeys(self.methods, plan)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -186,13 +200,18 @@ class Rule:
         layer_masking_arm: arm that every augmentation-only arm is compared with.
         margin: by how much the magnitudes of used shares must differ to count.
         clean_accuracy_tolerance: an arm counts when it loses at most this much clean accuracy against the baseline.
-        confidence: of the bounds of all comparisons together; divided among them by Holm's procedure.
+        further_tolerances: of clean accuracy, for which the verdict is given as well.
+        retention_tolerance: an arm's best case is chosen among the fills that keep at most this much less accuracy with
+            patches hidden than the layer-masking arm does under its own method.
+        confidence: of the verdict; see `compare_magnitudes`.
     """
 
     baseline: str
     layer_masking_arm: str
     margin: NonNegativeFloat = 0.05
     clean_accuracy_tolerance: NonNegativeFloat = 0.03
+    further_tolerances: tuple[NonNegativeFloat, ...] = (0.01, 0.02, 0.03, 0.04, 0.05)
+    retention_tolerance: NonNegativeFloat = 0.03
     confidence: OpenUnitInterval = 0.95
 
 
@@ -264,12 +283,22 @@ class ClaimConfig:
             learned=folder / learning.learned,
             settings=settings,
             outcomes={method: folder / f"outcomes-{method}.npz" for method in plans},
+            validation={method: folder / f"validation-{method}.npz" for method in self.evaluation.methods},
             measured=fingerprint([settings, self.content_of("evaluation"), asked]),
         )
 
     def source_of(self, arm: str, seed: int) -> StoredRun:
         """The run that has trained the network of an arm."""
         return self.run_of(self.arms[arm].network_of or arm, seed)
+
+    @property
+    def taught(self) -> dict[str, dict[str, Any]]:
+        """Model arguments of the arms that train on masks: what every network is examined in; see `claim.lessons`."""
+        return {
+            name: self.models[name]
+            for name, arm in self.arms.items()
+            if arm.network_of is None and self.models[name]["masking"] != "none"
+        }
 
     @property
     def is_part(self) -> bool:

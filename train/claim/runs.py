@@ -1,29 +1,47 @@
 """The runs of a claim: making one, the mask-only probe, and which are missing."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
 import torch
 
-from maskrobust.augment import SilhouetteBank
+from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.reliance.measurement import Measurement, Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
-from maskrobust.train.claim.arms import frozen_network
+from maskrobust.train.claim.arms import first_images, frozen_network
 from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.lessons import LESSON_IMAGES, examine
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun, is_done
 from maskrobust.train.data.batches import batches_on, split_batches
-from maskrobust.train.files import atomic_path, write_json
+from maskrobust.train.files import atomic_path, read_json, write_json
 from maskrobust.train.fingerprints import fingerprint
 from maskrobust.train.probe import train_outline_probe
+from maskrobust.train.types import Split
 
 _PROBE_SEED = 0
 
 
-def run_arm(
-    config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress
-) -> dict[MaskingMethod, Outcomes]:
-    """The outcomes of one run under every masking method; whatever is on disk already is taken from there.
+class MeasuredRun(NamedTuple):
+    """What one run of an arm answers.
+
+    Attributes:
+        outcomes: by masking method, on the split that is measured.
+        validation: by masking method, on the validation split.
+        learnt: by arm, how well it does behind the masks of that arm's training; see `examine`.
+    """
+
+    outcomes: Mapping[MaskingMethod, Outcomes]
+    validation: Mapping[MaskingMethod, Outcomes]
+    learnt: Mapping[str, float | None]
+
+
+def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress) -> MeasuredRun:
+    """One run under every masking method; whatever is on disk already is taken from there.
 
     Args:
         config: the claim.
@@ -39,11 +57,17 @@ def run_arm(
     run = config.run_of(arm, seed)
     if not run.is_measured():
         _require_source(config, arm, run)
+        if config.training.images_by_seed:
+            config.data.draw_training(seed)
         if not run.is_trained():
             learning = config.learning_arm(run.arm)
             run.learn(lambda folder: learning.learn(config, run, folder, progress))
         _measure(config, run, bank, progress)
-    return {method: Outcomes.load(path) for method, path in run.outcomes.items()}
+    return MeasuredRun(
+        {method: Outcomes.load(path) for method, path in run.outcomes.items()},
+        {method: Outcomes.load(path) for method, path in run.validation.items()},
+        read_json(run.evaluation_record).get("learnt", {}),
+    )
 
 
 def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
@@ -58,23 +82,32 @@ def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
 
 
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress) -> None:
-    arm = config.learning_arm(run.arm)
+    arm, evaluation = config.learning_arm(run.arm), config.evaluation
     classifier = frozen_network(config, run.arm, run.seed)
     progress.start("measuring", f"{arm.title}, seed {run.seed}")
-    measurement = Measurement(
-        {run.arm: classifier},
-        bank,
-        config.plans_of(run.arm),
-        num_classes=config.data.num_classes,
-        seed=config.evaluation.seed,
-        predictors={run.arm: arm.predictors(run, classifier)},
-        object_of=config.data.object_of,
-    )
-    batches = batches_on(split_batches(config.data, config.evaluation.split), classifier.device)
-    for method, outcomes in measurement.run(progress.track_batches(batches))[run.arm].items():
-        with atomic_path(run.outcomes[method]) as path:
-            outcomes.save(path)
-    write_json(run.evaluation_record, {"fingerprint": run.measured})
+    asked: list[tuple[Split, Plans, dict[MaskingMethod, Path]]] = [
+        (evaluation.split, config.plans_of(run.arm), run.outcomes),
+        ("val", evaluation.validation_plans, run.validation),
+    ]
+    for split, plans, paths in asked:
+        measurement = Measurement(
+            {run.arm: classifier},
+            bank,
+            plans,
+            num_classes=config.data.num_classes,
+            seed=evaluation.seed,
+            predictors={run.arm: arm.predictors(run, classifier)},
+            object_of=config.data.object_of,
+        )
+        batches = batches_on(split_batches(config.data, split), classifier.device)
+        for method, outcomes in measurement.run(progress.track_batches(batches))[run.arm].items():
+            with atomic_path(paths[method]) as path:
+                outcomes.save(path)
+    learnt = {}
+    if arm.network_of is None:
+        few = Batch.cat([*first_images(split_batches(config.data, evaluation.split), LESSON_IMAGES)])
+        learnt = examine(config, classifier, few.to(classifier.device))
+    write_json(run.evaluation_record, {"fingerprint": run.measured, "learnt": learnt})
 
 
 def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:

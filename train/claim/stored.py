@@ -33,6 +33,7 @@ class StoredRun:
         learned: what it has learned: the weights of its network, or the affine maps of a calibration.
         settings: fingerprint of all that this follows from.
         outcomes: files of its answers by masking method.
+        validation: files of its answers on the validation split by masking method.
         measured: fingerprint of all that these follow from.
     """
 
@@ -42,6 +43,7 @@ class StoredRun:
     learned: Path
     settings: str
     outcomes: dict[MaskingMethod, Path]
+    validation: dict[MaskingMethod, Path]
     measured: str
 
     @property
@@ -60,7 +62,7 @@ class StoredRun:
 
     def is_measured(self) -> bool:
         """Whether its outcomes are there; an InputError where those are another configuration's."""
-        return is_done(self.evaluation_record, self.measured, self.outcomes.values())
+        return is_done(self.evaluation_record, self.measured, [*self.outcomes.values(), *self.validation.values()])
 
     def learn(self, learn: Callable[[Path], dict[str, Any]]) -> None:
         """Make the run's folder in a place of its own, and put it into its place in one step when it is whole.

@@ -1,7 +1,12 @@
 """From outcomes to claim.json: the result table, the comparisons, and the verdict."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from maskrobust.augment import read_choice
 from maskrobust.lm_modules.methods import MaskingMethod
@@ -14,13 +19,16 @@ from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.cases import CASES, CaseName, choose_cases
+from maskrobust.train.claim.config import ClaimConfig, Rule
+from maskrobust.train.claim.lessons import LESSON_IMAGES, lesson_in_words
+from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
 from maskrobust.train.provenance import provenance
-from maskrobust.train.report.results import FORMATS
+from maskrobust.train.report.results import FORMATS, TRAINING, is_of_the_rule
 
-Runs = Mapping[str, Mapping[int, Mapping[MaskingMethod, Outcomes]]]
-"""Outcomes by arm, seed and masking method."""
+Runs = Mapping[str, Mapping[int, MeasuredRun]]
+"""By arm and seed."""
 
 
 def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str) -> dict[str, Any]:
@@ -28,24 +36,41 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
 
     Args:
         config: the claim.
-        runs: outcomes of every arm, seed and masking method.
+        runs: of every arm and seed.
         probe: outcomes of the mask-only probe on the same images.
         seconds: how long the command took, without what it found on disk.
         command: as typed.
     """
+    rule = config.rule
+    cases = choose_cases(config, {arm: [run.validation for run in found.values()] for arm, found in runs.items()})
     losses = {name: _clean_accuracy_difference(config, runs, name) for name in _compared_arms(config)}
-    comparisons = compare(config, runs, probe, losses)
-    verdict = decide(config.rule, comparisons, _loss(losses[config.rule.layer_masking_arm]))
+    rows: list[Row] = []
+    verdicts: list[dict[str, Any]] = []
+    for case, tolerance in itertools.product(CASES, sorted({rule.clean_accuracy_tolerance, *rule.further_tolerances})):
+        at = replace(rule, clean_accuracy_tolerance=tolerance)
+        methods = {arm: found.methods[case] for arm, found in cases.items()}
+        comparisons = compare(config, at, runs, methods, probe, losses)
+        found = decide(at, comparisons, _loss(losses[rule.layer_masking_arm]))
+        verdicts.append({"case": case, "tolerance": tolerance, "outcome": found.outcome, "reason": found.reason})
+        rows += _comparison_rows(at, comparisons, case)
+    verdict = next(each for each in verdicts if is_of_the_rule(each, config.content["rule"]))
     rows = [
-        *_comparison_rows(config, comparisons, losses),
+        *rows,
+        *_loss_rows(config, losses),
         *_data_rows(config, runs, probe),
         *(row for arm in config.arms for row in _arm_rows(config, arm, runs[arm], probe)),
+        *learnt_rows(config, runs),
     ]
     return {
         "format": FORMATS["claim"],
         "question": config.question,
         "claim": CLAIM,
-        "verdict": {"outcome": verdict.outcome, "reason": verdict.reason, "caveat": caveat(len(config.seeds))},
+        "verdict": {
+            "outcome": verdict["outcome"],
+            "reason": verdict["reason"],
+            "caveat": caveat(len(config.seeds)),
+        },
+        "verdicts": verdicts,
         "rule": {"text": rule_in_words(config.rule), **config.content["rule"]},
         "chance": 1.0 / config.data.num_classes,
         "methods": list(config.evaluation.methods),
@@ -56,8 +81,12 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
                 "title": arm.title,
                 "augmentation_only": arm.augmentation_only,
                 "method": arm.method,
+                "cases": cases[name].methods,
+                "keeps_retention": cases[name].keeps_retention,
+                "validation": {method: look._asdict() for method, look in cases[name].looks.items()},
                 "training": arm.model,
                 "trained_on": _trained_on(config.models[name]),
+                "lesson": lesson_in_words(config.taught[name]) if name in config.taught else "",
             }
             for name, arm in config.arms.items()
         },
@@ -67,34 +96,75 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
     }
 
 
-def compare(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, losses: Mapping[str, Estimate]) -> list[Comparison]:
+def compare(
+    config: ClaimConfig,
+    rule: Rule,
+    runs: Runs,
+    methods: Mapping[str, MaskingMethod],
+    probe: ProbeOutcomes,
+    losses: Mapping[str, Estimate],
+) -> list[Comparison]:
     """Every augmentation-only arm against the layer-masking arm, by the magnitudes of their used shares.
 
-    The arms that count share the rule's confidence (`compare_magnitudes`); any other has all of it.
+    The arms that count share the confidence of the upper bounds (`compare_magnitudes`); any other has all of it.
 
     Args:
         config: the claim.
-        runs: outcomes of every arm, seed and masking method.
+        rule: of the claim, maybe with another tolerance.
+        runs: of every arm and seed.
+        methods: by augmentation-only arm, the masking method to look at it under.
         probe: outcomes of the mask-only probe on the same images.
         losses: clean accuracy of each arm minus that of the baseline.
     """
-    rule = config.rule
     names = [name for name, arm in config.arms.items() if arm.augmentation_only]
     counted = [name for name in names if _loss(losses[name]) <= rule.clean_accuracy_tolerance]
-    common = _runs_of(config, runs, rule.layer_masking_arm)
+    reference = _runs_of(runs, rule.layer_masking_arm, config.arms[rule.layer_masking_arm].method)
     families = [counted, *([name] for name in names if name not in counted)]
     compared = {
         name: found
         for family in families
         for name, found in compare_magnitudes(
             reliance(probe),
-            {name: (_runs_of(config, runs, name), common) for name in family},
+            {name: (_runs_of(runs, name, methods[name]), reference) for name in family},
             margin=rule.margin,
             confidence=rule.confidence,
+            all_above=True,
             replicates=config.evaluation.replicates,
         ).items()
     }
-    return [Comparison(name, compared[name], name in counted) for name in names]
+    return [Comparison(name, methods[name], compared[name], name in counted) for name in names]
+
+
+def learnt_rows(config: ClaimConfig, runs: Runs) -> Iterator[Row]:
+    """How well each arm that trains on masks, and the baseline, do in what the former was trained for.
+
+    The value is a mean over seeds; from two seeds on its interval is Student's, over seeds.
+    """
+    for taught, network in itertools.product(config.taught, config.arms):
+        if network in (taught, config.rule.baseline):
+            found = [run.learnt.get(taught) for run in runs[network].values()]
+            values = [value for value in found if value is not None]
+            if values:
+                low, high = mean_interval(values)
+                yield Row(
+                    network,
+                    TRAINING,
+                    "learnt",
+                    float(np.mean(values)),
+                    low,
+                    high,
+                    images=LESSON_IMAGES,
+                    left_out=0,
+                    parameters={"training": taught},
+                )
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float | None, float | None]:
+    """Student's interval of the mean of independent values; two None for one value."""
+    if len(values) < 2:
+        return None, None
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def _compared_arms(config: ClaimConfig) -> list[str]:
@@ -103,20 +173,22 @@ def _compared_arms(config: ClaimConfig) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def _comparison_rows(
-    config: ClaimConfig, comparisons: list[Comparison], losses: Mapping[str, Estimate]
-) -> Iterator[Row]:
+def _comparison_rows(rule: Rule, comparisons: Sequence[Comparison], case: CaseName) -> Iterator[Row]:
     for each in comparisons:
         yield Row.of(
             each.compared.difference,
             network=each.arm,
-            method=config.arms[each.arm].method,
+            method=each.method,
             measure="reliance",
-            compared_with=config.rule.layer_masking_arm,
+            parameters={"case": case, "tolerance": rule.clean_accuracy_tolerance},
+            compared_with=rule.layer_masking_arm,
             level_low=each.compared.level_low,
             level_high=each.compared.level_high,
-            reading=each.reading(config.rule.margin),
+            reading=each.reading(rule.margin),
         )
+
+
+def _loss_rows(config: ClaimConfig, losses: Mapping[str, Estimate]) -> Iterator[Row]:
     for arm, difference in losses.items():
         yield Row.of(
             difference,
@@ -130,15 +202,13 @@ def _comparison_rows(
 def _data_rows(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> list[Row]:
     baseline = config.rule.baseline
     plan = config.plans_of(baseline)[config.arms[baseline].method]
-    first = _runs_of(config, runs, baseline)[0]
+    first = _runs_of(runs, baseline, config.arms[baseline].method)[0]
     return data_rows(first, Context(plan, probe), replicates=config.evaluation.replicates)
 
 
-def _arm_rows(
-    config: ClaimConfig, arm: str, runs: Mapping[int, Mapping[MaskingMethod, Outcomes]], probe: ProbeOutcomes
-) -> Iterator[Row]:
+def _arm_rows(config: ClaimConfig, arm: str, runs: Mapping[int, MeasuredRun], probe: ProbeOutcomes) -> Iterator[Row]:
     for method, plan in config.plans_of(arm).items():
-        by_seed = {seed: run[method] for seed, run in runs.items()}
+        by_seed = {seed: run.outcomes[method] for seed, run in runs.items()}
         yield from result_rows(
             arm, method, by_seed, Context(plan, probe), replicates=config.evaluation.replicates, by_seed=True
         )
@@ -156,8 +226,8 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
 def _clean_accuracy_difference(config: ClaimConfig, runs: Runs, arm: str) -> Estimate:
     return estimate_difference(
         clean_accuracy(),
-        _runs_of(config, runs, arm),
-        _runs_of(config, runs, config.rule.baseline),
+        _runs_of(runs, arm, config.arms[arm].method),
+        _runs_of(runs, config.rule.baseline, config.arms[config.rule.baseline].method),
         replicates=config.evaluation.replicates,
     )
 
@@ -167,6 +237,6 @@ def _loss(difference: Estimate) -> float:
     return -difference.value
 
 
-def _runs_of(config: ClaimConfig, runs: Runs, arm: str) -> list[Outcomes]:
-    """The arm's outcomes under the method that the rule looks at, one for each seed."""
-    return [run[config.arms[arm].method] for run in runs[arm].values()]
+def _runs_of(runs: Runs, arm: str, method: MaskingMethod) -> list[Outcomes]:
+    """The arm's outcomes under a masking method, one for each seed."""
+    return [run.outcomes[method] for run in runs[arm].values()]

@@ -5,13 +5,15 @@ misleads it (a negative one). So reliance is the magnitude of the used share, an
 layer-masking arm by |used share| - |used share|: with the plain difference, an arm that is misled would look like one
 that does not read, and a layer-masking arm that is misled would lend support to the claim. How the interval of this
 difference avoids the bias of resampled magnitudes is said at `lm_modules.reliance.comparison.MagnitudeDifference`, and
-how its bounds hold for all arms together at `compare_magnitudes` there.
+how its bounds hold for all arms together at `compare_magnitudes` there. "Every arm exceeds" is wrong only where the
+bound of an arm that does not is wrong, too; "some arm does not" has as many chances to be wrong as there are arms.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, Reading
 from maskrobust.train.claim.config import Rule
 
@@ -36,12 +38,14 @@ class Comparison:
 
     Attributes:
         arm: name of the augmentation-only arm.
-        compared: magnitude of its used share minus that of the layer-masking arm's; bounds at Holm's levels among the
-            arms that count, at the rule's own for any other.
+        method: masking method that it is looked at under.
+        compared: magnitude of its used share minus that of the layer-masking arm's; the upper bound at Holm's level
+            among the arms that count, at the rule's own for any other.
         eligible: whether the clean accuracy that the arm loses against the baseline is within the rule's tolerance.
     """
 
     arm: str
+    method: MaskingMethod
     compared: ComparedMagnitude
     eligible: bool
 
@@ -69,17 +73,20 @@ def rule_in_words(rule: Rule) -> list[str]:
     return [
         f"An arm counts when its clean accuracy is at most {100 * rule.clean_accuracy_tolerance:.1f} points below that "
         f"of '{rule.baseline}'; the layer-masking arm '{rule.layer_masking_arm}' must count too.",
-        "Reliance is the magnitude of an arm's used share under the masking method stated for it: a share below zero "
-        "is reliance too, on an outline that misleads. The difference is the reliance of an augmentation-only arm that "
-        "counts minus that of the layer-masking arm.",
+        "Each arm is taken at its best: of the fills that keep its accuracy with patches hidden within "
+        f"{100 * rule.retention_tolerance:.1f} points of that of '{rule.layer_masking_arm}', the one with the least "
+        "silhouette leak by magnitude; if none does, the one that keeps most. It is chosen on the validation split.",
+        "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads. "
+        "The difference is the reliance of an augmentation-only arm that counts, at its best, minus that of the "
+        "layer-masking arm under its own method, on the split that is measured.",
         "Its interval is put together from those of the difference and of the sum of the two used shares, so that it "
         "holds whatever their signs are.",
-        f"Lower bounds lie wrongly above the margin in at most {1 - rule.confidence:.0%} of cases, all arms that "
-        "count together, and upper bounds wrongly below it in no more. By Holm's step-down procedure, once for lower "
-        f"and once for upper bounds, the clearest of m arms has a one-sided level of {level:.3g} / m, the next one of "
-        f"{level:.3g} / (m - 1), and so on while bounds clear the margin; the rest keep the level where that ends.",
-        f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}.",
-        f"Supported: every difference's lower bound lies above the margin of {rule.margin:g}.",
+        f"Supported: every difference's lower bound, at a one-sided level of {level:.3g}, lies above the margin of "
+        f"{rule.margin:g}. All of them do so wrongly in at most {1 - rule.confidence:.0%} of cases, for one difference "
+        "that does not exceed it is enough to spoil it (an intersection-union test).",
+        f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}. Any of them does so wrongly "
+        f"in at most {1 - rule.confidence:.0%} of cases, by Holm's step-down procedure: the clearest of m arms has a "
+        f"level of {level:.3g} / m, the next one of {level:.3g} / (m - 1), and so on while bounds lie below it.",
         "Undecided: otherwise, or where no arm counts.",
     ]
 

@@ -122,6 +122,19 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         }
         return batches[split]()
 
+    def draw_training(self, number: int) -> None:
+        """Make the draw of the training split with this number, from 0 on: other images of the same kind.
+
+        Validation and test splits stay the same; draw 0 is the one that there is from the start.
+
+        Raises:
+            InputError: the data have one training split, and no more images to draw from.
+        """
+        raise InputError(
+            f"{type(self).__name__} has one training split, got draw {number} asked of it; use Cues or Fashion, or set "
+            "training.images_by_seed to false."
+        )
+
     def position(self) -> Position | None:
         """Which batch of which epoch the trainer needs next; None without a trainer.
 
@@ -227,6 +240,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.order_seed = seed
+        self.training_draw = 0
         self._samples: dict[Split, Samples] = {}
 
     @abstractmethod
@@ -238,6 +252,12 @@ class InMemoryDataModule(AnnotatedDataModule):
         if split not in self._samples:
             self._samples[split] = self.make_samples(split)
         return self._samples[split]
+
+    def _set_draw(self, number: int) -> None:
+        """Have the training split made anew where its draw is another one."""
+        if number != self.training_draw:
+            self.training_draw = number
+            self._samples.pop("train", None)
 
     def setup(self, stage: str | None = None) -> None:
         """Make the splits that `stage` ("fit", "validate", "test", "predict"; None: all) needs, unless already made."""

@@ -14,7 +14,14 @@ from torch import Tensor
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform
 from maskrobust.train.data.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
-from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
+from maskrobust.train.data.photographs import (
+    CROP_NUMBERS,
+    LIGHT_NUMBERS,
+    CropSource,
+    check_held_out,
+    choose_photographs,
+    random_crops,
+)
 from maskrobust.train.types import Split
 
 TEXTURES = {
@@ -71,6 +78,8 @@ class Cues(InMemoryDataModule):
         texture_informativeness: t in [0, 1]. With probability t an image shows its label's texture, otherwise that of a
             class drawn uniformly from all.
         outline_informativeness: s in [0, 1], the same for the outline.
+        held_out_backgrounds: number of background photographs, the last ones, that the test split alone shows; training
+            and validation show the others. 0 shows all in every split.
         batch_size: samples per batch.
         num_workers: loader processes.
         seed: decides the images and the training order.
@@ -91,6 +100,7 @@ class Cues(InMemoryDataModule):
         num_classes: int = 8,
         texture_informativeness: float = 1.0,
         outline_informativeness: float = 1.0,
+        held_out_backgrounds: int = 0,
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
@@ -109,6 +119,8 @@ class Cues(InMemoryDataModule):
             )
         _check_informativeness("texture_informativeness", texture_informativeness)
         _check_informativeness("outline_informativeness", outline_informativeness)
+        check_held_out(held_out_backgrounds, len(BACKGROUNDS))
+        self.held_out_backgrounds = held_out_backgrounds
         self.image_size = image_size
         self.num_classes = num_classes
         self.texture_informativeness = texture_informativeness
@@ -117,8 +129,20 @@ class Cues(InMemoryDataModule):
         self.class_names = tuple(f"{texture} {outline}" for texture, outline in names)[:num_classes]
 
     def ids(self, split: Split) -> Tensor:
-        """(N,) int64 ids of the samples of `split`."""
-        return torch.arange(self.split_sizes[split]) + _FIRST_ID[split]
+        """(N,) int64 ids of the samples of `split`; those of another draw of the training split follow on the first."""
+        size = self.split_sizes[split]
+        return torch.arange(size) + _FIRST_ID[split] + (self.training_draw * size if split == "train" else 0)
+
+    def draw_training(self, number: int) -> None:
+        """Other images of the same generator; see `AnnotatedDataModule`.
+
+        Raises:
+            InputError: there are not that many draws.
+        """
+        draws = _LARGEST_SPLIT // self.split_sizes["train"]
+        if not 0 <= number < draws:
+            raise InputError(f"the draw of training images must lie in [0, {draws}), got {number}; give such a number.")
+        self._set_draw(number)
 
     def causes(self, ids: Tensor) -> Causes:
         """Label, texture and outline of each sample: the generator's own record.
@@ -150,7 +174,9 @@ class Cues(InMemoryDataModule):
         return as_float_images(self._backgrounds(ids, "background"))
 
     def _backgrounds(self, ids: Tensor, stream: str) -> NDArray[np.uint8]:
-        choice = (self._draw(ids, f"choice of {stream}") * len(BACKGROUNDS)).astype(np.int64)
+        is_test = ids.numpy() >= _FIRST_ID["test"]
+        numbers = self._draw(ids, f"choice of {stream}")
+        choice = choose_photographs(numbers, len(BACKGROUNDS), self.held_out_backgrounds, is_test)
         return self._crops(ids, stream, BACKGROUNDS, choice)
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:

@@ -11,7 +11,14 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform
 from maskrobust.train.data.garments import PLACE_NUMBERS, place_garments
 from maskrobust.train.data.idx import GARMENT_CLASSES, OFFICIAL_SIZES, OfficialSplit, find_files, read_garments
-from maskrobust.train.data.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
+from maskrobust.train.data.photographs import (
+    CROP_NUMBERS,
+    LIGHT_NUMBERS,
+    CropSource,
+    check_held_out,
+    choose_photographs,
+    random_crops,
+)
 from maskrobust.train.types import Split
 
 BACKGROUNDS = tuple(
@@ -50,6 +57,8 @@ class Fashion(InMemoryDataModule):
         val_images: garments in the validation split.
         test_images: garments in the test split, at most 10,000.
         image_size: side of the images in pixels, at least 32.
+        held_out_backgrounds: number of background photographs, the last ones, that the test split alone shows; training
+            and validation show the others. 0 shows all in every split.
         batch_size: samples per batch.
         num_workers: loader processes.
         seed: decides the choice of garments, the images and the training order.
@@ -82,6 +91,7 @@ class Fashion(InMemoryDataModule):
         val_images: int = 1_000,
         test_images: int = 3_000,
         image_size: int = 48,
+        held_out_backgrounds: int = 0,
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
@@ -93,6 +103,8 @@ class Fashion(InMemoryDataModule):
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
         _check_enough("train_images + val_images", train_images + val_images, OFFICIAL_SIZES["train"])
         _check_enough("test_images", test_images, OFFICIAL_SIZES["test"])
+        check_held_out(held_out_backgrounds, len(BACKGROUNDS))
+        self.held_out_backgrounds = held_out_backgrounds
         self.root = root
         if root is not None:
             find_files(root)
@@ -113,7 +125,7 @@ class Fashion(InMemoryDataModule):
         available = torch.arange(len(garments)) + _FIRST_ID[official]
         rows = self._choose(split, self._draw(available, "choice of garments"))
         ids = available[torch.from_numpy(rows)]
-        backgrounds = self._backgrounds(ids, "")
+        backgrounds = self._backgrounds(split, ids, "")
         images, object_mask = place_garments(garments[rows], backgrounds, self._draw(ids, "place", PLACE_NUMBERS))
         return Samples(
             ids,
@@ -124,14 +136,26 @@ class Fashion(InMemoryDataModule):
 
     def empty_scenes(self, split: Split, count: int) -> Tensor:
         """Backgrounds without a garment, other crops than those of the samples; see `AnnotatedDataModule`."""
-        return as_float_images(self._backgrounds(torch.arange(count), f"empty {split} scene "))
+        return as_float_images(self._backgrounds(split, torch.arange(count), f"empty {split} scene "))
 
     def without_object(self, split: Split, ids: Tensor) -> Tensor:
         """The samples' backgrounds; see `AnnotatedDataModule`."""
-        return as_float_images(self._backgrounds(ids, ""))
+        return as_float_images(self._backgrounds(split, ids, ""))
 
-    def _backgrounds(self, ids: Tensor, stream: str) -> NDArray[np.uint8]:
-        choice = (self._draw(ids, f"{stream}choice of background") * len(BACKGROUNDS)).astype(np.int64)
+    def draw_training(self, number: int) -> None:
+        """Other garments of the official training images; see `AnnotatedDataModule`.
+
+        Draws share none as long as there are enough garments, and then begin again with the first.
+
+        Raises:
+            InputError: `number` is below 0.
+        """
+        check_at_least("the draw of training images", number, 0)
+        self._set_draw(number)
+
+    def _backgrounds(self, split: Split, ids: Tensor, stream: str) -> NDArray[np.uint8]:
+        numbers = self._draw(ids, f"{stream}choice of background")
+        choice = choose_photographs(numbers, len(BACKGROUNDS), self.held_out_backgrounds, split == "test")
         crop_numbers = self._draw(ids, f"{stream}crop", CROP_NUMBERS)
         light_numbers = self._draw(ids, f"{stream}light", LIGHT_NUMBERS)
         return random_crops(BACKGROUNDS, choice, self.image_size, crop_numbers, light_numbers)
@@ -145,7 +169,9 @@ class Fashion(InMemoryDataModule):
                 f"the files in {find_files(self.root)} must hold at least {needed} garments for the {split} split, but "
                 f"hold {len(numbers)}; ask for fewer images or give the complete files."
             )
-        return np.sort(np.argsort(numbers, kind="stable")[first:needed])
+        ranked = np.argsort(numbers, kind="stable")[first:]
+        drawn = np.roll(ranked, -self.training_draw * self.split_sizes[split]) if split == "train" else ranked
+        return np.sort(drawn[: self.split_sizes[split]])
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
         return draw_uniform(self.seed, ids, f"fashion {stream}", *shape)

@@ -12,7 +12,7 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskrobust.errors import MissingFileError
+from maskrobust.errors import InputError, MissingFileError
 
 CROP_NUMBERS = 6
 """Uniform numbers that one `random_crop` takes."""
@@ -55,6 +55,29 @@ class CropSource(NamedTuple):
 
     file_name: str
     widths: tuple[float, float]
+
+
+def choose_photographs(
+    numbers: NDArray[np.float32], count: int, held_out: int, is_test: NDArray[np.bool_] | bool
+) -> NDArray[np.int64]:
+    """Positions (N,) in [0, count) of photographs, of which the last `held_out` are shown in the test split alone.
+
+    Args:
+        numbers: (N,) uniform numbers in [0, 1).
+        count: of photographs.
+        held_out: in [0, count); 0 shows all of them in every split.
+        is_test: (N,) whether a picture is of the test split.
+    """
+    first = np.where(np.asarray(is_test) & (held_out > 0), count - held_out, 0)
+    choices = np.where(first > 0, held_out, count - held_out)
+    chosen: NDArray[np.int64] = first + (numbers * choices.astype(np.float32)).astype(np.int64)
+    return chosen
+
+
+def check_held_out(held_out: int, count: int) -> None:
+    """Refuse to hold out a negative number of photographs, or all of them."""
+    if not 0 <= held_out < count:
+        raise InputError(f"held_out_backgrounds must lie in [0, {count - 1}], got {held_out}; hold out some.")
 
 
 def random_crops(

@@ -58,12 +58,12 @@ def verdict_table(results: Results, cells: CellWriter) -> BarTable:
             cells.write(row),
             bar,
             row.undefined_because or "",
-            (_clean_accuracy_lost(results, row.network), row.reading),
+            (method_title(row.method), _clean_accuracy_lost(results, row.network), row.reading),
             row.reading == "does not count",
         )
         for row, bar in zip(rows, bars_of(rows, margin), strict=True)
     ]
-    headings = ("Arm", "Difference", "Interval, zero and margin", "Clean accuracy lost", "Reading")
+    headings = ("Arm", "Difference", "Interval, zero and margin", "Best case", "Clean accuracy lost", "Reading")
     return BarTable("comparisons", headings, [("", lines)] if lines else [])
 
 

@@ -99,7 +99,13 @@ def curves_section(results: Results, cells: CellWriter) -> dict[str, Any] | None
             method = shown[network.name]
             found = select(rows, network=network.name, method=method)
             if found:
-                lines.append(Line(network, not network.arm or results.is_compared(network, method), found))
+                lines.append(
+                    Line(
+                        network,
+                        not network.arm or (results.is_in_the_rule(network) and method == network.arm["method"]),
+                        found,
+                    )
+                )
         return _curves(lines, cells, identity, title) if lines else None
 
     if results.name == "claim":

@@ -8,6 +8,7 @@ from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.comparisons import headline, method_sentences, pair_table, shares_section, verdict_table
 from maskrobust.train.report.curves import curves_section
 from maskrobust.train.report.examples import ExampleStrip, example_groups
+from maskrobust.train.report.factorial import factorial_section
 from maskrobust.train.report.margins import margins_section
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.retention_chart import marker_points, retention_section
@@ -55,8 +56,10 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
     verdict = {"outcome": capitalised(outcome), "conclusion": CONCLUSIONS[outcome]}
     sections = [
         ("verdict.html.j2", verdict),
-        ("comparisons.html.j2", {"table": verdict_table(results, cells)}),
+        ("factorial.html.j2", factorial_section(results, cells)),
         ("retention_chart.html.j2", retention_section(results)),
+        ("comparisons.html.j2", {"table": verdict_table(results, cells)}),
+        ("rule.html.j2", claim["rule"]),
         ("tables.html.j2", _tables_section(results, cells)),
         *_shared_sections(results, cells, examples),
     ]
@@ -170,6 +173,9 @@ def _definitions(results: Results) -> list[tuple[str, str]]:
         (_title(entry, results), f"{entry.definition} {GOALS[entry.goal]}")
         for entry in entries
         if entry.group in GROUP_TITLES
+    ]
+    found += [
+        (entry.title, f"{entry.definition} {GOALS[entry.goal]}") for entry in entries if entry.group == "training"
     ]
     metrics = [entry for entry in entries if entry.group == "curves" and f"{entry.key}_score" in shown]
     if metrics:

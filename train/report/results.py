@@ -12,10 +12,13 @@ from maskrobust.train.plain_text import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 3, "reliance": 2}
+FORMATS: dict[Name, int] = {"claim": 4, "reliance": 2}
 """Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+TRAINING = "training"
+"""In place of a masking method: images as a training shows them."""
 
 COLOURS = 12
 """Number of colours that the pages define: the variables --arm-1 to --arm-12."""
@@ -94,8 +97,13 @@ class Results:
 
     @cached_property
     def comparisons(self) -> list[Row]:
-        """The rows that compare two networks by their reliance, with what was decided."""
-        return [row for row in self.rows if row.measure == "reliance" and row.compared_with]
+        """The rows that compare two networks by their reliance, with what was decided; of a claim, by its rule."""
+        found = [row for row in self.rows if row.measure == "reliance" and row.compared_with]
+        return found if self.name == "reliance" else [row for row in found if self.is_of_the_rule(row.parameters)]
+
+    def is_of_the_rule(self, found: Mapping[str, Any]) -> bool:
+        """Whether a case and a tolerance are those that the claim's verdict rests on."""
+        return is_of_the_rule(found, self.content["rule"])
 
     def network(self, name: str) -> Network:
         """The network of that name."""
@@ -103,9 +111,20 @@ class Results:
 
     def is_compared(self, network: Network, method: str) -> bool:
         """Whether the rule of the claim looks at this network under this masking method."""
-        if not network.arm or method != network.arm["method"]:
+        if not self.is_in_the_rule(network):
             return False
-        return bool(network.arm["augmentation_only"] or network.name == self.content["rule"]["layer_masking_arm"])
+        arm = network.arm
+        return bool(method == (arm["cases"]["best"] if arm["augmentation_only"] else arm["method"]))
+
+    def is_in_the_rule(self, network: Network) -> bool:
+        """Whether a network is one of the arms that the rule of a claim compares."""
+        arm = network.arm
+        return bool(arm) and bool(arm["augmentation_only"] or network.name == self.content["rule"]["layer_masking_arm"])
+
+
+def is_of_the_rule(found: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    """Whether a verdict or a comparison is of the best case and the tolerance that a rule states."""
+    return bool(found["case"] == "best" and found["tolerance"] == rule["clean_accuracy_tolerance"])
 
 
 def harmless_csv(rows: Iterable[Row]) -> str:

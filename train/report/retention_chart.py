@@ -37,7 +37,7 @@ class Point(NamedTuple):
     Attributes:
         network: the arm.
         method: position of the masking method, from 0.
-        own: whether it is the arm's own method, under which the rule looks at it.
+        best: whether it is the arm's best case, under which the rule looks at it.
         retention: accuracy with patches hidden at random.
         used_share: the headline.
         x: value of the first.
@@ -46,7 +46,7 @@ class Point(NamedTuple):
 
     network: Network
     method: int
-    own: bool
+    best: bool
     retention: Row
     used_share: Row
     x: float
@@ -82,15 +82,15 @@ def chart_points(results: Results) -> list[Point]:
             retention = only(results.over_seeds, measure="retention", parameters=hidden, **under)
             used_share = only(results.over_seeds, measure=HEADLINE, **under)
             if retention and used_share and retention.value is not None and used_share.value is not None:
-                own = method == network.arm["method"]
-                found.append(Point(network, place, own, retention, used_share, retention.value, used_share.value))
+                best = method == network.arm["cases"]["best"]
+                found.append(Point(network, place, best, retention, used_share, retention.value, used_share.value))
     return found
 
 
 def retention_chart(results: Results, size: ChartSize, identity: str) -> str:
     """Retention (x) against used share (y) of every arm under every masking method.
 
-    Under its own method an arm is a large mark with its number and both intervals, under the others a small pale mark.
+    At its best an arm is a large mark with its number and both intervals, under the other methods a small pale mark.
     A dashed line marks zero. A shaded band on both sides of it holds the used shares whose magnitude exceeds the
     layer-masking arm's by no more than the margin of the rule.
 
@@ -139,7 +139,7 @@ def _draw_point(axes: Axes, point: Point, font_size: int) -> None:
     x, y = point.x, point.y
     colour = network_colour(point.network)
     marker = _MARKERS[point.method % len(_MARKERS)]
-    if not point.own:
+    if not point.best:
         axes.plot([x], [y], marker=marker, color=colour, markersize=5.5, markeredgewidth=0, alpha=0.6, zorder=2)
         return
     for row, horizontal in ((point.retention, True), (point.used_share, False)):

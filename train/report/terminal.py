@@ -14,7 +14,7 @@ from rich.text import Text
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.results import Name, Results
-from maskrobust.train.report.wording import CONCLUSIONS, decimal, interval, short
+from maskrobust.train.report.wording import CONCLUSIONS, decimal, in_sentence, interval, method_title, short
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 
@@ -109,7 +109,8 @@ def verdict_panel(claim: Mapping[str, Any]) -> Panel:
     lines = [Text(f"Claim: {claim['claim']}", style="dim"), conclusion, Text(verdict["reason"])]
     for row in results.comparisons:
         difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
-        lines.append(Text(f"{results.network(row.network).title}: {difference}{row.reading}", style="dim"))
+        arm = f"{results.network(row.network).title}, {in_sentence(method_title(row.method))}"
+        lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
     if verdict["caveat"] is not None:
         lines.append(Text(verdict["caveat"]))
     return Panel(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes
 from maskrobust.lm_modules.reliance.estimation import Columns, Statistic, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
@@ -17,7 +17,7 @@ _CLEAN, _WHOLE, _BROKEN = range(3)
     "its own.",
     group="outline",
     goal="low",
-    asked=where_shapes,
+    asked=where_all_shapes,
     compared=True,
 )
 def whole_over_broken() -> Statistic:
@@ -37,7 +37,7 @@ def whole_over_broken() -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="low",
-    asked=where_shapes,
+    asked=where_all_shapes,
     compared=True,
 )
 def whole_mask_accuracy() -> Statistic:
@@ -51,7 +51,7 @@ def whole_mask_accuracy() -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="high",
-    asked=where_shapes,
+    asked=where_all_shapes,
     compared=True,
 )
 def broken_mask_accuracy() -> Statistic:

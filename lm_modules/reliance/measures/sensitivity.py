@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes
 from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
@@ -16,7 +16,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
     group="remains",
     unit="logits",
     goal="low",
-    asked=where_shapes,
+    asked=where_all_shapes,
     in_training=True,
 )
 def hidden_pixel_sensitivity() -> Estimator:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes
 from maskrobust.lm_modules.reliance.estimation import Columns, Statistic, columns_of
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
@@ -14,7 +14,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
     "third object of like area. Only the shape changes, so this is the causal effect of the shape. The interval takes "
     "the outlines that were swapped in as given.",
     group="outline",
-    asked=where_shapes,
+    asked=where_all_shapes,
     in_training=True,
     in_terminal=True,
     compared=True,

@@ -10,7 +10,7 @@ from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
 
-HIDE_THE_OBJECT = frozenset({"objects", "companions", "enclosing_circles"})
+HIDE_THE_OBJECT = frozenset({"objects", "companions", "covers", "enclosing_circles"})
 """Families that hide the whole object: accuracy above chance is nothing to be wished for there."""
 
 

@@ -74,9 +74,9 @@ def test_the_object_is_hidden_where_earlier_transforms_have_put_it():
 
 
 @pytest.mark.parametrize("family", OF_OBJECTS)
-def test_a_family_that_needs_the_object_says_so_where_there_is_no_mask(family):
+def test_a_family_that_needs_the_object_says_so_where_there_is_no_mask(family, bank):
     with pytest.raises(ValueError, match="needs mask, got none; pass mask to Compose") as error:
-        run(HideRegions(family, p=1.0))
+        run(HideRegions(family, bank=bank, p=1.0))
     assert one_sentence(error)
 
 

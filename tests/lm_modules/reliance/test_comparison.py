@@ -88,3 +88,26 @@ def test_any_of_several_equal_arms_is_called_different_in_at_most_the_stated_sha
         below += any(each.high < 0 for each in intervals)
     assert 0.01 <= above / 200 <= 0.15
     assert 0.01 <= below / 200 <= 0.15
+
+
+def test_that_all_exceed_is_said_wrongly_as_seldom_as_stated_and_rightly_oftener_than_by_holm() -> None:
+    """One of three arms is at the margin, the others far above: whether all exceed depends on that one alone."""
+    wrong = right = right_by_holm = 0
+    for trial in range(100):
+        reference = [make_outcomes(120, seed=10 * trial, skill=0.4)]
+        options = {"replicates": 200, "seed": trial, "confidence": 0.8}
+
+        def all_above(skills: tuple[float, ...], *, all_above: bool = True) -> bool:
+            pairs = {
+                str(place): ([make_outcomes(120, seed=10 * trial + place, skill=skill)], reference)  # noqa: B023
+                for place, skill in enumerate(skills, start=1)
+            }
+            found = compare_magnitudes(silhouette_leak(), pairs, margin=0.0, all_above=all_above, **options)  # noqa: B023
+            return all(each.reading(0.0) == "above" for each in found.values())
+
+        wrong += all_above((0.4, 1.0, 1.0))
+        if trial < 30:
+            right += all_above((0.6, 0.6, 0.6))
+            right_by_holm += all_above((0.6, 0.6, 0.6), all_above=False)
+    assert 0.02 <= wrong / 100 <= 0.18
+    assert right_by_holm < right

@@ -13,7 +13,7 @@ from maskrobust.augment.families.circles import enclosing_circles
 from maskrobust.lm_modules.reliance.bootstrap import Interval
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, margin_condition
 from maskrobust.lm_modules.reliance.estimation import Statistic, estimate
-from maskrobust.lm_modules.reliance.leak_holes import cover_holes, cover_index, dilate, with_other_ring
+from maskrobust.lm_modules.reliance.leak_holes import cover_holes, dilate, with_other_ring
 from maskrobust.lm_modules.reliance.measures.leak_cover import cover_leak
 from maskrobust.lm_modules.reliance.measures.leak_margins import margin_leak
 from maskrobust.lm_modules.reliance.measures.leak_parts import leak_by_border, leak_by_coverage
@@ -190,19 +190,19 @@ def test_the_other_ring_shows_nothing_of_the_circle_and_leaves_the_rest() -> Non
 
 def test_a_cover_hides_the_whole_object_as_much_as_the_circle_beside_it() -> None:
     keys = sample_keys(0, BATCH.ids)
-    holes = cover_holes(keys, BATCH.object_mask, BATCH.ids, index=cover_index(BANK))
+    holes = cover_holes(keys, BATCH.object_mask, BATCH.ids, bank=BANK)
     cover, circle = ~holes.cover_visible, ~holes.circle_visible
     assert holes.valid.float().mean() > 0.5
     assert not (BATCH.object_mask & ~cover)[holes.valid].any()
     assert not (enclosing_circles(BATCH.object_mask) & ~circle)[holes.valid].any()
     assert torch.equal(cover.sum(dim=(1, 2, 3)), circle.sum(dim=(1, 2, 3)))
     assert not cover[~holes.valid].any()
-    alone = cover_holes(keys[7:8], BATCH.object_mask[7:8], BATCH.ids[7:8], index=cover_index(BANK))
+    alone = cover_holes(keys[7:8], BATCH.object_mask[7:8], BATCH.ids[7:8], bank=BANK)
     assert torch.equal(alone.cover_visible[0], holes.cover_visible[7])
 
 
 def test_a_cover_has_the_outline_of_an_object_of_any_class() -> None:
-    holes = cover_holes(sample_keys(0, BATCH.ids), BATCH.object_mask, BATCH.ids, index=cover_index(BANK))
+    holes = cover_holes(sample_keys(0, BATCH.ids), BATCH.object_mask, BATCH.ids, bank=BANK)
     inside = holes.valid & ~(~holes.cover_visible[..., [0, -1]]).flatten(1).any(dim=1)
     read = read_outline(~holes.cover_visible[inside])
     own = (read == BATCH.labels[inside]).float().mean()
@@ -243,7 +243,6 @@ def test_outcomes_tell_how_large_an_object_is_and_whether_it_touches_the_border(
 
 
 def test_an_object_is_thickest_where_its_largest_inscribed_circle_lies() -> None:
-    index = cover_index(BANK)
-    for mask, centre, depth in zip(BANK.object_masks[:, 0].numpy(), index.centres, index.depths, strict=True):
+    for mask, centre, depth in zip(BANK.object_masks[:, 0].numpy(), *BANK.thickest, strict=True):
         distances = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
         assert float(depth) == pytest.approx(distances.max()) == pytest.approx(distances[tuple(centre.tolist())])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
+from maskrobust.train.data.base import as_float_images
 from maskrobust.train.data.cues import BACKGROUNDS, TEXTURES, Cues
 
 
@@ -168,3 +169,34 @@ def test_a_picture_without_its_object_is_the_same_around_it() -> None:
     scenes = data.without_object("test", batch.ids)
     differs = (scenes != batch.images).any(dim=1, keepdim=True)
     assert not (differs & ~batch.object_mask).any() and (differs & batch.object_mask).flatten(1).any(dim=1).all()
+
+
+def test_another_draw_of_the_training_split_shows_other_images_and_leaves_the_other_splits() -> None:
+    data = Cues(train_images=8, val_images=4, test_images=4, image_size=32)
+    first, val = data.samples("train"), data.samples("val")
+    data.draw_training(3)
+    other = data.samples("train")
+    assert not set(other.ids.tolist()) & set(first.ids.tolist())
+    assert not any(torch.equal(one, two) for one in first.images for two in other.images)
+    assert data.samples("val") is val
+    data.draw_training(0)
+    assert torch.equal(data.samples("train").images, first.images)
+
+
+def test_held_out_backgrounds_are_those_of_the_test_split_alone() -> None:
+    def photographs(images: torch.Tensor) -> set[str]:
+        """Those that a background could be a part of, told by what else the same numbers would have cut."""
+        return {name for name, shown in cut.items() if any(torch.equal(one, two) for one in images for two in shown)}
+
+    data = Cues(image_size=32, held_out_backgrounds=2)
+    names = [source.file_name for source in BACKGROUNDS]
+    ids = {split: data.ids(split)[:24] for split in ("train", "val", "test")}
+    for split, some in ids.items():
+        images = data.without_object(split, some)
+        cut = {
+            name: as_float_images(data._crops(some, "background", BACKGROUNDS, np.full(len(some), place)))
+            for place, name in enumerate(names)
+        }
+        assert photographs(images) == set(names[4:] if split == "test" else names[:4])
+    with pytest.raises(ValueError, match=r"\[0, 5\], got 6"):
+        Cues(held_out_backgrounds=6)

@@ -107,3 +107,14 @@ def test_mean_and_std_are_those_of_the_training_split(debian_data):
     pixels = debian_data.samples("train").images.double().div(255).permute(1, 0, 2, 3).flatten(1)
     assert pixels.mean(dim=1).tolist() == pytest.approx(Fashion.mean, abs=0.015)
     assert pixels.std(dim=1).tolist() == pytest.approx(Fashion.std, abs=0.015)
+
+
+def test_draws_of_the_training_split_share_no_garment_with_each_other_or_with_validation(fashion_root):
+    data = Fashion(fashion_root, train_images=10, val_images=5, test_images=4)
+    drawn = [set(data.samples("val").ids.tolist())]
+    for number in range(3):
+        data.draw_training(number)
+        drawn.append(set(data.samples("train").ids.tolist()))
+    assert len(set().union(*drawn)) == 35
+    data.draw_training(0)
+    assert set(data.samples("train").ids.tolist()) == drawn[1]

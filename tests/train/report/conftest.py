@@ -1,7 +1,7 @@
 """A claim and an evaluation of made-up outcomes, summarised by the code that summarises real ones."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim import summary as claim_summary
 from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate import summary as evaluation_summary
 from maskrobust.train.evaluate.config import EvaluationConfig
@@ -70,6 +71,11 @@ def probe_of(outcomes: Outcomes) -> ProbeOutcomes:
     return ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels)
 
 
+def _answers(plans: Mapping[str, ReliancePlan], seed: int) -> dict[str, Outcomes]:
+    """What an arm of a claim answers: under layer masking outlines are not read."""
+    return {method: answers(plan, seed, 0.0 if method == "layer_masking" else 0.8) for method, plan in plans.items()}
+
+
 def summarised_claim(folder: Path) -> Content:
     """What `maskrobust claim` would write."""
     evaluation = content_of("claim_cues.yaml")["evaluation"] | MEASURED | {"curve_families": ["slic"], "replicates": 40}
@@ -77,15 +83,16 @@ def summarised_claim(folder: Path) -> Content:
     config = parse_config([f"--config={path}", f"--out={folder}"])
     runs = {
         arm: {
-            seed: {
-                method: answers(plan, 100 * place + seed, 0.0 if method == "layer_masking" else 0.8)
-                for method, plan in config.plans_of(arm).items()
-            }
+            seed: MeasuredRun(
+                _answers(config.plans_of(arm), 100 * place + seed),
+                _answers(config.evaluation.validation_plans, 500 + 100 * place + seed),
+                {taught: 0.5 + 0.01 * place + 0.1 * seed for taught in config.taught},
+            )
             for seed in config.seeds
         }
         for place, arm in enumerate(config.arms)
     }
-    some = next(iter(next(iter(runs.values())).values()))["black"]
+    some = next(iter(next(iter(runs.values())).values())).outcomes["black"]
     probe = probe_of(some)
     return claim_summary.summarise(config, runs, probe, seconds=300.1, command="maskrobust claim --config a.yaml")
 

@@ -52,18 +52,18 @@ def test_arms_and_their_intervals_lie_where_the_numbers_say(claim: Content, size
     results = Results.read("claim", claim)
     svg = retention_chart(results, CHART_SIZES[size], "x")
     points = chart_points(results)
-    assert len(points) == 12 and sum(point.own for point in points) == 4
+    assert len(points) == 12 and sum(point.best for point in points) == 4
     markers = coloured(svg, "use", "fill")
-    ordered = [*(point for point in points if not point.own), *(point for point in points if point.own)]
+    ordered = [*(point for point in points if not point.best), *(point for point in points if point.best)]
     assert [number for number, _ in markers] == [point.network.number for point in ordered]
     x_scale = assert_affine([point.x for point in ordered], [float(use.get("x", "")) for _, use in markers])
     y_scale = assert_affine([point.y for point in ordered], [float(use.get("y", "")) for _, use in markers])
     assert x_scale[0] > 0 > y_scale[0]
     bars = [(number, numbers(path.get("d", ""))) for number, path in coloured(svg, "path", "stroke")]
     bars = [(number, ends) for number, ends in bars if len(ends) == 4]
-    own = [point for point in points if point.own]
-    assert len(bars) == 2 * len(own)
-    for point, (_, across), (number, upright) in zip(own, bars[::2], bars[1::2], strict=True):
+    best = [point for point in points if point.best]
+    assert len(bars) == 2 * len(best)
+    for point, (_, across), (number, upright) in zip(best, bars[::2], bars[1::2], strict=True):
         assert number == point.network.number
         ends = np.polyval(x_scale, [point.retention.low, point.retention.high])
         np.testing.assert_allclose([across[0], across[2]], ends, atol=0.02)
@@ -83,7 +83,7 @@ def test_the_band_reaches_to_the_layer_masking_arms_reliance_and_the_margin(clai
     (band,) = [path for path in ET.fromstring(svg).iter(f"{SVG}path") if "fill: var(--accent)" in path.get("style", "")]
     pixels = numbers(band.get("d", ""))[1::2]
     points = chart_points(results)
-    ordered = [*(point.y for point in points if not point.own), *(point.y for point in points if point.own)]
+    ordered = [*(point.y for point in points if not point.best), *(point.y for point in points if point.best)]
     fitted = assert_affine(ordered, [float(use.get("y", "")) for _, use in coloured(svg, "use", "fill")])
     assert (min(pixels), max(pixels)) == pytest.approx(np.polyval(fitted, [0.12, -0.12]), abs=0.02)
 
@@ -117,7 +117,7 @@ def lines(made_claim: Content) -> list[Line]:
     return [
         Line(
             network,
-            results.is_compared(network, network.arm["method"]),
+            results.is_in_the_rule(network),
             [
                 row
                 for row in results.over_seeds

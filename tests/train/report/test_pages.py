@@ -90,7 +90,7 @@ def expected_cell(row: dict[str, Any], *, sign: bool = True) -> str:
         return f"{row['value']:.3g}"
     if row["measure"] == "scene_pull":
         return f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-    fraction = re.search(r"accuracy|retention|features|unchanged|worst", row["measure"])
+    fraction = re.search(r"accuracy|retention|features|unchanged|worst|learnt", row["measure"])
     scale, decimals, unit = (100, 1, "%") if fraction else (1, 2, "")
     value, low, high = (rounded(scale * row[end], decimals) for end in ("value", "low", "high"))
     return f"{value}{unit if sign and not row['compared_with'] else ''} [{low}, {high}]"
@@ -204,10 +204,48 @@ def test_comparisons_are_printed_as_they_were_decided(
 ) -> None:
     for content, html, table in ((made_claim, claim_page, "comparisons"), (made_reliance, reliance_page, "pairs")):
         rows = [row for row in content["rows"] if row["measure"] == "reliance"]
+        if content is made_claim:
+            rule = {"case": "best", "tolerance": content["rule"]["clean_accuracy_tolerance"]}
+            rows = [row for row in rows if row["parameters"] == rule]
         found = body_rows(Page(html), table)
         assert [(row[1], row[-1]) for row in found if len(row) > 2] == [
             (expected_cell(row), row["reading"]) for row in rows
         ]
+
+
+def test_the_factorial_has_the_share_of_every_arm_under_every_method_and_marks_its_cases(
+    made_claim: Content, claim_page: str
+) -> None:
+    page, marks = Page(claim_page), {"best": "★", "own": "●", "worst": "▼"}
+    lines = body_rows(page, "factorial-shares")
+    assert len(lines) == len(made_claim["arms"])
+    for (name, arm), line in zip(made_claim["arms"].items(), lines, strict=True):
+        for method, cell in zip(made_claim["methods"], line[1:], strict=True):
+            wanted = {"network": name, "method": method, "measure": "used_share", "seed": None, "compared_with": ""}
+            (row,) = (row for row in made_claim["rows"] if wanted.items() <= row.items())
+            assert squeezed(cell).endswith(expected_cell(row))
+            assert {case for case, mark in marks.items() if mark in cell} == {
+                case for case, chosen in arm["cases"].items() if chosen == method
+            }
+
+
+def test_the_verdict_by_tolerance_and_what_was_learnt_are_on_the_page(made_claim: Content, claim_page: str) -> None:
+    page = Page(claim_page)
+    shown = [outcome for line in body_rows(page, "tolerances") for outcome in line[1:4]]
+    by_tolerance = sorted(made_claim["verdicts"], key=lambda each: each["tolerance"])
+    assert shown == [each["outcome"] for each in by_tolerance] and len(shown) == 15
+    (stated,) = (line for line in body_rows(page, "tolerances") if "the rule" in line[0])
+    assert squeezed(stated[0]).startswith("3.0 points") and stated[1] == made_claim["verdict"]["outcome"]
+    lines = body_rows(page, "learnt")
+    learnt = [row for row in made_claim["rows"] if row["measure"] == "learnt"]
+    assert [cell for line in lines for cell in line[2:]] == [
+        expected_cell(row)
+        for name in made_claim["arms"]
+        for network in (name, "no_masks")
+        for row in learnt
+        if (row["parameters"]["training"], row["network"]) == (name, network)
+    ]
+    assert len(lines) == len(made_claim["arms"]) - 1
 
 
 def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(
@@ -265,7 +303,7 @@ def test_an_undefined_number_has_a_footnote_that_says_why(claim: Content, relian
     assert [squeezed(cell) for cell in page.tables["comparisons"][1][1:]] == [
         "undefineda",
         "undefined because of reliance.",
-        page.tables["comparisons"][1][3],
+        *page.tables["comparisons"][1][3:5],
         "undefined",
     ]
 
@@ -378,7 +416,7 @@ def test_equal_results_give_equal_pages_and_are_left_alone(made_claim: Content, 
 
 
 def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim: Content, reliance: Content) -> None:
-    with pytest.raises(InputError, match=r"claim.json of format 3, got 2; run the command again\.$"):
+    with pytest.raises(InputError, match=r"claim.json of format 4, got 2; run the command again\.$"):
         render_claim(claim | {"format": 2}, [])
     with pytest.raises(InputError, match=r"reliance.json of format 2, got None"):
         render_reliance({key: value for key, value in reliance.items() if key != "format"}, [])

@@ -77,7 +77,9 @@ def test_undefined_numbers_are_named_and_titles_are_not_read_as_markup(claim: Co
 
 @pytest.mark.parametrize("width", [60, 120])
 def test_the_panel_says_verdict_reason_comparisons_and_caveat(claim: Content, width: int) -> None:
-    first, second = (row for row in claim["rows"] if row["measure"] == "reliance")
+    rule = {"case": "best", "tolerance": claim["rule"]["clean_accuracy_tolerance"]}
+    first, second = (row for row in claim["rows"] if row["measure"] == "reliance" and row["parameters"] == rule)
+    first["method"] = second["method"] = "mean"
     first |= {"value": 0.21, "low": 0.15, "high": 0.27}
     second |= {"value": None, "low": None, "high": None, "reading": "undefined"}
     lines = printed(verdict_panel(claim), width)
@@ -85,5 +87,5 @@ def test_the_panel_says_verdict_reason_comparisons_and_caveat(claim: Content, wi
     verdict = claim["verdict"]
     assert max(map(len, lines)) <= width and verdict["outcome"] in lines[0]
     assert claim["claim"] in text and verdict["reason"] in text and verdict["caveat"] in text
-    assert f"Patches, mean fill: 0.21 [0.15, 0.27], {first['reading']}" in text
-    assert "Other silhouettes, random colours: undefined" in text
+    assert f"Patches, mean fill, mean colour fill: 0.21 [0.15, 0.27], {first['reading']}" in text
+    assert "Other silhouettes, random colours, mean colour fill: undefined" in text

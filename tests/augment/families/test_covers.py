@@ -1,0 +1,22 @@
+"""Objects hidden behind the silhouettes of others."""
+
+import torch
+
+from maskrobust.augment import covers, sample_keys
+from tests.lm_modules.reliance.shapes import NUM_CLASSES, read_outline, shape_bank, shape_batch
+
+BANK = shape_bank(80)
+BATCH = shape_batch(60, seed=3, first_id=1000)
+
+
+def test_a_cover_hides_the_object_whole_and_has_the_outline_of_any_class() -> None:
+    hidden = ~covers(sample_keys(0, BATCH.ids), BATCH.object_mask, BATCH.ids, bank=BANK)
+    assert not (BATCH.object_mask & ~hidden).any()
+    inside = ~hidden[..., [0, -1]].flatten(1).any(dim=1)
+    own = (read_outline(hidden[inside]) == BATCH.labels[inside]).float().mean()
+    assert inside.sum() > 15 and abs(own - 1 / NUM_CLASSES) < 0.3
+
+
+def test_nothing_is_covered_where_there_is_no_object() -> None:
+    nothing = torch.zeros_like(BATCH.object_mask)
+    assert covers(sample_keys(0, BATCH.ids), nothing, BATCH.ids, bank=BANK).all()
