@@ -164,11 +164,14 @@ class LayerMasking(nn.Module):
         return rows
 
 
-def _needs_maps(module: nn.Module) -> bool:
+def _needs_maps(network: nn.Module) -> bool:
     """Whether a layer has to see dense features: one in training mode, or one that somebody has hooked."""
-    if module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-        return True
-    return any(_needs_maps(child) for child in module._modules.values() if child is not None)
+    modules = [network]
+    for module in modules:  # grows on the way; `network.modules()` takes as long as some layers
+        if module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            return True
+        modules += [child for child in module._modules.values() if child is not None]
+    return False
 
 
 def _without_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _local_metadata: Any) -> None:

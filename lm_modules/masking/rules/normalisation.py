@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
+from maskrobust.lm_modules.masking.batch_norm import fused_batch_norm, masked_batch_norm
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
 from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
@@ -36,9 +36,11 @@ def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor]
     uses_batch_statistics = operation.training or operation.running_mean is None
     if not uses_batch_statistics or (isinstance(operation, nn.BatchNorm2d) and x.visible.everything):
         return x.with_features(operation(x.features))
-    if isinstance(operation, nn.BatchNorm2d) and x.visible.may_be_read and len(x.visible.row_indices) > 1:
-        return x.with_features(batch_norm_of_rows(operation, x.features, x.visible.row_indices, x.visible.row_of))
-    normalised = masked_batch_norm(operation, x.features, x.visible.positions)
+    visible = x.visible
+    if isinstance(operation, nn.BatchNorm2d) and visible.may_be_read and visible.number > 1:
+        normalised = fused_batch_norm(operation, x.features, visible.as_numbers, visible.hidden_row_indices)
+    else:
+        normalised = masked_batch_norm(operation, x.features, visible.positions)
     return x.with_features(normalised if then is None else then(normalised))
 
 
