@@ -10,6 +10,25 @@ from maskrobust.lm_modules.masking.functional import hide, visible_moments
 from maskrobust.lm_modules.masking.rows import set_rows, to_rows
 
 
+def batch_norm_over(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor) -> Tensor:
+    """Batch norm with running statistics, written over its input: new memory takes longer than the computation.
+
+    Args:
+        module: in eval mode, with weight and bias.
+        features: (B, C, H, W) channels-last in the dtype of the running statistics; no gradient is asked of them.
+
+    Returns:
+        `features`, changed.
+    """
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    slope = (module.running_var + module.eps).rsqrt_().mul_(module.weight)
+    shift = torch.addcmul(module.bias, module.running_mean, slope, value=-1)
+    rows = to_rows(features)
+    torch.addcmul(shift, rows, slope, out=rows)
+    return features
+
+
 def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hidden: Tensor) -> Tensor:
     """`masked_batch_norm` in one process, by torch's kernels for all positions.
 
@@ -23,9 +42,8 @@ def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hi
         (B, C, H, W) channels-last, dtype of `features`, computed in float32 at least; the bias at hidden positions.
     """
     features_of_kernel = features.to(torch.promote_types(features.dtype, torch.float32))
-    weight, bias = module.weight, module.bias
-    if not module.affine:
-        weight, bias = features_of_kernel.new_ones(features.shape[1]), features_of_kernel.new_zeros(features.shape[1])
+    ones = features_of_kernel.new_ones(features.shape[1])
+    weight, bias = (module.weight, module.bias) if module.affine else (ones, torch.zeros_like(ones))
     normalised, mean, variance = _FusedBatchNorm.apply(  # type: ignore[no-untyped-call]
         features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, module.eps
     )

@@ -264,6 +264,7 @@ class Masked:
         channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
         rings: how many rings of neighbour padding the operation asked for that made the features.
         halves_padding: whether half of the rings suffice; see `dropped`.
+        may_be_overwritten: whether the operation that takes the features may write its result over them.
 
     Raises:
         NotImplementedError: the features are no map of these positions.
@@ -274,6 +275,7 @@ class Masked:
     channels_last: bool = False
     rings: int = 0
     halves_padding: bool = False
+    may_be_overwritten: bool = False
 
     def __post_init__(self) -> None:
         shape, (batch, height, width) = tuple(self.features.shape), self.visible.size

@@ -63,9 +63,9 @@ def symmetric(padding: int | tuple[int, ...]) -> Padding:
 
 def convolution_window(operation: nn.Conv2d, *_args: Any) -> Window:
     """The window of a convolution module, as it pads itself."""
-    kernel_size, dilation = operation.kernel_size, operation.dilation  # pairs, as all settings of a module
-    padding = _convolution_padding(operation.padding, kernel_size, dilation)
-    return Window(kernel_size, operation.stride, padding, dilation)
+    geometry = pair(operation.kernel_size), pair(operation.dilation)
+    padding = _convolution_padding(operation.padding, *geometry)
+    return Window(geometry[0], pair(operation.stride), padding, geometry[1])
 
 
 def _convolve_rows(operation: nn.Conv2d, outputs: VisibleMap, x: Rows) -> Tensor:

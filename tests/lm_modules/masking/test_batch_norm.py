@@ -15,7 +15,7 @@ from tests.lm_modules.masking.cases import MEMORY_FORMATS, draw_features, draw_v
 
 CHANNELS = 3
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
-BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "rows"])
+BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "fused"])
 
 
 def draw_module(kind: type[nn.BatchNorm2d] | type[nn.SyncBatchNorm] = nn.BatchNorm2d, **options) -> nn.Module:
@@ -28,7 +28,7 @@ def draw_module(kind: type[nn.BatchNorm2d] | type[nn.SyncBatchNorm] = nn.BatchNo
 
 
 def normalise(path: str, module: nn.Module, features: Tensor, visible: Tensor) -> Tensor:
-    if path == "rows":
+    if path == "fused":
         return fused_batch_norm(module, features, visible.flatten(2).float(), row_indices(~visible))
     return masked_batch_norm(module, features, visible)
 
