@@ -15,7 +15,7 @@ def batch_norm_over(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor)
 
     Args:
         module: in eval mode, with weight and bias.
-        features: (B, C, H, W) channels-last in the dtype of the running statistics; no gradient is asked of them.
+        features: (B, C, H, W) channels-last, in the dtype of the running statistics, float32 at least; without gradients.
 
     Returns:
         `features`, changed.
@@ -44,6 +44,7 @@ def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hi
     features_of_kernel = features.to(torch.promote_types(features.dtype, torch.float32))
     ones = features_of_kernel.new_ones(features.shape[1])
     weight, bias = (module.weight, module.bias) if module.affine else (ones, torch.zeros_like(ones))
+    weight, bias = weight.to(ones.dtype), bias.to(ones.dtype)
     normalised, mean, variance = _FusedBatchNorm.apply(  # type: ignore[no-untyped-call]
         features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, module.eps
     )
@@ -64,7 +65,8 @@ class _FusedBatchNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         features = features.contiguous(memory_format=torch.channels_last)
         rows, share = to_rows(features), 1 - len(hidden) / len(shown)
-        mean = (shown.T @ rows)[0] / (share * len(shown))
+        with torch.autocast("cpu", enabled=False):
+            mean = (shown.T @ rows)[0] / (share * len(shown))
         normalised = torch.empty_like(features)
         filled = torch.lerp(mean, rows, shown, out=to_rows(normalised))
         variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)[1] / share

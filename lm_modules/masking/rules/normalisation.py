@@ -52,8 +52,9 @@ def _may_be_overwritten(x: Masked, operation: BatchNorm) -> bool:
     """Whether writing over the features is right, and faster than a kernel with new memory."""
     if not (x.may_be_overwritten and operation.affine and x.visible.may_be_read):
         return False
-    same_dtype = operation.running_mean is not None and x.features.dtype == operation.running_mean.dtype
-    return same_dtype and x.features.is_contiguous(memory_format=torch.channels_last)
+    if operation.running_mean is None or x.features.dtype != operation.running_mean.dtype:
+        return False
+    return x.features.element_size() >= 4 and x.features.is_contiguous(memory_format=torch.channels_last)
 
 
 def _check_given_statistics(
