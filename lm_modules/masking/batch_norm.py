@@ -15,7 +15,7 @@ def batch_norm_over(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor)
 
     Args:
         module: in eval mode, with weight and bias.
-        features: (B, C, H, W) channels-last, in the dtype of the running statistics, float32 at least; without gradients.
+        features: (B, C, H, W) channels-last, in the dtype of the running statistics, float32 at least; no gradients.
 
     Returns:
         `features`, changed.
