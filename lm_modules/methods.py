@@ -1,6 +1,7 @@
 """Masking methods: how an image with a hole is presented to a network, by a fill or by layer masking."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -58,9 +59,15 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     Returns:
         (B, C, H, W), dtype and memory format of `images`.
     """
-    shift = torch.tensor(mean, dtype=images.dtype, device=images.device)[:, None, None]
-    scale = torch.tensor(std, dtype=images.dtype, device=images.device)[:, None, None]
+    shift, scale = (_by_channel(tuple(values), images.dtype, images.device) for values in (mean, std))
     return (images - shift).div_(scale)
+
+
+@lru_cache(maxsize=16)
+def _by_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(C, 1, 1), made once: each copy to an accelerator waits for it."""
+    with torch.inference_mode(False):  # the same tensor is for gradients, too
+        return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 
 def predictor(

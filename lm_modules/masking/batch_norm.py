@@ -7,23 +7,90 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.functional import hide, visible_moments
-from maskrobust.lm_modules.masking.rows import gather_rows, scatter_rows
+from maskrobust.lm_modules.masking.rows import set_rows, to_rows
 
 
-def batch_norm_of_rows(module: nn.BatchNorm2d, features: Tensor, rows: Tensor, row_of: Tensor) -> Tensor:
-    """`masked_batch_norm` in one process, by the module itself on the visible positions alone.
+def batch_norm_over(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor) -> Tensor:
+    """Batch norm with running statistics, written over its input: new memory takes longer than the computation.
 
     Args:
-        module: called with the visible positions as a batch of 1x1 images.
-        features: (B, C, H, W) float.
-        rows: (N,) int64, those of visible positions, at least two; see `rows.row_indices`.
-        row_of: (B x H x W,) int64; see `rows.row_of`.
+        module: in eval mode, with weight and bias.
+        features: (B, C, H, W) channels-last, in the dtype of the running statistics, float32 at least; no gradients.
 
     Returns:
-        (B, C, H, W) channels-last; 0 at hidden positions.
+        `features`, changed.
     """
-    normalised = module(gather_rows(features, rows, row_of)[:, :, None, None])[:, :, 0, 0]
-    return scatter_rows(normalised, rows, row_of, features.shape)
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    slope = (module.running_var + module.eps).rsqrt_().mul_(module.weight)
+    shift = torch.addcmul(module.bias, module.running_mean, slope, value=-1)
+    rows = to_rows(features)
+    torch.addcmul(shift, rows, slope, out=rows)
+    return features
+
+
+def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hidden: Tensor) -> Tensor:
+    """`masked_batch_norm` in one process, by torch's kernels for all positions.
+
+    Args:
+        module: as there.
+        features: (B, C, H, W) float.
+        shown: (B, 1, H x W) float, 1 at visible positions, of which there are at least two, and 0 elsewhere.
+        hidden: rows of the hidden positions; see `rows.row_indices`.
+
+    Returns:
+        (B, C, H, W) channels-last, dtype of `features`, computed in float32 at least; the bias at hidden positions.
+    """
+    features_of_kernel = features.to(torch.promote_types(features.dtype, torch.float32))
+    ones = features_of_kernel.new_ones(features.shape[1])
+    weight, bias = (module.weight, module.bias) if module.affine else (ones, torch.zeros_like(ones))
+    weight, bias = weight.to(ones.dtype), bias.to(ones.dtype)
+    normalised, mean, variance = _FusedBatchNorm.apply(  # type: ignore[no-untyped-call]
+        features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, module.eps
+    )
+    if module.training and module.track_running_stats:
+        _update_running_statistics(module, mean, variance, mean.new_tensor(shown.numel() - len(hidden)))
+    return normalised.to(features.dtype)  # type: ignore[no-any-return]
+
+
+class _FusedBatchNorm(torch.autograd.Function):
+    """Hidden positions become the mean of the visible ones: then the variance of all is n / N of theirs.
+
+    A gradient of 0 at hidden positions makes backward sums over all positions those over the visible ones.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, shown: Tensor, hidden: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        features = features.contiguous(memory_format=torch.channels_last)
+        rows, share = to_rows(features), 1 - len(hidden) / len(shown)
+        with torch.autocast("cpu", enabled=False):
+            mean = (shown.T @ rows)[0] / (share * len(shown))
+        normalised = torch.empty_like(features)
+        filled = torch.lerp(mean, rows, shown, out=to_rows(normalised))
+        variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)[1] / share
+        scale = torch.rsqrt(variance + eps)
+        slope = scale * weight
+        torch.addcmul(bias - mean * slope, filled, slope, out=filled)
+        ctx.save_for_backward(features, weight, shown, hidden, mean, scale)
+        ctx.mark_non_differentiable(mean, variance)
+        return normalised, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, shown, hidden, mean, scale = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        share = 1 - len(hidden) / len(shown)
+        root = share**0.5
+        of_features, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, features, weight * root, None, None, mean, scale / root, True, 0.0, [True, True, True]
+        )
+        rows = to_rows(of_features)
+        # The kernel has subtracted the mean gradient of all positions.
+        rows.addcmul_(shown, of_bias * scale * weight, value=(1 - 1 / share) / len(shown))
+        set_rows(rows, hidden, None)
+        return of_features, of_weight * root, of_bias, None, None, None
 
 
 def masked_batch_norm(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor, visible: Tensor) -> Tensor:

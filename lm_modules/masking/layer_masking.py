@@ -1,5 +1,6 @@
 """`LayerMasking`: any supported CNN, with the mask carried through its layers."""
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,7 @@ from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, Recipe, VisibleMap
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
-from maskrobust.lm_modules.masking.program import mode, read_program
+from maskrobust.lm_modules.masking.program import find_overwriting, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, find_row_suffix, plan_suffix, run_suffix
 from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError
 
@@ -68,6 +69,7 @@ class LayerMasking(nn.Module):
                 "and sums up to global pooling, merged by intersection; set engine to 'auto'."
             )
         self.dropped = find_dropped(self.programs[False], network, self.options)
+        self.overwriting = find_overwriting(self.programs[False], network)
         self._recipes: dict[torch.Size, Recipe] = {}
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
@@ -110,10 +112,12 @@ class LayerMasking(nn.Module):
         if self.training or torch.compiler.is_compiling() or _needs_maps(self.network):
             return program.run(self.network, images)
         values: dict[str, Any] = {program.input_name: images}
+        overwriting = frozenset() if torch.is_grad_enabled() else self.overwriting
+        run_steps = partial(program.run_steps, self.network, values, dropped=self.dropped, overwriting=overwriting)
         if suffix is None:
-            program.run_steps(self.network, values, 0, len(program.steps), dropped=self.dropped)
+            run_steps(0, len(program.steps))
             return program.output_of(values)
-        program.run_steps(self.network, values, 0, suffix.start, dropped=self.dropped)
+        run_steps(0, suffix.start)
         entry = values[suffix.entry]
         plan = plan_suffix(program, self.network, suffix, entry.visible)
         if self.engine == "rows" or plan.share <= LARGEST_SHARE:
@@ -121,7 +125,7 @@ class LayerMasking(nn.Module):
             values[pool] = run_suffix(program, self.network, suffix, plan, entry)
             program.run_steps(self.network, values, suffix.end, len(program.steps))
         else:
-            program.run_steps(self.network, values, suffix.start, len(program.steps), dropped=self.dropped)
+            run_steps(suffix.start, len(program.steps))
         return program.output_of(values)
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
@@ -164,11 +168,14 @@ class LayerMasking(nn.Module):
         return rows
 
 
-def _needs_maps(module: nn.Module) -> bool:
+def _needs_maps(network: nn.Module) -> bool:
     """Whether a layer has to see dense features: one in training mode, or one that somebody has hooked."""
-    if module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-        return True
-    return any(_needs_maps(child) for child in module._modules.values() if child is not None)
+    modules = [network]
+    for module in modules:  # grows on the way; `network.modules()` takes as long as some layers
+        if module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            return True
+        modules += [child for child in module._modules.values() if child is not None]
+    return False
 
 
 def _without_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _local_metadata: Any) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.morphology import RingRows, propagate_visible, ring_rows
-from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, row_of, zero_rows
+from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, zero_rows
 
 MergeRule = Literal["intersection", "union"]
 Padding = tuple[int, int, int, int]
@@ -135,14 +135,14 @@ class VisibleMap:
         return row_indices(self.positions)
 
     @cached_property
-    def row_of(self) -> Tensor:
-        """The row of each position, as in `rows.row_of`."""
-        return row_of(self.positions)
-
-    @cached_property
     def hidden_row_indices(self) -> Tensor:
         """Rows of the hidden positions."""
         return row_indices(~self.positions)
+
+    @property
+    def number(self) -> int:
+        """How many positions are visible."""
+        return self.positions.numel() - len(self.hidden_row_indices)
 
     @property
     def counts(self) -> Tensor:
@@ -179,8 +179,9 @@ class VisibleMap:
         """The map after a convolution or pool; see `functional.propagate_visible`."""
         if window == _SINGLE_POSITION:
             return self
-        if window in self._derived:
-            return self._derived[window]
+        known = self._derived.get(window)
+        if known is not None:
+            return known
         derived = self.derive(window, lambda positions: propagate_visible(positions, *window))
         single = Window((1, 1), window.stride)
         if window != single and window.reads_its_place and self.window(single).size == derived.size:
@@ -263,6 +264,7 @@ class Masked:
         channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
         rings: how many rings of neighbour padding the operation asked for that made the features.
         halves_padding: whether half of the rings suffice; see `dropped`.
+        may_be_overwritten: whether the operation that takes the features may write its result over them.
 
     Raises:
         NotImplementedError: the features are no map of these positions.
@@ -273,6 +275,7 @@ class Masked:
     channels_last: bool = False
     rings: int = 0
     halves_padding: bool = False
+    may_be_overwritten: bool = False
 
     def __post_init__(self) -> None:
         shape, (batch, height, width) = tuple(self.features.shape), self.visible.size

@@ -3,6 +3,7 @@
 import importlib
 import operator
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -53,11 +54,20 @@ class Step:
     path: tuple[str, ...]
     takes_results_alone: bool
 
-    def run(self, network: nn.Module, values: dict[str, Any], *, halves_padding: bool = False) -> Any:
-        """Compute the step's result from those of earlier steps; `halves_padding` where half of the rings suffice."""
+    def run(
+        self, network: nn.Module, values: dict[str, Any], *, halves_padding: bool = False, overwrites: bool = False
+    ) -> Any:
+        """Compute the step's result from those of earlier steps.
+
+        Args:
+            network: whose step it is.
+            values: results of earlier steps by name.
+            halves_padding: half of the rings of its first argument suffice.
+            overwrites: nothing else needs its first argument.
+        """
         args, kwargs = self.arguments(values)
-        if halves_padding and type(args[0]) is Masked:
-            args = (replace(args[0], halves_padding=True), *args[1:])
+        if (halves_padding or overwrites) and type(args[0]) is Masked:
+            args = (replace(args[0], halves_padding=halves_padding, may_be_overwritten=overwrites), *args[1:])
         operation = self.operation(network)
         if self.kind == "get_attr":
             return operation
@@ -129,14 +139,16 @@ class Program:
         end: int,
         observe: Callable[[Step, Any], None] | None = None,
         dropped: Set[str] = frozenset(),
+        overwriting: Set[str] = frozenset(),
     ) -> None:
         """Compute steps `start` to `end`, without the last, into `values`, forgetting each after its last use."""
         for step in self.steps[start:end]:
-            values[step.name] = step.run(network, values, halves_padding=step.name in dropped)
+            name = step.name
+            values[name] = step.run(network, values, halves_padding=name in dropped, overwrites=name in overwriting)
             if observe is not None:
-                observe(step, values[step.name])
-            for name in step.last_uses:
-                del values[name]
+                observe(step, values[name])
+            for last in step.last_uses:
+                del values[last]
 
     def run_to(self, network: nn.Module, images: Masked, layer: str) -> Any:
         """Compute what one module of the network returns for masked images, and nothing after it.
@@ -163,6 +175,24 @@ class Program:
     def output_of(self, values: dict[str, Any]) -> Any:
         """The network's output from the results of its steps."""
         return _fill_in(self.output, values)
+
+
+def find_overwriting(program: Program, network: nn.Module) -> frozenset[str]:
+    """Names of the batch norms that may write over what they take, a convolution's result that nothing else reads.
+
+    Args:
+        program: of the network.
+        network: whose program it is.
+    """
+    operations = {step.name: step.operation(network) for step in program.steps if step.rule is not None}
+    reads = Counter(name for step in program.steps for name in step.reads)
+    return frozenset(
+        step.name
+        for step in program.steps
+        if isinstance(operations.get(step.name), nn.BatchNorm2d)
+        and isinstance(operations.get(step.reads[0]), nn.Conv2d)
+        and reads[step.reads[0]] == 1
+    )
 
 
 def read_program(network: nn.Module, *, training: bool) -> Program:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, VisibleMap, Window
 from maskrobust.lm_modules.masking.program import Program, Step
 from maskrobust.lm_modules.masking.row_features import Rows, WindowCache
-from maskrobust.lm_modules.masking.rows import gather_rows
+from maskrobust.lm_modules.masking.rows import to_rows
 from maskrobust.lm_modules.masking.rules.convolution import pad, padding_module
 from maskrobust.lm_modules.masking.rules.table import RowKernel
 
@@ -109,7 +109,7 @@ def run_suffix(program: Program, network: nn.Module, suffix: RowSuffix, plan: Ro
     """
     held, windows = plan.held[suffix.entry], WindowCache()
     values = {
-        suffix.entry: Rows(gather_rows(entry.features, held.row_indices, held.row_of), entry.visible, held, windows)
+        suffix.entry: Rows(to_rows(entry.features).index_select(0, held.row_indices), entry.visible, held, windows)
     }
     for step in program.steps[suffix.start : suffix.end]:
         outputs, single = plan.held[step.name], _window(step, network) == Window((1, 1))

@@ -69,6 +69,14 @@ def test_objects_with_one_circle_cannot_be_told_apart_behind_it(method: str) -> 
     assert torch.equal(by_circles[0], by_circles[1]) and torch.equal(by_circles[0], by_circles[2])
 
 
+def test_normalising_in_inference_mode_leaves_later_gradients_possible() -> None:
+    images, mean = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(0)), (0.25, 0.5, 0.75)
+    with torch.inference_mode():
+        normalise(images, mean, STD)
+    normalise(images.requires_grad_(), mean, STD).sum().backward()
+    torch.testing.assert_close(images.grad, 1 / torch.tensor(STD)[:, None, None].expand_as(images))
+
+
 def test_there_is_a_method_for_each_fill_and_layer_masking() -> None:
     assert masking_methods() == (*FILLS, "layer_masking")
     check_methods(masking_methods(), "methods")

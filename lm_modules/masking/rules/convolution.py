@@ -42,7 +42,7 @@ def slide(
     if hidden == "zero":
         features = inside.with_hidden_zero()
     else:
-        features = inside.with_neighbour_padding(0 if inside.visible.is_whole_under(window) else rings)
+        features = inside.with_neighbour_padding(0 if rings and inside.visible.is_whole_under(window) else rings)
     if frame != NO_PADDING:
         features = F.pad(features, frame)
     return Masked(compute(features), inside.visible.window(window), rings=rings)

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
+from maskrobust.lm_modules.masking.batch_norm import batch_norm_over, fused_batch_norm, masked_batch_norm
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
 from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
@@ -34,12 +35,26 @@ def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor]
         then: what the module does to the normalised features, where it does more than to normalise.
     """
     uses_batch_statistics = operation.training or operation.running_mean is None
+    if not uses_batch_statistics and _may_be_overwritten(x, operation):
+        normalised = batch_norm_over(operation, x.features)
+        return x.with_features(normalised if then is None else then(normalised))
     if not uses_batch_statistics or (isinstance(operation, nn.BatchNorm2d) and x.visible.everything):
         return x.with_features(operation(x.features))
-    if isinstance(operation, nn.BatchNorm2d) and x.visible.may_be_read and len(x.visible.row_indices) > 1:
-        return x.with_features(batch_norm_of_rows(operation, x.features, x.visible.row_indices, x.visible.row_of))
-    normalised = masked_batch_norm(operation, x.features, x.visible.positions)
+    visible = x.visible
+    if isinstance(operation, nn.BatchNorm2d) and visible.may_be_read and visible.number > 1:
+        normalised = fused_batch_norm(operation, x.features, visible.as_numbers, visible.hidden_row_indices)
+    else:
+        normalised = masked_batch_norm(operation, x.features, visible.positions)
     return x.with_features(normalised if then is None else then(normalised))
+
+
+def _may_be_overwritten(x: Masked, operation: BatchNorm) -> bool:
+    """Whether writing over the features is right, and faster than a kernel with new memory."""
+    if not (x.may_be_overwritten and operation.affine and x.visible.may_be_read):
+        return False
+    if operation.running_mean is None or x.features.dtype != operation.running_mean.dtype:
+        return False
+    return x.features.element_size() >= 4 and x.features.is_contiguous(memory_format=torch.channels_last)
 
 
 def _check_given_statistics(

@@ -9,13 +9,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, multiprocessing, nn
 
-from maskrobust.lm_modules.masking.batch_norm import batch_norm_of_rows, masked_batch_norm
-from maskrobust.lm_modules.masking.rows import row_indices, row_of
+from maskrobust.lm_modules.masking.batch_norm import fused_batch_norm, masked_batch_norm
+from maskrobust.lm_modules.masking.rows import row_indices
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, draw_features, draw_visible
 
 CHANNELS = 3
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
-BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "rows"])
+BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "fused"])
 
 
 def draw_module(kind: type[nn.BatchNorm2d] | type[nn.SyncBatchNorm] = nn.BatchNorm2d, **options) -> nn.Module:
@@ -28,8 +28,8 @@ def draw_module(kind: type[nn.BatchNorm2d] | type[nn.SyncBatchNorm] = nn.BatchNo
 
 
 def normalise(path: str, module: nn.Module, features: Tensor, visible: Tensor) -> Tensor:
-    if path == "rows":
-        return batch_norm_of_rows(module, features, row_indices(visible), row_of(visible))
+    if path == "fused":
+        return fused_batch_norm(module, features, visible.flatten(2).float(), row_indices(~visible))
     return masked_batch_norm(module, features, visible)
 
 

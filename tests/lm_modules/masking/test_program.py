@@ -8,7 +8,8 @@ from torchvision.models import resnet18
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked
 from maskrobust.lm_modules.masking.rules import normalisation
-from tests.lm_modules.masking.networks import build, draw_images, holes
+from tests.lm_modules.masking.cases import MEMORY_FORMATS
+from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
 
 
 class Twice(nn.Module):
@@ -112,6 +113,35 @@ def test_layers_replaced_after_wrapping_take_effect(monkeypatch: pytest.MonkeyPa
     logits = masked(images, visible)
     assert len(seen) == sum(isinstance(module, nn.SyncBatchNorm) for module in masked.modules()) > 5
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+class ReadsConvolutionTwice(nn.Module):
+    """A convolution's result goes to a batch norm and past it; another one's to a batch norm alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.bn1, self.bn2, self.bn3 = (randomise(nn.BatchNorm2d(8)) for _ in range(3))
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.bn3(x + self.bn2(self.conv(F.relu(self.bn1(x)))))
+        return self.fc(self.pool(x).flatten(1))
+
+
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=str)
+def test_a_batch_norm_writes_over_a_convolution_that_nothing_else_reads(memory_format: torch.memory_format) -> None:
+    network = ReadsConvolutionTwice().eval().to(memory_format=memory_format)
+    masked, images, visible = LayerMasking(network, engine="dense"), draw_images(size=32), holes(32)
+    assert {step.layer for step in masked.programs[False].steps if step.name in masked.overwriting} == {"bn2"}
+    expected = masked(images, visible)
+    kept = []
+    with torch.no_grad():
+        torch.testing.assert_close(masked(images, visible), expected, rtol=1e-5, atol=1e-5)
+        network.conv.register_forward_hook(lambda _module, _inputs, output: kept.append((output, output.clone())))
+        masked(images, visible)
+    assert all(torch.equal(*outputs) for outputs in kept) and len(kept) == 1
 
 
 def test_results_are_forgotten_after_their_last_use() -> None:

@@ -110,44 +110,17 @@ def test_with_nothing_to_fill_the_plan_is_empty_and_the_features_are_handed_back
     assert rows.pad_rows(features, planned(visible, 5)) is features
 
 
-def test_rows_are_positions_in_order_and_come_back_where_they_were() -> None:
+def test_rows_are_positions_in_order_without_a_copy_where_these_lie_in_memory() -> None:
     features = draw_features(3, 4, 5, 2)
     as_rows = rows.to_rows(features)
     assert as_rows.shape == (30, 4)
     for b, y, x in [(0, 0, 0), (1, 3, 1), (2, 4, 0)]:
         assert torch.equal(as_rows[(b * 5 + y) * 2 + x], features[b, :, y, x])
-    visible = torch.zeros(3, 1, 5, 2, dtype=torch.bool)
-    visible.view(-1)[[3, 17]] = True
-    indices = rows.row_indices(visible), rows.row_of(visible)
-    gathered = rows.gather_rows(features, *indices)
-    assert torch.equal(gathered, as_rows[[3, 17]])
-    back = rows.scatter_rows(gathered, *indices, features.shape)
-    assert torch.equal(back, features * visible)
-    assert back.is_contiguous(memory_format=torch.channels_last)
-    assert rows.to_rows(back).data_ptr() == back.data_ptr()
+    channels_last = features.contiguous(memory_format=torch.channels_last)
+    assert rows.to_rows(channels_last).data_ptr() == channels_last.data_ptr()
 
 
 def test_row_indices_are_the_true_positions_in_order() -> None:
     visible = draw_visible(5, 7)
     expected = [i for i, value in enumerate(visible.flatten().tolist()) if value]
     assert rows.row_indices(visible).tolist() == expected
-    places = rows.row_of(visible)
-    assert places[expected].tolist() == list(range(len(expected)))
-    assert (places[~visible.flatten()] == len(expected)).all()
-
-
-def test_gathering_and_scattering_rows_have_the_gradients_of_plain_indexing() -> None:
-    features, visible = draw_features(2, 3, 4, 5).double().requires_grad_(), torch.zeros(2, 1, 4, 5, dtype=torch.bool)
-    visible.view(-1)[[0, 7, 33]] = True
-    indices = rows.row_indices(visible), rows.row_of(visible)
-    assert torch.autograd.gradcheck(lambda each: rows.gather_rows(each, *indices), features)
-    values = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda each: rows.scatter_rows(each, *indices, features.shape), values)
-
-
-def test_scattered_rows_may_be_changed_in_place() -> None:
-    visible = draw_visible(4, 5)
-    indices = rows.row_indices(visible), rows.row_of(visible)
-    values = torch.full((len(indices[0]), 3), -1.0, requires_grad=True)
-    rows.scatter_rows(values, *indices, torch.Size((6, 3, 4, 5))).relu_().sum().backward()
-    assert values.grad is not None and not values.grad.any()
