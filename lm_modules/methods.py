@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import FILLS, apply_fill
+from maskrobust.augment.batch import check_floating
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import head_of
 from maskrobust.lm_modules.masking import LayerMasking, Masked
@@ -57,7 +58,11 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
     Returns:
         (B, C, H, W), dtype and memory format of `images`.
+
+    Raises:
+        TypeError: `images` are integers, as a loader yields them.
     """
+    check_floating(images)
     shift = torch.tensor(mean, dtype=images.dtype, device=images.device)[:, None, None]
     scale = torch.tensor(std, dtype=images.dtype, device=images.device)[:, None, None]
     return (images - shift).div_(scale)

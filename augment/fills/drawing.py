@@ -6,7 +6,7 @@ Pixels are float in [0, 1] or uint8 in [0, 255]; every fill is computed as numbe
 import torch
 from torch import Tensor
 
-from maskrobust.augment.batch import check_visible
+from maskrobust.augment.batch import check_visible, in_unit_range
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -31,9 +31,8 @@ def check_pixels(images: Tensor, visible: Tensor) -> None:
 
 def from_pixels(images: Tensor) -> Tensor:
     """Pixels as float32 numbers in [0, 1], or float64 ones where they are float64."""
-    if images.dtype == torch.uint8:
-        return images.float().div_(255)
-    return images.to(torch.promote_types(images.dtype, torch.float32))
+    numbers = in_unit_range(images)
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
 def to_pixels(numbers: Tensor, dtype: torch.dtype) -> Tensor:

@@ -81,8 +81,8 @@ def _make_batch(size: int, device: torch.device, dtype: torch.dtype) -> Batch:
     images = torch.randint(256, (size, 3, IMAGE_SIZE, IMAGE_SIZE), generator=generator, dtype=torch.uint8)
     nothing = torch.zeros(size, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)
     ids = torch.arange(size)
-    pixels = images if dtype == torch.uint8 else images.to(dtype) / 255
-    return Batch(ids, pixels, nothing, ids).to(device)
+    batch = Batch(ids, images, nothing, ids).to(device)
+    return batch._replace(images=images.to(device)) if dtype == torch.uint8 else batch
 
 
 def own_masks(size: int, device: torch.device, families: Sequence[FamilyName]) -> Iterator[Case]:

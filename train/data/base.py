@@ -12,7 +12,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch
+from maskrobust.augment.batch import Batch, in_unit_range
+from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.loading import (
@@ -70,12 +71,14 @@ class InMemoryDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices` as one `Batch`; `DataLoader` calls this in place of one call per sample."""
         rows = torch.as_tensor(indices, dtype=torch.int64)
-        images = self.samples.images[rows].to(torch.float32).div_(255)
-        return Batch(self.samples.ids[rows], images, self.samples.object_mask[rows], self.samples.labels[rows])
+        return Batch(*(column[rows] for column in self.samples))
 
 
 class AnnotatedDataModule(LightningDataModule, ABC):
     """A Lightning data module of `Batch` that tells its classes and pixel statistics; every data module here is one.
+
+    Its loaders yield images as uint8: a quarter of the bytes go through shared memory and to a GPU, and `Batch.to`
+    converts them there.
 
     Attributes:
         num_classes: number of classes.
@@ -200,7 +203,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         Images are those of evaluation in 8 bits for each colour; a subclass may store its own files instead.
         """
         for batch in self.whole_split(split):
-            images = batch.images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+            images = to_pixels(batch.to("cpu").images, torch.uint8).permute(0, 2, 3, 1).numpy()
             masks, labels = batch.object_mask[:, 0].numpy(), batch.labels.tolist()
             yield from map(PixelSample, batch.ids.tolist(), images, masks, labels)
 
@@ -282,7 +285,7 @@ def as_fetched(batch: Fetched) -> Fetched:
 
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:
     """Images (N, H, W, 3) uint8, as they are drawn, as (N, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    return in_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
 def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:

@@ -75,8 +75,7 @@ class FileDataset(Dataset[Batch]):
             if self.augmentation_seed is not None:
                 torch.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
             image, object_mask = self.view(image, object_mask)
-        pixels = image.to(torch.float32).div_(255)
-        return Batch(torch.tensor(file.id), pixels, object_mask, torch.tensor(file.label, dtype=torch.int64))
+        return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64))
 
 
 class AugmentedEpochSampler(EpochSampler):
