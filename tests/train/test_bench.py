@@ -91,7 +91,7 @@ def test_the_augment_part_has_a_row_for_each_method(
     for row in rows:
         methods.setdefault(row["task"], set()).add(row["method"])
     assert set(methods) == {"mask", "mask and black fill", "linear imputation"}
-    assert methods["mask"] == set(FAMILIES) < methods["mask and black fill"]
+    assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
     assert all(row["microseconds"] > 0 and row["method"] in printed for row in rows)
 
 
