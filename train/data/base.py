@@ -111,7 +111,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def training_batches(self) -> Iterable[Batch]:
-        """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
+        """Batches of the training split in order of ids, without augmentation."""
 
     def whole_split(self, split: Split) -> Iterable[Batch]:
         """Every image of a split once on each process, without augmentation, in the same batches at each call.
@@ -124,6 +124,14 @@ class AnnotatedDataModule(LightningDataModule, ABC):
             "test": self.test_dataloader,
         }
         return batches[split]()
+
+    def annotated_batches(self, split: Split) -> Iterable[Batch]:
+        """Batches that hold every object mask of a split, on each process: a source of silhouettes and for the probe.
+
+        The data must be set up for the split. Images without a mask may be left out, where a subclass knows them before
+        it reads them; here it is the whole split.
+        """
+        return self.whole_split(split)
 
     def position(self) -> Position | None:
         """Which batch of which epoch the trainer needs next; None without a trainer.
@@ -262,7 +270,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         return self._loader(self.samples("test"))
 
     def training_batches(self) -> DataLoader[Batch]:
-        """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
+        """Batches of the training split in order of ids, without augmentation."""
         return self._loader(self.samples("train"))
 
     def stored_samples(self, split: Split) -> list[PixelSample]:

@@ -126,7 +126,7 @@ def _make_bank(config: GalleryConfig, progress: Progress) -> tuple[SilhouetteBan
     """The silhouettes of the training split, or without one of the split that is drawn; or None, and why none."""
     split: Split = "train" if "train" in config.data.splits else config.split
     config.data.setup(STAGE_OF_SPLIT[split])
-    batches = progress.track(split_batches(config.data, split), description="collecting silhouettes")
+    batches = progress.track(config.data.annotated_batches(split), description="collecting silhouettes")
     try:
         return SilhouetteBank.from_batches(batches), ""
     except InputError as error:
