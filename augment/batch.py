@@ -16,7 +16,8 @@ class Batch(NamedTuple):
 
     Attributes:
         ids: (B,) int64, unique over all splits of a dataset. Evaluation masks depend on (seed, id) alone.
-        images: (B, C, H, W) float32 in [0, 1], not normalised.
+        images: (B, C, H, W), not normalised: float32 in [0, 1]. Loaders of `maskrobust.train.data` yield uint8 in
+            [0, 255], a quarter of the bytes, which `to` converts.
         object_mask: (B, 1, H, W) bool, True on the annotated object; all False where nothing is annotated.
         labels: (B,) int64 in [0, num_classes).
     """
@@ -27,9 +28,13 @@ class Batch(NamedTuple):
     labels: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device; copies to an accelerator do not wait."""
+        """The same batch on a device, which may be its own, with images in [0, 1]: uint8 x becomes float32 x / 255.
+
+        Copies to an accelerator do not wait. Lightning calls this for every batch that it hands to a module.
+        """
         non_blocking = torch.device(device).type != "cpu"  # to the CPU, the numbers could be read before they are there
-        return Batch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+        moved = Batch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+        return moved._replace(images=in_unit_range(moved.images))
 
     def select(self, index: Tensor | slice | int) -> "Batch":
         """Some of the samples, as when a tensor is indexed: positions (N,) int64, a mask (B,) bool, a slice, or one."""
@@ -39,6 +44,24 @@ class Batch(NamedTuple):
     def cat(batches: Sequence["Batch"]) -> "Batch":
         """The samples of at least one batch, one after the other."""
         return Batch(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+
+def in_unit_range(images: Tensor) -> Tensor:
+    """Pixels as numbers in [0, 1]: uint8 x as float32 x / 255, correctly rounded on any device; floats as they are."""
+    if images.dtype != torch.uint8:
+        return images
+    white = torch.full((), 255.0, device=images.device)  # CUDA multiplies by the reciprocal of a Python number
+    return images.to(torch.float32).div_(white)
+
+
+def check_floating(images: Tensor) -> None:
+    """Refuse images that are still bytes, as loaders yield them.
+
+    Raises:
+        TypeError: naming the dtype given.
+    """
+    if not images.is_floating_point():
+        raise TypeError(f"images must be float in [0, 1], got {images.dtype}; take them from batch.to(device).")
 
 
 def check_object_mask(object_mask: Tensor) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import FILLS, apply_fill
+from maskrobust.augment.batch import check_floating
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import head_of
 from maskrobust.lm_modules.masking import LayerMasking, Masked
@@ -58,7 +59,11 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
     Returns:
         (B, C, H, W), dtype and memory format of `images`.
+
+    Raises:
+        TypeError: `images` are integers, as a loader yields them.
     """
+    check_floating(images)
     shift, scale = (_by_channel(tuple(values), images.dtype, images.device) for values in (mean, std))
     return (images - shift).div_(scale)
 

@@ -26,8 +26,8 @@ TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
 class SilhouetteSource(Protocol):
     """A data module whose training objects can lend their silhouettes."""
 
-    def training_batches(self) -> Iterable[Batch]:
-        """Batches of the training split in a fixed order, without augmentation."""
+    def annotated_batches(self, split: Literal["train"]) -> Iterable[Batch]:
+        """Batches that hold every object mask of the training split, without augmentation."""
 
 
 def build_masking(
@@ -101,10 +101,10 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
         return None
     if not isinstance(source, SilhouetteSource):
         raise InputError(
-            f"mask_family '{needing[0]}' needs a data module with training_batches() to take silhouettes from, got "
+            f"mask_family '{needing[0]}' needs a data module with annotated_batches() to take silhouettes from, got "
             f"{type(source).__name__}; train with one of maskrobust.train.data, or choose another mask family."
         )
-    bank = SilhouetteBank.from_batches(source.training_batches())
+    bank = SilhouetteBank.from_batches(source.annotated_batches("train"))
     _check_classes(bank, needing)
     return bank.to(device)
 

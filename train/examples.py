@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.train.data.batches import split_batches
+from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, with_predictions
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -68,7 +68,7 @@ def _examples(
     patch_size: int,
     hidden_fraction: float,
 ) -> Sequence[ExampleStrip]:
-    few = annotated_examples(split_batches(data, split))
+    few = annotated_examples(batches_on(split_batches(data, split), "cpu"))
     if few is None:
         return ()
     strips = example_strips(

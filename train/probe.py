@@ -28,8 +28,8 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
         InputError: a split has no object.
     """
     return _trained(
-        SilhouetteBank.from_batches(data.whole_split("train")),
-        SilhouetteBank.from_batches(data.whole_split("val")),
+        SilhouetteBank.from_batches(data.annotated_batches("train")),
+        SilhouetteBank.from_batches(data.annotated_batches("val")),
         data.num_classes,
         seed,
     )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.families.fraction import draw_hidden_fraction
-from maskrobust.augment.random import fold_in, uniform
+from maskrobust.augment.random import fold_in, permutation
 from maskrobust.errors import InputError
 
 
@@ -61,7 +61,7 @@ def random_order(keys: Tensor, segments: Tensor) -> Tensor:
         (B, S) int64 for `hide_in_order`; S is 1 more than the largest number in `segments`.
     """
     count = int(segments.max()) + 1 if segments.numel() else 0
-    return uniform(keys, count).argsort(dim=1, stable=True)
+    return permutation(keys, count)
 
 
 def segment_sums(segments: Tensor, values: Tensor, count: int) -> Tensor:

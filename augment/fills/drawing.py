@@ -3,12 +3,18 @@
 Pixels are float in [0, 1] or uint8 in [0, 255]; every fill is computed as numbers in [0, 1].
 """
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.augment.batch import check_visible
+from maskrobust.augment.batch import check_visible, in_unit_range
+from maskrobust.augment.random import is_on_cpu
 
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_CHUNK = 2**19  # bytes
 
 
 def check_pixels(images: Tensor, visible: Tensor) -> None:
@@ -31,9 +37,8 @@ def check_pixels(images: Tensor, visible: Tensor) -> None:
 
 def from_pixels(images: Tensor) -> Tensor:
     """Pixels as float32 numbers in [0, 1], or float64 ones where they are float64."""
-    if images.dtype == torch.uint8:
-        return images.float().div_(255)
-    return images.to(torch.promote_types(images.dtype, torch.float32))
+    numbers = in_unit_range(images)
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
 def to_pixels(numbers: Tensor, dtype: torch.dtype) -> Tensor:
@@ -46,8 +51,8 @@ def to_pixels(numbers: Tensor, dtype: torch.dtype) -> Tensor:
 def draw(images: Tensor, visible: Tensor, fill: Tensor) -> Tensor:
     """`images` where `visible`, `fill` elsewhere.
 
-    The choice is made on the bits behind the numbers, fill ^ ((images ^ fill) & visible): on a CPU that is several
-    times as fast as `torch.where` with a condition that is broadcast over channels, and as exact (NaN, -0.0).
+    The choice is made on the bits behind the numbers, fill ^ ((images ^ fill) & visible): on a CPU that is faster than
+    `torch.where` with a condition that is broadcast over channels, and as exact (NaN, -0.0).
 
     Args:
         images: (B, C, H, W) float or uint8.
@@ -60,5 +65,26 @@ def draw(images: Tensor, visible: Tensor, fill: Tensor) -> Tensor:
     if images.requires_grad and torch.is_grad_enabled():
         return torch.where(visible, images, fill)
     integers = _INTEGERS[images.element_size()]
+    if is_on_cpu(images):
+        pixels, drawn = (each.detach().view(integers).numpy() for each in (images, fill))
+        return torch.from_numpy(_drawn(pixels, visible.numpy().view(np.int8), drawn)).view(images.dtype)
     bits, keep = fill.view(integers), visible.to(integers).neg_()
     return (images.view(integers) ^ bits).bitwise_and_(keep).bitwise_xor_(bits).view(images.dtype)
+
+
+def _drawn(pixels: NDArray[Any], visible: NDArray[np.int8], fill: NDArray[Any]) -> NDArray[Any]:
+    """`draw` of integers, a few images at a time, which stay in the cache between the operations."""
+    drawn = np.empty_like(pixels)
+    images = max(1, _CHUNK // max(1, pixels[:1].nbytes))
+    is_zero = fill.size == 1 and not fill.any()
+    fill = np.broadcast_to(fill, pixels.shape)
+    for start in range(0, len(pixels), images):
+        part = slice(start, start + images)
+        keep = np.negative(visible[part]).astype(pixels.dtype, copy=False)
+        if is_zero:
+            np.bitwise_and(pixels[part], keep, out=drawn[part])
+            continue
+        np.bitwise_xor(pixels[part], fill[part], out=drawn[part])
+        np.bitwise_and(drawn[part], keep, out=drawn[part])
+        np.bitwise_xor(drawn[part], fill[part], out=drawn[part])
+    return drawn

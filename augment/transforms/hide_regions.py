@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, PositiveInt
 from torch import Tensor
 
-from maskrobust.augment.batch import Batch
+from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.families import SilhouetteBank, build_family, family_needs
 from maskrobust.augment.fills import FILLS, FillName, apply_fill, check_mean
 from maskrobust.augment.policy import IMAGENET_MEAN
@@ -153,7 +153,7 @@ class HideRegions(TrackVisible):
         images = _to_tensor(image)
         return Batch(
             ids=torch.tensor([_NO_SAMPLE]),
-            images=images / 255 if image.dtype == np.uint8 else images,
+            images=in_unit_range(images),
             object_mask=torch.zeros_like(images[:, :1], dtype=torch.bool)
             if mask is None
             else (_to_tensor(mask) != 0).any(dim=1, keepdim=True),

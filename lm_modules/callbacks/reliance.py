@@ -194,11 +194,11 @@ class RelianceCallback(pl.Callback):
         """Collect silhouettes and train the probe, with gradients and a random state of its own."""
         if not isinstance(source, SilhouetteSource):
             raise InputError(
-                "the reliance callback needs a data module with training_batches() to take silhouettes from, got "
+                "the reliance callback needs a data module with annotated_batches() to take silhouettes from, got "
                 f"{type(source).__name__}; train with one of maskrobust.train.data, or leave the callback out."
             )
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
-            self._bank = SilhouetteBank.from_batches(_up_to(source.training_batches(), self.max_objects))
+            self._bank = SilhouetteBank.from_batches(_up_to(source.annotated_batches("train"), self.max_objects))
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
                 return

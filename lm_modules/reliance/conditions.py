@@ -21,6 +21,7 @@ from maskrobust.augment import (
     sample_keys,
     uniform,
 )
+from maskrobust.augment.batch import check_floating
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.curves import curve_condition, curve_holes
 from maskrobust.lm_modules.reliance.leak_holes import cover_holes, dilate, with_other_ring
@@ -108,8 +109,10 @@ class ConditionSource:
         """All conditions of a batch of annotated images, on the batch's device.
 
         Raises:
+            TypeError: the images are integers, as a loader yields them.
             InputError: the bank's masks have another size than the images.
         """
+        check_floating(batch.images)
         self._follow(batch.labels.device)
         keys = sample_keys(self.seed, batch.ids)
         height, width = batch.images.shape[2:]

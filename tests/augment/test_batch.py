@@ -1,5 +1,6 @@
 """The check of `visible` against `images`."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,13 @@ def test_batches_are_joined_in_their_order() -> None:
 def test_a_batch_moves_to_a_device_as_a_whole() -> None:
     assert {tensor.device.type for tensor in BATCH.to("meta")} == {"meta"}
     assert all(moved is field for moved, field in zip(BATCH.to("cpu"), BATCH, strict=True))
+
+
+def test_bytes_become_numbers_in_the_unit_range_on_the_device_each_the_nearest_float() -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    images = BATCH._replace(images=every).to("cpu").images
+    expected = (np.arange(256) / 255).astype(np.float32).reshape(1, 1, 16, 16)
+    assert images.dtype == torch.float32 and np.array_equal(images.numpy(), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 3, 5, 7), (0, 3, 4, 4), (4, 1, 8, 3)])

@@ -44,7 +44,7 @@ class Data(pl.LightningDataModule):
         self.num_classes = num_classes
         self.batches = [draw_batch(torch.tensor(order)) for order in orders or ([0, 1, 2, 3, 4, 5], [6, 7, 8, 9])]
 
-    def training_batches(self) -> Iterator[Batch]:
+    def annotated_batches(self, split: str) -> Iterator[Batch]:
         yield from self.batches
 
     def train_dataloader(self) -> DataLoader:
@@ -430,7 +430,7 @@ def test_a_training_step_without_the_mask_policy_is_refused(masking: str) -> Non
 def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_not() -> None:
     classifier, loader = build(masking="fill", mask_family="silhouettes"), Data().train_dataloader()
     make_trainer().test(classifier, loader, verbose=False)
-    with pytest.raises(ValueError, match="training_batches") as refusal:
+    with pytest.raises(ValueError, match="annotated_batches") as refusal:
         make_trainer(limit_val_batches=0).fit(classifier, loader, loader)
     assert_one_sentence(refusal, "silhouettes", "NoneType")
 

@@ -22,7 +22,7 @@ BATCH = Batch(torch.arange(6), torch.ones(6, 3, 8, 12), torch.zeros(6, 1, 8, 12,
 class Source:
     """Two batches, with the objects in opposite halves."""
 
-    def training_batches(self) -> Iterator[Batch]:
+    def annotated_batches(self, split: str) -> Iterator[Batch]:
         for i in range(2):
             object_mask = torch.zeros(2, 1, 8, 12, dtype=torch.bool)
             object_mask[i, :, :, 6 * i : 6 * i + 6] = True
@@ -81,7 +81,7 @@ def test_the_heaviest_fill_that_evaluation_knows_is_validated_with() -> None:
 
 def test_silhouettes_are_those_of_the_training_objects() -> None:
     bank = build_silhouette_bank("silhouettes", Source(), CPU)
-    expected = SilhouetteBank.from_batches(Source().training_batches())
+    expected = SilhouetteBank.from_batches(Source().annotated_batches("train"))
     assert bank is not None and torch.equal(bank.object_masks, expected.object_masks)
     assert build_silhouette_bank({"patches": 1.0, "silhouettes": 0.0}, Source(), CPU) is None
 
@@ -103,15 +103,17 @@ def test_a_source_without_silhouettes_is_refused_in_one_sentence(source: object)
 
 def test_classes_with_nothing_else_to_draw_are_refused_before_training() -> None:
     class Alone(Source):
-        def training_batches(self) -> Iterator[Batch]:
-            yield next(super().training_batches())
+        def annotated_batches(self, split: str) -> Iterator[Batch]:
+            yield next(super().annotated_batches(split))
 
     with pytest.raises(ValueError, match="two training objects of each class, got one of class 0;"):
         build_silhouette_bank("own_class_silhouettes", Alone(), CPU)
 
     class OneClass(Source):
-        def training_batches(self) -> Iterator[Batch]:
-            return (batch._replace(labels=torch.full_like(batch.labels, 3)) for batch in super().training_batches())
+        def annotated_batches(self, split: str) -> Iterator[Batch]:
+            return (
+                batch._replace(labels=torch.full_like(batch.labels, 3)) for batch in super().annotated_batches(split)
+            )
 
     with pytest.raises(ValueError, match="of two classes, got those of class 3 alone;"):
         build_silhouette_bank("other_class_silhouettes", OneClass(), CPU)

@@ -110,7 +110,7 @@ def test_the_augment_part_has_a_row_for_each_method(
     for row in rows:
         methods.setdefault(row["task"], set()).add(row["method"])
     assert set(methods) == {"mask", "mask and black fill", "linear imputation"}
-    assert methods["mask"] == set(FAMILIES) < methods["mask and black fill"]
+    assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
     assert all(row["microseconds"] > 0 and row["method"] in printed for row in rows)
 
 
@@ -122,12 +122,12 @@ def test_the_shards_part_loads_the_same_images_both_ways(tmp_path: Path, capsys:
     assert OWN in capsys.readouterr().out
 
 
-def test_both_loaders_of_shards_yield_float_crops_of_one_size(tmp_path: Path) -> None:
+def test_both_loaders_of_shards_yield_crops_of_one_size_and_type(tmp_path: Path) -> None:
     write_photographs(tmp_path, 8)
     batch = next(iter(shards_loader(tmp_path, 4, 0)))
     images = next(iter(bare_loader(tmp_path, 4, 0, 2)))
     assert batch.images.shape == images.shape == (4, 3, 224, 224)
-    assert batch.images.dtype == images.dtype == torch.float32 and 0.2 < images.mean() < 0.8
+    assert batch.images.dtype == images.dtype == torch.uint8 and 50 < images.float().mean() < 200
     assert batch.object_mask.flatten(1).any(dim=1).sum() >= 3
 
 

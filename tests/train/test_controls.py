@@ -16,6 +16,7 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.data import Cues
+from maskrobust.train.data.batches import batches_on
 
 CLASSES = 4
 
@@ -52,7 +53,7 @@ def measured(
     bank = SilhouetteBank.from_batches(data.val_dataloader())
     suite = RelianceSuite(bank, CLASSES, ReliancePlan(hidden_fractions=()))
     with torch.inference_mode():
-        for batch in data.test_dataloader():
+        for batch in batches_on(data.test_dataloader(), "cpu"):
             suite.update(predictors, batch)
     found = {}
     for name, outcomes in suite.outcomes().items():

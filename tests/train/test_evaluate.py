@@ -29,6 +29,7 @@ from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
+from maskrobust.train.data.batches import batches_on
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.networks import answer_similarities
 from maskrobust.train.evaluate.summary import summarise
@@ -64,7 +65,7 @@ def outcomes_of(path: str, method: str) -> Outcomes:
     bank = SilhouetteBank.from_batches(data.test_dataloader())
     suite = RelianceSuite(bank, data.num_classes, ReliancePlan(patch_size=8, hidden_fractions=(0.5,)))
     classifier = MaskRobustClassifier.from_checkpoint(path).eval()
-    for batch in data.test_dataloader():
+    for batch in batches_on(data.test_dataloader(), "cpu"):
         suite.update({method: classifier.predictor(method)}, batch)
     return suite.outcomes()[method]
 
@@ -261,7 +262,7 @@ def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
     main(["evaluate", f"--network={networks[1]}", *options, "--answers=present", f"--out={tmp_path}"])
     data, network = Cues(**TINY_DATA), load_network(networks[1])
     outputs = [2 * place % 9 for place in range(data.num_classes)]
-    (batch,) = [Batch.cat(list(data.test_dataloader()))]
+    batch = Batch.cat(list(data.test_dataloader())).to("cpu")
     with torch.no_grad():
         logits = network(batch.images)
     wanted = torch.tensor(outputs)[batch.labels]
@@ -284,7 +285,7 @@ def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(
     classifier = MaskRobustClassifier.from_checkpoint(checkpoints[0]).eval()
     assert classifier.class_names == Cues(**TINY_DATA).class_names
     outputs = torch.tensor([classifier.class_names.index(name) for name in data.class_names])
-    batch = Batch.cat(list(data.test_dataloader()))
+    batch = Batch.cat(list(data.test_dataloader())).to("cpu")
     with torch.no_grad():
         right = classifier(batch.images).argmax(dim=1) == outputs[batch.labels]
     assert [row.value for row in some] == [pytest.approx(right.float().mean().item())]

@@ -29,6 +29,7 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.data import Cues
+from maskrobust.train.data.batches import batches_on
 
 CLASSES, IMAGES, DATA_SETS = 4, 400, 100
 INFORMATIVENESS = (0.0, 0.5, 1.0)
@@ -90,7 +91,7 @@ def measured(data: Cues) -> Outcomes:
         SilhouetteBank.from_batches(data.val_dataloader()), CLASSES, ReliancePlan(hidden_fractions=())
     )
     predictors = {"reader": PerfectReader(data)}
-    for batch in data.test_dataloader():
+    for batch in batches_on(data.test_dataloader(), "cpu"):
         suite.update(predictors, batch)
     return suite.outcomes()["reader"]
 

@@ -58,9 +58,10 @@ def measure_augment(
     Yields:
         task, method, pixels, device, images in the batch, and microseconds for each image: the median over rounds.
     """
+    own = [*own_masks(batch, device, families), *own_fills(batch, device, families)]
     groups = [
-        (batch, [*own_masks(batch, device, families), *own_fills(batch, device, families), *others(batch, device)]),
-        (imputed, list(imputation(imputed, device))),
+        (batch, [*own, *others(batch, device), *memory(batch, device)]),
+        (imputed, [*imputation(imputed, device)]),
     ]
     for images, cases in groups:
         seconds = alternate({str(place): case.function for place, case in enumerate(cases)}, rounds, device)
@@ -81,8 +82,8 @@ def _make_batch(size: int, device: torch.device, dtype: torch.dtype) -> Batch:
     images = torch.randint(256, (size, 3, IMAGE_SIZE, IMAGE_SIZE), generator=generator, dtype=torch.uint8)
     nothing = torch.zeros(size, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)
     ids = torch.arange(size)
-    pixels = images if dtype == torch.uint8 else images.to(dtype) / 255
-    return Batch(ids, pixels, nothing, ids).to(device)
+    batch = Batch(ids, images, nothing, ids).to(device)
+    return batch._replace(images=images.to(device)) if dtype == torch.uint8 else batch
 
 
 def own_masks(size: int, device: torch.device, families: Sequence[FamilyName]) -> Iterator[Case]:
@@ -128,6 +129,15 @@ def others(size: int, device: torch.device) -> Iterator[Case]:
     erasing = v2.RandomErasing(p=1.0, scale=(HIDDEN, HIDDEN), ratio=(0.5, 2.0))
     tensors = list(_make_batch(size, device, torch.float32).images)
     yield Case(task, "torchvision RandomErasing", "float32", device, partial(_one_by_one, erasing, tensors))
+
+
+def memory(size: int, device: torch.device) -> Iterator[Case]:
+    """What no method can be faster than: a mask written once, and images copied."""
+    batch = _make_batch(size, device, torch.float32)
+    yield Case("mask", "memory, written once", "none", device, partial(torch.ones_like, batch.object_mask))
+    for images in (_make_batch(size, device, torch.uint8).images, batch.images):
+        pixels = str(images.dtype).removeprefix("torch.")
+        yield Case("mask and black fill", "memory, copied", pixels, device, images.clone)
 
 
 def imputation(size: int, device: torch.device) -> Iterator[Case]:

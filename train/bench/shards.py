@@ -71,7 +71,7 @@ def shards_loader(folder: Path, batch: int, workers: int) -> DataLoader[Batch]:
 
 
 def bare_loader(folder: Path, batch: int, workers: int, batches: int) -> DataLoader[Tensor]:
-    """WebDataset's own pipeline, torchvision's decoder, and the same crops: float images alone.
+    """WebDataset's own pipeline, torchvision's decoder, and the same crops: images alone.
 
     As `Shards` does, it reads in processes that stay, and an epoch ends after `batches` or a few more, so that none are
     loaded which nobody waits for.
@@ -79,7 +79,7 @@ def bare_loader(folder: Path, batch: int, workers: int, batches: int) -> DataLoa
     urls = sorted(str(path) for path in folder.glob("train-*.tar"))
     view = v2.Compose([v2.RandomResizedCrop(_IMAGE_SIZE), v2.RandomHorizontalFlip()])
     stream = WebDataset(urls, resampled=True, shardshuffle=False).shuffle(_SHUFFLE_BUFFER)
-    stream = stream.map(partial(_decode, view)).batched(batch, collation_fn=_to_float)
+    stream = stream.map(partial(_decode, view)).batched(batch, collation_fn=torch.stack)
     dataset = cast(WebDataset, stream).with_epoch(-(-batches // max(1, workers)))
     return DataLoader(
         cast(Dataset[Tensor], dataset), batch_size=None, num_workers=workers, persistent_workers=workers > 0
@@ -113,10 +113,6 @@ def _draw(number: int) -> EncodedSample:
 def _decode(view: Callable[[Tensor], Tensor], sample: dict[str, bytes]) -> Tensor:
     encoded = torch.frombuffer(bytearray(sample["jpg"]), dtype=torch.uint8)
     return view(decode_image(encoded, ImageReadMode.RGB))
-
-
-def _to_float(images: list[Tensor]) -> Tensor:
-    return torch.stack(images).to(torch.float32).div_(255)
 
 
 def _load(loader: DataLoader[Any], batches: int) -> None:

@@ -77,7 +77,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     config.data.setup("fit")
     config.data.setup(STAGE_OF_SPLIT[config.evaluation.split])
     check_networks(config)
-    bank = SilhouetteBank.from_batches(config.data.val_dataloader())
+    bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
         probe = None if config.is_part else measured_probe(config, progress)
         runs: dict[str, dict[int, MeasuredRun]] = {arm: {} for arm in config.only_arms}

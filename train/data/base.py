@@ -12,7 +12,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch
+from maskrobust.augment.batch import Batch, in_unit_range
+from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.loading import (
@@ -70,12 +71,14 @@ class InMemoryDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices` as one `Batch`; `DataLoader` calls this in place of one call per sample."""
         rows = torch.as_tensor(indices, dtype=torch.int64)
-        images = self.samples.images[rows].to(torch.float32).div_(255)
-        return Batch(self.samples.ids[rows], images, self.samples.object_mask[rows], self.samples.labels[rows])
+        return Batch(*(column[rows] for column in self.samples))
 
 
 class AnnotatedDataModule(LightningDataModule, ABC):
     """A Lightning data module of `Batch` that tells its classes and pixel statistics; every data module here is one.
+
+    Its loaders yield images as uint8: a quarter of the bytes go through shared memory and to a GPU, and `Batch.to`
+    converts them there.
 
     Attributes:
         num_classes: number of classes.
@@ -108,7 +111,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def training_batches(self) -> Iterable[Batch]:
-        """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
+        """Batches of the training split in order of ids, without augmentation."""
 
     def whole_split(self, split: Split) -> Iterable[Batch]:
         """Every image of a split once on each process, without augmentation, in the same batches at each call.
@@ -134,6 +137,14 @@ class AnnotatedDataModule(LightningDataModule, ABC):
             f"{type(self).__name__} has one training split, got draw {number} asked of it; use Cues or Fashion, or set "
             "training.images_by_seed to false."
         )
+
+    def annotated_batches(self, split: Split) -> Iterable[Batch]:
+        """Batches that hold every object mask of a split, on each process: a source of silhouettes and for the probe.
+
+        The data must be set up for the split. Images without a mask may be left out, where a subclass knows them before
+        it reads them; here it is the whole split.
+        """
+        return self.whole_split(split)
 
     def position(self) -> Position | None:
         """Which batch of which epoch the trainer needs next; None without a trainer.
@@ -213,7 +224,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         Images are those of evaluation in 8 bits for each colour; a subclass may store its own files instead.
         """
         for batch in self.whole_split(split):
-            images = batch.images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+            images = to_pixels(batch.to("cpu").images, torch.uint8).permute(0, 2, 3, 1).numpy()
             masks, labels = batch.object_mask[:, 0].numpy(), batch.labels.tolist()
             yield from map(PixelSample, batch.ids.tolist(), images, masks, labels)
 
@@ -279,7 +290,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         return self._loader(self.samples("test"))
 
     def training_batches(self) -> DataLoader[Batch]:
-        """Batches of the training split in order of ids: a source of silhouettes and of masks for the probe."""
+        """Batches of the training split in order of ids, without augmentation."""
         return self._loader(self.samples("train"))
 
     def stored_samples(self, split: Split) -> list[PixelSample]:
@@ -302,7 +313,7 @@ def as_fetched(batch: Fetched) -> Fetched:
 
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:
     """Images (N, H, W, 3) uint8, as they are drawn, as (N, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    return in_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
 def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:

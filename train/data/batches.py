@@ -65,7 +65,7 @@ def at_numbers(entries: Iterable[Entry], numbers: Iterator[int]) -> Iterator[tup
                 return
 
 
-def batches_on(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches, moved to a device."""
+def batches_on(batches: Iterable[Batch], device: torch.device | str) -> Iterator[Batch]:
+    """The batches, moved to a device, with images in [0, 1]; see `Batch.to`."""
     for batch in batches:
         yield batch.to(device)

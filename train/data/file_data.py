@@ -1,11 +1,13 @@
 """Data modules of image files: reading, joint geometry of image and mask, loaders, files to store."""
 
+import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -36,6 +38,31 @@ _GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE = 32
 
 
+class FileTable:
+    """Image files in a few arrays, which loader processes share.
+
+    Of a list, each process would come to have its own copy: reading a Python object counts a reference to it, and
+    writes to its page.
+    """
+
+    def __init__(self, files: Sequence[ImageFile]) -> None:
+        self._ids = np.array([file.id for file in files], dtype=np.int64)
+        self._labels = np.array([file.label for file in files], dtype=np.int64)
+        self._images = np.array([os.fsencode(file.image) for file in files])
+        masks = [file.mask for file in files]
+        self._masks = {place: mask for place, mask in enumerate(masks) if not isinstance(mask, Path | None)}
+        self._mask_files = np.array([os.fsencode(mask) if isinstance(mask, Path) else b"" for mask in masks])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, place: int) -> ImageFile:
+        """The file at a position from 0."""
+        path = os.fsdecode(self._mask_files[place])
+        mask = Path(path) if path else self._masks.get(place)
+        return ImageFile(int(self._ids[place]), Path(os.fsdecode(self._images[place])), mask, int(self._labels[place]))
+
+
 class FileDataset(Dataset[Batch]):
     """Image files as a map-style data set; image and object mask go through the same geometry.
 
@@ -50,7 +77,7 @@ class FileDataset(Dataset[Batch]):
     def __init__(
         self, files: Sequence[ImageFile], mask_code: MaskCode, image_size: int, augmentation_seed: int | None = None
     ) -> None:
-        self.files = files
+        self.files = FileTable(files)
         self.mask_code = mask_code
         self.augmentation_seed = augmentation_seed
         self.view = evaluation_view(image_size) if augmentation_seed is None else training_view(image_size)
@@ -75,8 +102,7 @@ class FileDataset(Dataset[Batch]):
             if self.augmentation_seed is not None:
                 torch.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
             image, object_mask = self.view(image, object_mask)
-        pixels = image.to(torch.float32).div_(255)
-        return Batch(torch.tensor(file.id), pixels, object_mask, torch.tensor(file.label, dtype=torch.int64))
+        return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64))
 
 
 class AugmentedEpochSampler(EpochSampler):
@@ -183,6 +209,11 @@ class FileDataModule(AnnotatedDataModule):
         """Batches of the training split in the order of `files`, in the view of evaluation."""
         return self._evaluation_loader("train")
 
+    def annotated_batches(self, split: Split) -> DataLoader[Batch]:
+        """The images that have a mask file, or where there is none the first image; the others are not read."""
+        files = self.files(split)
+        return self._loader_of([file for file in files if file.mask is not None] or files[:1])
+
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample's image file."""
         return next(file.image.name for file in self.files(split) if file.id == sample_id)
@@ -192,7 +223,10 @@ class FileDataModule(AnnotatedDataModule):
         return [FileSample(file, self.mask_code) for file in self.files(split)]
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
-        return DataLoader(FileDataset(self.files(split), self.mask_code, self.image_size), **self._loader_options())
+        return self._loader_of(self.files(split))
+
+    def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
+        return DataLoader(FileDataset(files, self.mask_code, self.image_size), **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, **loading_options(self.num_workers)}

@@ -1,5 +1,6 @@
 """How batches are loaded: training order as a function of (seed, epoch), resuming, and loader processes."""
 
+import gc
 import os
 import signal
 import sys
@@ -110,8 +111,14 @@ def loading_options(num_workers: int) -> dict[str, Any]:
         "num_workers": num_workers,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": num_workers > 0,
-        "worker_init_fn": outlive_stop_signals,
+        "worker_init_fn": begin_worker,
     }
+
+
+def begin_worker(worker: int) -> None:
+    """Let a loader process share the memory of its parent's objects, which the garbage collector would write to."""
+    gc.freeze()
+    outlive_stop_signals(worker)
 
 
 def outlive_stop_signals(_worker: int) -> None:

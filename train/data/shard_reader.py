@@ -163,10 +163,10 @@ class _FaultError(Exception):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one size as a batch, its images in [0, 1]."""
+    """Samples of one size as a batch."""
     return Batch(
         torch.tensor([sample.id for sample in samples]),
-        torch.stack([sample.image for sample in samples]).to(torch.float32).div_(255),
+        torch.stack([sample.image for sample in samples]),
         torch.stack([sample.object_mask for sample in samples]),
         torch.tensor([sample.label for sample in samples]),
     )

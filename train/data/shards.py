@@ -1,6 +1,7 @@
 """WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info
@@ -122,11 +123,11 @@ class Shards(AnnotatedDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the validation split."""
-        return self._evaluation_loader("val", self.max_evaluation_faults, *rank_and_number())
+        return self._loader_of(self.records("val"), self.max_evaluation_faults, *rank_and_number())
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the test split."""
-        return self._evaluation_loader("test", self.max_evaluation_faults, *rank_and_number())
+        return self._loader_of(self.records("test"), self.max_evaluation_faults, *rank_and_number())
 
     def training_batches(self) -> DataLoader[Batch]:
         """All of the training split in order, in the view of evaluation, on every rank."""
@@ -134,12 +135,21 @@ class Shards(AnnotatedDataModule):
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """All of a split in order, in the view of evaluation, on every rank."""
-        return self._evaluation_loader(split, self.max_faults if split == "train" else self.max_evaluation_faults)
+        return self._loader_of(self.records(split), self._faults_of(split))
 
-    def _evaluation_loader(self, split: Split, max_faults: int, rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
+    def annotated_batches(self, split: Split) -> DataLoader[Batch]:
+        """The shards that hold a mask, or where there is none the first shard; the others are not read."""
+        records = self.records(split)
+        return self._loader_of([each for each in records if each.masks] or records[:1], self._faults_of(split))
+
+    def _faults_of(self, split: Split) -> int:
+        return self.max_faults if split == "train" else self.max_evaluation_faults
+
+    def _loader_of(
+        self, records: Sequence[ShardRecord], max_faults: int, rank: int = 0, ranks: int = 1
+    ) -> DataLoader[Batch]:
         view = evaluation_view(self.image_size) if self.view == "crop" else None
-        reader = self._reader(max_faults)
-        stream = EvaluationStream(reader, self.records(split), view, self.batch_size, rank, ranks)
+        stream = EvaluationStream(self._reader(max_faults), records, view, self.batch_size, rank, ranks)
         return DataLoader(stream, **self._loader_options())
 
     def _reader(self, max_faults: int) -> ShardReader:

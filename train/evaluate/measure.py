@@ -89,14 +89,14 @@ def measure(
 
 def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank:
     """Every object of a split; each process reads a part of the batches."""
-    own = [_outlines(batch) for _, batch in _own_batches(data, split)]
+    own = [_outlines(batch) for _, batch in _own_batches(data.annotated_batches(split))]
     wait_for_all()
     return SilhouetteBank.from_batches(batch for part in of_all_ranks(own) for batch in part)
 
 
-def _own_batches(data: AnnotatedDataModule, split: Split) -> Iterator[tuple[int, Batch]]:
+def _own_batches(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
     rank, ranks = rank_and_number()
-    return numbered_batches(split_batches(data, split), count(rank, ranks))
+    return numbered_batches(batches, count(rank, ranks))
 
 
 def _outlines(batch: Batch) -> Batch:
@@ -263,7 +263,7 @@ def _measure_unlabelled(
 ) -> tuple[Runs, ProbeOutcomes] | None:
     runs: Runs = {}
     for place, (name, network) in enumerate(networks.items()):
-        batches = (batch for _, batch in _own_batches(data, config.split))
+        batches = (batch for _, batch in _own_batches(split_batches(data, config.split)))
         seen = predictions_of(network, batches_on(batches, config.torch_device))
         wait_for_all()
         answering, labels = answering_itself(network, dict(ChainMap(*of_all_ranks(seen))))

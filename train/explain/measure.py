@@ -19,7 +19,7 @@ from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import IntArray
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
+from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.devices import find_device
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
@@ -72,7 +72,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
     fingerprints = {name: network_fingerprint(each) for name, each in networks.items()}
     bank = None
     if config.judge and config.data is not None and config.split is not None:
-        bank = SilhouetteBank.from_batches(split_batches(config.data, config.split))
+        bank = SilhouetteBank.from_batches(config.data.annotated_batches(config.split))
     images, objects = {}, []
     for picture in progress.track(pictures, total=total, description="explaining images"):
         partitions = {each: segment(picture, each, config) for each in config.segments}

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.train.data.batches import split_batches
+from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.data.image_files import (
     IMAGE_SUFFIXES,
     MOST_PIXELS,
@@ -92,7 +92,7 @@ def read_picture(name: str, path: Path, image_size: int) -> Picture:
 def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator[Picture]:
     """The first pictures of a split, for which the data are set up."""
     number = 0
-    for batch in split_batches(data, split):
+    for batch in batches_on(split_batches(data, split), "cpu"):
         objects = data.object_of(batch.ids).tolist()
         scenes = data.without_object(split, batch.ids)
         for place in range(min(len(objects), count - number)):

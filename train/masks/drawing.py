@@ -21,7 +21,7 @@ from maskrobust.augment import (
 )
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import illustrate
-from maskrobust.train.data.batches import STAGE_OF_SPLIT, split_batches
+from maskrobust.train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.report.examples import annotated_examples, to_pictures
 from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
@@ -43,7 +43,7 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     data = config.data
     data.prepare_data()
     data.setup(STAGE_OF_SPLIT[config.split])
-    batch = _choose(split_batches(data, config.split), max(config.images, 2))
+    batch = _choose(batches_on(split_batches(data, config.split), "cpu"), max(config.images, 2))
     columns, left_out = _usable_columns(config.fills, batch)
     visible, reasons = _draw_holes(config, batch, progress)
     if not visible:
@@ -126,7 +126,7 @@ def _make_bank(config: GalleryConfig, progress: Progress) -> tuple[SilhouetteBan
     """The silhouettes of the training split, or without one of the split that is drawn; or None, and why none."""
     split: Split = "train" if "train" in config.data.splits else config.split
     config.data.setup(STAGE_OF_SPLIT[split])
-    batches = progress.track(split_batches(config.data, split), description="collecting silhouettes")
+    batches = progress.track(config.data.annotated_batches(split), description="collecting silhouettes")
     try:
         return SilhouetteBank.from_batches(batches), ""
     except InputError as error:

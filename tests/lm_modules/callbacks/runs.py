@@ -23,7 +23,7 @@ PLAN = ReliancePlan(patch_size=4)
 class Shapes(pl.LightningDataModule):
     """Four training and three validation batches."""
 
-    def training_batches(self) -> Iterator[Batch]:
+    def annotated_batches(self, split: str) -> Iterator[Batch]:
         torch.rand(7)  # as a DataLoader draws from the global generator
         yield from TRAINING
 

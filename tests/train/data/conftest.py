@@ -9,8 +9,8 @@ from maskrobust.augment.batch import Batch
 
 
 def joined(batches):
-    """All batches of a loader as one."""
-    return Batch.cat(batches)
+    """All batches of a loader as one, as they are on a device."""
+    return Batch.cat(batches).to("cpu")
 
 
 def idx_bytes(array):

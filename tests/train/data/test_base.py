@@ -38,10 +38,10 @@ def test_batches_have_the_shapes_types_and_ranges_of_the_contract(make_data):
         count = min(8, SIZES[f"{split}_images"])
         assert isinstance(batch, Batch)
         assert (batch.ids.shape, batch.ids.dtype) == ((count,), torch.int64)
-        assert (batch.images.shape, batch.images.dtype) == ((count, 3, 48, 48), torch.float32)
+        assert (batch.images.shape, batch.images.dtype) == ((count, 3, 48, 48), torch.uint8)
         assert (batch.object_mask.shape, batch.object_mask.dtype) == ((count, 1, 48, 48), torch.bool)
         assert (batch.labels.shape, batch.labels.dtype) == ((count,), torch.int64)
-        assert batch.images.min() >= 0 and 0.5 < batch.images.max() <= 1
+        assert batch.images.max() > 127
         assert batch.object_mask.flatten(1).any(dim=1).all()
         assert batch.labels.min() >= 0 and batch.labels.max() < data.num_classes
 

@@ -165,7 +165,7 @@ def test_mean_and_std_are_those_of_the_training_split(samples):
 def test_a_picture_without_its_object_is_the_same_around_it() -> None:
     data = Cues(train_images=8, val_images=8, test_images=8, image_size=48)
     data.setup("test")
-    batch = next(iter(data.test_dataloader()))
+    batch = next(iter(data.test_dataloader())).to("cpu")
     scenes = data.without_object("test", batch.ids)
     differs = (scenes != batch.images).any(dim=1, keepdim=True)
     assert not (differs & ~batch.object_mask).any() and (differs & batch.object_mask).flatten(1).any(dim=1).all()

@@ -16,7 +16,7 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
-from maskrobust.train.data.file_data import train_val_split
+from maskrobust.train.data.file_data import FileTable, train_val_split
 from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, list_images
 from maskrobust.train.data.loading import Position
 from maskrobust.train.evaluate.config import parse_config
@@ -71,10 +71,10 @@ def test_batches_keep_the_contract(tree):
     for batches in loaders(data):
         batch = next(iter(batches))
         assert isinstance(batch, Batch) and type(batch.images) is type(batch.object_mask) is torch.Tensor
-        assert (batch.images.shape, batch.images.dtype) == ((4, 3, 32, 32), torch.float32)
+        assert (batch.images.shape, batch.images.dtype) == ((4, 3, 32, 32), torch.uint8)
         assert (batch.object_mask.shape, batch.object_mask.dtype) == ((4, 1, 32, 32), torch.bool)
         assert batch.ids.dtype == batch.labels.dtype == torch.int64
-        assert batch.images.min() >= 0 and 0.5 < batch.images.max() <= 1
+        assert batch.images.max() > 127
 
 
 def test_every_image_comes_once_under_an_id_of_its_own(tree):
@@ -109,8 +109,10 @@ def test_images_without_a_mask_are_kept_and_counted(tree, caplog):
         data.setup("fit")
     assert "train: 12 images, 8 with an object mask" in caplog.text
     assert "val: 5 images, 3 with an object mask" in caplog.text
-    shown = joined(data.training_batches()).object_mask.flatten(1).any(dim=1)
+    every, annotated = joined(data.training_batches()), joined(data.annotated_batches("train"))
+    shown = every.object_mask.flatten(1).any(dim=1)
     assert shown.sum() == 8
+    assert all(torch.equal(one, other) for one, other in zip(annotated, every.select(shown), strict=True))
     assert not joined(Folder(str(tree[0]), image_size=32, num_workers=0).test_dataloader()).object_mask.any()
 
 
@@ -325,3 +327,18 @@ def test_a_class_of_files_that_are_no_images_by_their_suffix_is_refused(tree, sp
         path.rename(path.with_suffix(".heic"))
     with pytest.raises(ValueError, match=rf"/{split}/cat' must hold images \(.*\), but holds only .*'1.heic' among"):
         make(tree).files(split)
+
+
+def test_the_files_of_a_loader_are_those_that_were_listed(tree, tmp_path):
+    files = make(tree).files("train")
+    own = ImageFile(7, tmp_path / "\udcff.png", mask=OwnMask(), label=1)  # a name that is no UTF-8
+    table = FileTable([*files, own])
+    assert [table[place] for place in range(len(table))] == [*files, own]
+    assert any(file.mask is None for file in files) and any(isinstance(file.mask, Path) for file in files)
+
+
+class OwnMask:
+    """A mask that reads itself."""
+
+    def read(self) -> torch.Tensor:
+        raise NotImplementedError

@@ -165,6 +165,12 @@ def test_every_sample_is_equally_likely_however_uneven_the_shards_are(folder):
     assert (times / mean - 1).abs().max() < 0.25
 
 
+def test_shards_without_a_mask_are_not_read_for_masks(tmp_path):
+    data = make(write_folder(tmp_path, {"train": (1, 3)}))  # the first sample has none
+    assert len(joined(data.annotated_batches("train")).ids) == 3
+    assert len(joined(make(write_folder(tmp_path, {"train": (1,)})).annotated_batches("train")).ids) == 1
+
+
 def test_crops_depend_on_the_stream_alone_and_masks_follow_the_image(tmp_path):
     tree = write_tree(tmp_path)
     data = Folder(str(tree[0]), str(tree[1]), image_size=32, num_workers=0)
