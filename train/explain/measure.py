@@ -64,8 +64,10 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
     given = None if config.outputs is None else read_classes(config.outputs)
     networks = {}
     for name in config.network:
-        network = load_for(name, config.data, config.precision)
-        networks[name] = (network if config.data is None else answering_data(network, config.data, given)).to(device)
+        network = load_for(name, config.data, config.precision, preprocess=config.preprocess)
+        if config.data is not None:
+            network = answering_data(network, config.data, given, option="--outputs")
+        networks[name] = network.to(device)
     class_names = check_same_classes(networks, config.data)
     asked = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
