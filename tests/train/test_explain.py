@@ -272,8 +272,8 @@ def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(
     assert content["settings"].items() >= settings.items()
     found = arrays_of(tmp_path / "out")
     image = torch.from_numpy(found["a/picture"]).permute(2, 0, 1)[None] / 255
-    whole = load_network(NETWORK, {"size": 40})(image).softmax(dim=1)[0, 3]
-    assert found["a/whole"][0, 0] == pytest.approx(float(whole), abs=1e-6)
+    whole = load_network(NETWORK, {"size": 40})(image).softmax(dim=1)[0, 3].item()
+    assert found["a/whole"][0, 0] == pytest.approx(whole, abs=1e-6)
 
 
 def saved(path: Path, labels: Sequence[Sequence[int]]) -> str:

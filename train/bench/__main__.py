@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif part == "explain_error":
             pictures = explained_pictures(options.error_images, options.error_size)
             sizes = {name: getattr(options, f"error_{name}") for name in ("samples", "reference", "draws", "batch")}
-            given = options.error_network, options.error_preprocess, pictures
-            rows = list(measure_explain_error(*given, *sizes.values(), device))
+            network, preprocess = options.error_network, options.error_preprocess
+            rows = list(measure_explain_error(network, preprocess, pictures, **sizes, device=device))
             content[part] = {**sizes, "image_size": options.error_size, "rows": rows}
             console.print(_explain_error_table(rows, sizes, machine))
         elif part == "augment":
