@@ -165,7 +165,7 @@ def _parser(*, with_data: bool) -> ArgumentParser:
 def _check(config: ExplainConfig) -> None:
     if bool(config.images) == (config.data is not None):
         raise InputError(
-            "explain takes its images from images or from data, got "
+            "explain takes its pictures from images or from data, got "
             f"{'both' if config.images else 'neither'}; give one of them."
         )
     if config.judge and config.data is None:
