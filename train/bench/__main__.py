@@ -173,11 +173,13 @@ def _explain_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
 
 
 def _explain_error_table(rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], machine: str) -> Table:
-    title = f"Relative error of LIME's scores against {sizes['reference']:,} queries, {sizes['draws']} draws; {machine}"
+    title = (
+        f"Relative error of LIME against {sizes['reference']:,} independent queries, draws: {sizes['draws']}; {machine}"
+    )
     table, samples = Table(title=title), sizes["samples"]
     for column in ("method", "segments", "picture"):
         table.add_column(column)
-    for column in ("count", f"{samples} balanced", f"{samples} independent", f"{2 * samples} independent"):
+    for column in ("count", f"{samples} balanced", str(samples), str(2 * samples)):
         table.add_column(column, justify="right")
     for row in rows:
         errors = (f"{error:.3f}" for error in row["errors"].values())
