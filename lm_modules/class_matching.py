@@ -12,7 +12,11 @@ Outputs = Mapping[str, list[int]]
 
 
 def match_classes(
-    classes: Sequence[str], network: TrainedNetwork, given: Mapping[str, int | str] | None = None
+    classes: Sequence[str],
+    network: TrainedNetwork,
+    given: Mapping[str, int | str] | None = None,
+    *,
+    option: str = "--classes",
 ) -> list[int]:
     """The output of a network for each class of the data.
 
@@ -26,6 +30,7 @@ def match_classes(
         network: whose outputs are looked for.
         given: by the data's class the index, WordNet id or class name of an output, in place of the class's own name;
             classes of other data may be among them.
+        option: that takes the file of these, for messages.
 
     Returns:
         An index in [0, network.num_classes) for each class.
@@ -40,7 +45,7 @@ def match_classes(
         if given is None:
             raise InputError(
                 f"'{network.name}' has {network.num_classes} classes but the data have {len(classes)}, and it does not "
-                "say what its outputs are; give --classes a file with the output of each class."
+                f"say what its outputs are; give {option} a file with the output of each class."
             )
     kinds = _kinds(network)
     is_known = any(_outputs_for(name, network.num_classes, kinds) for name in classes)
@@ -52,7 +57,7 @@ def match_classes(
     if unclear:
         raise InputError(
             f"each class must be one output of '{network.name}', but {_some(unclear)} of the data's {len(classes)} "
-            "match none or several; name them by WordNet id or class name, or give --classes a file with the output of "
+            f"match none or several; name them by WordNet id or class name, or give {option} a file with the output of "
             "each class."
         )
     outputs = [outputs[0] for outputs in found.values()]
@@ -61,7 +66,7 @@ def match_classes(
         alike = [name for name, output in zip(classes, outputs, strict=True) if output == often[0]]
         raise InputError(
             f"each class must be an output of its own, but {_some(alike)} are all output {often[0]} of "
-            f"'{network.name}'; leave one of them out, or correct --classes."
+            f"'{network.name}'; leave one of them out, or correct {option}."
         )
     return outputs
 

@@ -129,7 +129,10 @@ class Preprocessing:
         return self.size is None or tuple(images.shape[2:]) == self.size
 
     def _interpolated(self, pixels: Tensor) -> Tensor:
-        return F.interpolate(pixels, self.size, mode=self.interpolation, antialias=True, align_corners=False)
+        """At `size`; one picture that stands for a whole batch (`Tensor.expand`) is interpolated once."""
+        different = pixels[:1] if pixels.stride(0) == 0 else pixels
+        found = F.interpolate(different, self.size, mode=self.interpolation, antialias=True, align_corners=False)
+        return found.expand(len(pixels), -1, -1, -1)
 
 
 def _is_number(value: object) -> bool:

@@ -18,12 +18,23 @@ _DEEPEST = 100  # for each level PyYAML looks through all those above
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
+DATA_HELP = "a data module, such as Cues, unless a --config has data; --data.help Cues lists its options"
+
 
 def import_data_modules() -> list[str]:
     """Make the shipped data modules known to the parsers by their bare class names, and return these."""
     from maskrobust.train import data
 
     return list(data.SHIPPED)
+
+
+def check_labelled(data: Any, prog: str) -> None:
+    """Raise an InputError where a command that needs classes gets images without labels."""
+    if not data.num_classes:
+        raise InputError(
+            f"{prog} needs images with labels, but these have none; give --data.labels, a file that says the "
+            "class of each, or sort them into folders by class."
+        )
 
 
 def parse_with_data(parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False) -> dict[str, Any]:
@@ -61,9 +72,7 @@ def parse_with_described_data(
         InputError: no YAML has data, or several have; or the images have no labels.
     """
     parser.add_argument("--config", help="YAML whose `data` is taken, the rest not; a shipped name or a path")
-    parser.add_argument(
-        "--data", help="a data module, such as Cues, unless a --config has data; --data.help Cues lists its options"
-    )
+    parser.add_argument("--data", help=DATA_HELP)
     first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
     first.add_argument("--config", action="append", default=[])
     configs, rest = first.parse_known_args(arguments)
@@ -72,11 +81,8 @@ def parse_with_described_data(
         _parse_data(parser.prog, about_data, [])  # prints it, and ends the command
     values = parser.parse_args(others)
     data, described = _parse_data(parser.prog, about_data, configs.config)
-    if not (unlabelled or data.num_classes):
-        raise InputError(
-            f"{parser.prog} needs images with labels, but these have none; give --data.labels, a file that says the "
-            "class of each, or sort them into folders by class."
-        )
+    if not unlabelled:
+        check_labelled(data, parser.prog)
     made = {**vars(parser.instantiate(values)), "data": data}
     del made["config"]
     return made, described

@@ -43,6 +43,7 @@ def answering_data(
     given: Mapping[str, int | str] | None = None,
     *,
     only: bool = False,
+    option: str = "--classes",
 ) -> TrainedNetwork:
     """The network with the data's classes first, in label order.
 
@@ -51,11 +52,12 @@ def answering_data(
         data: whose classes.
         given: outputs of the classes by their names; None to find them.
         only: leave the other outputs out.
+        option: that takes the file of `given`, for messages.
 
     Raises:
         InputError: the network does not know the data's classes.
     """
-    return network.answering(match_classes(data.class_names, network, given), only=only)
+    return network.answering(match_classes(data.class_names, network, given, option=option), only=only)
 
 
 def read_classes(path: Path) -> dict[str, int | str]:
@@ -68,7 +70,7 @@ def read_classes(path: Path) -> dict[str, int | str]:
         MissingFileError, InputError: there is no such file, it is larger than 16 MiB, or says something else.
     """
     if not path.is_file():
-        raise MissingFileError(f"classes must be a file, but '{path}' does not exist; check the path.")
+        raise MissingFileError(f"outputs of classes are named in a file, but '{path}' does not exist; check the path.")
     if path.stat().st_size > _LARGEST_FILE:
         raise InputError(f"'{path}' must name an output for each class, but is larger than 16 MiB; give another file.")
     content = read_options(str(path)) if path.suffix in (".json", ".yaml", ".yml") else _read_columns(path)

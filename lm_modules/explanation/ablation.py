@@ -9,8 +9,8 @@ from torch import Tensor
 
 from maskrobust.augment.families.segments import hide_in_order
 from maskrobust.lm_modules.explanation.answers import ask
+from maskrobust.lm_modules.explanation.explaining import Inquiry
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 HIDDEN_FRACTIONS = tuple(np.linspace(0, 1, 11).tolist())
@@ -43,15 +43,7 @@ def ablation_queries(scores: FloatArray, segments: Segments, top_k: Sequence[int
 
 
 def ablate(
-    scores: Mapping[str, FloatArray],
-    image: Tensor,
-    segments: Segments,
-    predictors: Sequence[Sequence[Predictor]],
-    label: int,
-    key: int,
-    *,
-    top_k: Sequence[int],
-    batch_size: int,
+    scores: Mapping[str, FloatArray], inquiry: Inquiry, segments: Segments, label: int, top_k: Sequence[int]
 ) -> dict[str, dict[str, FloatArray]]:
     """What networks answer while segments are hidden in the order of their scores, under every masking method.
 
@@ -60,13 +52,10 @@ def ablate(
 
     Args:
         scores: (R, T, M) by explainer, of R networks under T masking methods.
-        image: (C, H, W).
+        inquiry: about the image, to these.
         segments: of this one image, M of them.
-        predictors: R x T of them.
         label: the class.
-        key: of random fills.
         top_k: K numbers of segments.
-        batch_size: of forward passes.
 
     Returns:
         By explainer and what it is, explained under the first and evaluated under the second method: "deletion" and
@@ -76,7 +65,8 @@ def ablate(
     """
     sizes = np.bincount(segments.labels[0].cpu().numpy().ravel())
     hidden, probabilities, likeliest = [], [], []
-    for number, of_network in enumerate(predictors):
+    image, key, batch_size = inquiry.image, inquiry.key, inquiry.plan.batch_size
+    for number, of_network in enumerate(inquiry.predictors):
         z = torch.stack(
             [torch.stack([ablation_queries(each, segments, top_k) for each in own[number]]) for own in scores.values()]
         )  # (E, T, Q, M)

@@ -1,6 +1,7 @@
 """One image explained by several explainers, for several networks under several masking methods, on the same holes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,25 +29,32 @@ from maskrobust.lm_modules.reliance.arrays import FloatArray
 Arrays = dict[str, NDArray[Any]]
 
 
-def explain_image(
-    image: Tensor,
-    partitions: Mapping[str, Segments],
-    predictors: Sequence[Sequence[Predictor]],
-    plan: ExplanationPlan,
-    classes: int | Sequence[int],
-    key: int,
-    asked: Callable[[], object] = lambda: None,
-) -> Arrays:
+@dataclass(frozen=True)
+class Inquiry:
+    """What is asked about one image, whatever its segments and classes.
+
+    Attributes:
+        image: (C, H, W) float in [0, 1], on the networks' device.
+        predictors: by network and masking method, R x T of them; all networks have the same classes.
+        plan: which explainers, and what is asked.
+        key: int64; decides queries and random fills.
+        asked: called when a network has answered all queries of one kind under one masking method.
+    """
+
+    image: Tensor
+    predictors: Sequence[Sequence[Predictor]]
+    plan: ExplanationPlan
+    key: int
+    asked: Callable[[], object] = lambda: None
+
+
+def explain_image(inquiry: Inquiry, partitions: Mapping[str, Segments], classes: int | Sequence[int]) -> Arrays:
     """Explain what networks predict for one image, under each masking method.
 
     Args:
-        image: (C, H, W) float in [0, 1], on the networks' device.
-        partitions: by name, each of this one image, on that device.
-        predictors: by network and masking method, R x T of them; all networks have the same classes.
-        plan: which explainers, and what is asked.
+        inquiry: about the image.
+        partitions: by name, each of this one image, on its device.
         classes: that are explained, or how many of those that the first network finds likeliest for the whole image.
-        key: int64; decides queries and random fills.
-        asked: called when a network has answered all queries of one kind under one masking method.
 
     Returns:
         Arrays by name, for C classes, partitions of M segments and N queries:
@@ -64,6 +72,7 @@ def explain_image(
     Raises:
         InputError: there are too few queries for the segments, or answers are not finite.
     """
+    image, predictors, plan, key = inquiry.image, inquiry.predictors, inquiry.plan, inquiry.key
     nothing_hidden = Queries.of(torch.ones_like(image[None, :1], dtype=torch.bool))
     whole = np.concatenate([ask(of_network[0], image, nothing_hidden, key) for of_network in predictors])
     chosen = whole[0].argsort(kind="stable")[::-1][:classes] if isinstance(classes, int) else np.array(classes)
@@ -79,7 +88,7 @@ def explain_image(
         for predict in (each for of_network in predictors for each in of_network):
             table = ask(predict, image, queries, key, batch_size=plan.batch_size, scale=plan.answer_scale)
             tables.append(table[:, chosen].astype(np.float32))
-            asked()
+            inquiry.asked()
         return np.array(tables).reshape(len(predictors), -1, *tables[0].shape)
 
     height, width = image.shape[1:]

@@ -1,7 +1,7 @@
 """All measures of the explanations of one image."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskrobust.augment import fold_in
 from maskrobust.lm_modules.explanation.ablation import ablate
-from maskrobust.lm_modules.explanation.explaining import Arrays, explain_image
+from maskrobust.lm_modules.explanation.explaining import Arrays, Inquiry, explain_image
 from maskrobust.lm_modules.explanation.judging import (
     coverage,
     decoy_pull,
@@ -24,7 +24,7 @@ from maskrobust.lm_modules.explanation.judging import (
     true_effects,
     win_shares,
 )
-from maskrobust.lm_modules.explanation.plan import DRAWING, WITH_SURROGATE, ExplanationPlan, JudgingPlan
+from maskrobust.lm_modules.explanation.plan import DRAWING, WITH_SURROGATE, JudgingPlan
 from maskrobust.lm_modules.explanation.planted import plant_cue
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
@@ -45,30 +45,22 @@ FILL_COLOURS = tuple(itertools.product((0.0, 1.0), repeat=3))
 
 def judge_image(
     found: Arrays,
-    image: Tensor,
+    inquiry: Inquiry,
     partitions: Mapping[str, Segments],
-    predictors: Sequence[Sequence[Predictor]],
-    plan: ExplanationPlan,
     object_mask: BoolArray,
-    key: int,
     judging: JudgingPlan,
     *,
     without: Tensor | None = None,
-    asked: Callable[[], object] = lambda: None,
 ) -> Arrays:
     """Judge the explanations of one image, of the first of its classes.
 
     Args:
-        found: what `explain_image` found of the same image, partitions, R x T predictors and plan.
-        image: (C, H, W).
+        found: what `explain_image` found by the same inquiry about the same partitions.
+        inquiry: about the image, to R networks under T masking methods.
         partitions: by name; of the one called `DECOYS`, the decoy measures alone are taken, of the others all others.
-        predictors: by network and masking method.
-        plan: of the explanations.
         object_mask: (H, W) bool, True on the object; empty where there is none.
-        key: of the explanations.
         judging: what is measured beside the rest.
         without: (C, H, W), the same picture without the object; None where it is not known.
-        asked: called when a network has answered under one masking method.
 
     Returns:
         Arrays "<partition>/<explainer>/judged/<measure>": (R, T), (R, T, 2) for a ratio's two parts, (R, T, T) for
@@ -77,10 +69,10 @@ def judge_image(
         fidelity, one that draws nothing no stability.
         "<partition>/<explainer>/curves/deletion" and ".../insertion" (R, T, T, F) at `ablation.HIDDEN_FRACTIONS`.
     """
-    judged: Arrays = {}
+    image, plan, judged = inquiry.image, inquiry.plan, Arrays()
     plain = {name: segments for name, segments in partitions.items() if name != DECOYS}
-    others = _from_other_seeds(found, image, plain, predictors, plan, key, judging.stability_seeds, asked)
     label = int(found["classes"][0])
+    others = _from_other_seeds(inquiry, plain, label, judging.stability_seeds)
     for name, segments in plain.items():
         scores: dict[str, FloatArray] = {
             each: found[f"{name}/{each}/scores"][..., 0]
@@ -91,11 +83,9 @@ def judge_image(
             None
             if without is None
             else true_effects(each[0], image, without, segments, label, plan.batch_size, plan.answer_scale)
-            for each in predictors
+            for each in inquiry.predictors
         ]
-        ablated = ablate(
-            scores, image, segments, predictors, label, key, top_k=judging.top_k, batch_size=plan.batch_size
-        )
+        ablated = ablate(scores, inquiry, segments, label, judging.top_k)
         for explainer, own in scores.items():
             rest = [each for other, each in scores.items() if other != explainer]
             again = [each[f"{name}/{explainer}/scores"][..., 0] for each in others] if explainer in DRAWING else []
@@ -128,9 +118,9 @@ def judge_image(
             parts = [[of(each) for each in of_network] for of_network in all_scores]
             judged[f"{DECOYS}/{explainer}/judged/{measure}"] = np.array(parts)
     if judging.fill_colours:
-        judged |= _colour_consistency(label, image, plain, predictors, plan, key, asked)
+        judged |= _colour_consistency(inquiry, plain, label)
     if judging.planted_cue:
-        judged |= _planted_cue(image, next(iter(plain.values())), predictors, plan, object_mask, key, asked)
+        judged |= _planted_cue(inquiry, next(iter(plain.values())), object_mask)
     return judged
 
 
@@ -144,42 +134,27 @@ def painted(predict: Predictor, colour: Sequence[float]) -> Predictor:
     return paint
 
 
-def _colour_consistency(
-    label: int,
-    image: Tensor,
-    partitions: Mapping[str, Segments],
-    predictors: Sequence[Sequence[Predictor]],
-    plan: ExplanationPlan,
-    key: int,
-    asked: Callable[[], object],
-) -> Arrays:
-    in_colours = [[painted(of_network[0], colour) for colour in FILL_COLOURS] for of_network in predictors]
-    found = explain_image(image, partitions, in_colours, plan, [label], key, asked)
+def _colour_consistency(inquiry: Inquiry, partitions: Mapping[str, Segments], label: int) -> Arrays:
+    in_colours = [[painted(of_network[0], colour) for colour in FILL_COLOURS] for of_network in inquiry.predictors]
+    found = explain_image(replace(inquiry, predictors=in_colours), partitions, [label])
     return {
         f"{name}/{explainer}/judged/colour_consistency": np.array(
             [[mean_rank_correlation(each[..., 0])] for each in found[f"{name}/{explainer}/scores"]]
         )
-        for name, explainer in itertools.product(partitions, plan.explainers)
+        for name, explainer in itertools.product(partitions, inquiry.plan.explainers)
     }
 
 
-def _planted_cue(
-    image: Tensor,
-    segments: Segments,
-    predictors: Sequence[Sequence[Predictor]],
-    plan: ExplanationPlan,
-    object_mask: BoolArray,
-    key: int,
-    asked: Callable[[], object],
-) -> Arrays:
+def _planted_cue(inquiry: Inquiry, segments: Segments, object_mask: BoolArray) -> Arrays:
     """Explanations of the class that a texture makes each network predict, NaN where none does."""
+    predictors, plan = inquiry.predictors, inquiry.plan
     places = {each: np.full((len(predictors), len(predictors[0]), 2), np.nan) for each in plan.explainers}
     for number, of_network in enumerate(predictors):
-        cue = plant_cue(key, image, object_mask, of_network[0], plan.batch_size)
+        cue = plant_cue(inquiry.key, inquiry.image, object_mask, of_network[0], plan.batch_size)
         if cue is None:
             continue
         partition = {CUE: segments.with_first(cue.inside)}
-        found = explain_image(cue.image, partition, [of_network], plan, [cue.label], key, asked)
+        found = explain_image(replace(inquiry, image=cue.image, predictors=[of_network]), partition, [cue.label])
         for explainer, of in places.items():
             of[number] = [place_of_cue(each[:, 0]) for each in found[f"{CUE}/{explainer}/scores"][0]]
     return {
@@ -189,23 +164,13 @@ def _planted_cue(
     }
 
 
-def _from_other_seeds(
-    found: Arrays,
-    image: Tensor,
-    partitions: Mapping[str, Segments],
-    predictors: Sequence[Sequence[Predictor]],
-    plan: ExplanationPlan,
-    key: int,
-    seeds: int,
-    asked: Callable[[], object],
-) -> list[Arrays]:
-    drawn = tuple(each for each in plan.explainers if each in DRAWING)
+def _from_other_seeds(inquiry: Inquiry, partitions: Mapping[str, Segments], label: int, seeds: int) -> list[Arrays]:
+    drawn = tuple(each for each in inquiry.plan.explainers if each in DRAWING)
     if not drawn:
         return []
-    redrawn = replace(plan, explainers=drawn)
-    keys = [int(fold_in(torch.tensor(key), seed)) for seed in range(1, seeds)]
-    first = [int(found["classes"][0])]
-    return [explain_image(image, partitions, predictors, redrawn, first, each, asked) for each in keys]
+    redrawn = replace(inquiry, plan=replace(inquiry.plan, explainers=drawn))
+    keys = [int(fold_in(torch.tensor(inquiry.key), seed)) for seed in range(1, seeds)]
+    return [explain_image(replace(redrawn, key=key), partitions, [label]) for key in keys]
 
 
 def with_own_class_alone(found: Arrays) -> Arrays:

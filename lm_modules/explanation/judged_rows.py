@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrobust.lm_modules.explanation.judging import MEASURES
+from maskrobust.lm_modules.explanation.judging import MEASURES, RATIOS
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.bootstrap import hierarchical_bootstrap_means, percentile_interval
 from maskrobust.lm_modules.reliance.comparison import holm_levels, tail_level
@@ -59,7 +59,7 @@ def judged_rows(
         values = _by_object(np.array([each.get(name, missing) for each in images]), objects)  # (objects, R, T, ...)
         of = (CONSTANT_COLOURS,) if measure == "colour_consistency" else methods
         for number, network in enumerate(networks):
-            if len(shape) == 2 or MEASURES[measure].ratio:
+            if len(shape) == 2 or measure in RATIOS:
                 yield from _rows(values[:, number], measure, network, of, parameters, replicates)
                 continue
             for column, evaluated in enumerate(methods):
@@ -113,7 +113,7 @@ def _rows(
     resampled = hierarchical_bootstrap_means(stacked, replicates).reshape(replicates, len(methods), -1)
     means = columns[counted].mean(axis=0)
     defined = [True] * len(methods)
-    if MEASURES[measure].ratio:
+    if measure in RATIOS:
         defined = [float(np.quantile(resampled[:, place, 1], 0.025)) > 0 for place in range(len(methods))]
         with np.errstate(divide="ignore", invalid="ignore"):
             means, resampled = means[:, 0] / means[:, 1], resampled[..., 0] / resampled[..., 1]

@@ -3,8 +3,6 @@
 Each measure is a pure function of one image. `MEASURES` says what they are called and what to wish for.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from scipy import stats
@@ -14,112 +12,163 @@ from maskrobust.lm_modules.explanation.answers import Scale, on_scale
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
-from maskrobust.lm_modules.reliance.catalogue import Goal
+from maskrobust.lm_modules.reliance.catalogue import Described
 
-
-class JudgedMeasure(NamedTuple):
-    """What a measure of explanations is called.
-
-    Attributes:
-        title: on pages.
-        definition: a sentence or two.
-        goal: what to wish for.
-        ratio: whether it is a mean over the objects divided by another one.
-    """
-
-    title: str
-    definition: str
-    goal: Goal
-    ratio: bool = False
-
-
-MEASURES = {
-    "decoy_pull": JudgedMeasure(
-        "Decoy pull",
-        "A piece of background in the shape of an object of class j is made a segment of its own; its true effect is "
-        "0. By how much hiding it raises class j more than other classes, over the effect of the object on its own "
-        "class.",
-        "zero",
-        ratio=True,
-    ),
-    "decoy_share": JudgedMeasure(
-        "Decoy share",
-        "Share of the magnitudes of all scores for class j that the decoy in the shape of j gets, over the share that "
-        "the object gets of those for its own class. Noise of the scores makes it larger than 0.",
-        "low",
-        ratio=True,
-    ),
-    "oracle": JudgedMeasure(
-        "Oracle removal",
-        "Rank correlation of the scores with true effects: how far the answer falls where a segment's part of the "
-        "object is really not there, which composites can be rendered without.",
-        "high",
-    ),
-    "deletion": JudgedMeasure(
-        "Deletion", "Mean probability while segments are hidden, the highest scores first, over the hidden area.", "low"
-    ),
-    "insertion": JudgedMeasure(
-        "Insertion",
-        "Mean probability while segments are hidden, the lowest scores first, over the hidden area.",
-        "high",
-    ),
-    "insertion_minus_deletion": JudgedMeasure("Insertion minus deletion", "The difference of the two.", "high"),
-    "top_k_removed": JudgedMeasure(
-        "Top k removed", "Probability while the k segments with the highest scores are hidden.", "low"
-    ),
-    "top_k_kept": JudgedMeasure(
-        "Top k kept", "Probability while the k segments with the highest scores alone are visible.", "high"
-    ),
-    "top_k_removed_accuracy": JudgedMeasure(
-        "Top k removed: accuracy",
-        "How often the class is still the likeliest while the k segments with the highest scores are hidden.",
-        "low",
-    ),
-    "top_k_kept_accuracy": JudgedMeasure(
-        "Top k kept: accuracy",
-        "How often the class is the likeliest while the k segments with the highest scores alone are visible.",
-        "high",
-    ),
-    "fidelity": JudgedMeasure(
-        "Fidelity", "R² of the surrogate on queries it was not fitted to; below 0 counts as 0.", "high"
-    ),
-    "stability": JudgedMeasure(
-        "Stability", "Mean rank correlation of the scores between explanations from other seeds.", "high"
-    ),
-    "agreement": JudgedMeasure(
-        "Agreement", "Mean rank correlation of the scores with those of the other explainers.", "high"
-    ),
-    "cue_auc": JudgedMeasure(
-        "Planted cue: area under ROC",
-        "A texture is pasted beside the object that changes the prediction; share of the other segments whose score "
-        "for the new class is below that of the texture. Left out where no texture does.",
-        "high",
-    ),
-    "cue_rank": JudgedMeasure(
-        "Planted cue: rank", "Place of that texture's score among all segments', 1 being the highest.", "low"
-    ),
-    "colour_consistency": JudgedMeasure(
-        "Consistency of fill colours",
-        "Mean rank correlation of the scores between eight constant fill colours, the corners of the RGB cube. Layer "
-        "masking has no colour.",
-        "high",
-    ),
-    "coverage": JudgedMeasure(
-        "Coverage", "Cosine of the scores with the share of each segment that lies on the object.", "high"
-    ),
-    "jaccard": JudgedMeasure(
-        "Jaccard",
-        "Overlap of the k highest scores with the k segments that lie on the object by more than half.",
-        "high",
-    ),
-    "pointing": JudgedMeasure(
-        "Pointing game", "How often the segment with the highest score lies on the object by more than half.", "high"
-    ),
-    "win_share": JudgedMeasure(
-        "Win share", "How often a masking method has the largest coverage of all; ties are split.", "high"
-    ),
+MEASURES: dict[str, Described] = {
+    each.key: each
+    for each in (
+        Described(
+            "decoy_pull",
+            "Decoy pull",
+            "A piece of background in the shape of an object of class j is made a segment of its own; its true "
+            "effect is 0. By how much hiding it raises class j more than other classes, over the effect of the "
+            "object on its own class.",
+            "number",
+            "zero",
+        ),
+        Described(
+            "decoy_share",
+            "Decoy share",
+            "Share of the magnitudes of all scores for class j that the decoy in the shape of j gets, over the "
+            "share that the object gets of those for its own class. Noise of the scores makes it larger than 0.",
+            "number",
+            "low",
+        ),
+        Described(
+            "oracle",
+            "Oracle removal",
+            "Rank correlation of the scores with true effects: how far the answer falls where a segment's part "
+            "of the object is really not there, which composites can be rendered without.",
+            "number",
+            "high",
+        ),
+        Described(
+            "deletion",
+            "Deletion",
+            "Mean probability while segments are hidden, the highest scores first, over the hidden area.",
+            "fraction",
+            "low",
+        ),
+        Described(
+            "insertion",
+            "Insertion",
+            "Mean probability while segments are hidden, the lowest scores first, over the hidden area.",
+            "fraction",
+            "high",
+        ),
+        Described(
+            "insertion_minus_deletion",
+            "Insertion minus deletion",
+            "The difference of the two.",
+            "fraction",
+            "high",
+        ),
+        Described(
+            "top_k_removed",
+            "Top k removed",
+            "Probability while the k segments with the highest scores are hidden.",
+            "fraction",
+            "low",
+        ),
+        Described(
+            "top_k_kept",
+            "Top k kept",
+            "Probability while the k segments with the highest scores alone are visible.",
+            "fraction",
+            "high",
+        ),
+        Described(
+            "top_k_removed_accuracy",
+            "Top k removed: accuracy",
+            "How often the class is still the likeliest while the k segments with the highest scores are hidden.",
+            "fraction",
+            "low",
+        ),
+        Described(
+            "top_k_kept_accuracy",
+            "Top k kept: accuracy",
+            "How often the class is the likeliest while the k segments with the highest scores alone are visible.",
+            "fraction",
+            "high",
+        ),
+        Described(
+            "fidelity",
+            "Fidelity",
+            "R² of the surrogate on queries it was not fitted to; below 0 counts as 0.",
+            "number",
+            "high",
+        ),
+        Described(
+            "stability",
+            "Stability",
+            "Mean rank correlation of the scores between explanations from other seeds.",
+            "number",
+            "high",
+        ),
+        Described(
+            "agreement",
+            "Agreement",
+            "Mean rank correlation of the scores with those of the other explainers.",
+            "number",
+            "high",
+        ),
+        Described(
+            "cue_auc",
+            "Planted cue: area under ROC",
+            "A texture is pasted beside the object that changes the prediction; share of the other segments "
+            "whose score for the new class is below that of the texture. Left out where no texture does.",
+            "number",
+            "high",
+        ),
+        Described(
+            "cue_rank",
+            "Planted cue: rank",
+            "Place of that texture's score among all segments', 1 being the highest.",
+            "number",
+            "low",
+        ),
+        Described(
+            "colour_consistency",
+            "Consistency of fill colours",
+            "Mean rank correlation of the scores between eight constant fill colours, the corners of the RGB "
+            "cube. Layer masking has no colour.",
+            "number",
+            "high",
+        ),
+        Described(
+            "coverage",
+            "Coverage",
+            "Cosine of the scores with the share of each segment that lies on the object.",
+            "number",
+            "high",
+        ),
+        Described(
+            "jaccard",
+            "Jaccard",
+            "Overlap of the k highest scores with the k segments that lie on the object by more than half.",
+            "number",
+            "high",
+        ),
+        Described(
+            "pointing",
+            "Pointing game",
+            "How often the segment with the highest score lies on the object by more than half.",
+            "fraction",
+            "high",
+        ),
+        Described(
+            "win_share",
+            "Win share",
+            "How often a masking method has the largest coverage of all; ties are split.",
+            "fraction",
+            "high",
+        ),
+    )
 }
-"""By key; all are means over objects."""
+"""By key; a value is that of one masking method's explanations, over objects."""
+
+RATIOS = ("decoy_pull", "decoy_share")
+"""Of these, the mean over the objects divided by another one; the others are means."""
 
 
 def rank_correlation(first: FloatArray, second: FloatArray) -> float:

@@ -61,16 +61,35 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Measure:
+class Described:
+    """What a measure is called, and how its values are read, whatever they are computed from.
+
+    Attributes:
+        key: name of its rows in a result table.
+        title: a short heading, which may name parameters as `str.format` does: "{hidden_fraction:.0%} hidden".
+        definition: one or two sentences for readers of a report.
+        unit: of its values.
+        goal: which values are wished for.
+    """
+
+    key: str
+    title: str
+    definition: str
+    unit: Unit
+    goal: Goal
+
+    def heading(self, parameters: Parameters) -> str:
+        """The title of one member."""
+        return self.title.format(**parameters)
+
+
+@dataclass(frozen=True)
+class Measure(Described):
     """An entry of the catalogue: one measure, or a family of them told apart by parameters.
 
     Attributes:
-        key: name of its function, and of its rows in a result table.
-        title: a short heading, which may name parameters as `str.format` does: "{hidden_fraction:.0%} hidden".
-        definition: one or two sentences for readers of a report.
+        key: name of its function, too.
         group: which measures it is shown with.
-        unit: of its values.
-        goal: which values are wished for.
         asked: the parameters of each member that a plan allows to compute; none where the plan lacks what it needs.
         make: computes a member from its parameters. Arguments called `plan`, `probe` and `similarity` are those of the
             context, and where it lacks one the measure is left out.
@@ -81,12 +100,7 @@ class Measure:
         of_data: whether it says something of the images alone, whatever the network.
     """
 
-    key: str
-    title: str
-    definition: str
     group: Group
-    unit: Unit
-    goal: Goal
     asked: Callable[[ReliancePlan], Sequence[Parameters]]
     make: Make
     in_training: bool
@@ -94,10 +108,6 @@ class Measure:
     compared: bool
     by_seed: bool
     of_data: bool
-
-    def heading(self, parameters: Parameters) -> str:
-        """The title of one member."""
-        return self.title.format(**parameters)
 
 
 @dataclass(frozen=True)
@@ -173,7 +183,7 @@ def measure(
                 f"{_ENTRIES[name].make.__module__}; rename the function."
             )
         _ENTRIES[name] = Measure(
-            name, title, definition, group, unit, goal, asked, make, in_training, in_terminal, compared,
+            name, title, definition, unit, goal, group, asked, make, in_training, in_terminal, compared,
             by_seed, of_data,
         )  # fmt: skip
         return make

@@ -1,6 +1,7 @@
 """What a network is shown of a picture with a hole."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,21 @@ def test_what_is_hidden_has_no_part_in_what_is_visible(size: tuple[int, int], in
         redrawn, also_seen = shown.view(torch.where(visible, picture(), other), visible)
         assert torch.equal(seen, also_seen) and not seen[0].all()
         assert torch.equal(images.where(seen, 0), redrawn.where(seen, 0))
+
+
+def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, visible = Preprocessing(size=(15, 15), crop=0.9, interpolation="bicubic"), box()
+    one, interpolate = picture()[:1], F.interpolate
+    expected, sizes = shown.view(one.repeat(2, 1, 1, 1), visible), list[int]()
+
+    def counted(images: Tensor, *size: Any, **options: Any) -> Tensor:
+        sizes.append(len(images))
+        return interpolate(images, *size, **options)
+
+    monkeypatch.setattr(F, "interpolate", counted)
+    found = shown.view(one.expand(2, -1, -1, -1), visible)
+    assert all(map(torch.equal, found, expected))
+    assert sizes == [2, 2, 1]  # holes, pictures with holes, the picture
 
 
 def test_visible_pixels_are_means_of_visible_ones_alone() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from skimage.segmentation import slic
 
@@ -78,6 +79,8 @@ SMALL += ["--rounds", "1", "--loaded", "12", "--loaded-batch", "4"]
 SMALL += ["--suite-networks", "small_resnet", "--suite-batch", "2"]
 SMALL += ["--evaluate-networks", "small_resnet", "--evaluated", "4", "--evaluated-batch", "4"]
 SMALL += ["--explain-networks", "small_resnet", "--explain-size", "32", "--explain-masks", "52"]
+SMALL += ["--error-images", str(Path(skimage.data.__file__).parent / "coffee.png"), "--error-size", "32"]
+SMALL += ["--error-samples", "256", "--error-reference", "512", "--error-draws", "1"]
 
 
 def test_the_masking_part_has_a_row_for_each_network_mode_and_mask(
@@ -159,6 +162,20 @@ def test_the_explain_part_has_a_row_for_each_method_and_explainer(
     assert all(row["time"] > 0 and row["bare_seconds"] > 0 and row["explainer"] in printed for row in rows)
 
 
+def test_the_explain_error_part_compares_draws_with_a_reference_in_the_same_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["explain_error", *SMALL, f"--json={tmp_path / 'bench.json'}"])
+    content, printed = json.loads((tmp_path / "bench.json").read_text()), capsys.readouterr().out
+    rows = content["explain_error"]["rows"]
+    about = [(row["picture"], row["method"], row["segments"]) for row in rows]
+    assert about == [*itertools.product(("coffee",), METHODS, ("slic", "patches"))]
+    assert all(f"{error:.3f}" in printed for row in rows for error in row["errors"].values())
+    errors = np.array([[*row["errors"].values()] for row in rows])  # 256 balanced; 256 and 512 independent
+    assert (errors > 0).all() and (errors[:, 1] > errors[:, 2]).all()
+
+
 def test_every_explainer_asks_about_as_many_masks_and_captum_anew_for_each_class() -> None:
     asked: list[int] = []
 
@@ -206,7 +223,7 @@ def test_an_unknown_part_is_refused_in_one_line(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["maskin"])
     assert (
-        "a part must be masking or augment or shards or suite or evaluate or explain, got 'maskin'"
+        "a part must be masking or augment or shards or suite or evaluate or explain or explain_error, got 'maskin'"
         in capsys.readouterr().err
     )
 

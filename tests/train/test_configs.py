@@ -1,5 +1,6 @@
 """Every shipped configuration takes its steps: a new YAML is found by itself, and fails here until it can be run."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import cycle
@@ -18,7 +19,8 @@ from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, ti
 
 CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
 OVERLAYS = [name for name in CONFIGS if name.startswith("overlays/")]
-TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS]
+EXPLANATIONS = [name for name in CONFIGS if "explainers" in content_of(name)]
+TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + EXPLANATIONS]
 MASK_OVERLAYS = [name for name in OVERLAYS if "model" in content_of(name)]
 
 Data = Callable[[str], dict[str, Any]]
@@ -52,7 +54,7 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_every_configuration_is_a_training_a_claim_or_an_overlay() -> None:
+def test_every_configuration_is_a_training_a_claim_an_explanation_or_an_overlay() -> None:
     assert all({"trainer", "data", "model", "run_name"} <= content_of(name).keys() for name in TRAININGS)
     assert {"layer_masking", "mask_augmentation", "no_masks"} <= {Path(name).stem for name in MASK_OVERLAYS}
     assert len(CLAIMS) + len(TRAININGS) >= 12
@@ -162,6 +164,22 @@ def test_every_shipped_claim_makes_a_run(
     left = capsys.readouterr().out.strip().splitlines()[-1]
     runs = len(content["seeds"]) * sum("network_of" not in each or "model" in each for each in content["arms"].values())
     assert left.startswith(f"still missing: {runs - 1} of {runs} runs: ")
+
+
+@pytest.mark.parametrize("name", EXPLANATIONS)
+def test_every_shipped_explanation_is_made_under_all_its_methods(name: str, data: Data, tmp_path: Path) -> None:
+    content = content_of(name)
+    small = data(content["data"]["class_path"])
+    out, network = tmp_path / "out", tmp_path / "weights.pt"
+    num_classes = {"Cutouts": 2, "Fashion": 10}[content["data"]["class_path"]]
+    torch.save(build_network("small_resnet", num_classes).state_dict(), network)
+    short = ["--max_images=1", "--segments=[patches]", "--patch_size=16", "--samples=32", "--replicates=20"]
+    sizes = [f"--data.init_args.{key}={value}" for key, value in small.items()]
+    main(["explain", f"--network=small_resnet:{network}", f"--out={out}", *short, *sizes, f"--config={name}"])
+    found = json.loads((out / "explanations.json").read_text())
+    kept = {key: content[key] for key in ("explainers", "design", "judge", "stability_seeds", "top_k")}
+    assert found["methods"] == content["methods"]
+    assert found["settings"].items() >= {**kept, "samples": 32, "segments": ["patches"]}.items()
 
 
 def _claim(config: Path, out: Path, *options: str) -> None:

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -20,9 +22,9 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.judging import MEASURES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues
+from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
-from maskrobust.train.explain.pictures import read_label_map, read_picture
+from maskrobust.train.explain.pictures import file_name, read_label_map, read_picture
 from maskrobust.train.networks import answering_data, load_for
 from tests.conftest import require_component
 from tests.train.report.pages import Page, measured
@@ -257,6 +259,23 @@ def test_the_paper_has_its_own_queries_and_superpixels(tmp_path: Path) -> None:
     assert found["a/quickshift/segments"].min() == 0
 
 
+def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(tmp_path: Path) -> None:
+    photographs(tmp_path / "images", 1)
+    given = {"network": NETWORK, "images": str(tmp_path / "images"), "methods": ["mean"], "scale": "logit"}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(given | {"explainers": ["rise"], "preprocess": {"size": 40}}))
+    (tmp_path / "other.yaml").write_text("scale: probability\nclasses: [3]\n")
+    configs = [f"--config={tmp_path / name}.yaml" for name in ("one", "other")]
+    main(["explain", *SHORT, "--explainers=[leave_one_out]", *configs, f"--out={tmp_path / 'out'}"])
+    content = json.loads((tmp_path / "out" / "explanations.json").read_text())
+    assert (content["networks"], content["methods"]) == ([NETWORK], ["mean"])
+    settings = {"scale": "probability", "explainers": ["leave_one_out"], "classes": [3], "samples": 64}
+    assert content["settings"].items() >= settings.items()
+    found = arrays_of(tmp_path / "out")
+    image = torch.from_numpy(found["a/picture"]).permute(2, 0, 1)[None] / 255
+    whole = load_network(NETWORK, {"size": 40})(image).softmax(dim=1)[0, 3].item()
+    assert found["a/whole"][0, 0] == pytest.approx(whole, abs=1e-6)
+
+
 def saved(path: Path, labels: Sequence[Sequence[int]]) -> str:
     np.save(path, np.repeat(np.repeat(np.array(labels), 32, axis=0), 32, axis=1))
     return str(path)
@@ -295,6 +314,8 @@ FAULTS = [
     (["--explainers=[lyme]"], "lyme"),
     (["--stride=20"], "stride"),
     (["--batch_size=0"], "batch_size"),
+    (["--preprocess={size: 0}"], "size of a preprocessing"),
+    (["--config=cues.yaml"], "Option 'trainer."),
 ]
 
 
@@ -341,7 +362,7 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
     assert {row["images"] for row in rows if row["measure"] == "coverage"} == {3}
     found = arrays_of(out)
     (first, *_) = sorted({name.partition("/")[0] for name in found} - {"seed"})
-    assert first.startswith("test-") and found[f"{first}/patches/lime/scores"].shape[-1] == 1
+    assert re.fullmatch(r"image-\d+", first) and found[f"{first}/patches/lime/scores"].shape[-1] == 1
     page = Page((out / "report.html").read_text())
     assert len(page.tables["explanations"]) == 1 + 3 * 2
     for name in MEASURES:
@@ -353,6 +374,18 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
     before = (out / "explanations.csv").read_text()
     main(arguments)
     assert (out / "explanations.csv").read_text() == before
+
+
+def test_pictures_of_data_have_the_names_of_their_files_which_name_no_other_place(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        photographs(tmp_path / "val" / name)
+    data = Folder(tmp_path, image_size=SIZE, num_workers=0)
+    data.setup("validate")
+    ids = [int(each) for batch in data.val_dataloader() for each in batch.ids]
+    found = [picture.name for picture in measure.pictures_of(data, "val", 4)]
+    assert found == ["a.png", "b.png", f"a.png-{ids[2]}", f"b.png-{ids[3]}"]
+    assert file_name("../b c/é.png, view 2") == "..-b-c-é.png-view-2"
+    assert len(file_name("é" * 90).encode()) == 100
 
 
 def test_the_outputs_of_the_classes_of_data_can_be_given(checkpoint: Path) -> None:
@@ -398,6 +431,7 @@ JUDGING_FAULTS: list[tuple[list[str], str]] = [
     (["--top_k=[5, 5]"], "top_k must be different"),
     (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
     (["--data=Folder", "--data.root=IMAGES", "--segments=[LABELS]"], "--data"),
+    (["--data=Cues", "--images=null"], "give --outputs a file"),
 ]
 
 

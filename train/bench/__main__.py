@@ -1,5 +1,6 @@
 """`scripts/bench`: what the toolkit costs, as ratios and times inside one run, as tables and as JSON."""
 
+import json
 import platform
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from rich.table import Table
 from maskrobust.train.bench.augment import measure_augment
 from maskrobust.train.bench.evaluate import measure_evaluate
 from maskrobust.train.bench.explain import measure_explain
+from maskrobust.train.bench.explain_error import explained_pictures, measure_explain_error
 from maskrobust.train.bench.masking import NETWORKS, Precision, measure_masking
 from maskrobust.train.bench.shards import measure_shards
 from maskrobust.train.bench.suite import IMAGE_SIZES, measure_suite
@@ -20,7 +22,7 @@ from maskrobust.train.devices import find_device
 from maskrobust.train.files import write_json
 from maskrobust.train.provenance import device_name
 
-PARTS = ("masking", "augment", "shards", "suite", "evaluate", "explain")
+PARTS = ("masking", "augment", "shards", "suite", "evaluate", "explain", "explain_error")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows = list(measure_explain(*given, options.rounds, device))
             content[part] = {"batch": options.explain_batch, "rows": rows}
             console.print(_explain_table(rows, f"{machine}; torch {torch.__version__}"))
+        elif part == "explain_error":
+            pictures = explained_pictures(options.error_images, options.error_size)
+            sizes = {name: getattr(options, f"error_{name}") for name in ("samples", "reference", "draws", "batch")}
+            network, preprocess = options.error_network, options.error_preprocess
+            rows = list(measure_explain_error(network, preprocess, pictures, **sizes, device=device))
+            content[part] = {**sizes, "image_size": options.error_size, "rows": rows}
+            console.print(_explain_error_table(rows, sizes, machine))
         elif part == "augment":
             rows = list(measure_augment(options.augment_batch, options.imputed, options.rounds, device))
             content[part] = {"rows": rows}
@@ -96,6 +105,16 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--explain-size", type=int, default=64, help="explain: side of the image in pixels")
     parser.add_argument("--explain-masks", type=int, default=64, help="explain: masks that each explainer asks about")
     parser.add_argument("--explain-batch", type=int, default=32, help="explain: masks in a forward pass")
+    parser.add_argument("--error-network", default="small_resnet:random", help="explain_error: as --network of explain")
+    parser.add_argument("--error-preprocess", type=json.loads, default={}, help="explain_error: as JSON")
+    parser.add_argument("--error-images", type=Path, nargs="+", default=[], help="explain_error: files or folders")
+    parser.add_argument("--error-size", type=int, default=48, help="explain_error: side of the images in pixels")
+    parser.add_argument(
+        "--error-samples", type=int, default=512, help="explain_error: balanced queries; a power of two"
+    )
+    parser.add_argument("--error-reference", type=int, default=16384, help="explain_error: queries that stand for all")
+    parser.add_argument("--error-draws", type=int, default=2, help="explain_error: draws of each kind")
+    parser.add_argument("--error-batch", type=int, default=64, help="explain_error: queries in a forward pass")
     parser.add_argument("--rounds", type=int, default=7, help="alternating runs behind each ratio and each time")
     parser.add_argument("--device", help="by default cuda where there is one, else cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/bench.json"), help="file for the numbers")
@@ -154,6 +173,21 @@ def _explain_table(rows: Sequence[Mapping[str, Any]], machine: str) -> Table:
         numbers = (str(row[column]) for column in ("image_size", "masks", "classes"))
         bare = f"{row['bare_seconds'] * 1000:.0f} ms"
         table.add_row(*(row[column] for column in words), *numbers, bare, f"{row['time']:.2f}")
+    return table
+
+
+def _explain_error_table(rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], machine: str) -> Table:
+    title = (
+        f"Relative error of LIME against {sizes['reference']:,} independent queries, draws: {sizes['draws']}; {machine}"
+    )
+    table, samples = Table(title=title), sizes["samples"]
+    for column in ("method", "segments", "picture"):
+        table.add_column(column)
+    for column in ("count", f"{samples} balanced", str(samples), str(2 * samples)):
+        table.add_column(column, justify="right")
+    for row in rows:
+        errors = (f"{error:.3f}" for error in row["errors"].values())
+        table.add_row(row["method"], row["segments"], row["picture"], str(row["count"]), *errors)
     return table
 
 

@@ -1,5 +1,6 @@
 """What `maskrobust explain` explains: which networks and images, under which masking methods, by which explainers."""
 
+import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,8 +13,9 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.answers import Scale
 from maskrobust.lm_modules.explanation.plan import Design, ExplainerName, ExplanationPlan, JudgingPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.arguments import DATA_HELP, PARSER_OPTIONS, check_labelled
 from maskrobust.train.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -62,6 +64,7 @@ class ExplainConfig:
             one explanation more under each masking method.
         outputs: file that names the output of each class of the data, as `evaluate --classes` takes it; by default
             outputs are found by the classes' names.
+        preprocess: in place of what a network's weights say, of all networks, as `evaluate --preprocess` takes it.
         replicates: bootstrap resamples behind each interval of a measure.
         device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
         precision: "32", or "bf16" to compute the networks under autocast.
@@ -93,6 +96,7 @@ class ExplainConfig:
     fill_colours: bool = JudgingPlan.fill_colours
     planted_cue: bool = JudgingPlan.planted_cue
     outputs: Path | None = None
+    preprocess: dict[str, Any] | None = None
     replicates: int = 2000
     device: str | None = None
     precision: Precision = "32"
@@ -115,40 +119,53 @@ class ExplainConfig:
 
 
 def parse_config(arguments: Sequence[str]) -> ExplainConfig:
-    """Parse and check the arguments of `maskrobust explain`.
+    """Parse and check the arguments of `maskrobust explain`; the command line wins over every `--config`.
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: an argument leaves its domain.
     """
+    first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
+    first.add_argument("--config", action="append", default=[])
+    configs, others = first.parse_known_args(arguments)
+    parser = _parser(with_data=bool(configs.config) or any(re.match(r"--data\b", each) for each in others))
+    given = vars(parser.instantiate(parser.parse_args([*(f"--config={each}" for each in configs.config), *others])))
+    del given["config"]
+    for name in ("network", "images"):
+        value = given[name]
+        given[name] = value if isinstance(value, list) else [] if value is None else [value]
+    if given["data"] is not None:
+        check_labelled(given["data"], parser.prog)
+        given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
+    config = ExplainConfig(**given)
+    _check(config)
+    return config
+
+
+def _parser(*, with_data: bool) -> ArgumentParser:
+    """All options; data modules, whose import takes seconds, where there may be some."""
     parser = ArgumentParser(prog="maskrobust explain", description=__doc__, **PARSER_OPTIONS)
+    parser.add_argument("--config", action="config", help="YAML with any options below; a shipped name or a path")
     parser.add_argument(
         "--network", type=list[str] | str, required=True, help="the network to explain, or several: '[a, b]'"
     )
     parser.add_argument(
         "--images", type=list[Path] | Path | None, help="an image, a folder of images, or several: '[a, b]'"
     )
+    if with_data:
+        from maskrobust.train import data
+
+        parser.add_subclass_arguments(data.AnnotatedDataModule, "data", help=DATA_HELP)
+    else:
+        parser.add_argument("--data", help=DATA_HELP)
     parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data"})
-    asks = any(re.match(r"--(data|config|help)\b|-h$", each) for each in arguments)
-    given = parse_with_data(parser, arguments) if asks else _parse_without_data(parser, arguments)
-    for name in ("network", "images"):
-        value = given[name]
-        given[name] = value if isinstance(value, list) else [] if value is None else [value]
-    if given["data"] is not None and given["split"] is None:
-        given["split"] = "test" if "test" in given["data"].splits else "val"
-    config = ExplainConfig(**given)
-    _check(config)
-    return config
-
-
-def _parse_without_data(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    return {**vars(parser.instantiate(parser.parse_args(list(arguments)))), "data": None}
+    return parser
 
 
 def _check(config: ExplainConfig) -> None:
     if bool(config.images) == (config.data is not None):
         raise InputError(
-            "explain takes its images from --images or from --data, got "
+            "explain takes its pictures from images or from data, got "
             f"{'both' if config.images else 'neither'}; give one of them."
         )
     if config.judge and config.data is None:
@@ -164,6 +181,7 @@ def _check(config: ExplainConfig) -> None:
         if not isinstance(values, str) and len(set(values)) < len(values):
             raise InputError(f"{name} must be different, got {', '.join(map(str, values))}; name each once.")
     check_methods(config.methods, "methods")
+    Preprocessing().with_changes(config.preprocess or {})
     check_at_least("patch_size", config.patch_size, 1)
     check_at_least("image_size", config.image_size, _SMALLEST_IMAGE)
     check_at_least("seed", config.seed, 0)

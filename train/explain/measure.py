@@ -12,7 +12,7 @@ from rich.progress import Progress
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.decoys import draw_decoy
-from maskrobust.lm_modules.explanation.explaining import Arrays, explain_image
+from maskrobust.lm_modules.explanation.explaining import Arrays, Inquiry, explain_image
 from maskrobust.lm_modules.explanation.judged_image import DECOYS, judge_image, with_own_class_alone
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
@@ -64,8 +64,10 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
     given = None if config.outputs is None else read_classes(config.outputs)
     networks = {}
     for name in config.network:
-        network = load_for(name, config.data, config.precision)
-        networks[name] = (network if config.data is None else answering_data(network, config.data, given)).to(device)
+        network = load_for(name, config.data, config.precision, preprocess=config.preprocess)
+        if config.data is not None:
+            network = answering_data(network, config.data, given, option="--outputs")
+        networks[name] = network.to(device)
     class_names = check_same_classes(networks, config.data)
     asked = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
@@ -140,22 +142,12 @@ def _explain(
     classes: int | Sequence[int],
     asked: Callable[[], object],
 ) -> Arrays:
-    key = _key(picture, config.seed)
-    image = picture.image.to(next(iter(partitions.values())).labels.device)
-    found = explain_image(image, partitions, predictors, config.plan, classes, key, asked)
+    device = next(iter(partitions.values())).labels.device
+    inquiry = Inquiry(picture.image.to(device), predictors, config.plan, _key(picture, config.seed), asked)
+    found = explain_image(inquiry, partitions, classes)
     if config.judge:
-        judged = judge_image(
-            found,
-            image,
-            partitions,
-            predictors,
-            config.plan,
-            picture.object_mask,
-            key,
-            config.judging,
-            without=None if picture.without is None else picture.without.to(image.device),
-            asked=asked,
-        )
+        without = None if picture.without is None else picture.without.to(device)
+        judged = judge_image(found, inquiry, partitions, picture.object_mask, config.judging, without=without)
         found = with_own_class_alone(found) | judged
     found["picture"] = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return found

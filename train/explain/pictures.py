@@ -1,5 +1,6 @@
 """The pictures that are explained, from files or from data, and their segments."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,12 +26,15 @@ from maskrobust.train.data.views import evaluation_geometry
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.types import AnnotatedDataModule, Split
 
+_LONGEST_NAME = 100
+"""Bytes of a name, to which files add what they are."""
+
 
 class Picture(NamedTuple):
     """An image that is explained.
 
     Attributes:
-        name: of its file, without the suffix, or of its split and sample.
+        name: of its file, without the suffix, or of its sample; no two of a call have the same.
         image: (3, H, W) float32 in [0, 1]; of a file the square at its centre.
         id: int64, decides queries and random fills together with the seed.
         whole_size: (height, width) of the file's image.
@@ -90,8 +94,11 @@ def read_picture(name: str, path: Path, image_size: int) -> Picture:
 
 
 def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator[Picture]:
-    """The first pictures of a split, for which the data are set up."""
-    number = 0
+    """The first pictures of a split, for which the data are set up, under their samples' names as `file_name` has them.
+
+    A sample whose name another has had before it has its id behind it.
+    """
+    number, taken = 0, set[str]()
     for batch in batches_on(split_batches(data, split), "cpu"):
         objects = data.object_of(batch.ids).tolist()
         scenes = data.without_object(split, batch.ids)
@@ -99,8 +106,11 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
             image, identity = batch.images[place], int(batch.ids[place])
             inside = batch.object_mask[place, 0].numpy()
             size = (image.shape[1], image.shape[2])
+            name = file_name(data.sample_name(split, identity))
+            name = f"{name}-{identity}" if name in taken else name
+            taken.add(name)
             yield Picture(
-                f"{split}-{identity}",
+                name,
                 image,
                 identity,
                 size,
@@ -112,6 +122,11 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
         number += len(objects)
         if number >= count:
             return
+
+
+def file_name(name: str) -> str:
+    """The end of a name as that of a file: a run of characters but letters, digits, "_" and "." becomes "-"."""
+    return re.sub(r"[^\w.]+", "-", name).encode()[-_LONGEST_NAME:].decode(errors="ignore")
 
 
 def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:

@@ -15,7 +15,7 @@ from maskrobust.lm_modules.explanation.judging import MEASURES
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings
-from maskrobust.train.report.wording import GOALS, decimal, in_sentence, interval, method_title
+from maskrobust.train.report.wording import GOALS, in_sentence, interval, method_title, writer
 
 TRUSTED = 0.5
 """Held-out R^2, or rank correlation between seeds, below which the page warns."""
@@ -170,8 +170,9 @@ def _cell(row: Mapping[str, Any]) -> JudgedCell:
     if row["value"] is None:
         return JudgedCell("undefined", "", False, False)
     is_weak = row["measure"] in ("fidelity", "stability") and row["value"] < TRUSTED
+    write = writer(MEASURES[row["measure"]].unit)
     return JudgedCell(
-        decimal(row["value"]), interval(row["low"], row["high"], decimal), row["reading"] == CIRCULAR, is_weak
+        write(row["value"]), interval(row["low"], row["high"], write), row["reading"] == CIRCULAR, is_weak
     )
 
 

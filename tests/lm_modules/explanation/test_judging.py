@@ -14,7 +14,7 @@ from maskrobust.augment import Batch
 from maskrobust.lm_modules.explanation.ablation import ablate
 from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.explanation.decoys import draw_decoy
-from maskrobust.lm_modules.explanation.explaining import explain_image
+from maskrobust.lm_modules.explanation.explaining import Inquiry, explain_image
 from maskrobust.lm_modules.explanation.judged_image import CUE, DECOYS, judge_image, with_own_class_alone
 from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, judged_rows
 from maskrobust.lm_modules.explanation.judging import (
@@ -74,9 +74,10 @@ def judged(predict, methods=1, without=None, **judging):
     partitions = {"patches": PATCHES, DECOYS: PATCHES.with_first(OBJECT, decoy.inside)}
     classes = [0, decoy.label, 3 - decoy.label, 3]
     predictors = [[lambda *given: predict(decoy, *given)] * methods]
-    found = explain_image(IMAGE, partitions, predictors, PLAN, classes, 5)
+    inquiry = Inquiry(IMAGE, predictors, PLAN, 5)
+    found = explain_image(inquiry, partitions, classes)
     how = JudgingPlan(**{"stability_seeds": 1, **judging})
-    return found, judge_image(found, IMAGE, partitions, predictors, PLAN, OBJECT, 5, how, without=without)
+    return found, judge_image(found, inquiry, partitions, OBJECT, how, without=without)
 
 
 def object_reader(decoy, images, visible, keys):
@@ -151,9 +152,7 @@ def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
         return torch.stack([share.square(), torch.zeros_like(share)], dim=1)
 
     scores = -np.argsort(order).astype(float)
-    found = ablate({"lime": scores[None, None]}, IMAGE, PATCHES, [[predict]], 0, 0, top_k=(1, 3, 17), batch_size=4)[
-        "lime"
-    ]
+    found = ablate({"lime": scores[None, None]}, Inquiry(IMAGE, [[predict]], PLAN, 0), PATCHES, 0, (1, 3, 17))["lime"]
     curve, found_mean = found["deletion_curve"][0, 0, 0], found["deletion"][0, 0, 0]
     counts = [round(16 * fraction) for fraction in np.linspace(0, 1, 11)]
     counts = [0, 2, 3, 5, 6, 8, 10, 11, 13, 14, 16] if counts != sorted(counts) else counts
@@ -184,7 +183,7 @@ def test_the_top_k_are_removed_and_kept_by_each_explanation_under_each_method_an
         return torch.stack([torch.zeros_like(logit), logit], dim=1)
 
     predictors = [[partial(additive, 0), partial(additive, 1)]]
-    found = ablate(scores, IMAGE, PATCHES, predictors, 1, 0, top_k=(2, 5), batch_size=64)
+    found = ablate(scores, Inquiry(IMAGE, predictors, PLAN, 0), PATCHES, 1, (2, 5))
     for name, explained, evaluated, (place, k) in itertools.product(scores, (0, 1), (0, 1), enumerate((2, 5))):
         top = set(np.argsort(-scores[name][0, explained])[:k].tolist())
         effects = scores["lime"][0, evaluated]
@@ -229,7 +228,9 @@ def test_a_planted_cue_changes_the_prediction_beside_the_object_and_has_the_high
     assert not (cue.inside & OBJECT).any() and cue.inside.sum() == 36
     assert torch.equal((cue.image != black).any(dim=0) & ~torch.from_numpy(cue.inside), torch.zeros(SIDE, SIDE).bool())
     partition = {"cue": PATCHES.with_first(cue.inside)}
-    scores = explain_image(cue.image, partition, [[predict]], PLAN, [1], 0)["cue/leave_one_out/scores"][0, 0, :, 0]
+    scores = explain_image(Inquiry(cue.image, [[predict]], PLAN, 0), partition, [1])["cue/leave_one_out/scores"][
+        0, 0, :, 0
+    ]
     assert scores[0] == pytest.approx(float(cue.image[0].sum()) / 10, abs=1e-5) and place_of_cue(scores) == (1, 1)
 
 
