@@ -15,6 +15,7 @@ SIZES = [(1, 9), (33, 17), (64, 64)]
 HALF = {"hidden_fraction": (0.0, 1.0)}
 DRAWS: dict[str, Callable[[int, int], Tensor]] = {
     "keys": lambda height, width: fold_in(KEYS, height - width),
+    "key": lambda height, width: fold_in(KEYS[width % 12], height).reshape(1),
     "numbers": lambda height, width: uniform(KEYS, height, width),
     "order": lambda height, width: random_order(KEYS, torch.arange(height * width).view(1, height, width)),
     "patches": lambda height, width: patches(KEYS, height, width, patch_size=(3, 7), **HALF),
