@@ -92,8 +92,9 @@ def test_the_citation_agrees_with_pyproject():
     assert tuple(citation[key] for key in ("title", "version", "license", "abstract", "keywords")) == expected
 
 
-def test_the_changelog_has_a_section_for_what_is_not_released():
-    assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+def test_the_changelog_has_a_section_for_this_version_or_for_what_comes_after_it():
+    sections = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert PROJECT["project"]["version"] in sections[:2]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -10,11 +10,17 @@ from typing import Any, Literal, TypedDict, cast
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.callbacks.loggers import define_metric
+from maskrobust.lm_modules.reliance.catalogue import Goal
 from maskrobust.lm_modules.weights import read_checkpoint
 
 Artifacts = Literal["none", "final", "all"]
 
 _CHECKPOINT_KEY = "wandb"
+_GOALS: Mapping[str, Goal] = {
+    "val/loss": "low", "val/accuracy": "high", "val/accuracy_half_hidden": "high", "test/accuracy": "high",
+}  # fmt: skip
+_COUNTS = ("epoch", "trainer/global_step")
 _RUN_ID = re.compile(r"[\w-]{1,128}", re.ASCII)
 _LOG_MODEL: Mapping[Artifacts, bool | Literal["all"]] = {"none": False, "final": True, "all": "all"}
 
@@ -51,6 +57,8 @@ class StoredWandbRun(TypedDict):
 class WandbRun(WandbLogger):
     """One run of Weights & Biases: it ends when its training ends, and holds one nested configuration.
 
+    Its summary has the best and the last value of what is validated; epochs and steps have no charts of their own.
+
     Nothing is sent, or written, before a training starts. It is offline where nobody is logged in and no mode is set
     (`wandb offline`, the variable WANDB_MODE).
 
@@ -82,9 +90,16 @@ class WandbRun(WandbLogger):
         Raises:
             InputError: W&B cannot be reached, or does not take the run.
         """
+        begins = self._experiment is None
         self._folder.mkdir(parents=True, exist_ok=True)
         with _refusals_as_value_errors():
-            return super().experiment
+            run = super().experiment
+        if begins and self._experiment is not None:  # it stays None in all processes but the first
+            for name, goal in _GOALS.items():
+                define_metric([self], name, goal=goal)
+            for name in _COUNTS:
+                run.define_metric(name, hidden=True)
+        return run
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Leave out Lightning's flat copy of what `log_configuration` has logged."""

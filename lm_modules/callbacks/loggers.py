@@ -1,9 +1,13 @@
-"""Pictures and tables for the loggers that can show them; every other logger gets none."""
+"""Pictures, tables and the goals of metrics for the loggers that can show them; every other logger gets none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
+
+from maskrobust.lm_modules.reliance.catalogue import Goal
+
+_SUMMARIES: Mapping[Goal, str] = {"high": "last,max", "low": "last,min"}
 
 
 def shows_pictures(loggers: Sequence[Logger]) -> bool:
@@ -40,3 +44,22 @@ def log_table(loggers: Sequence[Logger], name: str, columns: Sequence[str], rows
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_table(name, columns=list(columns), data=[list(row) for row in rows])
+
+
+def define_metric(loggers: Sequence[Logger], name: str, *, goal: Goal = "none", hidden: bool = False) -> None:
+    """Tell Weights & Biases how to sum a metric up and whether to draw it.
+
+    Its summary has the last value, and the largest with the goal "high" or the smallest with "low".
+
+    Args:
+        loggers: of the trainer.
+        name: under which its values are logged.
+        goal: which values are wished for.
+        hidden: logged, but given no chart of its own.
+    """
+    literal = name.replace(".", r"\.")  # W&B reads "a.b" as the entry b of a dict a
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.define_metric(
+                literal, step_metric="trainer/global_step", summary=_SUMMARIES.get(goal, "last"), hidden=hidden
+            )

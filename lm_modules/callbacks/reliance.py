@@ -11,12 +11,12 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.callbacks.loggers import log_picture, log_table
+from maskrobust.lm_modules.callbacks.loggers import define_metric, log_picture, log_table
 from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
-from maskrobust.lm_modules.reliance.catalogue import Context, import_measures
+from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.measurement import result_rows
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -37,7 +37,8 @@ class RelianceCallback(pl.Callback):
     over all processes. Every logger gets, under ``reliance/<method>/`` and with the ends of 95 % intervals over images
     as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that the plan
     allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and TensorBoard get a
-    picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table.
+    picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table, and of
+    each measure that has a goal the best value in its summary.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
     the mode of every layer are left as they are. For each method a measured image costs 8 forward passes with the
@@ -167,17 +168,20 @@ class RelianceCallback(pl.Callback):
         for method in self.methods:
             outcomes = Outcomes.merge([by_method[method] for by_method, _ in parts if method in by_method])
             for row in self._measured(method, with_feature_predictions(outcomes), probe):
-                self._rows.append([trainer.current_epoch, *(getattr(row, name) for name in TABLE_COLUMNS[1:])])
+                named = replace(row, measure=row.name)
+                self._rows.append([trainer.current_epoch, *(getattr(named, name) for name in TABLE_COLUMNS[1:])])
                 for end, value in {"": row.value, "_low": row.low, "_high": row.high}.items():
                     if value is not None:
+                        name = f"reliance/{method}/{row.name}{end}"
+                        goal = "none" if end else catalogue()[row.measure].goal
+                        define_metric(trainer.loggers, name, goal=goal, hidden=end != "")
                         # every process has the same value, and the mean over processes leaves it so
-                        name = f"reliance/{method}/{row.measure}{end}"
                         pl_module.log(name, value, batch_size=1, sync_dist=True)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
         self._suite, self._predictors, self._extractors, self._read = None, {}, {}, []
 
     def _measured(self, method: MaskingMethod, outcomes: Outcomes, probe: ProbeOutcomes | None) -> Iterator[Row]:
-        """Rows of the defined measures, each called by its name and parameters."""
+        """Rows of the defined measures."""
         for row in result_rows(
             "",
             method,
@@ -188,7 +192,7 @@ class RelianceCallback(pl.Callback):
             wanted=lambda asked: asked.measure.in_training,
         ):
             if row.value is not None:
-                yield replace(row, measure=row.name)
+                yield row
 
     def _prepare(self, source: object, classifier: MaskRobustClassifier) -> None:
         """Collect silhouettes and train the probe, with gradients and a random state of its own."""

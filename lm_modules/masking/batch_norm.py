@@ -167,7 +167,7 @@ def _update_running_statistics(
     anything_visible = count > 0
     module.num_batches_tracked.add_(anything_visible)
     momentum = 1.0 / module.num_batches_tracked.clamp(min=1) if module.momentum is None else module.momentum
-    weight = anything_visible * momentum
+    weight = anything_visible.to(module.running_mean.dtype) * momentum
     unbiased = variance * count / (count - 1).clamp(min=1)
     module.running_mean.copy_(torch.lerp(module.running_mean, mean.to(module.running_mean.dtype), weight))
     module.running_var.copy_(torch.lerp(module.running_var, unbiased.to(module.running_var.dtype), weight))

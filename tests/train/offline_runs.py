@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto.wandb_internal_pb2 import MetricRecord, Record
 
 BLOCK = 32768
 HEADER = struct.calcsize("<IHB")
@@ -33,6 +33,8 @@ class OfflineRun:
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[tuple[str, list[str]]] = field(default_factory=list)
+    metrics: dict[str, MetricRecord] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
 
     def logged(self, name: str) -> list[Any]:
         """Every value of one name, in order."""
@@ -62,6 +64,10 @@ def read_run(path: Path) -> OfflineRun:
             row: dict[str, Any] = {}
             update(row, record.history.item)
             run.history.append(row)
+        elif kind == "metric":
+            run.metrics[record.metric.name.replace("\\.", ".")] = record.metric
+        elif kind == "summary":
+            update(run.summary, record.summary.update)
         elif kind == "request" and record.request.HasField("log_artifact"):
             artifact = record.request.log_artifact.artifact
             run.artifacts.append((artifact.type, [entry.path for entry in artifact.manifest.contents]))

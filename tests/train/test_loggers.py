@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tests.train.tiny import tiny_claim, tiny_fit
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
 FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
-OF_EACH_STEP = ("train/loss", "lr-SGD/pg1", "train/images_per_second", "train/data_wait")
+OF_EACH_STEP = ("train/loss", "train/learning_rate/pg1", "train/images_per_second", "train/data_wait")
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
@@ -118,6 +118,37 @@ def test_a_table_holds_the_measures_of_all_epochs(runs: list[OfflineRun]) -> Non
     table = json.loads((runs[0].folder / "files" / last["path"]).read_text())
     assert table["columns"] == list(TABLE_COLUMNS)
     assert {row[0] for row in table["data"]} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [
+        ("val/accuracy", max),
+        ("val/loss", min),
+        ("reliance/black/retention_0.5", max),
+        ("reliance/black/hidden_pixel_sensitivity", min),
+        ("reliance/black/silhouette_leak", None),  # "zero" is its goal: neither end is best
+    ],
+)
+def test_the_summary_has_the_last_and_the_best_value_by_the_goal_of_the_measure(
+    name: str, best: Callable[[list[float]], float] | None, runs: list[OfflineRun]
+) -> None:
+    run, values = runs[0], runs[0].logged(name)
+    ends = {"last": values[-1]} | ({} if best is None else {best.__name__: best(values)})
+    assert len(values) == 2 and run.summary[name] == ends
+    assert run.metrics[name].step_metric == "trainer/global_step"
+
+
+def test_every_chart_is_of_a_value_in_one_of_three_sections(runs: list[OfflineRun]) -> None:
+    run = runs[0]
+    numbers = {name for row in run.history for name, value in row.items() if isinstance(value, int | float)}
+    charts = {
+        name for name in numbers if name[0] != "_" and not (name in run.metrics and run.metrics[name].options.hidden)
+    }
+    assert {name.partition("/")[0] for name in charts} == {"train", "val", "reliance"}
+    assert {name for name in numbers - charts if name[0] != "_"} == {"epoch", "trainer/global_step"} | {
+        name for name in numbers if name.startswith("reliance/") and name.endswith(("_low", "_high"))
+    }
 
 
 def test_checkpoints_are_uploaded_where_that_was_asked_for(runs: list[OfflineRun]) -> None:
