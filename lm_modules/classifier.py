@@ -425,8 +425,10 @@ class MaskRobustClassifier(pl.LightningModule):
             follow_length(*states, *course)
         self._restored = []
         schedule = build_schedule(optimiser, *course)
-        named = {"scheduler": schedule, "interval": "step", "name": "train/learning_rate"}
-        return {"optimizer": optimiser, "lr_scheduler": named}
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "train/learning_rate"},
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the names of the data module's classes into the checkpoint, as "class_names"."""
