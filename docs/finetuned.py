@@ -146,7 +146,8 @@ def _print_table(rows: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> None
     for (arm, method), row in rows.items():
         title, own, _ = ARMS[arm]
         shown = f"**{method}**" if method == own else method
-        print(f"| {title} | {shown} | " + " | ".join(map(_written, row.values())) + " |")
+        numbers = [_written(row[name]) if name in row else "" for name in _measures()]
+        print(f"| {title} | {shown} | " + " | ".join(numbers) + " |")
 
 
 def _print_differences(runs: Mapping[tuple[str, str], list[Outcomes]], seeds: list[str]) -> None:
