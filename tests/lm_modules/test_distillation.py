@@ -113,3 +113,13 @@ def test_what_cannot_be_learnt_is_refused_in_one_sentence(weights: str) -> None:
         with pytest.raises(ValueError, match="trainable must be paths of modules of SmallResNet") as refusal:
             train_only(SmallResNet(), paths)
         assert_one_sentence(refusal, named, "conv1, bn1")
+
+
+def test_a_training_that_goes_on_keeps_its_teacher(weights: str, tmp_path: Path) -> None:
+    fit(build(**DISTILLING, weights=weights)).save_checkpoint(tmp_path / "last.ckpt")
+    again = build(**DISTILLING)
+    trainer = make_trainer(4, limit_val_batches=0)
+    trainer.fit(again, datamodule=Data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert trainer.global_step == 4
+    for name, value in torch.load(weights).items():
+        assert torch.equal(again.teacher.state_dict()[name], value)
