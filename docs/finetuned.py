@@ -177,7 +177,7 @@ def _print_learnt(folder: str, seeds: list[str]) -> None:
 
 def _draw(rows: Mapping[tuple[str, str], Mapping[str, Estimate]], picture: str) -> None:
     """2AFC against retention with half of the patches hidden, each arm under its methods."""
-    figure, axes = plt.subplots(figsize=(8, 5))
+    figure, axes = plt.subplots(figsize=(10, 5))
     methods = (*FILLS, "layer_masking")
     for number, (arm, (title, own, _)) in enumerate(ARMS.items()):
         for (other, method), row in rows.items():
@@ -196,7 +196,7 @@ def _draw(rows: Mapping[tuple[str, str], Mapping[str, Estimate]], picture: str) 
         axes.plot([], [], color="grey", marker=marker, linestyle="", label=f"asked under {method.replace('_', ' ')}")
     axes.axhline(0.5, color="grey", linestyle="--")
     axes.set(xlabel="accuracy with half of the patches hidden", ylabel="scene 2AFC (.5: the outline is not felt)")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     figure.tight_layout()
     figure.savefig(picture, dpi=110)
 
