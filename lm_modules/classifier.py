@@ -1,8 +1,9 @@
 """The LightningModule: a CNN trained with random masks, with layer masking in the forward pass, or both."""
 
+import copy
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import starmap
 from typing import Any, NamedTuple, cast
 
@@ -41,18 +42,26 @@ from maskrobust.lm_modules.methods import (
     normalise,
     predictor,
 )
-from maskrobust.lm_modules.objectives import Objective, abstention_loss, consistency_loss, mixed_cross_entropy
+from maskrobust.lm_modules.objectives import (
+    Objective,
+    abstention_loss,
+    consistency_loss,
+    distillation_loss,
+    mixed_cross_entropy,
+)
 from maskrobust.lm_modules.optimisation import (
     OptimiserName,
     ScheduleName,
     build_optimiser,
     build_schedule,
     follow_length,
+    train_only,
 )
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.sample_mean import SampleMean
 from maskrobust.lm_modules.sync_batch_norm import keep_layers_in_sync
 from maskrobust.lm_modules.training_masks import (
+    SceneSource,
     TrainingMasking,
     build_masking,
     evaluation_fill,
@@ -99,7 +108,11 @@ class MaskRobustClassifier(pl.LightningModule):
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`maskrobust.lm_modules.objectives.consistency_loss`), or "abstention":
             cross-entropy, but an even prediction where the hole leaves nothing of the object
-            (`maskrobust.lm_modules.objectives.abstention_loss`), as holes of the family "covers" do.
+            (`maskrobust.lm_modules.objectives.abstention_loss`), as holes of the family "covers" do; or "distillation":
+            the network as it starts out, frozen, is the teacher of its own masked views, and labels do not count
+            (`maskrobust.lm_modules.objectives.distillation_loss`). The teacher sees the whole picture; where the hole
+            leaves nothing of the object, it sees the picture without it, which the data module must know. Validation
+            then counts answers that are the teacher's.
         consistency_weight: of that agreement.
         optimiser: "sgd" (Nesterov) or "adamw".
         learning_rate: peak learning rate.
@@ -111,6 +124,9 @@ class MaskRobustClassifier(pl.LightningModule):
         weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
             "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
         new_head: start the last linear layer anew, for fine-tuning on other classes.
+        trainable: paths of the modules that are trained, such as ["layer4", "fc"] of a ResNet; all others stay as they
+            are, and those ahead of them cost no backward pass. The network then keeps to eval mode, so that all batch
+            norms keep their statistics. None trains all.
         channels_last: keep images and weights in channels-last memory format (faster on most devices).
         seed: of the training masks.
 
@@ -152,6 +168,7 @@ class MaskRobustClassifier(pl.LightningModule):
         label_smoothing: float = 0.0,
         weights: str | None = None,
         new_head: bool = False,
+        trainable: Sequence[str] | None = None,
         channels_last: bool = True,
         seed: int = 0,
     ) -> None:
@@ -163,9 +180,13 @@ class MaskRobustClassifier(pl.LightningModule):
         if weights is not None:
             tensors = read_weights(self.hparams.get("architecture"), weights)
             load_tensors(architecture, tensors, weights, new_head=new_head)
+        self.teacher = copy.deepcopy(architecture).requires_grad_(False) if objective == "distillation" else None
+        if trainable is not None:
+            train_only(architecture, trainable)
         self.network = self._with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
-        if channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for each in (self.network, self.teacher):
+            if channels_last and each is not None:
+                each.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] | None = None
         self.mean, self.std = tuple(mean), tuple(std)
@@ -280,7 +301,17 @@ class MaskRobustClassifier(pl.LightningModule):
         keep_layers_in_sync(self.trainer.strategy)
 
     def on_fit_start(self) -> None:
-        """Build the mask policy, with the data module's silhouettes where it asks for them."""
+        """Build the mask policy, with the data module's silhouettes where it asks for them.
+
+        Raises:
+            InputError: silhouettes are asked for and there are none, or a distillation has no weights to learn from.
+        """
+        by_name, resumed = isinstance(self.hparams.get("architecture"), str), self.trainer.ckpt_path is not None
+        if self.teacher is not None and by_name and not resumed and self.hparams["weights"] is None:
+            raise InputError(
+                "objective 'distillation' learns from the network as it starts out, got random weights; give it "
+                "trained ones as weights."
+            )
         self.build_masks(getattr(self.trainer, "datamodule", None))
 
     def build_masks(self, source: object) -> None:
@@ -305,6 +336,13 @@ class MaskRobustClassifier(pl.LightningModule):
             device=self.device,
         )
 
+    def on_train_epoch_start(self) -> None:
+        """Put the teacher, and a network of which a part is trained, into eval mode."""
+        if self.hparams["trainable"] is not None:
+            self.network.eval()
+        if self.teacher is not None:
+            self.teacher.eval()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float."""
         shown = self.present(batch)
@@ -319,6 +357,10 @@ class MaskRobustClassifier(pl.LightningModule):
             loss = consistency_loss(clean, masked, batch.labels, float(self.hparams["consistency_weight"]))
         elif self.objective == "abstention":
             loss = abstention_loss(self(images, visible), batch.labels, shown.hides_object, smoothing)
+        elif self.objective == "distillation":
+            loss = distillation_loss(
+                self(images, visible), self._taught(self._shown_to_teacher(batch, shown.hides_object))
+            )
         else:
             partner_labels = batch.labels[shown.partners]
             loss = mixed_cross_entropy(self(images, visible), batch.labels, partner_labels, shown.own_weight, smoothing)
@@ -397,15 +439,19 @@ class MaskRobustClassifier(pl.LightningModule):
         return PresentedImages(images, chosen(*visible) if visible else None, *starmap(chosen, others))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log loss and accuracy of clean images, and accuracy with half of the patches hidden."""
+        """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
+
+        Under the objective "distillation" the teacher's answers stand for the labels.
+        """
         logits = self(batch.images)
+        labels = batch.labels if self.teacher is None else self._taught(batch.images).argmax(dim=1)
         keys = sample_keys(0, batch.ids)
         height, width = batch.images.shape[2:]
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
         masked_logits = self.predictor(self.validation_method)(batch.images, half, keys)
-        self._log_mean("val/loss", batch, F.cross_entropy(logits, batch.labels, reduction="none"))
-        self._log_mean("val/accuracy", batch, _is_right(logits, batch.labels), prog_bar=True)
-        self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, batch.labels), prog_bar=True)
+        self._log_mean("val/loss", batch, F.cross_entropy(logits, labels, reduction="none"))
+        self._log_mean("val/accuracy", batch, _is_right(logits, labels), prog_bar=True)
+        self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, labels), prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the accuracy of clean images."""
@@ -461,6 +507,29 @@ class MaskRobustClassifier(pl.LightningModule):
                 "set the trainer's max_epochs or max_steps, or schedule constant, warmup_fraction 0 and mask_ramp 0."
             )
         return 1
+
+    def _shown_to_teacher(self, batch: Batch, hides_object: Tensor) -> Tensor:
+        """What a teacher is shown (B, C, H, W): the images, without the object where the hole leaves nothing of it."""
+        if not hides_object.any():
+            return batch.images
+        source = getattr(self.trainer, "datamodule", None)
+        scenes = source.without_object("train", batch.ids[hides_object]) if isinstance(source, SceneSource) else None
+        if scenes is None:
+            raise InputError(
+                "objective 'distillation' needs pictures without the objects that a hole leaves nothing of, but "
+                f"{type(source).__name__} has none; choose mask families that do not hide objects, or data such as "
+                "Cutouts."
+            )
+        shown = batch.images.clone()
+        shown[hides_object] = scenes.to(shown)
+        return shown
+
+    @torch.no_grad()
+    def _taught(self, images: Tensor) -> Tensor:
+        """The teacher's logits (B, num_classes) of images in pixel space."""
+        assert self.teacher is not None
+        logits: Tensor = self.teacher(self._normalise(images))
+        return logits
 
     def _layer_masking(self) -> nn.Module:
         """The network with layer masking; the error that says why where it cannot be read."""

@@ -74,6 +74,11 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             f"worst_of {arguments['worst_of']} chooses among holes of one image, got "
             f"{'masking none' if arguments['masking'] == 'none' else 'fill other_image'}; leave it out."
         )
+    if arguments["worst_of"] > 1 and objective == "distillation":
+        raise InputError(
+            f"worst_of {arguments['worst_of']} judges holes by labels, which objective 'distillation' does without; "
+            "leave it out."
+        )
 
 
 def check_layer_masking(options: Mapping[str, Any]) -> None:

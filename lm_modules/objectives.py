@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Objective = Literal["cross_entropy", "consistency", "abstention"]
+Objective = Literal["cross_entropy", "consistency", "abstention", "distillation"]
 
 
 def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor, weight: float) -> Tensor:
@@ -26,6 +26,23 @@ def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor
     """
     target = clean_logits.detach().softmax(dim=1)
     return F.cross_entropy(clean_logits, labels) + weight * F.cross_entropy(masked_logits, target)
+
+
+def distillation_loss(logits: Tensor, target_logits: Tensor) -> Tensor:
+    """Divergence of a network's answers from those of a teacher, which needs no labels.
+
+    loss = mean over the batch of KL(softmax(target) || softmax(logits)), as in Hinton et al., "Distilling the Knowledge
+    in a Neural Network", arXiv 1503.02531, section 2, at temperature 1.
+
+    Args:
+        logits: (B, num_classes).
+        target_logits: (B, num_classes), the teacher's.
+
+    Returns:
+        () loss, at least 0; 0 where both answer alike.
+    """
+    target = target_logits.detach().log_softmax(dim=1)
+    return F.kl_div(logits.log_softmax(dim=1), target, reduction="batchmean", log_target=True)
 
 
 def mixed_cross_entropy(

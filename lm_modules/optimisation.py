@@ -1,13 +1,39 @@
 """Optimisers and learning-rate schedules by name."""
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import torch
 from torch import nn, optim
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
+from maskrobust.errors import InputError
+
 OptimiserName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine"]
+
+
+def train_only(network: nn.Module, paths: Collection[str]) -> None:
+    """Leave the parameters of some modules alone trainable.
+
+    Args:
+        network: changed in place.
+        paths: of the modules to train, with all that is in them, such as "layer4" and "fc" of a ResNet.
+
+    Raises:
+        InputError: no path is given, or the network has no module with parameters at one.
+    """
+    modules = dict(network.named_modules())
+    wrong = [path for path in paths if path not in modules or not any(True for _ in modules[path].parameters())]
+    if wrong or not paths:
+        raise InputError(
+            f"trainable must be paths of modules of {type(network).__name__} with parameters, got "
+            f"'{wrong[0] if wrong else ''}'; choose from {', '.join(name for name, _ in network.named_children())} and "
+            "what is in them."
+        )
+    network.requires_grad_(False)
+    for path in paths:
+        modules[path].requires_grad_(True)
 
 
 def build_optimiser(

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from maskrobust.augment import (
     FILLS,
@@ -28,6 +29,14 @@ class SilhouetteSource(Protocol):
 
     def annotated_batches(self, split: Literal["train"]) -> Iterable[Batch]:
         """Batches that hold every object mask of the training split, without augmentation."""
+
+
+@runtime_checkable
+class SceneSource(Protocol):
+    """A data module that may know its pictures without their objects."""
+
+    def without_object(self, split: str, ids: Tensor) -> Tensor | None:
+        """Pictures (N, C, H, W) of samples (N,) of a split, in [0, 1]; None where there are none."""
 
 
 def build_masking(

@@ -12,6 +12,7 @@ from maskrobust.lm_modules.architectures import head_of
 from maskrobust.lm_modules.checkpoint_file import CheckpointFaultError, load_plain
 from maskrobust.tensor_files import is_plain, read_safetensors
 
+_TEACHER_PREFIX = "teacher."
 _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 
 
@@ -138,8 +139,9 @@ def _check_classes(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
 
 
 def unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-    """A state dict as it is, then with the prefix of one wrapper after another taken off."""
+    """A state dict as it is, then without the teacher of a distillation and the prefix of one wrapper after another."""
     yield tensors
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(_TEACHER_PREFIX)}
     for prefix in _WRAPPER_PREFIXES:
         if tensors and all(key.startswith(prefix) for key in tensors):
             yield from unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})

@@ -25,10 +25,16 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
         seed: of the probe.
 
     Raises:
-        InputError: a split has no object.
+        InputError: a split has no object, or training objects have no labels.
     """
+    training = SilhouetteBank.from_batches(data.annotated_batches("train"))
+    if int(training.labels.min()) < 0:
+        raise InputError(
+            f"the mask-only probe learns the classes of training objects, but those of {type(data).__name__} have no "
+            "labels; evaluate without training objects, such as Cutouts with training_objects none."
+        )
     return _trained(
-        SilhouetteBank.from_batches(data.annotated_batches("train")),
+        training,
         SilhouetteBank.from_batches(data.annotated_batches("val")),
         data.num_classes,
         seed,

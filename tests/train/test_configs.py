@@ -40,10 +40,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 def fit_arguments(data: Data, folder: Path, training: str, *overlays: str) -> list[str]:
-    small = data(content_of(training)["data"]["class_path"])
+    content = content_of(training)
+    small = data(content["data"]["class_path"])
     configs = [f"--config={name}" for name in (training, *overlays)]
     sizes = [f"--data.init_args.{name}={value}" for name, value in small.items()]
-    return [*configs, f"--trainer.default_root_dir={folder}", *TWO_STEPS, *TINY_NETWORK, *sizes]
+    arguments = [*configs, f"--trainer.default_root_dir={folder}", *TWO_STEPS, *TINY_NETWORK, *sizes]
+    if "weights" not in content["model"]:
+        return arguments
+    network = build_network("small_resnet", 2, {"width": 16})
+    torch.save(network.state_dict(), folder / "weights.pt")
+    further = [f"--model.weights={folder / 'weights.pt'}", "--model.trainable=[fc]"]
+    return [*arguments, *further, "--data.init_args.training_objects=split"]
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -77,7 +84,7 @@ def test_every_shipped_training_goes_with_and_without_masks(
     model, given = checkpoint(tmp_path)["config"]["model"], content_of(training)["model"]
     changed = content_of(overlay)["model"]
     assert {name: model[name] for name in changed} == changed
-    kept = given.keys() - changed.keys() - {"architecture"}
+    kept = given.keys() - changed.keys() - {"architecture", "weights", "trainable"}
     assert {name: model[name] for name in kept} == {name: given[name] for name in kept}
 
 

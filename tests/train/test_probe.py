@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.data import Cues
 from maskrobust.train.probe import train_outline_probe
@@ -55,6 +56,13 @@ def test_nearest_neighbours_by_overlap_do_not_read_more(read: tuple[Cues, ProbeO
     others = float((votes.argmax(axis=1) == test.labels.numpy()).mean())
     assert others > 0.8 * data.outline_informativeness
     assert accuracy(outcomes) > others - TOLERANCE
+
+
+def test_a_probe_learns_nothing_from_objects_without_labels() -> None:
+    data = Cues(train_images=4, val_images=4, test_images=4, image_size=32, num_classes=CLASSES)
+    data.samples("train").labels.fill_(-1)
+    with pytest.raises(InputError, match=r"^the mask-only probe learns the classes .* those of Cues have no labels;"):
+        train_outline_probe(data, seed=0)
 
 
 def cut_out(object_mask: Tensor) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -23,6 +23,12 @@ OBJECT_BITS = 40
 SHIPPED_CLASSES = Path(__file__).parent / "tuxpaint_imagenet.csv"
 """ImageNet's class of those of Debian's pictures that are photographs of one."""
 
+SHIPPED_OTHERS = Path(__file__).parent / "tuxpaint_others.csv"
+"""Debian's other photographs, of objects that `SHIPPED_CLASSES` does not show, with the folder of each."""
+
+UNLABELLED = -1
+"""Label of an object that shows no class."""
+
 VISIBLE_ALPHA = 128
 """Alpha, of 255, from which a pixel belongs to the object."""
 
@@ -35,7 +41,7 @@ class Cutout(NamedTuple):
     Attributes:
         id: in [0, 2^OBJECT_BITS), a hash of its path below the folder: it stays when files are added.
         path: the PNG.
-        label: position of its class.
+        label: position of its class, or `UNLABELLED`.
     """
 
     id: int
@@ -81,15 +87,16 @@ def list_cutouts(
     named = _by_folder(root, leave_out) if classes == "folders" else _by_file(root, _mapping_file(classes))
     class_names = tuple(sorted(set(named.values())))
     labels = {name: label for label, name in enumerate(class_names)}
-    cutouts: dict[int, Cutout] = {}
-    for name, of_class in named.items():
-        cutout = Cutout(id_of(Path(name)) >> (63 - OBJECT_BITS), root / name, labels[of_class])
-        if cutout.id in cutouts:
-            raise InputError(
-                f"'{cutout.path}' and '{cutouts[cutout.id].path}' have the same id, a hash of their paths; rename one."
-            )
-        cutouts[cutout.id] = cutout
-    return tuple(cutouts[each] for each in sorted(cutouts)), class_names
+    return _in_order(root, {name: labels[of_class] for name, of_class in named.items()}), class_names
+
+
+def list_others(root: Path) -> tuple[Cutout, ...]:
+    """The objects of `SHIPPED_OTHERS`, in order of their ids, without labels.
+
+    Raises:
+        MissingFileError: a picture is missing.
+    """
+    return _in_order(root, dict.fromkeys(_by_file(root, SHIPPED_OTHERS), UNLABELLED))
 
 
 def read_cutout(path: Path) -> Image.Image:
@@ -104,6 +111,19 @@ def read_cutout(path: Path) -> Image.Image:
         raise InputError(f"'{path}' must show an object, but no pixel has an alpha of .5 or more; remove it.")
     inside = pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     return Image.fromarray(inside).convert("RGBa")
+
+
+def _in_order(root: Path, labels: Mapping[str, int]) -> tuple[Cutout, ...]:
+    """Objects by their paths below `root`, in order of their ids."""
+    cutouts: dict[int, Cutout] = {}
+    for name, label in labels.items():
+        cutout = Cutout(id_of(Path(name)) >> (63 - OBJECT_BITS), root / name, label)
+        if cutout.id in cutouts:
+            raise InputError(
+                f"'{cutout.path}' and '{cutouts[cutout.id].path}' have the same id, a hash of their paths; rename one."
+            )
+        cutouts[cutout.id] = cutout
+    return tuple(cutouts[each] for each in sorted(cutouts))
 
 
 def _mapping_file(classes: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.imagenet import imagenet_names
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import (
     ALL_SPLITS,
@@ -26,6 +28,7 @@ from maskrobust.train.data.cutout_files import (
     Cutout,
     find_cutouts,
     list_cutouts,
+    list_others,
     read_cutout,
 )
 from maskrobust.train.data.scenes import SCENE_NUMBERS, draw_scenes, list_scenes
@@ -33,6 +36,8 @@ from maskrobust.train.types import Split
 
 PLACE_NUMBERS = 4
 """Uniform numbers that pasting one cut-out takes."""
+
+TrainingObjects = Literal["none", "split", "others"]
 
 _SMALLEST_IMAGE = 32
 _VIEW_BITS = 20
@@ -59,14 +64,19 @@ class Cutouts(InMemoryDataModule):
         leave_out: with "folders", names of folders to pass over, at any depth.
         with_background: "photographs" without an object, "blurred" ones, "empty" (a plain colour for each image), or a
             folder of images.
-        split_objects: False: validation and test have all objects, and there is no training split, to measure networks
-            that were trained on other images. True: no object is in two splits; two fifths are of the test split, a
-            tenth of validation, the rest of training, as decided by (seed, object).
+        training_objects: "none": validation and test have all objects, and there is no training split, to measure
+            networks that were trained on other images. "split": no object is in two splits; two fifths are of the test
+            split, a tenth of validation, the rest of training, as decided by (seed, object). "others", with the classes
+            "imagenet": all objects are of the test split; training and validation, a tenth, have 308 further
+            photographs of Debian's package, without labels (-1), for `MaskRobustClassifier` to learn from a network's
+            own answers. The data's classes are then all 1000 of ImageNet's, in the order of a network's outputs.
         views: images of each object in each split, at least 1.
         image_size: side of the images in pixels, at least 32.
         batch_size: samples per batch.
         num_workers: loader processes.
         seed: decides the images, the split of the objects, and the training order.
+        mean: channel means in [0, 1] that a network trained on these images is to subtract; ImageNet's by default.
+        std: standard deviations that it is to divide by.
 
     Raises:
         MissingFileError: the folder, the CSV file or a picture that it names is missing.
@@ -74,21 +84,20 @@ class Cutouts(InMemoryDataModule):
             too few objects or images of backgrounds to split.
     """
 
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-
     def __init__(
         self,
         folder: str | Path | None = None,
         classes: str | Path = "imagenet",
         leave_out: Sequence[str] = ("symbols", "cartoon"),
         with_background: str | Path = "photographs",
-        split_objects: bool = False,
+        training_objects: TrainingObjects = "none",
         views: int = 6,
         image_size: int = 224,
         batch_size: int = 32,
         num_workers: int = 0,
         seed: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         check_at_least("views", views, 1)
@@ -97,20 +106,23 @@ class Cutouts(InMemoryDataModule):
             raise InputError(f"views must be below {2**_VIEW_BITS}, got {views}; give a smaller number.")
         self.folder = find_cutouts(folder)
         self.cutouts, self.class_names = list_cutouts(self.folder, classes, leave_out)
+        self.with_background, self.training_objects = with_background, training_objects
+        self.views, self.image_size, self.mean, self.std = views, image_size, mean, std
+        self._others: tuple[Cutout, ...] = ()
+        if training_objects == "others":
+            self._add_others(classes)
         self.num_classes = len(self.class_names)
-        self.with_background, self.split_objects = with_background, split_objects
-        self.views, self.image_size = views, image_size
         self._scenes = {split: list_scenes(with_background, split) for split in ALL_SPLITS}
-        if split_objects and not all(map(self.objects, ALL_SPLITS)):
+        if training_objects == "split" and not all(map(self.objects, ALL_SPLITS)):
             raise InputError(
-                f"split_objects needs objects for each of training, validation and test, but '{self.folder}' has "
-                f"{len(self.cutouts)}; add some, or leave it out to evaluate on all of them."
+                f"training_objects 'split' needs objects for each of training, validation and test, but "
+                f"'{self.folder}' has {len(self.cutouts)}; add some, or leave it out to evaluate on all of them."
             )
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """All three where objects are split, else "val" and "test"."""
-        return ALL_SPLITS if self.split_objects else ("val", "test")
+        """All three where there are training objects, else "val" and "test"."""
+        return ("val", "test") if self.training_objects == "none" else ALL_SPLITS
 
     def setup(self, stage: str | None = None) -> None:
         """Make those of the splits for `stage` that there are, unless already made."""
@@ -126,16 +138,17 @@ class Cutouts(InMemoryDataModule):
         """
         if split not in self.splits:
             raise InputError(
-                "Cutouts keeps all objects for evaluation, and has no training images, unless split_objects is true; "
-                "set it, or give other data to train on."
+                "Cutouts keeps all objects for evaluation, and has no training images, unless training_objects is "
+                "split or others; set it, or give other data to train on."
             )
-        if not self.split_objects:
+        if self.training_objects == "none" or (self.training_objects == "others" and split == "test"):
             return self.cutouts
-        order = np.argsort(self._draw(torch.tensor([each.id for each in self.cutouts]), "split"), kind="stable")
-        first = round(_TEST_FRACTION * len(order))
+        to_split, test_fraction = (self._others, 0.0) if self._others else (self.cutouts, _TEST_FRACTION)
+        order = np.argsort(self._draw(torch.tensor([each.id for each in to_split]), "split"), kind="stable")
+        first = round(test_fraction * len(order))
         second = first + round(_VAL_FRACTION * len(order))
         chosen = {"test": order[:first], "val": order[first:second], "train": order[second:]}[split]
-        return tuple(self.cutouts[row] for row in sorted(chosen.tolist()))
+        return tuple(to_split[row] for row in sorted(chosen.tolist()))
 
     def object_of(self, ids: Tensor) -> Tensor:
         """The object's number, a hash of its file's path; see `AnnotatedDataModule`."""
@@ -144,7 +157,7 @@ class Cutouts(InMemoryDataModule):
     def sample_name(self, split: Split, sample_id: int) -> str:
         """File and view of a sample."""
         wanted = int(self.object_of(torch.tensor(sample_id)))
-        path = next(each.path for each in self.cutouts if each.id == wanted)
+        path = next(each.path for each in (*self.cutouts, *self._others) if each.id == wanted)
         return f"{path.relative_to(self.folder)}, view {_view_of(torch.tensor(sample_id)) + 1}"
 
     def make_samples(self, split: Split) -> Samples:
@@ -183,6 +196,18 @@ class Cutouts(InMemoryDataModule):
     def without_object(self, split: Split, ids: Tensor) -> Tensor:
         """The samples' scenes; see `AnnotatedDataModule`."""
         return as_float_images(self._backgrounds(split, ids))
+
+    def _add_others(self, classes: str | Path) -> None:
+        """Take `SHIPPED_OTHERS` as training objects, and number the classes as ImageNet does."""
+        if classes != "imagenet":
+            raise InputError(
+                f"training_objects 'others' are those of Debian's package beside the classes imagenet, got classes "
+                f"'{classes}'; choose training_objects split, or classes imagenet."
+            )
+        self._others = list_others(self.folder)
+        numbered = imagenet_names(1000).wordnet_ids or ()
+        self.cutouts = tuple(each._replace(label=numbered.index(self.class_names[each.label])) for each in self.cutouts)
+        self.class_names = numbered
 
     def _backgrounds(self, split: Split, ids: Tensor) -> NDArray[np.uint8]:
         """One scene for each sample: the views of an object go through the scenes from one drawn for it."""

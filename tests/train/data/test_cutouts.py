@@ -150,7 +150,7 @@ def test_a_sample_depends_on_seed_and_id_alone(folder):
 
 
 def test_ids_ascend_and_are_unique_over_all_splits_and_views_of_an_object_share_its_label(folder):
-    data = Cutouts(folder, **SMALL, split_objects=True)
+    data = Cutouts(folder, **SMALL, training_objects="split")
     ids = torch.cat([data.samples(split).ids for split in SPLITS])
     assert len(set(ids.tolist())) == len(ids) == 8 * 3
     assert all((data.samples(split).ids.diff() > 0).all() for split in SPLITS)
@@ -177,11 +177,39 @@ def test_all_objects_are_evaluated_and_none_trained_on_unless_they_are_split(fol
 
 @pytest.mark.parametrize("seed", range(3))
 def test_split_objects_are_in_one_split_each(folder, seed):
-    data = Cutouts(folder, **SMALL, split_objects=True, seed=seed)
+    data = Cutouts(folder, **SMALL, training_objects="split", seed=seed)
     shown = [set(data.object_of(data.samples(split).ids).tolist()) for split in SPLITS]
     assert [len(each) for each in shown] == [4, 1, 3]
     assert set.union(*shown) == {each.id for each in data.cutouts}
     assert not any(one & other for one, other in combinations(shown, 2))
+
+
+def test_other_photographs_are_trained_on_and_all_of_a_class_tested(stamps):
+    data, listed = (Cutouts(training_objects=each, image_size=64, views=1) for each in ("others", "none"))
+    paths = {split: {each.path for each in data.objects(split)} for split in SPLITS}
+    assert paths["test"] == {each.path for each in listed.cutouts}
+    assert not any(one & other for one, other in combinations(paths.values(), 2))
+    assert (len(paths["train"]), len(paths["val"])) == (277, 31)
+    assert not [path for path in paths["train"] | paths["val"] if path.with_suffix(".svg").exists()]
+    assert {each.label for split in ("train", "val") for each in data.objects(split)} == {-1}
+    assert data.samples("val").object_mask.flatten(1).any(dim=1).all()
+    assert data.num_classes == 1000 and data.class_names[0] == "n01440764"
+    tested, known = (
+        {each.path: names[each.label] for each in objects}
+        for objects, names in ((data.objects("test"), data.class_names), (listed.cutouts, listed.class_names))
+    )
+    assert tested == known
+
+
+def test_other_photographs_belong_to_those_of_imagenets_classes(folder):
+    with pytest.raises(InputError, match=r"^training_objects 'others' are those .* got classes 'folders'; choose"):
+        Cutouts(folder, **SMALL, training_objects="others")
+
+
+def test_what_a_network_subtracts_can_be_chosen(folder):
+    data = Cutouts(folder, **SMALL, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    assert data.mean == (0.5,) * 3 and data.std == (0.25,) * 3
+    assert Cutouts(folder, **SMALL).mean == (0.485, 0.456, 0.406)
 
 
 def test_no_photograph_is_behind_objects_of_two_splits():
@@ -196,7 +224,7 @@ def test_own_backgrounds_are_held_out_and_in_use(folder, tmp_path):
         write_png(tmp_path / "own" / "deep" / f"{number}.png", grey)
     listed = [set(list_scenes(tmp_path / "own", split)) for split in SPLITS]
     assert [len(each) for each in listed] == [2, 2, 5] and len(set.union(*listed)) == 9
-    data = Cutouts(folder, **SMALL, with_background=tmp_path / "own", split_objects=True)
+    data = Cutouts(folder, **SMALL, with_background=tmp_path / "own", training_objects="split")
     assert {path.name for path in data._scenes["test"]} == {path.name for path in listed[2]}
     scenes = data.empty_scenes("test", 5)
     assert len({round(float(scene.mean()), 3) for scene in scenes}) == 5
@@ -355,8 +383,8 @@ def test_an_argument_out_of_its_range_is_refused_at_once(folder, arguments, mess
 
 def test_too_few_objects_to_split_and_too_few_backgrounds_are_refused(tmp_path):
     write_cutouts(tmp_path / "two", per_class=1)
-    with pytest.raises(InputError, match=r"^split_objects needs objects for each of training, .* has 2;"):
-        Cutouts(tmp_path / "two", **SMALL, split_objects=True)
+    with pytest.raises(InputError, match=r"^training_objects 'split' needs objects for each of training, .* has 2;"):
+        Cutouts(tmp_path / "two", **SMALL, training_objects="split")
     write_png(tmp_path / "own" / "one.png", np.zeros((40, 40, 3), dtype=np.uint8))
     with pytest.raises(InputError, match=r"must hold at least 3 images .* but holds 1; add more"):
         Cutouts(tmp_path / "two", **SMALL, with_background=tmp_path / "own")

@@ -1,0 +1,241 @@
+"""Measure networks that were fine-tuned by arm and seed, and tell what came of it, for docs/results-finetuned.md.
+
+python docs/finetuned.py measure lite0.safetensors runs/finetuned 1    # the networks of a seed; 1: the frozen one, too
+python docs/finetuned.py report runs/finetuned docs/finetuned.png      # tables and figure from all seeds measured
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.objectives import distillation_loss
+from maskrobust.lm_modules.reliance.catalogue import catalogue
+from maskrobust.lm_modules.reliance.estimation import Estimate, Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.train.data import Cutouts
+from maskrobust.train.networks import answering_data, load_for
+
+FROZEN = "frozen"
+FILLS = ("black", "mean", "random_colour", "linear_imputation", "inpainting")
+ARMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    FROZEN: ("Frozen, as it is", "layer_masking", (*FILLS, "layer_masking")),
+    "patches": ("Patches, mean colour", "mean", ("mean", "inpainting", "layer_masking")),
+    "silhouettes": (
+        "Silhouettes, random colours",
+        "random_colour",
+        ("random_colour", "mean", "inpainting", "layer_masking"),
+    ),
+    "abstention": ("Abstention, mean colour", "mean", ("mean", "inpainting", "layer_masking")),
+    "layer_masking": ("Layer masking", "layer_masking", ("layer_masking", "mean")),
+}
+"""Title, the method of its training, and the methods it is asked under."""
+
+PLAN = ReliancePlan(shapes=False, hidden_fractions=(0.25, 0.5, 0.75), patch_size=16, scenes=2, scene_pairs=100)
+WITH_LEAK = replace(PLAN, shapes=True, all_shapes=False)
+LOOKS = {"mean": [0.498] * 3, "std": [0.502] * 3}
+
+
+def measure(weights: str, folder: str, seed: str) -> None:
+    """Ask the networks of one seed, and with seed 1 the frozen one; what is there already stays.
+
+    Objects are shown in one picture each; the silhouettes of the scenes are those of six. The leak is asked about under
+    the method of the training, and of the frozen network under all.
+    """
+    data, bank = Cutouts(views=1), SilhouetteBank.from_batches(_pictures(Cutouts(views=6)))
+    for arm, (_, own, methods) in ARMS.items():
+        name = f"timm/tf_efficientnet_lite0:{weights}" if arm == FROZEN else _checkpoint(folder, arm, seed)
+        paths = {method: _outcomes(folder, arm, seed, method) for method in methods}
+        if all(path.exists() for path in paths.values()) or (arm == FROZEN and seed != "1"):
+            continue
+        start = time.process_time()
+        network = answering_data(load_for(name, data, "32", preprocess=LOOKS), data)
+        measurement = Measurement(
+            {arm: network},
+            bank,
+            {method: WITH_LEAK if arm == FROZEN or method == own else PLAN for method in methods},
+            num_classes=data.num_classes,
+            seed=0,
+            object_of=data.object_of,
+            scenes=data.empty_scenes("test", PLAN.scenes),
+        )
+        answers = [measurement.ask(batch).outcomes for batch in _pictures(data)]
+        pulls = [measurement.ask_in_scenes(rows, {}) for rows in measurement.passes]
+        if arm != FROZEN:
+            _write(_learnt(folder, arm, seed), learnt(name, data, int(seed)))
+        for method, path in paths.items():
+            key = arm, method
+            path.parent.mkdir(parents=True, exist_ok=True)
+            measurement.outcomes(key, [each[key] for each in answers], [each[key] for each in pulls]).save(path)
+        print(f"{arm}, seed {seed}: {time.process_time() - start:.0f} seconds of processor time", flush=True)
+
+
+def learnt(checkpoint: str, data: Cutouts, seed: int) -> dict[str, float]:
+    """How far the aim of a training was reached on objects that it has not seen, before and after.
+
+    The views are those of the training, with its mask families, silhouettes and fill; those with a hole count. The aim
+    is the frozen network's answer to the whole picture, or to the scene where nothing is left of the object.
+    """
+    after, before = (MaskRobustClassifier.from_checkpoint(checkpoint).eval() for _ in range(2))
+    before.network.load_state_dict(before.teacher.state_dict())
+    after.build_masks(Cutouts(views=1, training_objects="others", seed=seed))
+    answers: dict[str, list[Tensor]] = {"aim": [], "before": [], "after": []}
+    with torch.inference_mode():
+        for batch in _pictures(data):
+            shown = after.present(batch)
+            scenes = data.without_object("test", batch.ids)
+            aim = torch.where(shown.hides_object[:, None, None, None], scenes, batch.images)
+            masked = shown.is_masked
+            visible = None if shown.visible is None else shown.visible[masked]
+            answers["aim"].append(before(aim[masked]))
+            answers["before"].append(before(shown.images[masked], visible))
+            answers["after"].append(after(shown.images[masked], visible))
+    aim, *both = (torch.cat(each) for each in answers.values())
+    found: dict[str, float] = {"views": len(aim)}
+    for when, logits in zip(("before", "after"), both, strict=True):
+        found[f"divergence {when}"] = distillation_loss(logits, aim).item()
+        found[f"agreement {when}"] = (logits.argmax(dim=1) == aim.argmax(dim=1)).float().mean().item()
+    return found
+
+
+def report(folder: str, picture: str) -> None:
+    """Print the tables over all seeds that are there for every arm, and draw the figure."""
+    seeds = _seeds(folder)
+    print(f"seeds: {', '.join(seeds)}\n")
+    runs = {
+        (arm, method): [Outcomes.load(_outcomes(folder, arm, "0" if arm == FROZEN else seed, method)) for seed in seeds]
+        for arm, (_, _, methods) in ARMS.items()
+        for method in methods
+    }
+    rows = {key: dict(_estimates(found)) for key, found in runs.items()}
+    _print_table(rows)
+    _print_differences(runs, seeds)
+    _print_learnt(folder, seeds)
+    content = {
+        f"{arm}/{method}": {name: vars(each) for name, each in row.items()} for (arm, method), row in rows.items()
+    }
+    _write(Path(folder) / "finetuned.json", content)
+    _draw(rows, picture)
+
+
+def _measures() -> dict[str, Statistic]:
+    known = catalogue()
+    made = {name: known[name].make() for name in ("scene_2afc", "scene_pull", "clean_accuracy")}
+    kept = {f"retention {each}": known["retention"].make(hidden_fraction=each) for each in PLAN.hidden_fractions}
+    return {**made, **kept, "silhouette_leak": known["silhouette_leak"].make()}
+
+
+def _estimates(found: list[Outcomes]) -> Iterator[tuple[str, Estimate]]:
+    for name, statistic in _measures().items():
+        if name != "silhouette_leak" or "silhouette" in found[0].predictions:
+            yield name, estimate(statistic, found)
+
+
+def _print_table(rows: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> None:
+    print("| arm | asked under | " + " | ".join(_measures()) + " |\n" + "|---" * (len(_measures()) + 2) + "|")
+    for (arm, method), row in rows.items():
+        title, own, _ = ARMS[arm]
+        shown = f"**{method}**" if method == own else method
+        numbers = [_written(row[name]) if name in row else "" for name in _measures()]
+        print(f"| {title} | {shown} | " + " | ".join(numbers) + " |")
+
+
+def _print_differences(runs: Mapping[tuple[str, str], list[Outcomes]], seeds: list[str]) -> None:
+    """Every arm under every method minus the frozen network under layer masking, paired over pairs of objects."""
+    reference = runs[FROZEN, "layer_masking"] * len(seeds)
+    statistics = _measures()
+    wanted = ("scene_2afc", "scene_pull", "retention 0.5")
+    print("\nminus the frozen network under layer masking:\n\n| arm | asked under | " + " | ".join(wanted) + " |")
+    print("|---" * (len(wanted) + 2) + "|")
+    for (arm, method), found in runs.items():
+        if (arm, method) == (FROZEN, "layer_masking"):
+            continue
+        several = found * len(seeds) if arm == FROZEN else found
+        numbers = [estimate_difference(statistics[name], several, reference) for name in wanted]
+        print(f"| {ARMS[arm][0]} | {method} | " + " | ".join(map(_written, numbers)) + " |")
+
+
+def _print_learnt(folder: str, seeds: list[str]) -> None:
+    print("\n| arm | divergence before | after | agreement before | after |\n|---|---|---|---|---|")
+    for arm, (title, _, _) in ARMS.items():
+        if arm != FROZEN:
+            found = [json.loads(_learnt(folder, arm, seed).read_text()) for seed in seeds]
+            names = ("divergence before", "divergence after", "agreement before", "agreement after")
+            means = [sum(each[name] for each in found) / len(found) for name in names]
+            print(f"| {title} | " + " | ".join(f"{each:.2f}" for each in means) + " |")
+
+
+def _draw(rows: Mapping[tuple[str, str], Mapping[str, Estimate]], picture: str) -> None:
+    """2AFC against retention with half of the patches hidden, each arm under its methods."""
+    figure, axes = plt.subplots(figsize=(10, 5))
+    methods = (*FILLS, "layer_masking")
+    for number, (arm, (title, own, _)) in enumerate(ARMS.items()):
+        for (other, method), row in rows.items():
+            if other != arm:
+                continue
+            told, kept = row["scene_2afc"], row["retention 0.5"]
+            axes.errorbar(
+                kept.value, told.value,
+                xerr=[[kept.value - kept.low], [kept.high - kept.value]],
+                yerr=[[told.value - told.low], [told.high - told.value]],
+                color=f"C{number}", marker="osD^vP"[methods.index(method)],
+                markersize=10 if method == own else 6, alpha=1.0 if method == own else 0.5,
+            )  # fmt: skip
+        axes.plot([], [], color=f"C{number}", linewidth=4, label=title)
+    for marker, method in zip("osD^vP", methods, strict=True):
+        axes.plot([], [], color="grey", marker=marker, linestyle="", label=f"asked under {method.replace('_', ' ')}")
+    axes.axhline(0.5, color="grey", linestyle="--")
+    axes.set(xlabel="accuracy with half of the patches hidden", ylabel="scene 2AFC (.5: the outline is not felt)")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.tight_layout()
+    figure.savefig(picture, dpi=110)
+
+
+def _seeds(folder: str) -> list[str]:
+    """Those that all arms were measured with."""
+    arms = [arm for arm in ARMS if arm != FROZEN]
+    named = sorted(path.stem.rpartition("-")[2] for path in _learnt(folder, arms[0], "1").parent.glob(f"{arms[0]}-*"))
+    return [seed for seed in named if all(_outcomes(folder, arm, seed, ARMS[arm][2][-1]).exists() for arm in arms)]
+
+
+def _pictures(data: Cutouts) -> Iterable[Batch]:
+    data.setup("test")
+    return data.test_dataloader()
+
+
+def _checkpoint(folder: str, arm: str, seed: str) -> str:
+    return str(Path(folder) / f"{arm}-{seed}" / "version_0" / "checkpoints" / "last.ckpt")
+
+
+def _learnt(folder: str, arm: str, seed: str) -> Path:
+    return Path(folder) / "learnt" / f"{arm}-{seed}.json"
+
+
+def _outcomes(folder: str, arm: str, seed: str, method: str) -> Path:
+    """The frozen network has no seed."""
+    return Path(folder) / "outcomes" / f"{arm}-{0 if arm == FROZEN else seed}-{method}.npz"
+
+
+def _write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1))
+
+
+def _written(found: Estimate) -> str:
+    if found.value is None or found.low is None or found.high is None:
+        return "undefined"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]".replace("-", "−").replace("0.", ".")
+
+
+if __name__ == "__main__":
+    {"measure": measure, "report": report}[sys.argv[1]](*sys.argv[2:])
