@@ -133,7 +133,7 @@ def _random_24_bits(keys: Tensor, count: int) -> Tensor:
 
 
 def _mix(bits: Tensor) -> Tensor:
-    if is_on_cpu(bits) and bits.dim():  # the same, in a third of the time for few numbers; of one NumPy warns
+    if is_on_cpu(bits) and bits.dim() and bits.numel():  # the same, in a third of the time for few numbers
         mixed = bits.numpy().view(np.uint64)
         for shift, factor in _MIX_STEPS:
             mixed = (mixed ^ (mixed >> shift)) * factor

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_WIDTH_IN_FILES = 200  # of columns: a command to type stays on one line
+
 _DEBIAN_DATA = {
     "dataset-fashion-mnist": (Path("/usr/share/datasets/fashion-mnist"), "the data module Fashion"),
     "tuxpaint-stamps-default": (Path("/usr/share/tuxpaint/stamps"), "the data module Cutouts"),
@@ -49,7 +51,10 @@ def main(arguments: Sequence[str]) -> None:
     if unknown:
         raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
     findings = [*installed(), *devices(), *data_packages(), login()]
-    Console().print(table(findings))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH_IN_FILES
+    console.print(table(findings))
     if any(finding.needed and finding.remedy for finding in findings):
         raise SystemExit(1)
 

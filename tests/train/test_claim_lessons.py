@@ -29,7 +29,7 @@ def test_a_network_that_says_the_same_of_everything_has_the_numbers_that_follow_
     path = tiny_claim("factorial_cues.yaml", tmp_path / "claim.yaml")
     config = parse_config([f"--config={path}", f"--out={tmp_path}"])
     config.data.setup("fit")
-    few = Batch.cat([*first_images(config.data.val_dataloader(), 20)])
+    few = Batch.cat([*first_images(config.data.val_dataloader(), 20)]).to("cpu")
     for logits, entropy in (([0.0] * 4, 1.0), ([0.0, 0.0, -90.0, -90.0], 0.5), ([90.0, 0.0, 0.0, 0.0], 0.0)):
         found = examine(config, fixed(logits), few)
         assert found.pop("abstention") == pytest.approx(entropy, abs=1e-6)
@@ -42,7 +42,7 @@ def test_the_worst_of_several_masks_is_no_easier_than_one(tmp_path: Path) -> Non
     path = tiny_claim("factorial_cues.yaml", tmp_path / "claim.yaml")
     config = parse_config([f"--config={path}", f"--out={tmp_path}"])
     config.data.setup("fit")
-    few = Batch.cat([*first_images(config.data.val_dataloader(), 24)])
+    few = Batch.cat([*first_images(config.data.val_dataloader(), 24)]).to("cpu")
     torch.manual_seed(0)
     classifier = MaskRobustClassifier(num_classes=4, architecture_options={"width": 16}).eval()
     found = examine(config, classifier, few)

@@ -17,7 +17,7 @@ from maskrobust.train.fingerprints import fingerprint
 def run(tmp_path: Path) -> StoredRun:
     folder = tmp_path / "arm" / "seed-1"
     learned = folder / "weights.safetensors"
-    return StoredRun("arm", 1, folder, learned, "aaaa", {"black": folder / "outcomes-black.npz"}, "bbbb")
+    return StoredRun("arm", 1, folder, learned, "aaaa", {"black": folder / "outcomes-black.npz"}, {}, "bbbb")
 
 
 def write(run: StoredRun, folder: Path, weights: str) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Apple's GPUs, which lack float64: Lightning would take one by default, the commands never do."""
 
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.accelerators import MPSAccelerator
 from rich.console import Console
 
 from maskrobust.errors import InputError
@@ -22,12 +24,15 @@ from tests.train.tiny import tiny_fit
 
 
 @pytest.fixture
-def apple(monkeypatch: pytest.MonkeyPatch) -> None:
+def apple(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What torch and Lightning see on a Mac; a tensor that goes to its GPU is an error here, as there is none."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(platform, "processor", lambda: "arm")
     monkeypatch.setattr(torch.mps, "manual_seed", lambda _: None)
+    MPSAccelerator.is_available.cache_clear()
     assert pl.Trainer(logger=False, enable_checkpointing=False).strategy.root_device.type == "mps"
+    yield
+    MPSAccelerator.is_available.cache_clear()
 
 
 def arguments_of(folder: Path, accelerator: str) -> list[str]:

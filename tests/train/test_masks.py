@@ -31,7 +31,8 @@ from tests.train.test_cli import sentence_of
 
 SIZE = 40
 COLUMNS = (*FILLS, "layer_masking", "other_image")
-OF_OBJECTS, OF_A_BANK = ([name for name in FAMILIES if need in family_needs(name)] for need in ("object_mask", "bank"))
+OF_A_BANK = [name for name in FAMILIES if "bank" in family_needs(name)]
+OF_OBJECTS = [name for name in FAMILIES if "object_mask" in family_needs(name) and name not in OF_A_BANK]
 
 
 class Discs(InMemoryDataModule):
