@@ -120,7 +120,10 @@ def check_known(architecture: str) -> None:
     if architecture in known or _is_tagged(architecture):
         return
     near = difflib.get_close_matches(architecture, known, n=3)
-    hint = "use small_resnet, a torchvision name, or timm/NAME; fit takes a class of your own by its class_path."
+    hint = (
+        "use small_resnet, a torchvision name, or timm/NAME; fit takes a class of your own by --model.architecture."
+        "class_path my_module.MyNet."
+    )
     if near:
         hint = f"choose one, such as {' or '.join(near)}."
     raise InputError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
