@@ -34,6 +34,7 @@ from maskrobust.lm_modules.compilation import CompiledNetwork
 from maskrobust.lm_modules.imagenet import read_class_names
 from maskrobust.lm_modules.loading import read_weights
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.program import mode
 from maskrobust.lm_modules.methods import (
     FeatureExtractor,
     MaskingMethod,
@@ -376,7 +377,7 @@ class MaskRobustClassifier(pl.LightningModule):
         keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
         if self.masking == "none":
             everything = torch.ones_like(batch.object_mask)
-            return _presented(batch, everything, batch.images, None, _unmixed(batch.ids))
+            return PresentedImages(batch.images, None, *_unmixed(batch.ids), everything, batch.object_mask)
         if self.training_masks is None:
             raise RuntimeError(
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
@@ -396,28 +397,29 @@ class MaskRobustClassifier(pl.LightningModule):
         """A batch behind one of the holes that its keys draw."""
         if self.masking == "layer_masking":
             visible = masks.draw_visible(keys, batch, growth, candidate)
-            return _presented(batch, visible, batch.images, visible, _unmixed(keys))
+            return PresentedImages(batch.images, visible, *_unmixed(keys), visible, batch.object_mask)
         masked = masks(keys, batch, growth, candidate)
         if self.masking == "fill":
-            return _presented(batch, masked.visible, masked.images, None, (masked.partners, masked.own_weight))
+            return PresentedImages(
+                masked.images, None, masked.partners, masked.own_weight, masked.visible, batch.object_mask
+            )
         by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
         broadcast = by_fill[:, None, None, None]
         own, whole = _unmixed(keys)
-        return _presented(
-            batch,
-            masked.visible,
+        return PresentedImages(
             torch.where(broadcast, masked.images, batch.images),
             masked.visible | broadcast,
-            (torch.where(by_fill, masked.partners, own), torch.where(by_fill, masked.own_weight, whole)),
+            torch.where(by_fill, masked.partners, own),
+            torch.where(by_fill, masked.own_weight, whole),
+            masked.visible,
+            batch.object_mask,
         )
 
     def _worst(self, candidates: "list[PresentedImages]", labels: Tensor) -> "PresentedImages":
         """Of several holes of each image the one behind which the network is most wrong; the first of equal ones."""
         rows, image = candidates[0].is_masked.nonzero().squeeze(1), torch.arange(len(labels), device=labels.device)
         worst = torch.zeros_like(image)
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        with torch.no_grad():
+        with torch.no_grad(), mode(self.network, training=False):
             losses = [
                 F.cross_entropy(
                     self(each.images[rows], None if each.visible is None else each.visible[rows]),
@@ -426,17 +428,22 @@ class MaskRobustClassifier(pl.LightningModule):
                 )
                 for each in candidates
             ]
-        for module, mode in modes:
-            module.training = mode
         worst[rows] = torch.stack(losses).argmax(dim=0)
 
         def chosen(*values: Tensor) -> Tensor:
             return torch.stack(values)[worst, image]
 
         visible = [each.visible for each in candidates if each.visible is not None]
-        others = zip(*(each[2:] for each in candidates), strict=True)
-        images = chosen(*(each.images for each in candidates))
-        return PresentedImages(images, chosen(*visible) if visible else None, *starmap(chosen, others))
+        others = zip(*((each.partners, each.own_weight, each.kept) for each in candidates), strict=True)
+        partners, own_weight, kept = starmap(chosen, others)
+        return PresentedImages(
+            chosen(*(each.images for each in candidates)),
+            chosen(*visible) if visible else None,
+            partners,
+            own_weight,
+            kept,
+            candidates[0].object_mask,
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
@@ -563,24 +570,27 @@ class PresentedImages(NamedTuple):
         visible: (B, 1, H, W) bool for layer masking; None where everything is to be seen.
         partners: (B,) int64, the image of the batch whose label counts for the rest; the image itself where none.
         own_weight: (B,) float in [0, 1], weight of the image's own label.
-        is_masked: (B,) bool, whether anything is hidden.
-        hides_object: (B,) bool, whether the image has an object, and the hole leaves nothing of it.
+        kept: (B, 1, H, W) bool, False in the hole, however it is presented.
+        object_mask: (B, 1, H, W) bool, True on the image's object.
     """
 
     images: Tensor
     visible: Tensor | None
     partners: Tensor
     own_weight: Tensor
-    is_masked: Tensor
-    hides_object: Tensor
+    kept: Tensor
+    object_mask: Tensor
 
+    @property
+    def is_masked(self) -> Tensor:
+        """(B,) bool, whether anything is hidden."""
+        return ~self.kept.flatten(1).all(dim=1)
 
-def _presented(
-    batch: Batch, hole: Tensor, images: Tensor, visible: Tensor | None, mixed: tuple[Tensor, Tensor]
-) -> PresentedImages:
-    """Images with their hole (B, 1, H, W), True where a pixel was left, and (partners, own_weight)."""
-    left, has_object = (batch.object_mask & hole).flatten(1).any(dim=1), batch.object_mask.flatten(1).any(dim=1)
-    return PresentedImages(images, visible, *mixed, ~hole.flatten(1).all(dim=1), has_object & ~left)
+    @property
+    def hides_object(self) -> Tensor:
+        """(B,) bool, whether the image has an object, and the hole leaves nothing of it."""
+        left = (self.object_mask & self.kept).flatten(1).any(dim=1)
+        return self.object_mask.flatten(1).any(dim=1) & ~left
 
 
 def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:

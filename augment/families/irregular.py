@@ -179,13 +179,9 @@ def _shifted(offset: Tensor, size: int) -> Tensor:
 
 def _histogram(values: Tensor, size: int) -> Tensor:
     """How often each integer in [0, size) comes, (size,) int64; on an accelerator `bincount` waits for the largest."""
-    if _may_ask(values.device):
+    if is_on_cpu(values):
         return values.bincount(minlength=size)
     ones = torch.ones(1, dtype=torch.int64, device=values.device)
     return torch.zeros(size, dtype=torch.int64, device=values.device).scatter_add_(
         0, values.long(), ones.expand_as(values)
     )
-
-
-def _may_ask(device: torch.device) -> bool:
-    return device.type == "cpu"

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from maskrobust.augment.families.fraction import draw_hidden_fraction
 from maskrobust.augment.families.registry import mask_family
-from maskrobust.augment.families.rows import take_rows
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
 
@@ -65,15 +64,12 @@ def rectangles(
     origin, size = _strips(fold_in(keys, 3), height, width, count)
     length = _side_lengths(fraction.unsqueeze(1), ratio, size)
     start = origin + (uniform(fold_in(keys, 2), count, 2) * (size - length + 1)).floor()
-    inside_rows = _inside(start[..., 0], length[..., 0], height)
-    inside_columns = _inside(start[..., 1], length[..., 1], width)
-    lines = torch.stack([torch.ones_like(inside_columns), ~inside_columns], dim=2)  # without the rectangle, and with it
-    visible = take_rows(lines[:, 0], inside_rows[:, 0].long())
-    for another in range(1, count):  # on bytes, for bool operations are slower
-        visible.view(torch.uint8).bitwise_and_(
-            take_rows(lines[:, another], inside_rows[:, another].long()).view(torch.uint8)
-        )
-    return visible.unsqueeze(1)
+    outside_rows = _outside(start[..., 0], length[..., 0], height).unsqueeze(3)
+    outside_columns = _outside(start[..., 1], length[..., 1], width).unsqueeze(2)
+    visible = outside_rows[:, 0] | outside_columns[:, 0]
+    for another in range(1, count):
+        visible &= outside_rows[:, another] | outside_columns[:, another]
+    return visible.view(torch.bool).unsqueeze(1)
 
 
 def _strips(keys: Tensor, height: int, width: int, count: int) -> tuple[Tensor, Tensor]:
@@ -98,7 +94,8 @@ def _side_lengths(fraction: Tensor, ratio: Tensor, size: Tensor) -> Tensor:
     return torch.stack([height, width], dim=2)
 
 
-def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """Which positions lie inside of intervals (B, count): (B, count, size) bool."""
+def _outside(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Which positions lie outside of intervals (B, count): (B, count, size) uint8, for bool operations are slower."""
     positions = torch.arange(size, device=start.device)
-    return (positions >= start.unsqueeze(2)) & (positions < (start + length).unsqueeze(2))
+    is_outside = (positions < start.unsqueeze(2)) | (positions >= (start + length).unsqueeze(2))
+    return is_outside.view(torch.uint8)

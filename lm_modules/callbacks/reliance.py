@@ -173,8 +173,9 @@ class RelianceCallback(pl.Callback):
                 for end, value in {"": row.value, "_low": row.low, "_high": row.high}.items():
                     if value is not None:
                         name = f"reliance/{method}/{row.name}{end}"
-                        goal = "none" if end else catalogue()[row.measure].goal
-                        define_metric(trainer.loggers, name, goal=goal, hidden=end != "")
+                        if name not in trainer.callback_metrics:  # not logged yet, and so not defined
+                            goal = "none" if end else catalogue()[row.measure].goal
+                            define_metric(trainer.loggers, name, goal=goal, hidden=end != "")
                         # every process has the same value, and the mean over processes leaves it so
                         pl_module.log(name, value, batch_size=1, sync_dist=True)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
