@@ -2,7 +2,7 @@
 
 import torch
 
-from maskrobust.augment import covers, sample_keys
+from maskrobust.augment import SilhouetteBank, covers, sample_keys
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, read_outline, shape_bank, shape_batch
 
 BANK = shape_bank(80)
@@ -20,3 +20,13 @@ def test_a_cover_hides_the_object_whole_and_has_the_outline_of_any_class() -> No
 def test_nothing_is_covered_where_there_is_no_object() -> None:
     nothing = torch.zeros_like(BATCH.object_mask)
     assert covers(sample_keys(0, BATCH.ids), nothing, BATCH.ids, bank=BANK).all()
+
+
+def test_no_object_is_hidden_behind_its_own_silhouette() -> None:
+    first, second = (batch.select(slice(0, 1)) for batch in (BATCH, shape_batch(60, seed=4, first_id=5000)))
+    own, other = (SilhouetteBank.from_batches([each]) for each in (first, second))
+    both = SilhouetteBank.from_batches([first, second])
+    for key in sample_keys(0, torch.arange(8)):
+        drawn = covers(key[None], first.object_mask, first.ids, bank=both)
+        assert torch.equal(drawn, covers(key[None], first.object_mask, first.ids, bank=other))
+        assert not torch.equal(drawn, covers(key[None], first.object_mask, first.ids, bank=own))

@@ -1,6 +1,7 @@
 """Reliance measured during training: right figures, from every process, and nothing disturbed."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -102,6 +103,25 @@ def test_layer_masking_shows_no_hidden_pixel(measured) -> None:
     assert numbers["reliance/layer_masking/hidden_pixel_sensitivity"] == [0.0, 0.0]
     assert len(numbers["reliance/black/swap_pull"]) == 2
     assert len(numbers["reliance/black/probe_accuracy"]) == 2
+
+
+def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    log = MaskRobustClassifier.log
+
+    def noted_log(self: MaskRobustClassifier, name: str, *values: Any, **options: Any) -> None:
+        said.append(name)
+        log(self, name, *values, **options)
+
+    def noted_definition(_: Any, name: str, **__: Any) -> None:
+        said.append(f"define {name}")
+
+    monkeypatch.setattr(MaskRobustClassifier, "log", noted_log)
+    monkeypatch.setattr("maskrobust.lm_modules.callbacks.reliance.define_metric", noted_definition)
+    fit(csv_logger(tmp_path), callback(plan=ReliancePlan(shapes=False, patch_size=4)), epochs=2)
+    names = {name for name in said if name.startswith("reliance/")}
+    assert names and all(said.count(name) == 2 and said.count(f"define {name}") == 1 for name in names)
+    assert all(said.index(f"define {name}") < said.index(name) for name in names)
 
 
 def test_only_every_nth_epoch_is_measured_and_the_sanity_check_is_not(tmp_path: Path) -> None:
