@@ -121,9 +121,9 @@ def test_a_whole_evaluation_takes_one_graph_of_a_network_and_one_with_layer_mask
 ) -> None:
     (network, _), others = json.loads(command[1].removeprefix("--network=")), command[2:]
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
     counters.clear()
-    main(["evaluate", f"--network={network}", *others, "--compile=true", f"--out={tmp_path}"])
+    with torch._dynamo.config.patch(error_on_recompile=True):  # monkeypatch would leave torch without the option
+        main(["evaluate", f"--network={network}", *others, "--compile=true", f"--out={tmp_path}"])
     assert counters["stats"]["unique_graphs"] == 2
     expected = [row for row in alone if row["network"] in (network, "") and not row["compared_with"]]
     found = rows_in(tmp_path)
