@@ -1,7 +1,7 @@
 """Processes that start at once: forks of a server that has imported everything and computed nothing.
 
 A fork is a process like any other, with an id, a process group, signals and an exit status of its own; it is spared the
-seconds that importing torch and Lightning takes. `python -m maskrobust.train.cli` itself is started where its imports
+seconds that importing torch and Lightning takes. `python -m maskrobust` itself is started where its imports
 are the subject (tests/train/test_stopping.py), and by torchrun (tests/test_launchers.py).
 """
 

@@ -61,7 +61,7 @@ def start_job(cluster, number, **environment):
 def test_a_training_on_one_machine_is_started_by_torchrun_after_the_setup(clone):
     assert run(clone, "launch_multi_gpu", "--nproc", "2", "--", "--config", "pets.yaml").returncode == 0
     started = (
-        "-m maskrobust.train.launch --nproc_per_node=2 --standalone -m maskrobust.train.cli fit --config pets.yaml"
+        "-m maskrobust.train.launch --nproc_per_node=2 --standalone -m maskrobust fit --config pets.yaml"
     )
     assert calls(clone) == [CREATE, INSTALL, f"{started} {DDP} --trainer.devices=2 --trainer.num_nodes=1"]
 
@@ -69,7 +69,7 @@ def test_a_training_on_one_machine_is_started_by_torchrun_after_the_setup(clone)
 def test_an_evaluation_on_one_machine_is_started_by_torchrun_and_has_no_trainer(clone):
     given = ["evaluate", "--nproc", "2", "--", "--config", "mine.yaml", "--out=a b"]
     assert run(clone, "launch_multi_gpu", *given).returncode == 0
-    started = "-m maskrobust.train.launch --nproc_per_node=2 --standalone -m maskrobust.train.cli evaluate"
+    started = "-m maskrobust.train.launch --nproc_per_node=2 --standalone -m maskrobust evaluate"
     assert calls(clone)[-1] == f"{started} --config mine.yaml --out=a b"
 
 
@@ -178,7 +178,7 @@ def test_an_evaluation_on_slurm_has_a_torchrun_for_each_node_which_meet_on_the_f
         assert job.wait(timeout=60) == 0
     host = subprocess.run(["hostname"], capture_output=True, text=True, check=True).stdout.strip()
     meet = f"--nproc_per_node=4 --nnodes=2 --rdzv_backend=c10d --rdzv_endpoint={host}:20042 --rdzv_id=maskrobust"
-    started = f"srun CLONE/.venv/bin/python -m maskrobust.train.launch {meet} -m maskrobust.train.cli evaluate"
+    started = f"srun CLONE/.venv/bin/python -m maskrobust.train.launch {meet} -m maskrobust evaluate"
     assert calls(cluster) == [f"{started} --config my x.yaml"]
 
 

@@ -147,7 +147,3 @@ def _fail(sentence: str) -> None:
         time.sleep(_SECONDS_FOR_THE_FIRST)
     print(f"maskrobust: error: {printable(sentence[:_LONGEST_SENTENCE])}", file=sys.stderr)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

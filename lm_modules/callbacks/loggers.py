@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from maskrobust.lm_modules.reliance.catalogue import Goal
 
@@ -27,7 +28,7 @@ def log_picture(loggers: Sequence[Logger], name: str, picture: Tensor, caption: 
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_image(name, [picture], caption=[caption])
+            logger.log_image(name, [to_pil_image(picture)], caption=[caption])  # wandb takes a tensor for 0 to 255
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, picture, global_step=step)
 

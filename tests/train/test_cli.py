@@ -50,7 +50,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_installed_command_runs() -> None:
-    command = [sys.executable, "-m", "maskrobust.train.cli", "--version"]
+    command = [sys.executable, "-m", "maskrobust", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("maskrobust 0.")
 

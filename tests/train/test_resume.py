@@ -118,7 +118,7 @@ def test_a_run_killed_while_it_saves_within_an_epoch_ends_as_if_it_had_not_been(
 
 def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_path, undisturbed):
     given = arguments(tmp_path, interruption={"kind": "group", "step": 7}, num_workers=2)
-    command = [sys.executable, "-m", "maskrobust.train.cli", *given]  # loader processes as a shell's command has them
+    command = [sys.executable, "-m", "maskrobust", *given]  # loader processes as a shell's command has them
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, start_new_session=True)
     errors, saved = done.stderr, last(tmp_path)
     assert done.returncode == 143, errors

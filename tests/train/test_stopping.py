@@ -67,7 +67,7 @@ def default_interrupts() -> Iterator[None]:
 @BOTH
 def test_a_command_is_stopped_while_it_is_imported(number: signal.Signals, tmp_path: Path) -> None:
     """The process is one of Python's own, which imports everything."""
-    command = [sys.executable, "-X", "importtime", "-m", "maskrobust.train.cli", "masks", *CUES, f"--out={tmp_path}"]
+    command = [sys.executable, "-X", "importtime", "-m", "maskrobust", "masks", *CUES, f"--out={tmp_path}"]
     with default_interrupts(), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None

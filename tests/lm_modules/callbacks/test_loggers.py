@@ -8,6 +8,7 @@ import torch
 import wandb
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from torchvision.transforms.functional import pil_to_tensor
 
 from maskrobust.lm_modules.callbacks.loggers import log_picture
 from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
@@ -32,6 +33,8 @@ def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder: Path) 
     for picture in pictures:
         with Image.open(picture) as panel:
             assert panel.width > 3 * VALIDATION[0].images.shape[-1]
+            first = pil_to_tensor(panel)[:, 2 : 2 + VALIDATION[0].images.shape[-2], 2 : 2 + VALIDATION[0].images.shape[-1]]
+            assert (first / 255 - VALIDATION[0].images[0]).abs().max() <= 1 / 255
 
 
 def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder: Path) -> None:
