@@ -41,7 +41,7 @@ def main(folder: str, path: str) -> None:
     _draw_charts(charts, runs)
     _draw_table(table, runs)
     _draw_pictures(pictures, runs[-1])
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=80)
 
 
 def _draw_charts(figure: SubFigure, runs: list[OfflineRun]) -> None:

@@ -60,9 +60,7 @@ def start_job(cluster, number, **environment):
 
 def test_a_training_on_one_machine_is_started_by_torchrun_after_the_setup(clone):
     assert run(clone, "launch_multi_gpu", "--nproc", "2", "--", "--config", "pets.yaml").returncode == 0
-    started = (
-        "-m maskrobust.train.launch --nproc_per_node=2 --standalone -m maskrobust fit --config pets.yaml"
-    )
+    started = "-m maskrobust.train.launch --nproc_per_node=2 --standalone -m maskrobust fit --config pets.yaml"
     assert calls(clone) == [CREATE, INSTALL, f"{started} {DDP} --trainer.devices=2 --trainer.num_nodes=1"]
 
 

@@ -33,7 +33,9 @@ def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder: Path) 
     for picture in pictures:
         with Image.open(picture) as panel:
             assert panel.width > 3 * VALIDATION[0].images.shape[-1]
-            first = pil_to_tensor(panel)[:, 2 : 2 + VALIDATION[0].images.shape[-2], 2 : 2 + VALIDATION[0].images.shape[-1]]
+            first = pil_to_tensor(panel)[
+                :, 2 : 2 + VALIDATION[0].images.shape[-2], 2 : 2 + VALIDATION[0].images.shape[-1]
+            ]
             assert (first / 255 - VALIDATION[0].images[0]).abs().max() <= 1 / 255
 
 
