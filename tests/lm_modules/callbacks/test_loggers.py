@@ -30,13 +30,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder: Path) -> None:
     pictures = [*folder.rglob("media/images/reliance/shown*.png")]
     assert len(pictures) == 2
+    image = VALIDATION[0].images[0]
     for picture in pictures:
         with Image.open(picture) as panel:
-            assert panel.width > 3 * VALIDATION[0].images.shape[-1]
-            first = pil_to_tensor(panel)[
-                :, 2 : 2 + VALIDATION[0].images.shape[-2], 2 : 2 + VALIDATION[0].images.shape[-1]
-            ]
-            assert (first / 255 - VALIDATION[0].images[0]).abs().max() <= 1 / 255
+            assert panel.width > 3 * image.shape[-1]
+            first = pil_to_tensor(panel)[:, 2 : 2 + image.shape[-2], 2 : 2 + image.shape[-1]]
+            assert (first / 255 - image).abs().max() <= 1 / 255
 
 
 def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder: Path) -> None:
