@@ -63,7 +63,9 @@ SHORT_EXPLANATION = [
     "--samples=128",
 ]
 SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--samples=32", "--max_images=2", "--replicates=20"]
-SHORT_EVALUATION = ["--curve_families=[patches]", "--transfer_families=[]", "--replicates=20"]
+SHORT_EVALUATION = [
+    *("--curve_families=[patches]", "--transfer_families=[]", "--scenes=2", "--scene_pairs=16", "--replicates=20"),
+]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),

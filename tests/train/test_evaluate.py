@@ -40,7 +40,7 @@ from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA, tiny_fit
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
-QUICK = ["--methods=[black, layer_masking]", "--patch_size=8", "--replicates=50"]
+QUICK = ["--methods=[black, layer_masking]", "--patch_size=8", "--scenes=2", "--scene_pairs=16", "--replicates=50"]
 
 
 @pytest.fixture(scope="module")
