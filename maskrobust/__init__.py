@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from maskrobust.lm_modules.reliance.estimation import Statistic as Statistic
     from maskrobust.lm_modules.reliance.estimation import right_answers as right_answers
     from maskrobust.lm_modules.reliance.plan import ReliancePlan as ReliancePlan
+    from maskrobust.lm_modules.token_dropping import TokenDropping as TokenDropping
     from maskrobust.lm_modules.trained_network import TrainedNetwork as TrainedNetwork
 
 _HOMES = {
@@ -106,6 +107,7 @@ _HOMES = {
     "lm_modules.reliance.catalogue": ("measure", "where_shapes"),
     "lm_modules.reliance.estimation": ("Estimate", "Statistic", "right_answers"),
     "lm_modules.reliance.plan": ("ReliancePlan",),
+    "lm_modules.token_dropping": ("TokenDropping",),
     "lm_modules.trained_network": ("TrainedNetwork",),
 }
 _PACKAGES = ("augment", "lm_modules", "train")
