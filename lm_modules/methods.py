@@ -15,9 +15,13 @@ from maskrobust.lm_modules.masking import LayerMasking, Masked
 from maskrobust.lm_modules.token_dropping import TokenDropping
 
 MaskingMethod = str
-"""A name of `augment.FILLS`, "my_module.my_name" for an own fill, or a name of `WRAPPERS`."""
+"""A name of `augment.FILLS`, "my_module.my_name" for an own fill, or a name of `WRAPPERS`; where pictures to centre by
+are at hand (`maskrobust.lm_modules.centring`), any of these and `CENTRED`, as in "black+centred"."""
 
 LAYER_MASKING, TOKEN_DROPPING = "layer_masking", "token_dropping"
+
+CENTRED = "+centred"
+"""Ends the name of a method whose answers are centred."""
 
 WRAPPERS: dict[MaskingMethod, type[LayerMasking | TokenDropping]] = {
     LAYER_MASKING: LayerMasking,
@@ -39,19 +43,25 @@ def masking_methods() -> tuple[MaskingMethod, ...]:
     return (*FILLS, *WRAPPERS)
 
 
-def check_methods(methods: Sequence[str], option: str) -> None:
+def uncentred(method: MaskingMethod) -> MaskingMethod:
+    """The method whose answers are centred; a method without `CENTRED` as it is."""
+    return method.removesuffix(CENTRED)
+
+
+def check_methods(methods: Sequence[str], option: str, *, may_be_centred: bool = False) -> None:
     """Refuse an unknown masking method, or one that comes twice; one named after a module of the user's is imported.
 
     Args:
         methods: their names.
         option: in which they were given, for messages.
+        may_be_centred: whether their names may end in `CENTRED`.
 
     Raises:
         InputError: a name is unknown, or comes twice.
     """
     if len(set(methods)) < len(methods):
         raise InputError(f"{option} must name different methods, got {', '.join(methods)}; name each once.")
-    for method in methods:
+    for method in map(uncentred, methods) if may_be_centred else methods:
         if method not in WRAPPERS:
             FILLS.find(method, option, besides=tuple(WRAPPERS))
 
@@ -115,7 +125,7 @@ def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Ten
     """What people are shown of images under one masking method; see `mark_hidden` for those without a fill.
 
     Args:
-        method: a fill's name, "layer_masking" or "token_dropping".
+        method: a fill's name, "layer_masking" or "token_dropping"; centred or not.
         images: (B, C, H, W) float in [0, 1].
         visible: (B, 1, H, W) bool.
         keys: (B,) int64 keys of random fills.
@@ -124,9 +134,9 @@ def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Ten
     Returns:
         (B, C, H, W), dtype of `images`.
     """
-    if method in WRAPPERS:
+    if uncentred(method) in WRAPPERS:
         return mark_hidden(images, visible)
-    return apply_fill(method, images, visible, keys=keys, mean=mean)
+    return apply_fill(uncentred(method), images, visible, keys=keys, mean=mean)
 
 
 def mark_hidden(images: Tensor, visible: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from maskrobust.augment import sample_keys as sample_keys
     from maskrobust.augment import uniform as uniform
     from maskrobust.lm_modules.architectures import build_network as build_network
+    from maskrobust.lm_modules.centring import centred as centred
     from maskrobust.lm_modules.classifier import MaskRobustClassifier as MaskRobustClassifier
     from maskrobust.lm_modules.explanation.adapters import NanNetwork as NanNetwork
     from maskrobust.lm_modules.explanation.adapters import coalition_game as coalition_game
@@ -85,6 +86,7 @@ _HOMES = {
         "uniform",
     ),
     "lm_modules.architectures": ("build_network",),
+    "lm_modules.centring": ("centred",),
     "lm_modules.classifier": ("MaskRobustClassifier",),
     "lm_modules.explanation.adapters": ("NanNetwork", "coalition_game", "nan_classifier", "visibility_forward"),
     "lm_modules.explanation.answers": ("Queries", "ask"),
