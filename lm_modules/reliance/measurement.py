@@ -43,7 +43,7 @@ def check_plans(classifier: Classifier, plans: Plans) -> None:
 
     Raises:
         InputError: features are asked for, and it has no linear head, or no such layer.
-        UnsupportedNetworkError: layer masking is asked for and cannot read it.
+        UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read it.
     """
     for method, plan in plans.items():
         classifier.predictor(uncentred(method))
@@ -88,7 +88,7 @@ class Measurement:
     Raises:
         InputError: features are asked for, and a network has no linear head; scenes have another size than the bank's
             objects; or a method is to be centred without backgrounds.
-        UnsupportedNetworkError: layer masking is asked for and cannot read a network.
+        UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read a network.
     """
 
     def __init__(
