@@ -36,12 +36,15 @@ from maskrobust.lm_modules.loading import read_weights
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.program import mode
 from maskrobust.lm_modules.methods import (
+    LAYER_MASKING,
+    WRAPPERS,
     FeatureExtractor,
     MaskingMethod,
     Predictor,
     feature_extractor,
     normalise,
     predictor,
+    unwrapped,
 )
 from maskrobust.lm_modules.objectives import (
     Objective,
@@ -275,7 +278,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """What the network predicts for images with a hole under a masking method; see `maskrobust.lm_modules.methods`.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
+            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
         """
         return predictor(self._network_for(method), method, self.mean, self.std)
 
@@ -283,7 +286,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """What the network makes of images with a hole ahead of its prediction; see `maskrobust.lm_modules.methods`.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
+            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
             InputError: the network has no linear layer, or no module at `layer`.
         """
         return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
@@ -554,7 +557,9 @@ class MaskRobustClassifier(pl.LightningModule):
             return network
 
     def _network_for(self, method: MaskingMethod) -> nn.Module:
-        return self._layer_masking() if method == "layer_masking" else self.network
+        if method == LAYER_MASKING:
+            return self._layer_masking()
+        return WRAPPERS[method](unwrapped(self.network)) if method in WRAPPERS else self.network
 
     def _normalise(self, images: Tensor) -> Tensor:
         if self.hparams["channels_last"]:

@@ -1,4 +1,4 @@
-"""Masking methods: how an image with a hole is presented to a network, by a fill or by layer masking."""
+"""Masking methods: how an image with a hole is presented to a network, by a fill or with the hole itself."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -12,11 +12,22 @@ from maskrobust.augment.batch import check_floating
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import head_of
 from maskrobust.lm_modules.masking import LayerMasking, Masked
+from maskrobust.lm_modules.token_dropping import TokenDropping
 
 MaskingMethod = str
-"""A name of `augment.FILLS`, "my_module.my_name" for an own fill, or "layer_masking"."""
+"""A name of `augment.FILLS`, "my_module.my_name" for an own fill, or a name of `WRAPPERS`; where pictures to centre by
+are at hand (`maskrobust.lm_modules.centring`), any of these and `CENTRED`, as in "black+centred"."""
 
-LAYER_MASKING = "layer_masking"
+LAYER_MASKING, TOKEN_DROPPING = "layer_masking", "token_dropping"
+
+CENTRED = "+centred"
+"""Ends the name of a method whose answers are centred."""
+
+WRAPPERS: dict[MaskingMethod, type[LayerMasking | TokenDropping]] = {
+    LAYER_MASKING: LayerMasking,
+    TOKEN_DROPPING: TokenDropping,
+}
+"""Masking methods that give the hole to the network: what makes a network take `visible` beside the images."""
 
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68
 
@@ -28,25 +39,36 @@ FeatureExtractor = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def masking_methods() -> tuple[MaskingMethod, ...]:
-    """Every fill that is registered, and "layer_masking"."""
-    return (*FILLS, LAYER_MASKING)
+    """Every fill that is registered, "layer_masking" and "token_dropping"."""
+    return (*FILLS, *WRAPPERS)
 
 
-def check_methods(methods: Sequence[str], option: str) -> None:
+def uncentred(method: MaskingMethod) -> MaskingMethod:
+    """The method whose answers are centred; a method without `CENTRED` as it is."""
+    return method.removesuffix(CENTRED)
+
+
+def check_methods(methods: Sequence[str], option: str, *, may_be_centred: bool = False) -> None:
     """Refuse an unknown masking method, or one that comes twice; one named after a module of the user's is imported.
 
     Args:
         methods: their names.
         option: in which they were given, for messages.
+        may_be_centred: whether their names may end in `CENTRED`.
 
     Raises:
         InputError: a name is unknown, or comes twice.
     """
     if len(set(methods)) < len(methods):
         raise InputError(f"{option} must name different methods, got {', '.join(methods)}; name each once.")
-    for method in methods:
-        if method != LAYER_MASKING:
-            FILLS.find(method, option, besides=(LAYER_MASKING,))
+    for method in map(uncentred, methods) if may_be_centred else methods:
+        if method not in WRAPPERS:
+            FILLS.find(method, option, besides=tuple(WRAPPERS))
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, without what makes it take `visible`."""
+    return network.network if isinstance(network, LayerMasking | TokenDropping) else network
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -81,8 +103,8 @@ def predictor(
     """What a network predicts for images with a hole, under one masking method.
 
     Args:
-        network: takes normalised images; under "layer_masking" a `LayerMasking`, which takes `visible` as well.
-        method: a fill's name, or "layer_masking".
+        network: takes normalised images; under a method of `WRAPPERS` it is one of these, and takes `visible` as well.
+        method: a fill's name, "layer_masking" or "token_dropping".
         mean: for normalisation and for the fill "mean".
         std: for normalisation.
 
@@ -91,7 +113,7 @@ def predictor(
     """
 
     def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        if method == LAYER_MASKING:
+        if method in WRAPPERS:
             return network(normalise(images, mean, std), visible)
         filled = apply_fill(method, images, visible, keys=keys, mean=mean)
         return network(normalise(filled, mean, std))
@@ -100,10 +122,10 @@ def predictor(
 
 
 def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Tensor, mean: Sequence[float]) -> Tensor:
-    """What people are shown of images under one masking method; see `mark_hidden` for layer masking.
+    """What people are shown of images under one masking method; see `mark_hidden` for those without a fill.
 
     Args:
-        method: a fill's name, or "layer_masking".
+        method: a fill's name, "layer_masking" or "token_dropping"; centred or not.
         images: (B, C, H, W) float in [0, 1].
         visible: (B, 1, H, W) bool.
         keys: (B,) int64 keys of random fills.
@@ -112,13 +134,13 @@ def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Ten
     Returns:
         (B, C, H, W), dtype of `images`.
     """
-    if method == LAYER_MASKING:
+    if uncentred(method) in WRAPPERS:
         return mark_hidden(images, visible)
-    return apply_fill(method, images, visible, keys=keys, mean=mean)
+    return apply_fill(uncentred(method), images, visible, keys=keys, mean=mean)
 
 
 def mark_hidden(images: Tensor, visible: Tensor) -> Tensor:
-    """Images with a grey checkerboard in the hole: a network with layer masking is shown nothing there.
+    """Images with a grey checkerboard in the hole: a network that is given the hole itself is shown nothing there.
 
     Args:
         images: (B, C, H, W) float in [0, 1].
@@ -154,9 +176,15 @@ def feature_extractor(
         where its features have another shape.
 
     Raises:
-        InputError: the network has no linear layer, or no module at `layer`.
+        InputError: the network has no linear layer, or no module at `layer`; or a layer is named under
+            "token_dropping", whose images have different numbers of tokens.
     """
-    plain = network.network if isinstance(network, LayerMasking) else network
+    if layer is not None and method == TOKEN_DROPPING:
+        raise InputError(
+            "token dropping gives inner layers as many tokens as an image has visible patches, got layer "
+            f"'{layer}' to read; leave layers out, for the penultimate features alone."
+        )
+    plain = unwrapped(network)
     path = head_of(plain) if layer is None else layer
     if path is None:
         raise InputError(

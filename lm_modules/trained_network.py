@@ -11,12 +11,14 @@ from maskrobust.lm_modules.compilation import CompiledNetwork
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import (
     LAYER_MASKING,
+    WRAPPERS,
     FeatureExtractor,
     MaskingMethod,
     Predictor,
     feature_extractor,
     normalise,
     predictor,
+    unwrapped,
 )
 from maskrobust.lm_modules.preprocessing import Preprocessing
 
@@ -95,7 +97,9 @@ class TrainedNetwork(nn.Module):
         self.pass_size: int | None = None
         self._num_outputs = num_outputs
         self._output_names = class_names, wordnet_ids
-        self._masked: list[LayerMasking] = [network] if isinstance(network, LayerMasking) else []
+        self._wrapped: dict[MaskingMethod, nn.Module] = {}
+        if isinstance(network, LayerMasking):
+            self._wrapped[LAYER_MASKING] = network
         self._compiled: dict[nn.Module, CompiledNetwork] = {}
         kept = range(num_outputs) if answers is None else answers
         self.num_classes = len(kept)
@@ -123,7 +127,7 @@ class TrainedNetwork(nn.Module):
         The picture and its hole are brought to the network's size, and then filled.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
+            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
         """
         call = self._called(self._network_for(method))
         predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
@@ -133,7 +137,7 @@ class TrainedNetwork(nn.Module):
         """What the network makes of pictures with a hole ahead of its prediction; see `lm_modules.methods`.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking", which cannot read the network.
+            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
             InputError: the network has no linear layer, or no module at `layer`.
         """
         shown = self.preprocessing
@@ -176,17 +180,17 @@ class TrainedNetwork(nn.Module):
             origin=self.origin,
             **arguments,
         )
-        again.precision, again.pass_size, again._masked, again._compiled = (
-            self.precision, self.pass_size, self._masked, self._compiled
+        again.precision, again.pass_size, again._wrapped, again._compiled = (
+            self.precision, self.pass_size, self._wrapped, self._compiled
         )  # fmt: skip
         return again
 
     def _network_for(self, method: MaskingMethod) -> nn.Module:
-        if method != LAYER_MASKING:
+        if method not in WRAPPERS:
             return self.network
-        if not self._masked:
-            self._masked.append(LayerMasking(self.network))
-        return self._masked[0]
+        if method not in self._wrapped:
+            self._wrapped[method] = WRAPPERS[method](unwrapped(self.network))
+        return self._wrapped[method]
 
     def _called(self, network: nn.Module) -> Callable[..., Any]:
         """The network itself, or compiled, once for all methods that call it."""

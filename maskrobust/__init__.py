@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from maskrobust.augment import sample_keys as sample_keys
     from maskrobust.augment import uniform as uniform
     from maskrobust.lm_modules.architectures import build_network as build_network
+    from maskrobust.lm_modules.centring import centred as centred
     from maskrobust.lm_modules.classifier import MaskRobustClassifier as MaskRobustClassifier
     from maskrobust.lm_modules.explanation.adapters import NanNetwork as NanNetwork
     from maskrobust.lm_modules.explanation.adapters import coalition_game as coalition_game
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from maskrobust.lm_modules.reliance.estimation import Statistic as Statistic
     from maskrobust.lm_modules.reliance.estimation import right_answers as right_answers
     from maskrobust.lm_modules.reliance.plan import ReliancePlan as ReliancePlan
+    from maskrobust.lm_modules.token_dropping import TokenDropping as TokenDropping
     from maskrobust.lm_modules.trained_network import TrainedNetwork as TrainedNetwork
 
 _HOMES = {
@@ -84,6 +86,7 @@ _HOMES = {
         "uniform",
     ),
     "lm_modules.architectures": ("build_network",),
+    "lm_modules.centring": ("centred",),
     "lm_modules.classifier": ("MaskRobustClassifier",),
     "lm_modules.explanation.adapters": ("NanNetwork", "coalition_game", "nan_classifier", "visibility_forward"),
     "lm_modules.explanation.answers": ("Queries", "ask"),
@@ -106,6 +109,7 @@ _HOMES = {
     "lm_modules.reliance.catalogue": ("measure", "where_shapes"),
     "lm_modules.reliance.estimation": ("Estimate", "Statistic", "right_answers"),
     "lm_modules.reliance.plan": ("ReliancePlan",),
+    "lm_modules.token_dropping": ("TokenDropping",),
     "lm_modules.trained_network": ("TrainedNetwork",),
 }
 _PACKAGES = ("augment", "lm_modules", "train")

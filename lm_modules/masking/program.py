@@ -300,7 +300,7 @@ def _refuse_attention(network: nn.Module) -> None:
             raise UnsupportedNetworkError(
                 f"{type(network).__name__} attends from each position to all others (layer '{path}', "
                 f"{type(module).__name__}), but layer masking is for convolutional networks; a transformer can simply "
-                "drop hidden tokens."
+                "drop hidden tokens, as the masking method token_dropping does with timm's."
             )
 
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.centring import centred
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
 from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Context, asked_measures
 from maskrobust.lm_modules.reliance.estimation import Statistic, estimate_difference
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
@@ -41,12 +43,12 @@ def check_plans(classifier: Classifier, plans: Plans) -> None:
 
     Raises:
         InputError: features are asked for, and it has no linear head, or no such layer.
-        UnsupportedNetworkError: layer masking is asked for and cannot read it.
+        UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read it.
     """
     for method, plan in plans.items():
-        classifier.predictor(method)
+        classifier.predictor(uncentred(method))
         for layer in (None, *plan.layers) if plan.features else ():
-            classifier.feature_extractor(method, layer)
+            classifier.feature_extractor(uncentred(method), layer)
 
 
 class Answers(NamedTuple):
@@ -77,14 +79,16 @@ class Measurement:
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
         scenes: (S, C, H, W) float in [0, 1], pictures without objects on the classifiers' device, for plans that ask
             about them; None where there are none.
+        backgrounds: (n, C, H, W) float in [0, 1], pictures to centre by, for methods that end in `methods.CENTRED`;
+            see `lm_modules.centring`.
 
     Attributes:
         asked: networks and masking methods.
 
     Raises:
-        InputError: features are asked for, and a network has no linear head; or scenes have another size than the
-            bank's objects.
-        UnsupportedNetworkError: layer masking is asked for and cannot read a network.
+        InputError: features are asked for, and a network has no linear head; scenes have another size than the bank's
+            objects; or a method is to be centred without backgrounds.
+        UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read a network.
     """
 
     def __init__(
@@ -98,18 +102,29 @@ class Measurement:
         predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
         object_of: Callable[[Tensor], Tensor] = torch.clone,
         scenes: Tensor | None = None,
+        backgrounds: Tensor | None = None,
     ) -> None:
         given = predictors or {}
+
+        def presented(method: MaskingMethod, ask: Predictor) -> Predictor:
+            if method == uncentred(method):
+                return ask
+            if backgrounds is None:
+                raise InputError(f"'{method}' needs pictures to centre by, got none; give backgrounds.")
+            return centred(ask, backgrounds)
+
         self._classifiers, self._plans, self._seed = classifiers, plans, seed
         self._predictors: dict[Asked, Predictor] = {}
         self._extractors: dict[Asked, FeatureExtractors] = {}
         for name, classifier in classifiers.items():
             for method, plan in plans.items():
-                self._predictors[name, method] = given.get(name, {}).get(method) or classifier.predictor(method)
+                base = uncentred(method)
+                predict = given.get(name, {}).get(base) or classifier.predictor(base)
+                self._predictors[name, method] = presented(method, predict)
                 if plan.features:
                     layers = (None, *plan.layers)
                     self._extractors[name, method] = {
-                        layer: classifier.feature_extractor(method, layer) for layer in layers
+                        layer: presented(method, classifier.feature_extractor(base, layer)) for layer in layers
                     }
         self.asked: tuple[Asked, ...] = tuple(self._predictors)
         union = ReliancePlan.union(plans.values())

@@ -1,7 +1,7 @@
 """What a network answered under every condition, per image: all that the measures need, and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
-_BY_CONDITION = ("predictions", "features")
+_BY_CONDITION = ("predictions", "features", "information")
 _OTHER_THAN_IMAGES = ("num_classes", "pairs", *_BY_CONDITION)
 
 
@@ -56,6 +56,8 @@ class Outcomes:
         sensitivity: (N,) float64, largest absolute change of a logit when the pixels hidden by the silhouette are
             redrawn; NaN where not `object_valid`.
         pairs: answers about pictures without objects; None where it was not asked about them.
+        information: (N,) float64 in bits by name of features, what a probe on them told of the class
+            (`lm_modules.reliance.pointwise`); NaN where an image was not asked, empty where no features were probed.
     """
 
     num_classes: int
@@ -72,6 +74,7 @@ class Outcomes:
     swap_valid: BoolArray
     sensitivity: FloatArray
     pairs: PairAnswers | None = None
+    information: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -17,6 +17,7 @@ from maskrobust.lm_modules.methods import (
     predictor,
 )
 
+METHODS_OF_CNNS = (*FILLS, "layer_masking")
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)
 
 
@@ -77,21 +78,34 @@ def test_normalising_in_inference_mode_leaves_later_gradients_possible() -> None
     torch.testing.assert_close(images.grad, 1 / torch.tensor(STD)[:, None, None].expand_as(images))
 
 
-def test_there_is_a_method_for_each_fill_and_layer_masking() -> None:
-    assert masking_methods() == (*FILLS, "layer_masking")
+def test_there_is_a_method_for_each_fill_and_two_without_one() -> None:
+    assert masking_methods() == (*FILLS, "layer_masking", "token_dropping")
     check_methods(masking_methods(), "methods")
-    with pytest.raises(ValueError, match=r"methods must be one of black, .*, layer_masking, .* got 'blue'"):
+    with pytest.raises(ValueError, match=r"methods must be one of black, .*, token_dropping.* got 'blue'"):
         check_methods(["black", "blue"], "methods")
     with pytest.raises(ValueError, match=r"methods must name different methods, got black, mean, black; .*\.$"):
         check_methods(["black", "mean", "black"], "methods")
 
 
-def test_people_are_shown_the_fill_or_a_checkerboard_where_layer_masking_hides(inputs) -> None:
+def test_methods_are_centred_where_that_can_be_asked() -> None:
+    check_methods(["black", "black+centred", "layer_masking+centred"], "methods", may_be_centred=True)
+    for wrong in ("blue+centred", "black+centred+centred"):
+        with pytest.raises(ValueError, match=r"methods must be one of black, .* got '(blue|black\+centred)'"):
+            check_methods([wrong], "methods", may_be_centred=True)
+    with pytest.raises(ValueError, match=r"methods must be one of black, .* got 'black\+centred'"):
+        check_methods(["black+centred"], "methods")
+
+
+def test_people_are_shown_the_fill_or_a_checkerboard_where_there_is_none(inputs) -> None:
     images, visible, keys = inputs
     for fill in FILLS:
         filled = apply_fill(fill, images, visible, keys=keys, mean=MEAN)
         assert torch.equal(illustrate(fill, images, visible, keys, MEAN), filled)
     marked = illustrate("layer_masking", images, visible, keys, MEAN)
+    assert torch.equal(illustrate("token_dropping", images, visible, keys, MEAN), marked)
+    assert torch.equal(
+        illustrate("blur+centred", images, visible, keys, MEAN), illustrate("blur", images, visible, keys, MEAN)
+    )
     assert torch.equal(marked, mark_hidden(images, visible))
     assert torch.equal(torch.where(visible, marked, 0), torch.where(visible, images, 0))
     board = mark_hidden(images, torch.zeros_like(visible))
@@ -123,7 +137,7 @@ def test_layer_masking_gets_the_images_and_the_hole(inputs) -> None:
     assert network.visible is visible
 
 
-@pytest.mark.parametrize("method", masking_methods())
+@pytest.mark.parametrize("method", METHODS_OF_CNNS)
 @torch.no_grad()
 def test_no_method_looks_into_the_hole_but_the_fills_that_say_so(method, inputs) -> None:
     images, visible, keys = inputs
@@ -141,7 +155,7 @@ def test_random_fills_follow_the_keys(inputs) -> None:
     assert not torch.equal(predict(images, visible, keys), predict(images, visible, keys + 1))
 
 
-@pytest.mark.parametrize("method", masking_methods())
+@pytest.mark.parametrize("method", METHODS_OF_CNNS)
 @torch.no_grad()
 def test_the_head_makes_the_prediction_of_the_penultimate_features(method, inputs) -> None:
     images, visible, keys = inputs

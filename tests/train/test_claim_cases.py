@@ -9,7 +9,7 @@ import pytest
 from maskrobust.lm_modules.reliance.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.cases import Cases, choose_cases
+from maskrobust.train.claim.cases import Cases, Look, _cases, choose_cases
 from maskrobust.train.claim.config import ClaimConfig
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.tiny import tiny_claim
@@ -65,6 +65,8 @@ def test_layer_masking_is_a_candidate_for_the_arm_whose_own_it_is_alone(config: 
         "best": "layer_masking", "own": "layer_masking", "worst": "black"
     }  # fmt: skip
     assert "layer_masking" not in cases_of(config, "no_masks", truth).methods.values()
+    looks = {"black": Look(0.6, 0.3), "token_dropping": Look(0.7, 0.0)}
+    assert [_cases(own, looks, 0.5).methods["best"] for own in looks] == ["black", "token_dropping"]
 
 
 def test_arms_without_a_valid_object_are_looked_at_by_their_retention(config: ClaimConfig, tmp_path: Path) -> None:

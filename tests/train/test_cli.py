@@ -141,7 +141,7 @@ OWN_SENTENCES = [
         "fit --data=Cues --trainer.max_epochs=1 --model.fill=blak",
         "inpainting, other_image, or named after its own module",
     ),
-    ("evaluate --data=Cues --out=o --network=x --methods=[grey]", "layer_masking, or named after its own module"),
+    ("evaluate --data=Cues --out=o --network=x --methods=[grey]", "token_dropping, or named after its own module"),
 ]
 
 

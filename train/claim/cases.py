@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from maskrobust.lm_modules.methods import LAYER_MASKING, MaskingMethod
+from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod
 from maskrobust.lm_modules.reliance.conditions import retention_condition
 from maskrobust.lm_modules.reliance.estimation import right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -53,7 +53,8 @@ class Cases(NamedTuple):
 def choose_cases(config: ClaimConfig, validation: Validation) -> dict[str, Cases]:
     """The cases of every arm.
 
-    Layer masking is a candidate where it is the arm's own method alone: the claim is about networks that do without.
+    Layer masking, or token dropping, is a candidate where it is the arm's own method alone: the claim is about networks
+    that do without.
 
     best: of the candidates whose retention is at most `rule.retention_tolerance` below that of the layer-masking arm
     under its own method, the one with the least leak by magnitude; where there is none, the one with the highest
@@ -70,7 +71,7 @@ def choose_cases(config: ClaimConfig, validation: Validation) -> dict[str, Cases
 
 
 def _cases(own: MaskingMethod, looks: dict[MaskingMethod, Look], asked: float) -> Cases:
-    candidates = [method for method in looks if method != LAYER_MASKING or own == LAYER_MASKING]
+    candidates = [method for method in looks if method not in WRAPPERS or method == own]
     keeping = [method for method in candidates if looks[method].retention >= asked - 1e-9]
     if keeping:
         best = min(keeping, key=lambda method: abs(looks[method].leak))

@@ -42,7 +42,8 @@ class EvaluationConfig:
         precision: "32", or "bf16" to compute the networks under autocast.
         compile: whether networks give logits through torch.compile, in passes of the data's batch size: one graph of
             each network, and one with layer masking. For GPUs; on a CPU layer masking is dense then, without rows.
-        methods: masking methods to ask the networks under.
+        methods: masking methods to ask the networks under; with +centred behind a name, as in black+centred, what the
+            same hole does to eight pictures without objects, of the training split, is taken off on average.
         split: of which split the images are; by default test where the data have it, else val.
         patch_size: side of the patches that are hidden at random, in pixels.
         hidden_fractions: fractions in [0, 1] of patches to hide.
@@ -169,8 +170,8 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     _ = config.torch_device  # refuses one that is not there
     _ = config.plans  # refuses what cannot be asked
     import_measures(config.own_measures)
-    check_methods(config.methods, "methods")
-    check_methods(config.transfer_methods, "transfer_methods")
+    check_methods(config.methods, "methods", may_be_centred=True)
+    check_methods(config.transfer_methods, "transfer_methods", may_be_centred=True)
     return config
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
-from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.centring import BACKGROUNDS
+from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.reliance.measurement import Answers, Asked, Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -70,7 +71,8 @@ def measure(
         all processes but the first.
 
     Raises:
-        InputError: the folder of `partial` is not the same for all processes, or one of them has ended.
+        InputError: the folder of `partial` is not the same for all processes, or one of them has ended; or a method is
+            to be centred, and the data have no pictures without objects.
     """
     data, device = config.data, config.torch_device
     if device.type == "cuda":
@@ -79,12 +81,27 @@ def measure(
     with first_of_each_machine_first():
         data.prepare_data()
     data.setup(STAGE_OF_SPLIT[config.split])
+    _ = _backgrounds(config)  # refuses data that have none
     bank = _read_bank(data, config.split)
     if isinstance(data, EvaluationImages) and not data.labelled:
         return _measure_unlabelled(config, data, classifiers, bank, partial, progress)
     probe = _kept_probe(partial, lambda: read_outlines(data, config.split, bank, config.probe_outlines, config.seed))
     runs = _ask(config, classifiers, bank, partial, progress)
     return None if runs is None or probe is None else (runs, probe)
+
+
+def _backgrounds(config: EvaluationConfig) -> Tensor | None:
+    """Pictures to centre by, of another split than those that are asked about; None where no method is centred."""
+    centred = [method for method in config.plans if method != uncentred(method)]
+    if not centred:
+        return None
+    found = config.data.empty_scenes("val" if config.split == "train" else "train", BACKGROUNDS)
+    if found is None:
+        raise InputError(
+            f"'{centred[0]}' takes off what a hole does to pictures without objects, but {type(config.data).__name__} "
+            f"has none; ask under '{uncentred(centred[0])}' alone, or give data whose empty_scenes returns some."
+        )
+    return found
 
 
 def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank:
@@ -153,6 +170,7 @@ def _ask(
         seed=config.seed,
         object_of=data.object_of,
         scenes=None if scenes is None else scenes.to(device),
+        backgrounds=_backgrounds(config),
     )
     batches = split_batches(data, config.split)
     files = {(name, method): f"{list(networks).index(name)}-{method}.npz" for name, method in measurement.asked}

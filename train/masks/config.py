@@ -7,10 +7,10 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from maskrobust.augment import FAMILIES, OTHER_IMAGE, read_families
+from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, read_families
 from maskrobust.augment.families import check_hidden_fraction
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.methods import check_methods, masking_methods
+from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -36,7 +36,7 @@ class GalleryConfig:
     images: int = 3
     split: Split = "val"
     families: tuple[str | dict[str, float | dict[str, Any]], ...] = tuple(FAMILIES)
-    fills: tuple[str, ...] = (*masking_methods(), OTHER_IMAGE)
+    fills: tuple[str, ...] = (*FILLS, LAYER_MASKING, OTHER_IMAGE)
     hidden_fraction: tuple[float, float] = (0.5, 0.5)
     patch_size: int = 16
     seed: int = 0

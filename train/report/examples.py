@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.methods import MaskingMethod, illustrate
+from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, illustrate
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -62,7 +62,7 @@ class ExampleGroup(NamedTuple):
 
     Attributes:
         title: of the method.
-        masked: whether it is layer masking.
+        masked: whether the network is given the hole itself, not a filled image.
         strips: its rows of pictures.
     """
 
@@ -78,7 +78,7 @@ def example_groups(examples: Sequence[ExampleStrip]) -> list[ExampleGroup]:
         if strip.images:
             groups.setdefault(strip.method, []).append(strip)
     return [
-        ExampleGroup("Nothing hidden" if method is None else method_title(method), method == "layer_masking", strips)
+        ExampleGroup("Nothing hidden" if method is None else method_title(method), method in WRAPPERS, strips)
         for method, strips in groups.items()
     ]
 
@@ -130,7 +130,7 @@ def example_strips(
         hidden_fraction: fraction in [0, 1] of patches to hide.
 
     Returns:
-        1 + 3 x len(methods) strips. Under layer masking a grey checkerboard marks the hidden pixels: the network is
+        1 + 3 x len(methods) strips. Without a fill a grey checkerboard marks the hidden pixels: the network is
         shown nothing there.
 
     Raises:

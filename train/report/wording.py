@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
+from maskrobust.lm_modules.methods import uncentred
 from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 
 CONCLUSIONS = {
@@ -38,7 +39,9 @@ METHOD_TITLES = {
 
 
 def method_title(method: str) -> str:
-    """A masking method's name in words; an unknown one is written as it is called, as in "Patch mixing"."""
+    """A masking method's name in words, as in "Centred black fill"; an unknown one as it is called, "Patch mixing"."""
+    if method != uncentred(method):
+        return f"Centred {in_sentence(method_title(uncentred(method)))}"
     return METHOD_TITLES.get(method, capitalised(_without_module(method).replace("_", " ")))
 
 

@@ -24,7 +24,7 @@ Check = Callable[..., None]
 
 
 class UnsupportedNetworkError(InputError):
-    """A network that layer masking cannot compute exactly; the message names layer, operation and remedy."""
+    """A network that layer masking or token dropping cannot compute exactly; the message says why, and the remedy."""
 
 
 def _accepts_any(_operation: Any) -> bool:

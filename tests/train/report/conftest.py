@@ -11,7 +11,7 @@ import pytest
 
 from maskrobust.lm_modules.reliance.conditions import condition_names, transfer_condition
 from maskrobust.lm_modules.reliance.curves import curve_condition
-from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe, feature_condition
+from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe, feature_condition, feature_key
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -63,7 +63,9 @@ def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
     right = {name: rng.random(IMAGES) < 0.5 + 0.3 * skill for name in names}
     clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, made.behind("clean"))
     hidden = {name: np.where(right[name], made.labels, guesses[name]) for name in names}
-    return answering(made, clean=clean, **hidden)
+    probed = [feature_key(hole, layer) for hole in FEATURE_HOLES for layer in (None, *plan.layers) if plan.features]
+    information = {key: skill + rng.normal(size=IMAGES) for key in probed}
+    return replace(answering(made, clean=clean, **hidden), information=information)
 
 
 def probe_of(outcomes: Outcomes) -> ProbeOutcomes:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskrobust.augment import Batch, SilhouetteBank, apply_fill
+from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -51,7 +51,7 @@ def as_bytes(images):
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("method", [method for method in masking_methods() if method != "layer_masking"])
+@pytest.mark.parametrize("method", FILLS)
 def test_pictures_are_what_the_measures_show_to_the_network(batch, method):
     original, *strips = strips_of(batch, method)
     assert np.array_equal(np.stack(original.images), as_bytes(batch.images)[:3])
