@@ -125,6 +125,11 @@ class FileSample(NamedTuple):
     file: ImageFile
     mask_code: MaskCode
 
+    @property
+    def name(self) -> str:
+        """The path of the image file."""
+        return str(self.file.image)
+
     def encode(self) -> EncodedSample:
         """The image file untouched, and a PNG of the mask.
 

@@ -27,6 +27,11 @@ def evaluation_view(image_size: int) -> View:
     return partial(_transform, evaluation_geometry(image_size))
 
 
+def shrinking_view(shorter_side: int) -> View:
+    """The shorter side resized to `shorter_side` by the filter of `evaluation_view`, nothing cropped."""
+    return partial(_transform, v2.Resize(shorter_side))
+
+
 def evaluation_geometry(image_size: int) -> v2.Compose:
     """The transforms of `evaluation_view`, for images and masks of `torchvision.tv_tensors`."""
     return v2.Compose([v2.Resize(round(image_size * _RESIZED_OVER_CROPPED)), v2.CenterCrop(image_size)])
