@@ -10,6 +10,7 @@ import socket
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,20 @@ def run_all(command: list[str], out: Path, ranks: int, **options: Any) -> list[i
 
 def asked_in(folder: Path) -> list[str]:
     return (folder / "asked").read_text().splitlines()
+
+
+@pytest.mark.parametrize(("total", "there"), [(0, 14), (9, 14), (14, 14), (20, 14)])
+def test_processes_share_what_is_not_kept_in_runs_as_far_as_the_total_is_known(
+    total: int, there: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, shares = {2, 3, 11}, []
+    for rank in range(3):
+        monkeypatch.setattr(measure, "rank_and_number", lambda rank=rank: (rank, 3))
+        shares.append([number for number in islice(measure._own_numbers(kept, total), there) if number < there])
+    assert sorted(chain.from_iterable(shares)) == [number for number in range(there) if number not in kept]
+    assert all(share == sorted(share) for share in shares)
+    known = [number for share in shares for number in share if number < total]
+    assert known == sorted(known)
 
 
 @pytest.mark.usefixtures("fresh_compiler")

@@ -20,9 +20,11 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, Shards
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.shard_format import ShardRecord, sha256_of
+from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.files import read_json
 from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
+from maskrobust.train.shards.shrinking import shrink
 from tests.train.data.test_folder import write_tree
 from tests.train.test_cli import sentence_of
 
@@ -126,6 +128,39 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(exchanged[::down, ::across])
 
 
+def test_evaluation_shows_the_same_pixels_of_larger_images_that_were_reduced_to_its_own_size(tmp_path):
+    root, mask_root = write_tree(tmp_path)
+    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
+    folder = write(tmp_path / "out", "--resize=37", data="Folder", sizes=sizes)  # 256 / 224 of 32
+    assert read_json(folder / "manifest.json")["resize"] == 37
+    own = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
+    stored = Shards(str(folder), image_size=32, num_workers=0)
+    for read in ("training_batches", "val_dataloader"):
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(joined(getattr(own, read)()), joined(getattr(stored, read)()), strict=True)
+        )
+
+
+def test_an_image_is_reduced_as_pillow_reduces_it_and_its_mask_to_the_nearest_pixel():
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 256, (9, 12), dtype=np.uint8)).resize((120, 90)).convert("RGB")
+    mask = random.random((90, 120)) < 0.3
+    tags, stream = Image.Exif(), io.BytesIO()
+    tags[ExifTags.Base.Orientation] = 6  # a quarter turn to the right
+    image.transpose(Image.Transpose.ROTATE_90).save(stream, "jpeg", quality=100, subsampling=0, exif=tags)
+    sample = EncodedSample(7, stream.getvalue(), "jfif", encode_png(mask), 3)
+    small = shrink(sample, 40, "photo")
+    assert (small.id, small.suffix, small.label) == (7, "jpg", 3)
+    found = Image.open(io.BytesIO(small.image))
+    assert (found.format, found.size, dict(found.getexif())) == ("JPEG", (53, 40), {})
+    expected = np.asarray(image.resize((53, 40), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(np.asarray(found).astype(int) - expected).max() < 8  # a nearest pixel is off by 60
+    rows, columns = np.arange(40) * 90 // 40, np.arange(53) * 120 // 53
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(small.object_mask))), mask[rows][:, columns])
+    assert shrink(sample, 90, "photo") == sample
+
+
 class Plain(AnnotatedDataModule):
     """A data module that knows nothing but its batches."""
 
@@ -171,7 +206,7 @@ def write_until_killed(folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Journal.note = note_and_die
-    write(folder)
+    write(folder, "--resize=40")
 
 
 def exit_code(function: Callable[..., None], *arguments: object) -> int | None:
@@ -186,14 +221,14 @@ def exit_code(function: Callable[..., None], *arguments: object) -> int | None:
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path):
-    expected = checksums(write(tmp_path / "whole"))
+    expected = checksums(write(tmp_path / "whole", "--resize=40"))
     folder = tmp_path / "killed"
     assert exit_code(write_until_killed, folder) == -signal.SIGKILL
     old = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
     assert set(old) == {"train-000000.tar", "train-000001.tar"} and not (folder / "manifest.json").exists()
     with (folder / "written.jsonl").open("a") as stream:
         stream.write('{"name": "train-0')  # a line that was torn
-    write(folder, "--data.batch_size=3")
+    write(folder, "--data.batch_size=3", "--resize=40")
     assert checksums(folder) == expected
     assert all((folder / name).stat().st_mtime_ns == written for name, written in old.items())
 
@@ -270,7 +305,13 @@ def test_what_a_process_of_the_pool_finds_wrong_is_one_sentence(tmp_path, capsys
 def test_other_data_or_settings_in_the_same_folder_are_refused(tmp_path, capsys):
     folder = write(tmp_path / "out")
     before = checksums(folder)
-    for change in ("--data.seed=1", "--samples_per_shard=9", "--splits=[train,val]", "--data.test_images=4"):
+    for change in (
+        "--data.seed=1",
+        "--samples_per_shard=9",
+        "--splits=[train,val]",
+        "--data.test_images=4",
+        "--resize=40",
+    ):
         given = ["shards", "--data=Cues", *SIZES, "--samples_per_shard=8", f"--out={folder}", change]
         assert "holds shards of other data or settings" in sentence_of(given, capsys)
     assert checksums(folder) == before
@@ -308,7 +349,9 @@ def test_verify_finds_an_id_that_comes_twice_in_a_split(tmp_path, capsys):
     assert "'train' holds 8 ids more than once" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("option", ["--samples_per_shard=0", "--workers=0", "--splits=[]", "--splits=[val,val]"])
+@pytest.mark.parametrize(
+    "option", ["--samples_per_shard=0", "--workers=0", "--resize=31", "--splits=[]", "--splits=[val,val]"]
+)
 def test_an_option_out_of_its_range_is_refused(option, tmp_path, capsys):
     name = option.split("=")[0].removeprefix("--")
     assert sentence_of(["shards", "--data=Cues", f"--out={tmp_path / 'out'}", option], capsys).startswith(name)

@@ -1,4 +1,4 @@
-"""Images a second from shards with object masks, beside bare WebDataset and torchvision on the images alone."""
+"""Images a second from shards with and without object masks, beside bare WebDataset and torchvision on the images."""
 
 import io
 import tempfile
@@ -29,6 +29,7 @@ from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.files import write_json
 
 BASELINE = "WebDataset and torchvision, images alone"
+ALONE = "Shards, images alone"
 OWN = "Shards, images and object masks"
 
 _HEIGHT, _WIDTH = 375, 500  # the most frequent size in ImageNet
@@ -52,8 +53,10 @@ def measure_shards(images: int, batch: int, workers: int, rounds: int) -> Iterat
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photographs(folder, images)
+        write_photographs(folder / "alone", images, masks=False)
         loaders = {
             BASELINE: bare_loader(folder, batch, workers, images // batch),
+            ALONE: shards_loader(folder / "alone", batch, workers),
             OWN: shards_loader(folder, batch, workers),
         }
         runs = {name: partial(_load, loader, images // batch) for name, loader in loaders.items()}
@@ -86,14 +89,15 @@ def bare_loader(folder: Path, batch: int, workers: int, batches: int) -> DataLoa
     )
 
 
-def write_photographs(folder: Path, images: int) -> None:
-    """Shards of JPEG files of a common size and weight, each with an object mask."""
+def write_photographs(folder: Path, images: int, *, masks: bool = True) -> None:
+    """Shards of JPEG files of a common size and weight, each with an object mask unless there are to be none."""
     per_shard = max(1, images // _SHARDS)
-    records = tuple(
-        write_shard(folder / shard_name("train", shard), map(_draw, range(shard * per_shard, (shard + 1) * per_shard)))
-        for shard in range(_SHARDS)
-    )
-    manifest = Manifest(("a", "b"), IMAGENET_MEAN, IMAGENET_STD, {}, per_shard, {"train": records})
+    records = []
+    for shard in range(_SHARDS):
+        drawn = map(_draw, range(shard * per_shard, (shard + 1) * per_shard))
+        samples = (sample if masks else sample._replace(object_mask=None) for sample in drawn)
+        records.append(write_shard(folder / shard_name("train", shard), samples))
+    manifest = Manifest(("a", "b"), IMAGENET_MEAN, IMAGENET_STD, {}, per_shard, {"train": tuple(records)})
     write_json(folder / MANIFEST, manifest.to_json())
 
 

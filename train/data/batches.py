@@ -1,6 +1,7 @@
 """Batches of one split by its name, and on a device."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
@@ -30,7 +31,7 @@ def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterat
         numbers: of the batches that are wanted, ascending from 0; it may go on for ever.
 
     Returns:
-        Each with its number.
+        Each with its number, ascending; but of shards, where each loader process reads batches that follow each other.
     """
     if not isinstance(batches, DataLoader):
         return at_numbers(batches, numbers)
@@ -38,7 +39,7 @@ def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterat
     kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
     options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
     if isinstance(dataset, EvaluationStream):
-        found, wanted = _parted(at_numbers(dataset.batches, numbers))
+        found, wanted = _parted(_in_runs([*at_numbers(dataset.batches, numbers)], batches.num_workers))
         loader = DataLoader(dataset.with_batches(wanted), batch_size=None, **options)
     elif batches.batch_sampler is not None and not isinstance(dataset, IterableDataset):
         found, indices = _parted(at_numbers(batches.batch_sampler, numbers))
@@ -46,6 +47,14 @@ def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterat
     else:
         return at_numbers(batches, numbers)
     return zip(found, loader, strict=True)
+
+
+def _in_runs(entries: Sequence[Entry], workers: int) -> list[Entry]:
+    """Entries in an order in which those at w, w + n, w + 2 n, ..., which process w of n reads, follow each other."""
+    number = max(1, workers)
+    runs = [len(range(worker, len(entries), number)) for worker in range(number)]
+    starts = [0, *accumulate(runs)]
+    return [entries[starts[place % number] + place // number] for place in range(len(entries))]
 
 
 def _parted(numbered: Iterable[tuple[int, Entry]]) -> tuple[list[int], list[Entry]]:

@@ -99,8 +99,8 @@ class FileDataset(Dataset[Batch]):
         if object_mask is None:
             object_mask = torch.zeros(1, *size, dtype=torch.bool)
         with torch.random.fork_rng(devices=[]):
-            if self.augmentation_seed is not None:
-                torch.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
+            if self.augmentation_seed is not None:  # `torch.manual_seed` sees to other devices, too: 0.1 ms an image
+                torch.default_generator.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
             image, object_mask = self.view(image, object_mask)
         return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64))
 
@@ -124,6 +124,11 @@ class FileSample(NamedTuple):
 
     file: ImageFile
     mask_code: MaskCode
+
+    @property
+    def name(self) -> str:
+        """The path of the image file."""
+        return str(self.file.image)
 
     def encode(self) -> EncodedSample:
         """The image file untouched, and a PNG of the mask.

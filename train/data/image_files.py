@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import os
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -138,24 +140,41 @@ def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[
 def list_folder(root: Path, folder: Path, mask_root: Path | None, label: int) -> ImageListing:
     """The images at any depth of a folder below `root`, all under one label, and what else lies among them.
 
+    Folders of images and of masks are listed, and no file is asked about by its name: on a shared file system each such
+    question may be one to a server.
+
     Args:
         root: of the images; hidden files and folders are left out, as by `list_images`.
-        folder: the one that is listed.
+        folder: the one that is listed, sorted by path; links to folders below it are not followed.
         mask_root: the mask of root/folder/name.jpg is mask_root/folder/name.png; None where there are none.
         label: of all of them.
     """
     listing = ImageListing([], [])
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(root)
-        if any(map(_is_hidden, path.relative_to(folder).parts)):
+    inside = folder.relative_to(root)
+    mask_folder = None if mask_root is None else mask_root / inside
+    masks = {entry.name for entry in _entries(mask_folder) if entry.is_file()} if mask_folder else set()
+    for entry in _entries(folder):
+        path, (stem, suffix) = folder / entry.name, os.path.splitext(entry.name)
+        if _is_hidden(entry.name):
             continue
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            mask = None if mask_root is None else (mask_root / inside).with_suffix(".png")
-            mask = mask if mask is not None and mask.is_file() else None
-            listing.images.append(ImageFile(id_of(inside), path, mask, label))
-        elif path.is_file():
+        if entry.is_dir(follow_symlinks=False):
+            below = list_folder(root, path, mask_root, label)
+            listing.images.extend(below.images)
+            listing.others.extend(below.others)
+        elif suffix.lower() in IMAGE_SUFFIXES:
+            mask = mask_folder / f"{stem}.png" if mask_folder and f"{stem}.png" in masks else None
+            listing.images.append(ImageFile(id_of(inside / entry.name), path, mask, label))
+        elif entry.is_file():
             listing.others.append(path)
     return listing
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted by name; nothing where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=attrgetter("name"))
 
 
 def _is_hidden(name: str) -> bool:

@@ -15,6 +15,7 @@ _FORMAT = "maskrobust shards 1"
 _MOST_CLASSES = 100_000
 _LONGEST_NAME = 255
 _LARGEST_SIZE = 2**62
+_LARGEST_SIDE = 2**31
 _SMALLEST_SAMPLE = 1024  # the header and one block of a file
 
 
@@ -33,6 +34,7 @@ class Manifest:
         source: what the shards were written from: the data module's class path and arguments.
         samples_per_shard: in all shards of a split but its last.
         splits: shards of each split, in order.
+        resize: shorter side in pixels that larger images were reduced to; None where they were stored as they are.
     """
 
     class_names: tuple[str, ...]
@@ -41,6 +43,7 @@ class Manifest:
     source: Mapping[str, Any]
     samples_per_shard: int
     splits: Mapping[Split, tuple[ShardRecord, ...]]
+    resize: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of manifest.json."""
@@ -48,7 +51,8 @@ class Manifest:
             split: {"samples": sum(each.samples for each in records), "shards": [each._asdict() for each in records]}
             for split, records in self.splits.items()
         }
-        known = {name: getattr(self, name) for name in ("class_names", "mean", "std", "source", "samples_per_shard")}
+        names = ("class_names", "mean", "std", "source", "samples_per_shard", "resize")
+        known = {name: getattr(self, name) for name in names}
         return {"format": _FORMAT, **known, "splits": splits}
 
     @classmethod
@@ -73,6 +77,7 @@ class Manifest:
                 _mapping(content, "source"),
                 _whole_number(content, "samples_per_shard", 1, LARGEST_SHARD),
                 {split: _records(split, _mapping(splits, split)) for split in get_args(Split) if split in splits},
+                None if content.get("resize") is None else _whole_number(content, "resize", 1, _LARGEST_SIDE),
             )
         except _FaultError as error:
             raise InputError(

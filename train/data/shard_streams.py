@@ -87,7 +87,7 @@ class TrainingStream(IterableDataset[Batch]):
         for number, _step in enumerate(range(worker, self.steps, workers)):
             chosen = [next(samples) for _ in range(self.batch_size)]
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(key + number)
+                torch.default_generator.manual_seed(key + number)
                 yield collate([as_seen(sample, self.view) for sample in chosen])
 
     def _encoded(self, generator: random.Random) -> Iterator[tuple[ShardRecord, TarSample]]:

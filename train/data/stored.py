@@ -29,6 +29,10 @@ class EncodedSample(NamedTuple):
 class StoredSample(Protocol):
     """A sample that another process can be asked to encode, so it must be picklable."""
 
+    @property
+    def name(self) -> str:
+        """The name of its image, for messages."""
+
     def encode(self) -> EncodedSample:
         """The sample in the form of files; the same call returns the same bytes."""
 
@@ -47,6 +51,11 @@ class PixelSample(NamedTuple):
     image: NDArray[np.uint8]
     object_mask: NDArray[np.bool_]
     label: int
+
+    @property
+    def name(self) -> str:
+        """The image by its id."""
+        return f"image {self.id}"
 
     def encode(self) -> EncodedSample:
         """PNG files of image and mask."""

@@ -5,7 +5,6 @@ from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 View = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -24,17 +23,37 @@ def training_view(image_size: int) -> View:
 
 def evaluation_view(image_size: int) -> View:
     """The shorter side resized to 256/224 of `image_size`, then the square of that size at the centre."""
-    return partial(_transform, evaluation_geometry(image_size))
+    return partial(_cut_centre, image_size)
+
+
+def shrinking_view(shorter_side: int) -> View:
+    """The shorter side resized to `shorter_side` by the filter of `evaluation_view`, nothing cropped."""
+    return partial(_resize, shorter_side)
 
 
 def evaluation_geometry(image_size: int) -> v2.Compose:
     """The transforms of `evaluation_view`, for images and masks of `torchvision.tv_tensors`."""
-    return v2.Compose([v2.Resize(round(image_size * _RESIZED_OVER_CROPPED)), v2.CenterCrop(image_size)])
+    return v2.Compose([v2.Resize(_resized(image_size)), v2.CenterCrop(image_size)])
 
 
-def _transform(transform: v2.Transform, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
-    seen, seen_mask = transform(tv_tensors.Image(image), tv_tensors.Mask(object_mask.to(torch.uint8)))
-    return seen.as_subclass(Tensor), seen_mask.as_subclass(Tensor).to(torch.bool)
+def _resized(image_size: int) -> int:
+    return round(image_size * _RESIZED_OVER_CROPPED)
+
+
+def _cut_centre(image_size: int, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
+    seen, seen_mask = (
+        v2.functional.center_crop(whole, [image_size, image_size])
+        for whole in _resize(_resized(image_size), image, object_mask)
+    )
+    return seen, seen_mask
+
+
+def _resize(shorter_side: int, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """By the functions beneath the transforms, which takes four fifths of their time."""
+    seen: Tensor = v2.functional.resize(image, [shorter_side], antialias=True)
+    (_, height, width), (_, seen_height, seen_width) = image.shape, seen.shape
+    rows, columns = _nearest(height, seen_height), _nearest(width, seen_width)
+    return seen, object_mask.index_select(1, rows).index_select(2, columns)
 
 
 def _crop_at_random(crop: v2.RandomResizedCrop, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:

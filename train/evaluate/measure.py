@@ -2,9 +2,9 @@
 
 import time
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from itertools import count, islice
+from itertools import chain, count, islice
 from operator import length_hint
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -112,8 +112,23 @@ def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank:
 
 
 def _own_batches(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
+    return numbered_batches(batches, _own_numbers(frozenset(), length_hint(batches)))
+
+
+def _own_numbers(kept: Set[int], total: int) -> Iterator[int]:
+    """The numbers that this process has to find: a run of those up to a total, and every n-th of any beyond it.
+
+    Batches that follow each other lie in one shard, which the other processes then need not read.
+
+    Args:
+        kept: numbers that need no finding.
+        total: numbers that there are, as far as is known.
+    """
     rank, ranks = rank_and_number()
-    return numbered_batches(batches, count(rank, ranks))
+    left = [number for number in range(total) if number not in kept]
+    run = left[len(left) * rank // ranks : len(left) * (rank + 1) // ranks]
+    beyond = (number for number in count(total) if number not in kept)
+    return chain(run, islice(beyond, rank, None, ranks))
 
 
 def _outlines(batch: Batch) -> Batch:
@@ -228,8 +243,8 @@ def _share(partial: Partial, progress: Progress, work: _Work[Found]) -> None:
         InputError: the first process does not see what another one has kept.
     """
     kept = from_first(partial.numbers(work.kind))
-    rank, ranks = rank_and_number()
-    numbers = islice((number for number in count() if number not in kept), rank, None, ranks)
+    ranks = rank_and_number()[1]
+    numbers = _own_numbers(kept, work.total)
     task = progress.add_task(work.description, total=work.total or None, completed=len(kept))
 
     def counted() -> Iterator[tuple[int, Found]]:

@@ -16,6 +16,7 @@ _VERIFY: dict[str, Any] = {
     "action": "store_true",
     "help": "check the shards that are in --out, and write nothing; it takes no other option",
 }
+_SMALLEST_SIDE = 32
 _ABOUT_LOADING = ("batch_size", "num_workers")
 """Arguments of data modules that leave the samples as they are."""
 
@@ -31,6 +32,8 @@ class ShardsConfig:
         splits: to write; by default those that the data have.
         samples_per_shard: from 1 to 1,000,000; the last shard of a split may hold fewer.
         workers: processes that encode and write, at least 1.
+        resize: shorter side in pixels, at least 32, that larger images and their masks are reduced to, so that a
+            training decodes less; None stores image files byte for byte.
     """
 
     data: AnnotatedDataModule
@@ -39,6 +42,7 @@ class ShardsConfig:
     splits: tuple[Split, ...]
     samples_per_shard: int = 1000
     workers: int = os.cpu_count() or 1
+    resize: int | None = None
 
 
 def parse_config(arguments: Sequence[str]) -> ShardsConfig:
@@ -64,6 +68,8 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     if config.samples_per_shard > LARGEST_SHARD:
         raise InputError(f"samples_per_shard may be {LARGEST_SHARD} at most, got {config.samples_per_shard}; lower it.")
     check_at_least("workers", config.workers, 1)
+    if config.resize is not None:
+        check_at_least("resize", config.resize, _SMALLEST_SIDE)
     if not config.splits or len(set(config.splits)) < len(config.splits):
         raise InputError(f"splits must name at least one, each once, got {list(config.splits)}; change them.")
     return config

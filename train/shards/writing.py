@@ -17,6 +17,7 @@ from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
 from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
+from maskrobust.train.shards.shrinking import shrink
 from maskrobust.train.types import Split
 
 Item = TypeVar("Item")
@@ -38,7 +39,9 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     data = config.data
     data.prepare_data()
     nothing: dict[Split, tuple[ShardRecord, ...]] = {split: () for split in config.splits}
-    settings = Manifest(data.class_names, data.mean, data.std, config.source, config.samples_per_shard, nothing)
+    settings = Manifest(
+        data.class_names, data.mean, data.std, config.source, config.samples_per_shard, nothing, config.resize
+    )
     journal = Journal(config.out, settings)
     _remove_leftovers(config.out)
     calls = chain.from_iterable(_calls(config, split, journal, progress) for split in config.splits)
@@ -61,11 +64,16 @@ def _calls(config: ShardsConfig, split: Split, journal: Journal, progress: Progr
     task = progress.add_task(f"writing {split}", total=length_hint(samples) or None)
     for number, chunk in enumerate(in_chunks(samples, config.samples_per_shard)):
         path = config.out / shard_name(split, number)
-        yield split, task, path, chunk, journal.known(path.name)
+        yield split, task, path, chunk, journal.known(path.name), config.resize
 
 
 def write_or_keep(
-    split: Split, task: TaskID, path: Path, samples: list[StoredSample], known: ShardRecord | None
+    split: Split,
+    task: TaskID,
+    path: Path,
+    samples: list[StoredSample],
+    known: ShardRecord | None,
+    shorter_side: int | None,
 ) -> tuple[Split, TaskID, ShardRecord]:
     """Write a shard, unless it is there with the checksum that it is known to have.
 
@@ -75,13 +83,18 @@ def write_or_keep(
         path: of the shard.
         samples: to encode.
         known: what was written there earlier; None for nothing.
+        shorter_side: that larger images are reduced to, in pixels; None to store them as they are.
 
     Raises:
         InputError: a sample cannot be encoded, or an id comes twice.
     """
     if known is not None and path.is_file() and sha256_of(path) == known.sha256:
         return split, task, known
-    return split, task, write_shard(path, (sample.encode() for sample in samples))
+    encoded = (
+        sample.encode() if shorter_side is None else shrink(sample.encode(), shorter_side, sample.name)
+        for sample in samples
+    )
+    return split, task, write_shard(path, encoded)
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

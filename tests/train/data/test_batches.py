@@ -68,8 +68,18 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Cues | Shards:
 def test_some_batches_are_what_they_are_among_all(data: Cues | Shards) -> None:
     every: list[Batch] = [*split_batches(data, "val")]
     found = dict(numbered_batches(split_batches(data, "val"), iter(ODD)))
-    assert [*found] == [number for number in ODD if number < len(every)] and found
+    assert sorted(found) == [number for number in ODD if number < len(every)] and found
     assert all(torch.equal(a, b) for number, batch in found.items() for a, b in zip(batch, every[number], strict=True))
+
+
+def test_a_loader_process_opens_the_shards_of_its_own_run_of_batches_alone(tmp_path: Path) -> None:
+    folder, opened = write_folder(tmp_path / "shards"), tmp_path / "opened"  # of 5, 3 and 4 samples
+    root = f"pipe:echo {{}} >> '{opened}'; cat '{folder}'/{{}}"
+    data = Shards(root, image_size=16, batch_size=2, num_workers=2)
+    found = dict(numbered_batches(split_batches(data, "val"), count()))
+    assert sorted(found) == [*range(6)]
+    shards = [name for name in opened.read_text().split() if name != "manifest.json"]
+    assert sorted(shards) == [f"val-{number:06d}.tar" for number in (0, 1, 1, 2)]
 
 
 def test_a_process_of_several_reads_the_whole_split_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

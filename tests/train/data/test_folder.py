@@ -17,7 +17,7 @@ from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.data.file_data import FileTable, train_val_split
-from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, list_images
+from maskrobust.train.data.image_files import IMAGE_SUFFIXES, ImageFile, id_of, list_images
 from maskrobust.train.data.loading import Position
 from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.conftest import joined
@@ -280,6 +280,25 @@ def test_no_image_is_an_error(tmp_path):
     (tmp_path / "train" / "bird").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="must hold images"):
         list_images(tmp_path, "train", None, {"bird": 0})
+
+
+def test_images_at_any_depth_are_listed_in_the_order_of_their_paths_without_asking_about_each(tmp_path, monkeypatch):
+    root, mask_root = tmp_path / "images", tmp_path / "masks"
+    names = ["a!.jpg", "a/c.png", "a/b/d.e.JPG", "a.jpg", "b.jpg", "c.png/x.jpg"]
+    for name in names:
+        (root / "train" / "bird" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "train" / "bird" / name).touch()
+    for name in ("a.png", "a/b/d.e.png", "a/b.png", "b.png/x.png"):
+        (mask_root / "train" / "bird" / name).parent.mkdir(parents=True, exist_ok=True)
+        (mask_root / "train" / "bird" / name).touch()
+    (root / "train" / "bird" / "link").symlink_to(root / "train" / "bird" / "a")
+    monkeypatch.setattr(Path, "is_file", None)
+    found, others = list_images(root, "train", mask_root, {"bird": 0})
+    assert [file.image for file in found] == sorted(root / "train" / "bird" / name for name in names)
+    masks = {file.image.name: file.mask for file in found if file.mask is not None}
+    below = mask_root / "train" / "bird"
+    assert masks == {"a.jpg": below / "a.png", "d.e.JPG": below / "a" / "b" / "d.e.png"} and others == []
+    assert [file.id for file in found] == [id_of(file.image.relative_to(root)) for file in found]
 
 
 def test_files_that_are_no_images_by_their_suffix_are_counted_and_one_is_named(tree):

@@ -88,6 +88,8 @@ CHANGES = [
     ("source", None, "source must be a mapping"),
     ("samples_per_shard", 0, r"samples_per_shard must be a whole number in \[1, 1000000\]"),
     ("samples_per_shard", "17", "samples_per_shard must be a whole number"),
+    ("resize", 0, "resize must be a whole number"),
+    ("resize", "256", "resize must be a whole number"),
     ("splits", [], "splits must be a mapping"),
     ("splits/extra", {"shards": []}, "splits must be those of train, val, test"),
     ("splits/val", [], "val must be a mapping"),
