@@ -60,7 +60,8 @@ class SilhouetteBank:
     @cached_property
     def object_ranks(self) -> Tensor:
         """(N,) int64, the objects numbered from 0 in ascending order."""
-        return self.objects.unique(return_inverse=True)[1]
+        ranks: Tensor = self.objects.unique(return_inverse=True)[1]
+        return ranks
 
     @cached_property
     def thickest(self) -> tuple[Tensor, Tensor]:
