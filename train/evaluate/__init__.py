@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     with joined():
         console = Console(quiet=not is_first())
         with first_of_each_machine_first():
-            networks = load_networks(config)
+            config, networks = load_networks(config)
         similarities = answer_similarities(config, networks)
         partial = Partial(config.out / "partial", settings_of(config, networks))
         partial.check()
