@@ -36,7 +36,7 @@ class SceneSource(Protocol):
     """A data module that may know its pictures without their objects."""
 
     def without_object(self, split: str, ids: Tensor) -> Tensor | None:
-        """Pictures (N, C, H, W) of samples (N,) of a split, in [0, 1]; None where there are none."""
+        """Pictures (N, C, H, W) in [0, 1] of samples (N,), on the CPU, of a split; None where there are none."""
 
 
 def build_masking(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -58,15 +59,14 @@ def shown_to_teacher(batch: Batch, hides_object: Tensor, source: object) -> Tens
     Raises:
         InputError: an object is hidden, and the source has no pictures without objects.
     """
-    if not hides_object.any():
+    ids, is_hidden = torch.stack([batch.ids, hides_object]).cpu()  # scenes are drawn on the host, which waits once
+    if not is_hidden.any():
         return batch.images
-    scenes = source.without_object("train", batch.ids[hides_object]) if isinstance(source, SceneSource) else None
+    scenes = source.without_object("train", ids[is_hidden > 0]) if isinstance(source, SceneSource) else None
     if scenes is None:
         raise InputError(
             "objective 'distillation' needs pictures without the objects that a hole leaves nothing of, but "
             f"{type(source).__name__} has none; choose mask families that do not hide objects, or data such as "
             "Cutouts."
         )
-    shown = batch.images.clone()
-    shown[hides_object] = scenes.to(shown)
-    return shown
+    return batch.images.masked_scatter(hides_object[:, None, None, None], scenes.to(batch.images, non_blocking=True))
