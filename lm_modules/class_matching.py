@@ -38,9 +38,53 @@ def match_classes(
     Raises:
         InputError: naming the classes that match no output, several outputs, or the same one as another class.
     """
+    found = _outputs_of(classes, network, given, option)
+    unclear = [name for name, outputs in found.items() if len(outputs) != 1]
+    if unclear:
+        raise InputError(
+            f"each class must be one output of '{network.name}', but {some(unclear)} of the data's {len(classes)} "
+            f"match none or several; name them by WordNet id or class name, give {option} a file with the output of "
+            "each class, or leave them out of the data."
+        )
+    outputs = [outputs[0] for outputs in found.values()]
+    often = [output for output, count in Counter(outputs).items() if count > 1]
+    if often:
+        alike = [name for name, output in zip(classes, outputs, strict=True) if output == often[0]]
+        raise InputError(
+            f"each class must be an output of its own, but {some(alike)} are all output {often[0]} of "
+            f"'{network.name}'; leave one of them out, or correct {option}."
+        )
+    return outputs
+
+
+def unknown_classes(
+    classes: Sequence[str],
+    network: TrainedNetwork,
+    given: Mapping[str, int | str] | None = None,
+    *,
+    option: str = "--classes",
+) -> list[str]:
+    """The classes of the data, in their order, that match no output of a network, or several; see `match_classes`.
+
+    Raises:
+        InputError: nothing is known of the network's outputs.
+    """
+    return [name for name, outputs in _outputs_of(classes, network, given, option).items() if len(outputs) != 1]
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _outputs_of(
+    classes: Sequence[str], network: TrainedNetwork, given: Mapping[str, int | str] | None, option: str
+) -> dict[str, list[int]]:
+    """Every output that each class of the data may mean; see `match_classes`."""
     if given is None and network.class_names is None and network.wordnet_ids is None:
         if len(classes) == network.num_classes:
-            return list(range(network.num_classes))
+            return {name: [output] for output, name in enumerate(classes)}
         given = _as_indices(classes, network.num_classes)
         if given is None:
             raise InputError(
@@ -52,23 +96,7 @@ def match_classes(
     if given is None and network.class_names is not None and not is_known:
         given = _as_indices(classes, network.num_classes)
     asked = {name: name if given is None else given.get(name) for name in classes}
-    found = {name: _outputs_for(value, network.num_classes, kinds) for name, value in asked.items()}
-    unclear = [name for name, outputs in found.items() if len(outputs) != 1]
-    if unclear:
-        raise InputError(
-            f"each class must be one output of '{network.name}', but {_some(unclear)} of the data's {len(classes)} "
-            f"match none or several; name them by WordNet id or class name, or give {option} a file with the output of "
-            "each class."
-        )
-    outputs = [outputs[0] for outputs in found.values()]
-    often = [output for output, count in Counter(outputs).items() if count > 1]
-    if often:
-        alike = [name for name, output in zip(classes, outputs, strict=True) if output == often[0]]
-        raise InputError(
-            f"each class must be an output of its own, but {_some(alike)} are all output {often[0]} of "
-            f"'{network.name}'; leave one of them out, or correct {option}."
-        )
-    return outputs
+    return {name: _outputs_for(value, network.num_classes, kinds) for name, value in asked.items()}
 
 
 def _as_indices(classes: Sequence[str], num_outputs: int) -> dict[str, int | str] | None:
@@ -102,9 +130,3 @@ def _kinds(network: TrainedNetwork) -> tuple[Outputs, Outputs, Outputs]:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_]+", "", name).casefold()
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

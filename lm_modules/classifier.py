@@ -1,11 +1,9 @@
 """The LightningModule: a CNN trained with random masks, with layer masking in the forward pass, or both."""
 
 import copy
-import inspect
 import math
-from collections.abc import Mapping, Sequence
-from itertools import starmap
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -14,22 +12,12 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from maskrobust.augment import (
-    FAMILIES,
-    FILLS,
-    OTHER_IMAGE,
-    Batch,
-    RandomMasking,
-    fold_in,
-    patches,
-    sample_keys,
-    uniform,
-)
+from maskrobust.augment import Batch, RandomMasking, fold_in, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import build_network
-from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_options
-from maskrobust.lm_modules.classifier_arguments import LayerMaskingOptions, check_arguments
+from maskrobust.lm_modules.checkpoint_file import allocation_limit
+from maskrobust.lm_modules.classifier_arguments import LayerMaskingOptions, arguments_in, check_arguments
 from maskrobust.lm_modules.compilation import CompiledNetwork
 from maskrobust.lm_modules.imagenet import read_class_names
 from maskrobust.lm_modules.loading import read_weights
@@ -48,10 +36,11 @@ from maskrobust.lm_modules.methods import (
 )
 from maskrobust.lm_modules.objectives import (
     Objective,
-    abstention_loss,
-    consistency_loss,
-    distillation_loss,
-    mixed_cross_entropy,
+    abstention_step,
+    consistency_step,
+    cross_entropy_step,
+    distillation_step,
+    worst_presented,
 )
 from maskrobust.lm_modules.optimisation import (
     OptimiserName,
@@ -62,18 +51,12 @@ from maskrobust.lm_modules.optimisation import (
     train_only,
 )
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.presented_images import PresentedImages, present_masked, present_whole
 from maskrobust.lm_modules.sample_mean import SampleMean
 from maskrobust.lm_modules.sync_batch_norm import keep_layers_in_sync
-from maskrobust.lm_modules.training_masks import (
-    SceneSource,
-    TrainingMasking,
-    build_masking,
-    evaluation_fill,
-    ramp_growth,
-)
+from maskrobust.lm_modules.training_masks import TrainingMasking, build_masking, evaluation_fill, ramp_growth
 from maskrobust.lm_modules.weights import load_tensors, plain_tensors, read_checkpoint
 
-_PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
 
@@ -213,28 +196,11 @@ class MaskRobustClassifier(pl.LightningModule):
                 architecture given by name.
         """
         checkpoint = read_checkpoint(path)
-        saved = checkpoint.get("hyper_parameters", {})
-        named = saved.items() if isinstance(saved, Mapping) else ()
-        arguments = {name: value for name, value in named if name != "_instantiator"}  # of LightningCLI
-        is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(cls).parameters.keys()
-        architecture = arguments.get("architecture")
-        if is_ours and isinstance(architecture, Mapping):
-            raise InputError(
-                f"'{path}' is the checkpoint of a network of its own class ('{architecture.get('class_path')}'), which "
-                "is not imported because a file names it; if you trust it, name it yourself, or a function that makes "
-                f"it, as in my_module.MyNet:{path}."
-            )
-        if not is_ours or not isinstance(architecture, str):
-            raise InputError(
-                f"'{path}' is not the checkpoint of a {cls.__name__} with an architecture given by name; name the "
-                f"architecture of its weights as well, as in resnet50:{path}."
-            )
-        known = {name: value for name, value in arguments.items() if _is_registered(name, value)}
-        check_options(arguments.get("architecture_options"), path)
+        arguments = arguments_in(checkpoint, cls, path)
         weights = plain_tensors(checkpoint["state_dict"], path)
         try:
             with allocation_limit(weights.values(), path):
-                classifier = cls(**{**known, "weights": None})
+                classifier = cls(**arguments)
             classifier.load_state_dict(weights)
         except (InputError, UnsupportedNetworkError):
             raise
@@ -349,29 +315,19 @@ class MaskRobustClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float."""
-        shown = self.present(batch)
-        images, visible = shown.images, shown.visible
-        smoothing = float(self.hparams["label_smoothing"])
+        shown, smoothing = self.present(batch), float(self.hparams["label_smoothing"])
         if self.objective == "consistency":
-            # Both views in one batch: two forward passes before one backward break DDP with batch norm.
-            everything = torch.ones_like(batch.object_mask)
-            both_visible = None if visible is None else torch.cat([everything, visible])
-            logits = self(torch.cat([batch.images, images]), both_visible)
-            clean, masked = logits.chunk(2)
-            loss = consistency_loss(clean, masked, batch.labels, float(self.hparams["consistency_weight"]))
+            loss = consistency_step(self, batch, shown, float(self.hparams["consistency_weight"]))
         elif self.objective == "abstention":
-            loss = abstention_loss(self(images, visible), batch.labels, shown.hides_object, smoothing)
+            loss = abstention_step(self, batch, shown, smoothing)
         elif self.objective == "distillation":
-            loss = distillation_loss(
-                self(images, visible), self._taught(self._shown_to_teacher(batch, shown.hides_object))
-            )
+            loss = distillation_step(self, batch, shown, self._taught, getattr(self.trainer, "datamodule", None))
         else:
-            partner_labels = batch.labels[shown.partners]
-            loss = mixed_cross_entropy(self(images, visible), batch.labels, partner_labels, shown.own_weight, smoothing)
+            loss = cross_entropy_step(self, batch, shown, smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
-    def present(self, batch: Batch) -> "PresentedImages":
+    def present(self, batch: Batch) -> PresentedImages:
         """A batch as the training step sees it at this point of the training.
 
         Raises:
@@ -379,8 +335,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """
         keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
         if self.masking == "none":
-            everything = torch.ones_like(batch.object_mask)
-            return PresentedImages(batch.images, None, *_unmixed(batch.ids), everything, batch.object_mask)
+            return present_whole(batch)
         if self.training_masks is None:
             raise RuntimeError(
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
@@ -389,64 +344,13 @@ class MaskRobustClassifier(pl.LightningModule):
         ramp = float(self.hparams["mask_ramp"])
         growth = ramp_growth(self.global_step / self._total_steps(), ramp) if ramp > 0 else 1.0
         candidates = [
-            self._masked(self.training_masks, keys, batch, growth, candidate)
+            present_masked(self.training_masks, self.masking, keys, batch, growth, candidate)
             for candidate in range(int(self.hparams["worst_of"]))
         ]
-        return candidates[0] if len(candidates) == 1 else self._worst(candidates, batch.labels)
-
-    def _masked(
-        self, masks: RandomMasking, keys: Tensor, batch: Batch, growth: float, candidate: int
-    ) -> "PresentedImages":
-        """A batch behind one of the holes that its keys draw."""
-        if self.masking == "layer_masking":
-            visible = masks.draw_visible(keys, batch, growth, candidate)
-            return PresentedImages(batch.images, visible, *_unmixed(keys), visible, batch.object_mask)
-        masked = masks(keys, batch, growth, candidate)
-        if self.masking == "fill":
-            return PresentedImages(
-                masked.images, None, masked.partners, masked.own_weight, masked.visible, batch.object_mask
-            )
-        by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
-        broadcast = by_fill[:, None, None, None]
-        own, whole = _unmixed(keys)
-        return PresentedImages(
-            torch.where(broadcast, masked.images, batch.images),
-            masked.visible | broadcast,
-            torch.where(by_fill, masked.partners, own),
-            torch.where(by_fill, masked.own_weight, whole),
-            masked.visible,
-            batch.object_mask,
-        )
-
-    def _worst(self, candidates: "list[PresentedImages]", labels: Tensor) -> "PresentedImages":
-        """Of several holes of each image the one behind which the network is most wrong; the first of equal ones."""
-        rows, image = candidates[0].is_masked.nonzero().squeeze(1), torch.arange(len(labels), device=labels.device)
-        worst = torch.zeros_like(image)
-        with torch.no_grad(), mode(self.network, training=False):
-            losses = [
-                F.cross_entropy(
-                    self(each.images[rows], None if each.visible is None else each.visible[rows]),
-                    labels[rows],
-                    reduction="none",
-                )
-                for each in candidates
-            ]
-        worst[rows] = torch.stack(losses).argmax(dim=0)
-
-        def chosen(*values: Tensor) -> Tensor:
-            return torch.stack(values)[worst, image]
-
-        visible = [each.visible for each in candidates if each.visible is not None]
-        others = zip(*((each.partners, each.own_weight, each.kept) for each in candidates), strict=True)
-        partners, own_weight, kept = starmap(chosen, others)
-        return PresentedImages(
-            chosen(*(each.images for each in candidates)),
-            chosen(*visible) if visible else None,
-            partners,
-            own_weight,
-            kept,
-            candidates[0].object_mask,
-        )
+        if len(candidates) == 1:
+            return candidates[0]
+        with mode(self.network, training=False):
+            return worst_presented(self, candidates, batch.labels)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
@@ -518,22 +422,6 @@ class MaskRobustClassifier(pl.LightningModule):
             )
         return 1
 
-    def _shown_to_teacher(self, batch: Batch, hides_object: Tensor) -> Tensor:
-        """What a teacher is shown (B, C, H, W): the images, without the object where the hole leaves nothing of it."""
-        if not hides_object.any():
-            return batch.images
-        source = getattr(self.trainer, "datamodule", None)
-        scenes = source.without_object("train", batch.ids[hides_object]) if isinstance(source, SceneSource) else None
-        if scenes is None:
-            raise InputError(
-                "objective 'distillation' needs pictures without the objects that a hole leaves nothing of, but "
-                f"{type(source).__name__} has none; choose mask families that do not hide objects, or data such as "
-                "Cutouts."
-            )
-        shown = batch.images.clone()
-        shown[hides_object] = scenes.to(shown)
-        return shown
-
     @torch.no_grad()
     def _taught(self, images: Tensor) -> Tensor:
         """The teacher's logits (B, num_classes) of images in pixel space."""
@@ -565,51 +453,6 @@ class MaskRobustClassifier(pl.LightningModule):
         if self.hparams["channels_last"]:
             images = images.contiguous(memory_format=torch.channels_last)
         return normalise(images, self.mean, self.std)
-
-
-class PresentedImages(NamedTuple):
-    """What a network sees of a batch in training, and what it is to say.
-
-    Attributes:
-        images: (B, C, H, W).
-        visible: (B, 1, H, W) bool for layer masking; None where everything is to be seen.
-        partners: (B,) int64, the image of the batch whose label counts for the rest; the image itself where none.
-        own_weight: (B,) float in [0, 1], weight of the image's own label.
-        kept: (B, 1, H, W) bool, False in the hole, however it is presented.
-        object_mask: (B, 1, H, W) bool, True on the image's object.
-    """
-
-    images: Tensor
-    visible: Tensor | None
-    partners: Tensor
-    own_weight: Tensor
-    kept: Tensor
-    object_mask: Tensor
-
-    @property
-    def is_masked(self) -> Tensor:
-        """(B,) bool, whether anything is hidden."""
-        return ~self.kept.flatten(1).all(dim=1)
-
-    @property
-    def hides_object(self) -> Tensor:
-        """(B,) bool, whether the image has an object, and the hole leaves nothing of it."""
-        left = (self.object_mask & self.kept).flatten(1).any(dim=1)
-        return self.object_mask.flatten(1).any(dim=1) & ~left
-
-
-def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The partners and weights of (B,) images that show no other one."""
-    return torch.arange(len(ids), device=ids.device), torch.ones(len(ids), device=ids.device)
-
-
-def _is_registered(argument: str, value: object) -> bool:
-    """Whether all mask families or fills that an argument names are known; True for any other argument."""
-    if argument not in ("mask_family", "fill"):
-        return True
-    registry = FAMILIES if argument == "mask_family" else FILLS
-    names = [value] if isinstance(value, str) else list(value) if isinstance(value, Mapping) else []
-    return all(name == OTHER_IMAGE or registry.knows(str(name)) for name in names)
 
 
 def _is_right(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """What the arguments of `MaskRobustClassifier` may be."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, get_args
 
-from maskrobust.augment import OTHER_IMAGE, check_mean, read_families, read_fills
+from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_families, read_fills
 from maskrobust.augment.families import check_hidden_fraction
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.checkpoint_file import check_options
 from maskrobust.lm_modules.masking import MergeRule
 from maskrobust.lm_modules.objectives import Objective
 from maskrobust.lm_modules.optimisation import OptimiserName, ScheduleName
@@ -81,6 +83,40 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         )
 
 
+def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[str, Any]:
+    """The arguments that a classifier is rebuilt with from a checkpoint of its own, which holds its weights.
+
+    Args:
+        checkpoint: content of a Lightning checkpoint.
+        kind: the classifier's class.
+        path: of the file, for messages.
+
+    Returns:
+        By name, without mask families and fills that are not registered.
+
+    Raises:
+        InputError: it is not the checkpoint of such a classifier with an architecture given by name.
+    """
+    saved = checkpoint.get("hyper_parameters", {})
+    named = saved.items() if isinstance(saved, Mapping) else ()
+    arguments = {name: value for name, value in named if name != "_instantiator"}  # of LightningCLI
+    is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(kind).parameters.keys()
+    architecture = arguments.get("architecture")
+    if is_ours and isinstance(architecture, Mapping):
+        raise InputError(
+            f"'{path}' is the checkpoint of a network of its own class ('{architecture.get('class_path')}'), which "
+            "is not imported because a file names it; if you trust it, name it yourself, or a function that makes "
+            f"it, as in my_module.MyNet:{path}."
+        )
+    if not is_ours or not isinstance(architecture, str):
+        raise InputError(
+            f"'{path}' is not the checkpoint of a {kind.__name__} with an architecture given by name; name the "
+            f"architecture of its weights as well, as in resnet50:{path}."
+        )
+    check_options(arguments.get("architecture_options"), path)
+    return {name: value for name, value in arguments.items() if _is_registered(name, value)} | {"weights": None}
+
+
 def check_layer_masking(options: Mapping[str, Any]) -> None:
     """Refuse options that `LayerMaskingOptions` does not have.
 
@@ -104,3 +140,12 @@ def check_layer_masking(options: Mapping[str, Any]) -> None:
         raise InputError(
             f"layer_masking.checkpoint_segments must be a whole number, at least 0, got {segments!r}; change it."
         )
+
+
+def _is_registered(argument: str, value: object) -> bool:
+    """Whether all mask families or fills that an argument names are known; True for any other argument."""
+    if argument not in ("mask_family", "fill"):
+        return True
+    registry = FAMILIES if argument == "mask_family" else FILLS
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, Mapping) else []
+    return all(name == OTHER_IMAGE or registry.knows(str(name)) for name in names)

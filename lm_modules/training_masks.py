@@ -36,7 +36,7 @@ class SceneSource(Protocol):
     """A data module that may know its pictures without their objects."""
 
     def without_object(self, split: str, ids: Tensor) -> Tensor | None:
-        """Pictures (N, C, H, W) of samples (N,) of a split, in [0, 1]; None where there are none."""
+        """Pictures (N, C, H, W) in [0, 1] of samples (N,), on the CPU, of a split; None where there are none."""
 
 
 def build_masking(
@@ -113,14 +113,16 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
             f"mask_family '{needing[0]}' needs a data module with annotated_batches() to take silhouettes from, got "
             f"{type(source).__name__}; train with one of maskrobust.train.data, or choose another mask family."
         )
-    bank = SilhouetteBank.from_batches(source.annotated_batches("train"))
+    object_of = getattr(source, "object_of", torch.clone)
+    bank = SilhouetteBank.from_batches(source.annotated_batches("train"), object_of)
     _check_classes(bank, needing)
     return bank.to(device)
 
 
 def _check_classes(bank: SilhouetteBank, families: Collection[str]) -> None:
     """Refuse a bank that leaves an object without another one to draw, before training comes across it."""
-    classes, counts = bank.labels.unique(return_counts=True)
+    objects = torch.stack([bank.labels, bank.objects]).unique(dim=1)
+    classes, counts = objects[0].unique(return_counts=True)
     if "own_class_silhouettes" in families and counts.min() == 1:
         alone = int(classes[counts.argmin()])
         raise InputError(

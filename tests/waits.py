@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -15,7 +16,7 @@ _ANSWERS = {"__bool__": False, "is_nonzero": False, "item": 0, "__int__": 0, "__
 class Waits(TorchFunctionMode):
     """Notes, as "function that asks: operation", each wait that can be answered; any other one is an error of torch's.
 
-    Copies from the host are waits unless they are `non_blocking`.
+    Copies from the host are waits unless they are `non_blocking`; a copy to it holds ones.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,9 @@ class Waits(TorchFunctionMode):
         if asked and name in _ANSWERS:
             self._note(name)
             return _ANSWERS[name]
+        if asked and name == "cpu":
+            self._note(name)
+            return torch.ones_like(args[0], device="cpu")
         result = func(*args, **options)
         if isinstance(result, Tensor) and result.is_meta:
             is_copy = name in _COPIES and not asked and not options.get("non_blocking")

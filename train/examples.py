@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.data.batches import batches_on, split_batches
-from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, with_predictions
+from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, joined_strips, with_predictions
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 if TYPE_CHECKING:  # each command imports this module
+    from maskrobust.lm_modules.trained_network import TrainedNetwork
     from maskrobust.train.claim.config import ClaimConfig
     from maskrobust.train.claim.runs import MeasuredRun
     from maskrobust.train.evaluate.config import EvaluationConfig
@@ -35,27 +37,40 @@ def claim_examples(config: ClaimConfig, runs: Mapping[str, Mapping[int, Measured
         run = runs[name][config.seeds[0]].outcomes[arm.method]
         for shown in (None, arm.method):
             outcomes.setdefault(shown, {})[number] = run
-    asked = config.evaluation
+    asked, looks = config.evaluation, dict.fromkeys(outcomes[None], Preprocessing(mean=config.data.mean))
     return _examples(
-        config.data, asked.split, asked.methods, outcomes, asked.seed, asked.patch_size, asked.hidden_fraction
+        config.data, asked.split, asked.methods, outcomes, looks, asked.seed, asked.patch_size, asked.hidden_fraction
     )
 
 
 def evaluation_examples(
-    config: EvaluationConfig, runs: Mapping[str, Mapping[MaskingMethod, Outcomes]]
+    config: EvaluationConfig,
+    runs: Mapping[str, Mapping[MaskingMethod, Outcomes]],
+    networks: Mapping[str, TrainedNetwork],
 ) -> Sequence[ExampleStrip]:
     """A few images of the split that is measured under every masking method, with every network's predictions.
+
+    Networks that are shown other pictures than the rest have rows of their own.
 
     Args:
         config: what was measured; its data are set up.
         runs: outcomes by network and masking method.
+        networks: those of the runs, by name.
     """
     outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {
         method: {number: run[method] for number, run in enumerate(runs.values(), start=1)} for method in config.methods
     }
     outcomes[None] = outcomes[config.methods[0]]
+    looks = {number: networks[name].preprocessing for number, name in enumerate(runs, start=1)}
     return _examples(
-        config.data, config.split, config.methods, outcomes, config.seed, config.patch_size, config.hidden_fractions[0]
+        config.data,
+        config.split,
+        config.methods,
+        outcomes,
+        looks,
+        config.seed,
+        config.patch_size,
+        config.hidden_fractions[0],
     )
 
 
@@ -64,6 +79,7 @@ def _examples(
     split: Split,
     methods: Sequence[MaskingMethod],
     outcomes: Answering,
+    looks: Mapping[int, Preprocessing],
     seed: int,
     patch_size: int,
     hidden_fraction: float,
@@ -71,7 +87,11 @@ def _examples(
     few = annotated_examples(batches_on(split_batches(data, split), "cpu"))
     if few is None:
         return ()
-    strips = example_strips(
-        few, methods, seed=seed, patch_size=patch_size, mean=data.mean, hidden_fraction=hidden_fraction
-    )
+    shown = {
+        look: example_strips(
+            few, methods, seed=seed, patch_size=patch_size, preprocessing=look, hidden_fraction=hidden_fraction
+        )
+        for look in set(looks.values())
+    }
+    strips = joined_strips({number: shown[look] for number, look in looks.items()})
     return with_predictions(strips, outcomes, data.class_names) if data.num_classes else strips

@@ -2,8 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.tensor_files import read_safetensors
 
-_FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64}
+_FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64, "objects": torch.int64}
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,17 @@ class SilhouetteBank:
         object_masks: (N, 1, H, W) bool, True on the object; none is empty.
         labels: (N,) int64 class of each object.
         ids: (N,) int64 id of the sample that each mask was annotated on, ascending.
+        objects: (N,) int64, equal for masks of the same object; the ids where it is not given.
     """
 
     object_masks: Tensor
     labels: Tensor
     ids: Tensor
+    objects: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
+        if len(self.objects) == 0:
+            object.__setattr__(self, "objects", self.ids)
         if len(self) == 0:
             raise InputError(
                 "a silhouette bank needs at least one non-empty object mask, got none; annotate an object."
@@ -45,8 +49,19 @@ class SilhouetteBank:
 
     @cached_property
     def by_class(self) -> Tensor:
-        """(N,) int64, the positions sorted by class, within a class by id."""
-        return self.labels.argsort(stable=True)
+        """(N,) int64, the positions sorted by class, within a class by object, then by id."""
+        return self.by_object[self.labels[self.by_object].argsort(stable=True)]
+
+    @cached_property
+    def by_object(self) -> Tensor:
+        """(N,) int64, the positions sorted by object, then by id."""
+        return self.objects.argsort(stable=True)
+
+    @cached_property
+    def object_ranks(self) -> Tensor:
+        """(N,) int64, the objects numbered from 0 in ascending order."""
+        ranks: Tensor = self.objects.unique(return_inverse=True)[1]
+        return ranks
 
     @cached_property
     def thickest(self) -> tuple[Tensor, Tensor]:
@@ -61,11 +76,12 @@ class SilhouetteBank:
         return torch.stack([farthest // width, farthest % width], dim=1), depths.amax(dim=1)
 
     @classmethod
-    def from_batches(cls, batches: Iterable[Batch]) -> Self:
+    def from_batches(cls, batches: Iterable[Batch], object_of: Callable[[Tensor], Tensor] = torch.clone) -> Self:
         """Collect every non-empty object mask of some batches; the result does not depend on their order.
 
         Args:
             batches: batches of one image size; samples without an object are passed over, repeated ids kept once.
+            object_of: which object (N,) int64 each sample id (N,) shows, as a data module's; one of its own by default.
 
         Raises:
             InputError: no batch holds a non-empty object mask, or batches differ in size.
@@ -82,11 +98,11 @@ class SilhouetteBank:
         if len(sizes) > 1:
             raise InputError(f"a silhouette bank holds masks of one size, got {sizes}; resize the images to one size.")
         unique_ids, first = unique_first(torch.cat(ids))
-        return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids)
+        return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids, object_of(unique_ids))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a bank that `save` has written, onto the CPU.
+        """Read a bank that `save` has written, onto the CPU; a file without `objects` has masks of one object each.
 
         Raises:
             MissingFileError: there is no such file.
@@ -119,7 +135,7 @@ class SilhouetteBank:
 
     def to(self, device: torch.device) -> "SilhouetteBank":
         """The same bank on another device."""
-        return SilhouetteBank(self.object_masks.to(device), self.labels.to(device), self.ids.to(device))
+        return SilhouetteBank(*(getattr(self, name).to(device) for name in _FIELDS))
 
 
 def distances(pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -147,15 +163,16 @@ def unique_first(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 def _find_fault(fields: Mapping[str, Tensor]) -> str | None:
     """What keeps the tensors of a file from being a bank; None where nothing does."""
-    if fields.keys() != _FIELDS.keys():
+    if fields.keys() | {"objects"} != _FIELDS.keys():
         return f"it must hold {', '.join(_FIELDS)}, got {', '.join(sorted(fields)) or 'nothing'}"
-    for name, dtype in _FIELDS.items():
-        if fields[name].dtype != dtype:
-            return f"{name} must be {dtype}, got {fields[name].dtype}"
-    masks, labels, ids = (fields[name] for name in _FIELDS)
-    if masks.ndim != 4 or masks.shape[1] != 1 or not len(masks) or not (labels.shape == ids.shape == masks.shape[:1]):
-        shapes = ", ".join(f"{name} {tuple(fields[name].shape)}" for name in _FIELDS)
-        return f"object_masks must be (N, 1, H, W), labels and ids (N,) with N > 0, got {shapes}"
+    for name, tensor in fields.items():
+        if tensor.dtype != _FIELDS[name]:
+            return f"{name} must be {_FIELDS[name]}, got {tensor.dtype}"
+    masks, ids = fields["object_masks"], fields["ids"]
+    is_column = [tensor.shape == masks.shape[:1] for name, tensor in fields.items() if name != "object_masks"]
+    if masks.ndim != 4 or masks.shape[1] != 1 or not len(masks) or not all(is_column):
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in fields.items())
+        return f"object_masks must be (N, 1, H, W), all others (N,) with N > 0, got {shapes}"
     if not (ids.diff() > 0).all():
         return "ids must ascend, got some that do not"
     if not masks.flatten(1).any(dim=1).all():

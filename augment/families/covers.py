@@ -6,8 +6,8 @@ from torch import Tensor
 from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.families.circles import circle_geometry
 from maskrobust.augment.families.registry import mask_family
-from maskrobust.augment.families.silhouettes import check_mask_size
-from maskrobust.augment.random import fold_in, uniform
+from maskrobust.augment.families.silhouettes import bounds, check_mask_size, draw_outside, own_ranks
+from maskrobust.augment.random import fold_in
 
 _STEPS = 8
 
@@ -18,12 +18,13 @@ def covers(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: SilhouetteBa
 
     The drawn object's thickest place is put on the centre of the enclosing circle, and scaled by the smallest of eight
     factors, in even ratios, with which it covers the object; with the last its inscribed circle covers the enclosing
-    one. The outline of the hole tells nothing of the object but its size. Without an object nothing is hidden.
+    one. The outline of the hole tells nothing of the object but its size. Without an object, or another one to draw,
+    nothing is hidden.
 
     Args:
         keys: (B,) int64 keys.
         object_mask: (B, 1, H, W) bool, True on the object.
-        ids: (B,) int64 sample ids; the sample's own object is not drawn, where the bank has another.
+        ids: (B,) int64 sample ids; the sample's own object is never drawn, whichever sample shows it.
         bank: the objects to draw from, on the device of `keys`.
 
     Returns:
@@ -33,9 +34,11 @@ def covers(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: SilhouetteBa
         InputError: the bank's masks have another size.
     """
     check_mask_size(bank.object_masks, *object_mask.shape[2:])
-    drawn = (uniform(fold_in(keys, 0)).double() * len(bank)).long()
-    drawn = torch.where(bank.ids[drawn] == ids, (drawn + 1) % len(bank), drawn)
-    return ~_covers(object_mask, drawn, bank)
+    start, end = torch.zeros_like(ids), torch.full_like(ids, len(bank))
+    own = bounds(bank.object_ranks[bank.by_object], own_ranks(bank, ids))
+    drawn = draw_outside(fold_in(keys, 0), start, end, *own)
+    hidden = _covers(object_mask, bank.by_object[drawn.clamp(max=len(bank) - 1)], bank)
+    return ~hidden | (drawn == end)[:, None, None, None]
 
 
 def _covers(object_mask: Tensor, drawn: Tensor, bank: SilhouetteBank) -> Tensor:

@@ -74,18 +74,17 @@ def own_class_silhouettes(
         width: see there.
         bank: see there.
         labels: (B,) int64 classes of the images.
-        ids: (B,) int64 sample ids; the sample's own object is never drawn.
+        ids: (B,) int64 sample ids; the sample's own object is never drawn, whichever sample shows it.
         scaled: see there.
         shifted: see there.
         flipped: see there.
     """
     start, end = _class_bounds(bank, labels)
-    own = _rank_within_classes(bank, ids)
-    is_among_them = (own >= start) & (own < end)
-    others = end - start - is_among_them.long()
-    _refuse_lonely(others == 0, labels, "other than the sample's own of")
-    drawn = start + _draw_below(fold_in(keys, 0), others)
-    drawn = bank.by_class[drawn + (is_among_them & (drawn >= own))]
+    stride = len(bank) + 1
+    ranked = (bank.labels * stride + bank.object_ranks)[bank.by_class]
+    own = bounds(ranked, labels * stride + own_ranks(bank, ids))
+    _refuse_lonely(end - start == own[1] - own[0], labels, "other than the sample's own of")
+    drawn = bank.by_class[draw_outside(fold_in(keys, 0), start, end, *own)]
     return _hide(keys, (height, width), bank, drawn, scaled, shifted, flipped)
 
 
@@ -114,10 +113,9 @@ def other_class_silhouettes(
         flipped: see there.
     """
     start, end = _class_bounds(bank, labels)
-    others = start + len(bank) - end
-    _refuse_lonely(others == 0, labels, "of another class than")
-    drawn = _draw_below(fold_in(keys, 0), others)
-    drawn = bank.by_class[torch.where(drawn < start, drawn, drawn + end - start)]
+    _refuse_lonely(end - start == len(bank), labels, "of another class than")
+    everything = torch.zeros_like(start), torch.full_like(end, len(bank))
+    drawn = bank.by_class[draw_outside(fold_in(keys, 0), *everything, start, end)]
     return _hide(keys, (height, width), bank, drawn, scaled, shifted, flipped)
 
 
@@ -140,6 +138,35 @@ def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
         )
 
 
+def own_ranks(bank: SilhouetteBank, ids: Tensor) -> Tensor:
+    """Which of `bank.object_ranks` each sample (B,) shows, (B,) int64; N for those that the bank does not hold."""
+    position = torch.searchsorted(bank.ids, ids).clamp(max=len(bank) - 1)
+    return torch.where(bank.ids[position] == ids, bank.object_ranks[position], len(bank))
+
+
+def bounds(ascending: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each value (B,) begins and ends in (N,) ascending numbers: two (B,) int64, equal where it is not there."""
+    return torch.searchsorted(ascending, values), torch.searchsorted(ascending, values, right=True)
+
+
+def draw_outside(keys: Tensor, start: Tensor, end: Tensor, left_out_start: Tensor, left_out_end: Tensor) -> Tensor:
+    """Uniform integers in [start, end) that do not lie in [left_out_start, left_out_end), a part of it.
+
+    Args:
+        keys: (B,) int64 keys.
+        start: (B,) int64, as are all the others.
+        end: see above.
+        left_out_start: see above.
+        left_out_end: see above.
+
+    Returns:
+        (B,) int64; `end` where nothing is left to draw.
+    """
+    left_out = left_out_end - left_out_start
+    drawn = start + _draw_below(keys, end - start - left_out)
+    return torch.where(drawn < left_out_start, drawn, drawn + left_out)
+
+
 def _hide(
     keys: Tensor,
     size: tuple[int, int],
@@ -160,16 +187,7 @@ def _hide(
 
 def _class_bounds(bank: SilhouetteBank, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Where the objects of each label begin and end in `bank.by_class`: two (B,) int64."""
-    classes = bank.labels[bank.by_class]
-    return torch.searchsorted(classes, labels), torch.searchsorted(classes, labels, right=True)
-
-
-def _rank_within_classes(bank: SilhouetteBank, ids: Tensor) -> Tensor:
-    """Where `bank.by_class` holds each sample's own object, (B,) int64; -1 for those that the bank does not hold."""
-    rank = torch.empty_like(bank.by_class)
-    rank[bank.by_class] = torch.arange(len(bank), device=ids.device)
-    position = torch.searchsorted(bank.ids, ids).clamp(max=len(bank) - 1)
-    return torch.where(bank.ids[position] == ids, rank[position], -1)
+    return bounds(bank.labels[bank.by_class], labels)
 
 
 def _draw_below(keys: Tensor, count: Tensor) -> Tensor:

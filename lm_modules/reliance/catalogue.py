@@ -43,6 +43,9 @@ HEADLINE = "used_share"
 SCENES = "scene_2afc"
 """The measure that speaks where the headline is undefined, as with many classes and few objects."""
 
+SCENE_SHARE = "scene_share"
+"""The measure that is drawn where the headline is undefined."""
+
 
 @dataclass(frozen=True)
 class Context:

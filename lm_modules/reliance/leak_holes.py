@@ -57,7 +57,7 @@ class CoverHoles(NamedTuple):
         cover_visible: (B, 1, H, W) bool, hides another object's silhouette that covers this one, and a blob where the
             circle is larger.
         circle_visible: (B, 1, H, W) bool, hides this object's enclosing circle, and a blob where the cover is larger.
-        valid: (B,) bool, False where there is no object or no room for the blob; nothing is hidden there.
+        valid: (B,) bool, False without an object, another one to draw, or room for the blob; nothing is hidden there.
     """
 
     cover_visible: Tensor
@@ -73,7 +73,7 @@ def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: Silhoue
     Args:
         keys: (B,) int64 keys.
         object_mask: (B, 1, H, W) bool.
-        ids: (B,) int64; the sample's own object is not drawn, where the bank has another.
+        ids: (B,) int64; the sample's own object is never drawn, whichever sample shows it.
         bank: the objects to draw from, on the device of `keys`.
 
     Raises:
@@ -83,7 +83,7 @@ def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: Silhoue
     excess = hidden.sum(dim=(1, 2, 3)) - circles.sum(dim=(1, 2, 3))
     beside_cover = companion_blobs(fold_in(keys, 1), hidden, (-excess).clamp(min=0))
     beside_circle = companion_blobs(fold_in(keys, 2), circles, excess.clamp(min=0))
-    valid = object_mask.flatten(1).any(dim=1) & beside_cover.fits & beside_circle.fits
+    valid = hidden.flatten(1).any(dim=1) & beside_cover.fits & beside_circle.fits
     nothing_hidden = ~valid[:, None, None, None]
     return CoverHoles(
         ~(hidden | beside_cover.blobs) | nothing_hidden, ~(circles | beside_circle.blobs) | nothing_hidden, valid

@@ -1,6 +1,7 @@
 """The reliance suite: fed batches, it asks any number of masking methods about the same holes and keeps the answers."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import torch
@@ -60,7 +61,7 @@ class RelianceSuite(Generic[Key]):
         self.num_classes = num_classes
         self._object_of = object_of
         self.plan = plan or ReliancePlan()
-        self._source = ConditionSource(bank, self.plan, seed)
+        self._source = ConditionSource(replace(bank, objects=object_of(bank.ids)), self.plan, seed)
         self._parts: dict[Key, list[Outcomes]] = {}
 
     def update(

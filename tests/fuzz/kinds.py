@@ -285,8 +285,8 @@ def _safetensors() -> bytes:
 def _bank() -> bytes:
     masks = torch.zeros(3, 1, 8, 8, dtype=torch.bool)
     masks[:, :, 2:5, 3:6] = True
-    fields = {"object_masks": masks, "labels": torch.tensor([0, 1, 1]), "ids": torch.tensor([3, 5, 9])}
-    return safetensors.torch.save(fields)
+    columns = {"labels": torch.tensor([0, 1, 1]), "ids": torch.tensor([3, 5, 9]), "objects": torch.tensor([3, 5, 5])}
+    return safetensors.torch.save({"object_masks": masks} | columns)
 
 
 def _read_bank(path: Path) -> None:

@@ -5,7 +5,7 @@ from timm.data import ImageNetInfo
 from torch import nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.class_matching import match_classes
+from maskrobust.lm_modules.class_matching import match_classes, unknown_classes
 from maskrobust.lm_modules.imagenet import imagenet_names
 from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.trained_network import TrainedNetwork
@@ -63,6 +63,13 @@ def test_a_file_says_index_id_or_name_and_may_know_more_classes() -> None:
     given: dict[str, int | str] = {"one": 5, "two": "n02124075", "three": "tench", "other": 5}
     assert match_classes(["two", "one", "three"], imagenet(), given) == [285, 5, 0]
     assert match_classes(["one"], network(10), given) == [5]
+
+
+def test_classes_that_are_not_one_output_are_unknown() -> None:
+    assert unknown_classes(["unicorn", "tench", "crane"], imagenet()) == ["unicorn", "crane"]
+    assert unknown_classes(["tench", "unicorn"], imagenet(), {"unicorn": 5}) == ["tench"]
+    with pytest.raises(InputError, match="does not say what its outputs are"):
+        unknown_classes(["tench"], network(10))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from maskrobust.lm_modules.architectures import SmallResNet, build_network
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.presented_images import present_masked
 from tests.lm_modules.test_weights import Malicious
 
 CLASSES, SIZE = 3, 16
@@ -229,7 +230,7 @@ def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking: st
     assert masks is not None
     keys = fold_in(sample_keys(0, batch.ids), 0)
     with torch.no_grad():
-        every = [classifier._masked(masks, keys, batch, 1.0, candidate) for candidate in range(3)]
+        every = [present_masked(masks, masking, keys, batch, 1.0, candidate) for candidate in range(3)]
         losses = [F.cross_entropy(classifier(each[0], each[1]), batch.labels, reduction="none") for each in every]
         worst = F.cross_entropy(classifier(*found[3][:2]), batch.labels, reduction="none")
     torch.testing.assert_close(worst, torch.stack(losses).amax(dim=0))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from maskrobust.augment import Batch, Choice, RandomMasking, SilhouetteBank, build_family, sample_keys
 from maskrobust.lm_modules.training_masks import (
@@ -83,6 +84,7 @@ def test_silhouettes_are_those_of_the_training_objects() -> None:
     bank = build_silhouette_bank("silhouettes", Source(), CPU)
     expected = SilhouetteBank.from_batches(Source().annotated_batches("train"))
     assert bank is not None and torch.equal(bank.object_masks, expected.object_masks)
+    assert torch.equal(bank.objects, bank.ids)
     assert build_silhouette_bank({"patches": 1.0, "silhouettes": 0.0}, Source(), CPU) is None
 
 
@@ -106,8 +108,13 @@ def test_classes_with_nothing_else_to_draw_are_refused_before_training() -> None
         def annotated_batches(self, split: str) -> Iterator[Batch]:
             yield next(super().annotated_batches(split))
 
-    with pytest.raises(ValueError, match="two training objects of each class, got one of class 0;"):
-        build_silhouette_bank("own_class_silhouettes", Alone(), CPU)
+    class OneObject(Source):
+        def object_of(self, ids: Tensor) -> Tensor:
+            return ids % 4
+
+    for source in (Alone(), OneObject()):
+        with pytest.raises(ValueError, match="two training objects of each class, got one of class 0;"):
+            build_silhouette_bank("own_class_silhouettes", source, CPU)
 
     class OneClass(Source):
         def annotated_batches(self, split: str) -> Iterator[Batch]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maskrobust.augment import FILLS, Batch, apply_fill, build_family, fold_in, random_keys
 from maskrobust.augment.families.irregular import hide_lowest
@@ -56,6 +56,20 @@ def test_a_training_step_does_not_wait(options: dict[str, Any]) -> None:
     assert waits.found == []
 
 
+class Scenes:
+    def without_object(self, split: str, ids: Tensor) -> Tensor:
+        assert not ids.is_meta
+        return torch.zeros(len(ids), 3, 32, 32)
+
+
+def test_a_distillation_waits_once_for_whose_objects_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, batch = on_meta(masking="fill", mask_family="objects", objective="distillation")
+    monkeypatch.setattr(classifier.trainer, "datamodule", Scenes(), raising=False)
+    with Waits() as waits:
+        classifier.training_step(batch, 0).backward()
+    assert waits.found == ["shown_to_teacher: cpu"]
+
+
 @pytest.mark.parametrize("fill", sorted(set(FILLS) - {"blur", "linear_imputation", "inpainting"}))
 def test_a_fill_does_not_wait(fill: str) -> None:
     batch = BATCH.to("meta")
@@ -78,8 +92,8 @@ def test_what_waits_is_counted() -> None:
         torch.tensor([1.0], device="meta")
         torch.zeros(2).to("meta", non_blocking=True)
         torch.zeros(2).to("meta")
-        assert not number and number.item() == 0
-    assert [each.partition(": ")[2] for each in waits.found] == ["tensor", "to", "__bool__", "item"]
+        assert not number and number.item() == 0 and number.cpu() == 1
+    assert [each.partition(": ")[2] for each in waits.found] == ["tensor", "to", "__bool__", "item", "cpu"]
 
 
 @pytest.mark.parametrize("family", ["patches", {"patches": 1.0, "blobs": 2.0}])

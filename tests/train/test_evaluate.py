@@ -335,6 +335,7 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
         (["--network=small_resnet:random", "--layers=[nowhere]", "--methods=[black]"], "'nowhere'"),
         (["--network=squeezenet1_1:random", "--methods=[black]"], "linear"),
         (["--network=swin_t:random"], "transformer"),
+        (["--network=small_resnet:random", "--unknown_classes=leave_out"], "Coco and PascalVOC, got Cues"),
     ],
 )
 def test_a_network_that_the_data_do_not_fit_is_one_sentence(

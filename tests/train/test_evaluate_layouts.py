@@ -196,12 +196,31 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path: Path
     assert ["labels" in page.texts for page in pages] == [False, True]
 
 
+def test_classes_that_a_network_does_not_know_are_left_out_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {**write_pairs(tmp_path), **SMALL}
+    (tmp_path / "outputs.yaml").write_text("{disc: 5, wedge: 2, unicorn: 0}")
+    given = [f"--data.{name}={value}" for name, value in options.items()]
+    networks = ["--network=small_resnet:random", f"--classes={tmp_path / 'outputs.yaml'}"]
+    arguments = ["evaluate", "--data=ImagesWithMasks", *given, *networks, *QUICK, f"--out={tmp_path / 'out'}"]
+    assert "'box' of the data's 3 match none or several" in sentence_of(arguments, capsys)
+    main([*arguments, "--unknown_classes=leave_out"])
+    (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
+    assert clean.images == 8
+    assert settings_of(tmp_path / "out")["left_out_classes"] == ["box"]
+    assert "'box': 1 of 3 classes left out" in caplog.text and "with 4 of 12 images" in caplog.text
+    none = ImagesWithMasks(**options, leave_out=["box"]).without_classes(["disc"])  # type: ignore[arg-type]
+    assert none.left_out_classes == ("box", "disc") and none.class_names == ("wedge",)
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (["masks"], "maskrobust masks needs images with labels, but these have none"),
         (["shards"], "maskrobust shards needs images with labels, but these have none"),
         (["evaluate", "--network=x", "--answers=present"], "answers is about the classes of the images"),
+        (["evaluate", "--network=x", "--unknown_classes=leave_out"], "unknown_classes is about the classes of the"),
     ],
 )
 def test_what_needs_labels_refuses_images_without(

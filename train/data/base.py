@@ -87,10 +87,12 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         std: their standard deviation, in the same unit.
         order_seed: decides the order of the training samples, and nothing else.
         batch_size: samples per batch of one process.
+        left_out_classes: names of classes whose images are passed over; none unless a subclass can.
         crop_fraction: share in (0, 1] of a photograph's shorter side that the pictures show already; a network crops
             only what it wants less than that.
     """
 
+    left_out_classes: tuple[str, ...] = ()
     crop_fraction: float = 0.875
 
     num_classes: int

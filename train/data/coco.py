@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.evaluation_images import EvaluationImages, check_folders
-from maskrobust.train.data.image_files import MOST_PIXELS, ImageFile, id_of
+from maskrobust.train.data.image_files import MOST_PIXELS, ImageFile, id_of, read_file, turned_like
 from maskrobust.train.files import read_json
 
 Value = TypeVar("Value", int, str)
@@ -29,6 +29,10 @@ class Coco(EvaluationImages):
     The object of an image is its largest annotation that is no crowd, and its category is the label. Images without one
     are left out, and so are those with a second annotation of that category, crowd or not: the class would stay visible
     with the object hidden. Polygons are filled by pycocotools, the extra `coco`; run lengths may be numbers or text.
+
+    Annotations are those of the stored pixels, which COCO's own tools read without regard to EXIF; masks are turned
+    with the image as its EXIF orientation says. Where height and width are those of the image as it is displayed, as
+    some annotation tools write them, annotations are those of the displayed image.
 
     Args:
         images: folder of the images.
@@ -54,21 +58,28 @@ class RunLengths(NamedTuple):
         width: in pixels.
         runs: lengths of the runs of background and object in turn, column by column, the first of background; their sum
             is height times width.
+        image: the file that they were annotated on.
         name: for messages.
     """
 
     height: int
     width: int
     runs: Runs
+    image: Path
     name: str
 
     def __str__(self) -> str:
         return self.name
 
     def read(self) -> Tensor:
-        """(1, H, W) bool, True on the object."""
+        """(1, H, W) bool, True on the object, turned with the image as its EXIF orientation says.
+
+        Raises:
+            InputError: the image cannot be read.
+        """
         columns = np.repeat(np.arange(len(self.runs)) % 2 == 1, self.runs).reshape(self.width, self.height)
-        return torch.from_numpy(np.ascontiguousarray(columns.T)).unsqueeze(0)
+        stored = torch.from_numpy(np.ascontiguousarray(columns.T)).unsqueeze(0)
+        return turned_like(stored, read_file(self.image), str(self.image))
 
 
 def list_coco(images: Path, annotations: Path) -> tuple[tuple[str, ...], list[ImageFile]]:
@@ -114,7 +125,7 @@ def _listed(images: Path, content: Any, path: Path) -> tuple[tuple[str, ...], li
         found = _largest_object(of_image[each["id"]], height, width)
         if found is not None:
             annotation, runs = found
-            mask = RunLengths(height, width, runs, f"{path}, annotation {annotation['id']}")
+            mask = RunLengths(height, width, runs, file, f"{path}, annotation {annotation['id']}")
             files.append(ImageFile(id_of(inside), file, mask, labels[annotation["category_id"]]))
     if len(files) < len(pictures):
         left_out = f"{len(pictures) - len(files)} of {len(pictures)} images"

@@ -40,7 +40,7 @@ class EvaluationImages(FileDataModule):
         super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
         kept = _kept_classes(class_names, leave_out)
         labels = {class_names.index(name): label for label, name in enumerate(kept)}
-        self.class_names, self.num_classes = kept, len(kept)
+        self.class_names, self.num_classes, self.left_out_classes = kept, len(kept), tuple(leave_out)
         self._files = [
             file._replace(label=labels.get(file.label, -1)) for file in files if not kept or file.label in labels
         ]
@@ -51,6 +51,31 @@ class EvaluationImages(FileDataModule):
             if file.id in known:
                 raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
             known.add(file.id)
+
+    def with_files(
+        self, class_names: Sequence[str], files: Sequence[ImageFile], leave_out: Sequence[str] = ()
+    ) -> "EvaluationImages":
+        """Other files, seen and loaded as these are; see the class for arguments and errors."""
+        again = EvaluationImages(
+            class_names,
+            files,
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            leave_out=leave_out,
+        )
+        again.mask_code = self.mask_code
+        return again
+
+    def without_classes(self, names: Sequence[str]) -> "EvaluationImages":
+        """The images of the other classes.
+
+        Args:
+            names: of classes, but not of all.
+        """
+        again = self.with_files(self.class_names, self._files, names)
+        again.left_out_classes = (*self.left_out_classes, *names)
+        return again
 
     @property
     def labelled(self) -> bool:

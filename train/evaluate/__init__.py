@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     with joined():
         console = Console(quiet=not is_first())
         with first_of_each_machine_first():
-            networks = load_networks(config)
+            config, networks = load_networks(config)
         similarities = answer_similarities(config, networks)
         partial = Partial(config.out / "partial", settings_of(config, networks))
         partial.check()
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     results = Results.read("reliance", reliance)
     write_json(config.out / "reliance.json", reliance)
     write_text(config.out / "reliance.csv", results.as_csv())
-    write_text(config.out / "report.html", render_reliance(reliance, evaluation_examples(config, runs)))
+    write_text(config.out / "report.html", render_reliance(reliance, evaluation_examples(config, runs, networks)))
     partial.remove()
     console.print(results_table("reliance", reliance), headline(results), sep="\n", markup=False)
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"

@@ -33,6 +33,9 @@ class EvaluationConfig:
             compared with.
         classes: file that gives each class of the data, by its name, an output: its index, WordNet id or class name. By
             default a class's own name is looked for among these.
+        unknown_classes: of the data, which are not one output of every network: "refuse" them, or "leave_out" these and
+            their images, where the data are for evaluation alone, such as Coco and PascalVOC; log, page and `settings`
+            in reliance.json name them.
         answers: "all" outputs of a network are possible answers, those without a class of the data being wrong; or only
             those of classes that are "present" in the data.
         preprocess: in place of what a network's weights say, of all networks: size, crop, interpolation, mean, std, as
@@ -77,6 +80,7 @@ class EvaluationConfig:
     out: Path
     network: list[str]
     classes: Path | None = None
+    unknown_classes: Literal["refuse", "leave_out"] = "refuse"
     answers: Literal["all", "present"] = "all"
     preprocess: dict[str, Any] | None = None
     device: str | None = None
@@ -176,9 +180,12 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
 
 
 def _check_labels(config: EvaluationConfig) -> None:
-    """Refuse what is about the classes of images that have none."""
+    """Refuse what is about the classes of images that have none, or of which none can be left out."""
+    from maskrobust.train.data import EvaluationImages
+
     about_classes = {
         "classes": config.classes is not None,
+        "unknown_classes": config.unknown_classes == "leave_out",
         "answers": config.answers == "present",
         "wordnet": config.wordnet is not None,
         "probe_outlines": config.probe_outlines is not None,
@@ -186,6 +193,11 @@ def _check_labels(config: EvaluationConfig) -> None:
     given = [name for name, is_given in about_classes.items() if is_given]
     if given and not config.data.num_classes:
         raise InputError(f"{given[0]} is about the classes of the images, but these have no labels; leave it out.")
+    if config.unknown_classes == "leave_out" and not isinstance(config.data, EvaluationImages):
+        raise InputError(
+            "unknown_classes leave_out passes over images of data for evaluation alone, such as ImagesWithMasks, Coco "
+            f"and PascalVOC, got {type(config.data).__name__}; give such data, or the classes that the networks know."
+        )
 
 
 def _refuse_old_options(arguments: Sequence[str]) -> None:

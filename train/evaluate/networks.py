@@ -1,17 +1,26 @@
 """The networks of an evaluation: loaded, shown the data's pictures, and answering with the data's classes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from pytorch_lightning.utilities import rank_zero_info
+
+from maskrobust.lm_modules.class_matching import some, unknown_classes
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.train.data import EvaluationImages
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.networks import answering_data, load_for, read_classes
 
 
-def load_networks(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
+def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str, TrainedNetwork]]:
     """Every network by its name, its first classes being those of the data, in label order.
+
+    Returns:
+        The configuration, whose data lack the classes that a network does not know where these are to be left out; and
+        the networks.
 
     Raises:
         MissingFileError, InputError: a network cannot be loaded, or does not know the data's classes, or cannot be
@@ -19,15 +28,33 @@ def load_networks(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
         UnsupportedNetworkError: layer masking cannot read a network.
     """
     given = None if config.classes is None else read_classes(config.classes)
-    return {name: _load(name, config, given) for name in config.network}
+    networks = {}
+    for name in config.network:
+        networks[name] = load_for(name, config.data, config.precision, preprocess=config.preprocess)
+        check_plans(networks[name], config.plans)
+    if config.unknown_classes == "leave_out" and isinstance(config.data, EvaluationImages):
+        config = replace(config, data=_known_to_all(config.data, networks.values(), given))
+    for name, network in networks.items():
+        networks[name] = answering_data(network, config.data, given, only=config.answers == "present")
+        networks[name].pass_size = config.data.batch_size if config.compile else None
+    return config, networks
 
 
-def _load(name: str, config: EvaluationConfig, given: Mapping[str, int | str] | None) -> TrainedNetwork:
-    network = load_for(name, config.data, config.precision, preprocess=config.preprocess)
-    check_plans(network, config.plans)
-    answering = answering_data(network, config.data, given, only=config.answers == "present")
-    answering.pass_size = config.data.batch_size if config.compile else None
-    return answering
+def _known_to_all(
+    data: EvaluationImages, networks: Iterable[TrainedNetwork], given: Mapping[str, int | str] | None
+) -> EvaluationImages:
+    """The images of those classes that every network knows; of all, to be refused, where none is."""
+    unknown = {name for network in networks for name in unknown_classes(data.class_names, network, given)}
+    names = [name for name in data.class_names if name in unknown]
+    if not 0 < len(names) < len(data.class_names):
+        return data
+    known = data.without_classes(names)
+    images = len(data.files("val"))
+    rank_zero_info(
+        f"{some(names)}: {len(names)} of {len(data.class_names)} classes left out, which are not one output of every "
+        f"network, with {images - len(known.files('val'))} of {images} images"
+    )
+    return known
 
 
 def answer_similarities(

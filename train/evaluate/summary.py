@@ -105,6 +105,7 @@ def summarise(
         "settings": {
             "split": config.split,
             "labels": "of the data" if config.data.num_classes else OWN_PREDICTIONS,
+            "left_out_classes": list(config.data.left_out_classes),
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,

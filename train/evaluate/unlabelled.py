@@ -41,15 +41,10 @@ def answering_itself(network: TrainedNetwork, seen: Mapping[int, int]) -> tuple[
 
 def relabelled(data: EvaluationImages, labels: Mapping[int, int]) -> EvaluationImages:
     """The same images with other labels, by sample id in [0, number of classes); classes are named by their number."""
-    again = EvaluationImages(
+    return data.with_files(
         [f"{number}" for number in range(max(labels.values()) + 1)],
         [file._replace(label=labels[file.id]) for file in data.files("val")],
-        image_size=data.image_size,
-        batch_size=data.batch_size,
-        num_workers=data.num_workers,
     )
-    again.mask_code = data.mask_code
-    return again
 
 
 def without_labels(row: Row) -> Row:

@@ -128,7 +128,7 @@ def _make_bank(config: GalleryConfig, progress: Progress) -> tuple[SilhouetteBan
     config.data.setup(STAGE_OF_SPLIT[split])
     batches = progress.track(config.data.annotated_batches(split), description="collecting silhouettes")
     try:
-        return SilhouetteBank.from_batches(batches), ""
+        return SilhouetteBank.from_batches(batches, config.data.object_of), ""
     except InputError as error:
         return None, str(error)
 

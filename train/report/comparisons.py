@@ -3,14 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENES, catalogue
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENE_SHARE, SCENES, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.tables import Bar, Cell, CellWriter, bars_of
 from maskrobust.train.report.wording import decimal, interval, listed, method_title, points
-
-SCENE_SHARE = "scene_share"
-"""The measure that is drawn where the headline is undefined."""
 
 _OPPOSITE = {"relies more": "relies less", "relies less": "relies more"}
 

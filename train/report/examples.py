@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, illustrate
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -45,6 +46,7 @@ class ExampleStrip(NamedTuple):
         labels: their true classes.
         classes: names of these; see `with_predictions`, as for the next.
         answers: what networks predict for each image.
+        networks: numbers, from 1, of the networks that are shown these pictures; empty where all are.
     """
 
     label: str
@@ -55,6 +57,7 @@ class ExampleStrip(NamedTuple):
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     answers: tuple[tuple[Answer, ...], ...] = ()
+    networks: tuple[int, ...] = ()
 
 
 class ExampleGroup(NamedTuple):
@@ -113,10 +116,10 @@ def example_strips(
     *,
     seed: int,
     patch_size: int,
-    mean: Sequence[float],
+    preprocessing: Preprocessing,
     hidden_fraction: float = 0.5,
 ) -> list[ExampleStrip]:
-    """The originals, then for each method a fraction of the patches, the outline and the enclosing circle hidden.
+    """What a network is shown: the originals, then for each method patches, outline and enclosing circle hidden.
 
     Holes and fills are those of `ConditionSource`, hence of the measures, for the same seed and sample ids. An image
     without a valid object hole (no object, or no room for the companion blob) is passed over.
@@ -126,7 +129,7 @@ def example_strips(
         methods: masking methods, in the order of the strips.
         seed: of the evaluation masks.
         patch_size: side in pixels of the patches of the retention measure.
-        mean: the data set's mean colour, for the fill "mean".
+        preprocessing: of the network: size and crop of its pictures, and the colour of the fill "mean".
         hidden_fraction: fraction in [0, 1] of patches to hide.
 
     Returns:
@@ -145,12 +148,31 @@ def example_strips(
         "silhouette": "Hidden along the outline",
         "circle": "Enclosing circle hidden",
     }
-    strips = [ExampleStrip("Original", None, to_pictures(batch.images[valid]), "clean", **asked)]
+    originals = preprocessing.resize(batch.images[valid])
+    strips = [ExampleStrip("Original", None, to_pictures(originals), "clean", **asked)]
     for method in methods:
         for condition, label in labels.items():
-            images = illustrate(method, batch.images, drawn.visible(condition), drawn.fill_keys, mean)
+            images, visible = preprocessing.view(batch.images, drawn.visible(condition))
+            images = illustrate(method, images, visible, drawn.fill_keys, preprocessing.mean)
             strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **asked))
     return strips
+
+
+def joined_strips(by_network: Mapping[int, Sequence[ExampleStrip]]) -> list[ExampleStrip]:
+    """The strips of several networks as one list, in which networks that are shown the same pictures share a strip.
+
+    Args:
+        by_network: by a network's number what `example_strips` returns, for the same images and methods.
+    """
+    found: list[ExampleStrip] = []
+    for strips in zip(*by_network.values(), strict=True):
+        shown: dict[object, ExampleStrip] = {}
+        for number, strip in zip(by_network, strips, strict=True):
+            pixels = tuple((each.shape, each.tobytes()) for each in strip.images)
+            first = shown.setdefault(pixels, strip)
+            shown[pixels] = first._replace(networks=(*first.networks, number))
+        found += shown.values() if len(shown) > 1 else strips[:1]
+    return found
 
 
 def with_predictions(
@@ -161,7 +183,7 @@ def with_predictions(
     """The strips with the true classes of their pictures, and what networks took them for.
 
     Args:
-        strips: what `example_strips` returns.
+        strips: what `example_strips` or `joined_strips` returns.
         outcomes: by the strips' masking method (None: nothing hidden) and a network's number, those of the networks
             whose predictions are wanted there.
         class_names: one for each class, in label order.
@@ -188,7 +210,8 @@ def _answers(
     Returns:
         One tuple for each picture, in the order of the networks that come first.
     """
-    predicted = {number: _predictions(run, strip) for number, run in outcomes.items()}
+    asked = strip.networks or outcomes
+    predicted = {number: _predictions(run, strip) for number, run in outcomes.items() if number in asked}
     found = []
     for place, label in enumerate(strip.labels):
         numbers: dict[int, list[int]] = {}

@@ -15,11 +15,11 @@ Fields = dict[str, Tensor]
 
 def bank_of(count: int) -> SilhouetteBank:
     masks = torch.rand(count, 1, 7, 9, generator=torch.Generator().manual_seed(0)) < 0.4
-    return SilhouetteBank(masks, torch.arange(count) % 3, torch.arange(count) * 5 - 7)
+    return SilhouetteBank(masks, torch.arange(count) % 3, torch.arange(count) * 5 - 7, torch.arange(count) // 2)
 
 
 def fields_of(bank: SilhouetteBank) -> Fields:
-    return {"object_masks": bank.object_masks, "labels": bank.labels, "ids": bank.ids}
+    return {"object_masks": bank.object_masks, "labels": bank.labels, "ids": bank.ids, "objects": bank.objects}
 
 
 def test_a_bank_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -28,6 +28,13 @@ def test_a_bank_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     again = SilhouetteBank.load(tmp_path / "new folder" / "bank.safetensors")
     for name, tensor in fields_of(bank).items():
         assert torch.equal(getattr(again, name), tensor)
+
+
+def test_each_mask_is_of_an_object_of_its_own_unless_a_file_says_otherwise(tmp_path: Path) -> None:
+    fields = fields_of(bank_of(6))
+    del fields["objects"]
+    safetensors.torch.save_file(fields, tmp_path / "bank.safetensors")
+    assert torch.equal(SilhouetteBank.load(tmp_path / "bank.safetensors").objects, fields["ids"])
 
 
 def test_a_bank_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -68,6 +75,7 @@ FAULTS: list[tuple[Callable[[Fields], Fields], str]] = [
     (lambda fields: fields | {"object_masks": fields["object_masks"][:, 0]}, "(6, 7, 9)"),
     (lambda fields: fields | {"labels": fields["labels"][:5]}, "labels (5,)"),
     (lambda fields: fields | {"ids": fields["ids"][:, None]}, "ids (6, 1)"),
+    (lambda fields: fields | {"objects": fields["objects"][:5]}, "objects (5,)"),
     (lambda fields: {name: tensor[:0] for name, tensor in fields.items()}, "labels (0,)"),
     (lambda fields: fields | {"ids": fields["ids"].flip(0)}, "ascend"),
     (lambda fields: fields | {"ids": torch.zeros_like(fields["ids"])}, "ascend"),

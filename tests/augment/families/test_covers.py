@@ -29,4 +29,16 @@ def test_no_object_is_hidden_behind_its_own_silhouette() -> None:
     for key in sample_keys(0, torch.arange(8)):
         drawn = covers(key[None], first.object_mask, first.ids, bank=both)
         assert torch.equal(drawn, covers(key[None], first.object_mask, first.ids, bank=other))
-        assert not torch.equal(drawn, covers(key[None], first.object_mask, first.ids, bank=own))
+        assert not drawn.all() and covers(key[None], first.object_mask, first.ids, bank=own).all()
+
+
+def test_no_object_is_hidden_behind_another_view_of_itself() -> None:
+    lying, standing, square = torch.zeros(3, 1, 32, 32, dtype=torch.bool)
+    lying[:, 14:18, 8:24] = True
+    standing[:, 8:24, 14:18] = True
+    square[:, 14:18, 14:18] = True
+    masks = torch.stack([lying] * 6 + [standing] * 2)
+    bank = SilhouetteBank(masks, torch.zeros(8).long(), torch.arange(8), torch.tensor([7] * 6 + [8, 9]))
+    keys = sample_keys(0, torch.arange(100))
+    hidden = ~covers(keys, square.expand(100, 1, 32, 32), torch.full((100,), 3), bank=bank)
+    assert (hidden.any(dim=3).sum(dim=2) > hidden.any(dim=2).sum(dim=2)).all()

@@ -161,6 +161,16 @@ def test_own_class_draws_every_other_object_of_the_class_equally_often() -> None
     assert stats.chisquare(drawn[expected]).pvalue > 1e-3
 
 
+def test_own_class_draws_no_other_view_of_the_object() -> None:
+    bank = SilhouetteBank.from_batches([batch_of(list(range(1, 41)))], lambda ids: ids % 20)
+    ids, keys = torch.full((4000,), 5), sample_keys(0, torch.arange(4000))
+    hidden = ~own_class_silhouettes(keys, HEIGHT, WIDTH, bank=bank, labels=ids % 4, ids=ids)
+    drawn = torch.bincount(bank.ids[positions(hidden, bank)], minlength=41)
+    expected = [number for number in range(1, 41) if number % 4 == 1 and number % 20 != 5]
+    assert drawn.nonzero().flatten().tolist() == expected
+    assert stats.chisquare(drawn[expected]).pvalue > 1e-3
+
+
 def test_own_class_serves_samples_that_the_bank_does_not_hold() -> None:
     bank, count = class_bank(), 2000
     ids, labels = torch.arange(count) + 1000, torch.arange(count) % 4

@@ -12,6 +12,8 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module
 from maskrobust.lm_modules.reliance.catalogue import (
     HEADLINE,
+    SCENE_SHARE,
+    SCENES,
     Context,
     Group,
     Measure,
@@ -64,6 +66,10 @@ def test_entries_stand_by_group_and_the_headline_first() -> None:
     places = [get_args(Group).index(entry.group) for entry in ENTRIES.values()]
     assert places == sorted(places)
     assert next(iter(ENTRIES)) == HEADLINE
+
+
+def test_measures_that_code_knows_by_name_are_entries() -> None:
+    assert {HEADLINE, SCENES, SCENE_SHARE} <= ENTRIES.keys()
 
 
 def test_a_measure_without_what_it_needs_is_not_asked() -> None:

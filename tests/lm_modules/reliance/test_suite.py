@@ -246,6 +246,17 @@ def test_the_seed_decides_the_answers(batch: Batch, expected: dict[str, Outcomes
     assert not np.array_equal(sample_keys(5, batch.ids), sample_keys(6, batch.ids))
 
 
+def test_no_object_is_covered_by_another_view_of_itself() -> None:
+    batch = shape_batch(12, seed=1)
+    plan, bank = ReliancePlan(leak_controls=True), type(BANK).from_batches([batch])
+    found = {}
+    for name, object_of in (("alone", torch.zeros_like), ("several", torch.clone)):
+        suite = RelianceSuite(bank, NUM_CLASSES, plan, object_of=object_of)
+        suite.update({name: count_visible}, batch)
+        found |= suite.outcomes()
+    assert (found["alone"].behind("cover") == -1).all() and (found["several"].behind("cover") >= 0).any()
+
+
 def test_outcomes_tell_which_object_an_image_shows() -> None:
     batch, plan = shape_batch(12, seed=1, first_id=30), ReliancePlan(shapes=False)
     own = RelianceSuite(BANK, NUM_CLASSES, plan)

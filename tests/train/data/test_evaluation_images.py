@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Coco, EvaluationImages, ImageNetS, ImagesWithMasks, PascalVOC
@@ -127,6 +127,36 @@ def test_they_have_one_split_and_cannot_be_trained_on(tmp_path: Path) -> None:
     assert data.splits == ("val",)
     with pytest.raises(InputError, match="images for evaluation alone, which are its split 'val', got 'train'"):
         data.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "annotated"),
+    [(2, "stored"), (3, "stored"), (6, "stored"), (7, "stored"), (6, "displayed")],
+)
+def test_coco_masks_are_turned_with_their_images(tmp_path: Path, orientation: int, annotated: str) -> None:
+    options = write_coco(tmp_path)
+    (each, *_), path = drawn(), tmp_path / "photos" / "photo_000.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(each.image).save(path, quality=95, exif=exif)
+    with Image.open(path) as image:
+        shown = np.asarray(ImageOps.exif_transpose(image), dtype=int)
+    if annotated == "displayed":
+        rows, columns = np.nonzero(shown[..., 0] - shown[..., 1] > 100)
+        left, right, top, bottom = (int(end) for end in (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1))
+        box = [left, top, right, top, right, bottom, left, bottom]
+        content = json.loads((tmp_path / "annotations.json").read_text())
+        content["images"][0].update(height=shown.shape[0], width=shown.shape[1])
+        content["annotations"] = [
+            {**annotation, "segmentation": [box]} if annotation["id"] == 2 else annotation
+            for annotation in content["annotations"]
+            if annotation["id"] != 3
+        ]
+        (tmp_path / "annotations.json").write_text(json.dumps(content))
+    data = Coco(**options, **SMALL)
+    object_mask, _ = read_whole(data, "photo_000")
+    assert object_mask.shape == shown.shape[:2]
+    assert (object_mask == (shown[..., 0] - shown[..., 1] > 100)).mean() > 0.98
 
 
 def test_coco_says_how_to_get_the_library_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

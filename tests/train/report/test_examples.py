@@ -4,13 +4,23 @@ import torch
 
 from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.methods import masking_methods
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
-from maskrobust.train.report import Answer, ExampleStrip, annotated_examples, example_strips, with_predictions
+from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.train.report import (
+    Answer,
+    ExampleStrip,
+    annotated_examples,
+    example_strips,
+    joined_strips,
+    with_predictions,
+)
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 
 MEAN = (0.2, 0.5, 0.7)
+LOOK = Preprocessing(mean=MEAN)
 SEED, PATCH_SIZE = 3, 8
 
 
@@ -43,8 +53,8 @@ def batch():
     return make_batch()
 
 
-def strips_of(batch, *methods):
-    return example_strips(batch, methods, seed=SEED, patch_size=PATCH_SIZE, mean=MEAN)
+def strips_of(batch, *methods, look=LOOK):
+    return example_strips(batch, methods, seed=SEED, patch_size=PATCH_SIZE, preprocessing=look)
 
 
 def as_bytes(images):
@@ -89,7 +99,9 @@ def test_holes_are_where_their_labels_say(batch):
 
 
 def test_labels_name_the_hidden_fraction(batch):
-    _, patches, *_ = example_strips(batch, ["black"], seed=SEED, patch_size=PATCH_SIZE, mean=MEAN, hidden_fraction=0.25)
+    _, patches, *_ = example_strips(
+        batch, ["black"], seed=SEED, patch_size=PATCH_SIZE, preprocessing=LOOK, hidden_fraction=0.25
+    )
     assert patches.label == "25\u202f% of the patches hidden"
     assert [(picture == 0).all(axis=2).sum() for picture in patches.images] == pytest.approx([576] * 3, abs=2)
 
@@ -151,6 +163,44 @@ def test_a_picture_depends_on_seed_and_id_alone(batch):
     whole, turned = strips_of(batch, "random_colour"), strips_of(batch.select(torch.tensor([2, 0])), "random_colour")
     for one, other in zip(whole, turned, strict=True):
         assert np.array_equal(one.images[2], other.images[0]) and np.array_equal(one.images[0], other.images[1])
+
+
+def test_pictures_have_the_size_and_the_mean_of_the_network_that_they_are_shown_to(batch):
+    look = Preprocessing(mean=(0.9, 0.1, 0.5), size=(40, 40), crop=0.75)
+    seen = []
+    network = TrainedNetwork("any", Recorder(seen), look, 4)
+    suite = RelianceSuite(
+        SilhouetteBank.from_batches([batch]), 4, ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE), seed=SEED
+    )
+    suite.update({"any": network.predictor("mean")}, batch, {"any": network(batch.images)})
+    mean, std = (torch.tensor(each)[:, None, None] for each in (look.mean, look.std))
+    shown = as_bytes(torch.cat(seen) * std + mean).astype(int)
+    for strip in strips_of(batch, "mean", look=look):
+        for picture in strip.images:
+            assert picture.shape == (40, 40, 3) and abs(shown - picture).max(axis=(1, 2, 3)).min() <= 1, strip.label
+
+
+class Recorder(torch.nn.Module):
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, images):
+        self.seen.append(images)
+        return torch.zeros(len(images), 4)
+
+
+def test_networks_share_a_strip_where_they_are_shown_the_same(batch):
+    looks = (LOOK, Preprocessing(mean=(0.9, 0.1, 0.5)), LOOK)
+    by_network = {n: strips_of(batch, "black", "mean", look=look) for n, look in enumerate(looks, start=1)}
+    joined = joined_strips(by_network)
+    assert [strip.networks for strip in joined] == [()] * 4 + [(1, 3), (2,)] * 3
+    assert [strip.method for strip in joined] == [None] + ["black"] * 3 + ["mean"] * 6
+    runs = {number: outcomes(circle=[number % 2] * 6) for number in by_network}
+    only = [each._replace(ids=IDS, labels=(1, 0, 2)) for each in joined[-2:]]
+    first, second = with_predictions(only, {"mean": runs}, NAMES)
+    assert {answer.networks for found in first.answers for answer in found} == {(1, 3)}
+    assert {answer.networks for found in second.answers for answer in found} == {(2,)}
 
 
 NAMES = ("boot", "coat", "shirt")

@@ -408,7 +408,9 @@ def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim: 
         )
     text = squeezed(page.texts["examples"])
     assert "boot ✓ boot 1 3 ✗ <b>coat 2 shirt Black fill" in text and text.endswith("Hidden ✓ boot 1 3 ✗ <b>coat 2")
-    assert "checkerboard" not in text
+    assert "checkerboard" not in text and "shown to these alone" not in text
+    apart = Page(render_claim(claim, [ExampleStrip("Hidden", "mean", pictures(), networks=(2, 3))]))
+    assert "Hidden 2 3" in squeezed(apart.texts["examples"]) and "shown to these alone" in apart.texts["examples"]
     masked = Page(render_claim(claim, [ExampleStrip("Hidden", "layer_masking", pictures())]))
     assert "checkerboard" in masked.texts["examples"]
 
