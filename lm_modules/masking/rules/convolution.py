@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -63,9 +64,15 @@ def symmetric(padding: int | tuple[int, ...]) -> Padding:
 
 def convolution_window(operation: nn.Conv2d, *_args: Any) -> Window:
     """The window of a convolution module, as it pads itself."""
-    geometry = pair(operation.kernel_size), pair(operation.dilation)
-    padding = _convolution_padding(operation.padding, *geometry)
-    return Window(geometry[0], pair(operation.stride), padding, geometry[1])
+    return _window(operation.kernel_size, operation.stride, operation.padding, operation.dilation)
+
+
+@cache
+def _window(
+    kernel_size: tuple[int, ...], stride: tuple[int, ...], padding: str | tuple[int, ...], dilation: tuple[int, ...]
+) -> Window:
+    geometry = pair(kernel_size), pair(dilation)
+    return Window(geometry[0], pair(stride), _convolution_padding(padding, *geometry), geometry[1])
 
 
 def _convolve_rows(operation: nn.Conv2d, outputs: VisibleMap, x: Rows) -> Tensor:
@@ -77,7 +84,7 @@ def _is_plain(operation: nn.Conv2d) -> bool:
     return type(operation) is nn.Conv2d and operation.groups == 1 and operation.padding_mode == "zeros"
 
 
-@masking_rule(nn.Conv2d, rows=RowKernel(_convolve_rows, _is_plain, convolution_window))
+@masking_rule(nn.Conv2d, rows=RowKernel(_convolve_rows, _is_plain, convolution_window), folds=True)
 def convolution(operation: nn.Conv2d, x: Masked, *args: Any) -> Masked:
     """Neighbour padding, the convolution as usual, mask propagation.
 
