@@ -109,15 +109,16 @@ class VisibleMap:
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
+        self._may_be_read = self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
 
-    @cached_property
+    @property
     def may_be_read(self) -> bool:
         """Whether Python may ask what the positions are.
 
         Not while compiling, where the answer would have to be a constant, nor on an accelerator, where it would have to
         wait for the answer at every layer.
         """
-        return self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
+        return self._may_be_read
 
     @property
     def everything(self) -> bool:
