@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -64,15 +63,9 @@ def symmetric(padding: int | tuple[int, ...]) -> Padding:
 
 def convolution_window(operation: nn.Conv2d, *_args: Any) -> Window:
     """The window of a convolution module, as it pads itself."""
-    return _window(operation.kernel_size, operation.stride, operation.padding, operation.dilation)
-
-
-@cache
-def _window(
-    kernel_size: tuple[int, ...], stride: tuple[int, ...], padding: str | tuple[int, ...], dilation: tuple[int, ...]
-) -> Window:
-    geometry = pair(kernel_size), pair(dilation)
-    return Window(geometry[0], pair(stride), _convolution_padding(padding, *geometry), geometry[1])
+    geometry = pair(operation.kernel_size), pair(operation.dilation)
+    padding = _convolution_padding(operation.padding, *geometry)
+    return Window(geometry[0], pair(operation.stride), padding, geometry[1])
 
 
 def _convolve_rows(operation: nn.Conv2d, outputs: VisibleMap, x: Rows) -> Tensor:
