@@ -145,10 +145,15 @@ class VisibleMap:
         """How many positions are visible."""
         return self.positions.numel() - len(self.hidden_row_indices)
 
-    @cached_property
+    @property
     def counts(self) -> Tensor:
         """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
         return self.positions.sum(dim=(2, 3)).clamp(min=1)
+
+    @cached_property
+    def counts_as_numbers(self) -> Tensor:
+        """`counts` in float32."""
+        return self.counts.to(torch.float32)
 
     @cached_property
     def as_numbers(self) -> Tensor:
@@ -320,7 +325,7 @@ class Masked:
         """
         if self._takes_products:
             ones = self.visible.as_numbers.to(self.features.dtype)
-            means = torch.bmm(ones, self.features.flatten(2).mT).squeeze(1) / self.visible.counts
+            means = torch.bmm(ones, self.features.flatten(2).mT).squeeze(1) / self.visible.counts_as_numbers
             if math.isfinite(means.sum().item()):
                 return means
         shown = self.with_hidden_zero()
