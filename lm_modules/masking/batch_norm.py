@@ -19,7 +19,7 @@ def fold_batch_norm(convolution: nn.Conv2d, module: nn.BatchNorm2d, features: Te
     Args:
         convolution: linear in its weight and bias.
         module: in eval mode.
-        features: (B, C, H, W), which the convolution takes; no gradients, no autocast.
+        features: (B, C, H, W), or rows (N, C), which the convolution takes; no gradients, no autocast.
 
     Returns:
         A module of the convolution's class; None where the norm has no running statistics or no weight, in less than

@@ -125,7 +125,7 @@ class LayerMasking(nn.Module):
         plan = plan_suffix(program, self.network, suffix, entry.visible)
         if self.engine == "rows" or plan.share <= LARGEST_SHARE:
             pool = program.steps[suffix.end - 1].name
-            values[pool] = run_suffix(program, self.network, suffix, plan, entry)
+            values[pool] = run_suffix(program, self.network, suffix, plan, entry, folded)
             program.run_steps(self.network, values, suffix.end, len(program.steps))
         else:
             run_steps(suffix.start, len(program.steps))
