@@ -7,26 +7,39 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.functional import hide, visible_moments
-from maskrobust.lm_modules.masking.rows import set_rows, to_rows
+from maskrobust.lm_modules.masking.rows import clear_rows, to_rows
 
 
-def batch_norm_over(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor) -> Tensor:
-    """Batch norm with running statistics, written over its input: new memory takes longer than the computation.
+def fold_batch_norm(convolution: nn.Conv2d, module: nn.BatchNorm2d, features: Tensor) -> nn.Conv2d | None:
+    """A convolution and the batch norm after it as one convolution: each pass over the features takes long on a CPU.
+
+    With slope = weight of the norm / sqrt(running variance + eps), its weight is weight * slope and its bias
+    (bias - running mean) * slope + bias of the norm. It is made anew for each pass, as weights may change in between.
 
     Args:
-        module: in eval mode, with weight and bias.
-        features: (B, C, H, W) channels-last, in the dtype of the running statistics, float32 at least; no gradients.
+        convolution: linear in its weight and bias.
+        module: in eval mode.
+        features: (B, C, H, W), or rows (N, C), which the convolution takes; no gradients, no autocast.
 
     Returns:
-        `features`, changed.
+        A module of the convolution's class; None where the norm has no running statistics or no weight, in less than
+        float32, and where the features have fewer positions than the window has weights, so that folding takes longer.
     """
-    assert module.running_mean is not None
-    assert module.running_var is not None
-    slope = (module.running_var + module.eps).rsqrt_().mul_(module.weight)
-    shift = torch.addcmul(module.bias, module.running_mean, slope, value=-1)
-    rows = to_rows(features)
-    torch.addcmul(shift, rows, slope, out=rows)
-    return features
+    mean, variance, weight = module.running_mean, module.running_var, convolution.weight
+    if mean is None or variance is None or not module.affine or not weight.dtype == mean.dtype == features.dtype:
+        return None
+    if weight.element_size() < 4 or features.numel() * weight.shape[0] < weight.numel() * features.shape[1]:
+        return None
+    slope = (variance + module.eps).rsqrt_().mul_(module.weight)
+    if convolution.bias is not None:
+        mean = mean - convolution.bias
+    folded = type(convolution).__new__(type(convolution))
+    parameters = {
+        "weight": weight * slope[:, None, None, None],
+        "bias": torch.addcmul(module.bias, mean, slope, value=-1),
+    }
+    folded.__dict__.update(vars(convolution), _parameters=parameters)
+    return folded
 
 
 def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hidden: Tensor) -> Tensor:
@@ -89,7 +102,7 @@ class _FusedBatchNorm(torch.autograd.Function):
         rows = to_rows(of_features)
         # The kernel has subtracted the mean gradient of all positions.
         rows.addcmul_(shown, of_bias * scale * weight, value=(1 - 1 / share) / len(shown))
-        set_rows(rows, hidden, None)
+        clear_rows(rows, hidden)
         return of_features, of_weight * root, of_bias, None, None, None
 
 

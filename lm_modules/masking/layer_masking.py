@@ -12,7 +12,7 @@ from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, Recipe, VisibleMap
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
-from maskrobust.lm_modules.masking.program import find_overwriting, mode, read_program
+from maskrobust.lm_modules.masking.program import find_folded, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, find_row_suffix, plan_suffix, run_suffix
 from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError
 
@@ -69,7 +69,9 @@ class LayerMasking(nn.Module):
                 "and sums up to global pooling, merged by intersection; set engine to 'auto'."
             )
         self.dropped = find_dropped(self.programs[False], network, self.options)
-        self.overwriting = find_overwriting(self.programs[False], network)
+        self.folded = find_folded(self.programs[False], network)
+        if self.row_suffix is not None:
+            self.folded.pop(self.row_suffix.entry, None)  # rows normalise by themselves
         self._recipes: dict[torch.Size, Recipe] = {}
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
@@ -112,8 +114,9 @@ class LayerMasking(nn.Module):
         if self.training or torch.compiler.is_compiling() or _needs_maps(self.network):
             return program.run(self.network, images)
         values: dict[str, Any] = {program.input_name: images}
-        overwriting = frozenset() if torch.is_grad_enabled() else self.overwriting
-        run_steps = partial(program.run_steps, self.network, values, dropped=self.dropped, overwriting=overwriting)
+        is_exact = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and images.visible.may_be_read
+        folded = self.folded if is_exact else None
+        run_steps = partial(program.run_steps, self.network, values, dropped=self.dropped, folded=folded)
         if suffix is None:
             run_steps(0, len(program.steps))
             return program.output_of(values)
@@ -122,7 +125,7 @@ class LayerMasking(nn.Module):
         plan = plan_suffix(program, self.network, suffix, entry.visible)
         if self.engine == "rows" or plan.share <= LARGEST_SHARE:
             pool = program.steps[suffix.end - 1].name
-            values[pool] = run_suffix(program, self.network, suffix, plan, entry)
+            values[pool] = run_suffix(program, self.network, suffix, plan, entry, folded)
             program.run_steps(self.network, values, suffix.end, len(program.steps))
         else:
             run_steps(suffix.start, len(program.steps))
@@ -174,7 +177,8 @@ def _needs_maps(network: nn.Module) -> bool:
     for module in modules:  # grows on the way; `network.modules()` takes as long as some layers
         if module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
             return True
-        modules += [child for child in module._modules.values() if child is not None]
+        if module._modules:
+            modules += [child for child in module._modules.values() if child is not None]
     return False
 
 

@@ -109,6 +109,7 @@ class VisibleMap:
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
+        self._may_be_read = self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
 
     @property
     def may_be_read(self) -> bool:
@@ -117,7 +118,7 @@ class VisibleMap:
         Not while compiling, where the answer would have to be a constant, nor on an accelerator, where it would have to
         wait for the answer at every layer.
         """
-        return self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
+        return self._may_be_read
 
     @property
     def everything(self) -> bool:
@@ -253,7 +254,7 @@ class VisibleMap:
 _SINGLE_POSITION = Window((1, 1))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Masked:
     """Features of which only some positions are visible. Values at hidden positions are finite and mean nothing.
 
@@ -264,7 +265,7 @@ class Masked:
         channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
         rings: how many rings of neighbour padding the operation asked for that made the features.
         halves_padding: whether half of the rings suffice; see `dropped`.
-        may_be_overwritten: whether the operation that takes the features may write its result over them.
+        is_normalised: whether the batch norm that takes the features has been folded into what made them.
 
     Raises:
         NotImplementedError: the features are no map of these positions.
@@ -275,7 +276,7 @@ class Masked:
     channels_last: bool = False
     rings: int = 0
     halves_padding: bool = False
-    may_be_overwritten: bool = False
+    is_normalised: bool = False
 
     def __post_init__(self) -> None:
         shape, (batch, height, width) = tuple(self.features.shape), self.visible.size
@@ -324,8 +325,7 @@ class Masked:
         """
         if self._takes_products:
             ones = self.visible.as_numbers.to(self.features.dtype)
-            sums = torch.bmm(ones, self.features.flatten(2).transpose(1, 2)).squeeze(1)
-            means = sums / self.visible.counts_as_numbers
+            means = torch.bmm(ones, self.features.flatten(2).mT).squeeze(1) / self.visible.counts_as_numbers
             if math.isfinite(means.sum().item()):
                 return means
         shown = self.with_hidden_zero()
@@ -353,7 +353,7 @@ class Masked:
         return pad_rows(self.features, self.visible.ring_rows(count), detach_padding=detach_padding)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ZeroPadded(Masked):
     """Features that an operation of its own has framed with zeros, ahead of a convolution or pool without padding.
 

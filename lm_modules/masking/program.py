@@ -12,19 +12,20 @@ from typing import Any
 from torch import fx, nn
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.batch_norm import fold_batch_norm
 from maskrobust.lm_modules.masking.masked import Masked
 from maskrobust.lm_modules.masking.rules import RULES, Rule, Target, UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Value:
     """The result of an earlier step, as an argument of a later one."""
 
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """One operation of the network.
 
@@ -55,7 +56,12 @@ class Step:
     takes_results_alone: bool
 
     def run(
-        self, network: nn.Module, values: dict[str, Any], *, halves_padding: bool = False, overwrites: bool = False
+        self,
+        network: nn.Module,
+        values: dict[str, Any],
+        *,
+        halves_padding: bool = False,
+        batch_norm: "Step | None" = None,
     ) -> Any:
         """Compute the step's result from those of earlier steps.
 
@@ -63,20 +69,27 @@ class Step:
             network: whose step it is.
             values: results of earlier steps by name.
             halves_padding: half of the rings of its first argument suffice.
-            overwrites: nothing else needs its first argument.
+            batch_norm: the step that alone reads the result, to be folded into this one, where that pays.
         """
         args, kwargs = self.arguments(values)
-        if (halves_padding or overwrites) and type(args[0]) is Masked:
-            args = (replace(args[0], halves_padding=halves_padding, may_be_overwritten=overwrites), *args[1:])
-        operation = self.operation(network)
+        operation, folded = self.operation(network), None
+        if halves_padding and type(args[0]) is Masked:
+            args = (replace(args[0], halves_padding=True), *args[1:])
+        if batch_norm is not None:
+            folded = fold_batch_norm(operation, batch_norm.operation(network), args[0].features)
+            if folded is not None:
+                operation = folded
         if self.kind == "get_attr":
             return operation
         if self.rule is None:
             return operation(*args, **kwargs)
         try:
-            return self.rule.apply(operation, *args, **kwargs)
+            result = self.rule.apply(operation, *args, **kwargs)
         except NotImplementedError as error:
             raise _refusal(self.layer, network, error) from error
+        if folded is not None:
+            result.is_normalised = True
+        return result
 
     def arguments(self, values: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Positional and keyword arguments, with results for values."""
@@ -102,7 +115,7 @@ class Step:
         return self.target if callable(self.target) else _Method(self.target)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Program:
     """The steps of one forward pass.
 
@@ -139,12 +152,12 @@ class Program:
         end: int,
         observe: Callable[[Step, Any], None] | None = None,
         dropped: Set[str] = frozenset(),
-        overwriting: Set[str] = frozenset(),
+        folded: Mapping[str, Step] | None = None,
     ) -> None:
         """Compute steps `start` to `end`, without the last, into `values`, forgetting each after its last use."""
         for step in self.steps[start:end]:
-            name = step.name
-            values[name] = step.run(network, values, halves_padding=name in dropped, overwrites=name in overwriting)
+            name, batch_norm = step.name, folded.get(step.name) if folded else None
+            values[name] = step.run(network, values, halves_padding=name in dropped, batch_norm=batch_norm)
             if observe is not None:
                 observe(step, values[name])
             for last in step.last_uses:
@@ -177,22 +190,24 @@ class Program:
         return _fill_in(self.output, values)
 
 
-def find_overwriting(program: Program, network: nn.Module) -> frozenset[str]:
-    """Names of the batch norms that may write over what they take, a convolution's result that nothing else reads.
+def find_folded(program: Program, network: nn.Module) -> dict[str, Step]:
+    """The batch norm that can be folded into a convolution, as nothing else reads it, by the convolution's name.
 
     Args:
         program: of the network.
         network: whose program it is.
     """
-    operations = {step.name: step.operation(network) for step in program.steps if step.rule is not None}
+    operations = {
+        step.name: step.operation(network) for step in program.steps if step.rule is not None and step.rule.folds
+    }
     reads = Counter(name for step in program.steps for name in step.reads)
-    return frozenset(
-        step.name
+    return {
+        step.reads[0]: step
         for step in program.steps
-        if isinstance(operations.get(step.name), nn.BatchNorm2d)
+        if isinstance(operations.get(step.name), nn.modules.batchnorm._NormBase)
         and isinstance(operations.get(step.reads[0]), nn.Conv2d)
         and reads[step.reads[0]] == 1
-    )
+    }
 
 
 def read_program(network: nn.Module, *, training: bool) -> Program:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from maskrobust.lm_modules.masking.batch_norm import fold_batch_norm
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, VisibleMap, Window
 from maskrobust.lm_modules.masking.program import Program, Step
 from maskrobust.lm_modules.masking.row_features import Rows, WindowCache
@@ -97,7 +98,14 @@ def plan_suffix(program: Program, network: nn.Module, suffix: RowSuffix, entry: 
     return RowPlan(visible, held, _share(steps, network, held))
 
 
-def run_suffix(program: Program, network: nn.Module, suffix: RowSuffix, plan: RowPlan, entry: Masked) -> Tensor:
+def run_suffix(
+    program: Program,
+    network: nn.Module,
+    suffix: RowSuffix,
+    plan: RowPlan,
+    entry: Masked,
+    folded: Mapping[str, Step] | None = None,
+) -> Tensor:
     """The pooled features (B, C, 1, 1), computed on rows.
 
     Args:
@@ -106,7 +114,9 @@ def run_suffix(program: Program, network: nn.Module, suffix: RowSuffix, plan: Ro
         suffix: from `find_row_suffix`.
         plan: from `plan_suffix` for the entry's map.
         entry: (B, C, H, W) features at the suffix's entry.
+        folded: batch norms to be folded into convolutions where that pays; see `program.find_folded`.
     """
+    done = set()
     held, windows = plan.held[suffix.entry], WindowCache()
     values = {
         suffix.entry: Rows(to_rows(entry.features).index_select(0, held.row_indices), entry.visible, held, windows)
@@ -114,7 +124,13 @@ def run_suffix(program: Program, network: nn.Module, suffix: RowSuffix, plan: Ro
     for step in program.steps[suffix.start : suffix.end]:
         outputs, single = plan.held[step.name], _window(step, network) == Window((1, 1))
         operands = [values[name].at(outputs) if single else values[name] for name in step.reads]
-        result = _kernel(step).apply(step.operation(network), outputs, *operands)
+        operation, batch_norm = step.operation(network), folded.get(step.name) if folded else None
+        if batch_norm is not None:
+            convolution = fold_batch_norm(operation, batch_norm.operation(network), operands[0].values)
+            if convolution is not None:
+                operation = convolution
+                done.add(batch_norm.name)
+        result = operands[0].values if step.name in done else _kernel(step).apply(operation, outputs, *operands)
         values[step.name] = Rows(result, plan.visible[step.name], outputs, windows)
         for name in step.last_uses:
             values.pop(name, None)

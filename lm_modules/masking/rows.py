@@ -9,7 +9,6 @@ instead.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.morphology import RingRows
@@ -65,7 +64,7 @@ def zero_rows(features: Tensor, rows: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() or not features.is_contiguous(memory_format=torch.channels_last):
         features = features.clone(memory_format=torch.channels_last)
-    set_rows(to_rows(features), rows, None)
+    clear_rows(to_rows(features), rows)
     return features
 
 
@@ -83,36 +82,36 @@ class _PadRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         gradient = gradients[0].clone(memory_format=torch.channels_last)
         for ring in ctx.plan:
-            set_rows(to_rows(gradient), ring.rows, None)
+            clear_rows(to_rows(gradient), ring.rows)
         return gradient, None
 
 
 def weighted_sum(rows: Tensor, ring: RingRows) -> Tensor:
     """What a ring is filled with, (N, C), from rows (., C)."""
-    weights = ring.weights.to(rows.dtype)
-    return F.embedding_bag(ring.neighbours, rows, ring.starts, mode="sum", per_sample_weights=weights)
+    weights = ring.weights if ring.weights.dtype == rows.dtype else ring.weights.to(rows.dtype)
+    # F.embedding_bag takes as long to look at its arguments as a small ring.
+    return torch.embedding_bag(rows, ring.neighbours, ring.starts, False, 0, False, weights)[0]
 
 
 def _padded_in_place(features: Tensor, plan: list[RingRows]) -> Tensor:
     if not features.is_contiguous(memory_format=torch.channels_last):
         features = features.clone(memory_format=torch.channels_last)
     rows = to_rows(features)
+    numbers = _large_numbers(rows)
     for ring in plan:
-        set_rows(rows, ring.rows, weighted_sum(rows, ring))
+        numbers.index_copy_(0, ring.rows, weighted_sum(rows, ring).view(numbers.dtype))
     return features
 
 
-def set_rows(rows: Tensor, indices: Tensor, values: Tensor | None) -> None:
-    """Rows (N, C) become `values`, or 0, where they lie.
+def clear_rows(rows: Tensor, indices: Tensor) -> None:
+    """Some of the rows (N, C) become 0 where they lie."""
+    _large_numbers(rows).index_fill_(0, indices, 0)
 
-    Both are taken for the largest numbers that a row is made of: torch copies rows number by number.
-    """
+
+def _large_numbers(rows: Tensor) -> Tensor:
+    """The same memory as the largest numbers that a row is made of: torch copies rows number by number."""
     size = rows.shape[1] * rows.element_size()
-    number = next(number for number in _NUMBERS if size % number.itemsize == 0)
-    if values is None:
-        rows.detach().view(number).index_fill_(0, indices, 0)
-    else:
-        rows.detach().view(number).index_copy_(0, indices, values.detach().view(number))
+    return rows.detach().view(next(number for number in _NUMBERS if size % number.itemsize == 0))
 
 
 _NUMBERS = (torch.complex128, torch.int64, torch.int32, torch.int16)

@@ -77,7 +77,7 @@ def _is_plain(operation: nn.Conv2d) -> bool:
     return type(operation) is nn.Conv2d and operation.groups == 1 and operation.padding_mode == "zeros"
 
 
-@masking_rule(nn.Conv2d, rows=RowKernel(_convolve_rows, _is_plain, convolution_window))
+@masking_rule(nn.Conv2d, rows=RowKernel(_convolve_rows, _is_plain, convolution_window), folds=True)
 def convolution(operation: nn.Conv2d, x: Masked, *args: Any) -> Masked:
     """Neighbour padding, the convolution as usual, mask propagation.
 

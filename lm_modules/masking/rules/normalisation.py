@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.batch_norm import batch_norm_over, fused_batch_norm, masked_batch_norm
+from maskrobust.lm_modules.masking.batch_norm import fused_batch_norm, masked_batch_norm
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
 from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
@@ -25,7 +24,13 @@ def _has_running_statistics(operation: BatchNorm) -> bool:
     return type(operation) is nn.BatchNorm2d and operation.running_mean is not None
 
 
-@masking_rule(nn.BatchNorm2d, nn.SyncBatchNorm, rows=RowKernel(_normalise_rows, _has_running_statistics), is_local=True)
+@masking_rule(
+    nn.BatchNorm2d,
+    nn.SyncBatchNorm,
+    rows=RowKernel(_normalise_rows, _has_running_statistics),
+    is_local=True,
+    folds=True,
+)
 def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor] | None = None) -> Masked:
     """Statistics over visible positions only where the batch's own are used; otherwise position by position.
 
@@ -34,10 +39,9 @@ def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor]
         x: masked features.
         then: what the module does to the normalised features, where it does more than to normalise.
     """
+    if x.is_normalised:
+        return x.with_features(x.features if then is None else then(x.features))
     uses_batch_statistics = operation.training or operation.running_mean is None
-    if not uses_batch_statistics and _may_be_overwritten(x, operation):
-        normalised = batch_norm_over(operation, x.features)
-        return x.with_features(normalised if then is None else then(normalised))
     if not uses_batch_statistics or (isinstance(operation, nn.BatchNorm2d) and x.visible.everything):
         return x.with_features(operation(x.features))
     visible = x.visible
@@ -46,15 +50,6 @@ def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor]
     else:
         normalised = masked_batch_norm(operation, x.features, visible.positions)
     return x.with_features(normalised if then is None else then(normalised))
-
-
-def _may_be_overwritten(x: Masked, operation: BatchNorm) -> bool:
-    """Whether writing over the features is right, and faster than a kernel with new memory."""
-    if not (x.may_be_overwritten and operation.affine and x.visible.may_be_read):
-        return False
-    if operation.running_mean is None or x.features.dtype != operation.running_mean.dtype:
-        return False
-    return x.features.element_size() >= 4 and x.features.is_contiguous(memory_format=torch.channels_last)
 
 
 def _check_given_statistics(

@@ -69,6 +69,8 @@ class Rule:
         check: ``(operation, *args, **kwargs)``, called before that; raises NotImplementedError to refuse the operation.
         rows: the operation on rows; None where only dense features are computed.
         is_local: whether each position of the result follows from that position of the operands alone, in eval mode.
+        folds: of a convolution, whether it is linear in its weight and bias, so that a batch norm can be folded into
+            it; of a batch norm, whether the rule leaves out what has been (`Masked.is_normalised`).
     """
 
     apply: RuleFunction
@@ -76,10 +78,11 @@ class Rule:
     check: Check = _refuses_nothing
     rows: RowKernel | None = None
     is_local: bool = False
+    folds: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A wrapped network is pickled without what is asked when a network is wrapped, often a lambda."""
-        return Rule, (self.apply, _goes_on, _refuses_nothing, self.rows, self.is_local)
+        return Rule, (self.apply, _goes_on, _refuses_nothing, self.rows, self.is_local, self.folds)
 
 
 RULES: dict[Target, Rule] = {}
@@ -91,6 +94,7 @@ def masking_rule(
     check: Check = _refuses_nothing,
     rows: RowKernel | None = None,
     is_local: bool = False,
+    folds: bool = False,
 ) -> Callable[[AnyRule], AnyRule]:
     """Register the decorated function as the rule of some operations, replacing an earlier one.
 
@@ -101,6 +105,7 @@ def masking_rule(
             the reason, where the rule cannot compute it.
         rows: the operation on rows, where there is such a kernel.
         is_local: whether each position of the result follows from that position of the operands alone, in eval mode.
+        folds: whether a batch norm can be folded into the convolution, or be left out where it has been; see `Rule`.
 
     Examples:
         >>> @masking_rule(Swish)
@@ -111,7 +116,7 @@ def masking_rule(
 
     def register(apply: AnyRule) -> AnyRule:
         for target in targets:
-            RULES[target] = Rule(apply, decide, check, rows, is_local)
+            RULES[target] = Rule(apply, decide, check, rows, is_local, folds)
         return apply
 
     return register

@@ -24,14 +24,10 @@ masking_rule(ScaledStdConv2d, StdConv2d)(convolution)
 masking_rule(FrozenBatchNormAct2d, DropPath, is_local=True)(elementwise)
 
 
-@masking_rule(BatchNormAct2d, SyncBatchNormAct, is_local=True)
-def batch_norm_act(operation: BatchNormAct2d | SyncBatchNormAct, x: Masked) -> Masked:
+@masking_rule(BatchNormAct2d, SyncBatchNormAct, is_local=True, folds=True)
+def batch_norm_act(operation: Any, x: Masked) -> Masked:
     """Batch norm by its rule, with the dropout and the activation that these modules add."""
-    return batch_norm(operation, x, _drop_and_activate(operation))
-
-
-def _drop_and_activate(operation: nn.Module) -> nn.Module:
-    return nn.Sequential(operation.get_submodule("drop"), operation.get_submodule("act"))
+    return batch_norm(operation, x, lambda features: operation.act(operation.drop(features)))
 
 
 def _same_window(operation: Any, x: Masked, dilation: tuple[int, int]) -> Window:
@@ -46,7 +42,8 @@ def _same_window(operation: Any, x: Masked, dilation: tuple[int, int]) -> Window
     return Window(kernel_size, stride, padding, dilation)
 
 
-@masking_rule(Conv2dSame, StdConv2dSame, ScaledStdConv2dSame)
+@masking_rule(Conv2dSame, folds=True)
+@masking_rule(StdConv2dSame, ScaledStdConv2dSame)
 def convolution_same(operation: nn.Conv2d, x: Masked) -> Masked:
     """A convolution whose padding follows from the size of the features, unless it was given a fixed one."""
     is_dynamic = getattr(operation, "same_pad", True)
