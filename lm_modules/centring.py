@@ -38,7 +38,7 @@ def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
             )
         pictures = backgrounds.to(images)
         count = len(pictures)
-        whole = ask(pictures, visible.new_ones(count, *visible.shape[1:]), keys[:1].expand(count)).mean(dim=0)
+        whole = ask(pictures, visible.new_ones(count, *visible.shape[1:]), keys.new_zeros(count)).mean(dim=0)
         behind = torch.stack([ask(picture.expand_as(images), visible, keys) for picture in pictures]).mean(dim=0)
         answers = ask(images, visible, keys)
         return torch.where(visible.flatten(1).all(dim=1, keepdim=True), answers, answers - behind + whole)

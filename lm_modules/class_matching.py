@@ -42,7 +42,7 @@ def match_classes(
     unclear = [name for name, outputs in found.items() if len(outputs) != 1]
     if unclear:
         raise InputError(
-            f"each class must be one output of '{network.name}', but {some(unclear)} of the data's {len(classes)} "
+            f"each class must be one output of '{network.name}', but {first_few(unclear)} of the data's {len(classes)} "
             f"match none or several; name them by WordNet id or class name, give {option} a file with the output of "
             "each class, or leave them out of the data."
         )
@@ -51,28 +51,29 @@ def match_classes(
     if often:
         alike = [name for name, output in zip(classes, outputs, strict=True) if output == often[0]]
         raise InputError(
-            f"each class must be an output of its own, but {some(alike)} are all output {often[0]} of "
+            f"each class must be an output of its own, but {first_few(alike)} are all output {often[0]} of "
             f"'{network.name}'; leave one of them out, or correct {option}."
         )
     return outputs
 
 
-def unknown_classes(
+def known_classes(
     classes: Sequence[str],
     network: TrainedNetwork,
     given: Mapping[str, int | str] | None = None,
     *,
     option: str = "--classes",
-) -> list[str]:
-    """The classes of the data, in their order, that match no output of a network, or several; see `match_classes`.
+) -> dict[str, int]:
+    """The output of each class of the data, in their order, that matches exactly one; see `match_classes`.
 
     Raises:
         InputError: nothing is known of the network's outputs.
     """
-    return [name for name, outputs in _outputs_of(classes, network, given, option).items() if len(outputs) != 1]
+    found = _outputs_of(classes, network, given, option)
+    return {name: outputs[0] for name, outputs in found.items() if len(outputs) == 1}
 
 
-def some(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     shown = ", ".join(f"'{name}'" for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -37,9 +37,16 @@ def claim_examples(config: ClaimConfig, runs: Mapping[str, Mapping[int, Measured
         run = runs[name][config.seeds[0]].outcomes[arm.method]
         for shown in (None, arm.method):
             outcomes.setdefault(shown, {})[number] = run
-    asked, looks = config.evaluation, dict.fromkeys(outcomes[None], Preprocessing(mean=config.data.mean))
+    asked, preprocessings = config.evaluation, dict.fromkeys(outcomes[None], Preprocessing(mean=config.data.mean))
     return _examples(
-        config.data, asked.split, asked.methods, outcomes, looks, asked.seed, asked.patch_size, asked.hidden_fraction
+        config.data,
+        asked.split,
+        asked.methods,
+        outcomes,
+        preprocessings,
+        asked.seed,
+        asked.patch_size,
+        asked.hidden_fraction,
     )
 
 
@@ -61,13 +68,13 @@ def evaluation_examples(
         method: {number: run[method] for number, run in enumerate(runs.values(), start=1)} for method in config.methods
     }
     outcomes[None] = outcomes[config.methods[0]]
-    looks = {number: networks[name].preprocessing for number, name in enumerate(runs, start=1)}
+    preprocessings = {number: networks[name].preprocessing for number, name in enumerate(runs, start=1)}
     return _examples(
         config.data,
         config.split,
         config.methods,
         outcomes,
-        looks,
+        preprocessings,
         config.seed,
         config.patch_size,
         config.hidden_fractions[0],
@@ -79,7 +86,7 @@ def _examples(
     split: Split,
     methods: Sequence[MaskingMethod],
     outcomes: Answering,
-    looks: Mapping[int, Preprocessing],
+    preprocessings: Mapping[int, Preprocessing],
     seed: int,
     patch_size: int,
     hidden_fraction: float,
@@ -88,10 +95,10 @@ def _examples(
     if few is None:
         return ()
     shown = {
-        look: example_strips(
-            few, methods, seed=seed, patch_size=patch_size, preprocessing=look, hidden_fraction=hidden_fraction
+        each: example_strips(
+            few, methods, seed=seed, patch_size=patch_size, preprocessing=each, hidden_fraction=hidden_fraction
         )
-        for look in set(looks.values())
+        for each in set(preprocessings.values())
     }
-    strips = joined_strips({number: shown[look] for number, look in looks.items()})
+    strips = joined_strips({number: shown[each] for number, each in preprocessings.items()})
     return with_predictions(strips, outcomes, data.class_names) if data.num_classes else strips

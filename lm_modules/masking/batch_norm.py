@@ -22,11 +22,14 @@ def fold_batch_norm(convolution: nn.Conv2d, module: nn.BatchNorm2d, features: Te
         features: (B, C, H, W), or rows (N, C), which the convolution takes; no gradients, no autocast.
 
     Returns:
-        A module of the convolution's class; None where the norm has no running statistics or no weight, in less than
-        float32, and where the features have fewer positions than the window has weights, so that folding takes longer.
+        A module of the convolution's class; None where one of the two is called otherwise than its class says (such as
+        with a parametrised weight), where the norm has no running statistics or no weight, in less than float32, and
+        where the features have fewer positions than the window has weights, so that folding takes longer.
     """
+    if not (_is_as_its_class(convolution) and _is_as_its_class(module)):
+        return None
     mean, variance, weight = module.running_mean, module.running_var, convolution.weight
-    if mean is None or variance is None or not module.affine or not weight.dtype == mean.dtype == features.dtype:
+    if mean is None or variance is None or not weight.dtype == mean.dtype == features.dtype:
         return None
     if weight.element_size() < 4 or features.numel() * weight.shape[0] < weight.numel() * features.shape[1]:
         return None
@@ -40,6 +43,13 @@ def fold_batch_norm(convolution: nn.Conv2d, module: nn.BatchNorm2d, features: Te
     }
     folded.__dict__.update(vars(convolution), _parameters=parameters)
     return folded
+
+
+def _is_as_its_class(module: nn.Module) -> bool:
+    """Whether a call is its class's own computation from the parameter `weight`."""
+    own = vars(module)
+    is_called_plainly = "forward" not in own and "_conv_forward" not in own and module._compiled_call_impl is None
+    return is_called_plainly and module._parameters.get("weight") is not None
 
 
 def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hidden: Tensor) -> Tensor:

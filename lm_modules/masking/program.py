@@ -197,9 +197,8 @@ def find_folded(program: Program, network: nn.Module) -> dict[str, Step]:
         program: of the network.
         network: whose program it is.
     """
-    operations = {
-        step.name: step.operation(network) for step in program.steps if step.rule is not None and step.rule.folds
-    }
+    found = {step.name: step.operation(network) for step in program.steps if step.rule is not None and step.rule.folds}
+    operations = {name: module for name, module in found.items() if type(module) in RULES}  # no class of one's own
     reads = Counter(name for step in program.steps for name in step.reads)
     return {
         step.reads[0]: step

@@ -84,3 +84,9 @@ def test_networks_are_asked_under_the_centred_method_by_its_name() -> None:
     assert features[0].shape == features[1].shape and (features[0] != features[1]).any()
     with pytest.raises(InputError, match=r"'black\+centred' needs pictures"):
         outcomes_of()
+
+
+def test_no_images_have_no_answers() -> None:
+    images, visible, keys = (each[:0] for each in question())
+    ask = centred(predictor(SmallResNet(3).eval(), "black", *STATISTICS), backgrounds())
+    assert ask(images, visible, keys).shape == (0, 3)

@@ -5,7 +5,7 @@ from timm.data import ImageNetInfo
 from torch import nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.class_matching import match_classes, unknown_classes
+from maskrobust.lm_modules.class_matching import known_classes, match_classes
 from maskrobust.lm_modules.imagenet import imagenet_names
 from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.trained_network import TrainedNetwork
@@ -66,10 +66,10 @@ def test_a_file_says_index_id_or_name_and_may_know_more_classes() -> None:
 
 
 def test_classes_that_are_not_one_output_are_unknown() -> None:
-    assert unknown_classes(["unicorn", "tench", "crane"], imagenet()) == ["unicorn", "crane"]
-    assert unknown_classes(["tench", "unicorn"], imagenet(), {"unicorn": 5}) == ["tench"]
+    assert [*known_classes(["unicorn", "tench", "crane"], imagenet())] == ["tench"]
+    assert known_classes(["tench", "unicorn"], imagenet(), {"unicorn": 5}) == {"unicorn": 5}
     with pytest.raises(InputError, match="does not say what its outputs are"):
-        unknown_classes(["tench"], network(10))
+        known_classes(["tench"], network(10))
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,13 @@ from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.loading import load_network
+from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
+from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
+from maskrobust.train.evaluate.config import parse_config
+from maskrobust.train.evaluate.networks import load_networks
 from maskrobust.train.probe import read_outlines
 from tests.train.data.conftest import joined
 from tests.train.data.layouts import IMAGES, write_pairs
@@ -212,6 +216,43 @@ def test_classes_that_a_network_does_not_know_are_left_out_on_request(
     assert "'box': 1 of 3 classes left out" in caplog.text and "with 4 of 12 images" in caplog.text
     none = ImagesWithMasks(**options, leave_out=["box"]).without_classes(["disc"])  # type: ignore[arg-type]
     assert none.left_out_classes == ("box", "disc") and none.class_names == ("wedge",)
+
+
+class OfPairs(ImagesWithMasks):
+    """Two images that follow each other show one object."""
+
+    def object_of(self, ids: Tensor) -> Tensor:
+        return ids // 2
+
+
+def test_what_a_class_of_ones_own_says_holds_for_fewer_classes_too(tmp_path: Path) -> None:
+    data = OfPairs(**write_pairs(tmp_path), **SMALL).without_classes(["box"])  # type: ignore[arg-type]
+    assert data.object_of(torch.tensor([6, 7])).tolist() == [3, 3] and len(data.files("val")) == 8
+
+
+def test_a_network_without_names_answers_in_its_order_whatever_is_left_out(tmp_path: Path) -> None:
+    """Beside one that knows two of the three classes, named by numbers that are outputs, too."""
+    options = {**write_pairs(tmp_path), **SMALL}
+    table = Path(str(options["labels"]))
+    table.write_text(table.read_text().replace("box", "1").replace("disc", "2").replace("wedge", "3"))
+    config = parse_config(
+        [
+            *("--data=ImagesWithMasks", *(f"--data.{name}={value}" for name, value in options.items())),
+            *("--network=[small_resnet:random, named]", "--unknown_classes=leave_out", f"--out={tmp_path / 'out'}"),
+        ]
+    )
+    unnamed, named = (
+        TrainedNetwork(name, SmallResNet(count).eval(), Preprocessing(), count, class_names=names)
+        for name, count, names in (("small_resnet:random", 3, None), ("named", 2, ("1", "2")))
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        loaded = {"small_resnet:random": unnamed, "named": named}
+        patch.setattr("maskrobust.train.evaluate.networks.load_for", lambda name, *_args, **_options: loaded[name])
+        found, networks = load_networks(config)
+    assert found.data.class_names == ("1", "2")
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(networks["small_resnet:random"](images)[:, :2], unnamed(images)[:, :2])
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,9 @@ def test_an_image_is_reduced_as_pillow_reduces_it_and_its_mask_to_the_nearest_pi
     rows, columns = np.arange(40) * 90 // 40, np.arange(53) * 120 // 53
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(small.object_mask))), mask[rows][:, columns])
     assert shrink(sample, 90, "photo") == sample
+    speck = np.zeros((90, 120), dtype=bool)
+    speck[1, 1] = True
+    assert shrink(sample._replace(object_mask=encode_png(speck)), 40, "photo").object_mask is None
 
 
 class Plain(AnnotatedDataModule):

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
+from torchvision.transforms.functional import pil_to_tensor
 from webdataset.compat import WebDataset
 
 from maskrobust.augment.batch import Batch
@@ -115,8 +115,8 @@ def _draw(number: int) -> EncodedSample:
 
 
 def _decode(view: Callable[[Tensor], Tensor], sample: dict[str, bytes]) -> Tensor:
-    encoded = torch.frombuffer(bytearray(sample["jpg"]), dtype=torch.uint8)
-    return view(decode_image(encoded, ImageReadMode.RGB))
+    with Image.open(io.BytesIO(sample["jpg"])) as image:
+        return view(pil_to_tensor(image))
 
 
 def _load(loader: DataLoader[Any], batches: int) -> None:

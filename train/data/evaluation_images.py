@@ -1,5 +1,6 @@
 """Image files for evaluation alone, in whichever layout: a subclass lists them."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,18 @@ class EvaluationImages(FileDataModule):
         leave_out: Sequence[str] = (),
     ) -> None:
         super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
+        self._take(class_names, files, leave_out)
+
+    def with_files(
+        self, class_names: Sequence[str], files: Sequence[ImageFile], leave_out: Sequence[str] = ()
+    ) -> "EvaluationImages":
+        """Other files, seen and loaded as these are; see the class for arguments and errors."""
+        again = copy.copy(self)
+        again._take(class_names, files, leave_out)
+        return again
+
+    def _take(self, class_names: Sequence[str], files: Sequence[ImageFile], leave_out: Sequence[str]) -> None:
+        """Hold the files of the classes that are not left out."""
         kept = _kept_classes(class_names, leave_out)
         labels = {class_names.index(name): label for label, name in enumerate(kept)}
         self.class_names, self.num_classes, self.left_out_classes = kept, len(kept), tuple(leave_out)
@@ -51,21 +64,6 @@ class EvaluationImages(FileDataModule):
             if file.id in known:
                 raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
             known.add(file.id)
-
-    def with_files(
-        self, class_names: Sequence[str], files: Sequence[ImageFile], leave_out: Sequence[str] = ()
-    ) -> "EvaluationImages":
-        """Other files, seen and loaded as these are; see the class for arguments and errors."""
-        again = EvaluationImages(
-            class_names,
-            files,
-            image_size=self.image_size,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            leave_out=leave_out,
-        )
-        again.mask_code = self.mask_code
-        return again
 
     def without_classes(self, names: Sequence[str]) -> "EvaluationImages":
         """The images of the other classes.

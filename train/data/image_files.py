@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from maskrobust.errors import InputError, MissingFileError
 
@@ -206,9 +205,7 @@ def decode_image(content: bytes, name: str) -> Tensor:
         InputError: it is no image that can be read whole, or its numbers have no known range.
     """
     with _opened(content, name) as image:
-        pixels = _decode_jpeg(content) if image.format == "JPEG" else None
-        if pixels is None:
-            pixels = torch.from_numpy(_colours(_in_8_bits(image))).permute(2, 0, 1)
+        pixels = torch.from_numpy(_colours(_in_8_bits(image))).permute(2, 0, 1)
         return _turned(pixels, _orientation(image))
 
 
@@ -302,15 +299,6 @@ def id_of(path: Path) -> int:
     return int.from_bytes(hashlib.blake2b(path.as_posix().encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _decode_jpeg(content: bytes) -> Tensor | None:
-    """By torchvision, in three quarters of Pillow's time; None where only Pillow may decode it, or say why not."""
-    try:
-        pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
-    except RuntimeError:
-        return None
-    return pixels
-
-
 def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
     """(H, W) bool of a mask as it is stored."""
     if code == "trimap":
@@ -369,7 +357,7 @@ def _colours(image: Image.Image) -> NDArray[np.uint8]:
     """(H, W, 3) uint8, without transparency; Pillow would warn of the transparency of a palette."""
     image.load()
     image.info.pop("transparency", None)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

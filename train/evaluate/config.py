@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.methods import MaskingMethod, check_methods
+from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods, uncentred
 from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
@@ -176,6 +176,11 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     import_measures(config.own_measures)
     check_methods(config.methods, "methods", may_be_centred=True)
     check_methods(config.transfer_methods, "transfer_methods", may_be_centred=True)
+    if config.compile and TOKEN_DROPPING in map(uncentred, (*config.methods, *config.transfer_methods)):
+        raise InputError(
+            f"compile makes one graph of images of one size, but under {TOKEN_DROPPING} they differ in their tokens; "
+            "leave one of the two out."
+        )
     return config
 
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from maskrobust.lm_modules.class_matching import some, unknown_classes
+from maskrobust.lm_modules.class_matching import first_few, known_classes, match_classes
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import EvaluationImages
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.networks import load_for, read_classes
 
 
 def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str, TrainedNetwork]]:
@@ -32,29 +32,32 @@ def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str,
     for name in config.network:
         networks[name] = load_for(name, config.data, config.precision, preprocess=config.preprocess)
         check_plans(networks[name], config.plans)
+    classes = config.data.class_names
     if config.unknown_classes == "leave_out" and isinstance(config.data, EvaluationImages):
-        config = replace(config, data=_known_to_all(config.data, networks.values(), given))
+        known = {name: known_classes(classes, network, given) for name, network in networks.items()}
+        config = replace(config, data=_known_to_all(config.data, known.values()))
     for name, network in networks.items():
-        networks[name] = answering_data(network, config.data, given, only=config.answers == "present")
+        if config.data.class_names == classes:
+            outputs = match_classes(classes, network, given)
+        else:
+            outputs = [known[name][each] for each in config.data.class_names]
+        networks[name] = network.answering(outputs, only=config.answers == "present")
         networks[name].pass_size = config.data.batch_size if config.compile else None
     return config, networks
 
 
-def _known_to_all(
-    data: EvaluationImages, networks: Iterable[TrainedNetwork], given: Mapping[str, int | str] | None
-) -> EvaluationImages:
+def _known_to_all(data: EvaluationImages, known: Iterable[Mapping[str, int]]) -> EvaluationImages:
     """The images of those classes that every network knows; of all, to be refused, where none is."""
-    unknown = {name for network in networks for name in unknown_classes(data.class_names, network, given)}
-    names = [name for name in data.class_names if name in unknown]
+    names = [name for name in data.class_names if not all(name in each for each in known)]
     if not 0 < len(names) < len(data.class_names):
         return data
-    known = data.without_classes(names)
+    known_to_all = data.without_classes(names)
     images = len(data.files("val"))
     rank_zero_info(
-        f"{some(names)}: {len(names)} of {len(data.class_names)} classes left out, which are not one output of every "
-        f"network, with {images - len(known.files('val'))} of {images} images"
+        f"{first_few(names)}: {len(names)} of {len(data.class_names)} classes left out, which are not one output of "
+        f"every network, with {images - len(known_to_all.files('val'))} of {images} images"
     )
-    return known
+    return known_to_all
 
 
 def answer_similarities(

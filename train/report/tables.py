@@ -15,6 +15,7 @@ GROUP_TITLES: dict[Group, str] = {
     "leak": "The leak in detail",
     "accuracy": "Accuracy",
     "remains": "What predictions and features still tell",
+    "information": "The same in bits",
     "own": "Own measures",
 }
 """Of the groups that have a table; curves and transfer have sections of their own."""

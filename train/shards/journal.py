@@ -71,6 +71,8 @@ class Journal:
 def _described(manifest: Manifest) -> dict[str, Any]:
     """What decides the shards, as JSON gives it back."""
     content = manifest.to_json()
+    if manifest.resize is None:  # as journals were written before it could be given
+        del content["resize"]
     described: dict[str, Any] = json.loads(json.dumps(content | {"splits": list(content["splits"])}))
     return described
 

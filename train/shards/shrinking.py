@@ -13,15 +13,15 @@ from maskrobust.train.data.views import shrinking_view
 JPEG_QUALITY = 95
 """Of the images that were JPEG files, in Pillow's scale of 0 to 100, colours at half the resolution (4:2:0)."""
 
-_JPEG_SUFFIXES = ("jpg", "jpeg", "jfif")
+_JPEG_START = b"\xff\xd8"
 
 
 def shrink(sample: EncodedSample, shorter_side: int, name: str) -> EncodedSample:
     """A sample whose image and object mask have `shorter_side` pixels on their shorter side.
 
-    Images are resized by the antialiased bilinear filter of `views.evaluation_view`, masks to the nearest pixel. What
-    was a JPEG file becomes one of `JPEG_QUALITY`, anything else a PNG of 8 bits for each colour, and both are turned as
-    their EXIF orientation said.
+    Images are resized by the antialiased bilinear filter of `views.evaluation_view`, masks to the nearest pixel; an
+    object of which no pixel is left has no mask. A JPEG becomes one of `JPEG_QUALITY`, anything else a PNG of 8 bits
+    for each colour, and both are turned as their EXIF orientation said.
 
     Args:
         sample: to be reduced; one that is no larger is returned as it is.
@@ -39,11 +39,11 @@ def shrink(sample: EncodedSample, shorter_side: int, name: str) -> EncodedSample
     small, small_mask = shrinking_view(shorter_side)(
         image, nothing if stored_mask is None else decode_mask(stored_mask, "binary", name)
     )
-    is_jpeg = sample.suffix in _JPEG_SUFFIXES
+    is_jpeg = sample.image.startswith(_JPEG_START)
     return sample._replace(
         image=_encode_jpeg(small) if is_jpeg else encode_png(small.permute(1, 2, 0).numpy()),
         suffix="jpg" if is_jpeg else "png",
-        object_mask=None if stored_mask is None else encode_png(small_mask[0].numpy()),
+        object_mask=encode_png(small_mask[0].numpy()) if small_mask.any() else None,
     )
 
 

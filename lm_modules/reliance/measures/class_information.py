@@ -28,7 +28,7 @@ def _each_hole(plan: ReliancePlan) -> Sequence[Parameters]:
     "log loss of a linear probe on other images than it was fitted to: a lower bound of their mutual information, 0 "
     "where they tell nothing, at most the entropy of the classes. It sees what a probe knows that is hardly ever "
     "right, as with many classes.",
-    group="remains",
+    group="information",
     unit="bits",
     goal="low",
     asked=_each_hole,
@@ -52,7 +52,7 @@ def feature_bits(hole: FeatureHole, layer: str | None = None) -> Statistic:
     title="Carried, bits",
     definition="Feature bits behind the silhouette minus those behind the circle: carried information on a scale that "
     "also holds where many classes leave accuracies at chance.",
-    group="remains",
+    group="information",
     unit="bits",
     asked=_each_layer,
     by_seed=False,

@@ -34,7 +34,7 @@ class Information(NamedTuple):
     definition="Mutual information between prediction and label behind the hole, in bits, corrected for bias. It sees "
     "any dependence, also where the outline misleads. In brackets: the interval under permuted labels, which is "
     "chance; over several seeds the labels of all are permuted alike, and their mean stands beside its own interval.",
-    group="remains",
+    group="information",
     unit="bits",
     goal="low",
     asked=where_shapes,
@@ -47,7 +47,7 @@ def information_silhouette() -> Estimator:
 @measure(
     title="Bits behind circle",
     definition="The same behind the circle.",
-    group="remains",
+    group="information",
     unit="bits",
     goal="low",
     asked=where_shapes,

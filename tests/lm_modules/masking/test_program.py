@@ -1,9 +1,13 @@
 """Reading a network: what is read is what the network does."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.testing import assert_close
 from torchvision.models import resnet18
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked
@@ -195,3 +199,53 @@ def test_the_output_of_the_head_is_the_prediction() -> None:
 def test_the_output_of_what_is_no_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="got 'layer9'; name another"):
         LayerMasking(build("small_resnet")).output_of("layer9", draw_images(), holes())
+
+
+class Binary(nn.Conv2d):
+    """Computes with the signs of its weight."""
+
+    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return super()._conv_forward(input, weight.sign(), bias)
+
+
+def spectral(network: nn.Sequential) -> None:
+    parametrizations.spectral_norm(network[0])
+
+
+def weight_as_attribute(network: nn.Sequential) -> None:
+    weight = network[0].weight.detach() + 1
+    del network[0].weight
+    network[0].weight = weight
+
+
+def forward_of_its_own(network: nn.Sequential) -> None:
+    first, plain = network[0], network[0].forward
+    first.forward = lambda x: plain(x) * 2
+
+
+def compiled(network: nn.Sequential) -> None:
+    network[0].compile(backend="eager")
+
+
+@pytest.mark.parametrize("change", [spectral, weight_as_attribute, forward_of_its_own, compiled, None])
+@pytest.mark.parametrize("is_wrapped_first", [False, True])
+def test_a_convolution_that_computes_otherwise_than_its_class_keeps_its_batch_norm(
+    change: Callable[[nn.Sequential], None] | None, is_wrapped_first: bool, fresh_compiler: None
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        Binary(3, 4, 3) if change is None else nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    nn.init.uniform_(network[1].running_mean)
+    network.eval()
+    if change is not None and not is_wrapped_first:
+        change(network)
+    masked = LayerMasking(network)
+    if change is not None and is_wrapped_first:
+        change(network)
+    images, visible = torch.randn(2, 3, 12, 12), torch.ones(2, 1, 12, 12, dtype=torch.bool)
+    with torch.no_grad():
+        assert_close(masked(images, visible), network(images))

@@ -60,12 +60,14 @@ TABLES = {
         "carried_information",
         "carried_mlp",
         "carried_neighbours",
+        "hidden_pixel_sensitivity",
+    ),
+    "information": (
         "feature_bits_silhouette",
         "feature_bits_circle",
         "carried_bits",
         "information_silhouette",
         "information_circle",
-        "hidden_pixel_sensitivity",
     ),
 }
 """Measures by table, in the order of its columns."""
