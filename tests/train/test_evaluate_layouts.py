@@ -209,7 +209,8 @@ def test_classes_that_a_network_does_not_know_are_left_out_on_request(
     networks = ["--network=small_resnet:random", f"--classes={tmp_path / 'outputs.yaml'}"]
     arguments = ["evaluate", "--data=ImagesWithMasks", *given, *networks, *QUICK, f"--out={tmp_path / 'out'}"]
     assert "'box' of the data's 3 match none or several" in sentence_of(arguments, capsys)
-    main([*arguments, "--unknown_classes=leave_out"])
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
+        main([*arguments, "--unknown_classes=leave_out"])
     (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
     assert clean.images == 8
     assert settings_of(tmp_path / "out")["left_out_classes"] == ["box"]
