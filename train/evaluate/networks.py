@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from maskrobust.lm_modules.class_matching import first_few, known_classes, match_classes
+from maskrobust.lm_modules.class_matching import first_few, known_classes
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import EvaluationImages
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.networks import load_for, read_classes
+from maskrobust.train.networks import answering_data, load_for, read_classes
 
 
 def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str, TrainedNetwork]]:
@@ -36,12 +36,12 @@ def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str,
     if config.unknown_classes == "leave_out" and isinstance(config.data, EvaluationImages):
         known = {name: known_classes(classes, network, given) for name, network in networks.items()}
         config = replace(config, data=_known_to_all(config.data, known.values()))
+    only = config.answers == "present"
     for name, network in networks.items():
         if config.data.class_names == classes:
-            outputs = match_classes(classes, network, given)
+            networks[name] = answering_data(network, config.data, given, only=only)
         else:
-            outputs = [known[name][each] for each in config.data.class_names]
-        networks[name] = network.answering(outputs, only=config.answers == "present")
+            networks[name] = network.answering([known[name][each] for each in config.data.class_names], only=only)
         networks[name].pass_size = config.data.batch_size if config.compile else None
     return config, networks
 
