@@ -7,6 +7,7 @@ import signal
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,15 +17,18 @@ import torch
 from PIL import ExifTags, Image
 
 from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, Shards
 from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, sha256_of
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.files import read_json
 from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
+from maskrobust.train.types import Split
 from tests.train.data.test_folder import write_tree
 from tests.train.test_cli import sentence_of
 
@@ -359,3 +363,14 @@ def test_an_option_out_of_its_range_is_refused(option, tmp_path, capsys):
     name = option.split("=")[0].removeprefix("--")
     assert sentence_of(["shards", "--data=Cues", f"--out={tmp_path / 'out'}", option], capsys).startswith(name)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
+    """Its journal says nothing of a size."""
+    nothing: dict[Split, tuple[ShardRecord, ...]] = {"train": ()}
+    settings = Manifest(("a",), (0.5,) * 3, (0.5,) * 3, {}, 2, nothing)
+    without_size = {name: value for name, value in settings.to_json().items() if name != "resize"}
+    (tmp_path / "written.jsonl").write_text(json.dumps(without_size | {"splits": ["train"]}) + "\n")
+    assert Journal(tmp_path, settings).known("train-000000.tar") is None
+    with pytest.raises(InputError, match="shards of other data or settings"):
+        Journal(tmp_path, replace(settings, resize=40))
