@@ -15,8 +15,12 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
+from maskrobust.augment import SilhouetteBank
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.centring import centred
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim import arms, run_claim
 from maskrobust.train.claim.arguments import parse_config
@@ -24,6 +28,7 @@ from maskrobust.train.claim.arms import KINDS, TrainedNetwork, frozen_network
 from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
+from maskrobust.train.data.batches import batches_on, split_batches
 from tests.train.test_claim import write_claim
 
 DROPOUT = {"architecture": "mobilenet_v3_small", "architecture_options": {"dropout": 0.5}, "patch_size": 8}
@@ -142,3 +147,40 @@ def test_a_new_kind_of_arm_is_a_class_and_its_name_in_the_table_of_kinds(
     assert vars(found["centred", "mean"]).keys() == vars(found["no_masks", "mean"]).keys()
     used, trained = (frozen_network(config, arm, 1).state_dict() for arm in ("centred", "no_masks"))
     assert all(torch.equal(used[name], trained[name]) for name in trained)
+
+
+def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_path: Path) -> None:
+    path = write_claim(tmp_path / "claim.yaml")
+    content = yaml.safe_load(path.read_text())
+    content["evaluation"]["methods"] = ["mean", "mean+centred", "layer_masking"]
+    path.write_text(yaml.safe_dump(content))
+    config = config_of(path, tmp_path / "out", "--arm=[no_masks, mcal]")
+    found, bank = outcomes_of(config), SilhouetteBank.from_batches(config.data.annotated_batches("val"))
+    scenes = config.data.empty_scenes("train", 8)
+    for arm in ("no_masks", "mcal"):
+        network, run = frozen_network(config, arm, 1), config.run_of(arm, 1)
+        plain = config.learning_arm(arm).predictors(run, network).get("mean", network.predictor("mean"))
+        asked = Measurement(
+            {arm: network},
+            bank,
+            {"mean": config.plans_of(arm)["mean"]},
+            num_classes=config.data.num_classes,
+            seed=config.evaluation.seed,
+            predictors={arm: {"mean": centred(plain, scenes)}},
+        )
+        expected = asked.run(batches_on(split_batches(config.data, "test"), network.device))[arm]["mean"]
+        assert_same({"": found[arm, "mean+centred"]}, {"": expected})
+
+
+def test_data_without_scenes_to_centre_by_are_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_claim(tmp_path / "claim.yaml")
+    content = yaml.safe_load(path.read_text())
+    content["evaluation"]["methods"] = ["mean", "mean+centred", "layer_masking"]
+    path.write_text(yaml.safe_dump(content))
+    config = config_of(path, tmp_path / "out", "--arm=no_masks")
+    monkeypatch.setattr(config.data, "empty_scenes", lambda *_: None)
+    with pytest.raises(InputError, match="ask under 'mean' alone"):
+        run_claim(config, SILENT)
+    assert not config.run_of("no_masks", 1).folder.parent.exists()

@@ -55,6 +55,7 @@ def calibrated(
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml")
     content = yaml.safe_load(path.read_text())
     content["data"]["init_args"]["batch_size"] = batch_size
+    content["evaluation"]["methods"].append("mean+centred")  # whose map is that of the mean
     content["arms"]["mcal"] = {"title": "MCal", "network_of": "no_masks", "calibration": True}
     path.write_text(yaml.safe_dump(content))
     config = parse_config([f"--config={path}", f"--out={folder / 'out'}"])

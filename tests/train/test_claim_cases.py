@@ -67,6 +67,8 @@ def test_layer_masking_is_a_candidate_for_the_arm_whose_own_it_is_alone(config: 
     assert "layer_masking" not in cases_of(config, "no_masks", truth).methods.values()
     looks = {"black": Look(0.6, 0.3), "token_dropping": Look(0.7, 0.0)}
     assert [_cases(own, looks, 0.5).methods["best"] for own in looks] == ["black", "token_dropping"]
+    looks = {"black": Look(0.7, 0.3), "black+centred": Look(0.7, 0.1), "layer_masking+centred": Look(0.9, 0.0)}
+    assert _cases("black", looks, 0.5).methods == {"best": "black+centred", "own": "black", "worst": "black"}
 
 
 def test_arms_without_a_valid_object_are_looked_at_by_their_retention(config: ClaimConfig, tmp_path: Path) -> None:

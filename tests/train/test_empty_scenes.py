@@ -10,7 +10,6 @@ from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.augment.families.circles import enclosing_circles
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.bootstrap import Interval
 from maskrobust.lm_modules.reliance.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.measures.empty_scenes import scene_2afc, scene_pull
@@ -19,9 +18,6 @@ from maskrobust.lm_modules.reliance.scenes import ask_pass, mean_pulls, scene_pa
 from maskrobust.train.data import AnnotatedDataModule, Cues, Cutouts, Fashion
 from maskrobust.train.data.cutout_files import DEBIAN_STAMPS
 from maskrobust.train.data.idx import DEBIAN_FOLDER
-from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.measure import _backgrounds
-from maskrobust.train.report.wording import method_title
 from tests.conftest import require_component
 from tests.lm_modules.reliance.tables import make_outcomes
 
@@ -105,16 +101,3 @@ def test_one_that_sees_no_more_than_the_circle_tells_none_apart(asked: dict[str,
     for measure, truth in ((scene_2afc(), 0.5), (scene_pull(), 0.0)):
         found = interval(measure, asked["ignores"])
         assert found.low <= truth <= found.high and found.low < found.high
-
-
-def test_methods_are_centred_by_scenes_that_no_network_is_asked_about(tmp_path) -> None:
-    data = cues()
-    config = EvaluationConfig(data, tmp_path, ["a"], methods=("black", "mean+centred"))
-    found, asked = _backgrounds(config), data.empty_scenes("test", 8)
-    assert found is not None and asked is not None and found.shape == asked.shape
-    assert not any(torch.equal(one, other) for one in found for other in asked)
-    assert _backgrounds(replace(config, methods=("black",))) is None
-    data.empty_scenes = lambda *_: None  # type: ignore[method-assign]
-    with pytest.raises(InputError, match=r"^'mean\+centred' takes off .*, but Cues has none; ask under 'mean' alone"):
-        _backgrounds(config)
-    assert method_title("mean+centred") == "Centred mean colour fill"

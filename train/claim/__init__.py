@@ -24,6 +24,7 @@ from maskrobust.train.claim.runs import (
 )
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.data.batches import STAGE_OF_SPLIT
+from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.examples import claim_examples
 from maskrobust.train.files import write_json, write_text
 from maskrobust.train.quiet import quiet_lightning
@@ -77,6 +78,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     config.data.setup("fit")
     config.data.setup(STAGE_OF_SPLIT[config.evaluation.split])
     check_networks(config)
+    pictures_to_centre_by(config.data, config.evaluation.split, config.evaluation.plans(()))  # refuses data without any
     bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
         probe = None if config.is_part else measured_probe(config, progress)

@@ -136,7 +136,7 @@ def _check_part(config: ClaimConfig, *, is_named: bool) -> None:
 def _check(config: ClaimConfig) -> None:
     """Refuse sections that contradict each other."""
     for name in ("methods", "transfer_methods"):
-        check_methods(getattr(config.evaluation, name), f"evaluation.{name}")
+        check_methods(getattr(config.evaluation, name), f"evaluation.{name}", may_be_centred=True)
     import_measures(config.evaluation.own_measures)
     for name, model in config.models.items():
         try:

@@ -21,7 +21,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
 from maskrobust.lm_modules.callbacks import ShownImages, StepSeed
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
 from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.training_masks import build_masking
 from maskrobust.lm_modules.weights import load_weights, read_state_dict
@@ -162,7 +162,7 @@ class CalibratedNetwork(LearningArm):
                 classifier.predictor(method),
                 AffineCalibration(*(stored[f"{method}.{part}"] for part in AffineCalibration._fields)),
             )
-            for method in run.outcomes
+            for method in dict.fromkeys(map(uncentred, run.outcomes))
         }
 
 
@@ -296,7 +296,7 @@ def _fit(
         source=config.data,
         device=classifier.device,
     )
-    predictors = {method: classifier.predictor(method) for method in run.outcomes}
+    predictors = {method: classifier.predictor(method) for method in map(uncentred, run.outcomes)}
     logits: dict[MaskingMethod, list[Tensor]] = {method: [] for method in predictors}
     targets = []
     batches = batches_on(first_images(config.data.training_batches(), CALIBRATION_IMAGES), classifier.device)

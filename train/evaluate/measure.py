@@ -17,8 +17,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
-from maskrobust.lm_modules.centring import BACKGROUNDS
-from maskrobust.lm_modules.methods import MaskingMethod, uncentred
+from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.reliance.measurement import Answers, Asked, Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -27,6 +26,7 @@ from maskrobust.lm_modules.reliance.scenes import ScenePulls
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
 from maskrobust.train.data.batches import STAGE_OF_SPLIT, at_numbers, batches_on, numbered_batches, split_batches
+from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.partial import Partial
@@ -81,27 +81,13 @@ def measure(
     with first_of_each_machine_first():
         data.prepare_data()
     data.setup(STAGE_OF_SPLIT[config.split])
-    _ = _backgrounds(config)  # refuses data that have none
+    backgrounds = pictures_to_centre_by(data, config.split, config.plans)
     bank = _read_bank(data, config.split)
     if isinstance(data, EvaluationImages) and not data.labelled:
         return _measure_unlabelled(config, data, classifiers, bank, partial, progress)
     probe = _kept_probe(partial, lambda: read_outlines(data, config.split, bank, config.probe_outlines, config.seed))
-    runs = _ask(config, classifiers, bank, partial, progress)
+    runs = _ask(config, classifiers, bank, backgrounds, partial, progress)
     return None if runs is None or probe is None else (runs, probe)
-
-
-def _backgrounds(config: EvaluationConfig) -> Tensor | None:
-    """Pictures to centre by, of another split than those that are asked about; None where no method is centred."""
-    centred = [method for method in config.plans if method != uncentred(method)]
-    if not centred:
-        return None
-    found = config.data.empty_scenes("val" if config.split == "train" else "train", BACKGROUNDS)
-    if found is None:
-        raise InputError(
-            f"'{centred[0]}' takes off what a hole does to pictures without objects, but {type(config.data).__name__} "
-            f"has none; ask under '{uncentred(centred[0])}' alone, or give data whose empty_scenes returns some."
-        )
-    return found
 
 
 def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank:
@@ -172,6 +158,7 @@ def _ask(
     config: EvaluationConfig,
     networks: Mapping[str, TrainedNetwork],
     bank: SilhouetteBank,
+    backgrounds: Tensor | None,
     partial: Partial,
     progress: Progress,
 ) -> Runs | None:
@@ -185,7 +172,7 @@ def _ask(
         seed=config.seed,
         object_of=data.object_of,
         scenes=None if scenes is None else scenes.to(device),
-        backgrounds=_backgrounds(config),
+        backgrounds=backgrounds,
     )
     batches = split_batches(data, config.split)
     files = {(name, method): f"{list(networks).index(name)}-{method}.npz" for name, method in measurement.asked}
@@ -304,6 +291,6 @@ def _measure_unlabelled(
         own = replace(config, data=relabelled(data, labels))
         answered = {name: answering.to(config.torch_device)}
         part = replace(partial, name=f"network-{place}")
-        runs |= _ask(own, answered, replace(bank, labels=labels_of_bank), part, progress) or {}
+        runs |= _ask(own, answered, replace(bank, labels=labels_of_bank), None, part, progress) or {}
     ids = bank.ids.numpy()
     return (runs, ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))) if is_first() else None

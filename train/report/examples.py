@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, illustrate
+from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, illustrate, uncentred
 from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -81,7 +81,9 @@ def example_groups(examples: Sequence[ExampleStrip]) -> list[ExampleGroup]:
         if strip.images:
             groups.setdefault(strip.method, []).append(strip)
     return [
-        ExampleGroup("Nothing hidden" if method is None else method_title(method), method in WRAPPERS, strips)
+        ExampleGroup("Nothing hidden", masked=False, strips=strips)
+        if method is None
+        else ExampleGroup(method_title(method), masked=uncentred(method) in WRAPPERS, strips=strips)
         for method, strips in groups.items()
     ]
 
