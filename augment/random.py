@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.errors import InputError
@@ -20,8 +21,6 @@ from maskrobust.errors import InputError
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-_MIX_STEPS = [(np.uint64(shift), np.uint64(factor % 2**64)) for shift, factor in ((30, _MIX_1), (27, _MIX_2))]
-_LAST_SHIFT = np.uint64(31)
 
 
 def sample_keys(seed: int, ids: Tensor) -> Tensor:
@@ -60,7 +59,10 @@ def fold_in(keys: Tensor, data: int) -> Tensor:
     Returns:
         int64 keys of the shape of `keys`.
     """
-    return _mix(keys ^ _to_signed(_mix_integer(data + _GAMMA)))
+    other = _to_signed(_mix_integer(data + _GAMMA))
+    if _is_array(keys):
+        return torch.from_numpy(_mix_array(keys.numpy() ^ other))
+    return _mix(keys ^ other)
 
 
 def uniform(keys: Tensor, *shape: int) -> Tensor:
@@ -87,12 +89,14 @@ def permutation(keys: Tensor, count: int) -> Tensor:
         (B, count) int64, each row holding 0 ... count - 1 once, on the device of `keys`.
     """
     # Numbers and positions in one integer each: no two are equal, so that any sort gives the one result.
-    numbered = (_random_24_bits(keys, count) << 32) + torch.arange(count, device=keys.device)
+    bits = _random_24_bits(keys, count)
     if is_on_cpu(keys):  # an eighth of the time of torch
-        numbered.numpy().sort(axis=1)
-    else:
-        numbered = numbered.sort(dim=1).values
-    return numbered.bitwise_and_(2**32 - 1)
+        order = (bits.numpy() << 32) + np.arange(count)
+        order.sort(axis=1)
+        order &= 2**32 - 1
+        return torch.from_numpy(order)
+    numbered = (bits << 32) + torch.arange(count, device=keys.device)
+    return numbered.sort(dim=1).values.bitwise_and_(2**32 - 1)
 
 
 def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
@@ -128,16 +132,32 @@ def is_on_cpu(tensor: Tensor) -> bool:
 
 def _random_24_bits(keys: Tensor, count: int) -> Tensor:
     """Uniformly random integers of 24 bits: (B, count) int64."""
+    if _is_array(keys):
+        mixed = _mix_array(keys.numpy()[:, None] + np.arange(1, count + 1) * _GAMMA)
+        return torch.from_numpy((mixed.view(np.uint64) >> 40).view(np.int64))
     counters = torch.arange(1, count + 1, device=keys.device) * _GAMMA
     return _logical_shift(_mix(keys.unsqueeze(1) + counters), 40)
 
 
+def _is_array(bits: Tensor) -> bool:
+    """Whether NumPy mixes the bits: the same, in a third of the time for few numbers.
+
+    It would warn of a number without dimensions, and gives empty arrays strides that torch does not view.
+    """
+    return is_on_cpu(bits) and bits.dim() > 0 and bits.numel() > 0
+
+
+def _mix_array(bits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`_mix` in NumPy, in place."""
+    mixed = bits.view(np.uint64)
+    for shift, factor in ((30, _MIX_1 % 2**64), (27, _MIX_2 % 2**64)):
+        mixed ^= mixed >> shift
+        mixed *= factor
+    mixed ^= mixed >> 31
+    return bits
+
+
 def _mix(bits: Tensor) -> Tensor:
-    if is_on_cpu(bits) and bits.dim() and bits.numel():  # the same, in a third of the time for few numbers
-        mixed = bits.numpy().view(np.uint64)
-        for shift, factor in _MIX_STEPS:
-            mixed = (mixed ^ (mixed >> shift)) * factor
-        return torch.from_numpy((mixed ^ (mixed >> _LAST_SHIFT)).view(np.int64))
     bits = _logical_shift(bits, 30).bitwise_xor_(bits).mul_(_MIX_1)
     bits = _logical_shift(bits, 27).bitwise_xor_(bits).mul_(_MIX_2)
     return _logical_shift(bits, 31).bitwise_xor_(bits)

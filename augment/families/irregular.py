@@ -1,6 +1,6 @@
 """Irregular holes of an exact area: smooth noise, cut off at its own k-th value."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -59,42 +59,34 @@ def blobs(keys: Tensor, height: int, width: int, *, hidden_fraction: tuple[float
         visible = np.empty((len(keys), height, width), dtype=np.bool_)
         each = zip(*(tensor.numpy() for tensor in noise), hidden_pixels.tolist(), visible, strict=True)
         for lines, steps, row, weight, wanted, shown in each:
-            levels = np.take(steps, row, axis=0)
-            levels *= weight[:, None]
-            levels += np.take(lines, row, axis=0)
-            levels >>= _BITS_BELOW_A_LEVEL
-            hide_lowest_of_image(levels, wanted, out=shown)
+            field = np.take(steps, row, axis=0)
+            field *= weight[:, None]
+            field += np.take(lines, row, axis=0)
+            hide_lowest_of_image(field, wanted, out=shown)
         return torch.from_numpy(visible).unsqueeze(1)
     field, slope = take_rows(noise.lines, noise.row), take_rows(noise.steps, noise.row)
     levels = field.addcmul_(slope, noise.weight[:, :, None]).bitwise_right_shift_(_BITS_BELOW_A_LEVEL)
     return hide_lowest(levels, hidden_pixels).unsqueeze(1)
 
 
-def hide_lowest_of_image(levels: NDArray[np.int16], wanted: int, out: NDArray[np.bool_]) -> None:
-    """`hide_lowest` of one image, by counting groups of levels and then the levels of one group.
+def hide_lowest_of_image(field: NDArray[np.int16], wanted: int, out: NDArray[np.bool_]) -> None:
+    """`hide_lowest` of one image, by counting groups of levels and then sorting the pixels of one group.
 
     Args:
-        levels: (H, W) in [0, 4096), of at most 2^24 pixels.
+        field: (H, W), levels with further bits below them, of at most 2^24 pixels.
         wanted: how many pixels to hide.
         out: (H, W), filled with `visible`.
     """
     import cv2
 
-    groups = (levels >> _BITS_IN_A_GROUP).astype(np.uint8)
-    counts = cv2.calcHist([groups], [0], None, [_GROUPS], [0, _GROUPS])
-    group, rest = _split_counts(counts.ravel(), wanted)
-    counts = np.bincount(levels[groups == group] & (2**_BITS_IN_A_GROUP - 1), minlength=1)
-    level, rest = _split_counts(counts, rest)
-    threshold = (group << _BITS_IN_A_GROUP) + level
-    np.greater(levels, threshold, out=out)
-    out.reshape(-1)[np.flatnonzero(levels == threshold)[rest:]] = True
-
-
-def _split_counts(counts: NDArray[Any], total: int) -> tuple[int, int]:
-    """`_split` of one row."""
-    filled = counts.cumsum(dtype=np.int64)
-    whole = int(filled.searchsorted(total, side="right"))
-    return whole, total - (int(filled[whole - 1]) if whole else 0)
+    groups = (field >> (_BITS_BELOW_A_LEVEL + _BITS_IN_A_GROUP)).astype(np.uint8)
+    filled = cv2.calcHist([groups], [0], None, [_GROUPS], [0, _GROUPS]).cumsum(dtype=np.int64)
+    group = int(filled.searchsorted(wanted, side="right"))
+    rest = wanted - (int(filled[group - 1]) if group else 0)
+    np.greater(groups, group, out=out)
+    places = np.flatnonzero(groups == group)
+    levels = field.reshape(-1)[places] >> _BITS_BELOW_A_LEVEL
+    out.reshape(-1)[places[levels.argsort(kind="stable")[rest:]]] = True
 
 
 def hide_lowest(levels: Tensor, hidden_pixels: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def patches(
     patch_height, patch_width = _sides(patch_size)
     rows, columns = -(-height // patch_height) + random_offset, -(-width // patch_width) + random_offset
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
-    hidden_cells = (fraction * (rows * columns)).round()
+    hidden_cells = (fraction * (rows * columns)).round().long()
     rank = permutation(fold_in(keys, 1), rows * columns)
     visible_cells = (rank >= hidden_cells.unsqueeze(1)).reshape(-1, rows, columns)
     if random_offset:

@@ -61,7 +61,7 @@ def rectangles(
     low, high = aspect_ratio
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     ratio = low * (high / low) ** uniform(fold_in(keys, 1), count)
-    origin, size = _strips(fold_in(keys, 3), height, width, count)
+    origin, size = _strips(keys, height, width, count)
     length = _side_lengths(fraction.unsqueeze(1), ratio, size)
     start = origin + (uniform(fold_in(keys, 2), count, 2) * (size - length + 1)).floor()
     outside_rows = _outside(start[..., 0], length[..., 0], height).unsqueeze(3)
@@ -78,7 +78,7 @@ def _strips(keys: Tensor, height: int, width: int, count: int) -> tuple[Tensor, 
     if count == 1:
         return torch.zeros(1, 1, 2, device=keys.device), size.float().reshape(1, 1, 2)
     edges = torch.arange(count + 1, device=keys.device).unsqueeze(1) * size // count
-    along_height = (uniform(keys) < 0.5)[:, None, None]
+    along_height = (uniform(fold_in(keys, 3)) < 0.5)[:, None, None]
     is_cut = torch.cat([along_height, ~along_height], dim=2)
     origin, length = torch.where(is_cut, edges[:-1], 0), torch.where(is_cut, edges.diff(dim=0), size)
     return origin.float(), length.float()

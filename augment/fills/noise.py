@@ -72,7 +72,9 @@ def gaussian(keys: Tensor, *shape: int) -> Tensor:
     Returns:
         (B, *shape) float32 on the device of `keys`.
     """
-    return _quantiles().to(keys.device, non_blocking=True)[random_ranks(keys, *shape)]
+    ranks = random_ranks(keys, *shape)
+    quantiles = _quantiles().to(keys.device, non_blocking=True)
+    return quantiles.index_select(0, ranks.flatten()).view(ranks.shape)  # a third of the time of quantiles[ranks]
 
 
 def random_ranks(keys: Tensor, *shape: int) -> Tensor:

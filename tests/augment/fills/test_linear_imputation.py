@@ -78,6 +78,15 @@ def test_a_large_image_with_one_visible_pixel_becomes_that_pixel() -> None:
     assert (solved - 0.75).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("name", ["most patches", "three rows"])
+def test_an_accelerator_solves_the_same_equations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    visible, images = MASKS[name].repeat(2, 1, 1, 1), uniform(KEY.repeat(2), 2, *MASKS[name].shape[2:])
+    on_cpu = impute(images, visible, torch.full((2, 1, 1, 1), 0.5))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    elsewhere = impute(images, visible, torch.full((2, 1, 1, 1), 0.5))
+    torch.testing.assert_close(elsewhere, on_cpu, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(512, 1), (1, 512), (3, 512), (512, 8)], ids=str)
 def test_a_thin_image_with_one_visible_pixel_at_its_end_becomes_that_pixel(size: tuple[int, int]) -> None:
     solved = impute(torch.full((1, 1, *size), 0.75), one_pixel(*size, 0, 0), torch.zeros(1, 1, 1, 1))
@@ -120,3 +129,4 @@ def test_a_visible_nan_spoils_no_other_image() -> None:
     spoilt[1] = spoilt[1].where(~visible[1], float("nan"))
     filled = fill_linear_imputation(spoilt, visible, keys, (0.5,) * 3)
     assert torch.equal(filled[::2], expected[::2])
+    assert filled[1].isnan().all()
