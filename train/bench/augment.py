@@ -21,6 +21,7 @@ IMAGE_SIZE = 224
 HIDDEN = 0.25
 """Share of the image that every method hides: what GridDropout hides by default."""
 FAMILIES: tuple[FamilyName, ...] = ("patches", "rectangles", "blobs")
+IMPUTATION = "linear imputation"
 
 _CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ class Case(NamedTuple):
     """One way to do a task.
 
     Attributes:
-        task: "mask", "mask and black fill" or "linear imputation".
+        task: "mask", "mask and black fill" or `IMPUTATION`.
         method: a mask family of this project, or the library's own name.
         pixels: "uint8" or "float32"; "none" where only the mask is drawn.
         device: where it runs.
@@ -58,16 +59,21 @@ def measure_augment(
     Yields:
         task, method, pixels, device, images in the batch, and microseconds for each image: the median over rounds.
     """
-    own = [*own_masks(batch, device, families), *own_fills(batch, device, families)]
-    groups = [
-        (batch, [*own, *others(batch, device), *memory(batch, device)]),
-        (imputed, [*imputation(imputed, device)]),
+    of_a_batch = [
+        *own_masks(batch, device, families),
+        *own_fills(batch, device, families),
+        *others(batch, device),
+        *memory(batch, device),
     ]
-    for images, cases in groups:
+    by_task: dict[str, list[Case]] = {}
+    for case in (*of_a_batch, *imputation(imputed, device)):
+        by_task.setdefault(case.task, []).append(case)
+    for task, cases in by_task.items():
+        images = imputed if task == IMPUTATION else batch
         seconds = alternate({str(place): case.function for place, case in enumerate(cases)}, rounds, device)
         for place, case in enumerate(cases):
             yield {
-                "task": case.task,
+                "task": task,
                 "method": case.method,
                 "pixels": case.pixels,
                 "device": case.device.type,
@@ -146,10 +152,10 @@ def imputation(size: int, device: torch.device) -> Iterator[Case]:
     keys = sample_keys(0, batch.ids)
     visible = patches(keys, IMAGE_SIZE, IMAGE_SIZE, hidden_fraction=(0.5, 0.5), patch_size=16)
     impute = partial(apply_fill, "linear_imputation", batch.images, visible, keys=keys, mean=IMAGENET_MEAN)
-    yield Case("linear imputation", "linear_imputation", "float32", device, impute)
+    yield Case(IMPUTATION, "linear_imputation", "float32", device, impute)
     pairs = list(zip(batch.images.double().cpu().numpy(), visible[:, 0].cpu().numpy(), strict=True))
     solve = partial(_one_by_one, _impute_pair, pairs)
-    yield Case("linear imputation", "SciPy sparse solver, image by image", "float64", _CPU, solve)
+    yield Case(IMPUTATION, "SciPy sparse solver, image by image", "float64", _CPU, solve)
 
 
 def _call_with_image(transform: Callable[..., Any], image: NDArray[np.uint8]) -> object:
