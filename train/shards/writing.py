@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from rich.progress import Progress, TaskID
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, sha256_of, shard_name, write_shard
 from maskrobust.train.data.stored import StoredSample
@@ -59,7 +58,7 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
 
 def _calls(config: ShardsConfig, split: Split, journal: Journal, progress: Progress) -> Iterator[tuple[Any, ...]]:
     """The arguments of `write_or_keep` for each shard of a split."""
-    config.data.setup(STAGE_OF_SPLIT[split])
+    config.data.setup_split(split)
     samples = config.data.stored_samples(split)
     task = progress.add_task(f"writing {split}", total=length_hint(samples) or None)
     for number, chunk in enumerate(in_chunks(samples, config.samples_per_shard)):
