@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import shutil
 import signal
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from rich.progress import TaskID
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
@@ -23,11 +26,12 @@ from maskrobust.train.data import Cues, Folder, Shards
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, sha256_of
-from maskrobust.train.data.stored import EncodedSample, encode_png
+from maskrobust.train.data.stored import EncodedSample, PixelSample, encode_png
 from maskrobust.train.files import read_json
 from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
+from maskrobust.train.shards.writing import write_or_keep
 from maskrobust.train.types import Split
 from tests.train.data.test_folder import write_tree
 from tests.train.test_cli import sentence_of
@@ -238,6 +242,68 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path
     write(folder, "--data.batch_size=3", "--resize=40")
     assert checksums(folder) == expected
     assert all((folder / name).stat().st_mtime_ns == written for name, written in old.items())
+
+
+class StoppedError(Exception):
+    pass
+
+
+def write_until_stopped(folder: Path, last: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End in the middle, once the shard `last` of images is noted."""
+    note = Journal.note
+
+    def note_and_stop(journal: Journal, record: ShardRecord) -> None:
+        note(journal, record)
+        if record.name == last:
+            raise StoppedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "note", note_and_stop)
+        with pytest.raises(StoppedError):
+            write_fours(folder, root)
+    assert not (folder / "manifest.json").exists()
+
+
+def write_fours(folder: Path, root: Path) -> Path:
+    return write(folder, "--samples_per_shard=4", data="Folder", sizes=[f"--data.root={root}"])
+
+
+@pytest.mark.parametrize(("change", "last"), [("added", 0), ("removed", 1), ("a shard fewer", 2)])
+def test_a_run_does_not_go_on_with_another_list_of_images(change, last, tmp_path, monkeypatch, capsys):
+    root, _ = write_tree(tmp_path, ("train",))  # 6 birds, then 6 cats
+    birds, cats = (sorted((root / "train" / name).iterdir()) for name in ("bird", "cat"))
+    folder = tmp_path / "out"
+    write_until_stopped(folder, f"train-00000{last}.tar", root, monkeypatch)
+    before = checksums(folder)
+    if change == "added":
+        shutil.copy(birds[0], birds[0].with_name("-.png"))
+    else:
+        for path in birds[5:] if change == "removed" else cats[2:]:
+            path.unlink()
+    with pytest.raises(SystemExit):
+        write_fours(folder, root)
+    sentence = capsys.readouterr().err.strip()
+    assert f"'{folder}/train-00000{last}.tar' must hold the samples that the data have in its place" in sentence
+    assert sentence.endswith(f"put them back, or delete '{folder}' to write all shards anew.")
+    assert checksums(folder) == before
+
+
+def test_a_run_goes_on_where_images_that_it_has_not_come_to_have_changed(tmp_path, monkeypatch):
+    root, _ = write_tree(tmp_path, ("train",))
+    write_until_stopped(tmp_path / "out", "train-000001.tar", root, monkeypatch)
+    max((root / "train" / "cat").iterdir()).unlink()
+    assert checksums(write_fours(tmp_path / "out", root)) == checksums(write_fours(tmp_path / "anew", root))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_shard_is_kept_only_for_its_own_labels(label, tmp_path):
+    def samples(label: int) -> list[PixelSample]:
+        return [PixelSample(7, np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool), label)]
+
+    path = tmp_path / "train-000000.tar"
+    _, _, known = write_or_keep("train", TaskID(0), path, samples(0), None, None)
+    with pytest.raises(InputError, match="given another class") if label else nullcontext():
+        assert write_or_keep("train", TaskID(0), path, samples(label), known, None)[2] == known
 
 
 def start_a_pool_and_die(path: Path) -> None:

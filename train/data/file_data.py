@@ -126,6 +126,16 @@ class FileSample(NamedTuple):
     mask_code: MaskCode
 
     @property
+    def id(self) -> int:
+        """That of the image file."""
+        return self.file.id
+
+    @property
+    def label(self) -> int:
+        """That of the image file."""
+        return self.file.label
+
+    @property
     def name(self) -> str:
         """The path of the image file."""
         return str(self.file.image)
