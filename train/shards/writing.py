@@ -7,11 +7,14 @@ from operator import length_hint
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from rich.progress import Progress, TaskID
+from torch import Tensor
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, holds_samples, sha256_of, shard_name, write_shard
+from maskrobust.train.data.shard_objects import ObjectTable
 from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
 from maskrobust.train.shards.journal import Journal
@@ -45,7 +48,8 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     )
     journal = Journal(config.out, settings)
     _remove_leftovers(config.out)
-    calls = chain.from_iterable(_calls(config, split, journal, progress) for split in config.splits)
+    objects: list[tuple[Tensor, Tensor]] = []
+    calls = chain.from_iterable(_calls(config, split, journal, objects, progress) for split in config.splits)
     records: dict[Split, list[ShardRecord]] = {split: [] for split in config.splits}
     with closing(call_in_processes(write_or_keep, calls, config.workers)) as written:  # stopped, it begins no more
         for split, task, record in written:
@@ -59,15 +63,19 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
         behind = config.out / shard_name(split, len(records[split]))
         if journal.known(behind.name) is not None:
             raise _changed(behind)
-    return journal.finish({split: tuple(records[split]) for split in config.splits})
+    return journal.finish({split: tuple(records[split]) for split in config.splits}, ObjectTable.of(objects))
 
 
-def _calls(config: ShardsConfig, split: Split, journal: Journal, progress: Progress) -> Iterator[tuple[Any, ...]]:
-    """The arguments of `write_or_keep` for each shard of a split."""
+def _calls(
+    config: ShardsConfig, split: Split, journal: Journal, objects: list[tuple[Tensor, Tensor]], progress: Progress
+) -> Iterator[tuple[Any, ...]]:
+    """The arguments of `write_or_keep` for each shard of a split; ids and objects of its samples join `objects`."""
     config.data.setup_split(split)
     samples = config.data.stored_samples(split)
     task = progress.add_task(f"writing {split}", total=length_hint(samples) or None)
     for number, chunk in enumerate(in_chunks(samples, config.samples_per_shard)):
+        ids = torch.tensor([sample.id for sample in chunk])
+        objects.append((ids, config.data.object_of(ids)))
         path = config.out / shard_name(split, number)
         yield split, task, path, chunk, journal.known(path.name), config.resize
 
