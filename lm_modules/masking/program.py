@@ -299,13 +299,13 @@ _ATTENTION = (
 
 
 def _load_rules_for(network: nn.Module) -> None:
-    """Import the rules for other libraries' layers with the first network that may have one; a user's rule stays."""
-    added = dict(RULES)
+    """Enter the rules for other libraries' layers, imported with the first network that may have one; others stay."""
+    there = dict(RULES)
     if "torchvision" in sys.modules:
-        importlib.import_module("maskrobust.lm_modules.masking.rules.torchvision_layers")
+        importlib.import_module("maskrobust.lm_modules.masking.rules.torchvision_layers").register()
     if any(type(module).__module__.startswith("timm.") for module in network.modules()):
-        importlib.import_module("maskrobust.lm_modules.masking.rules.timm_layers")
-    RULES.update(added)
+        importlib.import_module("maskrobust.lm_modules.masking.rules.timm_layers").register()
+    RULES.update(there)
 
 
 def _refuse_attention(network: nn.Module) -> None:

@@ -19,6 +19,7 @@ _FOLDS = 5
 _FOLD_SEED = 7  # no draw of a suite: the folds are the same whatever its seed
 _PENALTY = 1e-3
 _NEIGHBOURS = 5
+_A_FEW = 20  # images that need not be called few
 _HIDDEN_UNITS, _BATCH_SIZE, _RATE, _PASSES = 64, 64, 3e-3, 20
 
 FeatureProbe = Literal["linear", "mlp", "neighbours"]
@@ -51,13 +52,15 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
     Returns:
         The outcomes without features, and with a condition of `feature_condition` for each that they had and each
         probe; -1 where an image has no features or no other fold has an image. Beside them the `pointwise_information`
-        of the linear probe, NaN for these images. As they were where there are no features.
+        of the linear probe, NaN for these images. As they were where there are no features. It warns where the probes
+        learn from fewer than two images a class.
     """
     folds = _folds(outcomes.objects)
     probed, information = {}, {}
     for key, features in outcomes.features.items():
         asked = np.isfinite(features).all(axis=1)
         labels, asked_folds = outcomes.labels[asked], folds[asked]
+        _warn_of_few_images(labels, asked_folds)
         for probe, prefix in _PREFIXES.items():
             probabilities = cross_validated_probabilities(features[asked], labels, asked_folds, probe)
             predictions = np.full(len(outcomes), -1, dtype=np.int64)
@@ -144,6 +147,19 @@ def _folds(objects: IntArray) -> IntArray:
     return folds
 
 
+def _warn_of_few_images(labels: IntArray, folds: IntArray) -> None:
+    """Warn where images are many, but few of a class: scikit-learn would ask whether labels are no numbers instead."""
+    for fold in np.unique(folds):
+        images, classes = (folds != fold).sum(), len(np.unique(labels[folds != fold]))
+        if images > _A_FEW and 2 * classes > images:
+            warnings.warn(
+                f"a probe of features should learn from at least two images of a class, got {images} of {classes} "
+                "classes, and reads no class that it has not seen; measure more images, or set features to false.",
+                stacklevel=3,
+            )
+            return
+
+
 def _ask_probe(
     train_features: FloatArray, train_labels: IntArray, features: FloatArray, probe: FeatureProbe
 ) -> FloatArray:
@@ -158,6 +174,8 @@ def _ask_probe(
     with warnings.catch_warnings():
         # The MLP's, whose passes are counted and not waited for.
         warnings.filterwarnings("ignore", "Stochastic Optimizer", ConvergenceWarning)
+        # Said by `_warn_of_few_images`.
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
         probabilities: FloatArray = pipeline.fit(train_features, train_labels).predict_proba(features)
     return probabilities
 

@@ -44,6 +44,8 @@ from maskrobust.train.data.images_with_masks import read_labels
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.pascal_voc import _listed_names
 from maskrobust.train.data.pets import _read_list
+from maskrobust.train.data.shard_format import sha256_of
+from maskrobust.train.data.shard_objects import read_objects
 from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.loggers import WandbOptions, _run_to_go_on_with
@@ -119,6 +121,11 @@ def _read_shards(path: Path) -> None:
 def _read_manifest(path: Path) -> None:
     read_manifest(str(path.parent))
     _read_shards(path)
+
+
+def _read_objects(path: Path) -> None:
+    table = read_objects(str(path.parent), sha256_of(path), samples=6)
+    assert table.object_of(torch.arange(9)).shape == (9,)
 
 
 def _label_map() -> bytes:
@@ -338,6 +345,9 @@ KINDS = {
     "manifest": Kind("shards/manifest.json", _json_of(json.loads(_folder()["manifest.json"])), _read_manifest),
     "tar": Kind(
         "shards/val-000000.tar", _bytes_of(_folder()["val-000000.tar"], repair=with_checksums_of_tar), _read_shards
+    ),
+    "objects": Kind(
+        "shards/objects.bin", _bytes_of(np.array([[3, 5, 9], [1, 1, 2]], dtype="<i8").tobytes()), _read_objects
     ),
     "label": Kind("shards/val-000000.tar", _json_of({"id": 5, "label": 1, "mask": True}).map(_labelled), _read_shards),
     "png": Kind(

@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import shutil
 import signal
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,19 +17,28 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from rich.progress import TaskID
+from torch import nn
 
+from maskrobust.augment import SilhouetteBank
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues, Folder, Shards
+from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards
 from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.batches import batches_on
 from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, sha256_of
-from maskrobust.train.data.stored import EncodedSample, encode_png
+from maskrobust.train.data.stored import EncodedSample, PixelSample, encode_png
 from maskrobust.train.files import read_json
 from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
+from maskrobust.train.shards.writing import write_or_keep
 from maskrobust.train.types import Split
 from tests.train.data.test_folder import write_tree
 from tests.train.test_cli import sentence_of
@@ -188,6 +199,82 @@ def test_any_data_module_is_written_without_loss(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
 
 
+class Views(InMemoryDataModule):
+    """Twelve objects, each in four views that hold much the same; nothing to train on."""
+
+    class_names, num_classes, mean, std = ("a", "b"), 2, (0.5,) * 3, (0.5,) * 3
+    splits = ("val", "test")
+
+    def __init__(self) -> None:
+        super().__init__(batch_size=8, num_workers=0, seed=0)
+
+    def make_samples(self, split: Split) -> Samples:
+        ids = torch.arange(48) + 48 * (split == "test")
+        random = np.random.default_rng(0)
+        object_mask = torch.zeros(48, 1, 32, 32, dtype=torch.bool)
+        for place, number in enumerate((self.object_of(ids) % 12).tolist()):
+            object_mask[place, :, 4 : 10 + number, 6:20] = True
+        images = torch.from_numpy(random.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)).repeat_interleave(4, dim=0)
+        return Samples(ids, images, object_mask, self.object_of(ids) % 2)
+
+    def object_of(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids // 4
+
+
+def intervals(data: AnnotatedDataModule) -> dict[str, tuple[float, float, float]]:
+    """Value and interval of each measure of a network of random weights on the validation split."""
+    torch.manual_seed(0)
+    network = MaskRobustClassifier(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2)), 2).eval()
+    plan = ReliancePlan(shapes=False)
+    bank = SilhouetteBank.from_batches(data.val_dataloader())
+    measurement = Measurement({"it": network}, bank, {"black": plan}, num_classes=2, seed=0, object_of=data.object_of)
+    found = measurement.run(batches_on(data.val_dataloader(), "cpu"))["it"]["black"]
+    rows = result_rows("it", "black", {0: found}, Context(plan, None), replicates=200, seed=0)
+    return {row.name: (row.value, row.low, row.high) for row in rows if row.low is not None}
+
+
+def test_shards_know_which_views_show_one_object(tmp_path):
+    folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
+    main(["shards", "--verify", f"--out={folder}"])
+    again = [f"--data.root={folder}", "--data.view=as_is", "--data.image_size=32"]
+    copied = write(tmp_path / "copied", data="Shards", sizes=again)
+    data, shards = Views(), Shards(str(copied))
+    assert shards.splits == data.splits
+    ids = torch.cat([data.samples(split).ids for split in data.splits]).flip(0)
+    assert torch.equal(shards.object_of(ids), data.object_of(ids))
+    assert shards.object_of(torch.tensor([1000, 5])).tolist() == [1000, 1]
+
+
+def test_intervals_of_shards_are_those_of_the_data_that_they_were_written_from(tmp_path):
+    folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
+    expected = intervals(Views())
+    assert intervals(Shards(str(folder), view="as_is", image_size=32, batch_size=8, num_workers=0)) == expected
+    manifest = read_json(folder / "manifest.json")
+    del manifest["objects"]  # as an earlier version wrote it
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    alone = intervals(Shards(str(folder), view="as_is", image_size=32, batch_size=8, num_workers=0))
+    (_, low, high), (_, narrow_low, narrow_high) = (each["clean_accuracy"] for each in (expected, alone))
+    assert high - low > 1.5 * (narrow_high - narrow_low)  # 2 by theory: four views with the same answer are as one
+
+
+@pytest.mark.parametrize("change", ["a flipped bit", "too long", "missing"])
+def test_other_objects_than_those_that_were_written_are_refused(change, tmp_path, capsys):
+    folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
+    path = folder / "objects.bin"
+    content = path.read_bytes()
+    if change == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content + bytes(16) if change == "too long" else bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(InputError, match=r"must hold .*objects\.bin"):
+        Shards(str(folder))
+    with pytest.raises(SystemExit):
+        main(["shards", "--verify", f"--out={folder}"])
+    assert "'objects.bin' must have the checksum of the manifest, but has not" in capsys.readouterr().out
+    write(folder, data=f"{__name__}.Views", sizes=[])
+    assert path.read_bytes() == content
+
+
 def test_whole_shards_are_kept_and_damaged_or_missing_ones_written_again(tmp_path):
     folder = write(tmp_path / "out")
     before = checksums(folder)
@@ -238,6 +325,68 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path
     write(folder, "--data.batch_size=3", "--resize=40")
     assert checksums(folder) == expected
     assert all((folder / name).stat().st_mtime_ns == written for name, written in old.items())
+
+
+class StoppedError(Exception):
+    pass
+
+
+def write_until_stopped(folder: Path, last: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End in the middle, once the shard `last` of images is noted."""
+    note = Journal.note
+
+    def note_and_stop(journal: Journal, record: ShardRecord) -> None:
+        note(journal, record)
+        if record.name == last:
+            raise StoppedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "note", note_and_stop)
+        with pytest.raises(StoppedError):
+            write_fours(folder, root)
+    assert not (folder / "manifest.json").exists()
+
+
+def write_fours(folder: Path, root: Path) -> Path:
+    return write(folder, "--samples_per_shard=4", data="Folder", sizes=[f"--data.root={root}"])
+
+
+@pytest.mark.parametrize(("change", "last"), [("added", 0), ("removed", 1), ("a shard fewer", 2)])
+def test_a_run_does_not_go_on_with_another_list_of_images(change, last, tmp_path, monkeypatch, capsys):
+    root, _ = write_tree(tmp_path, ("train",))  # 6 birds, then 6 cats
+    birds, cats = (sorted((root / "train" / name).iterdir()) for name in ("bird", "cat"))
+    folder = tmp_path / "out"
+    write_until_stopped(folder, f"train-00000{last}.tar", root, monkeypatch)
+    before = checksums(folder)
+    if change == "added":
+        shutil.copy(birds[0], birds[0].with_name("-.png"))
+    else:
+        for path in birds[5:] if change == "removed" else cats[2:]:
+            path.unlink()
+    with pytest.raises(SystemExit):
+        write_fours(folder, root)
+    sentence = capsys.readouterr().err.strip()
+    assert f"'{folder}/train-00000{last}.tar' must hold the samples that the data have in its place" in sentence
+    assert sentence.endswith(f"put them back, or delete '{folder}' to write all shards anew.")
+    assert checksums(folder) == before
+
+
+def test_a_run_goes_on_where_images_that_it_has_not_come_to_have_changed(tmp_path, monkeypatch):
+    root, _ = write_tree(tmp_path, ("train",))
+    write_until_stopped(tmp_path / "out", "train-000001.tar", root, monkeypatch)
+    max((root / "train" / "cat").iterdir()).unlink()
+    assert checksums(write_fours(tmp_path / "out", root)) == checksums(write_fours(tmp_path / "anew", root))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_shard_is_kept_only_for_its_own_labels(label, tmp_path):
+    def samples(label: int) -> list[PixelSample]:
+        return [PixelSample(7, np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool), label)]
+
+    path = tmp_path / "train-000000.tar"
+    _, _, known = write_or_keep("train", TaskID(0), path, samples(0), None, None)
+    with pytest.raises(InputError, match="given another class") if label else nullcontext():
+        assert write_or_keep("train", TaskID(0), path, samples(label), known, None)[2] == known
 
 
 def start_a_pool_and_die(path: Path) -> None:
@@ -369,7 +518,7 @@ def test_a_run_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
     """Its journal says nothing of a size."""
     nothing: dict[Split, tuple[ShardRecord, ...]] = {"train": ()}
     settings = Manifest(("a",), (0.5,) * 3, (0.5,) * 3, {}, 2, nothing)
-    without_size = {name: value for name, value in settings.to_json().items() if name != "resize"}
+    without_size = {name: value for name, value in settings.to_json().items() if name not in ("resize", "objects")}
     (tmp_path / "written.jsonl").write_text(json.dumps(without_size | {"splits": ["train"]}) + "\n")
     assert Journal(tmp_path, settings).known("train-000000.tar") is None
     with pytest.raises(InputError, match="shards of other data or settings"):

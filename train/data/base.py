@@ -115,6 +115,15 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def training_batches(self) -> Iterable[Batch]:
         """Batches of the training split in order of ids, without augmentation."""
 
+    def setup_split(self, split: Split) -> None:
+        """Make what one split needs.
+
+        Here it is what `setup` makes for the stage that trains on the split ("fit", which validates, too), validates or
+        tests on it; a subclass that can leaves out the other split.
+        """
+        stages: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
+        self.setup(stages[split])
+
     def whole_split(self, split: Split) -> Iterable[Batch]:
         """Every image of a split once on each process, without augmentation, in the same batches at each call.
 
@@ -275,7 +284,11 @@ class InMemoryDataModule(AnnotatedDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Make the splits that `stage` ("fit", "validate", "test", "predict"; None: all) needs, unless already made."""
         for split in SPLITS_OF_STAGE[stage]:
-            self.samples(split)
+            self.setup_split(split)
+
+    def setup_split(self, split: Split) -> None:
+        """Make the samples of one split, unless already made."""
+        self.samples(split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""

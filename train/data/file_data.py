@@ -126,6 +126,16 @@ class FileSample(NamedTuple):
     mask_code: MaskCode
 
     @property
+    def id(self) -> int:
+        """That of the image file."""
+        return self.file.id
+
+    @property
+    def label(self) -> int:
+        """That of the image file."""
+        return self.file.label
+
+    @property
     def name(self) -> str:
         """The path of the image file."""
         return str(self.file.image)
@@ -192,9 +202,13 @@ class FileDataModule(AnnotatedDataModule):
     def setup(self, stage: str | None = None) -> None:
         """List the files of the splits that `stage` needs, and tell how many of them have a mask."""
         for split in SPLITS_OF_STAGE[stage]:
-            files = self.files(split)
-            annotated = sum(file.mask is not None for file in files)
-            rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
+            self.setup_split(split)
+
+    def setup_split(self, split: Split) -> None:
+        """List the files of one split, and tell how many of them have a mask."""
+        files = self.files(split)
+        annotated = sum(file.mask is not None for file in files)
+        rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""

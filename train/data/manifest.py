@@ -35,6 +35,7 @@ class Manifest:
         samples_per_shard: in all shards of a split but its last.
         splits: shards of each split, in order.
         resize: shorter side in pixels that larger images were reduced to; None where they were stored as they are.
+        objects: SHA-256 of the file that says which samples show one object (`shard_objects`); None where none do.
     """
 
     class_names: tuple[str, ...]
@@ -44,6 +45,12 @@ class Manifest:
     samples_per_shard: int
     splits: Mapping[Split, tuple[ShardRecord, ...]]
     resize: int | None = None
+    objects: str | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many there are in all splits."""
+        return sum(record.samples for records in self.splits.values() for record in records)
 
     def to_json(self) -> dict[str, Any]:
         """The content of manifest.json."""
@@ -51,7 +58,7 @@ class Manifest:
             split: {"samples": sum(each.samples for each in records), "shards": [each._asdict() for each in records]}
             for split, records in self.splits.items()
         }
-        names = ("class_names", "mean", "std", "source", "samples_per_shard", "resize")
+        names = ("class_names", "mean", "std", "source", "samples_per_shard", "resize", "objects")
         known = {name: getattr(self, name) for name in names}
         return {"format": _FORMAT, **known, "splits": splits}
 
@@ -78,6 +85,7 @@ class Manifest:
                 _whole_number(content, "samples_per_shard", 1, LARGEST_SHARD),
                 {split: _records(split, _mapping(splits, split)) for split in get_args(Split) if split in splits},
                 None if content.get("resize") is None else _whole_number(content, "resize", 1, _LARGEST_SIDE),
+                None if content.get("objects") is None else _digest(content, "objects", "objects"),
             )
         except _FaultError as error:
             raise InputError(
@@ -129,13 +137,12 @@ def _records(split: str, content: Mapping[str, Any]) -> tuple[ShardRecord, ...]:
 
 def _record(content: Any, split: str) -> ShardRecord:
     _expect(isinstance(content, dict) and content.keys() == set(ShardRecord._fields), "a shard", "its five entries")
-    name, digest = content["name"], content["sha256"]
+    name = content["name"]
     is_name = isinstance(name, str) and re.fullmatch(rf"{split}-[0-9]{{6,12}}\.tar", name)
     _expect(bool(is_name), "the name of a shard", f"as in {split}-000000.tar")
-    is_digest = isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)
-    _expect(bool(is_digest), f"sha256 of {name}", "64 hexadecimal digits")
     size = _whole_number(content, "bytes", 0, _LARGEST_SIZE)
     samples = _whole_number(content, "samples", 0, min(LARGEST_SHARD, size // _SMALLEST_SAMPLE))
+    digest = _digest(content, "sha256", f"sha256 of {name}")
     return ShardRecord(name, samples, _whole_number(content, "masks", 0, samples), size, digest)
 
 
@@ -172,6 +179,13 @@ def _whole_number(content: Mapping[str, Any], name: str, lowest: int, highest: i
     if type(number) is not int or not lowest <= number <= highest:
         raise _FaultError(f"{name} must be a whole number in [{lowest}, {highest}]")
     return number
+
+
+def _digest(content: Mapping[str, Any], name: str, called: str) -> str:
+    digest = content.get(name)
+    if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise _FaultError(f"{called} must be 64 hexadecimal digits")
+    return digest
 
 
 def _expect(holds: bool, name: str, expected: str) -> None:

@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
@@ -19,7 +19,7 @@ import fsspec
 from webdataset.gopen import gopen, gopen_schemes
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.stored import EncodedSample
+from maskrobust.train.data.stored import EncodedSample, StoredSample
 from maskrobust.train.files import atomic_path
 from maskrobust.train.types import Split
 
@@ -132,11 +132,29 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
 
 
 def _files_of(sample: EncodedSample) -> Iterator[tuple[str, bytes]]:
-    about = {"id": sample.id, "label": sample.label, "mask": sample.object_mask is not None}
-    yield _LABEL_SUFFIX, json.dumps(about).encode()
+    yield _LABEL_SUFFIX, _label_file(sample.id, sample.label, sample.object_mask is not None)
     yield sample.suffix, sample.image
     if sample.object_mask is not None:
         yield _MASK_SUFFIX, sample.object_mask
+
+
+def _label_file(sample_id: int, label: int, has_mask: bool) -> bytes:
+    return json.dumps({"id": sample_id, "label": label, "mask": has_mask}).encode()
+
+
+def holds_samples(path: Path, samples: Sequence[StoredSample]) -> bool:
+    """Whether a shard holds these samples in this order, by their ids and labels; their files are not compared.
+
+    Args:
+        path: of a shard that is whole.
+        samples: that it may hold.
+    """
+    with path.open("rb") as stream:
+        held = [each.label_file for each in read_shard(stream)]
+    return len(held) == len(samples) and all(
+        file in {_label_file(sample.id, sample.label, has_mask) for has_mask in (False, True)}
+        for file, sample in zip(held, samples, strict=True)
+    )
 
 
 def read_shard(stream: BinaryIO, is_wanted: Callable[[int], bool] | None = None) -> Iterator[TarSample]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
@@ -13,6 +14,7 @@ from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_
 from maskrobust.train.data.loading import loading_options, rank_and_number
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.shard_format import ShardRecord
+from maskrobust.train.data.shard_objects import read_objects
 from maskrobust.train.data.shard_reader import Faults, ShardReader
 from maskrobust.train.data.shard_streams import EvaluationStream, TrainingStream
 from maskrobust.train.data.views import evaluation_view, training_view
@@ -50,7 +52,7 @@ class Shards(AnnotatedDataModule):
         seed: at least 0; decides the training stream, unless `order_seed` is set to another number afterwards.
 
     Raises:
-        InputError: the manifest cannot be read, or an argument is below its minimum.
+        InputError: manifest or objects cannot be read, or an argument is below its minimum.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Shards(AnnotatedDataModule):
             check_at_least("steps_per_epoch", steps_per_epoch, 1)
         self.root = root
         self.manifest = read_manifest(root)
+        self._objects = read_objects(root, self.manifest.objects, self.manifest.samples)
         self.class_names, self.num_classes = self.manifest.class_names, len(self.manifest.class_names)
         self.mean, self.std = self.manifest.mean, self.manifest.std
         self.view: View = view
@@ -85,6 +88,15 @@ class Shards(AnnotatedDataModule):
         self.shuffle_buffer, self.steps_per_epoch = shuffle_buffer, steps_per_epoch
         self.max_faults, self.max_evaluation_faults = max_faults, max_evaluation_faults
         self.seed = self.order_seed = seed
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Those that were written."""
+        return tuple(split for split, records in self.manifest.splits.items() if any(each.samples for each in records))
+
+    def object_of(self, ids: Tensor) -> Tensor:
+        """What the data said that the shards were written from; see `AnnotatedDataModule`."""
+        return self._objects.object_of(ids)
 
     def records(self, split: Split) -> tuple[ShardRecord, ...]:
         """The shards of a split, in order.
@@ -101,9 +113,13 @@ class Shards(AnnotatedDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Tell what the splits hold that `stage` needs."""
         for split in SPLITS_OF_STAGE[stage]:
-            records = self.records(split)
-            count, masks = sum(each.samples for each in records), sum(each.masks for each in records)
-            rank_zero_info(f"{split}: {count} images, {masks} with an object mask; shards: {len(records)}")
+            self.setup_split(split)
+
+    def setup_split(self, split: Split) -> None:
+        """Tell what one split holds."""
+        records = self.records(split)
+        count, masks = sum(each.samples for each in records), sum(each.masks for each in records)
+        rank_zero_info(f"{split}: {count} images, {masks} with an object mask; shards: {len(records)}")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The resampled stream of this rank, from the trainer's epoch on where there is a trainer."""

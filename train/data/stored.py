@@ -30,6 +30,14 @@ class StoredSample(Protocol):
     """A sample that another process can be asked to encode, so it must be picklable."""
 
     @property
+    def id(self) -> int:
+        """Unique over all splits of a data set."""
+
+    @property
+    def label(self) -> int:
+        """In [0, num_classes)."""
+
+    @property
     def name(self) -> str:
         """The name of its image, for messages."""
 

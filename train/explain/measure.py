@@ -19,7 +19,6 @@ from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import IntArray
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.devices import find_device
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
@@ -102,7 +101,7 @@ def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:
         return (read_picture(name, path, config.image_size) for name, path in files.items()), len(files)
     assert config.split is not None
     config.data.prepare_data()
-    config.data.setup(STAGE_OF_SPLIT[config.split])
+    config.data.setup_split(config.split)
     return pictures_of(config.data, config.split, config.max_images), config.max_images
 
 

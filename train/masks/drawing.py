@@ -21,7 +21,7 @@ from maskrobust.augment import (
 )
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import illustrate
-from maskrobust.train.data.batches import STAGE_OF_SPLIT, batches_on, split_batches
+from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.report.examples import annotated_examples, to_pictures
 from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
@@ -42,7 +42,7 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     """
     data = config.data
     data.prepare_data()
-    data.setup(STAGE_OF_SPLIT[config.split])
+    data.setup_split(config.split)
     batch = _choose(batches_on(split_batches(data, config.split), "cpu"), max(config.images, 2))
     columns, left_out = _usable_columns(config.fills, batch)
     visible, reasons = _draw_holes(config, batch, progress)
@@ -125,7 +125,7 @@ def _title(choice: Choice) -> str:
 def _make_bank(config: GalleryConfig, progress: Progress) -> tuple[SilhouetteBank | None, str]:
     """The silhouettes of the training split, or without one of the split that is drawn; or None, and why none."""
     split: Split = "train" if "train" in config.data.splits else config.split
-    config.data.setup(STAGE_OF_SPLIT[split])
+    config.data.setup_split(split)
     batches = progress.track(config.data.annotated_batches(split), description="collecting silhouettes")
     try:
         return SilhouetteBank.from_batches(batches, config.data.object_of), ""

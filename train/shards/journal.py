@@ -10,6 +10,7 @@ from typing import Any
 from maskrobust.errors import InputError
 from maskrobust.train.data.manifest import MANIFEST, Manifest, read_record
 from maskrobust.train.data.shard_format import ShardRecord
+from maskrobust.train.data.shard_objects import ObjectTable
 from maskrobust.train.files import parse_json, read_json, write_json, write_text
 
 _JOURNAL = "written.jsonl"
@@ -51,9 +52,9 @@ class Journal:
                 stream.write(f"{json.dumps(record._asdict())}\n")
         self._known[record.name] = record
 
-    def finish(self, splits: Mapping[Any, tuple[ShardRecord, ...]]) -> Manifest:
-        """Write the manifest, now that all shards are there."""
-        manifest = replace(self.settings, splits=splits)
+    def finish(self, splits: Mapping[Any, tuple[ShardRecord, ...]], objects: ObjectTable) -> Manifest:
+        """Write the manifest, now that all shards are there, and before it the objects of their samples."""
+        manifest = replace(self.settings, splits=splits, objects=objects.write(self.folder))
         write_json(self.folder / MANIFEST, manifest.to_json())
         self._path.unlink(missing_ok=True)
         return manifest
@@ -71,6 +72,7 @@ class Journal:
 def _described(manifest: Manifest) -> dict[str, Any]:
     """What decides the shards, as JSON gives it back."""
     content = manifest.to_json()
+    del content["objects"]  # known when all shards are there
     if manifest.resize is None:  # as journals were written before it could be given
         del content["resize"]
     described: dict[str, Any] = json.loads(json.dumps(content | {"splits": list(content["splits"])}))

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from maskrobust.errors import InputError
 from maskrobust.train.data.manifest import Manifest, read_manifest
 from maskrobust.train.data.shard_format import ShardRecord, sha256_of
+from maskrobust.train.data.shard_objects import OBJECTS, read_objects
 from maskrobust.train.data.shard_reader import Faults, ShardReader
 from maskrobust.train.shards.processes import call_in_processes
 
@@ -38,6 +40,10 @@ def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, dict[str,
             problems |= found
             ids[split].append(its_ids)
             progress.advance(task, record.samples)
+    try:
+        read_objects(str(folder), manifest.objects, manifest.samples)
+    except InputError:
+        problems[OBJECTS] = "must have the checksum of the manifest, but has not"
     for name, parts in ids.items():
         known, times = np.unique(np.concatenate(parts), return_counts=True)
         if (times > 1).any():

@@ -7,12 +7,14 @@ from operator import length_hint
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from rich.progress import Progress, TaskID
+from torch import Tensor
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.data.manifest import Manifest
-from maskrobust.train.data.shard_format import ShardRecord, sha256_of, shard_name, write_shard
+from maskrobust.train.data.shard_format import ShardRecord, holds_samples, sha256_of, shard_name, write_shard
+from maskrobust.train.data.shard_objects import ObjectTable
 from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
 from maskrobust.train.shards.journal import Journal
@@ -26,15 +28,17 @@ Item = TypeVar("Item")
 def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     """Write every sample of the splits once, and the manifest when all are there.
 
-    Shards that an earlier run wrote, and that still have their checksum, stay as they are. The same configuration gives
-    the same bytes, whatever the number of processes.
+    Shards that an earlier run wrote, and that still have their checksum, stay as they are; they must hold what the data
+    have in their place, for other shards would otherwise repeat or miss samples. The same configuration gives the same
+    bytes, whatever the number of processes.
 
     Args:
         config: what to write.
         progress: told about every shard.
 
     Raises:
-        InputError: the folder holds shards of something else, or a sample cannot be encoded.
+        InputError: the folder holds shards of something else, or of samples that are no longer those of the data; or a
+            sample cannot be encoded.
     """
     data = config.data
     data.prepare_data()
@@ -44,7 +48,8 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     )
     journal = Journal(config.out, settings)
     _remove_leftovers(config.out)
-    calls = chain.from_iterable(_calls(config, split, journal, progress) for split in config.splits)
+    objects: list[tuple[Tensor, Tensor]] = []
+    calls = chain.from_iterable(_calls(config, split, journal, objects, progress) for split in config.splits)
     records: dict[Split, list[ShardRecord]] = {split: [] for split in config.splits}
     with closing(call_in_processes(write_or_keep, calls, config.workers)) as written:  # stopped, it begins no more
         for split, task, record in written:
@@ -54,15 +59,23 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     empty = [split for split in config.splits if not records[split]]
     if empty:
         raise InputError(f"the split '{empty[0]}' must hold samples, but holds none; leave it out of --splits.")
-    return journal.finish({split: tuple(records[split]) for split in config.splits})
+    for split in config.splits:
+        behind = config.out / shard_name(split, len(records[split]))
+        if journal.known(behind.name) is not None:
+            raise _changed(behind)
+    return journal.finish({split: tuple(records[split]) for split in config.splits}, ObjectTable.of(objects))
 
 
-def _calls(config: ShardsConfig, split: Split, journal: Journal, progress: Progress) -> Iterator[tuple[Any, ...]]:
-    """The arguments of `write_or_keep` for each shard of a split."""
-    config.data.setup(STAGE_OF_SPLIT[split])
+def _calls(
+    config: ShardsConfig, split: Split, journal: Journal, objects: list[tuple[Tensor, Tensor]], progress: Progress
+) -> Iterator[tuple[Any, ...]]:
+    """The arguments of `write_or_keep` for each shard of a split; ids and objects of its samples join `objects`."""
+    config.data.setup_split(split)
     samples = config.data.stored_samples(split)
     task = progress.add_task(f"writing {split}", total=length_hint(samples) or None)
     for number, chunk in enumerate(in_chunks(samples, config.samples_per_shard)):
+        ids = torch.tensor([sample.id for sample in chunk])
+        objects.append((ids, config.data.object_of(ids)))
         path = config.out / shard_name(split, number)
         yield split, task, path, chunk, journal.known(path.name), config.resize
 
@@ -86,15 +99,24 @@ def write_or_keep(
         shorter_side: that larger images are reduced to, in pixels; None to store them as they are.
 
     Raises:
-        InputError: a sample cannot be encoded, or an id comes twice.
+        InputError: a sample cannot be encoded, an id comes twice, or the shard holds other samples.
     """
     if known is not None and path.is_file() and sha256_of(path) == known.sha256:
+        if not holds_samples(path, samples):
+            raise _changed(path)
         return split, task, known
     encoded = (
         sample.encode() if shorter_side is None else shrink(sample.encode(), shorter_side, sample.name)
         for sample in samples
     )
     return split, task, write_shard(path, encoded)
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(
+        f"'{path}' must hold the samples that the data have in its place, but images were added, removed or given "
+        f"another class since it was written; put them back, or delete '{path.parent}' to write all shards anew."
+    )
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -20,11 +20,20 @@ from maskrobust.lm_modules.masking.rules.pointwise import elementwise
 from maskrobust.lm_modules.masking.rules.pooling import adaptive_average
 from maskrobust.lm_modules.masking.rules.table import masking_rule
 
-masking_rule(ScaledStdConv2d, StdConv2d)(convolution)
-masking_rule(FrozenBatchNormAct2d, DropPath, is_local=True)(elementwise)
+
+def register() -> None:
+    """Enter the rules in the table."""
+    masking_rule(ScaledStdConv2d, StdConv2d)(convolution)
+    masking_rule(FrozenBatchNormAct2d, DropPath, is_local=True)(elementwise)
+    masking_rule(BatchNormAct2d, SyncBatchNormAct, is_local=True, folds=True)(batch_norm_act)
+    masking_rule(Conv2dSame, folds=True)(convolution_same)
+    masking_rule(StdConv2dSame, ScaledStdConv2dSame)(convolution_same)
+    masking_rule(AvgPool2dSame, MaxPool2dSame)(pool_same)
+    masking_rule(CondConv2d)(conditional_convolution)
+    masking_rule(SpaceToDepth)(space_to_depth)
+    masking_rule(ConvMlp)(convolutional_mlp)
 
 
-@masking_rule(BatchNormAct2d, SyncBatchNormAct, is_local=True, folds=True)
 def batch_norm_act(operation: Any, x: Masked) -> Masked:
     """Batch norm by its rule, with the dropout and the activation that these modules add."""
     return batch_norm(operation, x, lambda features: operation.act(operation.drop(features)))
@@ -42,8 +51,6 @@ def _same_window(operation: Any, x: Masked, dilation: tuple[int, int]) -> Window
     return Window(kernel_size, stride, padding, dilation)
 
 
-@masking_rule(Conv2dSame, folds=True)
-@masking_rule(StdConv2dSame, ScaledStdConv2dSame)
 def convolution_same(operation: nn.Conv2d, x: Masked) -> Masked:
     """A convolution whose padding follows from the size of the features, unless it was given a fixed one."""
     is_dynamic = getattr(operation, "same_pad", True)
@@ -51,13 +58,11 @@ def convolution_same(operation: nn.Conv2d, x: Masked) -> Masked:
     return slide(x, window, operation, hidden="neighbours")
 
 
-@masking_rule(AvgPool2dSame, MaxPool2dSame)
 def pool_same(operation: nn.Module, x: Masked) -> Masked:
     """A pool whose padding follows from the size of the features."""
     return slide(x, _same_window(operation, x, pair(getattr(operation, "dilation", 1))), operation, hidden="zero")
 
 
-@masking_rule(CondConv2d)
 def conditional_convolution(operation: Any, x: Masked, routing_weights: Tensor) -> Masked:
     """A convolution with its own kernel for each image, mixed by plain weights."""
     dilation = pair(operation.dilation)
@@ -71,13 +76,11 @@ def conditional_convolution(operation: Any, x: Masked, routing_weights: Tensor) 
     return slide(x, window, lambda features: operation(features, routing_weights), hidden="neighbours")
 
 
-@masking_rule(SpaceToDepth)
 def space_to_depth(operation: Any, x: Masked) -> Masked:
     """Blocks of positions become channels: visible where any of the block is, the others 0."""
     return slide(x, Window((operation.bs, operation.bs), (operation.bs, operation.bs)), operation, hidden="zero")
 
 
-@masking_rule(ConvMlp)
 def convolutional_mlp(operation: Any, x: Masked) -> Masked:
     """VGG's linear layers as convolutions, on features brought to the size that the first one needs."""
     side = operation.input_kernel_size

@@ -5,4 +5,7 @@ from torchvision.ops import stochastic_depth
 from maskrobust.lm_modules.masking.rules.pointwise import ROW_BY_ROW, elementwise
 from maskrobust.lm_modules.masking.rules.table import masking_rule
 
-masking_rule(stochastic_depth, rows=ROW_BY_ROW, is_local=True)(elementwise)
+
+def register() -> None:
+    """Enter the rule in the table."""
+    masking_rule(stochastic_depth, rows=ROW_BY_ROW, is_local=True)(elementwise)

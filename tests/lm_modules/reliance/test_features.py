@@ -1,5 +1,6 @@
 """The probes on features find what is there, nothing else, and the same whatever the order."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -152,6 +153,24 @@ def test_few_images_and_classes_are_enough_for_an_answer() -> None:
     assert cross_validated_predictions(features, np.array([1, 1, 1]), np.array([0, 1, 1])).tolist() == [1, 1, 1]
     assert cross_validated_predictions(features, np.array([0, 1, 1]), np.array([2, 2, 2])).tolist() == [-1, -1, -1]
     assert cross_validated_predictions(features[:0], np.array([], int), np.array([], int)).tolist() == []
+
+
+@pytest.mark.parametrize("images_a_class", [1, 2, 4])
+def test_about_one_image_a_class_is_told_in_a_sentence_of_our_own(images_a_class: int) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) // images_a_class
+    outcomes = replace(
+        make_outcomes(60, seed=0),
+        labels=labels,
+        features={"circle": random.normal(size=(60, 4)), "silhouette": random.normal(size=(60, 4))},
+    )
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        read = with_feature_predictions(outcomes)
+    assert len(read.predictions["features/circle"]) == 60
+    said = {str(each.message) for each in found}
+    assert len(said) == (images_a_class < 4)
+    assert all("at least two images of a class, got" in each and each.endswith("features to false.") for each in said)
 
 
 def test_folds_follow_from_ids_and_not_from_what_else_was_asked() -> None:

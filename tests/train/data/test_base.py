@@ -89,6 +89,15 @@ def test_setup_makes_only_what_the_stage_needs_and_only_once(make_data):
     assert made == ["val", "train", "test"]
 
 
+def test_one_split_is_made_without_the_others(make_data):
+    data = make_data()
+    made = []
+    make_samples = data.make_samples
+    data.make_samples = lambda split: made.append(split) or make_samples(split)
+    data.setup_split("train")
+    assert made == ["train"]
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluation_comes_in_order_of_ids_every_time(make_data, split):
     data = make_data()

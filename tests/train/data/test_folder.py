@@ -211,6 +211,18 @@ def test_shards_are_written_of_the_splits_that_there_are(tmp_path):
     assert {path.name for path in (tmp_path / "out").glob("*.tar")} == {"train-000000.tar", "val-000000.tar"}
 
 
+@pytest.mark.parametrize("split", SIZES)
+def test_shards_of_one_split_need_that_split_alone(tmp_path, split):
+    root, _ = write_tree(tmp_path, (split,))
+    main(["shards", "--data=Folder", f"--data.root={root}", f"--out={tmp_path / 'out'}", "--workers=1"])
+    main([
+        "shards", "--data=Shards", f"--data.root={tmp_path / 'out'}", "--data.image_size=32",
+        f"--splits=[{split}]", f"--out={tmp_path / 'again'}", "--workers=1",
+    ])  # fmt: skip
+    for folder in ("out", "again"):
+        assert [path.name for path in (tmp_path / folder).glob("*.tar")] == [f"{split}-000000.tar"]
+
+
 def test_images_without_a_training_folder_are_validated_and_tested(tmp_path):
     tree = write_tree(tmp_path, ("val", "test"))
     data = make(tree)

@@ -1,9 +1,12 @@
 """The rule table: which rule an operation has."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from timm.layers import DropPath
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth, stochastic_depth
 
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, masking_rule
 from maskrobust.lm_modules.masking.rules import RULES, find_rule
@@ -76,3 +79,23 @@ def test_a_check_refuses_an_operation_when_the_network_is_wrapped() -> None:
     LayerMasking(network(2.0))
     with pytest.raises(UnsupportedNetworkError, match="at layer '0' of Sequential, the factor must not be 0"):
         LayerMasking(network(0.0))
+
+
+@pytest.mark.parametrize(
+    ("layer", "target"), [(StochasticDepth(0.5, "row"), stochastic_depth), (DropPath(0.5), DropPath)]
+)
+def test_a_table_that_is_put_back_to_what_it_was_gets_the_rules_of_other_libraries_again(
+    layer: nn.Module, target: Any
+) -> None:
+    network = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    LayerMasking(network)
+    del RULES[target]
+    LayerMasking(network)
+    assert find_rule(target).apply is elementwise
+
+    @masking_rule(target)
+    def own(operation, x, *_args):
+        return x
+
+    LayerMasking(network)
+    assert find_rule(target).apply is own
