@@ -90,8 +90,7 @@ class MaskRobustClassifier(pl.LightningModule):
         worst_of: number of holes drawn for each masked image, of which the training step takes the one with the highest
             cross-entropy under the network as it is, in eval mode; 1 takes the only one. It is one round of the greedy
             search for worst-case masks of Saha et al., "Revisiting Image Classifier Training for Improved Certified
-            Robust Defense against Adversarial Patches", arXiv 2306.12610. An accelerator computes it for the images
-            without a hole, too, rather than have Python wait to know which these are.
+            Robust Defense against Adversarial Patches", arXiv 2306.12610.
         layer_masking: options of layer masking: `merge`, `detach_padding`, `checkpoint_segments`.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`maskrobust.lm_modules.objectives.consistency_loss`), or "abstention":
@@ -233,13 +232,6 @@ class MaskRobustClassifier(pl.LightningModule):
         logits: Tensor = call(images) if visible is None else call(images, visible)
         return logits
 
-    def _logits_behind(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
-        """As `forward`, without waiting for an accelerator to know whether something is hidden."""
-        if visible is None or self._compiled is not None:
-            return self.forward(images, visible)
-        logits: Tensor = self._layer_masking().behind(self._normalise(images), visible)
-        return logits
-
     def compile_training(self) -> None:
         """Compile the network's forward and backward pass of training steps with `torch.compile`, at the first of them.
 
@@ -358,7 +350,7 @@ class MaskRobustClassifier(pl.LightningModule):
         if len(candidates) == 1:
             return candidates[0]
         with mode(self.network, training=False):
-            return worst_presented(self._logits_behind, candidates, batch.labels)
+            return worst_presented(self, candidates, batch.labels)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
@@ -437,11 +429,9 @@ class MaskRobustClassifier(pl.LightningModule):
         logits: Tensor = self.teacher(self._normalise(images))
         return logits
 
-    def _layer_masking(self) -> LayerMasking:
+    def _layer_masking(self) -> nn.Module:
         """The network with layer masking; the error that says why where it cannot be read."""
-        found = self._with_layer_masking(self.network, required=True)
-        assert isinstance(found, LayerMasking)
-        return found
+        return self._with_layer_masking(self.network, required=True)
 
     def _with_layer_masking(self, network: nn.Module, *, required: bool) -> nn.Module:
         """A network with layer masking; as it is where layer masking cannot read it and is not required."""

@@ -97,18 +97,6 @@ class LayerMasking(nn.Module):
         visible_map = VisibleMap(visible, self.options)
         if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
             return self.network(images)
-        return self._behind(images, visible_map)
-
-    def behind(self, images: Tensor, visible: Tensor) -> Any:
-        """As `forward`, without asking whether everything is visible, for which an accelerator has to be waited for.
-
-        Where everything is, in eval mode, the result is that of the plain network but for rounding.
-        """
-        check_visible(images, visible)
-        return self._behind(images, VisibleMap(visible, self.options))
-
-    def _behind(self, images: Tensor, visible_map: VisibleMap) -> Any:
-        visible = visible_map.positions
         if visible_map.may_be_read:
             visible_map.prepare(self._recipes.get(visible.shape[2:], Recipe()))
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.

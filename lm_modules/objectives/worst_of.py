@@ -7,16 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.augment.random import is_on_cpu
 from maskrobust.lm_modules.presented_images import Learner, PresentedImages
 
 
 @torch.no_grad()
 def worst_presented(learner: Learner, candidates: Sequence[PresentedImages], labels: Tensor) -> PresentedImages:
     """Of several holes of each image the one behind which a network is most wrong; the first of equal ones.
-
-    On a CPU the network is asked about the masked images alone. Which these are an accelerator would have to be waited
-    for to know; there it is asked about all of them.
 
     Source: Saha et al., "Revisiting Image Classifier Training for Improved Certified Robust Defense against Adversarial
     Patches", arXiv 2306.12610.
@@ -26,8 +22,7 @@ def worst_presented(learner: Learner, candidates: Sequence[PresentedImages], lab
         candidates: the same images behind one hole each, at least one; all mask the same images.
         labels: (B,) int64.
     """
-    image = torch.arange(len(labels), device=labels.device)
-    rows = candidates[0].is_masked.nonzero().squeeze(1) if is_on_cpu(labels) else image
+    rows, image = candidates[0].is_masked.nonzero().squeeze(1), torch.arange(len(labels), device=labels.device)
     worst = torch.zeros_like(image)
     losses = [
         F.cross_entropy(

@@ -132,11 +132,7 @@ def test_a_teacher_is_shown_the_scene_where_the_object_is_hidden() -> None:
     assert distillation_step(learner, BATCH, nothing, learner, None) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_the_worst_hole_of_each_image_is_taken_and_the_first_of_equal_ones(
-    on_cpu: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("maskrobust.lm_modules.objectives.worst_of.is_on_cpu", lambda _: on_cpu)
+def test_the_worst_hole_of_each_image_is_taken_and_the_first_of_equal_ones() -> None:
     holes = [HALVES, ~HALVES, HALVES.mT, ~HALVES]
     candidates = behind(*holes)
     losses = torch.stack(

@@ -46,8 +46,6 @@ def on_meta(**options: Any) -> tuple[MaskRobustClassifier, Batch]:
         {"masking": "layer_masking", "mask_family": {"patches": 1.0, "rectangles": {"weight": 1.0, "count": 3}}},
         {"masking": "mixture", "fill": "other_image"},
         {"masking": "fill"},
-        {"masking": "fill", "worst_of": 3},
-        {"masking": "layer_masking", "worst_of": 3},
     ],
     ids=str,
 )

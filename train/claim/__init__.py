@@ -23,7 +23,6 @@ from maskrobust.train.claim.runs import (
     run_arm,
 )
 from maskrobust.train.claim.summary import summarise
-from maskrobust.train.data.batches import STAGE_OF_SPLIT
 from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.examples import claim_examples
 from maskrobust.train.files import write_json, write_text
@@ -76,7 +75,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     refuse_foreign(config)
     config.data.prepare_data()
     config.data.setup("fit")
-    config.data.setup(STAGE_OF_SPLIT[config.evaluation.split])
+    config.data.setup_split(config.evaluation.split)
     check_networks(config)
     pictures_to_centre_by(config.data, config.evaluation.split, config.evaluation.plans(()))  # refuses data without any
     bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))

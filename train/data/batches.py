@@ -14,9 +14,6 @@ from maskrobust.train.types import Split
 
 Entry = TypeVar("Entry")
 
-STAGE_OF_SPLIT: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
-"""The stage that `AnnotatedDataModule.setup` knows each split by."""
-
 
 def split_batches(data: AnnotatedDataModule, split: Split) -> Iterable[Batch]:
     """Every image of a split once, without augmentation; the data must be set up for it."""

@@ -25,7 +25,7 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.scenes import ScenePulls
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
-from maskrobust.train.data.batches import STAGE_OF_SPLIT, at_numbers, batches_on, numbered_batches, split_batches
+from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
@@ -80,7 +80,7 @@ def measure(
     classifiers = {name: network.to(device) for name, network in networks.items()}
     with first_of_each_machine_first():
         data.prepare_data()
-    data.setup(STAGE_OF_SPLIT[config.split])
+    data.setup_split(config.split)
     backgrounds = pictures_to_centre_by(data, config.split, config.plans)
     bank = _read_bank(data, config.split)
     if isinstance(data, EvaluationImages) and not data.labelled:
