@@ -73,7 +73,7 @@ class SaveConfig(SaveConfigCallback):
             remember_wandb_run(trainer.loggers, checkpoint)
 
     def _as_yaml(self) -> str:
-        text: str = self.parser.dump(self.config, skip_unset=False)
+        text: str = self.parser.dump(self.config, skip_unset=False, skip_validation=True)
         return text
 
     def _as_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class SaveConfig(SaveConfigCallback):
 
     @cached_property
     def _as_json(self) -> str:
-        text: str = self.parser.dump(self.config, format="json", skip_unset=False)
+        text: str = self.parser.dump(self.config, format="json", skip_unset=False, skip_validation=True)
         return text
 
 
