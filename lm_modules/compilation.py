@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskrobust.errors import InputError
@@ -50,6 +49,8 @@ class CompiledNetwork:
         return torch.cat(answers)[: len(inputs[0])] if isinstance(answers[0], Tensor) else answers[0]
 
     def _call(self, *inputs: Tensor) -> Any:
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # a second, for who compiles alone
+
         try:
             return self._compiled(*inputs)
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:

@@ -32,7 +32,17 @@ NOWHERE = Path(os.devnull)
 
 _SERVED = multiprocessing.get_context("forkserver")
 _SERVED.set_forkserver_preload(IMPORTED)
-atexit.register(forkserver._forkserver._stop)  # and wait for it, so that its seconds are counted with those of pytest
+
+
+@atexit.register
+def _stop_server() -> None:
+    """Wait for it, too, so that its seconds are counted with those of pytest.
+
+    It goes on for as long as any process holds its pipe, as a loader process does whose loader nobody has collected.
+    """
+    for left in multiprocessing.active_children():
+        left.terminate()
+    forkserver._forkserver._stop()
 
 
 class Process:

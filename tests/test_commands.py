@@ -64,8 +64,10 @@ SHORT_EXPLANATION = [
 ]
 SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--samples=32", "--max_images=2", "--replicates=20"]
 SHORT_EVALUATION = [
-    *("--curve_families=[patches]", "--transfer_families=[]", "--scenes=2", "--scene_pairs=16", "--replicates=20"),
+    *("--curve_families=[patches]", "--curve_orders=[random]", "--transfer_families=[]"),
+    *("--scenes=2", "--scene_pairs=16", "--replicates=20"),
 ]
+FEW_IMAGES = {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
@@ -238,7 +240,7 @@ def write_claim(name: str, path: Path, folder: Path, words_of_page: Collection[s
     rule, compared = content["rule"], [arm for arm, each in content["arms"].items() if each.get("augmentation_only")]
     named = [arm for arm in compared if arm in words_of_page] or compared[:1]
     arms = [rule["baseline"], *named, rule["layer_masking_arm"]]
-    small = made_data(content["data"]["class_path"], folder) | {"train_images": 32, "image_size": 32}
+    small = made_data(content["data"]["class_path"], folder) | FEW_IMAGES
     few = {"replicates": 20, "curve_families": [], "transfer_families": [], "transfer_methods": [], "features": False}
     changes = {
         "arms": {arm: content["arms"][arm] for arm in arms},

@@ -6,6 +6,7 @@ import shlex
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,17 @@ class SaveConfig(SaveConfigCallback):
             remember_wandb_run(trainer.loggers, checkpoint)
 
     def _as_yaml(self) -> str:
-        text: str = self.parser.dump(self.config, skip_unset=False)
+        text: str = self.parser.dump(self.config, skip_unset=False, skip_validation=True)
         return text
 
     def _as_dict(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self.parser.dump(self.config, format="json", skip_unset=False))
+        content: dict[str, Any] = json.loads(self._as_json)
         return content
+
+    @cached_property
+    def _as_json(self) -> str:
+        text: str = self.parser.dump(self.config, format="json", skip_unset=False, skip_validation=True)
+        return text
 
 
 class FitCLI(LightningCLI):
@@ -247,6 +253,17 @@ class FitCLI(LightningCLI):
         return {"callbacks": callbacks, "plugins": plugins}
 
 
+def _cli_of(command: str) -> type[FitCLI]:
+    """`FitCLI` that knows one command alone: to build a parser takes longer than all that it is used for."""
+
+    class OneCommand(FitCLI):
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            return {command: LightningCLI.subcommands()[command]}
+
+    return OneCommand
+
+
 def _as_list(given: Any) -> list[Any]:
     """One, several, or none."""
     if given is None:
@@ -349,13 +366,13 @@ def main(arguments: Sequence[str]) -> None:
     # It warns of samples that come twice, which `SampleMean` counts once.
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
     try:
-        FitCLI(
+        _cli_of(arguments[0])(
             MaskRobustClassifier,
             AnnotatedDataModule,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
             seed_everything_default=0,
-            parser_kwargs={command: dict(PARSER_OPTIONS) for command in COMMANDS} | PARSER_OPTIONS,
+            parser_kwargs={arguments[0]: dict(PARSER_OPTIONS)} | PARSER_OPTIONS,
             args=list(arguments),
         )
     except MisconfigurationException as error:

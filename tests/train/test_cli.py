@@ -57,7 +57,7 @@ def test_the_installed_command_runs() -> None:
 
 TAKE_SECONDS = (
     *("albumentations", "cv2", "matplotlib", "pytorch_lightning", "scipy", "skimage", "sklearn", "timm"),
-    *("torchmetrics", "torchvision", "wandb", "webdataset"),
+    *("torch._dynamo", "torchmetrics", "torchvision", "wandb", "webdataset"),
 )
 
 

@@ -229,17 +229,18 @@ def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
 
 
 FEW = [*QUICK, "--curve_families=[]", "--transfer_families=[]", "--device=cpu"]
+FEWER = ["--data.test_images=16", "--replicates=20"]
 
 
 @pytest.fixture(scope="module")
 def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
     """A folder of weights and classes, two networks of different size and number of outputs, and what both take."""
     folder = tmp_path_factory.mktemp("networks")
-    torch.save(SmallResNet(9).state_dict(), folder / "weights.pt")
+    torch.save(SmallResNet(9, width=16).state_dict(), folder / "weights.pt")
     classes = {name: 2 * place % 9 for place, name in enumerate(Cues(**TINY_DATA).class_names)}
     (folder / "classes.yaml").write_text(json.dumps(classes))
     networks = [f"small_resnet:{folder / 'weights.pt'}", "timm/test_resnet:random"]
-    options = [*DATA, *FEW, f"--classes={folder / 'classes.yaml'}"]
+    options = [*DATA, *FEW, *FEWER, f"--classes={folder / 'classes.yaml'}"]
     main(["evaluate", f"--network={json.dumps(networks)}", *options, f"--out={folder / 'both'}"])
     return folder, networks, options
 
@@ -259,8 +260,9 @@ def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
     side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
 ) -> None:
     folder, networks, options = side_by_side
-    main(["evaluate", f"--network={networks[1]}", *options, "--answers=present", f"--out={tmp_path}"])
-    data, network = Cues(**TINY_DATA), load_network(networks[1])
+    present = ["--answers=present", "--methods=[black]", "--features=false", "--scenes=0", f"--out={tmp_path}"]
+    main(["evaluate", f"--network={networks[1]}", *options, *present])
+    data, network = Cues(**{**TINY_DATA, "test_images": 16}), load_network(networks[1])
     outputs = [2 * place % 9 for place in range(data.num_classes)]
     batch = Batch.cat(list(data.test_dataloader())).to("cpu")
     with torch.no_grad():

@@ -1,8 +1,6 @@
 """Nothing is lost: a run that was interrupted, however, ends with the weights of one that was not."""
 
 import json
-import subprocess
-import sys
 from functools import cache
 
 import pytest
@@ -117,11 +115,8 @@ def test_a_run_killed_while_it_saves_within_an_epoch_ends_as_if_it_had_not_been(
 
 
 def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_path, undisturbed):
-    given = arguments(tmp_path, interruption={"kind": "group", "step": 7}, num_workers=2)
-    command = [sys.executable, "-m", "maskrobust", *given]  # loader processes as a shell's command has them
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, start_new_session=True)
-    errors, saved = done.stderr, last(tmp_path)
-    assert done.returncode == 143, errors
+    errors = run(arguments(tmp_path, interruption={"kind": "group", "step": 7}, num_workers=2), status=143)
+    saved = last(tmp_path)
     assert f"stopped by SIGTERM after 7 steps; the state is in '{saved}'" in errors and "--ckpt_path last" in errors
     assert "Traceback" not in errors
     assert torch.load(saved)["global_step"] == 7

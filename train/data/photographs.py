@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,12 +99,20 @@ def random_crops(
     Returns:
         (N, image_size, image_size, 3) uint8.
     """
-    photographs = [shrink(read_photograph(name), math.ceil(2 * image_size / widths[0])) for name, widths in sources]
+    photographs = [_shrunk(name, math.ceil(2 * image_size / widths[0])) for name, widths in sources]
     crops = np.empty((len(choice), image_size, image_size, 3), dtype=np.uint8)
     for row, source in enumerate(choice):
         crop = random_crop(photographs[source], image_size, sources[source].widths, crop_numbers[row])
         crops[row] = shift_light(crop, light_numbers[row])
     return crops
+
+
+@lru_cache(maxsize=64)
+def _shrunk(file_name: str, shorter_side: int) -> NDArray[np.uint8]:
+    """`shrink` of `read_photograph`; kept in memory for the next split, not writeable."""
+    small = shrink(read_photograph(file_name), shorter_side)
+    small.flags.writeable = False
+    return small
 
 
 def random_crop(
