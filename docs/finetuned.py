@@ -113,7 +113,9 @@ def report(folder: str, picture: str) -> None:
     seeds = _seeds(folder)
     print(f"seeds: {', '.join(seeds)}\n")
     runs = {
-        (arm, method): [Outcomes.load(_outcomes(folder, arm, "0" if arm == FROZEN else seed, method)) for seed in seeds]
+        (arm, method): [
+            Outcomes.load(_outcomes(folder, arm, seed, method)) for seed in (seeds[:1] if arm == FROZEN else seeds)
+        ]
         for arm, (_, _, methods) in ARMS.items()
         for method in methods
     }
