@@ -8,7 +8,7 @@ from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 
 CONCLUSIONS = {
     "supported": "Mask augmentation alone did not stop these networks from reading the shape of the hole.",
-    "refuted": "Mask augmentation alone stopped a network from reading the shape of the hole, as layer masking did.",
+    "refuted": "At its best, a network trained with mask augmentation alone reads the hole's shape no more than layer masking does.",
     "undecided": "Whether mask augmentation alone stops a network from reading the shape of the hole is not settled.",
 }
 """What has come of the claim, by the outcome of its verdict."""
