@@ -19,28 +19,16 @@ def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
 
     and l(x) itself, bit for bit, where nothing is hidden. It takes off what of the hole's effect does not depend on the
     image: all of it for a network to whose answers holes add something, none of what a hole and an image do together.
-    There is nothing to train. It costs a pass for each b beside the one for the images; the whole pictures are asked
-    about once for each device and type of images, and no gradient goes through their answer.
+    There is nothing to train. It costs a pass for each b beside the one for the images, and one for the whole pictures.
 
     Args:
-        ask: a predictor, or an extractor of features, whose answers stay as they are.
+        ask: a predictor, or an extractor of features.
         backgrounds: (n, C, H, W) float in [0, 1], n at least 1, of the images' size: without an object, and none of the
             pictures that are asked about, whose own effect would be taken off.
 
     Returns:
         A function like `ask`. It raises InputError for images of another size.
     """
-    known: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
-
-    def ask_whole(images: Tensor, visible: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The pictures as the images are stored, and the mean answer about them where nothing is hidden."""
-        stored = images.device, images.dtype
-        if stored not in known:
-            pictures, count = backgrounds.to(images), len(backgrounds)
-            with torch.no_grad():
-                answers = ask(pictures, visible.new_ones(count, *visible.shape[1:]), keys.new_zeros(count))
-            known[stored] = pictures, answers.mean(dim=0)
-        return known[stored]
 
     def ask_centred(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         if backgrounds.shape[1:] != images.shape[1:]:
@@ -48,7 +36,9 @@ def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
                 f"pictures to centre by must have the shape {tuple(images.shape[1:])} of the images, got "
                 f"{tuple(backgrounds.shape[1:])}; render both at one size."
             )
-        pictures, whole = ask_whole(images, visible, keys)
+        pictures = backgrounds.to(images)
+        count = len(pictures)
+        whole = ask(pictures, visible.new_ones(count, *visible.shape[1:]), keys.new_zeros(count)).mean(dim=0)
         behind = torch.stack([ask(picture.expand_as(images), visible, keys) for picture in pictures]).mean(dim=0)
         answers = ask(images, visible, keys)
         return torch.where(visible.flatten(1).all(dim=1, keepdim=True), answers, answers - behind + whole)

@@ -46,7 +46,6 @@ from maskrobust.train.loggers import (
 from maskrobust.train.plain_text import printable
 from maskrobust.train.quiet import drop_distractions, drop_state_of_training
 
-COMMANDS = ("fit", "validate", "test")
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
 
 

@@ -11,7 +11,7 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.centring import centred
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
+from maskrobust.lm_modules.methods import CENTRED, MaskingMethod, Predictor, uncentred
 from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Context, asked_measures
 from maskrobust.lm_modules.reliance.estimation import Statistic, estimate_difference
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
@@ -75,7 +75,8 @@ class Measurement:
         plans: what is asked under each method.
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
         seed: of the holes.
-        predictors: in place of a classifier's own, by its name, for the methods that they are given for.
+        predictors: in place of a classifier's own, by its name, for the methods that they are given for; a centred
+            method takes that of the method which is centred.
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
         scenes: (S, C, H, W) float in [0, 1], pictures without objects on the classifiers' device, for plans that ask
             about them; None where there are none.
@@ -87,7 +88,7 @@ class Measurement:
 
     Raises:
         InputError: features are asked for, and a network has no linear head; scenes have another size than the bank's
-            objects; or a method is to be centred without backgrounds.
+            objects; a method is to be centred without backgrounds; or a predictor is given for a centred method.
         UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read a network.
     """
 
@@ -105,6 +106,9 @@ class Measurement:
         backgrounds: Tensor | None = None,
     ) -> None:
         given = predictors or {}
+        for method in (method for of_one in given.values() for method in of_one):
+            if method != uncentred(method):
+                raise InputError(f"predictors are centred here, got one for '{method}'; name it without {CENTRED}.")
 
         def presented(method: MaskingMethod, ask: Predictor) -> Predictor:
             if method == uncentred(method):

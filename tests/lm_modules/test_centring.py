@@ -45,46 +45,6 @@ def test_answers_are_those_of_the_formula_picture_by_picture(ask, fill: str) -> 
         torch.testing.assert_close(found[row : row + 1], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_whole_pictures_are_asked_about_once_and_every_answer_is_what_it_is_alone() -> None:
-    images, visible, keys = question()
-    torch.manual_seed(0)
-    plain = predictor(SmallResNet(3).eval(), "random_colour", *STATISTICS)
-    asked: list[int] = []
-
-    def counting(shown: Tensor, seen: Tensor, key: Tensor) -> Tensor:
-        asked.append(len(shown))
-        return plain(shown, seen, key)
-
-    ask = centred(counting, backgrounds(5))
-    with torch.inference_mode():
-        found = [ask(images, visible, keys), ask(images[:2].flip(0), ~visible[:2], keys[:2])]
-        alone = [
-            centred(plain, backgrounds(5))(images, visible, keys),
-            centred(plain, backgrounds(5))(images[:2].flip(0), ~visible[:2], keys[:2]),
-        ]
-    assert asked == [5, *[3] * 6, *[2] * 6]
-    assert all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))
-    images.requires_grad_()
-    ask(images, visible, keys).sum().backward()
-    assert images.grad is not None and images.grad[2].abs().sum() > 0
-
-
-def test_answers_are_where_the_images_are_and_of_their_type() -> None:
-    images, visible, keys = question()
-
-    def mean_colour(shown: Tensor, seen: Tensor, _keys: Tensor) -> Tensor:
-        return torch.where(seen, shown, 0).mean(dim=(2, 3))
-
-    ask = centred(mean_colour, backgrounds())
-    ask(images, visible, keys)
-    found = ask(images.double(), visible, keys)
-    torch.testing.assert_close(
-        found, centred(mean_colour, backgrounds())(images.double(), visible, keys), rtol=0, atol=0
-    )
-    assert found.dtype == torch.float64
-    assert ask(images.to("meta"), visible.to("meta"), keys.to("meta")).is_meta
-
-
 def test_a_hole_that_adds_something_to_every_answer_is_taken_off_whole() -> None:
     images, visible, keys = question()
     weights = torch.randn(2, 16 * 16, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -124,6 +84,8 @@ def test_networks_are_asked_under_the_centred_method_by_its_name() -> None:
     assert features[0].shape == features[1].shape and (features[0] != features[1]).any()
     with pytest.raises(InputError, match=r"'black\+centred' needs pictures"):
         outcomes_of()
+    with pytest.raises(InputError, match=r"got one for 'black\+centred'"):
+        outcomes_of(backgrounds=pictures, predictors={"a": {"black+centred": by_hand}})
 
 
 def test_no_images_have_no_answers() -> None:

@@ -19,7 +19,7 @@ from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.centring import centred
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim import arms, run_claim
@@ -130,7 +130,7 @@ class CentredNetwork(LearningArm):
             means = [classifier(torch.where(visible, images, colour)) for colour in backgrounds]
             return classifier(images) - torch.stack(means).mean(dim=0)
 
-        return dict.fromkeys(run.outcomes, predict)
+        return dict.fromkeys(map(uncentred, run.outcomes), predict)
 
 
 def test_a_new_kind_of_arm_is_a_class_and_its_name_in_the_table_of_kinds(

@@ -139,7 +139,7 @@ class CalibratedNetwork(LearningArm):
             "network": config.source_of(name, seed).settings,
             "masks": {option: config.models[name][option] for option in _MASK_OPTIONS},
             "images": CALIBRATION_IMAGES,
-            "methods": list(config.plans_of(name)),
+            "methods": list(dict.fromkeys(map(uncentred, config.plans_of(name)))),
         }
 
     def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:

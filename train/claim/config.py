@@ -100,6 +100,8 @@ class LearningArm(Arm):
     def predictors(self, run: StoredRun, classifier: MaskRobustClassifier) -> dict[MaskingMethod, Predictor]:
         """What the arm predicts by masking method, where that is not what `classifier`, its network, predicts itself.
 
+        Methods are those without `methods.CENTRED`: the measurement centres what is predicted under them.
+
         Args:
             run: that is there.
             classifier: with the trained weights, in eval mode.

@@ -3,7 +3,7 @@
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
     None: ALL_SPLITS,
     "fit": ("train", "val"),
+    "train": ("train",),
     "validate": ("val",),
     "test": ("test",),
     "predict": (),
@@ -90,8 +91,11 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         left_out_classes: names of classes whose images are passed over; none unless a subclass can.
         crop_fraction: share in (0, 1] of a photograph's shorter side that the pictures show already; a network crops
             only what it wants less than that.
+        training_stage: for which `setup` makes the training split: "train" where it can make that alone, else
+            Lightning's "fit", which needs the validation split, too.
     """
 
+    training_stage: Literal["train", "fit"] = "fit"
     left_out_classes: tuple[str, ...] = ()
     crop_fraction: float = 0.875
 
@@ -116,12 +120,8 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """Batches of the training split in order of ids, without augmentation."""
 
     def setup_split(self, split: Split) -> None:
-        """Make what one split needs.
-
-        Here it is what `setup` makes for the stage that trains on the split ("fit", which validates, too), validates or
-        tests on it; a subclass that can leaves out the other split.
-        """
-        stages: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
+        """Make what one split needs, by `setup` for the stage that trains on it, validates or tests."""
+        stages: dict[Split, str] = {"train": self.training_stage, "val": "validate", "test": "test"}
         self.setup(stages[split])
 
     def whole_split(self, split: Split) -> Iterable[Batch]:
@@ -253,6 +253,8 @@ class InMemoryDataModule(AnnotatedDataModule):
         InputError: an argument is below its minimum.
     """
 
+    training_stage = "train"
+
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
         check_at_least("batch_size", batch_size, 1)
@@ -282,13 +284,9 @@ class InMemoryDataModule(AnnotatedDataModule):
             self._samples.pop("train", None)
 
     def setup(self, stage: str | None = None) -> None:
-        """Make the splits that `stage` ("fit", "validate", "test", "predict"; None: all) needs, unless already made."""
+        """Make the splits that `stage` needs, a key of `SPLITS_OF_STAGE`, unless already made."""
         for split in SPLITS_OF_STAGE[stage]:
-            self.setup_split(split)
-
-    def setup_split(self, split: Split) -> None:
-        """Make the samples of one split, unless already made."""
-        self.samples(split)
+            self.samples(split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""

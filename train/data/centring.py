@@ -15,7 +15,7 @@ def pictures_to_centre_by(data: AnnotatedDataModule, split: Split, methods: Iter
     """Scenes without an object for `lm_modules.centring`, of another split than the images that are asked about.
 
     Args:
-        data: set up for both splits.
+        data: whose scenes do not wait for `setup`.
         split: of the images.
         methods: masking methods, centred ones among them or not.
 

@@ -128,7 +128,7 @@ class Cutouts(InMemoryDataModule):
         """Make those of the splits for `stage` that there are, unless already made."""
         for split in SPLITS_OF_STAGE[stage]:
             if split in self.splits:
-                self.setup_split(split)
+                self.samples(split)
 
     def objects(self, split: Split) -> tuple[Cutout, ...]:
         """The objects of a split, in order of their ids.

@@ -174,6 +174,8 @@ class FileDataModule(AnnotatedDataModule):
         InputError: an argument leaves its range.
     """
 
+    training_stage = "train"
+
     def __init__(
         self,
         *,
@@ -202,13 +204,9 @@ class FileDataModule(AnnotatedDataModule):
     def setup(self, stage: str | None = None) -> None:
         """List the files of the splits that `stage` needs, and tell how many of them have a mask."""
         for split in SPLITS_OF_STAGE[stage]:
-            self.setup_split(split)
-
-    def setup_split(self, split: Split) -> None:
-        """List the files of one split, and tell how many of them have a mask."""
-        files = self.files(split)
-        annotated = sum(file.mask is not None for file in files)
-        rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
+            files = self.files(split)
+            annotated = sum(file.mask is not None for file in files)
+            rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""

@@ -22,6 +22,7 @@ OBJECTS = "objects.bin"
 
 _PIECE = 2**20
 _NUMBER = np.dtype("<i8")
+_LARGEST = 2**28  # bytes: those of 16 million samples, whatever a manifest says it holds
 
 
 class ObjectTable(NamedTuple):
@@ -47,8 +48,9 @@ class ObjectTable(NamedTuple):
         """The object (N,) of each sample (N,), int64."""
         if not len(self.ids):
             return ids
-        places = torch.searchsorted(self.ids, ids).clamp(max=len(self.ids) - 1)
-        return torch.where(self.ids[places] == ids, self.objects[places], ids)
+        known, objects = self.ids.to(ids.device), self.objects.to(ids.device)
+        places = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
+        return torch.where(known[places] == ids, objects[places], ids)
 
     def write(self, folder: Path) -> str | None:
         """Write the file, atomically, and return its SHA-256; None, and no file, for an empty table."""
@@ -69,11 +71,11 @@ def read_objects(root: str, sha256: str | None, samples: int) -> ObjectTable:
         samples: of all splits; no more can be in the file.
 
     Raises:
-        InputError: it cannot be read, or is another file.
+        InputError: it cannot be read, is another file, or its ids do not ascend.
     """
     if sha256 is None:
         return ObjectTable(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
-    largest = 2 * samples * _NUMBER.itemsize
+    largest = min(2 * samples * _NUMBER.itemsize, _LARGEST)
     try:
         with open_address(root, OBJECTS) as stream:
             content = bytearray()
@@ -91,4 +93,8 @@ def read_objects(root: str, sha256: str | None, samples: int) -> ObjectTable:
         )
     numbers: NDArray[np.int64] = np.frombuffer(content, _NUMBER).astype(np.int64).reshape(2, -1)
     ids, objects = torch.from_numpy(numbers)
+    if not bool((ids.diff() > 0).all()):
+        raise InputError(
+            f"the ids in '{root}/{OBJECTS}' must ascend, and do not; write the shards again with maskrobust shards."
+        )
     return ObjectTable(ids, objects)

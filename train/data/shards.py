@@ -55,6 +55,8 @@ class Shards(AnnotatedDataModule):
         InputError: manifest or objects cannot be read, or an argument is below its minimum.
     """
 
+    training_stage = "train"
+
     def __init__(
         self,
         root: str,
@@ -113,13 +115,9 @@ class Shards(AnnotatedDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Tell what the splits hold that `stage` needs."""
         for split in SPLITS_OF_STAGE[stage]:
-            self.setup_split(split)
-
-    def setup_split(self, split: Split) -> None:
-        """Tell what one split holds."""
-        records = self.records(split)
-        count, masks = sum(each.samples for each in records), sum(each.masks for each in records)
-        rank_zero_info(f"{split}: {count} images, {masks} with an object mask; shards: {len(records)}")
+            records = self.records(split)
+            count, masks = sum(each.samples for each in records), sum(each.masks for each in records)
+            rank_zero_info(f"{split}: {count} images, {masks} with an object mask; shards: {len(records)}")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The resampled stream of this rank, from the trainer's epoch on where there is a trainer."""

@@ -8,7 +8,7 @@ from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 
 CONCLUSIONS = {
     "supported": "Mask augmentation alone did not stop these networks from reading the shape of the hole.",
-    "refuted": "At its best, a network trained with mask augmentation alone reads the hole's shape no more than layer masking does.",
+    "refuted": "At its best, mask augmentation alone left a network reading the hole no more than layer masking did.",
     "undecided": "Whether mask augmentation alone stops a network from reading the shape of the hole is not settled.",
 }
 """What has come of the claim, by the outcome of its verdict."""

@@ -98,6 +98,20 @@ def test_one_split_is_made_without_the_others(make_data):
     assert made == ["train"]
 
 
+def test_the_setup_of_a_subclass_is_called_for_one_split():
+    class Own(Cues):
+        def setup(self, stage=None):
+            stages.append(stage)
+            super().setup(stage)
+
+    stages = []
+    data = Own(**SIZES)
+    for split in SPLITS:
+        data.setup_split(split)
+        assert split in data._samples
+    assert stages == ["train", "validate", "test"]
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluation_comes_in_order_of_ids_every_time(make_data, split):
     data = make_data()

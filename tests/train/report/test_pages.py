@@ -234,6 +234,23 @@ def test_the_factorial_has_the_share_of_every_arm_under_every_method_and_marks_i
             }
 
 
+def test_cells_of_layer_masking_are_set_aside_centred_or_not(made_claim: Content) -> None:
+    def aside(claim: Content) -> int:
+        elements = Page(render_claim(claim, [])).elements
+        return sum("aside" in (attributes.get("class") or "").split() for _, attributes in elements)
+
+    def renamed(method: str) -> str:
+        return f"{method}+centred" if method == "layer_masking" else method
+
+    centred = copy.deepcopy(made_claim)
+    centred["methods"] = list(map(renamed, made_claim["methods"]))
+    for row in centred["rows"]:
+        row["method"] = renamed(row["method"])
+    for arm in centred["arms"].values():
+        arm["cases"] = {case: renamed(method) for case, method in arm["cases"].items()}
+    assert aside(centred) == aside(made_claim) > 0
+
+
 def test_the_verdict_by_tolerance_and_what_was_learnt_are_on_the_page(made_claim: Content, claim_page: str) -> None:
     page = Page(claim_page)
     shown = [outcome for line in body_rows(page, "tolerances") for outcome in line[1:4]]
@@ -413,8 +430,9 @@ def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim: 
     assert "checkerboard" not in text and "shown to these alone" not in text
     apart = Page(render_claim(claim, [ExampleStrip("Hidden", "mean", pictures(), networks=(2, 3))]))
     assert "Hidden 2 3" in squeezed(apart.texts["examples"]) and "shown to these alone" in apart.texts["examples"]
-    masked = Page(render_claim(claim, [ExampleStrip("Hidden", "layer_masking", pictures())]))
-    assert "checkerboard" in masked.texts["examples"]
+    for method in ("layer_masking", "layer_masking+centred"):
+        masked = Page(render_claim(claim, [ExampleStrip("Hidden", method, pictures())]))
+        assert "checkerboard" in masked.texts["examples"]
 
 
 def test_equal_results_give_equal_pages_and_are_left_alone(made_claim: Content, claim_page: str) -> None:
