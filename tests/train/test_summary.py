@@ -85,6 +85,15 @@ def test_a_misled_layer_masking_arm_lends_no_support(config: ClaimConfig) -> Non
     assert summarised(config, runs_of(config, {"layer_masking": -0.6}))["verdict"]["outcome"] == "refuted"
 
 
+@pytest.mark.parametrize(("baseline", "said"), [(0.0, True), (0.9, False)])
+def test_a_refuted_claim_says_where_the_fill_does_it_and_not_the_training(
+    config: ClaimConfig, baseline: float, said: bool
+) -> None:
+    verdict = summarised(config, runs_of(config, {"no_masks": baseline, "layer_masking": 0.6}))["verdict"]
+    sentence = " So does that of 'no_masks', which was never trained on masks, under 'black': the fill does it, not "
+    assert verdict["outcome"] == "refuted" and (sentence in verdict["reason"]) is said
+
+
 def test_only_arms_that_count_share_the_level_and_only_of_their_upper_bounds(
     config: ClaimConfig,
 ) -> None:

@@ -51,7 +51,10 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         methods = {arm: found.methods[case] for arm, found in cases.items()}
         comparisons = compare(config, at, runs, methods, probe, losses)
         found = decide(at, comparisons, _loss(losses[rule.layer_masking_arm]))
-        verdicts.append({"case": case, "tolerance": tolerance, "outcome": found.outcome, "reason": found.reason})
+        reason = found.reason
+        if found.outcome == "refuted":
+            reason += _without_training(config, runs, comparisons, probe)
+        verdicts.append({"case": case, "tolerance": tolerance, "outcome": found.outcome, "reason": reason})
         rows += _comparison_rows(at, comparisons, case)
     verdict = next(each for each in verdicts if is_of_the_rule(each, config.content["rule"]))
     rows = [
@@ -94,6 +97,29 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         "config": config.content,
         "provenance": provenance(seconds, command),
     }
+
+
+def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Comparison], probe: ProbeOutcomes) -> str:
+    """A sentence where a baseline without masks reads as little under fills that refute the claim; empty otherwise."""
+    rule = config.rule
+    if config.models[rule.baseline]["masking"] != "none":
+        return ""
+    refuting = [each.method for each in comparisons if each.eligible and each.compared.reading(rule.margin) == "below"]
+    reference = _runs_of(runs, rule.layer_masking_arm, config.arms[rule.layer_masking_arm].method)
+    compared = compare_magnitudes(
+        reliance(probe),
+        {method: (_runs_of(runs, rule.baseline, method), reference) for method in dict.fromkeys(refuting)},
+        margin=rule.margin,
+        confidence=rule.confidence,
+        all_above=True,
+        replicates=config.evaluation.replicates,
+    )
+    fills = [f"'{method}'" for method, found in compared.items() if found.reading(rule.margin) == "below"]
+    if not fills:
+        return ""
+    named = ", ".join(fills)
+    untrained = f"So does that of '{rule.baseline}', which was never trained on masks, under {named}"
+    return f" {untrained}: the fill does it, not the training."
 
 
 def compare(
