@@ -34,7 +34,6 @@ _SERVED = multiprocessing.get_context("forkserver")
 _SERVED.set_forkserver_preload(IMPORTED)
 
 
-@atexit.register
 def _stop_server() -> None:
     """Wait for it, too, so that its seconds are counted with those of pytest.
 
@@ -43,6 +42,10 @@ def _stop_server() -> None:
     for left in multiprocessing.active_children():
         left.terminate()
     forkserver._forkserver._stop()
+
+
+if multiprocessing.parent_process() is None:  # pytest: a process that was started here ends its own children in order
+    atexit.register(_stop_server)
 
 
 class Process:

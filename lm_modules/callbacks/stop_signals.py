@@ -25,9 +25,13 @@ class StopSignals:
         self._before = {each: signal.signal(each, self._keep) for each in _SIGNALS}
 
     def close(self) -> None:
-        """Leave the signals to whoever had them before."""
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        """Leave the signals to whoever had them before; where one has come, the next still acts as it always does.
+
+        Lightning's handler of SIGTERM would wait for the other processes, which may have ended by then.
+        """
+        if not self._received:
+            for each, handler in self._before.items():
+                signal.signal(each, handler)
         self._before = {}
 
     def received(self, trainer: pl.Trainer) -> int:

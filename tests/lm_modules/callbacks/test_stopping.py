@@ -66,24 +66,33 @@ def test_what_a_network_draws_depends_on_seed_epoch_and_batch_alone(tmp_path):
     assert not set(draws(1)) & set(first)
 
 
-@pytest.mark.parametrize(("number", "then"), [(signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, None)])
-def test_a_second_signal_is_not_swallowed(number, then, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "then"), [(signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)]
+)
+def test_a_second_signal_is_not_swallowed_while_it_stops_and_after(number, then, tmp_path):
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
-    before = signal.getsignal(number)
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGTERM, signal.SIGINT)}
     signals = StopSignals()
     signals.listen()
     try:
         assert signals.received(trainer) == 0
         os.kill(os.getpid(), number)
         assert signals.received(trainer) == number
-        if then is not None:
-            assert signal.getsignal(number) is then
-        else:
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-    finally:
+        assert signal.getsignal(number) is then
         signals.close()
-    assert signal.getsignal(number) is before
+        assert signal.getsignal(number) is then
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def test_without_a_signal_they_are_left_to_whoever_had_them_before():
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    signals = StopSignals()
+    signals.listen()
+    assert signal.getsignal(signal.SIGTERM) is not before[0]
+    signals.close()
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 @pytest.mark.parametrize("steps", [0, -1])
