@@ -90,10 +90,12 @@ def _run(given: Sequence[str]) -> None:
 def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
     """End a block in order on SIGTERM or Ctrl-C, with one line and the signal's status; a second signal kills.
 
+    What breaks because of it, as a file that is being written, is no error of its own.
+
     Args:
         goes_on: whether the command goes on where it was when it is called again.
     """
-    owner = os.getpid()
+    owner, received = os.getpid(), list[int]()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a fork has inherited this; Ctrl-C reaches it, too, but is the parent's to answer
@@ -103,6 +105,7 @@ def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
             return
         for each in before:
             signal.signal(each, signal.SIG_DFL)
+        received.append(number)
         raise _Stopped(128 + number)
 
     is_main = threading.current_thread() is threading.main_thread()  # no other may ask for signals
@@ -111,7 +114,12 @@ def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
     for each in taken:
         signal.signal(each, stop)
     try:
-        yield
+        try:
+            yield
+        except Exception as error:
+            if received:
+                raise _Stopped(128 + received[0]) from error
+            raise
     except _Stopped:
         rest = "; call the same command again to go on" if goes_on else ""
         if _speaks_for_all():

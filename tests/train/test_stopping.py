@@ -144,3 +144,18 @@ def test_a_fork_of_a_command_leaves_ctrl_c_to_its_parent_and_dies_of_sigterm(
 ) -> None:
     with started(fork_within_a_command, number) as process:
         assert process.wait() == status % 256
+
+
+def test_what_breaks_because_it_was_stopped_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def write() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(PATIENCE)
+        except SystemExit as stopped:
+            raise RuntimeError("unexpected pos 634624 vs 634512") from stopped
+
+    with pytest.raises(SystemExit) as caught, cli._stopped_by_signals(goes_on=True):
+        write()
+    assert caught.value.code == 128 + signal.SIGTERM and capsys.readouterr().err.splitlines() == [GOES_ON]
+    with pytest.raises(RuntimeError, match="of its own"), cli._stopped_by_signals(goes_on=True):
+        raise RuntimeError("of its own")
