@@ -48,6 +48,11 @@ def uncentred(method: MaskingMethod) -> MaskingMethod:
     return method.removesuffix(CENTRED)
 
 
+def is_fill(method: MaskingMethod) -> bool:
+    """Whether a method, centred or not, fills the hole; those of `WRAPPERS` give it to the network."""
+    return uncentred(method) not in WRAPPERS
+
+
 def check_methods(methods: Sequence[str], option: str, *, may_be_centred: bool = False) -> None:
     """Refuse an unknown masking method, or one that comes twice; one named after a module of the user's is imported.
 
@@ -134,7 +139,7 @@ def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Ten
     Returns:
         (B, C, H, W), dtype of `images`.
     """
-    if uncentred(method) in WRAPPERS:
+    if not is_fill(method):
         return mark_hidden(images, visible)
     return apply_fill(uncentred(method), images, visible, keys=keys, mean=mean)
 

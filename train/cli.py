@@ -114,17 +114,14 @@ def _stopped_by_signals(*, goes_on: bool) -> Iterator[None]:
     for each in taken:
         signal.signal(each, stop)
     try:
-        try:
-            yield
-        except Exception as error:
-            if received:
-                raise _Stopped(128 + received[0]) from error
+        yield
+    except (_Stopped, Exception) as error:
+        if not received:
             raise
-    except _Stopped:
         rest = "; call the same command again to go on" if goes_on else ""
         if _speaks_for_all():
             print(f"maskrobust: stopped{rest}.", file=sys.stderr)
-        raise
+        raise _Stopped(128 + received[0]) from error
     finally:
         for each, handler in before.items():
             if signal.getsignal(each) == stop:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, uncentred
+from maskrobust.lm_modules.methods import MaskingMethod, is_fill
 from maskrobust.lm_modules.reliance.conditions import retention_condition
 from maskrobust.lm_modules.reliance.estimation import right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -71,7 +71,7 @@ def choose_cases(config: ClaimConfig, validation: Validation) -> dict[str, Cases
 
 
 def _cases(own: MaskingMethod, looks: dict[MaskingMethod, Look], asked: float) -> Cases:
-    candidates = [method for method in looks if uncentred(method) not in WRAPPERS or method == own]
+    candidates = [method for method in looks if is_fill(method) or method == own]
     keeping = [method for method in candidates if looks[method].retention >= asked - 1e-9]
     if keeping:
         best = min(keeping, key=lambda method: abs(looks[method].leak))

@@ -11,7 +11,7 @@ from scipy import stats
 from maskrobust.augment import read_choice
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.comparison import compare_magnitudes
+from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, compare_magnitudes
 from maskrobust.lm_modules.reliance.estimation import Estimate, estimate_difference
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
@@ -105,21 +105,13 @@ def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Com
     if config.models[rule.baseline]["masking"] != "none":
         return ""
     refuting = [each.method for each in comparisons if each.eligible and each.compared.reading(rule.margin) == "below"]
-    reference = _runs_of(runs, rule.layer_masking_arm, config.arms[rule.layer_masking_arm].method)
-    compared = compare_magnitudes(
-        reliance(probe),
-        {method: (_runs_of(runs, rule.baseline, method), reference) for method in dict.fromkeys(refuting)},
-        margin=rule.margin,
-        confidence=rule.confidence,
-        all_above=True,
-        replicates=config.evaluation.replicates,
-    )
+    untrained = {method: _runs_of(runs, rule.baseline, method) for method in dict.fromkeys(refuting)}
+    compared = _beyond_layer_masking(config, rule, runs, untrained, probe)
     fills = [f"'{method}'" for method, found in compared.items() if found.reading(rule.margin) == "below"]
     if not fills:
         return ""
-    named = ", ".join(fills)
-    untrained = f"So does that of '{rule.baseline}', which was never trained on masks, under {named}"
-    return f" {untrained}: the fill does it, not the training."
+    named = f"'{rule.baseline}', which was never trained on masks, under {', '.join(fills)}"
+    return f" So does that of {named}: the fill does it, not the training."
 
 
 def compare(
@@ -144,21 +136,30 @@ def compare(
     """
     names = [name for name, arm in config.arms.items() if arm.augmentation_only]
     counted = [name for name in names if _loss(losses[name]) <= rule.clean_accuracy_tolerance]
-    reference = _runs_of(runs, rule.layer_masking_arm, config.arms[rule.layer_masking_arm].method)
     families = [counted, *([name] for name in names if name not in counted)]
     compared = {
         name: found
         for family in families
-        for name, found in compare_magnitudes(
-            reliance(probe),
-            {name: (_runs_of(runs, name, methods[name]), reference) for name in family},
-            margin=rule.margin,
-            confidence=rule.confidence,
-            all_above=True,
-            replicates=config.evaluation.replicates,
+        for name, found in _beyond_layer_masking(
+            config, rule, runs, {name: _runs_of(runs, name, methods[name]) for name in family}, probe
         ).items()
     }
     return [Comparison(name, methods[name], compared[name], name in counted) for name in names]
+
+
+def _beyond_layer_masking(
+    config: ClaimConfig, rule: Rule, runs: Runs, looked_at: Mapping[str, Sequence[Outcomes]], probe: ProbeOutcomes
+) -> dict[str, ComparedMagnitude]:
+    """Outcomes by name, one for each seed, against those of the layer-masking arm under its own method."""
+    reference = _runs_of(runs, rule.layer_masking_arm, config.arms[rule.layer_masking_arm].method)
+    return compare_magnitudes(
+        reliance(probe),
+        {name: (found, reference) for name, found in looked_at.items()},
+        margin=rule.margin,
+        confidence=rule.confidence,
+        all_above=True,
+        replicates=config.evaluation.replicates,
+    )
 
 
 def learnt_rows(config: ClaimConfig, runs: Runs) -> Iterator[Row]:

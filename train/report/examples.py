@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, illustrate, uncentred
+from maskrobust.lm_modules.methods import MaskingMethod, illustrate, is_fill
 from maskrobust.lm_modules.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -83,7 +83,7 @@ def example_groups(examples: Sequence[ExampleStrip]) -> list[ExampleGroup]:
     return [
         ExampleGroup("Nothing hidden", masked=False, strips=strips)
         if method is None
-        else ExampleGroup(method_title(method), masked=uncentred(method) in WRAPPERS, strips=strips)
+        else ExampleGroup(method_title(method), masked=not is_fill(method), strips=strips)
         for method, strips in groups.items()
     ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from maskrobust.lm_modules.methods import WRAPPERS, uncentred
+from maskrobust.lm_modules.methods import is_fill
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import only, select
 from maskrobust.train.report.results import TRAINING, Network, Results
@@ -66,7 +66,7 @@ def _rows(results: Results, cells: CellWriter) -> list[tuple[Network, list[Facto
         row = shares.get((network.name, method))
         fraction = "" if row is None or row.value is None else f"{abs(row.value) / largest:.3f}"
         found = [case for case, chosen in network.arm["cases"].items() if chosen == method]
-        return FactorialCell(cells.write(row), fraction, found, uncentred(method) not in WRAPPERS or bool(found))
+        return FactorialCell(cells.write(row), fraction, found, is_fill(method) or bool(found))
 
     return [(network, [cell(network, method) for method in results.methods]) for network in results.networks]
 

@@ -43,7 +43,7 @@ def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, dict[str,
     try:
         read_objects(str(folder), manifest.objects, manifest.samples)
     except InputError:
-        problems[OBJECTS] = "must have the checksum of the manifest, but has not"
+        problems[OBJECTS] = "must have the checksum of the manifest, but has not, or its ids do not ascend"
     for name, parts in ids.items():
         known, times = np.unique(np.concatenate(parts), return_counts=True)
         if (times > 1).any():

@@ -31,6 +31,13 @@ def loader(data, split):
     return getattr(data, f"{split}_dataloader")()
 
 
+def splits_made(data):
+    """A list that gets each split of a data module when its samples are made."""
+    made, make_samples = [], data.make_samples
+    data.make_samples = lambda split: made.append(split) or make_samples(split)
+    return made
+
+
 def test_batches_have_the_shapes_types_and_ranges_of_the_contract(make_data):
     data = make_data()
     for split in SPLITS:
@@ -75,9 +82,7 @@ def test_a_sample_does_not_depend_on_the_size_of_its_split(make_data):
 
 def test_setup_makes_only_what_the_stage_needs_and_only_once(make_data):
     data = make_data()
-    made = []
-    make_samples = data.make_samples
-    data.make_samples = lambda split: made.append(split) or make_samples(split)
+    made = splits_made(data)
     data.setup("validate")
     assert made == ["val"]
     data.setup("fit")
@@ -91,9 +96,7 @@ def test_setup_makes_only_what_the_stage_needs_and_only_once(make_data):
 
 def test_one_split_is_made_without_the_others(make_data):
     data = make_data()
-    made = []
-    make_samples = data.make_samples
-    data.make_samples = lambda split: made.append(split) or make_samples(split)
+    made = splits_made(data)
     data.setup_split("train")
     assert made == ["train"]
 
