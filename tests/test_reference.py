@@ -3,6 +3,7 @@
 import doctest
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from maskrobust.lm_modules.reliance.catalogue import _ENTRIES
 from tests.test_house import ROOT
 
 PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+PUBLIC = [name for name in maskrobust.__all__ if not isinstance(getattr(maskrobust, name), ModuleType)]
 DIRECTIVE = re.compile(r"^::: maskrobust\.(?:\w+\.)*(\w+)$", flags=re.MULTILINE)
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
@@ -31,10 +33,10 @@ def registries() -> Iterator[None]:
 
 
 def test_every_public_name_has_its_place_in_the_reference() -> None:
-    assert sorted(DIRECTIVE.findall(PAGE)) == maskrobust.__all__
+    assert sorted(DIRECTIVE.findall(PAGE)) == PUBLIC
 
 
-@pytest.mark.parametrize("name", maskrobust.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_in_the_example_below_it(name: str) -> None:
     parts = DIRECTIVE.split(PAGE)
     (entry,) = (below for found, below in zip(parts[1::2], parts[2::2], strict=True) if found == name)
