@@ -83,7 +83,9 @@ def commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) 
 def bare_commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with torch, torchvision, NumPy and lazy_loader, and with what these need themselves."""
     libraries = tmp_path_factory.mktemp("libraries")
-    for path in _top_level({name for library in ("torch", "torchvision", "numpy", "lazy-loader") for name in _needed(library)}):
+    for path in _top_level(
+        {name for library in ("torch", "torchvision", "numpy", "lazy-loader") for name in _needed(library)}
+    ):
         (libraries / path.name).symlink_to(path)
     return make_environment(tmp_path_factory.mktemp("bare"), build[0], [libraries])
 

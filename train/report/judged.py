@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.axes import Axes
 
 from maskrobust.lm_modules.explanation.ablation import HIDDEN_FRACTIONS
 from maskrobust.lm_modules.explanation.explaining import Arrays
@@ -14,14 +14,14 @@ from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, CONSTANT_COL
 from maskrobust.lm_modules.explanation.judging import MEASURES
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings
+from maskrobust.train.report.svg import INK, PANEL, draw
 from maskrobust.train.report.wording import GOALS, in_sentence, interval, method_title, writer
 
 TRUSTED = 0.5
 """Held-out R^2, or rank correlation between seeds, below which the page warns."""
 
 CURVE_COLOUR = "#fe00{:02x}"
-"""Becomes the page's colour of that number; see `svg.as_svg`."""
+"""Becomes the page's colour of that number; see `svg.draw`."""
 
 EXPLAINERS = {
     "lime": "LIME",
@@ -176,47 +176,39 @@ def _cell(row: Mapping[str, Any]) -> JudgedCell:
     )
 
 
-def curve_charts(images: Sequence[Arrays], content: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Deletion and insertion of each network's explainers: a title, and the drawing for wide and narrow screens."""
+def curve_charts(images: Sequence[Arrays], content: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Deletion and insertion of each network's explainers: a title, and a drawing for each method to evaluate under."""
     methods, settings = content["methods"], content["settings"]
-    charts: list[tuple[str, list[tuple[str, str]]]] = []
-    sizes = {"wide": ChartSize(1000, 330, 13), "narrow": ChartSize(380, 330 * len(methods), 15)}
+    charts: list[tuple[str, list[str]]] = []
     for number, network in enumerate(content["networks"]):
         for explainer, segments in itertools.product(settings["explainers"], settings["segments"]):
-            about = f"{segments}/{explainer}/curves"
-            curves = [
-                np.mean([each[f"{about}/{which}"][number] for each in images], axis=0)
+            deletion, insertion = (
+                np.mean([each[f"{segments}/{explainer}/curves/{which}"][number] for each in images], axis=0)
                 for which in ("deletion", "insertion")
-            ]
+            )
             title = f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
             title += f", {network}" if len(content["networks"]) > 1 else ""
-            identity = f"curves-{len(charts)}"
+            top = 1.05 * max(deletion.max(), insertion.max())
             drawings = [
-                (name, _curve_chart(curves[0], curves[1], methods, size, f"{identity}-{name}", title))
-                for name, size in sizes.items()
+                _curve_chart(deletion[:, at], insertion[:, at], at, method, top, f"curves-{len(charts)}", title)
+                for at, method in enumerate(methods)
             ]
             charts.append((title, drawings))
     return charts
 
 
 def _curve_chart(
-    deletion: FloatArray, insertion: FloatArray, methods: Sequence[str], size: ChartSize, identity: str, title: str
+    deletion: FloatArray, insertion: FloatArray, evaluated: int, method: str, top: float, identity: str, title: str
 ) -> str:
-    """Curves (explained under T, evaluated under T, F), a panel for each method that is evaluated under."""
-    with drawing_settings(size, identity):
-        canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
-        wide = size.width > size.height
-        panels = canvas.subplots(*((1, len(methods)) if wide else (len(methods), 1)), sharex=True, sharey=True)
-        for evaluated, axes in enumerate(np.atleast_1d(panels)):
-            draw_frame(axes)
-            axes.set_title(
-                f"evaluated under {in_sentence(method_title(methods[evaluated]))}", color=INK, fontsize="medium"
-            )
-            axes.set_xlabel("hidden area" if wide or evaluated == len(methods) - 1 else "")
-            axes.set_ylabel("probability" if not wide or evaluated == 0 else "")
-            for explained in range(len(methods)):
-                width = 1.0 if explained == evaluated else 2.4
-                colour = CURVE_COLOUR.format(explained + 2)
-                axes.plot(HIDDEN_FRACTIONS, insertion[explained, evaluated], color=colour, linewidth=width)
-                axes.plot(HIDDEN_FRACTIONS, deletion[explained, evaluated], "--", color=colour, linewidth=width)
-        return as_svg(canvas, size, identity, f"Deletion and insertion of {title}")
+    """Curves (explained under T, F) that were evaluated under the method at one place."""
+
+    def paint(axes: Axes) -> None:
+        axes.set(xlabel="Hidden area", ylabel="Probability", ylim=(0.0, top))
+        axes.set_title(f"Evaluated under {in_sentence(method_title(method))}", color=INK, fontsize="medium", loc="left")
+        for explained, (hidden_last, hidden_first) in enumerate(zip(insertion, deletion, strict=True)):
+            width, colour = 1.0 if explained == evaluated else 2.4, CURVE_COLOUR.format(explained + 2)
+            axes.plot(HIDDEN_FRACTIONS, hidden_last, color=colour, linewidth=width)
+            axes.plot(HIDDEN_FRACTIONS, hidden_first, "--", color=colour, linewidth=width)
+
+    label = f"Deletion and insertion of {title}, evaluated under {in_sentence(method_title(method))}"
+    return draw(paint, PANEL, f"{identity}-{evaluated}", label)
