@@ -26,14 +26,21 @@ from .lm_modules.explanation.adapters import (
     visibility_forward as visibility_forward,
 )
 from .lm_modules.explanation.answers import Queries as Queries, ask as ask
-from .lm_modules.explanation.linear import Explanation as Explanation, kernel_shap as kernel_shap, lime as lime
-from .lm_modules.explanation.occlusion import (
+from .lm_modules.explanation.explained import Explanation as Explanation
+from .lm_modules.explanation.explainers.linear import kernel_shap as kernel_shap, lime as lime
+from .lm_modules.explanation.explainers.occlusion import (
     leave_one_out as leave_one_out,
     occlusion as occlusion,
     window_occlusion as window_occlusion,
     window_queries as window_queries,
 )
-from .lm_modules.explanation.rise import rise as rise
+from .lm_modules.explanation.explainers.registry import (
+    Question as Question,
+    drawn_queries as drawn_queries,
+    explainer as explainer,
+)
+from .lm_modules.explanation.explainers.rise import rise as rise
+from .lm_modules.explanation.judges.registry import judge as judge
 from .lm_modules.explanation.sampling import (
     all_coalitions as all_coalitions,
     draw_balanced as draw_balanced,

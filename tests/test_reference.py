@@ -2,34 +2,18 @@
 
 import doctest
 import re
-from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 
 import maskrobust
-from maskrobust.augment import FAMILIES, FILLS
-from maskrobust.lm_modules.masking.rules import RULES
-from maskrobust.lm_modules.reliance.catalogue import _ENTRIES
 from tests.test_house import ROOT
 
 PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 PUBLIC = [name for name in maskrobust.__all__ if not isinstance(getattr(maskrobust, name), ModuleType)]
 DIRECTIVE = re.compile(r"^::: maskrobust\.(?:\w+\.)*(\w+)$", flags=re.MULTILINE)
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
-
-
-@pytest.fixture
-def registries() -> Iterator[None]:
-    """What examples register is forgotten again."""
-    named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, _ENTRIES)
-    before = [dict(registry) for registry in named]
-    yield
-    for registry, kept in zip(named, before, strict=True):
-        registry.clear()
-        registry.update(kept)
 
 
 def test_every_public_name_has_its_place_in_the_reference() -> None:

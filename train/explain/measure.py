@@ -11,9 +11,11 @@ from rich.progress import Progress
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.decoys import draw_decoy
-from maskrobust.lm_modules.explanation.explaining import Arrays, Inquiry, explain_image
-from maskrobust.lm_modules.explanation.judged_image import DECOYS, judge_image, with_own_class_alone
+from maskrobust.lm_modules.explanation.explained import ExplainedImage
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
+from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
+from maskrobust.lm_modules.explanation.judges.registry import DECOYS, ImageToJudge
+from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import IntArray
@@ -30,23 +32,23 @@ _OTHER_CLASSES = 8
 """Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
 
 
-class Explained(NamedTuple):
+class ExplainedImages(NamedTuple):
     """What the networks' answers say.
 
     Attributes:
         networks: their names.
         class_names: of all classes.
-        images: by the image's name the arrays of `explain_image` and of `judge_image`, and "picture" (H, W, 3) uint8.
+        images: by the image's name, each with its picture.
         objects: (N,) which object each image shows.
     """
 
     networks: tuple[str, ...]
     class_names: tuple[str, ...]
-    images: dict[str, Arrays]
+    images: dict[str, ExplainedImage]
     objects: IntArray
 
 
-def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
+def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages:
     """Explain every image, and keep each as soon as it is done; those that an earlier call has done are read.
 
     Args:
@@ -91,7 +93,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
             progress.remove_task(task)
         images[picture.name] = found
         objects.append(picture.object_id)
-    return Explained(tuple(networks), class_names, images, np.array(objects))
+    return ExplainedImages(tuple(networks), class_names, images, np.array(objects))
 
 
 def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:
@@ -139,16 +141,16 @@ def _explain(
     partitions: Mapping[str, Segments],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
-    asked: Callable[[], object],
-) -> Arrays:
+    report: Callable[[], object],
+) -> ExplainedImage:
     device = next(iter(partitions.values())).labels.device
-    inquiry = Inquiry(picture.image.to(device), predictors, config.plan, _key(picture, config.seed), asked)
-    found = explain_image(inquiry, partitions, classes)
+    request = ExplanationRequest(picture.image.to(device), predictors, config.plan, _key(picture, config.seed), report)
+    found = explain_image(request, partitions, classes)
+    found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     if config.judge:
         without = None if picture.without is None else picture.without.to(device)
-        judged = judge_image(found, inquiry, partitions, picture.object_mask, config.judging, without=without)
-        found = with_own_class_alone(found) | judged
-    found["picture"] = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        mask = picture.object_mask
+        found = judge_image(ImageToJudge(found, request, partitions, mask, config.judging, config.methods, without))
     return found
 
 
