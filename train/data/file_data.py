@@ -25,6 +25,7 @@ from maskrobust.train.data.image_files import (
     MaskCode,
     decode_image,
     decode_mask,
+    file_state,
     read_file,
     size_of,
 )
@@ -139,6 +140,19 @@ class FileSample(NamedTuple):
     def name(self) -> str:
         """The path of the image file."""
         return str(self.file.image)
+
+    def state(self) -> bytes:
+        """Id, label, size and modification time of the files, and the pixels of a mask that is no file.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        mask = self.file.mask
+        if isinstance(mask, Path):
+            mask_state = file_state(mask)
+        else:
+            mask_state = b"" if mask is None else mask.read().numpy().tobytes()
+        return b"%d %d %b %b" % (self.id, self.label, file_state(self.file.image), mask_state)
 
     def encode(self) -> EncodedSample:
         """The image file untouched, and a PNG of the mask.

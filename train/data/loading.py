@@ -88,7 +88,7 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class TrainingLoader(DataLoader[Batch]):
-    """A loader with an `EpochSampler`, which starts at the position that its data module tells.
+    """A loader that starts at the position that its data module tells, by an `EpochSampler` for example.
 
     These two methods tell Lightning that the loader may start within an epoch; it has no state of its own.
     """
