@@ -28,6 +28,9 @@ from maskrobust.train.explain.stored import read_explained, write_explained
 from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint
 from maskrobust.train.networks import answering_data, load_for, read_classes
 
+FORMAT = 2
+"""Of explanations.json, explanations.npz and what is kept of an image."""
+
 _OTHER_CLASSES = 8
 """Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
 
@@ -168,6 +171,7 @@ def _settings(
     """All that the explanations of an image follow from, as plain values."""
     pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask)}
     return {
+        "format": FORMAT,
         "networks": networks,
         "pixels": digest(pixels | {name: segments.labels for name, segments in partitions.items()}),
         "methods": config.methods,
