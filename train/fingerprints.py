@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from functools import partial
@@ -66,7 +66,7 @@ def network_fingerprint(network: "TrainedNetwork") -> str:
     return fingerprint(
         {
             "origin": None if origin is None else _described(origin._replace(training={})),
-            "own code": None if origin is None or not origin.is_own_class else _source_digest(origin.architecture),
+            "own code": own_code([origin.architecture]) if origin is not None and origin.is_own_class else {},
             "modules": {path: _described_module(each) for path, each in plain.named_modules(remove_duplicate=False)},
             "tensors": digest(dict(chain(network.named_parameters(), network.named_buffers()))),
             "layer masking": _described((wrapper.options, wrapper.engine) if isinstance(wrapper, LayerMasking) else ()),
@@ -76,10 +76,19 @@ def network_fingerprint(network: "TrainedNetwork") -> str:
     )
 
 
-def _source_digest(dotted: str) -> str:
-    """Of the file of a module, by the name of what is defined there; empty where it has none."""
-    path = getattr(sys.modules.get(dotted.rpartition(".")[0]), "__file__", None)
-    return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def own_code(names: Iterable[str]) -> dict[str, str]:
+    """A digest of the file behind each name that has a dot, as those of classes, fills and families of one's own have.
+
+    Args:
+        names: of what has been imported; other names are left out. A module without a file has an empty digest.
+    """
+    found = {}
+    for name in names:
+        module, dot, _ = name.rpartition(".")
+        path = getattr(sys.modules.get(module), "__file__", None)
+        if dot:
+            found[name] = "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return found
 
 
 def _described_module(module: Any) -> list[Any]:

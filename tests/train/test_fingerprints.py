@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from maskrobust.augment import FILLS
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.exported import CONFIG, write_export
 from maskrobust.lm_modules.loading import load_network
@@ -164,6 +165,23 @@ def test_an_evaluation_is_not_continued_about_other_objects(
     assert "with another objects of the data" in sentence_of(command, capsys)
 
 
+def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    request.addfinalizer(lambda: FILLS.pop("dark", None))
+    module = tmp_path / "fill_of_test_fingerprints.py"
+    module.write_text(FILL)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    network = export(tmp_path / "a", "small_resnet", {"width": 16})
+    command = [*EVALUATE, f"--network={network}", f"--out={tmp_path / 'out'}", f"--methods=[{module.stem}.dark]"]
+    stop_after(2, command)
+    module.write_text(FILL.replace("0.1", "0.2"))
+    assert "with another code of your own" in sentence_of(command, capsys)
+
+
 def trained(network: nn.Module, **options: Any) -> TrainedNetwork:
     return TrainedNetwork("a", network, Preprocessing(), 8, **options)
 
@@ -228,6 +246,16 @@ def test_a_value_without_a_description_of_its_own_does_not_stand_in_the_way() ->
     network = TrainedNetwork("a", Options(kept=[object(), lambda: 1, torch.Generator()]), Preprocessing(), 2)
     assert network_fingerprint(network) == network_fingerprint(network)
 
+
+FILL = """
+import torch
+from maskrobust import draw, fill
+
+
+@fill("dark")
+def fill_dark(images, visible):
+    return draw(images, visible, torch.full_like(images, 0.1))
+"""
 
 SOURCE = """
 from maskrobust.lm_modules.architectures import SmallResNet

@@ -15,10 +15,11 @@ import torch
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import uncentred
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.files import read_json, write_json
-from maskrobust.train.fingerprints import bank_digest, network_fingerprint
+from maskrobust.train.fingerprints import bank_digest, network_fingerprint, own_code
 from maskrobust.train.processes import from_first, is_first
 
 _SETTINGS, _NUMBERS = "settings.json", "numbers.json"
@@ -113,12 +114,14 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
     """
     given = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _WITHOUT_INFLUENCE}
     options = given.pop("data_options")
-    outlines = config.probe_outlines
+    outlines, families = config.probe_outlines, config.transfer_families
+    own = (*map(uncentred, (*config.methods, *config.transfer_methods)), *families, options.get("class_path", ""))
     arguments = {name: value for name, value in options.get("init_args", {}).items() if name != "num_workers"}
     found = {
         "data": {**options, "init_args": arguments},
         "probe_outlines": None if outlines is None else bank_digest(SilhouetteBank.load(outlines)),
         "network": [[name, network_fingerprint(each)] for name, each in networks.items()],  # files number them
+        "code of your own": own_code(own),
         "device": config.torch_device.type,
         "maskrobust version": version("maskrobust"),
         "torch version": torch.__version__,

@@ -24,7 +24,7 @@ from maskrobust.train.devices import find_device
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.explain.stored import read_explained, write_explained
-from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint
+from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint, own_code
 from maskrobust.train.networks import answering_data, load_for, read_classes
 from maskrobust.train.plain_text import printable
 
@@ -167,13 +167,14 @@ def _settings(
 ) -> dict[str, object]:
     """All that the explanations of an image follow from, as plain values."""
     pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask)}
+    labels = {f"segments {name}": segments.labels for name, segments in partitions.items()}
     if picture.without is not None:
         pixels["without"] = picture.without
     return {
         "maskrobust version": version("maskrobust"),
         "networks": networks,
-        "pixels": digest(pixels | {name: segments.labels for name, segments in partitions.items()}),
-        "methods": config.methods,
+        "pixels": digest(pixels | labels),
+        "methods": [config.methods, own_code(config.methods)],
         "classes": classes,
         "key": _key(picture, config.seed),
         "judge": vars(config.judging) if config.judge else None,
