@@ -55,7 +55,7 @@ from maskrobust.lm_modules.presented_images import PresentedImages, present_mask
 from maskrobust.lm_modules.sample_mean import SampleMean
 from maskrobust.lm_modules.sync_batch_norm import keep_layers_in_sync
 from maskrobust.lm_modules.training_masks import TrainingMasking, build_masking, evaluation_fill, ramp_growth
-from maskrobust.lm_modules.weights import load_tensors, plain_tensors, read_checkpoint
+from maskrobust.lm_modules.weights import check_values, load_tensors, plain_tensors, read_checkpoint
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
@@ -201,6 +201,7 @@ class MaskRobustClassifier(pl.LightningModule):
         try:
             with allocation_limit(weights.values(), path):
                 classifier = cls(**arguments)
+            check_values(weights, classifier.state_dict(), path)
             classifier.load_state_dict(weights)
         except (InputError, UnsupportedNetworkError):
             raise
@@ -398,7 +399,13 @@ class MaskRobustClassifier(pl.LightningModule):
             checkpoint["class_names"] = list(names)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for."""
+        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for.
+
+        Raises:
+            InputError: weights in it are refused by `maskrobust.lm_modules.weights.check_values`.
+        """
+        source = "the checkpoint" if self._trainer is None else str(self._trainer.ckpt_path)
+        check_values(checkpoint.get("state_dict", {}), self.state_dict(), source)
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             states = checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ())
             self._restored = list(zip(*states, strict=True))
