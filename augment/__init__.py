@@ -56,7 +56,7 @@ from maskrobust.augment.fills import (
     mix_images,
     own_weight,
 )
-from maskrobust.augment.policy import OTHER_IMAGE, MaskedImages, RandomMasking, read_fills
+from maskrobust.augment.policy import OTHER_IMAGE, MaskedImages, RandomMasking, draw_on_cpu, read_fills
 from maskrobust.augment.random import choose, fold_in, random_keys, sample_keys, uniform
 from maskrobust.augment.registry import Choice, read_choice
 
@@ -88,6 +88,7 @@ __all__ = [
     "covers",
     "draw",
     "draw_hidden_fraction",
+    "draw_on_cpu",
     "draw_partners",
     "enclosing_circles",
     "family_needs",

@@ -36,6 +36,7 @@ class Entry:
         options: the other parameters, with their defaults; those without one are always filled in, too.
         check: raises InputError for options that are out of their ranges; its parameters name the options it looks at.
         looks_into_hole: of a fill: whether the result depends on what was hidden.
+        on_cpu: of a fill: whether it works on the CPU, image by image, whatever device the images are on.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Entry:
     options: Mapping[str, Any]
     check: Check | None = None
     looks_into_hole: bool = False
+    on_cpu: bool = False
 
     def call(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Tensor:
         """The function's result for those of `inputs` that it asks for."""
@@ -81,7 +83,7 @@ class Registry(dict[str, Entry]):
         self.kind, self.decorator, self.inputs, self.settings = kind, decorator, tuple(inputs), tuple(settings)
 
     def register(
-        self, name: str, check: Check | None = None, *, looks_into_hole: bool = False
+        self, name: str, check: Check | None = None, *, looks_into_hole: bool = False, on_cpu: bool = False
     ) -> Callable[[AnyFunction], AnyFunction]:
         """A decorator that registers a function and returns it as it is.
 
@@ -89,6 +91,7 @@ class Registry(dict[str, Entry]):
             name: a Python identifier. The same function may be registered again, as when its module is reloaded.
             check: see `Entry`.
             looks_into_hole: see `Entry`.
+            on_cpu: see `Entry`.
 
         Raises:
             InputError: another function has the name, or a parameter can neither be filled in nor left out.
@@ -106,7 +109,7 @@ class Registry(dict[str, Entry]):
             options = {each: parameters[each].default for each in parameters if each not in inputs}
             for option, default in options.items():
                 self._check_option(name, option, default)
-            self[name] = Entry(name, function, inputs, options, check, looks_into_hole)
+            self[name] = Entry(name, function, inputs, options, check, looks_into_hole, on_cpu)
             return function
 
         return add

@@ -6,9 +6,9 @@ import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import ceil
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -17,6 +17,7 @@ from webdataset.filters import shuffle
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError
+from maskrobust.train.data.loading import Position, PresentAhead
 from maskrobust.train.data.shard_format import ShardRecord, TarSample
 from maskrobust.train.data.shard_reader import Sample, ShardReader, collate
 from maskrobust.train.data.views import View
@@ -42,7 +43,8 @@ class TrainingStream(IterableDataset[Batch]):
         shuffle_buffer: encoded samples to shuffle in each loader process, at least 1.
 
     Attributes:
-        epoch: of the passes that begin from now on, in loader processes that are running, too.
+        position: of the training, for the passes that begin from now on, in loader processes that are running, too.
+        present_ahead: what the loader process does with a batch; None for nothing.
     """
 
     def __init__(
@@ -60,35 +62,37 @@ class TrainingStream(IterableDataset[Batch]):
         self.batch_size, self.steps = batch_size, steps
         self.seed, self.rank = seed, rank
         self.shuffle_buffer = shuffle_buffer
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.present_ahead: PresentAhead | None = None
+        self._position = torch.tensor(Position(0, 0)).share_memory_()
 
     @property
-    def epoch(self) -> int:
+    def position(self) -> Position:
         """Of the passes that begin from now on."""
-        return int(self._epoch)
+        return Position(*self._position.tolist())
 
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
+    @position.setter
+    def position(self, position: Position) -> None:
+        self._position.copy_(torch.tensor(position))
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         """Batches of one epoch: all of them, or in a loader process its part."""
-        return self._batches(self.epoch, *_worker_and_number())
+        return self._batches(self.position, *_worker_and_number())
 
-    def _batches(self, epoch: int, worker: int, workers: int) -> Iterator[Batch]:
-        key = _stream_key(self.seed, epoch, self.rank, worker)
+    def _batches(self, position: Position, worker: int, workers: int) -> Iterator[Any]:
+        key = _stream_key(self.seed, position.epoch, self.rank, worker)
         generator = random.Random(key)
         encoded = shuffle(self.shuffle_buffer, rng=generator)(self._encoded(generator))
         decoded = (self.reader.decode(record, sample) for record, sample in encoded)
         samples = (sample for sample in decoded if sample is not None)
-        for number, _step in enumerate(range(worker, self.steps, workers)):
+        for number, step in enumerate(islice(position.steps(), worker, self.steps, workers)):
             chosen = [next(samples) for _ in range(self.batch_size)]
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key + number)
-                yield collate([as_seen(sample, self.view) for sample in chosen])
+                batch = collate([as_seen(sample, self.view) for sample in chosen])
+            yield batch if self.present_ahead is None else self.present_ahead(batch, step)
 
     def _encoded(self, generator: random.Random) -> Iterator[tuple[ShardRecord, TarSample]]:
         while True:
