@@ -169,8 +169,8 @@ class _Recorder(TorchFunctionMode):
             result = function(*args, **kwargs)
             if isinstance(result, Tensor):
                 raise _UnreadableError(
-                    f"forward makes a tensor with {name}, which would be the same one in each pass; use another function "
-                    "of torch, or give the module a rule of its own with masking_rule"
+                    f"forward makes a tensor with {name}, which would be the same one in each pass; use another "
+                    "function of torch, or give the module a rule of its own with masking_rule"
                 )
             return result
         if attribute is not None:
