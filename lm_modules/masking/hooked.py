@@ -60,18 +60,15 @@ class _Run:
         return result
 
     def _call_hooked(self, module: nn.Module, call: Call, values: dict[str, Any]) -> None:
-        inner = dict(values)  # what hooks make of the arguments is seen in here alone
-
         def forward(*args: Any, **kwargs: Any) -> Any:
-            self._bind((call.args, call.kwargs), (args, kwargs), inner, call.path)
-            self._run_within(call, inner)
-            return _as_tensors(fill_in(call.result, inner))
+            self._bind((call.args, call.kwargs), (args, kwargs), values, call.path)
+            self._run_within(call, values)
+            return _as_tensors(fill_in(call.result, values))
 
         hooks = {name: _with_module(vars(module)[name], module) for name in HOOKS}
         args, kwargs = _as_tensors(fill_in((call.args, call.kwargs), values))
         result = twin(without_hooks(module, forward=forward), **hooks)(*args, **kwargs)
-        self._bind(call.result, result, inner, call.path)
-        values.update({name: value for name, value in inner.items() if name not in values})
+        self._bind(call.result, result, values, call.path)
 
     def _run_within(self, call: Call, values: dict[str, Any]) -> None:
         at = call.start
@@ -89,8 +86,6 @@ class _Run:
             values[step.name] = step.run(self.network, values, operation=operation)
             if self.observe is not None:
                 self.observe(step, values[step.name])
-            for last in step.last_uses:
-                values.pop(last, None)
 
     def _bind(self, structure: Any, given: Any, values: dict[str, Any], path: str) -> None:
         """Take what a hook may have changed for the values that it stands for."""

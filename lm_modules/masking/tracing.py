@@ -78,8 +78,8 @@ def trace(network: nn.Module, *, training: bool | None = None, separates_calls: 
         network: takes images as its first argument; neither it nor one of its modules is changed or called, and other
             threads may call them.
         training: of all modules; None for the mode that each of them is in.
-        separates_calls: whether a module's result is a node of its own even where the module returns what it got, so
-            that a hook can change one without the other.
+        separates_calls: whether the arguments of a module, and a result that is one of them, are nodes of their own, so
+            that a hook can change them without changing what else has the same tensor.
 
     Raises:
         UnsupportedNetworkError: it cannot be read; the message names the layer and the remedy.
@@ -234,6 +234,9 @@ class _Tracer(fx.Tracer):
         """Does what fx does, and remembers the call, or the innermost layer that cannot be read."""
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
+        taken: list[tuple[fx.Proxy, fx.Proxy]] = []
+        if self._separates_calls:
+            args, kwargs = _replaced((args, kwargs), lambda proxy: self._separated(proxy, taken))
         path, start, siblings, self._open = self.path_of_module(m), self._steps, self._open, []
         given = _nodes_of(args), _nodes_of(kwargs)
         try:
@@ -242,14 +245,22 @@ class _Tracer(fx.Tracer):
             self.failed_at = self.failed_at or f" at layer '{path}'"
             raise
         if self._separates_calls:
-            result = _replaced(result, lambda proxy: self._separated(proxy, start))
+            result = _replaced(result, lambda proxy: self._new(proxy, start))
+            for outer, inner in taken:
+                if inner.node.meta.get("writes") and type(outer) is _Proxy:
+                    outer.node = inner.node  # changed in place within
         siblings.append(Call(path, start, self._steps, *given, _nodes_of(result), tuple(self._open)))
         self._open = siblings
         if isinstance(result, fx.Proxy):
             self.results[path] = result.node.name
         return result
 
-    def _separated(self, proxy: fx.Proxy, start: int) -> fx.Proxy:
+    def _separated(self, proxy: fx.Proxy, taken: list[tuple[fx.Proxy, fx.Proxy]]) -> fx.Proxy:
+        inner = self.create_proxy("call_function", same, (proxy,), {})
+        taken.append((proxy, inner))
+        return inner
+
+    def _new(self, proxy: fx.Proxy, start: int) -> fx.Proxy:
         is_new = proxy.node.meta["order"] > start
         return proxy if is_new else self.create_proxy("call_function", same, (proxy,), {})
 
