@@ -82,26 +82,8 @@ class Step:
         """
         if self.modes is not None:
             return self._run_in_modes(network, values, operation)
-        return self._run(network, values, halves_padding, batch_norm, operation)
-
-    def _run_in_modes(self, network: nn.Module, values: dict[str, Any], operation: Any) -> Any:
-        assert self.modes is not None
-        grad, cpu, cpu_dtype, cuda, cuda_dtype = self.modes
-        if torch.is_grad_enabled() and not grad and self.writes is None:
-            # Without gradients, rules change features at hidden positions; here an earlier step may still need them.
-            values = {name: _copied(values[name]) for name in self.reads}
-        with ExitStack() as stack:
-            stack.enter_context(torch.set_grad_enabled(grad))
-            for kind, enabled, dtype in (("cpu", cpu, cpu_dtype), ("cuda", cuda, cuda_dtype)):
-                if (enabled, dtype) != (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)):
-                    stack.enter_context(torch.autocast(kind, dtype, enabled))
-            return self._run(network, values, False, None, operation)
-
-    def _run(
-        self, network: nn.Module, values: dict[str, Any], halves_padding: bool, batch_norm: "Step | None", given: Any
-    ) -> Any:
         args, kwargs = self.arguments(values)
-        operation, folded = self.operation(network) if given is None else given, None
+        operation, folded = self.operation(network) if operation is None else operation, None
         if halves_padding and type(args[0]) is Masked:
             args = (replace(args[0], halves_padding=True), *args[1:])
         if batch_norm is not None:
@@ -119,6 +101,19 @@ class Step:
         if folded is not None:
             result.is_normalised = True
         return result
+
+    def _run_in_modes(self, network: nn.Module, values: dict[str, Any], operation: Any) -> Any:
+        assert self.modes is not None
+        grad, cpu, cpu_dtype, cuda, cuda_dtype = self.modes
+        if torch.is_grad_enabled() and not grad and self.writes is None:
+            # Without gradients, rules change features at hidden positions; here an earlier step may still need them.
+            values = {name: _copied(values[name]) for name in self.reads}
+        with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(grad))
+            for kind, enabled, dtype in (("cpu", cpu, cpu_dtype), ("cuda", cuda, cuda_dtype)):
+                if (enabled, dtype) != (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)):
+                    stack.enter_context(torch.autocast(kind, dtype, enabled))
+            return replace(self, modes=None).run(network, values, operation=operation)
 
     def arguments(self, values: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Positional and keyword arguments, with results for values."""
