@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment import Batch, Choice, draw, fill, uniform
+from maskrobust.augment import FILLS, Batch, Choice, draw, fill, uniform
 from maskrobust.lm_modules.callbacks import StepSeed
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, InMemoryDataModule, Samples, Shards, loading
@@ -23,7 +23,6 @@ from tests.train.data.test_shards import write_folder
 SIZE, CLASSES = 32, 3
 
 
-@fill("by_hand", on_cpu=True)
 def fill_by_hand(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     """A fill of a user's own, image by image, that OpenCV has no part in but for telling that it was called."""
     cv2.inpaint(*2 * [torch.zeros(2, 2, dtype=torch.uint8).numpy()], 1, cv2.INPAINT_TELEA)
@@ -54,6 +53,14 @@ class Losses(pl.Callback):
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         self.losses.append(float(arguments[2]["loss"]))
+
+
+@pytest.fixture(autouse=True)
+def _own_fill() -> Iterator[None]:
+    """`fill_by_hand` is registered, for these tests alone."""
+    fill("by_hand", on_cpu=True)(fill_by_hand)
+    yield
+    FILLS.pop("by_hand")
 
 
 @pytest.fixture
@@ -168,7 +175,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "abstention": {"objective": "abstention", "mask_family": {"covers": 1, "patches": 1}},
     "some by layer masking": {"masking": "mixture"},
     "several fills": {"fill": {"inpainting": 1, "other_image": 1, "gaussian_noise": 1, "linear_imputation": 1}},
-    "a fill of one's own": {"fill": "tests.train.test_presented_ahead.by_hand"},
+    "a fill of one's own": {"fill": "by_hand"},
     "worst of several": {"worst_of": 2, "masking": "mixture"},
     "ramp": {"mask_ramp": 0.7, "hidden_fraction": (0.1, 0.9)},
     "silhouettes": {"mask_family": "other_class_silhouettes"},
