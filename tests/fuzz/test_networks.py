@@ -238,6 +238,14 @@ def record(seen: list[tuple[str, Any]], path: str) -> Callable[..., None]:
     return hook
 
 
+def scaled(x: Any, factor: float) -> Any:
+    """Features times a number; zeros ahead of a convolution stay its padding, as they do where a tensor is changed."""
+    result = x * factor
+    if isinstance(x, Seen) and x.inside is not None:
+        result.inside = (x.inside[0] * factor, x.inside[1])
+    return result
+
+
 def check_hooks(one: Try, *, every: bool = False) -> None:
     """Forward hooks see what the reference's see, in the same order, at visible positions; changes take effect."""
     example, masked = one.example, one.masked()
@@ -249,8 +257,8 @@ def check_hooks(one: Try, *, every: bool = False) -> None:
         for path in paths:
             each.get_submodule(path).register_forward_hook(record(values, path))
         if changes and paths:
-            each.get_submodule(paths[0]).register_forward_hook(lambda _module, _args, output: output * 0.5)
-            each.get_submodule(paths[-1]).register_forward_pre_hook(lambda _module, args: (args[0] * 0.75,))
+            each.get_submodule(paths[0]).register_forward_hook(lambda _module, _args, output: scaled(output, 0.5))
+            each.get_submodule(paths[-1]).register_forward_pre_hook(lambda _module, args: (scaled(args[0], 0.75),))
     with torch.no_grad():
         expected = one.reference(network=network)
         well_defined(one.run, expected)

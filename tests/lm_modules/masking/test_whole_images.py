@@ -10,11 +10,14 @@ from tests.lm_modules.masking.networks import draw_images
 
 SIZE = 12
 AHEAD = {
-    "padding beyond the window": [nn.Conv2d(3, 8, 1, padding=1)],
-    "padding beyond a dilated window": [nn.Conv2d(3, 8, 2, padding=4, dilation=3)],
-    "padding apart from its convolution": [nn.ZeroPad2d(2), nn.ReLU(), nn.Conv2d(3, 8, 3)],
-    "padding on one side, then a pool": [Function(lambda x: nn.functional.pad(x, (0, 3, 0, 0))), nn.AvgPool2d(2)],
-    "gaps of a transposed convolution": [nn.ConvTranspose2d(3, 8, 2, stride=3, output_padding=1)],
+    "padding beyond the window": lambda: [nn.Conv2d(3, 8, 1, padding=1)],
+    "padding beyond a dilated window": lambda: [nn.Conv2d(3, 8, 2, padding=4, dilation=3)],
+    "padding apart from its convolution": lambda: [nn.ZeroPad2d(2), nn.ReLU(), nn.Conv2d(3, 8, 3)],
+    "padding on one side, then a pool": lambda: [
+        Function(lambda x: nn.functional.pad(x, (0, 3, 0, 0))),
+        nn.AvgPool2d(2),
+    ],
+    "gaps of a transposed convolution": lambda: [nn.ConvTranspose2d(3, 8, 2, stride=3, output_padding=1)],
 }
 
 
@@ -24,7 +27,7 @@ def build(name: str) -> nn.Module:
         channels = 3 if "pool" in name else 8
         behind = [nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)]
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
-        return nn.Sequential(*AHEAD[name], *behind, *head).eval()
+        return nn.Sequential(*AHEAD[name](), *behind, *head).eval()
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
