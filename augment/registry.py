@@ -1,7 +1,7 @@
-"""Functions under names: the mechanism behind mask families and fills, those here and those in a user's own file.
+"""Functions under names: mask families, fills, explainers and judges, those here and those in a user's own file.
 
-A registered function says by its parameters what it asks for: inputs, such as `keys` or `object_mask`, are filled in by
-name; every other parameter is an option, which a configuration file can set.
+A function of a `FunctionRegistry` says by its parameters what it asks for: inputs, such as `keys` or `object_mask`, are
+filled in by name; every other parameter is an option, which a configuration file can set.
 """
 
 import importlib
@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -25,6 +25,21 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Tensor])
 
 
+class Named(Protocol):
+    """What has a name, and is made by a function."""
+
+    @property
+    def name(self) -> str:
+        """Under which it is registered."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What does the work; its module tells entries of the same name apart."""
+
+
+AnyEntry = TypeVar("AnyEntry", bound=Named)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A registered function.
@@ -36,6 +51,7 @@ class Entry:
         options: the other parameters, with their defaults; those without one are always filled in, too.
         check: raises InputError for options that are out of their ranges; its parameters name the options it looks at.
         looks_into_hole: of a fill: whether the result depends on what was hidden.
+        on_cpu: of a fill: whether it works on the CPU, image by image, whatever device the images are on.
     """
 
     name: str
@@ -44,6 +60,7 @@ class Entry:
     options: Mapping[str, Any]
     check: Check | None = None
     looks_into_hole: bool = False
+    on_cpu: bool = False
 
     def call(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Tensor:
         """The function's result for those of `inputs` that it asks for."""
@@ -66,50 +83,33 @@ class Chosen(NamedTuple):
     options: Mapping[str, Any]
 
 
-class Registry(dict[str, Entry]):
+class Registry(dict[str, AnyEntry], Generic[AnyEntry]):
     """Entries by name, in the order in which they were registered.
 
     Args:
         kind: what they are, for messages.
         decorator: the name of the function that registers them, for messages.
-        inputs: parameters that are filled in by name.
-        settings: options that are filled in by name where a choice does not give them.
     """
 
-    def __init__(self, kind: str, decorator: str, inputs: Collection[str], settings: Collection[str] = ()) -> None:
+    def __init__(self, kind: str, decorator: str) -> None:
         super().__init__()
-        self.kind, self.decorator, self.inputs, self.settings = kind, decorator, tuple(inputs), tuple(settings)
+        self.kind, self.decorator = kind, decorator
 
-    def register(
-        self, name: str, check: Check | None = None, *, looks_into_hole: bool = False
-    ) -> Callable[[AnyFunction], AnyFunction]:
-        """A decorator that registers a function and returns it as it is.
-
-        Args:
-            name: a Python identifier. The same function may be registered again, as when its module is reloaded.
-            check: see `Entry`.
-            looks_into_hole: see `Entry`.
+    def enter(self, entry: AnyEntry) -> None:
+        """Register an entry; the same function may be registered again, as when its module is reloaded.
 
         Raises:
-            InputError: another function has the name, or a parameter can neither be filled in nor left out.
+            InputError: its name is no Python identifier, or that of another function.
         """
-
-        def add(function: AnyFunction) -> AnyFunction:
-            self._check_name(name, function)
-            parameters = inspect.signature(function).parameters
-            if any(each.kind not in _BY_NAME for each in parameters.values()):
-                raise InputError(
-                    f"every parameter of {self.kind} '{name}' must be passed by name, got "
-                    f"{inspect.signature(function)}; name them one by one."
-                )
-            inputs = frozenset(parameters).intersection(self.inputs)
-            options = {each: parameters[each].default for each in parameters if each not in inputs}
-            for option, default in options.items():
-                self._check_option(name, option, default)
-            self[name] = Entry(name, function, inputs, options, check, looks_into_hole)
-            return function
-
-        return add
+        name, function = entry.name, entry.function
+        if not name.isidentifier():
+            raise InputError(f"the name of a {self.kind} must be a Python identifier, got '{name}'; rename it.")
+        if name in self and address(self[name].function) != address(function):
+            raise InputError(
+                f"a {self.kind} must have a name of its own, but '{name}' is registered by "
+                f"{'.'.join(address(self[name].function))} already; choose another name."
+            )
+        self[name] = entry
 
     def knows(self, name: str) -> bool:
         """Whether `name` is registered; a dotted one, whether it is by the module in front of the dot."""
@@ -117,7 +117,7 @@ class Registry(dict[str, Entry]):
         entry = self.get(own_name)
         return entry is not None and (not module or f"{entry.function.__module__}.".startswith(f"{module}."))
 
-    def find(self, name: str, option: str, besides: Collection[str] = ()) -> Entry:
+    def find(self, name: str, option: str, besides: Collection[str] = ()) -> AnyEntry:
         """The entry under a name that the user gave; a dotted one is registered by a module, which is imported.
 
         Args:
@@ -143,6 +143,52 @@ class Registry(dict[str, Entry]):
             )
         return self[own_name]
 
+
+class FunctionRegistry(Registry[Entry]):
+    """Functions that return tensors, with what they ask for.
+
+    Args:
+        kind: what they are, for messages.
+        decorator: the name of the function that registers them, for messages.
+        inputs: parameters that are filled in by name.
+        settings: options that are filled in by name where a choice does not give them.
+    """
+
+    def __init__(self, kind: str, decorator: str, inputs: Collection[str], settings: Collection[str] = ()) -> None:
+        super().__init__(kind, decorator)
+        self.inputs, self.settings = tuple(inputs), tuple(settings)
+
+    def register(
+        self, name: str, check: Check | None = None, *, looks_into_hole: bool = False, on_cpu: bool = False
+    ) -> Callable[[AnyFunction], AnyFunction]:
+        """A decorator that registers a function and returns it as it is.
+
+        Args:
+            name: a Python identifier. The same function may be registered again, as when its module is reloaded.
+            check: see `Entry`.
+            looks_into_hole: see `Entry`.
+            on_cpu: see `Entry`.
+
+        Raises:
+            InputError: another function has the name, or a parameter can neither be filled in nor left out.
+        """
+
+        def add(function: AnyFunction) -> AnyFunction:
+            parameters = inspect.signature(function).parameters
+            if any(each.kind not in _BY_NAME for each in parameters.values()):
+                raise InputError(
+                    f"every parameter of {self.kind} '{name}' must be passed by name, got "
+                    f"{inspect.signature(function)}; name them one by one."
+                )
+            inputs = frozenset(parameters).intersection(self.inputs)
+            options = {each: parameters[each].default for each in parameters if each not in inputs}
+            for option, default in options.items():
+                self._check_option(name, option, default)
+            self.enter(Entry(name, function, inputs, options, check, looks_into_hole, on_cpu))
+            return function
+
+        return add
+
     def read(self, choice: Choice, option: str, besides: Mapping[str, Entry] | None = None) -> list[Chosen]:
         """Look a choice up, and check weights and options.
 
@@ -159,15 +205,6 @@ class Registry(dict[str, Entry]):
             entry = besides.get(name) or self.find(name, option, besides)
             chosen.append(Chosen(name, entry, weight, _checked_options(entry, options, f"{option} '{name}'")))
         return chosen
-
-    def _check_name(self, name: str, function: Callable[..., Tensor]) -> None:
-        if not name.isidentifier():
-            raise InputError(f"the name of a {self.kind} must be a Python identifier, got '{name}'; rename it.")
-        if name in self and address(self[name].function) != address(function):
-            raise InputError(
-                f"a {self.kind} must have a name of its own, but '{name}' is registered by "
-                f"{'.'.join(address(self[name].function))} already; choose another name."
-            )
 
     def _check_option(self, name: str, option: str, default: Any) -> None:
         if option == "weight" or (default is inspect.Parameter.empty and option not in self.settings):

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,23 @@ def fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What a test registers is forgotten again."""
+    from maskrobust.augment import FAMILIES, FILLS
+    from maskrobust.lm_modules.explanation.explainers.registry import EXPLAINERS
+    from maskrobust.lm_modules.explanation.judges.registry import JUDGES
+    from maskrobust.lm_modules.masking.rules import RULES
+    from maskrobust.lm_modules.reliance.catalogue import MEASURES
+
+    named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, MEASURES, EXPLAINERS, JUDGES)
+    before = [dict(registry) for registry in named]
+    yield
+    for registry, kept in zip(named, before, strict=True):
+        registry.clear()
+        registry.update(kept)
 
 
 def require_component(path_or_command: str | Path, how_to_get: str) -> None:

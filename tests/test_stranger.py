@@ -81,9 +81,11 @@ def commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def bare_commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with torch, torchvision and NumPy, and with what these need themselves."""
+    """An environment with torch, torchvision, NumPy and lazy_loader, and with what these need themselves."""
     libraries = tmp_path_factory.mktemp("libraries")
-    for path in _top_level({name for library in ("torch", "torchvision", "numpy") for name in _needed(library)}):
+    for path in _top_level(
+        {name for library in ("torch", "torchvision", "numpy", "lazy-loader") for name in _needed(library)}
+    ):
         (libraries / path.name).symlink_to(path)
     return make_environment(tmp_path_factory.mktemp("bare"), build[0], [libraries])
 
@@ -199,7 +201,7 @@ def test_the_sdist_has_every_file_that_the_wheel_is_made_of(build: tuple[Path, s
     assert not any(name.startswith("tests/") for name in packed)
 
 
-def test_layer_masking_needs_torch_torchvision_and_numpy_alone(bare_commands: Path, tmp_path: Path) -> None:
+def test_layer_masking_needs_torch_torchvision_numpy_and_lazy_loader_alone(bare_commands: Path, tmp_path: Path) -> None:
     code = """
 import maskrobust, torch, torchvision
 masked = maskrobust.LayerMasking(torchvision.models.resnet18().eval())

@@ -11,13 +11,13 @@ from maskrobust.augment.batch import Batch, check_visible
 from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.families.fraction import check_hidden_fraction, grown
 from maskrobust.augment.random import choose, fold_in
-from maskrobust.augment.registry import AnyFunction, Check, Choice, Chosen, Entry, Registry
+from maskrobust.augment.registry import AnyFunction, Check, Choice, Chosen, Entry, FunctionRegistry
 from maskrobust.errors import InputError
 
 FamilyName = str
 """A name of `FAMILIES`, or "my_module.my_name" for a family that a module of the user's own registers."""
 
-FAMILIES = Registry(
+FAMILIES = FunctionRegistry(
     "mask family",
     "mask_family",
     inputs=("keys", "batch", "images", "height", "width", "object_mask", "labels", "ids", "bank"),

@@ -3,7 +3,5 @@
 Only this package needs albumentations; `import augment` does not load it.
 """
 
-from maskrobust.augment.transforms.hide_regions import HideRegions
-from maskrobust.augment.transforms.track_visible import TrackVisible
-
-__all__ = ["HideRegions", "TrackVisible"]
+from maskrobust.augment.transforms.hide_regions import HideRegions as HideRegions
+from maskrobust.augment.transforms.track_visible import TrackVisible as TrackVisible

@@ -11,7 +11,8 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.panel import draw_grid
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.explanation.explaining import Inquiry, explain_image
+from maskrobust.lm_modules.explanation.explained import Explained
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
@@ -101,8 +102,8 @@ def draw_explanations(
     explainer = plan.explainers[0]
     cells = []
     for image, label, key in zip(batch.images, batch.labels.tolist(), keys, strict=True):
-        found = explain_image(Inquiry(image, [predictors], plan, key), {"patches": patches}, [label])
-        scores = shown_scores(explainer, found[f"patches/{explainer}/scores"][0, ..., 0], axis=1)
+        found = explain_image(ExplanationRequest(image, [predictors], plan, key), {"patches": patches}, [label])
+        scores = shown_scores(explainer, found.explanations[Explained("patches", explainer)].scores[0, ..., 0], axis=1)
         shown = (image.float().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         largest = float(np.abs(scores).max())
         overlays = [laid_over(grey(shown), score_overlay(labels, each, largest)) for each in scores]

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from maskrobust.lm_modules.explanation.judging import MEASURES, RATIOS
+from maskrobust.lm_modules.explanation.explained import ExplainedImage
+from maskrobust.lm_modules.explanation.judges.registry import JUDGES, Judge
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.bootstrap import hierarchical_bootstrap_means, percentile_interval
 from maskrobust.lm_modules.reliance.comparison import holm_levels, tail_level
@@ -26,12 +26,11 @@ _LEVEL = 0.05
 
 
 def judged_rows(
-    images: Sequence[Mapping[str, NDArray[Any]]],
+    images: Sequence[ExplainedImage],
     objects: IntArray,
     networks: Sequence[str],
     methods: Sequence[str],
     *,
-    top_k: Sequence[int] = (),
     replicates: int = 2000,
 ) -> Iterator[Row]:
     """Every measure of every explainer: a row for each masking method, and one for each pair of methods.
@@ -40,40 +39,23 @@ def judged_rows(
     measure of one network's explainer share their confidence by Holm's procedure.
 
     Args:
-        images: of N images, arrays "<partition>/<explainer>/judged/<measure>" (R, T), (R, T, 2) for a ratio's numerator
-            and denominator, (R, T, T) for what is evaluated under each method, (R, T, T, K) for that of the top k, or
-            (R, 1) for what fills of any colour share, whose method is `CONSTANT_COLOURS`; NaN where it is undefined.
+        images: judged.
         objects: (N,) the object that each shows.
         networks: R names.
-        methods: T names.
-        top_k: K numbers of segments.
+        methods: T names; the method of what they share is `CONSTANT_COLOURS`.
         replicates: of the bootstrap.
     """
-    names = sorted({name for each in images for name in each if "/judged/" in name}, key=_place)
-    for name in names:
-        explained, _, measure = name.rpartition("/judged/")
-        segments, _, explainer = explained.rpartition("/")
-        parameters: dict[str, str | float] = {"segments": segments, "explainer": explainer}
-        shape = next(each[name].shape for each in images if name in each)
+    order = {name: place for place, name in enumerate(JUDGES)}
+    found = {about for image in images for about in image.judged}
+    for about in sorted(found, key=lambda each: (order[each.judge], each)):
+        judge = JUDGES[about.judge]
+        shape = next(image.judged[about].shape for image in images if about in image.judged)
         missing = np.full(shape, np.nan)
-        values = _by_object(np.array([each.get(name, missing) for each in images]), objects)  # (objects, R, T, ...)
-        of = (CONSTANT_COLOURS,) if measure == "colour_consistency" else methods
+        values = _by_object(np.array([image.judged.get(about, missing) for image in images]), objects)
+        parameters = {"segments": about.partition, "explainer": about.explainer, **dict(about.parameters)}
+        of = (CONSTANT_COLOURS,) if judge.shared else methods
         for number, network in enumerate(networks):
-            if len(shape) == 2 or measure in RATIOS:
-                yield from _rows(values[:, number], measure, network, of, parameters, replicates)
-                continue
-            for column, evaluated in enumerate(methods):
-                about = {**parameters, "evaluated_under": evaluated}
-                one = values[:, number, :, column]
-                if len(shape) == 3:
-                    yield from _rows(one, measure, network, methods, about, replicates)
-                    continue
-                for position, k in enumerate(top_k):
-                    yield from _rows(one[..., position], measure, network, methods, {**about, "k": k}, replicates)
-
-
-def _place(name: str) -> tuple[int, str]:
-    return list(MEASURES).index(name.rpartition("/")[2]), name
+            yield from _rows(values[:, number], judge, network, of, parameters, replicates)
 
 
 def _by_object(values: FloatArray, objects: IntArray) -> FloatArray:
@@ -89,7 +71,7 @@ def _by_object(values: FloatArray, objects: IntArray) -> FloatArray:
 
 def _rows(
     values: FloatArray,
-    measure: str,
+    judge: Judge,
     network: str,
     methods: Sequence[str],
     parameters: Mapping[str, str | float],
@@ -102,7 +84,7 @@ def _rows(
 
     def row(method: str, value: float | None, interval: tuple[float, float] | None, **others: Any) -> Row:
         low, high = interval or (None, None)
-        return Row(network, method, measure, value, low, high, int(counted.sum()), left_out, **others)
+        return Row(network, method, judge.name, value, low, high, int(counted.sum()), left_out, **others)
 
     if not counted.any():
         for method in methods:
@@ -113,7 +95,7 @@ def _rows(
     resampled = hierarchical_bootstrap_means(stacked, replicates).reshape(replicates, len(methods), -1)
     means = columns[counted].mean(axis=0)
     defined = [True] * len(methods)
-    if measure in RATIOS:
+    if judge.is_ratio:
         defined = [float(np.quantile(resampled[:, place, 1], 0.025)) > 0 for place in range(len(methods))]
         with np.errstate(divide="ignore", invalid="ignore"):
             means, resampled = means[:, 0] / means[:, 1], resampled[..., 0] / resampled[..., 1]

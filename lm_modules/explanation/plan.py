@@ -6,14 +6,12 @@ from typing import Literal
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.answers import Scale
 
-ExplainerName = Literal["lime", "kernel_shap", "occlusion", "rise", "leave_one_out"]
+ExplainerName = str
+"""A name of `explainers.registry.EXPLAINERS`, or "my_module.my_name" for one that a module of the user's registers."""
+
 Design = Literal["balanced", "independent", "paper"]
 
-DRAWING: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "rise")
-"""Explainers that draw queries, so that another seed gives another explanation."""
-
-WITH_SURROGATE: tuple[ExplainerName, ...] = ("lime", "kernel_shap")
-"""Explainers that fit a linear surrogate, so that their held-out R^2 is known."""
+_PAPER_SAMPLES = 512
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,8 @@ class ExplanationPlan:
     """What is asked about an image under each masking method.
 
     Attributes:
-        explainers: lime, kernel_shap; occlusion, by square windows; leave_one_out, occlusion segment by segment; rise.
+        explainers: lime, kernel_shap; occlusion, by square windows; leave_one_out, occlusion segment by segment; rise;
+            or one of your own, named after its module as in my_module.my_explainer, of which the last part is kept.
         samples: queries for each explainer that draws them; for the balanced design a power of two, at least twice the
             number of segments.
         design: how they are drawn: `draw_balanced`, `draw_independent`, or `draw_paper_protocol`. KernelSHAP takes the
@@ -35,7 +34,7 @@ class ExplanationPlan:
         batch_size: queries in a forward pass.
 
     Raises:
-        InputError: a number is out of its range, or the design cannot show that fraction.
+        InputError: an explainer is unknown, a number is out of its range, or the design cannot show that fraction.
     """
 
     explainers: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "occlusion")
@@ -48,6 +47,9 @@ class ExplanationPlan:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
+        from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
+
+        object.__setattr__(self, "explainers", tuple(find_explainer(name).name for name in self.explainers))
         for name in ("samples", "window", "stride", "batch_size"):
             check_at_least(name, getattr(self, name), 1)
         low, high = self.shares
@@ -69,6 +71,11 @@ class ExplanationPlan:
         return self.visible_share if isinstance(self.visible_share, tuple) else (self.visible_share,) * 2
 
     @property
+    def drawn_samples(self) -> int:
+        """How many queries are drawn: the paper's design has 512."""
+        return _PAPER_SAMPLES if self.design == "paper" else self.samples
+
+    @property
     def answer_scale(self) -> Scale:
         """The scale of the answers."""
         return self.scale or ("probability" if self.design == "paper" else "log_odds")
@@ -85,17 +92,23 @@ class JudgingPlan:
         fill_colours: also explain under eight constant colours, and say how far they agree; eight explanations more.
         planted_cue: also explain pictures into which a texture was pasted that changes the prediction; one explanation
             more under each masking method.
+        own_judges: measures of your own, each named after its module as in my_module.my_judge.
 
     Raises:
-        InputError: a number is below 1, or comes twice.
+        InputError: a number is below 1, or comes twice; or a measure is unknown.
     """
 
     stability_seeds: int = 2
     top_k: tuple[int, ...] = (1, 5, 10, 20)
     fill_colours: bool = False
     planted_cue: bool = False
+    own_judges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        from maskrobust.lm_modules.explanation.judges.registry import JUDGES
+
+        for name in self.own_judges:
+            JUDGES.find(name, "own_judges")
         check_at_least("stability_seeds", self.stability_seeds, 1)
         for k in self.top_k:
             check_at_least("top_k", k, 1)

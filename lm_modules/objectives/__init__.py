@@ -2,23 +2,22 @@
 
 from typing import Literal
 
-from maskrobust.lm_modules.objectives.abstention import abstention_loss, abstention_step
-from maskrobust.lm_modules.objectives.consistency import consistency_loss, consistency_step
-from maskrobust.lm_modules.objectives.cross_entropy import cross_entropy_step, mixed_cross_entropy
-from maskrobust.lm_modules.objectives.distillation import distillation_loss, distillation_step
-from maskrobust.lm_modules.objectives.worst_of import worst_presented
+from maskrobust.lm_modules.objectives.abstention import (
+    abstention_loss as abstention_loss,
+    abstention_step as abstention_step,
+)
+from maskrobust.lm_modules.objectives.consistency import (
+    consistency_loss as consistency_loss,
+    consistency_step as consistency_step,
+)
+from maskrobust.lm_modules.objectives.cross_entropy import (
+    cross_entropy_step as cross_entropy_step,
+    mixed_cross_entropy as mixed_cross_entropy,
+)
+from maskrobust.lm_modules.objectives.distillation import (
+    distillation_loss as distillation_loss,
+    distillation_step as distillation_step,
+)
+from maskrobust.lm_modules.objectives.worst_of import worst_presented as worst_presented
 
 Objective = Literal["cross_entropy", "consistency", "abstention", "distillation"]
-
-__all__ = [
-    "Objective",
-    "abstention_loss",
-    "abstention_step",
-    "consistency_loss",
-    "consistency_step",
-    "cross_entropy_step",
-    "distillation_loss",
-    "distillation_step",
-    "mixed_cross_entropy",
-    "worst_presented",
-]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar, get_args
 
-from maskrobust.augment.registry import address, import_named
+from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import measures
 from maskrobust.lm_modules.reliance.arrays import FloatArray
@@ -68,14 +68,14 @@ class Described:
     """What a measure is called, and how its values are read, whatever they are computed from.
 
     Attributes:
-        key: name of its rows in a result table.
+        name: of its rows in a result table.
         title: a short heading, which may name parameters as `str.format` does: "{hidden_fraction:.0%} hidden".
         definition: one or two sentences for readers of a report.
         unit: of its values.
         goal: which values are wished for.
     """
 
-    key: str
+    name: str
     title: str
     definition: str
     unit: Unit
@@ -91,11 +91,10 @@ class Measure(Described):
     """An entry of the catalogue: one measure, or a family of them told apart by parameters.
 
     Attributes:
-        key: name of its function, too.
         group: which measures it is shown with.
         asked: the parameters of each member that a plan allows to compute; none where the plan lacks what it needs.
-        make: computes a member from its parameters. Arguments called `plan`, `probe` and `similarity` are those of the
-            context, and where it lacks one the measure is left out.
+        function: computes a member from its parameters. Arguments called `plan`, `probe` and `similarity` are those of
+            the context, and where it lacks one the measure is left out.
         in_training: whether `RelianceCallback` logs it.
         in_terminal: whether it has a column in the terminal's tables.
         compared: whether reports give its difference between two networks.
@@ -105,7 +104,7 @@ class Measure(Described):
 
     group: Group
     asked: Callable[[ReliancePlan], Sequence[Parameters]]
-    make: Make
+    function: Make
     in_training: bool
     in_terminal: bool
     compared: bool
@@ -154,14 +153,15 @@ def where_leak_controls(plan: ReliancePlan) -> Sequence[Parameters]:
     return ({},) if plan.shapes and plan.leak_controls else ()
 
 
-_ENTRIES: dict[str, Measure] = {}
+MEASURES: Registry[Measure] = Registry("measure", "measure")
+"""The measures by name, in the order in which they were entered; `catalogue` has them in that of reports."""
 
 
 def measure(
     *,
     title: str,
     definition: str,
-    key: str | None = None,
+    name: str | None = None,
     group: Group = "own",
     unit: Unit = "number",
     goal: Goal = "zero",
@@ -172,22 +172,18 @@ def measure(
     by_seed: bool = True,
     of_data: bool = False,
 ) -> Callable[[MeasureFunction], MeasureFunction]:
-    """Enter a function into the catalogue, under its own name or a `key`; the arguments are those of `Measure`.
+    """Enter a function into the catalogue, under its own name or another; the arguments are those of `Measure`.
 
     Raises:
         InputError: another measure has that name.
     """
 
     def enter(make: MeasureFunction) -> MeasureFunction:
-        name = key or make.__name__
-        if name in _ENTRIES and address(_ENTRIES[name].make) != address(make):
-            raise InputError(
-                f"a measure must have a name of its own, but '{name}' of {make.__module__} is also one of "
-                f"{_ENTRIES[name].make.__module__}; rename the function."
+        MEASURES.enter(
+            Measure(
+                name or make.__name__, title, definition, unit, goal, group, asked, make, in_training, in_terminal,
+                compared, by_seed, of_data,
             )
-        _ENTRIES[name] = Measure(
-            name, title, definition, unit, goal, group, asked, make, in_training, in_terminal, compared,
-            by_seed, of_data,
         )  # fmt: skip
         return make
 
@@ -206,9 +202,9 @@ def catalogue() -> dict[str, Measure]:
     order = get_args(Group)
 
     def place(entry: Measure) -> tuple[int, bool, str]:
-        return order.index(entry.group), entry.key != HEADLINE, entry.make.__module__
+        return order.index(entry.group), entry.name != HEADLINE, entry.function.__module__
 
-    return {entry.key: entry for entry in sorted(_ENTRIES.values(), key=place)}
+    return {entry.name: entry for entry in sorted(MEASURES.values(), key=place)}
 
 
 def import_measures(names: Sequence[str]) -> None:
@@ -221,22 +217,16 @@ def import_measures(names: Sequence[str]) -> None:
         InputError: a module cannot be imported, or enters no measure of that name.
     """
     for name in names:
-        module, _, key = name.rpartition(".")
-        if not module:
+        if "." not in name:
             raise InputError(f"own_measures must be named as in my_module.my_measure, got '{name}'; add the module.")
-        import_named(module, name, "own_measures")
-        if key not in _ENTRIES:
-            raise InputError(
-                f"own_measures must name measures, but module '{module}' enters no '{key}'; decorate its function with "
-                "@measure."
-            )
+        MEASURES.find(name, "own_measures")
 
 
 def asked_measures(context: Context) -> list[AskedMeasure]:
     """Every member of every measure that a measurement allows to compute, in the order of the catalogue."""
     import_measures(context.plan.own_measures)
     return [
-        AskedMeasure(entry, parameters, entry.make(**parameters, **prepared))
+        AskedMeasure(entry, parameters, entry.function(**parameters, **prepared))
         for entry in catalogue().values()
         if (prepared := _prepared(entry, context)) is not None
         for parameters in entry.asked(context.plan)
@@ -245,6 +235,6 @@ def asked_measures(context: Context) -> list[AskedMeasure]:
 
 def _prepared(entry: Measure, context: Context) -> dict[str, object] | None:
     """What the measure takes from the context; None where the context lacks some of it."""
-    names = inspect.signature(entry.make).parameters
+    names = inspect.signature(entry.function).parameters
     wanted = {name: getattr(context, name) for name in ("plan", "probe", "similarity") if name in names}
     return None if any(value is None for value in wanted.values()) else wanted

@@ -229,7 +229,7 @@ def result_rows(
                     asked.estimate(some, replicates=replicates, seed=seed),
                     network=network,
                     method=method,
-                    measure=asked.measure.key,
+                    measure=asked.measure.name,
                     parameters=asked.parameters,
                     seed=run_seed,
                 )
@@ -278,7 +278,7 @@ def difference_rows(
                 estimate_difference(asked.made, *runs, replicates=replicates, seed=seed),
                 network=network,
                 method=method,
-                measure=asked.measure.key,
+                measure=asked.measure.name,
                 parameters=asked.parameters,
                 compared_with=compared_with,
             )

@@ -11,8 +11,7 @@ import yaml
 
 from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.train.cli import FIT_OPTIONS, main
-from maskrobust.train.fit import FitCLI
-from maskrobust.train.fit import main as fit_main
+from maskrobust.train.fit import FitCLI, main as fit_main
 from tests.train.tiny import tiny_claim, tiny_fit
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from maskrobust import Segments, ask, build_network, load_network
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.judging import MEASURES
+from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
@@ -90,15 +91,15 @@ def test_an_additive_network_is_recovered(tmp_path: Path) -> None:
     found = arrays_of(explain(tmp_path, *options, "--classes=[1, 0]", network=f"{__name__}.Additive"))
     picture = torch.from_numpy(found["a/picture"]).permute(2, 0, 1) / 255
     red = Additive().get_buffer("weights") * picture[0] / 0.229  # the standard deviation of ImageNet's red
-    segments = found["a/patches/segments"]
+    segments = found["a/segments/patches"]
     truth = np.array([[float(red[k][torch.from_numpy(segments == m)].sum()) for k in (1, 0)] for m in range(16)])
     for exact in ("kernel_shap", "leave_one_out"):
-        np.testing.assert_allclose(found[f"a/patches/{exact}/scores"][0, 0], truth, atol=1e-5)
-    np.testing.assert_allclose(found["a/patches/kernel_shap/r_squared"], 1, atol=1e-6)
-    lime = found["a/patches/lime/scores"][0, 0]  # which a ridge shrinks
+        np.testing.assert_allclose(found[f"a/explanations/patches/{exact}/scores"][0, 0], truth, atol=1e-5)
+    np.testing.assert_allclose(found["a/explanations/patches/kernel_shap/r_squared"], 1, atol=1e-6)
+    lime = found["a/explanations/patches/lime/scores"][0, 0]  # which a ridge shrinks
     assert all(np.corrcoef(lime[:, k], truth[:, k])[0, 1] > 0.98 for k in range(2))
-    low, high = found["a/patches/rise/low"][0, 0], found["a/patches/rise/high"][0, 0]
-    centred = truth / 2 + found["a/patches/drawn/answers"][0, 0].mean(axis=0)  # E[answer | m visible]
+    low, high = found["a/explanations/patches/rise/low"][0, 0], found["a/explanations/patches/rise/high"][0, 0]
+    centred = truth / 2 + found["a/answers/patches/drawn/values"][0, 0].mean(axis=0)  # E[answer | m visible]
     assert np.mean((low < centred) & (centred < high)) > 0.8
 
 
@@ -109,10 +110,10 @@ def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_pat
     options = ["--methods=[uniform_noise, layer_masking]", "--explainers=[lime]", "--scale=probability"]
     out = explain(tmp_path, *options, network=networks)
     found = arrays_of(out)
-    answers, z = found["a/patches/drawn/answers"], torch.from_numpy(found["a/patches/drawn/visible"])
+    answers, z = found["a/answers/patches/drawn/values"], torch.from_numpy(found["a/answers/patches/drawn/visible"])
     assert answers.shape == (2, 2, 66, 3) and np.array_equal(answers[0], answers[1])
     image = torch.from_numpy(found["a/picture"]).permute(2, 0, 1) / 255
-    queries = Segments(torch.from_numpy(found["a/patches/segments"])[None]).queries(0, z)
+    queries = Segments(torch.from_numpy(found["a/segments/patches"])[None]).queries(0, z)
     expected = ask(load_network(NETWORK).predictor("layer_masking"), image, queries)
     np.testing.assert_allclose(answers[0, 1], expected[:, found["a/classes"]], atol=1e-6)
     assert np.array_equal(expected[0].argsort()[::-1][:3], found["a/classes"])
@@ -128,13 +129,13 @@ def test_rows_and_scores_are_those_of_the_arrays(explained: Path) -> None:
         for each in content["rows"]
         if each["measure"] == "r_squared" and each["method"] == "mean" and each["parameters"] == about
     )
-    assert row["value"] == pytest.approx(found["b/patches/lime/r_squared"][0, 1, 1])
+    assert row["value"] == pytest.approx(found["b/explanations/patches/lime/r_squared"][0, 1, 1])
     alike = [each for each in content["rows"] if each["measure"] == "rank_correlation"]
     assert len(alike) == 2 * 5 * 2 * 3 and all(-1 <= each["value"] <= 1 for each in alike)
     lines = [*csv.DictReader(io.StringIO((explained / "scores.csv").read_text()))]
     assert len(lines) == 2 * 5 * 2 * 3 * 16
     line = next(each for each in lines if (each["explainer"], each["method"], each["segment"]) == ("rise", "mean", "7"))
-    assert float(line["score"]) == found["a/patches/rise/scores"][0, 1, 7, 0]
+    assert float(line["score"]) == found["a/explanations/patches/rise/scores"][0, 1, 7, 0]
     assert {each["low"] for each in lines if each["explainer"] == "occlusion"} == {""}
 
 
@@ -150,9 +151,9 @@ def test_each_overlay_shows_the_scores_that_its_label_says(explained: Path) -> N
     found = arrays_of(explained)
     page = Page((explained / "report.html").read_text())
     pictures, name = pictures_of(page), found["b/classes"][0]
-    segments = found["b/patches/segments"]
+    segments = found["b/segments/patches"]
     inside = ~segment_borders(segments)
-    scores = found["b/patches/leave_one_out/scores"][0, :, :, 0]  # the last explainer of the page
+    scores = found["b/explanations/patches/leave_one_out/scores"][0, :, :, 0]  # the last explainer of the page
     for place, title in enumerate(("Black fill", "Mean colour fill", "Layer masking")):
         overlay = pictures[f"b, {name}, {title}: scores"]
         strength = np.abs(scores[place]) / np.abs(scores).max()
@@ -245,7 +246,7 @@ def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path: Path, suf
     path = tmp_path / f"halves.{suffix}"
     Image.fromarray(labels).save(path) if suffix == "png" else np.save(path, labels)
     found = arrays_of(explain(tmp_path, f"--segments=[{path}]", "--explainers=[leave_one_out]", "--methods=[mean]"))
-    segments = found[f"a/{path}/segments"]
+    segments = found[f"a/segments/{quote(str(path), safe='')}"]
     assert (segments == segments[0]).all() and (np.diff(segments[0]) >= 0).all()
     assert segments.sum() == pytest.approx(SIZE**2 / 2, abs=SIZE)  # the border lies between two pixels of the file
 
@@ -255,8 +256,8 @@ def test_the_paper_has_its_own_queries_and_superpixels(tmp_path: Path) -> None:
     options = ["--design=paper", "--segments=[slic, quickshift]", "--methods=[mean]", "--explainers=[lime]"]
     found = arrays_of(out := explain(tmp_path, *options))
     assert json.loads((out / "explanations.json").read_text())["settings"]["scale"] == "probability"
-    assert found["a/slic/drawn/visible"].shape[0] == 512 and found["a/slic/drawn/visible"][0].all()
-    assert found["a/quickshift/segments"].min() == 0
+    assert found["a/answers/slic/drawn/visible"].shape[0] == 512 and found["a/answers/slic/drawn/visible"][0].all()
+    assert found["a/segments/quickshift"].min() == 0
 
 
 def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(tmp_path: Path) -> None:
@@ -358,14 +359,14 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
     arguments = ["explain", f"--network={network}", f"--out={out}", *JUDGED, *options]
     main(arguments)
     rows = json.loads((out / "explanations.json").read_text())["rows"]
-    assert MEASURES.keys() <= {row["measure"] for row in rows}
+    assert JUDGES.keys() <= {row["measure"] for row in rows}
     assert {row["images"] for row in rows if row["measure"] == "coverage"} == {3}
     found = arrays_of(out)
     (first, *_) = sorted({name.partition("/")[0] for name in found} - {"seed"})
-    assert re.fullmatch(r"image-\d+", first) and found[f"{first}/patches/lime/scores"].shape[-1] == 1
+    assert re.fullmatch(r"image-\d+", first) and found[f"{first}/explanations/patches/lime/scores"].shape[-1] == 1
     page = Page((out / "report.html").read_text())
     assert len(page.tables["explanations"]) == 1 + 3 * 2
-    for name in MEASURES:
+    for name in JUDGES:
         lines = page.tables[f"judged-{name}"][1:]
         matrix = 2 if "deletion" in name or "insertion" in name else 2 * 2 if "top_k" in name else 1
         assert len(lines) == 2 * matrix
@@ -483,3 +484,40 @@ def test_names_of_files_are_no_formulas_and_no_markup(tmp_path: Path) -> None:
     (*_, line) = csv.DictReader(io.StringIO((out / "scores.csv").read_text()))
     assert line["image"] == "'=1+2 <b>x"
     assert "<b>x" not in (out / "report.html").read_text()
+
+
+STRANGER = """
+import numpy as np
+from maskrobust import Explanation, drawn_queries, explainer, judge
+
+@explainer("mean_answer", title="Mean answer", asks=drawn_queries, draws=True)
+def mean_answer(plan, segments, z, answers):
+    return Explanation.without_interval(np.stack([answers[shown].mean(axis=0) for shown in z.numpy().T]))
+
+@judge(title="Sparsity", definition="Fraction of segments with a negative score.", unit="fraction")
+def sparsity(image, about):
+    return (image.scores(about) < 0).mean(axis=-1)
+"""
+
+
+@pytest.mark.usefixtures("registries")
+def test_an_explainer_and_a_judge_of_ones_own_are_named_after_their_module(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stranger_explains.py").write_text(STRANGER)
+    monkeypatch.syspath_prepend(tmp_path)
+    named = ["--explainers=[stranger_explains.mean_answer, lime]", "--own_judges=[stranger_explains.sparsity]"]
+    main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, *named, f"--out={tmp_path / 'out'}"])
+    found = arrays_of(tmp_path / "out")
+    image = next(name.partition("/")[0] for name in found if "/" in name)
+    answers = found[f"{image}/answers/patches/drawn/values"][0, 0].astype(np.float64)
+    z, scores = (
+        found[f"{image}/answers/patches/drawn/visible"],
+        found[f"{image}/explanations/patches/mean_answer/scores"],
+    )
+    np.testing.assert_allclose(scores[0, 0, 3], answers[z[:, 3]].mean(axis=0))
+    rows = json.loads((tmp_path / "out" / "explanations.json").read_text())["rows"]
+    own = [row for row in rows if row["measure"] == "sparsity" and "minus" not in row["parameters"]]
+    assert {row["parameters"]["explainer"] for row in own} == {"mean_answer", "lime"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Mean answer" in page and "Sparsity" in page

@@ -16,8 +16,7 @@ from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
 from maskrobust.train.cli import main
 from maskrobust.train.loggers import WandbOptions, loggers
 from tests.train.offline_runs import OfflineRun, offline_runs
-from tests.train.runs import rows
-from tests.train.runs import run as run_command
+from tests.train.runs import rows, run as run_command
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_claim, tiny_fit
 

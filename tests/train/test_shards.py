@@ -3,13 +3,14 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import tarfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
-from rich.progress import TaskID
 from torch import nn
 
 from maskrobust.augment import SilhouetteBank
@@ -33,12 +33,11 @@ from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, sha256_of
-from maskrobust.train.data.stored import EncodedSample, PixelSample, encode_png
+from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.files import read_json
 from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
-from maskrobust.train.shards.writing import write_or_keep
 from maskrobust.train.types import Split
 from tests.train.data.test_folder import write_tree
 from tests.train.test_cli import sentence_of
@@ -57,8 +56,10 @@ def checksums(folder: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in folder.iterdir()}
 
 
-def joined(batches) -> Batch:
-    return Batch.cat(batches)
+def by_id(batches) -> Batch:
+    batch = Batch.cat(batches)
+    order = batch.ids.argsort()
+    return Batch(*(column[order] for column in batch))
 
 
 def test_shards_of_generated_images_hold_every_pixel_and_id(tmp_path):
@@ -70,7 +71,30 @@ def test_shards_of_generated_images_hold_every_pixel_and_id(tmp_path):
         (data.val_dataloader(), shards.val_dataloader()),
         (data.test_dataloader(), shards.test_dataloader()),
     ):
-        assert all(torch.equal(a, b) for a, b in zip(joined(own), joined(stored), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(by_id(own), by_id(stored), strict=True))
+
+
+def test_shards_hold_all_classes_in_random_order_whatever_the_order_of_the_files(tmp_path):
+    classes, images = 4, 20
+    for split in ("train", "val"):
+        for number in range(classes * images):
+            path = tmp_path / "images" / split / f"class_{number // images}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    given = [f"--data.root={tmp_path / 'images'}", "--splits=[train,val]"]
+    folder = write(tmp_path / "out", f"--samples_per_shard={images}", data="Folder", sizes=given)
+    for split in ("train", "val"):
+        held = [labels_in(path) for path in sorted(folder.glob(f"{split}-*.tar"))]
+        assert [len(labels) for labels in held] == [images] * classes
+        for labels in held:  # expected: 5 of each class, and 15 neighbours of different classes
+            assert len(set(labels)) == classes and max(map(labels.count, labels)) <= 11
+            assert sum(a != b for a, b in pairwise(labels)) >= 8
+    assert read_json(folder / "manifest.json")["shuffle_seed"] == 0
+
+
+def labels_in(path: Path) -> list[int]:
+    with tarfile.open(path) as tar:
+        return [json.loads(tar.extractfile(each).read())["label"] for each in tar if each.name.endswith(".json")]
 
 
 def test_the_same_call_writes_the_same_bytes_on_any_number_of_processes(tmp_path, capsys):
@@ -132,7 +156,7 @@ def test_an_image_has_the_same_pixels_in_a_folder_and_in_shards_of_it(tmp_path):
     stored = Shards(str(write(tmp_path / "out", data="Folder", sizes=sizes)), image_size=32, num_workers=0)
     for read in ("training_batches", "val_dataloader"):
         one, other = getattr(own, read)(), getattr(stored, read)()
-        first, second = joined(one), joined(other)
+        first, second = by_id(one), by_id(other)
         assert first.object_mask.flatten(1).any(dim=1).all()
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -152,8 +176,7 @@ def test_evaluation_shows_the_same_pixels_of_larger_images_that_were_reduced_to_
     stored = Shards(str(folder), image_size=32, num_workers=0)
     for read in ("training_batches", "val_dataloader"):
         assert all(
-            torch.equal(a, b)
-            for a, b in zip(joined(getattr(own, read)()), joined(getattr(stored, read)()), strict=True)
+            torch.equal(a, b) for a, b in zip(by_id(getattr(own, read)()), by_id(getattr(stored, read)()), strict=True)
         )
 
 
@@ -197,6 +220,25 @@ def test_any_data_module_is_written_without_loss(tmp_path):
     batch = batch.to("cpu")
     (expected,) = Plain().batches()
     assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
+
+
+class Stream(Plain):
+    """Batches one by one, in order of their classes."""
+
+    def batches(self):
+        (batch,) = Plain.batches(self)
+        for number in range(8):
+            yield Batch(batch.ids + number, batch.images, batch.object_mask, torch.tensor([number // 4]))
+
+    training_batches = val_dataloader = test_dataloader = batches
+
+
+def test_samples_that_come_one_by_one_keep_their_order_with_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match="the stored_samples of Stream must return a sequence"):
+        folder = write(tmp_path / "out", "--splits=[train]", data=f"{__name__}.Stream", sizes=[])
+    assert labels_in(folder / "train-000000.tar") == [0] * 4 + [1] * 4
+    with pytest.warns(UserWarning, match="must be in random order"):
+        Shards(str(folder), view="as_is", image_size=16, num_workers=0).train_dataloader()
 
 
 class Views(InMemoryDataModule):
@@ -314,11 +356,16 @@ def exit_code(function: Callable[..., None], *arguments: object) -> int | None:
         process.kill()
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path):
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(finished, tmp_path):
     expected = checksums(write(tmp_path / "whole", "--resize=40"))
     folder = tmp_path / "killed"
+    if finished:  # by an earlier version, in another order
+        forget_order(write(folder, "--resize=40"))
+    earlier = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
     assert exit_code(write_until_killed, folder) == -signal.SIGKILL
-    old = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    now = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    old = {name: written for name, written in now.items() if earlier.get(name) != written}
     assert set(old) == {"train-000000.tar", "train-000001.tar"} and not (folder / "manifest.json").exists()
     with (folder / "written.jsonl").open("a") as stream:
         stream.write('{"name": "train-0')  # a line that was torn
@@ -331,7 +378,7 @@ class StoppedError(Exception):
     pass
 
 
-def write_until_stopped(folder: Path, last: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_until_stopped(folder: Path, last: str, root: Path, mask_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """End in the middle, once the shard `last` of images is noted."""
     note = Journal.note
 
@@ -343,50 +390,82 @@ def write_until_stopped(folder: Path, last: str, root: Path, monkeypatch: pytest
     with monkeypatch.context() as patched:
         patched.setattr(Journal, "note", note_and_stop)
         with pytest.raises(StoppedError):
-            write_fours(folder, root)
+            write_fours(folder, root, mask_root)
     assert not (folder / "manifest.json").exists()
 
 
-def write_fours(folder: Path, root: Path) -> Path:
-    return write(folder, "--samples_per_shard=4", data="Folder", sizes=[f"--data.root={root}"])
+def write_fours(folder: Path, root: Path, mask_root: Path) -> Path:
+    given = [f"--data.root={root}", f"--data.mask_root={mask_root}", "--splits=[train]"]
+    return write(folder, "--samples_per_shard=4", data="Folder", sizes=given)
 
 
-@pytest.mark.parametrize(("change", "last"), [("added", 0), ("removed", 1), ("a shard fewer", 2)])
-def test_a_run_does_not_go_on_with_another_list_of_images(change, last, tmp_path, monkeypatch, capsys):
-    root, _ = write_tree(tmp_path, ("train",))  # 6 birds, then 6 cats
+CHANGES = ["image", "mask", "mask added", "mask removed", "image added", "image removed", "a shard fewer"]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_shards_of_samples_that_have_changed_are_written_again_and_no_other(
+    change, finished, tmp_path, monkeypatch, capsys, caplog
+):
+    root, mask_root = write_tree(tmp_path, ("train",))  # 6 birds, then 6 cats
     birds, cats = (sorted((root / "train" / name).iterdir()) for name in ("bird", "cat"))
+    masks = sorted((mask_root / "train").rglob("*.png"))
+    masks[-1].rename(tmp_path / "kept.png")
     folder = tmp_path / "out"
-    write_until_stopped(folder, f"train-00000{last}.tar", root, monkeypatch)
-    before = checksums(folder)
-    if change == "added":
-        shutil.copy(birds[0], birds[0].with_name("-.png"))
+    if finished:
+        write_fours(folder, root, mask_root)
     else:
-        for path in birds[5:] if change == "removed" else cats[2:]:
-            path.unlink()
-    with pytest.raises(SystemExit):
-        write_fours(folder, root)
-    sentence = capsys.readouterr().err.strip()
-    assert f"'{folder}/train-00000{last}.tar' must hold the samples that the data have in its place" in sentence
-    assert sentence.endswith(f"put them back, or delete '{folder}' to write all shards anew.")
-    assert checksums(folder) == before
+        write_until_stopped(folder, "train-000001.tar", root, mask_root, monkeypatch)
+    old = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    match change:
+        case "image":
+            shutil.copy(cats[0], birds[0])
+            os.utime(birds[0], ns=(0, 0))  # older, as a copy may be
+        case "mask":
+            Image.fromarray(1 - np.asarray(Image.open(masks[0]))).save(masks[0])
+        case "mask added":
+            (tmp_path / "kept.png").rename(masks[-1])
+        case "mask removed":
+            masks[0].unlink()
+        case "image added":
+            shutil.copy(birds[0], birds[0].with_name("-.png"))
+        case "image removed":
+            birds[5].unlink()
+        case "a shard fewer":
+            for path in cats[2:]:
+                path.unlink()
+    anew = checksums(write_fours(tmp_path / "anew", root, mask_root))
+    capsys.readouterr()
+    caplog.clear()
+    assert checksums(write_fours(folder, root, mask_root)) == anew
+    counted = [each.message for each in caplog.records if each.message.startswith("train:")]
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("train:")]
+    assert re.findall(r"\d+", told)[:2] == re.findall(r"\d+", counted[0])[:2], "the counts of images and of masks"
+    new = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    written_again = [name for name in old if name in new and old[name] != new[name]]
+    if change in ("image", "mask", "mask added", "mask removed"):
+        assert len(written_again) == 1 if finished else len(written_again) <= 1
+    main(["shards", "--verify", f"--out={folder}"])
 
 
-def test_a_run_goes_on_where_images_that_it_has_not_come_to_have_changed(tmp_path, monkeypatch):
-    root, _ = write_tree(tmp_path, ("train",))
-    write_until_stopped(tmp_path / "out", "train-000001.tar", root, monkeypatch)
-    max((root / "train" / "cat").iterdir()).unlink()
-    assert checksums(write_fours(tmp_path / "out", root)) == checksums(write_fours(tmp_path / "anew", root))
+def forget_order(folder: Path) -> None:
+    """Have the manifest be as an earlier version wrote it."""
+    content = read_json(folder / "manifest.json")
+    del content["shuffle_seed"]
+    for split in content["splits"].values():
+        for record in split["shards"]:
+            del record["made_from"]
+    (folder / "manifest.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("label", [0, 1])
-def test_a_shard_is_kept_only_for_its_own_labels(label, tmp_path):
-    def samples(label: int) -> list[PixelSample]:
-        return [PixelSample(7, np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool), label)]
-
-    path = tmp_path / "train-000000.tar"
-    _, _, known = write_or_keep("train", TaskID(0), path, samples(0), None, None)
-    with pytest.raises(InputError, match="given another class") if label else nullcontext():
-        assert write_or_keep("train", TaskID(0), path, samples(label), known, None)[2] == known
+def test_shards_of_an_earlier_version_are_written_again_in_random_order(tmp_path):
+    folder = write(tmp_path / "out")
+    expected = checksums(folder)
+    forget_order(folder)
+    old = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    write(folder)
+    assert checksums(folder) == expected
+    assert all(path.stat().st_mtime_ns != old[path.name] for path in folder.glob("*.tar"))
 
 
 def start_a_pool_and_die(path: Path) -> None:
@@ -518,7 +597,9 @@ def test_a_run_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
     """Its journal says nothing of a size."""
     nothing: dict[Split, tuple[ShardRecord, ...]] = {"train": ()}
     settings = Manifest(("a",), (0.5,) * 3, (0.5,) * 3, {}, 2, nothing)
-    without_size = {name: value for name, value in settings.to_json().items() if name not in ("resize", "objects")}
+    without_size = {
+        name: value for name, value in settings.to_json().items() if name not in ("resize", "objects", "shuffle_seed")
+    }
     (tmp_path / "written.jsonl").write_text(json.dumps(without_size | {"splits": ["train"]}) + "\n")
     assert Journal(tmp_path, settings).known("train-000000.tar") is None
     with pytest.raises(InputError, match="shards of other data or settings"):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.explanation.adapters import nan_classifier, visibility_forward
 from maskrobust.lm_modules.explanation.answers import ask
-from maskrobust.lm_modules.explanation.linear import lime
+from maskrobust.lm_modules.explanation.explainers.linear import lime
 from maskrobust.lm_modules.explanation.sampling import draw_independent
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import LayerMasking

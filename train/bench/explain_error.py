@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.explanation.answers import ask
-from maskrobust.lm_modules.explanation.linear import lime
+from maskrobust.lm_modules.explanation.explainers.linear import lime
 from maskrobust.lm_modules.explanation.sampling import draw_balanced, draw_independent
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.loading import load_network

@@ -97,7 +97,9 @@ def write_photographs(folder: Path, images: int, *, masks: bool = True) -> None:
         drawn = map(_draw, range(shard * per_shard, (shard + 1) * per_shard))
         samples = (sample if masks else sample._replace(object_mask=None) for sample in drawn)
         records.append(write_shard(folder / shard_name("train", shard), samples))
-    manifest = Manifest(("a", "b"), IMAGENET_MEAN, IMAGENET_STD, {}, per_shard, {"train": tuple(records)})
+    manifest = Manifest(
+        ("a", "b"), IMAGENET_MEAN, IMAGENET_STD, {}, per_shard, {"train": tuple(records)}, shuffle_seed=0
+    )
     write_json(folder / MANIFEST, manifest.to_json())
 
 

@@ -36,6 +36,8 @@ class Manifest:
         splits: shards of each split, in order.
         resize: shorter side in pixels that larger images were reduced to; None where they were stored as they are.
         objects: SHA-256 of the file that says which samples show one object (`shard_objects`); None where none do.
+        shuffle_seed: samples are in the order of `shard_format.order_keys` of this seed; None where they may be sorted,
+            by class for example.
     """
 
     class_names: tuple[str, ...]
@@ -46,6 +48,7 @@ class Manifest:
     splits: Mapping[Split, tuple[ShardRecord, ...]]
     resize: int | None = None
     objects: str | None = None
+    shuffle_seed: int | None = None
 
     @property
     def samples(self) -> int:
@@ -58,7 +61,7 @@ class Manifest:
             split: {"samples": sum(each.samples for each in records), "shards": [each._asdict() for each in records]}
             for split, records in self.splits.items()
         }
-        names = ("class_names", "mean", "std", "source", "samples_per_shard", "resize", "objects")
+        names = ("class_names", "mean", "std", "source", "samples_per_shard", "resize", "objects", "shuffle_seed")
         known = {name: getattr(self, name) for name in names}
         return {"format": _FORMAT, **known, "splits": splits}
 
@@ -86,6 +89,7 @@ class Manifest:
                 {split: _records(split, _mapping(splits, split)) for split in get_args(Split) if split in splits},
                 None if content.get("resize") is None else _whole_number(content, "resize", 1, _LARGEST_SIDE),
                 None if content.get("objects") is None else _digest(content, "objects", "objects"),
+                None if content.get("shuffle_seed") is None else _whole_number(content, "shuffle_seed", 0, 2**63 - 1),
             )
         except _FaultError as error:
             raise InputError(
@@ -136,14 +140,16 @@ def _records(split: str, content: Mapping[str, Any]) -> tuple[ShardRecord, ...]:
 
 
 def _record(content: Any, split: str) -> ShardRecord:
-    _expect(isinstance(content, dict) and content.keys() == set(ShardRecord._fields), "a shard", "its five entries")
+    fields = {"made_from", *content} if isinstance(content, dict) else set()  # which earlier versions did not write
+    _expect(fields == set(ShardRecord._fields), "a shard", "its six entries")
     name = content["name"]
     is_name = isinstance(name, str) and re.fullmatch(rf"{split}-[0-9]{{6,12}}\.tar", name)
     _expect(bool(is_name), "the name of a shard", f"as in {split}-000000.tar")
     size = _whole_number(content, "bytes", 0, _LARGEST_SIZE)
     samples = _whole_number(content, "samples", 0, min(LARGEST_SHARD, size // _SMALLEST_SAMPLE))
     digest = _digest(content, "sha256", f"sha256 of {name}")
-    return ShardRecord(name, samples, _whole_number(content, "masks", 0, samples), size, digest)
+    made_from = None if content.get("made_from") is None else _digest(content, "made_from", f"made_from of {name}")
+    return ShardRecord(name, samples, _whole_number(content, "masks", 0, samples), size, digest, made_from)
 
 
 def _class_names(content: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,20 +11,25 @@ import json
 import re
 import shlex
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
 import fsspec
+from torch import Tensor
 from webdataset.gopen import gopen, gopen_schemes
 
+from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
-from maskrobust.train.data.stored import EncodedSample, StoredSample
+from maskrobust.train.data.stored import EncodedSample
 from maskrobust.train.files import atomic_path
 from maskrobust.train.types import Split
 
 LARGEST_SHARD = 10**6
 """Most samples of a shard."""
+
+SHUFFLE_SEED = 0
+"""Of the order in which samples are written; see `order_keys`."""
 
 LARGEST_FILE = 256 * 2**20
 """Most bytes of a file in a shard."""
@@ -44,6 +49,7 @@ class ShardRecord(NamedTuple):
         masks: how many of them have an object mask.
         bytes: size of the file.
         sha256: of the file, in hexadecimal digits.
+        made_from: SHA-256 of the samples' states (`StoredSample.state`) when they were written; None where unknown.
     """
 
     name: str
@@ -51,6 +57,7 @@ class ShardRecord(NamedTuple):
     masks: int
     bytes: int
     sha256: str
+    made_from: str | None = None
 
 
 class _Header(tarfile.TarInfo):
@@ -107,6 +114,11 @@ def shard_name(split: Split, number: int) -> str:
     return f"{split}-{number:06d}.tar"
 
 
+def order_keys(ids: Tensor) -> Tensor:
+    """Keys (N,) int64, functions of the ids (N,) alone; samples sorted by them are in random order."""
+    return sample_keys(SHUFFLE_SEED, ids)
+
+
 def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
     """Write a shard, atomically. The same samples give the same bytes, at any time and for any user.
 
@@ -132,29 +144,11 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
 
 
 def _files_of(sample: EncodedSample) -> Iterator[tuple[str, bytes]]:
-    yield _LABEL_SUFFIX, _label_file(sample.id, sample.label, sample.object_mask is not None)
+    about = {"id": sample.id, "label": sample.label, "mask": sample.object_mask is not None}
+    yield _LABEL_SUFFIX, json.dumps(about).encode()
     yield sample.suffix, sample.image
     if sample.object_mask is not None:
         yield _MASK_SUFFIX, sample.object_mask
-
-
-def _label_file(sample_id: int, label: int, has_mask: bool) -> bytes:
-    return json.dumps({"id": sample_id, "label": label, "mask": has_mask}).encode()
-
-
-def holds_samples(path: Path, samples: Sequence[StoredSample]) -> bool:
-    """Whether a shard holds these samples in this order, by their ids and labels; their files are not compared.
-
-    Args:
-        path: of a shard that is whole.
-        samples: that it may hold.
-    """
-    with path.open("rb") as stream:
-        held = [each.label_file for each in read_shard(stream)]
-    return len(held) == len(samples) and all(
-        file in {_label_file(sample.id, sample.label, has_mask) for has_mask in (False, True)}
-        for file, sample in zip(held, samples, strict=True)
-    )
 
 
 def read_shard(stream: BinaryIO, is_wanted: Callable[[int], bool] | None = None) -> Iterator[TarSample]:

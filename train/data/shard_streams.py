@@ -6,17 +6,17 @@ import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import ceil
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
-from webdataset.filters import shuffle
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError
+from maskrobust.train.data.loading import Position, PresentAhead
 from maskrobust.train.data.shard_format import ShardRecord, TarSample
 from maskrobust.train.data.shard_reader import Sample, ShardReader, collate
 from maskrobust.train.data.views import View
@@ -28,21 +28,26 @@ class TrainingStream(IterableDataset[Batch]):
     """A fixed number of batches for each epoch, from shards drawn with replacement.
 
     Each loader process draws shards uniformly, so that every sample is equally likely however uneven the shards are,
-    and shuffles their samples in a buffer. What it yields is a function of (seed, epoch, rank, its own number) alone;
-    of it the batches number w, w + n, w + 2 n, ... of an epoch are those of process w of n.
+    and shuffles their samples in blocks of `shuffle_buffer`. While it yields the samples of one block, it reads the
+    next one. Blocks go on from epoch to epoch: what a process has read at the end of an epoch is used in the next.
+
+    The batches w, w + n, w + 2 n, ... of each epoch are those of process w of n. Each batch is a function of (seed,
+    rank, w, n, epoch, its number) alone, so that a pass may start at any of them. Faulty samples are passed over, and
+    move the later batches of the same epoch.
 
     Args:
         reader: of the shards.
-        records: of the shards to draw from.
+        records: of the shards to draw from, each with at least one sample.
         view: geometry of the crops; None to take images as they are.
         batch_size: samples per batch.
         steps: batches per epoch, on every rank.
         seed: of shards, order and crops.
         rank: of this process among those that train.
-        shuffle_buffer: encoded samples to shuffle in each loader process, at least 1.
+        shuffle_buffer: encoded samples in a block, at least 1; as many are in the memory of each loader process.
 
     Attributes:
-        epoch: of the passes that begin from now on, in loader processes that are running, too.
+        position: of the training, for the passes that begin from now on, in loader processes that are running, too.
+        present_ahead: what the loader process does with a batch; None for nothing.
     """
 
     def __init__(
@@ -60,42 +65,97 @@ class TrainingStream(IterableDataset[Batch]):
         self.batch_size, self.steps = batch_size, steps
         self.seed, self.rank = seed, rank
         self.shuffle_buffer = shuffle_buffer
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.present_ahead: PresentAhead | None = None
+        self._position = torch.tensor(Position(0, 0)).share_memory_()
+        self._read_on: _ShuffledSamples | None = None
 
     @property
-    def epoch(self) -> int:
+    def position(self) -> Position:
         """Of the passes that begin from now on."""
-        return int(self._epoch)
+        return Position(*self._position.tolist())
 
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
+    @position.setter
+    def position(self, position: Position) -> None:
+        self._position.copy_(torch.tensor(position))
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches of one epoch: all of them, or in a loader process its part."""
-        return self._batches(self.epoch, *_worker_and_number())
+    def __iter__(self) -> Iterator[Any]:
+        """Batches up to the end of the epoch: all of them, or in a loader process its part."""
+        return self._batches(self.position, *_worker_and_number())
 
-    def _batches(self, epoch: int, worker: int, workers: int) -> Iterator[Batch]:
-        key = _stream_key(self.seed, epoch, self.rank, worker)
-        generator = random.Random(key)
-        encoded = shuffle(self.shuffle_buffer, rng=generator)(self._encoded(generator))
-        decoded = (self.reader.decode(record, sample) for record, sample in encoded)
-        samples = (sample for sample in decoded if sample is not None)
-        for number, _step in enumerate(range(worker, self.steps, workers)):
+    def _batches(self, position: Position, process: int, workers: int) -> Iterator[Any]:
+        steps = range(position.batches + process, self.steps, workers)
+        worker = steps.start % workers
+        key = _key(self.seed, self.rank, worker)
+        first = position.epoch * len(range(worker, self.steps, workers)) + steps.start // workers
+        samples, self._read_on = self._read_on, None
+        if samples is None or (samples.key, samples.position) != (key, first * self.batch_size):
+            samples = _ShuffledSamples(self.reader, self.records, self.shuffle_buffer, key, first * self.batch_size)
+        optimiser_steps = islice(position.steps(), process, None, workers)
+        for number, (step, optimiser_step) in enumerate(zip(steps, optimiser_steps, strict=False), first):
             chosen = [next(samples) for _ in range(self.batch_size)]
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key + number)
-                yield collate([as_seen(sample, self.view) for sample in chosen])
+                batch = collate([as_seen(sample, self.view) for sample in chosen])
+            if step == steps[-1]:
+                self._read_on = samples
+            yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
 
-    def _encoded(self, generator: random.Random) -> Iterator[tuple[ShardRecord, TarSample]]:
+
+class _ShuffledSamples(Iterator[Sample]):
+    """Samples of shards that are drawn with replacement, without an end, shuffled in blocks.
+
+    Args:
+        reader: of the shards.
+        records: of the shards to draw from.
+        block: samples in a block.
+        key: decides which shards are drawn, and the order within each block.
+        position: samples to leave out at the beginning.
+
+    Attributes:
+        position: of the next sample; faulty ones count, by the numbers of samples in the manifest.
+    """
+
+    def __init__(
+        self, reader: ShardReader, records: Sequence[ShardRecord], block: int, key: int, position: int
+    ) -> None:
+        self.reader, self.records, self.block = reader, records, block
+        self.key, self.position = key, position
+        self._encoded = self._shuffled(*divmod(position, block))
+
+    def __next__(self) -> Sample:
+        while True:
+            record, encoded = next(self._encoded)
+            self.position += 1
+            sample = None if encoded is None else self.reader.decode(record, encoded)
+            if sample is not None:
+                return sample
+
+    def _shuffled(self, number: int, left_out: int) -> Iterator[tuple[ShardRecord, TarSample | None]]:
+        """The samples from a block on, but for the first of them."""
+        drawn = self._drawn(number * self.block)
+        ahead = [*islice(drawn, self.block)]
+        while True:
+            block, ahead = ahead, []
+            random.Random(_key(self.key, number)).shuffle(block)
+            while block:
+                ahead.append(next(drawn))
+                sample = block.pop()
+                if left_out == 0:
+                    yield sample
+                left_out = max(0, left_out - 1)
+            number += 1
+
+    def _drawn(self, position: int) -> Iterator[tuple[ShardRecord, TarSample | None]]:
+        """The samples from a position on in the order of the shards."""
+        generator = random.Random(self.key)
         while True:
             record = generator.choice(self.records)
-            for sample in self.reader.encoded(record):
-                if sample is not None:
-                    yield record, sample
+            for encoded in samples_at(self.reader, record, range(position, record.samples)):
+                yield record, encoded
+            position = max(0, position - record.samples)
 
 
 class EvaluationStream(IterableDataset[Batch]):
@@ -152,19 +212,26 @@ class EvaluationStream(IterableDataset[Batch]):
         first = 0
         for record in self.records:
             start, stop = (bisect_left(positions, end) for end in (first, first + record.samples))
-            if start < stop:
-                yield from self._samples_of(record, [position - first for position in positions[start:stop]])
+            for encoded in samples_at(self.reader, record, [position - first for position in positions[start:stop]]):
+                sample = None if encoded is None else self.reader.decode(record, encoded)
+                yield sample and as_seen(sample, self.view)
             first += record.samples
 
-    def _samples_of(self, record: ShardRecord, positions: Sequence[int]) -> Iterator[Sample | None]:
-        wanted = Counter(positions)
-        left = len(positions)
-        for position, encoded in enumerate(self.reader.encoded(record, wanted.__contains__)):
-            if position in wanted:
-                sample = None if encoded is None else self.reader.decode(record, encoded)
-                left -= wanted[position]
-                yield from [sample and as_seen(sample, self.view)] * wanted[position]
-        yield from [None] * left
+
+def samples_at(reader: ShardReader, record: ShardRecord, positions: Sequence[int]) -> Iterator[TarSample | None]:
+    """The sample at each of the ascending positions of a shard, not decoded; None where there is none.
+
+    Raises:
+        InputError: a fault too many.
+    """
+    if not positions:
+        return
+    wanted = Counter(positions)
+    left = len(positions)
+    for position, encoded in enumerate(reader.encoded(record, wanted.__contains__)):
+        left -= wanted[position]
+        yield from [encoded] * wanted[position]
+    yield from [None] * left
 
 
 def deal_positions(total: int, batch_size: int, rank: int, ranks: int) -> list[range]:
@@ -218,8 +285,8 @@ def _worker_and_number() -> tuple[int, int]:
     return (0, 1) if worker is None else (worker.id, worker.num_workers)
 
 
-def _stream_key(seed: int, epoch: int, rank: int, worker: int) -> int:
+def _key(seed: int, *numbers: int) -> int:
     keys = sample_keys(seed, torch.tensor([_STREAM]))
-    for number in (epoch, rank, worker):
+    for number in numbers:
         keys = fold_in(keys, number)
     return int(keys)

@@ -1,17 +1,17 @@
 """WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched
-from maskrobust.train.data.loading import loading_options, rank_and_number
+from maskrobust.train.data.loading import Position, PresentAhead, TrainingLoader, loading_options, rank_and_number
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.shard_format import ShardRecord
 from maskrobust.train.data.shard_objects import read_objects
@@ -27,10 +27,10 @@ class Shards(AnnotatedDataModule):
     """Shards with images, object masks, labels and ids, as `maskrobust shards` writes them from any data module.
 
     Training reads a resampled stream: each loader process of each rank draws shards with replacement and shuffles
-    samples in a buffer, and an epoch has a fixed number of steps, so that no rank runs dry before the others. The
-    stream is a function of (order_seed, epoch, rank, loader process), so a run with as many ranks and loader processes
-    that goes on at the end of an epoch sees what it would have seen undisturbed; one that goes on within an epoch reads
-    that epoch from its start. Evaluation reads each sample once over all ranks, in the order of the shards.
+    samples in a buffer, and an epoch has a fixed number of steps, so that no rank runs dry before the others. A batch
+    is a function of (order_seed, rank, loader process, epoch, its number), so a run that resumes with as many ranks
+    and loader processes sees what it would have seen undisturbed. Evaluation reads each sample once over all ranks, in
+    the order of the shards.
 
     A shard that breaks off or cannot be opened, an image or mask that cannot be read, a mask that is missing though one
     was written, a label out of range, and a key that comes twice in a shard are faults. Each is named in the log and
@@ -44,8 +44,8 @@ class Shards(AnnotatedDataModule):
         image_size: side of the square images, at least 1.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
-        shuffle_buffer: encoded samples that each loader process keeps to shuffle, at least 1; at 100 kB each, 1000 take
-            100 MB.
+        shuffle_buffer: encoded samples that each loader process keeps to shuffle, at least 1, and reads before its
+            first batch; at 100 kB each, 1000 take 100 MB.
         steps_per_epoch: training batches for each rank and epoch, at least 1; None for as many as there are samples.
         max_faults: faulty places that each loader process passes over in training, at least 0.
         max_evaluation_faults: those that it passes over in evaluation, at least 0.
@@ -120,8 +120,14 @@ class Shards(AnnotatedDataModule):
             rank_zero_info(f"{split}: {count} images, {masks} with an object mask; shards: {len(records)}")
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The resampled stream of this rank, from the trainer's epoch on where there is a trainer."""
+        """The resampled stream of this rank, from the trainer's position on where there is a trainer."""
         records = self.records("train")
+        if self.manifest.shuffle_seed is None:
+            rank_zero_warn(
+                f"the samples of shards must be in random order, but the manifest in '{self.root}' does not say that "
+                "they are, and sorted by class they make batches of few classes; write the shards again with the same "
+                "maskrobust shards --data and --out."
+            )
         rank, ranks = rank_and_number()
         stream = TrainingStream(
             self._reader(self.max_faults),
@@ -133,7 +139,7 @@ class Shards(AnnotatedDataModule):
             rank,
             self.shuffle_buffer,
         )
-        return _TrainingLoader(stream, self, **self._loader_options())
+        return _StreamLoader(stream, self.presenter, self.position, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the validation split."""
@@ -176,16 +182,23 @@ class Shards(AnnotatedDataModule):
         return {"batch_size": None, "collate_fn": as_fetched, **loading_options(self.num_workers)}
 
 
-class _TrainingLoader(DataLoader[Batch]):
-    """A loader that sets the epoch when it is iterated: the trainer's, or without one that after the last."""
+class _StreamLoader(TrainingLoader):
+    """A loader of a stream that starts where the trainer is, or without one at the epoch after the last."""
 
-    def __init__(self, stream: TrainingStream, data: Shards, **options: Any) -> None:
-        super().__init__(stream, **options)
-        self.stream, self.data = stream, data
+    dataset: TrainingStream
+
+    def __init__(
+        self,
+        dataset: TrainingStream,
+        presenter: Callable[[], PresentAhead | None],
+        position: Callable[[], Position | None],
+        **options: Any,
+    ) -> None:
+        super().__init__(dataset, presenter, **options)
+        self.position = position
         self.next_epoch = 0
 
     def __iter__(self) -> Any:
-        position = self.data.position()
-        self.stream.epoch = self.next_epoch if position is None else position.epoch
-        self.next_epoch = self.stream.epoch + 1
-        return super().__iter__()
+        self.dataset.position = self.position() or Position(self.next_epoch, 0)
+        self.next_epoch = self.dataset.position.epoch + 1
+        yield from super().__iter__()

@@ -34,7 +34,8 @@ class ExplainConfig:
         out: folder of explanations.npz, explanations.json, explanations.csv, scores.csv, report.html, overlays and of
             one file for each finished image.
         methods: masking methods to ask the networks under.
-        explainers: lime, kernel_shap; occlusion, by square windows; leave_one_out, occlusion segment by segment; rise.
+        explainers: lime, kernel_shap; occlusion, by square windows; leave_one_out, occlusion segment by segment; rise;
+            or one of your own, named after its module as in my_module.my_explainer.
         segments: slic, quickshift, patches, or the file of a label map (PNG or npy) of the images' size, whose numbers
             from 0 say to which segment a pixel belongs.
         samples: queries of an image under each masking method and segmentation, behind each explainer that draws them;
@@ -62,6 +63,7 @@ class ExplainConfig:
         fill_colours: also judge how far explanations under eight constant colours agree, at eight explanations more.
         planted_cue: also judge explanations of pictures into which a texture was pasted that changes the prediction, at
             one explanation more under each masking method.
+        own_judges: measures of explanations of your own, each named after its module as in my_module.my_judge.
         outputs: file that names the output of each class of the data, as `evaluate --classes` takes it; by default
             outputs are found by the classes' names.
         preprocess: in place of what a network's weights say, of all networks, as `evaluate --preprocess` takes it.
@@ -95,6 +97,7 @@ class ExplainConfig:
     top_k: tuple[int, ...] = JudgingPlan.top_k
     fill_colours: bool = JudgingPlan.fill_colours
     planted_cue: bool = JudgingPlan.planted_cue
+    own_judges: tuple[str, ...] = JudgingPlan.own_judges
     outputs: Path | None = None
     preprocess: dict[str, Any] | None = None
     replicates: int = 2000

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,11 @@ from rich.progress import Progress
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.decoys import draw_decoy
-from maskrobust.lm_modules.explanation.explaining import Arrays, Inquiry, explain_image
-from maskrobust.lm_modules.explanation.judged_image import DECOYS, judge_image, with_own_class_alone
+from maskrobust.lm_modules.explanation.explained import ExplainedImage
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
+from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
+from maskrobust.lm_modules.explanation.judges.registry import DECOYS, ImageToJudge
+from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import IntArray
@@ -23,30 +26,34 @@ from maskrobust.train.devices import find_device
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.explain.stored import read_explained, write_explained
-from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint
+from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint, own_code
 from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.plain_text import printable
+
+FORMAT = 2
+"""Of explanations.json, explanations.npz and what is kept of an image."""
 
 _OTHER_CLASSES = 8
 """Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
 
 
-class Explained(NamedTuple):
+class ExplainedImages(NamedTuple):
     """What the networks' answers say.
 
     Attributes:
         networks: their names.
         class_names: of all classes.
-        images: by the image's name the arrays of `explain_image` and of `judge_image`, and "picture" (H, W, 3) uint8.
+        images: by the image's name, each with its picture.
         objects: (N,) which object each image shows.
     """
 
     networks: tuple[str, ...]
     class_names: tuple[str, ...]
-    images: dict[str, Arrays]
+    images: dict[str, ExplainedImage]
     objects: IntArray
 
 
-def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
+def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages:
     """Explain every image, and keep each as soon as it is done; those that an earlier call has done are read.
 
     Args:
@@ -70,7 +77,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
     class_names = check_same_classes(networks, config.data)
     asked = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    fingerprints = {name: network_fingerprint(each) for name, each in networks.items()}
+    fingerprints = [(name, network_fingerprint(each)) for name, each in networks.items()]
     bank = None
     if config.judge and config.data is not None and config.split is not None:
         bank = SilhouetteBank.from_batches(config.data.annotated_batches(config.split))
@@ -84,14 +91,14 @@ def explain_images(config: ExplainConfig, progress: Progress) -> Explained:
         kept = config.out / "images" / f"{picture.name}.npz"
         found = read_explained(kept, settings)
         if found is None:
-            task = progress.add_task(picture.name, total=None)
+            task = progress.add_task(printable(picture.name), total=None)
             on_device = {each: Segments(segments.labels.to(device)) for each, segments in partitions.items()}
             found = _explain(config, picture, on_device, predictors, classes, partial(progress.advance, task))
             write_explained(kept, found, settings)
             progress.remove_task(task)
         images[picture.name] = found
         objects.append(picture.object_id)
-    return Explained(tuple(networks), class_names, images, np.array(objects))
+    return ExplainedImages(tuple(networks), class_names, images, np.array(objects))
 
 
 def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:
@@ -139,16 +146,16 @@ def _explain(
     partitions: Mapping[str, Segments],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
-    asked: Callable[[], object],
-) -> Arrays:
+    report: Callable[[], object],
+) -> ExplainedImage:
     device = next(iter(partitions.values())).labels.device
-    inquiry = Inquiry(picture.image.to(device), predictors, config.plan, _key(picture, config.seed), asked)
-    found = explain_image(inquiry, partitions, classes)
+    request = ExplanationRequest(picture.image.to(device), predictors, config.plan, _key(picture, config.seed), report)
+    found = explain_image(request, partitions, classes)
+    found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     if config.judge:
         without = None if picture.without is None else picture.without.to(device)
-        judged = judge_image(found, inquiry, partitions, picture.object_mask, config.judging, without=without)
-        found = with_own_class_alone(found) | judged
-    found["picture"] = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        mask = picture.object_mask
+        found = judge_image(ImageToJudge(found, request, partitions, mask, config.judging, config.methods, without))
     return found
 
 
@@ -161,17 +168,22 @@ def _settings(
     picture: Picture,
     partitions: Mapping[str, Segments],
     classes: int | Sequence[int],
-    networks: Mapping[str, str],
+    networks: Sequence[tuple[str, str]],
 ) -> dict[str, object]:
     """All that the explanations of an image follow from, as plain values."""
     pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask)}
+    labels = {f"segments {name}": segments.labels for name, segments in partitions.items()}
+    if picture.without is not None:
+        pixels["without"] = picture.without
     return {
+        "format": FORMAT,
+        "maskrobust version": version("maskrobust"),
         "networks": networks,
-        "pixels": digest(pixels | {name: segments.labels for name, segments in partitions.items()}),
+        "pixels": digest(pixels | labels),
         "methods": config.methods,
+        "own code": own_code([*config.methods, *config.explainers, *config.own_judges]),
         "classes": classes,
-        "seed": config.seed,
-        "precision": config.precision,
+        "key": _key(picture, config.seed),
         "judge": vars(config.judging) if config.judge else None,
         **{name: value for name, value in vars(config.plan).items() if name != "batch_size"},
     }

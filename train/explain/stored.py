@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.explaining import Arrays
+from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.train.files import write_archive
 
 _FINGERPRINT = "fingerprint"
 
 
-def read_explained(path: Path, fingerprint: str) -> Arrays | None:
-    """The arrays of an image that an earlier call has explained; None where there are none.
+def read_explained(path: Path, fingerprint: str) -> ExplainedImage | None:
+    """An image that an earlier call has explained; None where it has not.
 
     Raises:
         InputError: the file cannot be read, or has another fingerprint.
@@ -26,9 +26,9 @@ def read_explained(path: Path, fingerprint: str) -> Arrays | None:
             f"'{path}' holds an explanation of another image, of another network or with other settings; give another "
             f"--out, or delete '{path.parent}' to have all made anew."
         )
-    return found
+    return ExplainedImage.from_arrays(found)
 
 
-def write_explained(path: Path, arrays: Arrays, fingerprint: str) -> None:
-    """Write the arrays of an image, atomically."""
-    write_archive(path, {**arrays, _FINGERPRINT: np.frombuffer(fingerprint.encode(), dtype=np.uint8)})
+def write_explained(path: Path, image: ExplainedImage, fingerprint: str) -> None:
+    """Write what is known of an image, atomically."""
+    write_archive(path, {**image.as_arrays(), _FINGERPRINT: np.frombuffer(fingerprint.encode(), dtype=np.uint8)})

@@ -12,23 +12,22 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
+from maskrobust.lm_modules.explanation.explained import Explained
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.judged_rows import judged_rows
-from maskrobust.lm_modules.explanation.judging import rank_correlation
+from maskrobust.lm_modules.explanation.judges.agreement import rank_correlation
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
-from maskrobust.lm_modules.explanation.plan import WITH_SURROGATE
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import ExplainConfig
-from maskrobust.train.explain.measure import Explained
+from maskrobust.train.explain.measure import FORMAT, ExplainedImages
 from maskrobust.train.files import atomic_path, write_archive, write_json, write_text
 from maskrobust.train.provenance import provenance
 from maskrobust.train.report.explanations import MOST_IMAGES, render_explanations
 from maskrobust.train.report.results import as_text, harmless_csv
 
-FORMAT = 1
-
 
 def write_results(
-    config: ExplainConfig, explained: Explained, progress: Progress, *, seconds: float, command: str
+    config: ExplainConfig, explained: ExplainedImages, progress: Progress, *, seconds: float, command: str
 ) -> dict[str, list[Path]]:
     """Write every result into --out.
 
@@ -45,9 +44,7 @@ def write_results(
     rows = [*summary_rows(config, explained)]
     if config.judge:
         images, networks = [*explained.images.values()], explained.networks
-        rows += judged_rows(
-            images, explained.objects, networks, config.methods, top_k=config.top_k, replicates=config.replicates
-        )
+        rows += judged_rows(images, explained.objects, networks, config.methods, replicates=config.replicates)
     content = {
         "format": FORMAT,
         "networks": list(explained.networks),
@@ -65,12 +62,16 @@ def write_results(
     write_archive(
         paths["explanations.npz"],
         {"seed": np.array(config.seed)}
-        | {f"{image}/{name}": array for image, found in explained.images.items() for name, array in found.items()},
+        | {
+            f"{image}/{name}": array
+            for image, found in explained.images.items()
+            for name, array in found.as_arrays().items()
+        },
     )
     shown = [*explained.images][:MOST_IMAGES] if config.judge else [*explained.images]
     for image in progress.track(shown, description="drawing overlays"):
         write_overlays(config, explained, image)
-    write_text(paths["report.html"], render_explanations(content, explained.images, explained.class_names))
+    write_text(paths["report.html"], render_explanations(content, rows, explained.images, explained.class_names))
     *numbers, page = paths.values()
     return {"numbers": numbers, "overlays": [config.out / "overlays"], "report": [page]}
 
@@ -87,25 +88,26 @@ def settings_of(config: ExplainConfig) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | asked).items()}
 
 
-def summary_rows(config: ExplainConfig, explained: Explained) -> Iterator[Row]:
+def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[Row]:
     """What is said of explanations, a row each.
 
     The probability of each class for the whole image; how well the surrogate describes the network
     (`Explanation.r_squared`); and Spearman's rank correlation of the segments' scores under two methods.
     """
     for image, found in explained.images.items():
-        classes = [explained.class_names[each] for each in found["classes"]]
+        classes = [explained.class_names[each] for each in found.classes]
         for (place, network), (number, name) in itertools.product(enumerate(explained.networks), enumerate(classes)):
-            whole = float(found["whole"][place, number])
+            whole = float(found.whole[place, number])
             yield _row(network, "", "probability", whole, {"image": image, "class": name})
         for (place, network), segments, explainer, (number, name) in itertools.product(
-            enumerate(explained.networks), config.segments, config.explainers, enumerate(classes)
+            enumerate(explained.networks), config.segments, config.plan.explainers, enumerate(classes)
         ):
             about = {"image": image, "segments": segments, "explainer": explainer, "class": name}
-            scores = found[f"{segments}/{explainer}/scores"][place, :, :, number]
+            explanation = found.explanations[Explained(segments, explainer)]
+            scores = explanation.scores[place, :, :, number]
             for position, method in enumerate(config.methods):
-                if explainer in WITH_SURROGATE:
-                    r_squared = float(found[f"{segments}/{explainer}/r_squared"][place, position, number])
+                if explanation.r_squared is not None and find_explainer(explainer).has_surrogate:
+                    r_squared = float(explanation.r_squared[place, position, number])
                     yield _row(network, method, "r_squared", r_squared, about)
                 for other in range(position + 1, len(config.methods)):
                     alike = rank_correlation(scores[position], scores[other])
@@ -118,34 +120,35 @@ def _row(network: str, method: str, measure: str, value: float, parameters: dict
     return Row(network, method, measure, value if defined else None, None, None, 1, 0, reason, parameters)
 
 
-def scores_as_csv(config: ExplainConfig, explained: Explained) -> str:
+def scores_as_csv(config: ExplainConfig, explained: ExplainedImages) -> str:
     """Every score with its interval, a line each; bounds are empty where there are none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "network", "method", "segments", "explainer", "class", "segment", "score", "low", "high"))
     for image, found in explained.images.items():
-        for segments, explainer in itertools.product(config.segments, config.explainers):
-            parts = [found[f"{segments}/{explainer}/{part}"] for part in ("scores", "low", "high")]
+        for segments, explainer in itertools.product(config.segments, config.plan.explainers):
+            parts = found.explanations[Explained(segments, explainer)][:3]
             for place, position, segment, number in np.ndindex(parts[0].shape):
                 values = [float(part[place, position, segment, number]) for part in parts]
-                name = explained.class_names[found["classes"][number]]
+                name = explained.class_names[found.classes[number]]
                 about = (explained.networks[place], config.methods[position], segments, explainer, name)
                 bounds = ("" if math.isnan(value) else value for value in values[1:])
                 writer.writerow((*map(as_text, (image, *about)), segment, values[0], *bounds))
     return text.getvalue()
 
 
-def write_overlays(config: ExplainConfig, explained: Explained, image: str) -> None:
+def write_overlays(config: ExplainConfig, explained: ExplainedImages, image: str) -> None:
     """One PNG for each segmentation, explainer, class, network and masking method, named after them in that order."""
     found = explained.images[image]
-    pale = grey(found["picture"])
-    for segments, explainer in itertools.product(config.segments, config.explainers):
-        labels = found[f"{segments}/segments"]
-        scores = shown_scores(explainer, found[f"{segments}/{explainer}/scores"], axis=2)
+    assert found.picture is not None
+    pale = grey(found.picture)
+    for segments, explainer in itertools.product(config.segments, config.plan.explainers):
+        labels = found.segments[segments]
+        scores = shown_scores(explainer, found.explanations[Explained(segments, explainer)].scores, axis=2)
         largest = np.abs(scores).max(axis=(0, 1, 2))
         for place, position, number in np.ndindex(*scores.shape[:2], scores.shape[3]):
             overlay = score_overlay(labels, scores[place, position, :, number], largest[number])
-            parts = [image, Path(segments).stem, explainer, str(found["classes"][number])]
+            parts = [image, Path(segments).stem, explainer, str(found.classes[number])]
             parts += [str(place + 1)] * (len(explained.networks) > 1) + [config.methods[position]]
             with atomic_path(config.out / "overlays" / f"{'-'.join(parts)}.png") as temporary:
                 Image.fromarray(laid_over(pale, overlay)).save(temporary, "png")

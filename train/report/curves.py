@@ -6,20 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.results import Network, Results
-from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings, network_colour, tick
+from maskrobust.train.report.svg import INK, PANEL, draw, network_colour, tick
 from maskrobust.train.report.tables import Cell, CellWriter
 from maskrobust.train.report.wording import capitalised, family_title, method_title
 
 _DRAWN, _SCORE = "curve_accuracy", "_score"
 _LABEL = "Chart: accuracy against the hidden fraction of the image"
-_SIZES = {"wide": (960, 225, 13), "narrow": (350, 190, 12)}
-"""Width of a drawing, height of a row of panels, and size of the font, in pixels."""
 
 
 class Line(NamedTuple):
@@ -78,13 +75,13 @@ class Curves(NamedTuple):
     Attributes:
         identity: of their element.
         title: heading; empty for none.
-        charts: (size, drawing).
+        charts: a drawing for each curve.
         tables: one for each metric.
     """
 
     identity: str
     title: str
-    charts: list[tuple[str, str]]
+    charts: list[str]
     tables: list[ScoreTable]
 
 
@@ -121,7 +118,7 @@ def curves_section(results: Results, cells: CellWriter) -> dict[str, Any] | None
 
 def _curves(lines: Sequence[Line], cells: CellWriter, identity: str, title: str) -> Curves:
     panels = curve_panels(lines)
-    charts = [(name, curve_chart(lines, name, f"{identity}-{name}")) for name in ("wide", "narrow")]
+    charts = [curve_chart(lines, panel, f"{identity}-{place}") for place, panel in enumerate(panels)]
     scores = dict.fromkeys(
         row.measure for line in lines for row in line.rows if "hidden_fraction" not in row.parameters
     )
@@ -160,55 +157,41 @@ def curve_panels(lines: Sequence[Line]) -> list[Panel]:
     return [Panel(family, order) for family in families for order in orders if Panel(family, order) in found]
 
 
-def curve_chart(lines: Sequence[Line], name: str, identity: str) -> str:
-    """Accuracy against the hidden fraction, in every panel on the same axes.
+def curve_chart(lines: Sequence[Line], panel: Panel, identity: str) -> str:
+    """Accuracy against the hidden fraction, on the same axes for every curve.
 
     Lines carry the numbers of their networks at places of their own, so that no two numbers meet.
 
     Args:
         lines: at least one.
-        name: "wide", one column for each order, for screens and paper; or "narrow", a single column, for phones.
+        panel: which curve.
         identity: prefix of the ids within the drawing; differs between the drawings of one page.
 
     Returns:
-        An `<svg>` element, see `as_svg`.
+        An `<svg>` element, see `svg.draw`.
     """
-    panels = curve_panels(lines)
-    columns = len({panel.order for panel in panels}) if name == "wide" else 1
-    rows = -(-len(panels) // columns)
-    width, height, font_size = _SIZES[name]
-    size = ChartSize(width, 60 + height * rows, font_size)
-    with drawing_settings(size, identity):
-        canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
-        grid = canvas.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=False):
-            _draw_panel(axes, panel, lines, size)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        canvas.supxlabel("Hidden fraction of the image (%)", fontsize=size.font_size, color=INK)
-        canvas.supylabel("Accuracy (%)", fontsize=size.font_size, color=INK)
-        return as_svg(canvas, size, identity, _LABEL)
+
+    def paint(axes: Axes) -> None:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: tick(100 * value)))
+            axis.set_major_locator(FixedLocator([0.0, 0.25, 0.5, 0.75, 1.0]))
+        axes.set(xlim=(-0.02, 1.02), ylim=(0.0, 1.02))
+        axes.set_xlabel("Hidden fraction of the image (%)")
+        axes.set_ylabel("Accuracy (%)")
+        axes.set_title(panel.title, fontsize="medium", color=INK, loc="left")
+        for place, line in enumerate(lines):
+            points = [
+                row
+                for row in select(line.rows, measure=_DRAWN)
+                if row.value is not None and (row.parameters["family"], row.parameters["order"]) == panel
+            ]
+            if points:
+                _draw_line(axes, line, points, 0.04 + 0.92 * (place + 0.5) / len(lines))
+
+    return draw(paint, PANEL, identity, f"{_LABEL}, {panel.title}")
 
 
-def _draw_panel(axes: Axes, panel: Panel, lines: Sequence[Line], size: ChartSize) -> None:
-    draw_frame(axes)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: tick(100 * value)))
-        axis.set_major_locator(FixedLocator([0.0, 0.25, 0.5, 0.75, 1.0]))
-    axes.set(xlim=(-0.02, 1.02), ylim=(0.0, 1.02))
-    axes.tick_params(labelsize=size.font_size - 2)
-    axes.set_title(panel.title, fontsize=size.font_size - 1, color=INK, loc="left")
-    for place, line in enumerate(lines):
-        points = [
-            row
-            for row in select(line.rows, measure=_DRAWN)
-            if row.value is not None and (row.parameters["family"], row.parameters["order"]) == panel
-        ]
-        if points:
-            _draw_line(axes, line, points, 0.04 + 0.92 * (place + 0.5) / len(lines), size.font_size)
-
-
-def _draw_line(axes: Axes, line: Line, points: Sequence[Row], label_at: float, font_size: int) -> None:
+def _draw_line(axes: Axes, line: Line, points: Sequence[Row], label_at: float) -> None:
     hidden = np.array([point.parameters["hidden_fraction"] for point in points], dtype=np.float64)
     low, value, high = (
         np.array([getattr(point, name) for point in points], dtype=np.float64) for name in ("low", "value", "high")
@@ -225,7 +208,7 @@ def _draw_line(axes: Axes, line: Line, points: Sequence[Row], label_at: float, f
         str(line.network.number),
         ha="center",
         va="center",
-        fontsize=font_size - 3,
+        fontsize="small",
         color=colour,
         fontweight="bold",
         zorder=5,

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrobust.lm_modules.explanation.explaining import Arrays
-from maskrobust.lm_modules.explanation.judging import mean_rank_correlation
+from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
+from maskrobust.lm_modules.explanation.judges.agreement import mean_rank_correlation
 from maskrobust.lm_modules.explanation.overlays import (
     AGAINST_CLASS,
     FOR_CLASS,
@@ -22,13 +23,12 @@ from maskrobust.lm_modules.explanation.overlays import (
     shown_scores,
     strongest,
 )
-from maskrobust.lm_modules.explanation.plan import WITH_SURROGATE
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.train.report.judged import EXPLAINERS, TRUSTED, curve_charts, judged_tables, segments_title
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.report.judged import TRUSTED, curve_charts, judged_tables, segments_title
 from maskrobust.train.report.templates import compact_json, render_template
 from maskrobust.train.report.wording import compact, decimal, method_title
 
-_PARTS = ("scores", "low", "high", "r_squared")
 _ALONE = 0.15
 MOST_IMAGES = 20
 """Images that the page shows."""
@@ -127,12 +127,15 @@ class ImageRows(NamedTuple):
     lines: list[Line]
 
 
-def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays], class_names: Sequence[str]) -> str:
+def render_explanations(
+    content: Mapping[str, Any], rows: Sequence[Row], images: Mapping[str, ExplainedImage], class_names: Sequence[str]
+) -> str:
     """One self-contained page; it loads nothing, runs nothing, and follows the system's light or dark.
 
     Args:
         content: that of explanations.json.
-        images: by name, what `explain_image` found, with "picture".
+        rows: of the result table.
+        images: by name, with their pictures.
         class_names: of all classes.
 
     Returns:
@@ -140,20 +143,20 @@ def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays]
     """
     settings, methods = content["settings"], content["methods"]
     explainers, segments = settings["explainers"], settings["segments"]
-    ranks = range(len(next(iter(images.values()))["classes"]))
+    ranks = range(len(next(iter(images.values())).classes))
     if settings["judge"]:
         classes = ["the image's own"]
     elif isinstance(settings["classes"], str):
         classes = ["likeliest", *(f"{_ordinal(rank + 1)} likeliest" for rank in ranks[1:])]
     else:
-        classes = [class_names[each] for each in next(iter(images.values()))["classes"]]
+        classes = [class_names[each] for each in next(iter(images.values())).classes]
     choices = {
-        "Explainer": [EXPLAINERS[each] for each in explainers],
+        "Explainer": [find_explainer(each).title for each in explainers],
         "Segments": [segments_title(each) for each in segments],
         "Class": classes,
     }
     shown = dict(itertools.islice(images.items(), MOST_IMAGES))
-    rows = [
+    image_rows = [
         _image_rows(place, name, number, network, found, content, class_names)
         for place, (name, found) in enumerate(shown.items(), start=1)
         for number, network in enumerate(content["networks"])
@@ -164,10 +167,10 @@ def render_explanations(content: Mapping[str, Any], images: Mapping[str, Arrays]
         content=content,
         choices=choices,
         methods=[method_title(each) for each in methods],
-        pictures=[(found["picture"], grey(found["picture"])) for found in shown.values()],
+        pictures=[(each.picture, grey(each.picture)) for each in shown.values() if each.picture is not None],
         left_out=len(images) - len(shown),
-        rows=rows,
-        judged=judged_tables(content["rows"], methods, several_networks=len(content["networks"]) > 1),
+        rows=image_rows,
+        judged=judged_tables(rows, methods, several_networks=len(content["networks"]) > 1),
         curves=curve_charts([*images.values()], content) if settings["judge"] else [],
         curve_keys=[(number, method_title(each)) for number, each in enumerate(methods, start=2)],
         glance=_glance(content, images),
@@ -185,27 +188,28 @@ def _image_rows(
     name: str,
     number: int,
     network: str,
-    found: Arrays,
+    found: ExplainedImage,
     content: Mapping[str, Any],
     class_names: Sequence[str],
 ) -> ImageRows:
     settings = content["settings"]
     views = itertools.product(
-        enumerate(settings["explainers"]), enumerate(settings["segments"]), enumerate(found["classes"])
+        enumerate(settings["explainers"]), enumerate(settings["segments"]), enumerate(found.classes)
     )
     lines = []
     for (at_explainer, explainer), (at_segments, segments), (rank, label) in views:
-        parts = [found[f"{segments}/{explainer}/{part}"][number, ..., rank] for part in _PARTS]
-        line = _line(found[f"{segments}/segments"], explainer, parts, content["methods"])
+        explanation = found.explanations[Explained(segments, explainer)]
+        parts = [each[number, ..., rank] for each in explanation if each is not None]
+        line = _line(found.segments[segments], explainer, parts, content["methods"])
         lines.append(
             line._replace(
                 view=(at_explainer, at_segments, rank),
                 class_name=class_names[label],
-                probability=float(found["whole"][number, rank]),
+                probability=float(found.whole[number, rank]),
             )
         )
     several = len(content["networks"]) > 1
-    predicted, confidence = class_names[found["predicted"][number]], float(found["confidence"][number])
+    predicted, confidence = class_names[found.predicted[number]], float(found.confidence[number])
     return ImageRows(name, place, network if several else "", predicted, confidence, lines)
 
 
@@ -262,7 +266,7 @@ def _bar(number: int, value: float, interval: tuple[float, float], ends: tuple[f
 
 
 def _r_squared_in_words(explainer: str, value: float) -> str:
-    if explainer not in WITH_SURROGATE:
+    if not find_explainer(explainer).has_surrogate:
         return ""
     return "R² undefined: answers do not vary" if np.isnan(value) else f"R² {decimal(value)}"
 
@@ -272,7 +276,9 @@ def _alike(scores: FloatArray) -> str:
     return "undefined" if np.isnan(value) else decimal(value)
 
 
-def _glance(content: Mapping[str, Any], images: Mapping[str, Arrays]) -> list[tuple[str, list[tuple[str, bool]], str]]:
+def _glance(
+    content: Mapping[str, Any], images: Mapping[str, ExplainedImage]
+) -> list[tuple[str, list[tuple[str, bool]], str]]:
     """What the first table says of the first class, the mean over the images.
 
     For each explainer, segmentation and network: title, R^2 by masking method and whether it is low, and the mean rank
@@ -283,15 +289,13 @@ def _glance(content: Mapping[str, Any], images: Mapping[str, Arrays]) -> list[tu
     for explainer, segments, (number, network) in itertools.product(
         settings["explainers"], settings["segments"], enumerate(content["networks"])
     ):
-        title = f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
+        entry = find_explainer(explainer)
+        title = f"{entry.title}, {segments_title(segments)}"
         several = len(content["networks"]) > 1
-        found = [each[f"{segments}/{explainer}/r_squared"][number, :, 0] for each in images.values()]
-        scores = [each[f"{segments}/{explainer}/scores"][number, ..., 0] for each in images.values()]
-        means = np.mean(found, axis=0)
-        cells = [
-            ("no surrogate" if explainer not in WITH_SURROGATE else decimal(mean), bool(mean < TRUSTED))
-            for mean in means
-        ]
+        found = [each.explanations[Explained(segments, explainer)] for each in images.values()]
+        means = np.mean([each.r_squared[number, :, 0] for each in found if each.r_squared is not None], axis=0)
+        scores = [each.scores[number, ..., 0] for each in found]
+        cells = [(decimal(mean) if entry.has_surrogate else "no surrogate", bool(mean < TRUSTED)) for mean in means]
         alike = float(np.mean([mean_rank_correlation(each) for each in scores]))
         lines.append(
             (f"{title}, {network}" if several else title, cells, "undefined" if np.isnan(alike) else decimal(alike))

@@ -6,37 +6,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.axes import Axes
 
-from maskrobust.lm_modules.explanation.ablation import HIDDEN_FRACTIONS
-from maskrobust.lm_modules.explanation.explaining import Arrays
+from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
-from maskrobust.lm_modules.explanation.judging import MEASURES
+from maskrobust.lm_modules.explanation.judges.ablation import HIDDEN_FRACTIONS
+from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.train.report.svg import INK, ChartSize, as_svg, draw_frame, drawing_settings
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.report.svg import INK, PANEL, draw
 from maskrobust.train.report.wording import GOALS, in_sentence, interval, method_title, writer
 
 TRUSTED = 0.5
 """Held-out R^2, or rank correlation between seeds, below which the page warns."""
 
 CURVE_COLOUR = "#fe00{:02x}"
-"""Becomes the page's colour of that number; see `svg.as_svg`."""
-
-EXPLAINERS = {
-    "lime": "LIME",
-    "kernel_shap": "KernelSHAP",
-    "occlusion": "Occlusion",
-    "rise": "RISE",
-    "leave_one_out": "Leave one out",
-}
+"""Becomes the page's colour of that number; see `svg.draw`."""
 
 _SEGMENTS = {
     "slic": "SLIC",
     "quickshift": "Quickshift",
     "patches": "Patches",
     "decoys": "Decoys",
-    "planted cue": "Planted cue",
 }
 
 
@@ -103,41 +96,39 @@ class JudgedTable(NamedTuple):
     is_folded: bool
 
 
-def judged_tables(
-    rows: Sequence[Mapping[str, Any]], methods: Sequence[str], several_networks: bool
-) -> list[JudgedTable]:
-    """Tables of the measures of `judging.MEASURES`, in their order; none where nothing was judged.
+def judged_tables(rows: Sequence[Row], methods: Sequence[str], several_networks: bool) -> list[JudgedTable]:
+    """Tables of the measures of `JUDGES`, in their order; none where nothing was judged.
 
     Args:
-        rows: of explanations.json.
+        rows: of the result table.
         methods: masking methods, in the order of the columns.
         several_networks: whether lines name the network.
     """
     tables = []
-    for key, measure in MEASURES.items():
-        own = [row for row in rows if row["measure"] == key]
-        ks = list(dict.fromkeys(row["parameters"]["k"] for row in own if "k" in row["parameters"]))
+    for key, measure in JUDGES.items():
+        own = [row for row in rows if row.measure == key]
+        ks = list(dict.fromkeys(row.parameters["k"] for row in own if "k" in row.parameters))
         shown = [k for k in ks if k in JudgingPlan.top_k] or ks[: len(JudgingPlan.top_k)]
-        own = [row for row in own if not ks or row["parameters"]["k"] in shown]
-        columns = [each for each in (*methods, CONSTANT_COLOURS) if any(row["method"] == each for row in own)]
-        lines: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+        own = [row for row in own if not ks or row.parameters["k"] in shown]
+        columns = [each for each in (*methods, CONSTANT_COLOURS) if any(row.method == each for row in own)]
+        lines: dict[tuple[str, ...], list[Row]] = {}
         for row in own:
-            about = row["parameters"]
+            about = row.parameters
             line = (
-                *(row["network"], about["explainer"], about["segments"], about.get("evaluated_under", "")),
-                str(about.get("k", "")),
+                row.network,
+                *(str(about.get(name, "")) for name in ("explainer", "segments", "evaluated_under", "k")),
             )
             lines.setdefault(line, []).append(row)
         if own:
-            counted = [row for row in own if row["value"] is not None] or own
-            objects = f"{_range([row['images'] for row in counted])} objects"
-            if any(row["left_out"] for row in counted):
-                objects += f", {_range([row['left_out'] for row in counted])} left out"
+            counted = [row for row in own if row.value is not None] or own
+            objects = f"{_range([row.images for row in counted])} objects"
+            if any(row.left_out for row in counted):
+                objects += f", {_range([row.left_out for row in counted])} left out"
             definition = f"{measure.definition} {GOALS[measure.goal]}"
             made = [_line(line, found, columns, several_networks) for line, found in lines.items()]
-            reasons = [*dict.fromkeys(row["undefined_because"] for row in own if row["undefined_because"])]
-            matrix = "evaluated_under" in own[0]["parameters"]
-            titles, few = [method_title(each) for each in columns], min(row["images"] for row in counted) < FEW_OBJECTS
+            reasons = [*dict.fromkeys(row.undefined_because for row in own if row.undefined_because)]
+            matrix = "evaluated_under" in own[0].parameters
+            titles, few = [method_title(each) for each in columns], min(row.images for row in counted) < FEW_OBJECTS
             tables.append(
                 JudgedTable(key, measure.title, definition, objects, titles, made, reasons, few, matrix, bool(ks))
             )
@@ -148,75 +139,63 @@ def _range(numbers: Sequence[int]) -> str:
     return " to ".join(str(each) for each in dict.fromkeys((min(numbers), max(numbers))))
 
 
-def _line(
-    line: tuple[str, ...], rows: Sequence[Mapping[str, Any]], methods: Sequence[str], several_networks: bool
-) -> JudgedLine:
+def _line(line: tuple[str, ...], rows: Sequence[Row], methods: Sequence[str], several_networks: bool) -> JudgedLine:
     network, explainer, segments, evaluated, k = line
-    title = f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
+    title = f"{find_explainer(explainer).title}, {segments_title(segments)}"
     title += f", evaluated under {method_title(evaluated)}" if evaluated else ""
     title += f", k = {k}" if k else ""
     title += f", {network}" if several_networks else ""
-    values = {row["method"]: row for row in rows if "minus" not in row["parameters"]}
+    values = {row.method: row for row in rows if "minus" not in row.parameters}
     settled = [
-        f"{method_title(row['method'])} {'>' if row['reading'] == 'above' else '<'} "
-        f"{method_title(row['parameters']['minus'])}"
+        f"{method_title(row.method)} {'>' if row.reading == 'above' else '<'} "
+        f"{method_title(str(row.parameters['minus']))}"
         for row in rows
-        if "minus" in row["parameters"] and row["reading"] in ("above", "below")
+        if "minus" in row.parameters and row.reading in ("above", "below")
     ]
     return JudgedLine(title, [_cell(values[method]) for method in methods], settled)
 
 
-def _cell(row: Mapping[str, Any]) -> JudgedCell:
-    if row["value"] is None:
+def _cell(row: Row) -> JudgedCell:
+    if row.value is None:
         return JudgedCell("undefined", "", False, False)
-    is_weak = row["measure"] in ("fidelity", "stability") and row["value"] < TRUSTED
-    write = writer(MEASURES[row["measure"]].unit)
-    return JudgedCell(
-        write(row["value"]), interval(row["low"], row["high"], write), row["reading"] == CIRCULAR, is_weak
-    )
+    is_weak = row.measure in ("fidelity", "stability") and row.value < TRUSTED
+    write = writer(JUDGES[row.measure].unit)
+    return JudgedCell(write(row.value), interval(row.low, row.high, write), row.reading == CIRCULAR, is_weak)
 
 
-def curve_charts(images: Sequence[Arrays], content: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Deletion and insertion of each network's explainers: a title, and the drawing for wide and narrow screens."""
+def curve_charts(images: Sequence[ExplainedImage], content: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Deletion and insertion of each network's explainers: a title, and a drawing for each method to evaluate under."""
     methods, settings = content["methods"], content["settings"]
-    charts: list[tuple[str, list[tuple[str, str]]]] = []
-    sizes = {"wide": ChartSize(1000, 330, 13), "narrow": ChartSize(380, 330 * len(methods), 15)}
+    charts: list[tuple[str, list[str]]] = []
     for number, network in enumerate(content["networks"]):
         for explainer, segments in itertools.product(settings["explainers"], settings["segments"]):
-            about = f"{segments}/{explainer}/curves"
-            curves = [
-                np.mean([each[f"{about}/{which}"][number] for each in images], axis=0)
+            deletion, insertion = (
+                np.mean([each.curves[Explained(segments, explainer), which][number] for each in images], axis=0)
                 for which in ("deletion", "insertion")
-            ]
-            title = f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
+            )
+            title = f"{find_explainer(explainer).title}, {segments_title(segments)}"
             title += f", {network}" if len(content["networks"]) > 1 else ""
-            identity = f"curves-{len(charts)}"
+            top = 1.05 * max(deletion.max(), insertion.max())
             drawings = [
-                (name, _curve_chart(curves[0], curves[1], methods, size, f"{identity}-{name}", title))
-                for name, size in sizes.items()
+                _curve_chart(deletion[:, at], insertion[:, at], at, method, top, f"curves-{len(charts)}", title)
+                for at, method in enumerate(methods)
             ]
             charts.append((title, drawings))
     return charts
 
 
 def _curve_chart(
-    deletion: FloatArray, insertion: FloatArray, methods: Sequence[str], size: ChartSize, identity: str, title: str
+    deletion: FloatArray, insertion: FloatArray, evaluated: int, method: str, top: float, identity: str, title: str
 ) -> str:
-    """Curves (explained under T, evaluated under T, F), a panel for each method that is evaluated under."""
-    with drawing_settings(size, identity):
-        canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
-        wide = size.width > size.height
-        panels = canvas.subplots(*((1, len(methods)) if wide else (len(methods), 1)), sharex=True, sharey=True)
-        for evaluated, axes in enumerate(np.atleast_1d(panels)):
-            draw_frame(axes)
-            axes.set_title(
-                f"evaluated under {in_sentence(method_title(methods[evaluated]))}", color=INK, fontsize="medium"
-            )
-            axes.set_xlabel("hidden area" if wide or evaluated == len(methods) - 1 else "")
-            axes.set_ylabel("probability" if not wide or evaluated == 0 else "")
-            for explained in range(len(methods)):
-                width = 1.0 if explained == evaluated else 2.4
-                colour = CURVE_COLOUR.format(explained + 2)
-                axes.plot(HIDDEN_FRACTIONS, insertion[explained, evaluated], color=colour, linewidth=width)
-                axes.plot(HIDDEN_FRACTIONS, deletion[explained, evaluated], "--", color=colour, linewidth=width)
-        return as_svg(canvas, size, identity, f"Deletion and insertion of {title}")
+    """Curves (explained under T, F) that were evaluated under the method at one place."""
+
+    def paint(axes: Axes) -> None:
+        axes.set(xlabel="Hidden area", ylabel="Probability", ylim=(0.0, top))
+        axes.set_title(f"Evaluated under {in_sentence(method_title(method))}", color=INK, fontsize="medium", loc="left")
+        for explained, (hidden_last, hidden_first) in enumerate(zip(insertion, deletion, strict=True)):
+            width, colour = 1.0 if explained == evaluated else 2.4, CURVE_COLOUR.format(explained + 2)
+            axes.plot(HIDDEN_FRACTIONS, hidden_last, color=colour, linewidth=width)
+            axes.plot(HIDDEN_FRACTIONS, hidden_first, "--", color=colour, linewidth=width)
+
+    label = f"Deletion and insertion of {title}, evaluated under {in_sentence(method_title(method))}"
+    return draw(paint, PANEL, f"{identity}-{evaluated}", label)

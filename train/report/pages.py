@@ -168,7 +168,7 @@ def _differences(results: Results, cells: CellWriter) -> dict[str, Any] | None:
 def _definitions(results: Results) -> list[tuple[str, str]]:
     """Titles and definitions of all measures of which there are rows, in the order of the catalogue."""
     shown = {row.measure for row in results.rows}
-    entries = [entry for entry in catalogue().values() if entry.key in shown]
+    entries = [entry for entry in catalogue().values() if entry.name in shown]
     found = [
         (_title(entry, results), f"{entry.definition} {GOALS[entry.goal]}")
         for entry in entries
@@ -177,7 +177,7 @@ def _definitions(results: Results) -> list[tuple[str, str]]:
     found += [
         (entry.title, f"{entry.definition} {GOALS[entry.goal]}") for entry in entries if entry.group == "training"
     ]
-    metrics = [entry for entry in entries if entry.group == "curves" and f"{entry.key}_score" in shown]
+    metrics = [entry for entry in entries if entry.group == "curves" and f"{entry.name}_score" in shown]
     if metrics:
         found.append(("Curves", " ".join([CURVES, *(entry.definition for entry in metrics)])))
     matrix = [entry for entry in entries if entry.group == "transfer"]
@@ -187,5 +187,5 @@ def _definitions(results: Results) -> list[tuple[str, str]]:
 
 
 def _title(entry: Measure, results: Results) -> str:
-    members = dict.fromkeys(entry.heading(row.parameters) for row in select(results.rows, measure=entry.key))
+    members = dict.fromkeys(entry.heading(row.parameters) for row in select(results.rows, measure=entry.name))
     return ", ".join(members)

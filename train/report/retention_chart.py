@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Affine2D
@@ -12,23 +11,13 @@ from matplotlib.transforms import Affine2D
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.report.results import Network, Results
-from maskrobust.train.report.svg import (
-    ACCENT,
-    INK,
-    ChartSize,
-    as_svg,
-    draw_frame,
-    drawing_settings,
-    network_colour,
-    tick,
-)
+from maskrobust.train.report.svg import ACCENT, INK, ChartSize, draw, network_colour, tick
 from maskrobust.train.report.wording import in_words, method_title
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _LABEL = "Chart: accuracy with patches hidden against used share of the outline"
 
-CHART_SIZES = {"wide": ChartSize(760, 440, font_size=13), "narrow": ChartSize(350, 360, font_size=12)}
-"""One drawing for screens and paper, one for phones; the page shows the one that fits."""
+_SIZE = ChartSize(420, 360)
 
 
 class Point(NamedTuple):
@@ -54,10 +43,10 @@ class Point(NamedTuple):
 
 
 def retention_section(results: Results) -> dict[str, Any]:
-    """The chart in both sizes, its legend, and what is not drawn."""
+    """The chart, its legend, and what is not drawn."""
     points = chart_points(results)
     return {
-        "charts": [(name, retention_chart(results, size, name)) for name, size in CHART_SIZES.items()],
+        "chart": retention_chart(results),
         "markers": [(method_title(method), marker_points(place)) for place, method in enumerate(results.methods)],
         "has_band": reliance_limit(results) is not None,
         "not_drawn": len(results.networks) * len(results.methods) - len(points),
@@ -87,7 +76,7 @@ def chart_points(results: Results) -> list[Point]:
     return found
 
 
-def retention_chart(results: Results, size: ChartSize, identity: str) -> str:
+def retention_chart(results: Results) -> str:
     """Retention (x) against used share (y) of every arm under every masking method.
 
     At its best an arm is a large mark with its number and both intervals, under the other methods a small pale mark.
@@ -96,25 +85,23 @@ def retention_chart(results: Results, size: ChartSize, identity: str) -> str:
 
     Args:
         results: of a claim.
-        size: of the drawing.
-        identity: prefix of the ids within the drawing; differs between the drawings of one page.
 
     Returns:
-        An `<svg>` element, see `as_svg`; empty when no point can be drawn.
+        An `<svg>` element, see `svg.draw`; empty when no point can be drawn.
     """
     points = chart_points(results)
     if not points:
         return ""
-    with drawing_settings(size, identity):
-        canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
-        axes = canvas.add_subplot()
+
+    def paint(axes: Axes) -> None:
         _draw_axes(axes, in_words(results.content["hidden_fraction"]))
         limit = reliance_limit(results)
         if limit is not None:
             axes.axhspan(-limit, limit, color=ACCENT, alpha=0.14, linewidth=0)
         for point in points:
-            _draw_point(axes, point, size.font_size)
-        return as_svg(canvas, size, identity, _LABEL)
+            _draw_point(axes, point)
+
+    return draw(paint, _SIZE, "retention", _LABEL)
 
 
 def reliance_limit(results: Results) -> float | None:
@@ -126,7 +113,6 @@ def reliance_limit(results: Results) -> float | None:
 
 
 def _draw_axes(axes: Axes, hidden: str) -> None:
-    draw_frame(axes)
     axes.set_xlabel(f"Accuracy with {hidden} of the patches hidden (%)")
     axes.set_ylabel("Used share of the outline")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(100 * value)))
@@ -135,7 +121,7 @@ def _draw_axes(axes: Axes, hidden: str) -> None:
     axes.margins(0.08)
 
 
-def _draw_point(axes: Axes, point: Point, font_size: int) -> None:
+def _draw_point(axes: Axes, point: Point) -> None:
     x, y = point.x, point.y
     colour = network_colour(point.network)
     marker = _MARKERS[point.method % len(_MARKERS)]
@@ -152,7 +138,7 @@ def _draw_point(axes: Axes, point: Point, font_size: int) -> None:
         (x, y),
         xytext=(6, 5),
         textcoords="offset points",
-        fontsize=font_size - 2,
+        fontsize="small",
         color=colour,
         fontweight="bold",
         zorder=4,

@@ -2,8 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -28,18 +27,25 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+_FONT_SIZE = 12
+_GROWTH = 1.3
+"""How far a page may enlarge a drawing."""
+
+
 class ChartSize(NamedTuple):
     """Size of a drawing in CSS pixels at its natural scale.
 
     Attributes:
-        width: in pixels.
+        width: in pixels, at most that of a phone's screen.
         height: in pixels.
-        font_size: in pixels.
     """
 
     width: int
     height: int
-    font_size: int
+
+
+PANEL = ChartSize(300, 230)
+"""Size of one of several panels, which the page puts beside and below each other as there is room."""
 
 
 def network_colour(network: Network) -> str:
@@ -47,14 +53,28 @@ def network_colour(network: Network) -> str:
     return _NETWORK.format(network.colour)
 
 
-@contextmanager
-def drawing_settings(size: ChartSize, identity: str) -> Iterator[None]:
-    """Matplotlib's settings while a drawing is made; its ids depend on `identity` alone."""
-    with mpl.rc_context({**_SETTINGS, "font.size": size.font_size, "svg.hashsalt": identity}):
-        yield
+def draw(paint: Callable[[Axes], None], size: ChartSize, identity: str, label: str) -> str:
+    """One pair of axes with a pale grid as an `<svg>` element.
+
+    Args:
+        paint: draws into the axes.
+        size: of the drawing.
+        identity: prefix of the ids within the drawing; differs between the drawings of one page.
+        label: says what is drawn, for those who cannot see it.
+
+    Returns:
+        An element that depends on the arguments alone. Colours are `currentColor`, `var(--accent)` and
+        `var(--arm-N)`, text is text.
+    """
+    with mpl.rc_context({**_SETTINGS, "font.size": _FONT_SIZE, "svg.hashsalt": identity}):
+        canvas = Canvas(figsize=(size.width / 72, size.height / 72), layout="constrained")
+        axes = canvas.add_subplot()
+        _draw_frame(axes)
+        paint(axes)
+        return _as_svg(canvas, size, identity, label)
 
 
-def draw_frame(axes: Axes) -> None:
+def _draw_frame(axes: Axes) -> None:
     """A pale grid and quiet ticks in place of a box."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
@@ -72,19 +92,7 @@ def tick(value: float) -> str:
     return f"{round(value, 6) or 0:.10g}".replace("-", "−")
 
 
-def as_svg(canvas: Canvas, size: ChartSize, identity: str, label: str) -> str:
-    """The drawing as an `<svg>` element, to be called within its `drawing_settings`.
-
-    Args:
-        canvas: the drawing.
-        size: of the drawing.
-        identity: prefix of the ids within the drawing; differs between the drawings of one page.
-        label: says what is drawn, for those who cannot see it.
-
-    Returns:
-        An element that depends on the arguments alone. Colours are `currentColor`, `var(--accent)` and
-        `var(--arm-N)`, text is text.
-    """
+def _as_svg(canvas: Canvas, size: ChartSize, identity: str, label: str) -> str:
     buffer = io.BytesIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     canvas.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -100,5 +108,5 @@ def as_svg(canvas: Canvas, size: ChartSize, identity: str, label: str) -> str:
 def _opening_tag(size: ChartSize, label: str) -> str:
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        rf'viewBox="\g<1>" style="max-width: {size.width}px" aria-label="{label}">'
+        rf'viewBox="\g<1>" style="max-width: {round(_GROWTH * size.width)}px" aria-label="{label}">'
     )

@@ -73,7 +73,7 @@ def results_table(name: Name, content: Mapping[str, Any]) -> Table:
         (measure, parameters)
         for measure in catalogue().values()
         if measure.in_terminal
-        for parameters in _members(results, measure.key)
+        for parameters in _members(results, measure.name)
     ]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("network, method", overflow="fold")
@@ -86,7 +86,7 @@ def results_table(name: Name, content: Mapping[str, Any]) -> Table:
             style = "bold" if results.is_compared(network, method) else ""
             cells = [
                 TerminalCell.of(
-                    only(rows, measure=measure.key, parameters=parameters), style if measure.key == HEADLINE else ""
+                    only(rows, measure=measure.name, parameters=parameters), style if measure.name == HEADLINE else ""
                 )
                 for measure, parameters in columns
             ]

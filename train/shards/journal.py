@@ -1,4 +1,4 @@
-"""What has been written so far: one line for each finished shard, so that a killed run goes on where it was."""
+"""What has been written so far: one line for each finished shard, so that a killed run resumes."""
 
 import json
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ _JOURNAL = "written.jsonl"
 
 
 class Journal:
-    """The records of finished shards, kept in the folder of the shards until all are there and the manifest says so.
+    """The records of finished shards: while shards are written, a journal stands in for the manifest.
 
     Args:
         folder: of the shards.
         settings: a manifest without shards; what it says must be what an earlier run in that folder was told.
 
     Raises:
-        InputError: the folder holds, or was to hold, shards of something else.
+        InputError: the folder holds, or was to hold, shards of other data or settings.
     """
 
     def __init__(self, folder: Path, settings: Manifest) -> None:
@@ -37,9 +37,9 @@ class Journal:
                 "anew."
             )
         self._known = {record.name: record for record in known}
-        if not (folder / MANIFEST).is_file():
-            lines = [_described(settings), *(record._asdict() for record in known)]
-            write_text(self._path, "".join(f"{json.dumps(line)}\n" for line in lines))
+        lines = [_described(settings), *(record._asdict() for record in known)]
+        write_text(self._path, "".join(f"{json.dumps(line)}\n" for line in lines))
+        (folder / MANIFEST).unlink(missing_ok=True)
 
     def known(self, name: str) -> ShardRecord | None:
         """What an earlier run, or this one, wrote under a name."""
@@ -47,14 +47,19 @@ class Journal:
 
     def note(self, record: ShardRecord) -> None:
         """Remember a finished shard."""
-        if self._known.get(record.name) != record and not (self.folder / MANIFEST).is_file():
+        if self._known.get(record.name) != record:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{json.dumps(record._asdict())}\n")
         self._known[record.name] = record
 
-    def finish(self, splits: Mapping[Any, tuple[ShardRecord, ...]], objects: ObjectTable) -> Manifest:
-        """Write the manifest, now that all shards are there, and before it the objects of their samples."""
-        manifest = replace(self.settings, splits=splits, objects=objects.write(self.folder))
+    def finish(
+        self, splits: Mapping[Any, tuple[ShardRecord, ...]], objects: ObjectTable, shuffle_seed: int | None
+    ) -> Manifest:
+        """Write the objects of the samples and the manifest, now that all shards are there, and delete other shards."""
+        for name in self._known.keys() - {record.name for records in splits.values() for record in records}:
+            (self.folder / name).unlink(missing_ok=True)
+        digest = objects.write(self.folder)
+        manifest = replace(self.settings, splits=splits, objects=digest, shuffle_seed=shuffle_seed)
         write_json(self.folder / MANIFEST, manifest.to_json())
         self._path.unlink(missing_ok=True)
         return manifest
@@ -62,7 +67,7 @@ class Journal:
     def _earlier(self) -> tuple[Any, list[ShardRecord]]:
         """Settings and records of an earlier run; None and none where there was none."""
         path = self.folder / MANIFEST
-        if path.is_file():
+        if path.is_file() and not self._path.is_file():
             manifest = Manifest.from_json(read_json(path), str(path))
             records = [record for shards in manifest.splits.values() for record in shards]
             return _described(manifest) | {"splits": list(manifest.splits)}, records
@@ -72,7 +77,7 @@ class Journal:
 def _described(manifest: Manifest) -> dict[str, Any]:
     """What decides the shards, as JSON gives it back."""
     content = manifest.to_json()
-    del content["objects"]  # known when all shards are there
+    del content["objects"], content["shuffle_seed"]  # known when all shards are there
     if manifest.resize is None:  # as journals were written before it could be given
         del content["resize"]
     described: dict[str, Any] = json.loads(json.dumps(content | {"splits": list(content["splits"])}))

@@ -1,6 +1,7 @@
-"""Writing shards in parallel, so that each is there whole or not at all, and a killed run goes on."""
+"""Writing shards in parallel, each atomically, so that a killed run resumes."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, islice
 from operator import length_hint
@@ -8,12 +9,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.manifest import Manifest
-from maskrobust.train.data.shard_format import ShardRecord, holds_samples, sha256_of, shard_name, write_shard
+from maskrobust.train.data.shard_format import (
+    SHUFFLE_SEED,
+    ShardRecord,
+    order_keys,
+    sha256_of,
+    shard_name,
+    write_shard,
+)
 from maskrobust.train.data.shard_objects import ObjectTable
 from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
@@ -26,19 +35,21 @@ Item = TypeVar("Item")
 
 
 def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
-    """Write every sample of the splits once, and the manifest when all are there.
+    """Write every sample of the splits once, in random order, and the manifest when all are there.
 
-    Shards that an earlier run wrote, and that still have their checksum, stay as they are; they must hold what the data
-    have in their place, for other shards would otherwise repeat or miss samples. The same configuration gives the same
-    bytes, whatever the number of processes.
+    Shards that an earlier run wrote stay as they are where they have their checksum, and the samples that belong there
+    have the state that they were made from; the others are written again. The same configuration gives the same bytes,
+    whatever the number of processes.
+
+    The order is that of `shard_format.order_keys`. Samples that the data yield one by one, not as a sequence, keep the
+    order in which they come, with a warning and without `Manifest.shuffle_seed` where it is another one.
 
     Args:
         config: what to write.
         progress: told about every shard.
 
     Raises:
-        InputError: the folder holds shards of something else, or of samples that are no longer those of the data; or a
-            sample cannot be encoded.
+        InputError: the folder holds shards of other data or settings, a split is empty, or a sample cannot be encoded.
     """
     data = config.data
     data.prepare_data()
@@ -48,8 +59,8 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     )
     journal = Journal(config.out, settings)
     _remove_leftovers(config.out)
-    objects: list[tuple[Tensor, Tensor]] = []
-    calls = chain.from_iterable(_calls(config, split, journal, objects, progress) for split in config.splits)
+    ids: dict[Split, list[Tensor]] = {split: [] for split in config.splits}
+    calls = chain.from_iterable(_calls(config, split, journal, ids[split], progress) for split in config.splits)
     records: dict[Split, list[ShardRecord]] = {split: [] for split in config.splits}
     with closing(call_in_processes(write_or_keep, calls, config.workers)) as written:  # stopped, it begins no more
         for split, task, record in written:
@@ -59,25 +70,37 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     empty = [split for split in config.splits if not records[split]]
     if empty:
         raise InputError(f"the split '{empty[0]}' must hold samples, but holds none; leave it out of --splits.")
-    for split in config.splits:
-        behind = config.out / shard_name(split, len(records[split]))
-        if journal.known(behind.name) is not None:
-            raise _changed(behind)
-    return journal.finish({split: tuple(records[split]) for split in config.splits}, ObjectTable.of(objects))
+    by_split = [torch.cat(parts) for parts in ids.values()]
+    is_shuffled = all(bool((order_keys(each).diff() >= 0).all()) for each in by_split)
+    if not is_shuffled:
+        rank_zero_warn(
+            f"the stored_samples of {type(data).__name__} must return a sequence to be written in random order, but it "
+            "yields them one by one, so the shards keep their order; change it, and write the shards again."
+        )
+    objects = ObjectTable.of((each, data.object_of(each)) for each in by_split)
+    shards = {split: tuple(records[split]) for split in config.splits}
+    return journal.finish(shards, objects, SHUFFLE_SEED if is_shuffled else None)
 
 
 def _calls(
-    config: ShardsConfig, split: Split, journal: Journal, objects: list[tuple[Tensor, Tensor]], progress: Progress
+    config: ShardsConfig, split: Split, journal: Journal, ids: list[Tensor], progress: Progress
 ) -> Iterator[tuple[Any, ...]]:
-    """The arguments of `write_or_keep` for each shard of a split; ids and objects of its samples join `objects`."""
+    """The arguments of `write_or_keep` for each shard of a split; the ids of its samples join `ids`."""
     config.data.setup_split(split)
     samples = config.data.stored_samples(split)
     task = progress.add_task(f"writing {split}", total=length_hint(samples) or None)
-    for number, chunk in enumerate(in_chunks(samples, config.samples_per_shard)):
-        ids = torch.tensor([sample.id for sample in chunk])
-        objects.append((ids, config.data.object_of(ids)))
+    for number, chunk in enumerate(in_chunks(shuffled(samples), config.samples_per_shard)):
+        ids.append(torch.tensor([sample.id for sample in chunk]))
         path = config.out / shard_name(split, number)
         yield split, task, path, chunk, journal.known(path.name), config.resize
+
+
+def shuffled(samples: Iterable[StoredSample]) -> Iterable[StoredSample]:
+    """A sequence of samples in the order of `order_keys`; anything else as it is."""
+    if not isinstance(samples, Sequence):
+        return samples
+    order = order_keys(torch.tensor([sample.id for sample in samples], dtype=torch.int64)).argsort()
+    return (samples[place] for place in order.tolist())
 
 
 def write_or_keep(
@@ -88,7 +111,7 @@ def write_or_keep(
     known: ShardRecord | None,
     shorter_side: int | None,
 ) -> tuple[Split, TaskID, ShardRecord]:
-    """Write a shard, unless it is there with the checksum that it is known to have.
+    """Write a shard, unless it is there as it is known to be, and made from the same samples.
 
     Args:
         split: handed back with the result.
@@ -99,24 +122,19 @@ def write_or_keep(
         shorter_side: that larger images are reduced to, in pixels; None to store them as they are.
 
     Raises:
-        InputError: a sample cannot be encoded, an id comes twice, or the shard holds other samples.
+        InputError: a sample cannot be read or encoded, or an id comes twice.
     """
-    if known is not None and path.is_file() and sha256_of(path) == known.sha256:
-        if not holds_samples(path, samples):
-            raise _changed(path)
+    states = hashlib.sha256()
+    for sample in samples:
+        states.update(hashlib.sha256(sample.state()).digest())
+    made_from = states.hexdigest()
+    if known is not None and known.made_from == made_from and path.is_file() and sha256_of(path) == known.sha256:
         return split, task, known
     encoded = (
         sample.encode() if shorter_side is None else shrink(sample.encode(), shorter_side, sample.name)
         for sample in samples
     )
-    return split, task, write_shard(path, encoded)
-
-
-def _changed(path: Path) -> InputError:
-    return InputError(
-        f"'{path}' must hold the samples that the data have in its place, but images were added, removed or given "
-        f"another class since it was written; put them back, or delete '{path.parent}' to write all shards anew."
-    )
+    return split, task, write_shard(path, encoded)._replace(made_from=made_from)
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

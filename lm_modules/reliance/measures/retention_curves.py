@@ -150,14 +150,14 @@ def _enter(metric: str) -> None:
     title, definition, unit, goal, _ = CURVE_METRICS[metric]
 
     @measure(
-        key=f"curve_{metric}", title=title, definition=definition, group="curves", unit=unit, goal=goal, asked=_points,
+        name=f"curve_{metric}", title=title, definition=definition, group="curves", unit=unit, goal=goal, asked=_points,
         by_seed=False,
     )  # fmt: skip
     def point(family: CurveFamily, order: CurveOrder, hidden_fraction: float) -> Statistic:
         return curve_statistic(metric, family, order, [hidden_fraction])
 
     @measure(
-        key=f"curve_{metric}_score", title=title, definition=f"{definition} The mean over the curve.", group="curves",
+        name=f"curve_{metric}_score", title=title, definition=f"{definition} The mean over the curve.", group="curves",
         unit=unit, goal=goal, asked=_curves, in_training=metric == "accuracy", by_seed=False,
     )  # fmt: skip
     def score(plan: ReliancePlan, family: CurveFamily, order: CurveOrder) -> Statistic:

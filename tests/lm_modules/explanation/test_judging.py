@@ -11,25 +11,25 @@ from sklearn.metrics import roc_auc_score
 
 from maskrobust import Segments, SilhouetteBank, ask
 from maskrobust.augment import Batch
-from maskrobust.lm_modules.explanation.ablation import ablate
 from maskrobust.lm_modules.explanation.answers import Queries
-from maskrobust.lm_modules.explanation.decoys import draw_decoy
-from maskrobust.lm_modules.explanation.explaining import Inquiry, explain_image
-from maskrobust.lm_modules.explanation.judged_image import CUE, DECOYS, judge_image, with_own_class_alone
+from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage, Judged
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
 from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, judged_rows
-from maskrobust.lm_modules.explanation.judging import (
-    MEASURES,
-    coverage,
-    jaccard,
-    mean_rank_correlation,
-    object_shares,
-    place_of_cue,
-    pointing,
-    true_effects,
-    win_shares,
+from maskrobust.lm_modules.explanation.judges.ablation import ablate
+from maskrobust.lm_modules.explanation.judges.agreement import mean_rank_correlation
+from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
+from maskrobust.lm_modules.explanation.judges.localisation import (
+    cosine,
+    highest_on_object,
+    object_fractions,
+    overlap_of_highest,
+    win_fractions,
 )
+from maskrobust.lm_modules.explanation.judges.planted import place_of_cue, plant_cue
+from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge
+from maskrobust.lm_modules.explanation.judges.truth import true_effects
+from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
-from maskrobust.lm_modules.explanation.planted import plant_cue
 
 SIDE = 24
 IMAGE = torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -74,10 +74,32 @@ def judged(predict, methods=1, without=None, **judging):
     partitions = {"patches": PATCHES, DECOYS: PATCHES.with_first(OBJECT, decoy.inside)}
     classes = [0, decoy.label, 3 - decoy.label, 3]
     predictors = [[lambda *given: predict(decoy, *given)] * methods]
-    inquiry = Inquiry(IMAGE, predictors, PLAN, 5)
-    found = explain_image(inquiry, partitions, classes)
+    request = ExplanationRequest(IMAGE, predictors, PLAN, 5)
+    found = explain_image(request, partitions, classes)
     how = JudgingPlan(**{"stability_seeds": 1, **judging})
-    return found, judge_image(found, inquiry, partitions, OBJECT, how, without=without)
+    names = ("black", "mean")[:methods]
+    return judge_image(ImageToJudge(found, request, partitions, OBJECT, how, names, without))
+
+
+def value(found, explainer, judge, partition="patches", **parameters):
+    """What a judge says of one explainer; None where it says nothing."""
+    return found.judged.get(Judged(partition, explainer, judge, tuple(parameters.items())))
+
+
+def images_with(**judged):
+    """Images of which nothing is known but values by judge: (parameters, an array with a first axis of images)."""
+    nothing = np.zeros(0)
+    count = len(next(iter(judged.values()))[1])
+    return [
+        ExplainedImage(
+            nothing, nothing, nothing, nothing,
+            judged={
+                Judged("slic", "lime", name.partition("__")[0], about): values[i]
+                for name, (about, values) in judged.items()
+            },
+        )
+        for i in range(count)
+    ]  # fmt: skip
 
 
 def object_reader(decoy, images, visible, keys):
@@ -97,27 +119,37 @@ def outline_reader(decoy, images, visible, keys):
 
 def test_the_decoy_pull_is_that_of_the_network():
     for predict, pull in ((object_reader, 0.0), (outline_reader, 0.25)):
-        _, found = judged(predict)
+        found = judged(predict)
         for explainer in ("kernel_shap", "leave_one_out"):
-            parts = found[f"{DECOYS}/{explainer}/judged/decoy_pull"]
+            parts = value(found, explainer, "decoy_pull", DECOYS)
             assert parts.shape == (1, 1, 2)
             np.testing.assert_allclose(parts[0, 0], (4 * pull, 4), atol=1e-5)
-        above, below = found[f"{DECOYS}/leave_one_out/judged/decoy_share"][0, 0] if pull else (1, 1)
+        above, below = value(found, "leave_one_out", "decoy_share", DECOYS)[0, 0] if pull else (1, 1)
         assert above == pytest.approx(1) and below == pytest.approx(1)
-        assert f"{DECOYS}/occlusion/judged/decoy_pull" not in found
+        assert value(found, "occlusion", "decoy_pull", DECOYS) is None
 
 
 def test_explanations_of_the_object_cover_it_and_are_stable_and_agree():
-    _, found = judged(object_reader, methods=2, stability_seeds=3, fill_colours=True, planted_cue=True)
-    about = "patches/kernel_shap/judged"
-    assert (found[f"{about}/coverage"] > 0.9).all() and (found[f"{about}/pointing"] == 1).all()
-    assert (found[f"{about}/win_share"] == 0.5).all() and (found[f"{about}/fidelity"] > 0.999).all()
-    assert (found[f"{about}/agreement"] > 0.5).all() and (found[f"{about}/stability"] > 0.5).all()
-    assert "patches/leave_one_out/judged/stability" not in found and "patches/rise/judged/fidelity" not in found
-    assert found[f"{about}/deletion"].shape == (1, 2, 2)
-    assert (found[f"{about}/insertion_minus_deletion"] > 0.1).all()
-    assert {name.rpartition("/")[2] for name in found} == MEASURES.keys()
-    assert found["patches/lime/curves/deletion"].shape == (1, 2, 2, 11)
+    found = judged(object_reader, methods=2, stability_seeds=3, fill_colours=True, planted_cue=True)
+    about = partial(value, found, "kernel_shap")
+    assert (about("coverage") > 0.9).all() and (about("pointing") == 1).all()
+    assert (about("win_share") == 0.5).all() and (about("fidelity") > 0.999).all()
+    assert (about("agreement") > 0.5).all() and (about("stability") > 0.5).all()
+    assert value(found, "leave_one_out", "stability") is None and value(found, "rise", "fidelity") is None
+    assert about("deletion", evaluated_under="mean").shape == (1, 2)
+    assert (about("insertion_minus_deletion", evaluated_under="black") > 0.1).all()
+    assert {each.judge for each in found.judged} == JUDGES.keys()
+    assert found.curves[Explained("patches", "lime"), "deletion"].shape == (1, 2, 2, 11)
+
+
+def test_what_is_known_of_an_image_is_the_same_when_it_is_read_back():
+    found = judged(object_reader, methods=2, stability_seeds=2)
+    found.segments["maps/a b.png"] = found.segments["patches"]
+    again = ExplainedImage.from_arrays(found.as_arrays())
+    assert again.segments.keys() == found.segments.keys() and again.judged.keys() == found.judged.keys()
+    arrays, others = found.as_arrays(), again.as_arrays()
+    assert arrays.keys() == others.keys() and len(arrays) > 100
+    assert all(np.array_equal(arrays[name], others[name], equal_nan=arrays[name].dtype.kind == "f") for name in arrays)
 
 
 def test_oracle_removal_is_the_network_on_the_rendered_picture():
@@ -131,17 +163,16 @@ def test_oracle_removal_is_the_network_on_the_rendered_picture():
     gone = (IMAGE - without) * weights[2]
     for segment in range(16):
         assert effects[segment] == pytest.approx(float(gone[:, PATCHES.labels[0] == segment].sum()), abs=1e-3)
-    _, found = judged(linear, without=without)
-    assert found["patches/leave_one_out/judged/oracle"].shape == (1, 1)
-    _, found = judged(object_reader)
-    assert np.isnan(found["patches/leave_one_out/judged/oracle"]).all()
+    found = judged(linear, without=without)
+    assert value(found, "leave_one_out", "oracle").shape == (1, 1)
+    found = judged(object_reader)
+    assert np.isnan(value(found, "leave_one_out", "oracle")).all()
 
 
 def test_only_the_first_class_is_kept_but_of_decoys():
-    found, _ = judged(object_reader)
-    kept = with_own_class_alone(found)
-    assert kept["patches/lime/scores"].shape[-1] == 1 and kept["whole"].shape == (1, 1)
-    assert kept[f"{DECOYS}/lime/scores"].shape[-1] == 4 and kept[f"{DECOYS}/classes"].shape == (4,)
+    kept = judged(object_reader)
+    assert kept.explanations[Explained("patches", "lime")].scores.shape[-1] == 1 and kept.whole.shape == (1, 1)
+    assert kept.explanations[Explained(DECOYS, "lime")].scores.shape[-1] == 4 and kept.decoy_classes.shape == (4,)
 
 
 def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
@@ -152,7 +183,9 @@ def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
         return torch.stack([share.square(), torch.zeros_like(share)], dim=1)
 
     scores = -np.argsort(order).astype(float)
-    found = ablate({"lime": scores[None, None]}, Inquiry(IMAGE, [[predict]], PLAN, 0), PATCHES, 0, (1, 3, 17))["lime"]
+    found = ablate(
+        {"lime": scores[None, None]}, ExplanationRequest(IMAGE, [[predict]], PLAN, 0), PATCHES, 0, (1, 3, 17)
+    )["lime"]
     curve, found_mean = found["deletion_curve"][0, 0, 0], found["deletion"][0, 0, 0]
     counts = [round(16 * fraction) for fraction in np.linspace(0, 1, 11)]
     counts = [0, 2, 3, 5, 6, 8, 10, 11, 13, 14, 16] if counts != sorted(counts) else counts
@@ -183,7 +216,7 @@ def test_the_top_k_are_removed_and_kept_by_each_explanation_under_each_method_an
         return torch.stack([torch.zeros_like(logit), logit], dim=1)
 
     predictors = [[partial(additive, 0), partial(additive, 1)]]
-    found = ablate(scores, Inquiry(IMAGE, predictors, PLAN, 0), PATCHES, 1, (2, 5))
+    found = ablate(scores, ExplanationRequest(IMAGE, predictors, PLAN, 0), PATCHES, 1, (2, 5))
     for name, explained, evaluated, (place, k) in itertools.product(scores, (0, 1), (0, 1), enumerate((2, 5))):
         top = set(np.argsort(-scores[name][0, explained])[:k].tolist())
         effects = scores["lime"][0, evaluated]
@@ -207,15 +240,15 @@ def test_the_consistency_of_fill_colours_is_that_of_the_true_effects_under_each_
     def linear(_decoy, images, visible, keys):
         return torch.einsum("bchw,kchw->bk", images * visible, weights)
 
-    _, found = judged(linear, methods=2, fill_colours=True)
+    found = judged(linear, methods=2, fill_colours=True)
     effects = []
     for colour in itertools.product((0, 1), repeat=3):
         change = ((IMAGE - torch.tensor(colour)[:, None, None]) * weights[0]).sum(dim=0)
         effects.append([float(change[PATCHES.labels[0] == segment].sum()) for segment in range(16)])
-    value = found["patches/leave_one_out/judged/colour_consistency"]
-    assert value.shape == (1, 1) and value[0, 0] == pytest.approx(mean_rank_correlation(np.array(effects)))
-    _, found = judged(object_reader, fill_colours=True)  # which sees no colour
-    assert np.isnan(found["patches/leave_one_out/judged/colour_consistency"]).all()
+    consistency = value(found, "leave_one_out", "colour_consistency")
+    assert consistency.shape == (1, 1) and consistency[0, 0] == pytest.approx(mean_rank_correlation(np.array(effects)))
+    found = judged(object_reader, fill_colours=True)  # which sees no colour
+    assert np.isnan(value(found, "leave_one_out", "colour_consistency")).all()
 
 
 @pytest.mark.parametrize("key", range(6))
@@ -228,18 +261,17 @@ def test_a_planted_cue_changes_the_prediction_beside_the_object_and_has_the_high
     assert not (cue.inside & OBJECT).any() and cue.inside.sum() == 36
     assert torch.equal((cue.image != black).any(dim=0) & ~torch.from_numpy(cue.inside), torch.zeros(SIDE, SIDE).bool())
     partition = {"cue": PATCHES.with_first(cue.inside)}
-    scores = explain_image(Inquiry(cue.image, [[predict]], PLAN, 0), partition, [1])["cue/leave_one_out/scores"][
-        0, 0, :, 0
-    ]
+    found = explain_image(ExplanationRequest(cue.image, [[predict]], PLAN, 0), partition, [1])
+    scores = found.explanations[Explained("cue", "leave_one_out")].scores[0, 0, :, 0]
     assert scores[0] == pytest.approx(float(cue.image[0].sum()) / 10, abs=1e-5) and place_of_cue(scores) == (1, 1)
 
 
 def test_there_is_no_planted_cue_where_the_prediction_stays_or_there_is_no_room():
     assert plant_cue(0, IMAGE, OBJECT, partial(object_reader, None), 8) is None
     assert plant_cue(0, IMAGE, np.ones_like(OBJECT), partial(red_reader, None), 8) is None
-    _, found = judged(object_reader, planted_cue=True)
-    value = found[f"{CUE}/lime/judged/cue_auc"]
-    assert value.shape == (1, 1) and np.isnan(value).all()
+    found = judged(object_reader, planted_cue=True)
+    area = value(found, "lime", "cue_auc")
+    assert area.shape == (1, 1) and np.isnan(area).all()
 
 
 def test_the_area_under_roc_is_that_of_scikit_learn():
@@ -251,15 +283,18 @@ def test_the_area_under_roc_is_that_of_scikit_learn():
 
 
 def test_localisation_is_by_its_formulas():
-    shares = object_shares(PATCHES, OBJECT)
+    shares = object_fractions(PATCHES, OBJECT)
     assert shares.sum() * 36 == OBJECT.sum() and shares[0] == pytest.approx(25 / 36)
     scores = np.arange(16.0)
-    assert coverage(scores, shares) == pytest.approx(scores @ shares / np.sqrt((scores @ scores) * (shares @ shares)))
+    assert cosine(scores, shares) == pytest.approx(scores @ shares / np.sqrt((scores @ scores) * (shares @ shares)))
     half = np.array([0.9, 0.6, 0.1, 0.0])
-    assert jaccard(np.array([3.0, 1.0, 2.0, 0.0]), half) == pytest.approx(1 / 3)
-    assert pointing(np.array([3.0, 1.0, 2.0, 0.0]), half) == 1 and pointing(np.array([3.0, 0, 3.0, 0]), half) == 0.5
-    assert np.isnan(pointing(scores, np.zeros(16))) and np.isnan(jaccard(scores, np.zeros(16)))
-    assert win_shares(np.array([0.2, 0.7, 0.7])).tolist() == [0, 0.5, 0.5]
+    assert overlap_of_highest(np.array([3.0, 1.0, 2.0, 0.0]), half) == pytest.approx(1 / 3)
+    assert (
+        highest_on_object(np.array([3.0, 1.0, 2.0, 0.0]), half) == 1
+        and highest_on_object(np.array([3.0, 0, 3.0, 0]), half) == 0.5
+    )
+    assert np.isnan(highest_on_object(scores, np.zeros(16))) and np.isnan(overlap_of_highest(scores, np.zeros(16)))
+    assert win_fractions(np.array([0.2, 0.7, 0.7])).tolist() == [0, 0.5, 0.5]
     assert mean_rank_correlation(np.array([[1.0, 2, 3], [1.0, 2, 4], [3.0, 2, 1]])) == pytest.approx(-1 / 3)
 
 
@@ -269,7 +304,7 @@ def test_rows_are_means_over_objects_with_paired_differences():
     base = generator.normal(size=120)
     values = np.stack([base, base + 0.5 + 0.1 * generator.normal(size=120)], axis=1)[:, None]  # (N, R, T)
     values[7] = np.nan  # one of the two pictures of object 3
-    images = [{"slic/lime/judged/coverage": each} for each in values]
+    images = images_with(coverage=((), values))
     rows = [*judged_rows(images, objects, ("net",), ("black", "mean"), replicates=500)]
     first, second, difference = rows
     means = np.array([np.nanmean(values[objects == each, 0, 0]) for each in range(60)])
@@ -283,7 +318,9 @@ def test_rows_are_means_over_objects_with_paired_differences():
 
 
 def test_what_is_evaluated_under_its_own_method_is_called_circular():
-    images = [{"slic/lime/judged/deletion": np.random.default_rng(i).random((1, 2, 2))} for i in range(9)]
+    values = np.random.default_rng(0).random((9, 1, 2, 2))
+    under = {name: ((("evaluated_under", name),), values[..., i]) for i, name in enumerate(("black", "mean"))}
+    images = images_with(**{f"deletion__{name}": each for name, each in under.items()})
     rows = [*judged_rows(images, np.arange(9), ("net",), ("black", "mean"), replicates=50)]
     alone = [row for row in rows if "minus" not in row.parameters]
     assert [(row.method, row.parameters["evaluated_under"]) for row in alone if row.reading == CIRCULAR] == [
@@ -291,7 +328,7 @@ def test_what_is_evaluated_under_its_own_method_is_called_circular():
         ("mean", "mean"),
     ]
     own = next(row for row in alone if row.method == "black" and row.parameters["evaluated_under"] == "mean")
-    assert own.value == pytest.approx(np.mean([each["slic/lime/judged/deletion"][0, 0, 1] for each in images]))
+    assert own.value == pytest.approx(values[:, 0, 0, 1].mean())
 
 
 def test_rows_of_the_top_k_say_k_and_those_of_colours_no_masking_method():
@@ -299,11 +336,12 @@ def test_rows_of_the_top_k_say_k_and_those_of_colours_no_masking_method():
     kept = generator.random((30, 1, 2, 2, 3))
     kept[..., 2] = np.nan
     colours = generator.random((30, 1, 1))
-    images = [
-        {"slic/lime/judged/top_k_kept": each, "slic/lime/judged/colour_consistency": colour}
-        for each, colour in zip(kept, colours, strict=True)
-    ]
-    rows = [*judged_rows(images, np.arange(30), ("net",), ("black", "mean"), top_k=(1, 5, 50), replicates=50)]
+    members = {
+        f"top_k_kept__{name}_{k}": ((("evaluated_under", name), ("k", k)), kept[:, :, :, i, j])
+        for (i, name), (j, k) in itertools.product(enumerate(("black", "mean")), enumerate((1, 5, 50)))
+    }
+    images = images_with(**members, colour_consistency=((), colours))
+    rows = [*judged_rows(images, np.arange(30), ("net",), ("black", "mean"), replicates=50)]
     about = {"segments": "slic", "explainer": "lime", "evaluated_under": "black", "k": 5}
     own = [row for row in rows if row.parameters == about]
     assert [row.method for row in own] == ["black", "mean"] and [row.reading for row in own] == [CIRCULAR, ""]
@@ -317,8 +355,7 @@ def test_a_ratio_is_undefined_where_the_object_has_no_effect_of_its_own():
     generator = np.random.default_rng(0)
     for effect, defined in ((3.0, True), (0.0, False)):
         parts = np.stack([np.ones(40), effect + generator.normal(size=40)], axis=1)[:, None, None]
-        images = [{"decoys/lime/judged/decoy_pull": each} for each in parts]
-        (row,) = judged_rows(images, np.arange(40), ("net",), ("black",), replicates=200)
+        (row,) = judged_rows(images_with(decoy_pull=((), parts)), np.arange(40), ("net",), ("black",), replicates=200)
         assert (row.value is not None) == defined
         if defined:
             assert row.value == pytest.approx(1 / parts[:, 0, 0, 1].mean())

@@ -11,7 +11,7 @@ from sklearn.metrics import r2_score
 
 from maskrobust import all_coalitions, draw_balanced, draw_coalitions, draw_independent, kernel_shap, lime, with_ends
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.linear import lime_weights
+from maskrobust.lm_modules.explanation.explainers.linear import lime_weights
 
 GENERATOR = np.random.default_rng(0)
 EFFECTS = GENERATOR.normal(size=(6, 3))

@@ -8,7 +8,7 @@ import torch
 
 from maskrobust import all_coalitions, draw_balanced, draw_coalitions, draw_independent, draw_paper_protocol, with_ends
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.linear import shapley_weights
+from maskrobust.lm_modules.explanation.explainers.linear import shapley_weights
 
 
 def test_independent_draws_show_the_share_asked_for():

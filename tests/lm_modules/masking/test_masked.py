@@ -6,8 +6,14 @@ import pytest
 import torch
 
 from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap, functional, layer_masking
-from maskrobust.lm_modules.masking import masked as masked_module
+from maskrobust.lm_modules.masking import (
+    LayerMasking,
+    Masked,
+    VisibleMap,
+    functional,
+    layer_masking,
+    masked as masked_module,
+)
 from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
 from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
 from tests.lm_modules.masking.cases import UNION, draw_features, draw_visible, masked

@@ -1,5 +1,6 @@
 """The catalogue: every measure says all about itself, and a stranger's measure is asked like ours."""
 
+import copy
 import string
 from pathlib import Path
 from typing import get_args
@@ -47,9 +48,9 @@ ENTRIES = catalogue()
 @pytest.fixture
 def own_entries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Measure]:
     """A copy of the catalogue that a test may add to."""
-    copy = dict(catalogue_module._ENTRIES)
-    monkeypatch.setattr(catalogue_module, "_ENTRIES", copy)
-    return copy
+    own = copy.copy(catalogue_module.MEASURES)
+    monkeypatch.setattr(catalogue_module, "MEASURES", own)
+    return own
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
@@ -73,12 +74,13 @@ def test_measures_that_code_knows_by_name_are_entries() -> None:
 
 
 def test_a_measure_without_what_it_needs_is_not_asked() -> None:
-    asked = {each.measure.key for each in asked_measures(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
+    asked = {each.measure.name for each in asked_measures(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
     assert asked == {"clean_accuracy"}
-    without_probe = {each.measure.key for each in asked_measures(Context(EVERYTHING))}
+    without_probe = {each.measure.name for each in asked_measures(Context(EVERYTHING))}
     outcomes = make_outcomes(10, 0)
     with_probe = Context(EVERYTHING, ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels))
-    assert {each.measure.key for each in asked_measures(with_probe)} - without_probe == {"used_share", "probe_accuracy"}
+    asked = {each.measure.name for each in asked_measures(with_probe)}
+    assert asked - without_probe == {"used_share", "probe_accuracy"}
 
 
 def test_the_conditions_of_a_plan_are_named_in_the_order_in_which_they_are_drawn() -> None:
@@ -115,8 +117,8 @@ def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
     )
     monkeypatch.syspath_prepend(tmp_path)
     asked = asked_measures(Context(ReliancePlan(own_measures=("stranger_measures.twice_right",))))
-    assert asked[-1].measure.key == "twice_right" and asked[-1].measure.group == "own"
-    with pytest.raises(InputError, match="'stranger_measures' enters no 'other'; decorate"):
+    assert asked[-1].measure.name == "twice_right" and asked[-1].measure.group == "own"
+    with pytest.raises(InputError, match="'stranger_measures' registers no 'other'; decorate"):
         asked_measures(Context(ReliancePlan(own_measures=("stranger_measures.other",))))
     with pytest.raises(InputError, match=r"'no_such_module\.x', whose module cannot be imported"):
         asked_measures(Context(ReliancePlan(own_measures=("no_such_module.x",))))
@@ -126,7 +128,7 @@ def test_a_name_that_comes_twice_is_refused(own_entries: dict[str, Measure]) -> 
     def swap_pull() -> Statistic:
         raise NotImplementedError
 
-    with pytest.raises(InputError, match=r"'swap_pull' of .* is also one of .*swap_pull; rename the function"):
+    with pytest.raises(InputError, match=r"'swap_pull' is registered by .*swap_pull already; choose another name"):
         measure(title="Another", definition="Another.")(swap_pull)
 
 

@@ -171,7 +171,7 @@ def test_the_catalogue_asks_every_point_and_the_score_of_every_curve() -> None:
     assert len(asked) == 3 * 2 * (len(FRACTIONS) + 1)  # similarity is left out where it is not known
     assert len(asked_measures(Context(plan, similarity=SIMILARITY))) == len(asked_measures(Context(plan))) + 10
     for each in asked:
-        key, parameters = each.measure.key.removeprefix("curve_"), each.parameters
+        key, parameters = each.measure.name.removeprefix("curve_"), each.parameters
         fractions = FRACTIONS if key.endswith("_score") else [parameters["hidden_fraction"]]
         expected = curve_statistic(key.removesuffix("_score"), "slic", parameters["order"], fractions)
         assert each.estimate([outcomes], replicates=20) == estimate(expected, [outcomes], replicates=20)

@@ -54,7 +54,7 @@ def test_what_hides_the_whole_object_is_not_the_worst_family(outcomes: Outcomes)
     found = estimate(worst_family(plan_of("blobs", "objects")), [outcomes]).interval
     assert found == estimate(transfer_accuracy("blobs"), [outcomes]).interval
     only_objects = Context(plan_of("objects"))
-    assert "worst_family" not in {asked.measure.key for asked in asked_measures(only_objects)}
+    assert "worst_family" not in {asked.measure.name for asked in asked_measures(only_objects)}
 
 
 def test_a_family_that_was_not_asked_about_is_refused(outcomes: Outcomes) -> None:

@@ -102,7 +102,10 @@ CHANGES = [
     ("splits/val/shards/0/bytes", True, "bytes must be a whole number"),
     ("splits/val/shards/0/sha256", "0" * 63, "sha256 of val-000000.tar must be 64 hexadecimal digits"),
     ("splits/val/shards/0/sha256", None, "64 hexadecimal digits"),
-    ("splits/val/shards/0/more", 1, "a shard must be its five entries"),
+    ("splits/val/shards/0/more", 1, "a shard must be its six entries"),
+    ("splits/val/shards/0/made_from", "0" * 63, "made_from of val-000000.tar must be 64 hexadecimal digits"),
+    ("shuffle_seed", -1, "shuffle_seed must be a whole number"),
+    ("shuffle_seed", True, "shuffle_seed must be a whole number"),
 ]
 
 

@@ -22,6 +22,7 @@ from maskrobust.train.data.shard_reader import Faults, Sample, ShardReader
 from maskrobust.train.data.shard_streams import EvaluationStream, TrainingStream, deal_positions, fill_gaps
 from maskrobust.train.data.stored import EncodedSample, PixelSample
 from maskrobust.train.files import read_json, write_json
+from maskrobust.train.shards.writing import in_chunks, shuffled
 from maskrobust.train.types import Split
 from tests.train.data.conftest import joined
 from tests.train.data.test_folder import write_tree
@@ -49,7 +50,7 @@ def write_folder(folder: Path, counts: dict[Split, tuple[int, ...]] = COUNTS) ->
             records.append(write_shard(folder / shard_name(split, number), samples))
             first += count
         splits[split] = tuple(records)
-    manifest = Manifest(tuple("abcde"), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), {}, 17, splits)
+    manifest = Manifest(tuple("abcde"), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), {}, 17, splits, shuffle_seed=0)
     write_json(folder / "manifest.json", manifest.to_json())
     return folder
 
@@ -125,7 +126,7 @@ def training(folder: Path, rank: int = 0, epoch: int = 0, seed: int = 0, buffer:
     data = make(folder)
     reader = ShardReader(str(folder), 5, Faults(0))
     stream = TrainingStream(reader, data.records("train"), None, 4, 6, seed, rank, buffer)
-    stream.epoch = epoch
+    stream.position = Position(epoch, 0)
     return stream
 
 
@@ -147,13 +148,69 @@ def test_the_stream_is_a_function_of_seed_epoch_rank_and_loader_process(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_that_starts_within_an_epoch_sees_all_that_one_that_came_there_sees(folder, workers):
-    loader = make(folder, num_workers=workers, steps_per_epoch=3).train_dataloader()
-    epochs = [joined(loader) for _ in range(3)]
-    assert not torch.equal(epochs[0].ids, epochs[1].ids)
-    data = make(folder, num_workers=workers, steps_per_epoch=3)
-    data.position = lambda: Position(2, 1)
-    assert equal(joined(data.train_dataloader()), epochs[2])
+@pytest.mark.parametrize("batches", [0, 1, 2, 4])
+def test_a_loader_that_starts_within_an_epoch_reads_the_batches_that_are_left(folder, workers, batches):
+    loader = make(folder, num_workers=workers, steps_per_epoch=5, shuffle_buffer=16).train_dataloader()
+    epochs = [list(loader) for _ in range(4)]
+    assert not torch.equal(epochs[0][0].ids, epochs[1][0].ids)
+    data = make(folder, num_workers=workers, steps_per_epoch=5, shuffle_buffer=16)
+    positions = [Position(2, batches), Position(3, 0)]
+    data.position = lambda: positions.pop(0)
+    later = data.train_dataloader()
+    assert equal(joined(later), joined(epochs[2][batches:]))
+    assert equal(joined(later), joined(epochs[3]))
+
+
+def test_an_epoch_is_the_same_after_faults_in_earlier_ones(folder):
+    path = folder / "train-000001.tar"
+    path.write_bytes(path.read_bytes()[:20_000])
+    loader = make(folder, steps_per_epoch=6, shuffle_buffer=16).train_dataloader()
+    epochs = [joined(loader) for _ in range(4)]
+    data = make(folder, steps_per_epoch=6, shuffle_buffer=16)
+    data.position = lambda: Position(3, 0)
+    assert equal(joined(data.train_dataloader()), epochs[3])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_read_at_the_end_of_an_epoch_is_used_in_the_next(folder, tmp_path, workers):
+    opened = tmp_path / "opened"
+    root = f"pipe:echo {{}} >> '{opened}'; cat '{folder}'/{{}}"
+    epochs, steps, buffer = 12, 3, 16
+    loader = make(root, num_workers=workers, steps_per_epoch=steps, shuffle_buffer=buffer).train_dataloader()
+    used = sum(len(batch.ids) for _ in range(epochs) for batch in loader)
+    assert used == epochs * steps * 4
+    names = [name for name in opened.read_text().split() if name.startswith("train")]
+    read = sum(COUNTS["train"][int(name.removesuffix(".tar")[-1])] for name in names)
+    assert used <= read <= used + buffer + max(COUNTS["train"]), "a block ahead, and the rest of one shard"
+
+
+def test_every_batch_from_the_first_on_holds_as_many_classes_as_independent_draws(tmp_path):
+    classes, size = 50, 40
+    sorted_samples = [make_sample(n)._replace(label=n * classes // 2000) for n in range(2000)]
+    shards = [list(each) for each in in_chunks(shuffled(sorted_samples), 100)]
+    records = tuple(
+        write_shard(tmp_path / shard_name("train", n), (sample.encode() for sample in shard))
+        for n, shard in enumerate(shards)
+    )
+    names = tuple(map(str, range(classes)))
+    manifest = Manifest(names, (0.5,) * 3, (0.2,) * 3, {}, 100, {"train": records}, shuffle_seed=0)
+    write_json(tmp_path / "manifest.json", manifest.to_json())
+    loader = make(tmp_path, batch_size=size, num_workers=2, shuffle_buffer=200, steps_per_epoch=24).train_dataloader()
+    found = [len(batch.labels.unique()) for _ in range(2) for batch in loader]
+    expected = classes * (1 - (1 - 1 / classes) ** size)
+    assert min(found[:2]) > expected - 8 and abs(sum(found) / len(found) - expected) < 1.5
+
+
+def test_shards_that_may_be_sorted_by_class_are_trained_on_with_a_warning(folder):
+    content = read_json(folder / "manifest.json")
+    del content["shuffle_seed"]  # as an earlier version wrote it
+    for record in content["splits"]["train"]["shards"]:
+        del record["made_from"]
+    write_json(folder / "manifest.json", content)
+    data = make(folder)
+    assert len(joined(data.val_dataloader()).ids) == sum(COUNTS["val"])
+    with pytest.warns(UserWarning, match="must be in random order, but the manifest in .* write the shards again with"):
+        data.train_dataloader()
 
 
 def test_every_sample_is_equally_likely_however_uneven_the_shards_are(folder):
@@ -178,7 +235,7 @@ def test_crops_depend_on_the_stream_alone_and_masks_follow_the_image(tmp_path):
     for split in ("train", "val", "test"):
         samples = (sample.encode() for sample in data.stored_samples(split))
         records[split] = (write_shard(tmp_path / "s" / shard_name(split, 0), samples),)
-    manifest = Manifest(data.class_names, data.mean, data.std, {}, 99, records)
+    manifest = Manifest(data.class_names, data.mean, data.std, {}, 99, records, shuffle_seed=0)
     write_json(tmp_path / "s" / "manifest.json", manifest.to_json())
     shards = make(tmp_path / "s", view="crop", steps_per_epoch=5)
     assert equal(joined(shards.test_dataloader()), joined(data.test_dataloader()))

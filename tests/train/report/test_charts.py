@@ -10,9 +10,8 @@ import pytest
 from maskrobust.lm_modules.reliance.results import select
 from maskrobust.train.report import Results
 from maskrobust.train.report.curves import Line, curve_chart, curve_panels
-from maskrobust.train.report.margins import margins_chart, margins_section
+from maskrobust.train.report.margins import margins_section
 from maskrobust.train.report.retention_chart import (
-    CHART_SIZES,
     chart_points,
     marker_points,
     reliance_limit,
@@ -47,10 +46,9 @@ def assert_affine(values: list[float], pixels: list[float]) -> np.ndarray:
     return fitted
 
 
-@pytest.mark.parametrize("size", CHART_SIZES)
-def test_arms_and_their_intervals_lie_where_the_numbers_say(claim: Content, size: str) -> None:
+def test_arms_and_their_intervals_lie_where_the_numbers_say(claim: Content) -> None:
     results = Results.read("claim", claim)
-    svg = retention_chart(results, CHART_SIZES[size], "x")
+    svg = retention_chart(results)
     points = chart_points(results)
     assert len(points) == 12 and sum(point.best for point in points) == 4
     markers = coloured(svg, "use", "fill")
@@ -69,7 +67,7 @@ def test_arms_and_their_intervals_lie_where_the_numbers_say(claim: Content, size
         np.testing.assert_allclose([across[0], across[2]], ends, atol=0.02)
         ends = np.polyval(y_scale, [point.used_share.low, point.used_share.high])
         np.testing.assert_allclose([upright[1], upright[3]], ends, atol=0.02)
-        assert 0 < across[0] <= across[2] < CHART_SIZES[size].width
+        assert 0 < across[0] <= across[2] < 420
 
 
 @pytest.mark.parametrize("share", [0.07, -0.07])
@@ -79,7 +77,7 @@ def test_the_band_reaches_to_the_layer_masking_arms_reliance_and_the_margin(clai
             row["value"] = share
     results = Results.read("claim", claim)
     assert reliance_limit(results) == pytest.approx(0.12)
-    svg = retention_chart(results, CHART_SIZES["wide"], "x")
+    svg = retention_chart(results)
     (band,) = [path for path in ET.fromstring(svg).iter(f"{SVG}path") if "fill: var(--accent)" in path.get("style", "")]
     pixels = numbers(band.get("d", ""))[1::2]
     points = chart_points(results)
@@ -97,12 +95,12 @@ def test_an_arm_without_a_used_share_is_left_out_of_the_chart(claim: Content) ->
 
 
 def test_the_chart_says_what_its_axes_are_and_leaves_colours_to_the_page(claim: Content) -> None:
-    svg = retention_chart(Results.read("claim", claim), CHART_SIZES["wide"], "x")
+    svg = retention_chart(Results.read("claim", claim))
     texts = texts_of(svg)
     assert "Accuracy with half of the patches hidden (%)" in texts and "Used share of the outline" in texts
     assert [number for number, _ in coloured(svg, "text", "fill")] == [1, 2, 3, 4] and {*"1234"} <= set(texts)
     assert re.findall(r"#[0-9a-f]{6}\b", svg) == [] and "currentColor" in svg and "<style" not in svg
-    assert all(name.startswith("x-") for name in re.findall(r'\bid="([^"]*)"', svg))
+    assert all(name.startswith("retention-") for name in re.findall(r'\bid="([^"]*)"', svg))
 
 
 def test_markers_of_methods_differ_and_fit_their_box() -> None:
@@ -129,33 +127,23 @@ def lines(made_claim: Content) -> list[Line]:
     ]
 
 
-def drawn_panels(svg: str) -> list[tuple[list[tuple[int, float, np.ndarray]], set[int]]]:
-    """By panel: (colour, width, points in pixels) of every line, and colours of the bands."""
-    panels = []
-    for axes in (
-        group for group in ET.fromstring(svg).iter(f"{SVG}g") if re.search(r"-axes_\d+$", group.get("id", ""))
-    ):
-        inside = ET.tostring(axes, encoding="unicode")
-        paths = []
-        for number, path in coloured(inside, "path", "stroke"):
-            width = re.search(r"stroke-width: ([\d.]+)", path.get("style", ""))
-            points = np.reshape(numbers(path.get("d", "")), (-1, 2))
-            paths.append((number, float(width[1]) if width else 1.0, points))
-        panels.append(
-            (sorted(paths, key=lambda path: path[0]), {number for number, _ in coloured(inside, "use", "fill")})
-        )
-    return panels
+def drawn_lines(svg: str) -> tuple[list[tuple[int, float, np.ndarray]], set[int]]:
+    """(colour, width, points in pixels) of every line, and colours of the bands."""
+    paths = []
+    for number, path in coloured(svg, "path", "stroke"):
+        width = re.search(r"stroke-width: ([\d.]+)", path.get("style", ""))
+        points = np.reshape(numbers(path.get("d", "")), (-1, 2))
+        paths.append((number, float(width[1]) if width else 1.0, points))
+    return sorted(paths, key=lambda path: path[0]), {number for number, _ in coloured(svg, "use", "fill")}
 
 
-@pytest.mark.parametrize("name", ["wide", "narrow"])
-def test_every_curve_lies_where_its_numbers_say_and_those_that_are_compared_stand_out(
-    lines: list[Line], name: str
-) -> None:
-    svg = curve_chart(lines, name, "x")
-    found = drawn_panels(svg)
+def test_every_curve_lies_where_its_numbers_say_and_those_that_are_compared_stand_out(lines: list[Line]) -> None:
     panels = curve_panels(lines)
     assert panels == [("slic", "random"), ("slic", "most_salient"), ("slic", "least_salient")]
-    for panel, (paths, bands) in zip(panels, found, strict=True):
+    scales = []
+    for panel in panels:
+        svg = curve_chart(lines, panel, "x")
+        paths, bands = drawn_lines(svg)
         assert [colour for colour, _, _ in paths] == [1, 2, 3, 4] and bands == {2, 3, 4}
         widths = [width for _, width, _ in paths]
         assert widths[0] < widths[1] == widths[2] == widths[3]
@@ -171,10 +159,14 @@ def test_every_curve_lies_where_its_numbers_say_and_those_that_are_compared_stan
         ):
             fitted = assert_affine(values, np.concatenate([path[:, axis] for _, _, path in paths]).tolist())
             assert (fitted[0] > 0) == (axis == 0)
-    texts = texts_of(svg)
-    assert all(texts.count(str(number)) >= 3 for number in range(1, 5)) and "SLIC, most salient first" in texts
-    assert re.findall(r"#[0-9a-f]{6}\b", svg) == []
-    assert all(identity.startswith("x-") for identity in re.findall(r'\bid="([^"]*)"', svg))
+            scales.append((axis, fitted[0]))
+        texts = texts_of(svg)
+        assert all(texts.count(str(number)) >= 1 for number in range(1, 5)) and panel.title in texts
+        assert re.findall(r"#[0-9a-f]{6}\b", svg) == []
+        assert all(identity.startswith("x-") for identity in re.findall(r'\bid="([^"]*)"', svg))
+    for axis in (0, 1):
+        found = [scale for which, scale in scales if which == axis]
+        assert np.allclose(found, found[0], rtol=1e-3)
 
 
 def test_undefined_points_are_passed_over(lines: list[Line]) -> None:
@@ -184,26 +176,30 @@ def test_undefined_points_are_passed_over(lines: list[Line]) -> None:
         else row
         for row in lines[0].rows
     ]
-    for paths, _ in drawn_panels(curve_chart([lines[0]._replace(rows=rows), lines[1]], "wide", "x")):
+    changed = [lines[0]._replace(rows=rows), lines[1]]
+    for panel in curve_panels(changed):
+        paths, _ = drawn_lines(curve_chart(changed, panel, "x"))
         assert [len(points) for _, _, points in paths] == [10, 11]
 
 
-@pytest.mark.parametrize("size", ["wide", "narrow"])
-def test_leaks_against_the_margin_lie_where_the_numbers_say(made_reliance: Content, size: str) -> None:
+def test_leaks_against_the_margin_lie_where_the_numbers_say(made_reliance: Content) -> None:
     results = Results.read("reliance", made_reliance)
     rows = [row for row in select(results.over_seeds, measure="margin_leak") if row.value is not None]
-    svg = margins_chart(results, rows, size)
-    lines = [
-        (number, numbers(path.get("d", "")))
-        for number, path in coloured(svg, "path", "stroke")
-        if "fill: none" in path.get("style", "")
-    ]
-    drawn = [(network, method) for method in results.methods for network in results.networks]
-    assert [number for number, _ in lines] == [network.number for network, _ in drawn]
-    expected = [[row.value for row in select(rows, network=network.name, method=method)] for network, method in drawn]
-    slopes = [(values[1] - values[0]) / (path[3] - path[1]) for values, (_, path) in zip(expected, lines, strict=True)]
+    section = margins_section(results)
+    assert section is not None and len(section["charts"]) == len(results.methods)
+    slopes = []
+    for method, svg in zip(results.methods, section["charts"], strict=True):
+        lines = [
+            (number, numbers(path.get("d", "")))
+            for number, path in coloured(svg, "path", "stroke")
+            if "fill: none" in path.get("style", "")
+        ]
+        assert [number for number, _ in lines] == [network.number for network in results.networks]
+        for network, (_, path) in zip(results.networks, lines, strict=True):
+            values = [row.value or 0.0 for row in select(rows, network=network.name, method=method)]
+            slopes.append((values[1] - values[0]) / (path[3] - path[1]))
+        assert texts_of(svg).count("Leak") == 1
     assert np.allclose(slopes, slopes[0], rtol=1e-3) and slopes[0] < 0
-    assert texts_of(svg).count("Leak") == 1
 
 
 def test_a_single_margin_is_no_curve(made_reliance: Content) -> None:

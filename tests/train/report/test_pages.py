@@ -348,7 +348,7 @@ def test_where_no_used_share_is_defined_scene_shares_are_drawn(reliance: dict[st
 def test_a_measure_of_a_users_own_has_a_table_and_a_definition_without_any_edit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue_module, "_ENTRIES", {**catalogue_module._ENTRIES})
+    monkeypatch.setattr(catalogue_module, "MEASURES", copy.copy(catalogue_module.MEASURES))
 
     @measure(title="Clean errors", definition="How often it errs.", unit="fraction", goal="low")
     def clean_errors() -> Statistic:

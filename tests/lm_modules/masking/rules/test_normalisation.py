@@ -4,8 +4,7 @@ import copy
 
 import pytest
 import torch
-from timm.layers import GroupNormAct, LayerNorm2d
-from timm.layers import RmsNorm2d as RmsNorm
+from timm.layers import GroupNormAct, LayerNorm2d, RmsNorm2d as RmsNorm
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torch.nn import functional as F

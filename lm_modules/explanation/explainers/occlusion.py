@@ -6,6 +6,10 @@ from torch import Tensor
 
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.answers import Queries
+from maskrobust.lm_modules.explanation.explained import Explanation
+from maskrobust.lm_modules.explanation.explainers.registry import Question, explainer
+from maskrobust.lm_modules.explanation.plan import ExplanationPlan
+from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
 
@@ -76,3 +80,34 @@ def _hidden_lines(height: int, width: int, window: int, stride: int) -> list[Boo
     starts = [np.array([*range(0, side - window, stride), side - window])[:, None] for side in (height, width)]
     pixels = [np.arange(side) for side in (height, width)]
     return [(first <= pixel) & (pixel < first + window) for first, pixel in zip(starts, pixels, strict=True)]
+
+
+def segment_means(segments: Segments, heat: FloatArray) -> FloatArray:
+    """The mean over each segment of the first image of values at pixels (H, W, K): (M, K) float64."""
+    labels = segments.labels[0].cpu().numpy().ravel()
+    sums = np.zeros((segments.count(0), heat.shape[-1]))
+    np.add.at(sums, labels, heat.reshape(len(labels), -1))
+    return sums / np.bincount(labels)[:, np.newaxis]
+
+
+def _ask_windows(plan: ExplanationPlan, segments: Segments, _key: int) -> Question:
+    height, width = segments.labels.shape[1:]
+    queries = window_queries(height, width, plan.window, plan.stride, segments.labels.device)
+    return Question("windows", queries, None)
+
+
+def _ask_leave_one_out(_plan: ExplanationPlan, segments: Segments, _key: int) -> Question:
+    z = leave_one_out(segments.count(0))
+    return Question("leave_one_out", segments.queries(0, z), z)
+
+
+@explainer("occlusion", title="Occlusion", asks=_ask_windows)
+def _occlusion(plan: ExplanationPlan, segments: Segments, _z: Tensor, answers: FloatArray) -> Explanation:
+    height, width = segments.labels.shape[1:]
+    heat = window_occlusion(answers, height, width, plan.window, plan.stride)
+    return Explanation.without_interval(segment_means(segments, heat))
+
+
+@explainer("leave_one_out", title="Leave one out", asks=_ask_leave_one_out)
+def _leave_one_out(_plan: ExplanationPlan, _segments: Segments, _z: Tensor, answers: FloatArray) -> Explanation:
+    return Explanation.without_interval(occlusion(answers))

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from maskrobust.augment.families.segments import hide_in_order
 from maskrobust.lm_modules.explanation.answers import ask
-from maskrobust.lm_modules.explanation.explaining import Inquiry
+from maskrobust.lm_modules.explanation.explained import Explained
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest
+from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, Judgement, Judges, judge
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.catalogue import Goal
 
 HIDDEN_FRACTIONS = tuple(np.linspace(0, 1, 11).tolist())
 """Of the deletion and insertion curves."""
@@ -43,7 +46,7 @@ def ablation_queries(scores: FloatArray, segments: Segments, top_k: Sequence[int
 
 
 def ablate(
-    scores: Mapping[str, FloatArray], inquiry: Inquiry, segments: Segments, label: int, top_k: Sequence[int]
+    scores: Mapping[str, FloatArray], request: ExplanationRequest, segments: Segments, label: int, top_k: Sequence[int]
 ) -> dict[str, dict[str, FloatArray]]:
     """What networks answer while segments are hidden in the order of their scores, under every masking method.
 
@@ -52,7 +55,7 @@ def ablate(
 
     Args:
         scores: (R, T, M) by explainer, of R networks under T masking methods.
-        inquiry: about the image, to these.
+        request: about the image, to these.
         segments: of this one image, M of them.
         label: the class.
         top_k: K numbers of segments.
@@ -65,8 +68,8 @@ def ablate(
     """
     sizes = np.bincount(segments.labels[0].cpu().numpy().ravel())
     hidden, probabilities, likeliest = [], [], []
-    image, key, batch_size = inquiry.image, inquiry.key, inquiry.plan.batch_size
-    for number, of_network in enumerate(inquiry.predictors):
+    image, key, batch_size = request.image, request.key, request.plan.batch_size
+    for number, of_network in enumerate(request.predictors):
         z = torch.stack(
             [torch.stack([ablation_queries(each, segments, top_k) for each in own[number]]) for own in scores.values()]
         )  # (E, T, Q, M)
@@ -101,3 +104,59 @@ def ablate(
             "top_k_kept_accuracy": kept_accuracy,
         }
     return found
+
+
+def ablated(image: ImageToJudge, about: Explained) -> dict[str, FloatArray]:
+    """`ablate` of one explainer, asked once for all of a partition."""
+    name = about.partition
+
+    def ask_all() -> dict[str, dict[str, FloatArray]]:
+        scores = {each: image.scores(Explained(name, each)) for each in image.request.plan.explainers}
+        return ablate(scores, image.request, image.plain[name], image.label, image.plan.top_k)
+
+    return image.once(("ablation", name), ask_all)[about.explainer]
+
+
+def _measure(which: str) -> Judges:
+    """One of the results of `ablate` for each method that it is evaluated under, and each number of segments."""
+
+    def under_each_method(image: ImageToJudge, about: Explained) -> Judgement:
+        found = ablated(image, about)
+        values = found["insertion"] - found["deletion"] if which == "insertion_minus_deletion" else found[which]
+        under = [(("evaluated_under", name), values[:, :, place]) for place, name in enumerate(image.methods)]
+        if not which.startswith("top_k"):
+            return {(name,): each for name, each in under}
+        return {(name, ("k", k)): each[..., at] for name, each in under for at, k in enumerate(image.plan.top_k)}
+
+    return under_each_method
+
+
+_LOW: Goal = "low"
+_HIGH: Goal = "high"
+_MEASURES = {
+    "deletion": (
+        "Deletion",
+        "Mean probability while segments are hidden, the highest scores first, over the hidden area.",
+        _LOW,
+    ),
+    "insertion": (
+        "Insertion",
+        "Mean probability while segments are hidden, the lowest scores first, over the hidden area.",
+        _HIGH,
+    ),
+    "insertion_minus_deletion": ("Insertion minus deletion", "The difference of the two.", _HIGH),
+    "top_k_removed": ("Top k removed", "Probability while the k segments with the highest scores are hidden.", _LOW),
+    "top_k_kept": ("Top k kept", "Probability while the k segments with the highest scores alone are visible.", _HIGH),
+    "top_k_removed_accuracy": (
+        "Top k removed: accuracy",
+        "How often the class is still the likeliest while the k segments with the highest scores are hidden.",
+        _LOW,
+    ),
+    "top_k_kept_accuracy": (
+        "Top k kept: accuracy",
+        "How often the class is the likeliest while the k segments with the highest scores alone are visible.",
+        _HIGH,
+    ),
+}
+for _name, (_title, _definition, _goal) in _MEASURES.items():
+    judge(name=_name, title=_title, definition=_definition, unit="fraction", goal=_goal)(_measure(_name))

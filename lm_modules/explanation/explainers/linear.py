@@ -10,34 +10,19 @@ cancel between a query and its complement, but are in the residuals.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.explanation.explained import Explanation
+from maskrobust.lm_modules.explanation.explainers.registry import coalition_queries, explainer, surrogate_queries
+from maskrobust.lm_modules.explanation.plan import ExplanationPlan
+from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
 _FOLDS = 5
-
-
-class Explanation(NamedTuple):
-    """What the answers of a network say about each segment, for each class.
-
-    Attributes:
-        scores: (M, K) float64, or (H, W, K) where pixels are explained.
-        low: lower bounds of 95 % intervals, of the shape of `scores`; infinite where the queries cannot tell.
-        high: upper bounds.
-        r_squared: (K,) weighted R^2 of the linear surrogate on queries it was not fitted to, over five folds: 1 for a
-            perfect description, at most 0 for one no better than a constant; NaN where answers do not vary or there are
-            too few to leave some out. None for an explainer without a surrogate.
-    """
-
-    scores: FloatArray
-    low: FloatArray
-    high: FloatArray
-    r_squared: FloatArray | None
 
 
 def lime_weights(z: Tensor, kernel_width: float = 0.25) -> FloatArray:
@@ -226,3 +211,13 @@ def _r_squared(
         spread += weights[test] @ (answers[test] - np.average(answers[train], axis=0, weights=weights[train])) ** 2
     varies = spread > 1e-20 * (weights @ answers**2)  # float64 leaves 1e-32 of a constant
     return 1 - np.divide(error, spread, out=np.full_like(error, np.nan), where=varies)
+
+
+@explainer("lime", title="LIME", asks=surrogate_queries, draws=True, has_surrogate=True)
+def _lime(_plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: FloatArray) -> Explanation:
+    return lime(z, answers)
+
+
+@explainer("kernel_shap", title="KernelSHAP", asks=coalition_queries, draws=True, has_surrogate=True)
+def _kernel_shap(plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: FloatArray) -> Explanation:
+    return kernel_shap(z, answers, drawn_by_kernel=plan.design != "balanced")

@@ -1,6 +1,7 @@
 """A planted cue: a texture beside the object that changes the prediction, so that an explanation has to show it."""
 
 import itertools
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,10 +9,14 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import fold_in, uniform
-from maskrobust.lm_modules.explanation.judging import ask_whole
+from maskrobust.lm_modules.explanation.answers import ask_whole
+from maskrobust.lm_modules.explanation.explained import Explained
+from maskrobust.lm_modules.explanation.explaining import explain_image
+from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, judge
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import BoolArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
+_CUE = "planted cue"
 _TRIED = 32
 _PERIODS = (2, 4, 8)
 _COLOURS = torch.tensor([*itertools.product((0.0, 1.0), repeat=3)])
@@ -80,3 +85,56 @@ def _texture(numbers: Tensor, side: int) -> Tensor:
     rows, columns = cell[:, None].expand(side, side), cell.expand(side, side)
     odd = (rows, columns, rows + columns)[int(numbers[3] * 3)] % 2 == 1
     return torch.where(odd, _COLOURS[first][:, None, None], _COLOURS[second][:, None, None])
+
+
+def place_of_cue(scores: FloatArray) -> tuple[float, float]:
+    """Area under ROC and rank (1 the highest) of segment 0 among the scores (M,); ties count half."""
+    above = float((scores[1:] > scores[0]).sum() + (scores[1:] == scores[0]).sum() / 2)
+    return 1 - above / (len(scores) - 1), 1 + above
+
+
+@judge(
+    title="Planted cue: area under ROC",
+    definition=(
+        "A texture is pasted beside the object that changes the prediction; share of the other segments whose score "
+        "for the new class is below that of the texture. Left out where no texture does."
+    ),
+)
+def cue_auc(image: ImageToJudge, about: Explained) -> FloatArray | None:
+    """The first number of `place_of_cue`."""
+    return _places(image, about, 0)
+
+
+@judge(
+    title="Planted cue: rank",
+    definition="Place of that texture's score among all segments', 1 being the highest.",
+    goal="low",
+)
+def cue_rank(image: ImageToJudge, about: Explained) -> FloatArray | None:
+    """The second number of `place_of_cue`."""
+    return _places(image, about, 1)
+
+
+def _places(image: ImageToJudge, about: Explained, part: int) -> FloatArray | None:
+    """One number of `place_of_cue` (R, T); None but for the first partition, or where it is not asked for."""
+    if not image.plan.planted_cue or about.partition != next(iter(image.plain)):
+        return None
+    places: FloatArray = image.once("planted cue", lambda: _places_of_cues(image))[about.explainer][..., part]
+    return places
+
+
+def _places_of_cues(image: ImageToJudge) -> dict[str, FloatArray]:
+    """`place_of_cue` (R, T, 2) by explainer, of the class that a texture makes a network predict; NaN without one."""
+    request, segments = image.request, next(iter(image.plain.values()))
+    predictors, explainers = request.predictors, request.plan.explainers
+    places = {each: np.full((len(predictors), len(predictors[0]), 2), np.nan) for each in explainers}
+    for number, of_network in enumerate(predictors):
+        cue = plant_cue(request.key, request.image, image.object_mask, of_network[0], request.plan.batch_size)
+        if cue is None:
+            continue
+        with_cue = replace(request, image=cue.image, predictors=[of_network])
+        found = explain_image(with_cue, {_CUE: segments.with_first(cue.inside)}, [cue.label])
+        for explainer, of in places.items():
+            scores = found.explanations[Explained(_CUE, explainer)].scores[0]
+            of[number] = [place_of_cue(each[:, 0]) for each in scores]
+    return places

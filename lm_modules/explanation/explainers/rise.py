@@ -4,7 +4,11 @@ import numpy as np
 from torch import Tensor
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.linear import Explanation, check_answers, student_interval
+from maskrobust.lm_modules.explanation.explained import Explanation
+from maskrobust.lm_modules.explanation.explainers.linear import check_answers, student_interval
+from maskrobust.lm_modules.explanation.explainers.registry import drawn_queries, explainer
+from maskrobust.lm_modules.explanation.plan import ExplanationPlan
+from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 _CHUNK = 64
@@ -45,3 +49,9 @@ def rise(visible: Tensor, answers: FloatArray, share: float) -> Explanation:
     low, high = student_interval(scores, variance, samples - 1)
     shape = (*visible.shape[1:], classes)
     return Explanation(scores.reshape(shape), low.reshape(shape), high.reshape(shape), None)
+
+
+@explainer("rise", title="RISE", asks=drawn_queries, draws=True)
+def _rise(plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: FloatArray) -> Explanation:
+    first = {"balanced": 2, "paper": 1, "independent": 0}[plan.design]  # those that are not drawn
+    return rise(z[first:], answers[first:], sum(plan.shares) / 2)

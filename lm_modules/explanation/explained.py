@@ -1,0 +1,173 @@
+"""What is known of one image: what networks predict for it, how that is explained, and how explanations are judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote, unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Explanation(NamedTuple):
+    """What the answers of a network say about each segment, for each class.
+
+    Attributes:
+        scores: (M, K) float64, or (H, W, K) where pixels are explained.
+        low: lower bounds of 95 % intervals, of the shape of `scores`; infinite where the queries cannot tell.
+        high: upper bounds.
+        r_squared: (K,) weighted R^2 of the linear surrogate on queries it was not fitted to, over five folds: 1 for a
+            perfect description, at most 0 for one no better than a constant; NaN where answers do not vary or there are
+            too few to leave some out. None for an explainer without a surrogate.
+    """
+
+    scores: FloatArray
+    low: FloatArray
+    high: FloatArray
+    r_squared: FloatArray | None
+
+    @classmethod
+    def without_interval(cls, scores: FloatArray) -> Self:
+        """Scores of an explainer that neither draws nor fits a surrogate."""
+        nothing = np.full_like(scores, np.nan)
+        return cls(scores, nothing, nothing, None)
+
+    def first_class(self) -> Self:
+        """What is said of the first class."""
+        r_squared = None if self.r_squared is None else self.r_squared[..., :1]
+        return type(self)(self.scores[..., :1], self.low[..., :1], self.high[..., :1], r_squared)
+
+
+class Explained(NamedTuple):
+    """Which explanations: of one explainer, on one partition of the image into segments.
+
+    Attributes:
+        partition: its name.
+        explainer: its name.
+    """
+
+    partition: str
+    explainer: str
+
+
+class Judged(NamedTuple):
+    """What was measured of which explanations.
+
+    Attributes:
+        partition: its name.
+        explainer: its name.
+        judge: name of the measure.
+        parameters: which member of a family of measures, as pairs of name and value.
+    """
+
+    partition: str
+    explainer: str
+    judge: str
+    parameters: tuple[tuple[str, str | float], ...] = ()
+
+
+class Answers(NamedTuple):
+    """What networks answered to one kind of queries.
+
+    Attributes:
+        visible: (N, M) bool, which segments each query shows; (0, 0) where queries do not follow segments.
+        values: (R, T, N, C) float32, of R networks under T masking methods, for C classes.
+    """
+
+    visible: NDArray[np.bool_]
+    values: NDArray[np.float32]
+
+
+@dataclass
+class ExplainedImage:
+    """One image explained for R networks under T masking methods, for C classes.
+
+    Attributes:
+        classes: (C,) int64, which are explained.
+        predicted: (R,) int64, the likeliest class for the whole image.
+        confidence: (R,) float64, its probability.
+        whole: (R, C) float64, probabilities of `classes` for the whole image.
+        segments: (H, W) int32 by partition, to which of its M segments a pixel belongs.
+        answers: by partition and kind of query; partition "" where queries do not follow segments.
+        explanations: scores and bounds are (R, T, M, C) float64, the bounds NaN for an explainer without intervals;
+            R^2 is (R, T, C), NaN for an explainer without a surrogate.
+        judged: (R, T) float64, (R, T, 2) for a ratio's numerator and denominator, or (R, 1) for what all masking
+            methods share; NaN where undefined.
+        curves: (R, T, T, F) float64 by explanations and by "deletion" or "insertion": explained under the first and
+            evaluated under the second method, at `judges.ablation.HIDDEN_FRACTIONS`.
+        picture: (H, W, 3) uint8, for people; None where it is not kept.
+        decoy_classes: (D,) int64, the classes of the explanations of the partition with a decoy, where there is one.
+    """
+
+    classes: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    confidence: FloatArray
+    whole: FloatArray
+    segments: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
+    explanations: dict[Explained, Explanation] = field(default_factory=dict)
+    judged: dict[Judged, FloatArray] = field(default_factory=dict)
+    curves: dict[tuple[Explained, str], FloatArray] = field(default_factory=dict)
+    picture: NDArray[np.uint8] | None = None
+    decoy_classes: NDArray[np.int64] | None = None
+
+    def as_arrays(self) -> Arrays:
+        """Arrays by name, as `explanations.npz` holds them; `from_arrays` reads them back.
+
+        A name begins with the attribute. Then come, parted by "/" and percent-encoded, the partition, the explainer or
+        kind of query, and the part, as in "explanations/slic/lime/scores", "answers/slic/drawn/visible",
+        "segments/slic" and "judged/slic/lime/top_k_removed/evaluated_under=black/k=5".
+        """
+        found: Arrays = {name: getattr(self, name) for name in _PLAIN if getattr(self, name) is not None}
+        for name, labels in self.segments.items():
+            found[_path("segments", name)] = labels
+        for asked, answers in self.answers.items():
+            found |= {_path("answers", *asked, part): each for part, each in answers._asdict().items()}
+        for explained, parts in self.explanations.items():
+            found |= {_path("explanations", *explained, part): each for part, each in parts._asdict().items()}
+        for judged, values in self.judged.items():
+            members = (f"{name}={value}" for name, value in judged.parameters)
+            found[_path("judged", judged.partition, judged.explainer, judged.judge, *members)] = values
+        for (explained, which), curve in self.curves.items():
+            found[_path("curves", *explained, which)] = curve
+        return found
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """What `as_arrays` has written."""
+        plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN if name in arrays}
+        found = cls(**plain)
+        parts: dict[tuple[str, ...], dict[str, NDArray[Any]]] = {}
+        for path, array in arrays.items():
+            kind, *names = map(unquote, path.split("/"))
+            if kind == "segments":
+                found.segments[names[0]] = array
+            elif kind == "judged":
+                members = tuple(_member(each) for each in names[3:])
+                found.judged[Judged(names[0], names[1], names[2], members)] = array
+            elif kind == "curves":
+                found.curves[Explained(names[0], names[1]), names[2]] = array
+            elif names:
+                parts.setdefault((kind, names[0], names[1]), {})[names[2]] = array
+        for (kind, partition, name), each in parts.items():
+            if kind == "answers":
+                found.answers[partition, name] = Answers(**each)
+            else:
+                found.explanations[Explained(partition, name)] = Explanation(**each)
+        return found
+
+
+_PLAIN = ("classes", "predicted", "confidence", "whole", "picture", "decoy_classes")
+
+
+def _path(*names: str) -> str:
+    return "/".join(quote(name, safe=" =+") for name in names)
+
+
+def _member(text: str) -> tuple[str, str | float]:
+    name, _, value = text.partition("=")
+    return name, int(value) if value.isdecimal() else value

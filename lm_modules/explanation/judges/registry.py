@@ -1,0 +1,154 @@
+"""How a measure of explanations gets its name, and what it is told of an image."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from maskrobust.augment.registry import Registry
+from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest
+from maskrobust.lm_modules.explanation.plan import JudgingPlan
+from maskrobust.lm_modules.explanation.segments import Segments
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+from maskrobust.lm_modules.reliance.catalogue import Described, Goal, Unit
+
+Made = TypeVar("Made")
+
+DECOYS = "decoys"
+"""Name of the partition whose first segment is the object, and whose second a decoy."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageToJudge:
+    """One explained image, with what its judges may look at.
+
+    Attributes:
+        explained: what `explain_image` has found.
+        request: by which it was found.
+        partitions: by name; `DECOYS` is for its own judges alone.
+        object_mask: (H, W) bool, True on the object; empty where there is none.
+        plan: how explanations are judged.
+        methods: names of the masking methods.
+        without: (C, H, W), the same picture without the object; None where it is not known.
+    """
+
+    explained: ExplainedImage
+    request: ExplanationRequest
+    partitions: Mapping[str, Segments]
+    object_mask: BoolArray
+    plan: JudgingPlan
+    methods: Sequence[str]
+    without: Tensor | None = None
+    _made: dict[object, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def label(self) -> int:
+        """The class whose explanations are judged: the first."""
+        return int(self.explained.classes[0])
+
+    @property
+    def plain(self) -> dict[str, Segments]:
+        """The partitions but for that of decoys."""
+        return {name: segments for name, segments in self.partitions.items() if name != DECOYS}
+
+    def scores(self, about: Explained) -> FloatArray:
+        """Scores (R, T, M) of the class."""
+        return self.explained.explanations[about].scores[..., 0]
+
+    def once(self, key: object, make: Callable[[], Made]) -> Made:
+        """What `make` returns, made once for all judges that name the same key."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
+
+
+Judgement = FloatArray | Mapping[tuple[tuple[str, str | float], ...], FloatArray] | None
+"""Values of R networks under T masking methods: (R, T), (R, T, 2) for a ratio's two parts, or (R, 1) for what the
+methods share, NaN where undefined; or such values by parameters; None where the measure does not apply."""
+
+Judges = Callable[[ImageToJudge, Explained], Judgement]
+AnyJudges = TypeVar("AnyJudges", bound=Judges)
+
+
+@dataclass(frozen=True)
+class Judge(Described):
+    """A registered measure of explanations.
+
+    Attributes:
+        function: measures the explanations of one explainer on one partition of an image.
+        is_ratio: whether it is the mean of one quantity over objects divided by that of another; else it is a mean.
+        of_decoys: whether it looks at the partition with a decoy, rather than at the others.
+        shared: whether all masking methods have one value.
+    """
+
+    function: Judges
+    is_ratio: bool
+    of_decoys: bool
+    shared: bool
+
+
+JUDGES: Registry[Judge] = Registry("judge", "judge")
+"""The measures of explanations by name."""
+
+
+def judge(
+    *,
+    title: str,
+    definition: str,
+    name: str | None = None,
+    unit: Unit = "number",
+    goal: Goal = "high",
+    is_ratio: bool = False,
+    of_decoys: bool = False,
+    shared: bool = False,
+) -> Callable[[AnyJudges], AnyJudges]:
+    """Register the decorated function as a measure of explanations.
+
+    It takes an `ImageToJudge` and says which of its explanations it judges by an `Explained`; it returns a `Judgement`.
+
+    Args:
+        title: a short heading.
+        definition: one or two sentences for readers of a report.
+        name: a Python identifier; by default the function's.
+        unit: of its values.
+        goal: which values are wished for.
+        is_ratio: whether values are numerators and denominators; see `Judge`.
+        of_decoys: whether it looks at the partition with a decoy.
+        shared: whether all masking methods have one value.
+
+    Raises:
+        InputError: another measure has the name.
+
+    Examples:
+        >>> @judge(title="Sparsity", definition="Fraction of the segments with a score near 0.", unit="fraction")
+        ... def sparsity(image, about):
+        ...     return (np.abs(image.scores(about)) < 0.01).mean(axis=-1)
+    """
+
+    def register(function: AnyJudges) -> AnyJudges:
+        own_name = name or str(getattr(function, "__name__", ""))
+        JUDGES.enter(Judge(own_name, title, definition, unit, goal, function, is_ratio, of_decoys, shared))
+        return function
+
+    return register
+
+
+@cache
+def load_judges() -> None:
+    """Import the files of this folder, which register measures."""
+    from maskrobust.lm_modules.explanation import judges
+
+    for module in pkgutil.iter_modules(judges.__path__):
+        importlib.import_module(f"{judges.__name__}.{module.name}")
+
+
+def for_each(scores: FloatArray, measure: Callable[[FloatArray], float]) -> FloatArray:
+    """A measure of the scores of each network and masking method, (R, T, ...): (R, T)."""
+    return np.array([[measure(each) for each in of_network] for of_network in scores])

@@ -1,0 +1,72 @@
+from . import augment as augment, lm_modules as lm_modules, train as train
+from .augment import (
+    FAMILIES as FAMILIES,
+    FILLS as FILLS,
+    Batch as Batch,
+    RandomMasking as RandomMasking,
+    SilhouetteBank as SilhouetteBank,
+    apply_fill as apply_fill,
+    build_family as build_family,
+    draw as draw,
+    draw_hidden_fraction as draw_hidden_fraction,
+    fill as fill,
+    fold_in as fold_in,
+    mask_family as mask_family,
+    patches as patches,
+    sample_keys as sample_keys,
+    uniform as uniform,
+)
+from .lm_modules.architectures import build_network as build_network
+from .lm_modules.centring import centred as centred
+from .lm_modules.classifier import MaskRobustClassifier as MaskRobustClassifier
+from .lm_modules.explanation.adapters import (
+    NanNetwork as NanNetwork,
+    coalition_game as coalition_game,
+    nan_classifier as nan_classifier,
+    visibility_forward as visibility_forward,
+)
+from .lm_modules.explanation.answers import Queries as Queries, ask as ask
+from .lm_modules.explanation.explained import Explanation as Explanation
+from .lm_modules.explanation.explainers.linear import kernel_shap as kernel_shap, lime as lime
+from .lm_modules.explanation.explainers.occlusion import (
+    leave_one_out as leave_one_out,
+    occlusion as occlusion,
+    window_occlusion as window_occlusion,
+    window_queries as window_queries,
+)
+from .lm_modules.explanation.explainers.registry import (
+    Question as Question,
+    drawn_queries as drawn_queries,
+    explainer as explainer,
+)
+from .lm_modules.explanation.explainers.rise import rise as rise
+from .lm_modules.explanation.judges.registry import judge as judge
+from .lm_modules.explanation.sampling import (
+    all_coalitions as all_coalitions,
+    draw_balanced as draw_balanced,
+    draw_coalitions as draw_coalitions,
+    draw_independent as draw_independent,
+    draw_paper_protocol as draw_paper_protocol,
+    with_ends as with_ends,
+)
+from .lm_modules.explanation.segments import Segments as Segments
+from .lm_modules.loading import load_network as load_network
+from .lm_modules.masking import (
+    LayerMasking as LayerMasking,
+    Masked as Masked,
+    UnsupportedNetworkError as UnsupportedNetworkError,
+    masking_rule as masking_rule,
+)
+from .lm_modules.methods import (
+    feature_extractor as feature_extractor,
+    masking_methods as masking_methods,
+    predictor as predictor,
+)
+from .lm_modules.preprocessing import Preprocessing as Preprocessing
+from .lm_modules.reliance.catalogue import measure as measure, where_shapes as where_shapes
+from .lm_modules.reliance.estimation import Estimate as Estimate, Statistic as Statistic, right_answers as right_answers
+from .lm_modules.reliance.plan import ReliancePlan as ReliancePlan
+from .lm_modules.token_dropping import TokenDropping as TokenDropping
+from .lm_modules.trained_network import TrainedNetwork as TrainedNetwork
+
+__version__: str
