@@ -4,12 +4,13 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import check_visible
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.checkpointing import run_in_segments
 from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
@@ -112,10 +113,12 @@ class LayerMasking(nn.Module):
             to the plain network's bit for bit; with nothing visible it is finite.
 
         Raises:
-            TypeError, InputError: `visible` does not fit `images`.
+            TypeError, InputError: `visible` does not fit `images`, or `torch.jit` traces the call.
         """
         if visible is None:
             return self.network(images)
+        if torch.jit.is_tracing():
+            self.__prepare_scriptable__()
         check_visible(images, visible)
         visible_map = VisibleMap(visible, self.options)
         if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
@@ -128,6 +131,13 @@ class LayerMasking(nn.Module):
         if visible_map.may_be_read:
             self._recipes = {visible.shape[2:]: visible_map.recipe}
         return output
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse TorchScript: `torch.jit.script` calls this for each module that it reads."""
+        raise InputError(
+            "layer masking plans anew for each mask, which torch.jit.trace and torch.jit.script cannot record; export "
+            "it with torch.export.export, or with torch.onnx.export and dynamo=True."
+        )
 
     def _run(self, images: Masked) -> Any:
         reading = self.read()

@@ -360,7 +360,7 @@ class Masked:
                 return means
         shown = self.with_hidden_zero()
         sums = shown.sum(dim=self.spatial_axes, dtype=torch.promote_types(shown.dtype, torch.float32))
-        return sums.reshape(len(sums), -1) / self.visible.counts
+        return sums.reshape(sums.shape[0], -1) / self.visible.counts
 
     @property
     def _takes_products(self) -> bool:

@@ -118,7 +118,7 @@ def _known(operands: Sequence[Any]) -> VisibleMap:
 def _with_one_for_hidden_images(denominator: torch.Tensor, numerator: Masked) -> torch.Tensor:
     """What each image is divided by, such as its norm, with 1 for an image of which nothing is visible."""
     hidden = numerator.visible.hidden_images
-    if denominator.ndim != numerator.features.ndim or len(denominator) != len(hidden):
+    if denominator.ndim != numerator.features.ndim or denominator.shape[0] != hidden.shape[0]:
         return denominator
     return denominator.masked_fill(hidden.reshape(-1, *[1] * (denominator.ndim - 1)), 1.0)
 

@@ -21,9 +21,18 @@ def _check_no_indices(operation: Any, *_args: Any) -> None:
         )
 
 
+def _refuse_to_export(divisor_override: int | None) -> None:
+    if divisor_override is not None and torch.compiler.is_exporting():
+        raise NotImplementedError(
+            f"layer masking exports average pools without a divisor of their own, which torch.onnx.export drops, got "
+            f"divisor_override={divisor_override}; leave it out, and multiply what the pool returns."
+        )
+
+
 @masking_rule(nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, check=_check_no_indices)
 def pool(operation: nn.MaxPool2d | nn.AvgPool2d | nn.LPPool2d, x: Masked) -> Masked:
     """Hidden positions count as 0; a window is visible when any position in it is."""
+    _refuse_to_export(getattr(operation, "divisor_override", None))
     window = _pool_window(
         operation.kernel_size,
         operation.stride,
@@ -63,6 +72,7 @@ def functional_average_pool(
     divisor_override: int | None = None,
 ) -> Masked:
     """The same for a functional call."""
+    _refuse_to_export(divisor_override)
     window = _pool_window(kernel_size, stride, padding, 1, ceil_mode)
     settings = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return slide(x, window, lambda features: operation(features, *settings), hidden="zero")
@@ -139,7 +149,7 @@ def adaptive_average(x: Masked, output_size: Any) -> Masked:
 
 def _bins(x: Masked, output_size: Any) -> VisibleMap:
     def shown(positions: Tensor) -> Tensor:
-        return F.adaptive_max_pool2d(positions.to(torch.float32), output_size) > 0
+        return F.adaptive_avg_pool2d(positions.to(torch.float32), output_size) > 0
 
     return x.visible.derive(("adaptive", str(output_size)), shown)
 

@@ -11,6 +11,7 @@ from maskrobust.lm_modules.masking.rules.convolution import slide
 from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 _NEAREST = ("nearest", "nearest-exact")
+_LEAST_WEIGHT = 3e-5  # float32 gives up to 1e-5 to positions that a new one is not made from
 
 
 def _check_mode(mode: str, *, antialias: bool = False) -> None:
@@ -53,12 +54,15 @@ def interpolate(
     align_corners: bool | None = None,
     **kwargs: Any,
 ) -> Masked:
-    """A new position is visible when it is made from a visible one; what else it is made from is neighbour padding."""
+    """A new position is visible when it is made from a visible one; what else it is made from is neighbour padding.
+
+    Where visible ones have a weight below 3e-5, it is hidden.
+    """
     settings = (size, scale_factor, mode, align_corners)
     rings = 0 if mode in _NEAREST else 1
 
     def resized(positions: Tensor) -> Tensor:
-        return torch.as_tensor(operation(positions.to(torch.float32), *settings, **kwargs)) > 0
+        return torch.as_tensor(operation(positions.to(torch.float32), *settings, **kwargs)) > _LEAST_WEIGHT
 
     visible = x.visible.derive(("interpolate", str(settings), str(kwargs)), resized)
     return Masked(operation(x.with_neighbour_padding(rings), *settings, **kwargs), visible, rings=rings)

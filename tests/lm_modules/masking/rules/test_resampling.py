@@ -26,6 +26,7 @@ NEAREST = [
 ]
 BILINEAR = [
     (nn.Upsample(scale_factor=2, mode="bilinear"), (10, 12), False),
+    (nn.Upsample(scale_factor=3, mode="bilinear"), (15, 18), False),
     (nn.UpsamplingBilinear2d(size=(7, 11)), (7, 11), True),
     (nn.Upsample(scale_factor=1.5, mode="bilinear", recompute_scale_factor=True), (7, 9), False),
     (Function(lambda x: F.interpolate(x, (3, 4), None, "bilinear")), (3, 4), False),

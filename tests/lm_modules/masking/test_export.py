@@ -1,0 +1,145 @@
+"""An exported masked network computes what the eager one does: `torch.export`, and ONNX in ONNX Runtime."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from tests.lm_modules.masking.networks import draw_images, holes, randomise
+from tests.lm_modules.masking.small_networks import CLASSES, Modern
+
+SIZE = 32
+IMAGES = draw_images(8, SIZE)
+VISIBLE = torch.cat([holes(SIZE), holes(SIZE).flip(2), torch.ones(1, 1, SIZE, SIZE).bool(), ~holes(SIZE)[:1]])
+ANY_BATCH = ({0: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC})
+BATCHES = (slice(1, 2), slice(4, 7), slice(0, 8))
+TOLERANCE = 2e-5
+
+
+class Windowed(nn.Module):
+    """Windows and bins, and branches with different maps of visible positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1, padding_mode="reflect")
+        self.branches = nn.ModuleList([nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding="same")])
+        self.pools = nn.ModuleList([nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.AvgPool2d(3, 2, 1, ceil_mode=True)])
+        self.up = nn.ConvTranspose2d(16, 8, 2, 2)
+        self.norms = nn.ModuleList([nn.GroupNorm(2, 8), nn.BatchNorm2d(8)])
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(8 * 49, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.branches[0](x) + self.branches[1](x)
+        x = self.norms[0](self.up(torch.cat([pool(x) for pool in self.pools], dim=1)))
+        x = F.interpolate(self.norms[1](x), scale_factor=3, mode="bilinear")
+        return self.head(F.relu(x))
+
+
+CASES: dict[str, Callable[[], LayerMasking]] = {
+    "modern": lambda: LayerMasking(Modern().eval()),
+    "windowed, union, differentiable padding": lambda: LayerMasking(
+        randomise(Windowed()).eval(), merge="union", detach_padding=False
+    ),
+}
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+@cache
+def masked_network(case: str) -> LayerMasking:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return CASES[case]()
+
+
+@cache
+def session(case: str) -> onnxruntime.InferenceSession:
+    """The network in ONNX Runtime, exported with a batch of three."""
+    program = torch.onnx.export(
+        masked_network(case),
+        (IMAGES[:3], VISIBLE[:3]),
+        input_names=["images", "visible"],
+        dynamic_shapes=ANY_BATCH,
+        verbose=False,
+    )
+    return onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+
+
+def logits_in_onnx_runtime(case: str, images: Tensor, visible: Tensor) -> Tensor:
+    (logits,) = session(case).run(None, {"images": images.numpy(), "visible": visible.numpy()})
+    return torch.from_numpy(logits)
+
+
+def assert_close(given: Tensor, expected: Tensor) -> None:
+    assert given.shape == expected.shape
+    assert (given - expected).abs().max() <= TOLERANCE * expected.abs().max()
+
+
+@every_case
+@torch.no_grad()
+def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches(case: str) -> None:
+    masked = masked_network(case)
+    for batch in BATCHES:
+        images, visible = IMAGES[batch], VISIBLE[batch]
+        assert_close(logits_in_onnx_runtime(case, images, visible), masked(images, visible))
+        everything = torch.ones_like(visible)
+        assert_close(logits_in_onnx_runtime(case, images, everything), masked.network(images))
+
+
+@every_case
+@pytest.mark.parametrize("hidden_value", [math.nan, -1e30])
+def test_what_hidden_pixels_hold_changes_no_bit_in_onnx_runtime(case: str, hidden_value: float) -> None:
+    logits = logits_in_onnx_runtime(case, torch.where(VISIBLE, IMAGES, hidden_value), VISIBLE)
+    assert logits.isfinite().all() and torch.equal(logits, logits_in_onnx_runtime(case, IMAGES, VISIBLE))
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["default", "strict"])
+@torch.no_grad()
+def test_torch_export_takes_any_batch(strict: bool) -> None:
+    masked = masked_network("modern")
+    program = torch.export.export(masked, (IMAGES[:3], VISIBLE[:3]), dynamic_shapes=ANY_BATCH, strict=strict)
+    for batch in BATCHES:
+        assert_close(program.module()(IMAGES[batch], VISIBLE[batch]), masked(IMAGES[batch], VISIBLE[batch]))
+
+
+class Pool(nn.Module):
+    """A pool as a function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2, divisor_override=3)
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2, divisor_override=3), Pool()], ids=["module", "function"])
+def test_a_pool_whose_divisor_the_exporter_drops_is_not_exported(pool: nn.Module) -> None:
+    masked = LayerMasking(nn.Sequential(pool, nn.Flatten()).eval())
+    assert masked(IMAGES, VISIBLE).isfinite().all()
+    with pytest.raises(UnsupportedNetworkError, match=r"^at layer .* divisor_override=3; leave it out.*\.$"):
+        torch.export.export(masked, (IMAGES, VISIBLE))
+
+
+class Holder(nn.Module):
+    """A module of one's own around a masked network."""
+
+    def __init__(self, masked: LayerMasking) -> None:
+        super().__init__()
+        self.masked = masked
+
+    def forward(self, images: Tensor, visible: Tensor) -> Tensor:
+        return self.masked(images, visible)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("is_held", [False, True])
+def test_torchscript_is_refused_in_one_sentence(is_held: bool) -> None:
+    masked = masked_network("modern")
+    module = Holder(masked) if is_held else masked
+    for convert in (lambda: torch.jit.script(module), lambda: torch.jit.trace(module, (IMAGES, VISIBLE))):
+        with pytest.raises(InputError, match=r"^layer masking .* torch\.export\.export.*\.$"):
+            convert()
