@@ -15,8 +15,8 @@ def quiet_lightning() -> None:
 def drop_distractions() -> None:
     """Drop tips to install other products of Lightning's makers, and a question that it asks torch in the old way.
 
-    And that there is a GPU where the CPU was chosen: an Apple GPU cannot be used, any other one by whoever wants it. And
-    that `srun` is installed and was not used: a login node of a cluster may train something small.
+    And that there is a GPU where the CPU was chosen: an Apple GPU cannot be used, any other one by whoever wants it.
+    And that `srun` is installed and was not used: a login node of a cluster may train something small.
     """
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_tip)
     warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec.. is deprecated", FutureWarning)
