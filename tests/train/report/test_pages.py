@@ -296,6 +296,17 @@ def test_what_is_shown_is_defined(made_claim: Content, claim_page: str, reliance
     assert "30% hidden, 50% hiddenRetention" in squeezed(Page(reliance_page).texts["definitions"])
 
 
+def test_no_interval_of_a_fraction_leaves_its_range(made_claim: Content, made_reliance: Content) -> None:
+    for content in (made_claim, made_reliance):
+        fractions = [
+            row
+            for row in content["rows"]
+            if catalogue()[row["measure"]].unit == "fraction" and not row["compared_with"] and row["low"] is not None
+        ]
+        assert {row["measure"] for row in fractions} >= {"clean_accuracy", "retention"}
+        assert [row for row in fractions if not 0 <= row["low"] <= row["value"] <= row["high"] <= 1] == []
+
+
 def test_json_and_csv_hold_every_row_unrounded(made_claim: Content, claim_page: str) -> None:
     page = Page(claim_page)
     assert json.loads(page.texts["claim-json"]) == made_claim
