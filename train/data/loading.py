@@ -1,14 +1,16 @@
 """How batches are loaded: training order as a function of (seed, epoch), resuming, and loader processes."""
 
 import gc
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import cycle, islice
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +19,11 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import sample_keys
+
+Loaded_co = TypeVar("Loaded_co", covariant=True)
+
+_log = logging.getLogger("pytorch_lightning.loading")
+"""Shown as Lightning's own lines are."""
 
 
 class Position(NamedTuple):
@@ -87,7 +94,28 @@ class EpochSampler(DistributedSampler[int]):
         return islice(dealt, batches * self.batch_size, None)
 
 
-class TrainingLoader(DataLoader[Batch]):
+class Loader(DataLoader[Loaded_co]):
+    """A `DataLoader` that says once, in a line, where its processes are more than the cores that they may use.
+
+    torch warns of it at each loader and each epoch.
+    """
+
+    def check_worker_number_rationality(self) -> None:
+        """Log a line at the first loader of this process with so many loader processes, where these are too many."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if self.num_workers > cores:
+            _tell_of_few_cores(self.num_workers, cores)
+
+
+@cache
+def _tell_of_few_cores(num_workers: int, cores: int) -> None:
+    _log.warning(
+        f"num_workers is {num_workers}, but this process may use {cores} core{'s' if cores > 1 else ''}, so its loader "
+        f"processes wait for each other; give it more (under Slurm by --cpus-per-task), or num_workers {cores}."
+    )
+
+
+class TrainingLoader(Loader[Batch]):
     """A loader with an `EpochSampler`, which starts at the position that its data module tells.
 
     These two methods tell Lightning that the loader may start within an epoch; it has no state of its own.
