@@ -1,12 +1,15 @@
-"""Networks by name: the toolkit's own small ResNet, torchvision's and timm's classifiers."""
+"""Networks by name: the toolkit's own small ResNet, torchvision's and timm's classifiers, and a user's own classes."""
 
 import difflib
+import importlib
+import inspect
 import warnings
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from maskrobust.augment.registry import import_named
 from maskrobust.errors import InputError
 
 TIMM_PREFIX = "timm/"
@@ -85,6 +88,47 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
         raise InputError(f"architecture '{architecture}' does not take the options {options}: {error}.") from error
 
 
+def is_own_class(architecture: str) -> bool:
+    """Whether it is written as a class or function in a module of the user's own, such as "my_module.MyNet"."""
+    return "." in architecture and "/" not in architecture
+
+
+def build_own_network(
+    architecture: str, num_classes: int | None = None, options: dict[str, Any] | None = None
+) -> nn.Module:
+    """A network of the user's own class or function, whose module is imported.
+
+    For a name that the user gives, never for one that a file does; nor for options that a file gives.
+
+    Args:
+        architecture: such as "my_module.MyNet".
+        num_classes: passed where it has a parameter of that name; None for as many outputs as it has by itself.
+        options: further keyword arguments.
+
+    Raises:
+        InputError: there is no such class or function, it does not take the arguments, or makes something else.
+    """
+    module, _, own_name = architecture.rpartition(".")
+    import_named(module, architecture, "network")
+    make = getattr(importlib.import_module(module), own_name, None)
+    if not callable(make):
+        raise InputError(f"network must name a class, but module '{module}' has no '{own_name}'; correct it.")
+    arguments = dict(options or {})
+    if num_classes is not None and "num_classes" in inspect.signature(make).parameters:
+        arguments.setdefault("num_classes", num_classes)
+    try:
+        network = make(**arguments)
+    except TypeError as error:
+        given = f"with {', '.join(arguments)} alone" if arguments else "without arguments"
+        raise InputError(
+            f"network must name a class that can be made {given}, but '{architecture}' cannot ({error}); name a "
+            "function of yours that makes it."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"'{architecture}' must make an nn.Module, got {type(network).__name__}; return the network.")
+    return network
+
+
 def build_outline(architecture: str, num_classes: int, options: dict[str, Any] | None = None) -> nn.Module:
     """A network whose parameters have shapes but no values (device "meta"): enough to read it, at next to no cost.
 
@@ -120,10 +164,7 @@ def check_known(architecture: str) -> None:
     if architecture in known or _is_tagged(architecture):
         return
     near = difflib.get_close_matches(architecture, known, n=3)
-    hint = (
-        "use small_resnet, a torchvision name, or timm/NAME; fit takes a class of your own by --model.architecture."
-        "class_path my_module.MyNet."
-    )
+    hint = "use small_resnet, a torchvision name, timm/NAME, or a class of your own, as in my_module.MyNet."
     if near:
         hint = f"choose one, such as {' or '.join(near)}."
     raise InputError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")

@@ -9,13 +9,14 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from maskrobust.augment import Batch, RandomMasking, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.architectures import build_network, build_own_network, is_own_class
 from maskrobust.lm_modules.checkpoint_file import allocation_limit
 from maskrobust.lm_modules.classifier_arguments import LayerMaskingOptions, arguments_in, check_arguments
 from maskrobust.lm_modules.compilation import CompiledNetwork
@@ -74,8 +75,9 @@ class MaskRobustClassifier(pl.LightningModule):
     more processes, draws the same holes.
 
     Args:
-        architecture: name for `maskrobust.lm_modules.architectures.build_network`, or a network that returns logits.
-        num_classes: number of classes.
+        architecture: name for `maskrobust.lm_modules.architectures.build_network`; or a class or function of your own,
+            as in "my_module.MyNet"; or a network that returns logits.
+        num_classes: number of classes, and of the outputs of an architecture that takes it.
         architecture_options: further keyword arguments of the architecture, for example ``{"width": 32}``.
         mean: channel means in [0, 1], for normalisation and for the fill "mean".
         std: channel standard deviations, for normalisation.
@@ -168,10 +170,13 @@ class MaskRobustClassifier(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
         check_arguments(self.hparams)
+        named = None
         if isinstance(architecture, str):
-            architecture = build_network(architecture, num_classes, architecture_options)
+            named = None if is_own_class(architecture) else architecture
+            build = build_network if named else build_own_network
+            architecture = build(architecture, num_classes, architecture_options)
         if weights is not None:
-            tensors = read_weights(self.hparams.get("architecture"), weights)
+            tensors = read_weights(named, weights)
             load_tensors(architecture, tensors, weights, new_head=new_head)
         self.teacher = copy.deepcopy(architecture).requires_grad_(False) if objective == "distillation" else None
         if trainable is not None:
@@ -188,6 +193,7 @@ class MaskRobustClassifier(pl.LightningModule):
         self.metrics = nn.ModuleDict({name: SampleMean() for name in _METRICS})
         self.training_masks: RandomMasking | None = None
         self._compiled: CompiledNetwork | None = None
+        self._spare_told = False
         self._restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
     @classmethod
@@ -228,16 +234,16 @@ class MaskRobustClassifier(pl.LightningModule):
             visible: (B, 1, H, W) bool for layer masking; None shows everything.
 
         Returns:
-            (B, num_classes).
+            (B, num_classes), or with more columns where a network of your own has more outputs.
 
         Raises:
             UnsupportedNetworkError: `visible` is given, and layer masking cannot read the network.
+            InputError: the network returns something else.
         """
         images = self._normalise(images)
         network = self.network if visible is None else self._layer_masking()
         call = self._compiled if self._compiled is not None and self.training else network
-        logits: Tensor = call(images) if visible is None else call(images, visible)
-        return logits
+        return self._checked(call(images) if visible is None else call(images, visible))
 
     def compile_training(self) -> None:
         """Compile the network's forward and backward pass of training steps with `torch.compile`, at the first of them.
@@ -457,6 +463,23 @@ class MaskRobustClassifier(pl.LightningModule):
     def _layer_masking(self) -> nn.Module:
         """The network with layer masking; the error that says why where it cannot be read."""
         return self._with_layer_masking(self.network, required=True)
+
+    def _checked(self, logits: object) -> Tensor:
+        """The logits of a network of any class, where there is one for each class at least; more are told once."""
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < self.num_classes:
+            given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(
+                f"the network must return logits (B, {self.num_classes}), one for each class, got {given}; give it as "
+                "many outputs."
+            )
+        spare = logits.shape[1] - self.num_classes
+        if spare and not self._spare_told:
+            self._spare_told = True
+            rank_zero_info(
+                f"the network has {logits.shape[1]} outputs but the data have {self.num_classes} classes: its last "
+                f"{spare} are trained never to be the answer."
+            )
+        return logits
 
     def _with_layer_masking(self, network: nn.Module, *, required: bool) -> nn.Module:
         """A network with layer masking; as it is where layer masking cannot read it and is not required."""

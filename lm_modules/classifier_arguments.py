@@ -7,6 +7,7 @@ from typing import Any, TypedDict, get_args
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_families, read_fills
 from maskrobust.augment.families import check_hidden_fraction
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.architectures import is_own_class
 from maskrobust.lm_modules.checkpoint_file import check_options
 from maskrobust.lm_modules.masking import MergeRule
 from maskrobust.lm_modules.objectives import Objective
@@ -102,9 +103,10 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
     arguments = {name: value for name, value in named if name != "_instantiator"}  # of LightningCLI
     is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(kind).parameters.keys()
     architecture = arguments.get("architecture")
-    if is_ours and isinstance(architecture, Mapping):
+    own = architecture.get("class_path") if isinstance(architecture, Mapping) else architecture
+    if is_ours and (isinstance(architecture, Mapping) or (isinstance(own, str) and is_own_class(own))):
         raise InputError(
-            f"'{path}' is the checkpoint of a network of its own class ('{architecture.get('class_path')}'), which "
+            f"'{path}' is the checkpoint of a network of its own class ('{own}'), which "
             "is not imported because a file names it; if you trust it, name it yourself, or a function that makes "
             f"it, as in my_module.MyNet:{path}."
         )

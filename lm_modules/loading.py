@@ -4,7 +4,6 @@ torchvision, timm and huggingface_hub fetch weights as they always do, with thei
 class is imported where the user names it, never where a file does.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,9 +11,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment.registry import import_named
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.architectures import TIMM_PREFIX, build_network, build_outline, check_known, head_of
+from maskrobust.lm_modules.architectures import (
+    TIMM_PREFIX,
+    build_network,
+    build_outline,
+    build_own_network,
+    check_known,
+    head_of,
+    is_own_class,
+)
 from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_options
 from maskrobust.lm_modules.exported import MOST_OUTPUTS, read_export
 from maskrobust.lm_modules.imagenet import OutputNames, are_wordnet_ids, imagenet_names, named_outputs, read_class_names
@@ -37,7 +43,9 @@ _TRANSFORMING = ("googlenet", "inception_v3")
 Made = TypeVar("Made")
 
 
-def load_network(name: str, preprocess: Mapping[str, Any] | None = None) -> TrainedNetwork:
+def load_network(
+    name: str, preprocess: Mapping[str, Any] | None = None, *, num_classes: int | None = None
+) -> TrainedNetwork:
     """A trained network, with the preprocessing and the classes of its weights.
 
     | name | network |
@@ -48,8 +56,11 @@ def load_network(name: str, preprocess: Mapping[str, Any] | None = None) -> Trai
     | `hf-hub:user/name` | of timm's on the Hugging Face hub |
     | `runs/a/last.ckpt` | checkpoint of `maskrobust fit` |
     | `exported/` | folder of `maskrobust export` |
-    | `my_module.MyNet:FILE` | your own class or function, called without arguments; FILE may be an exported folder |
+    | `my_module.MyNet:FILE` | your own class or function; FILE may be an exported folder |
     | `resnet50:random` | random weights, for tests and comparisons |
+
+    Your own class is called without arguments, but for `num_classes` where it has that parameter and FILE, of `fit` or
+    `export`, says how many there are.
 
     The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or the mean and
     standard deviation of the training. With a FILE it is that of the architecture's default weights; without any it is
@@ -58,13 +69,14 @@ def load_network(name: str, preprocess: Mapping[str, Any] | None = None) -> Trai
     Args:
         name: as above. What a FILE says is never imported or executed.
         preprocess: values of `Preprocessing` to change.
+        num_classes: number of outputs of random weights; None for 1000, or 10 of small_resnet.
 
     Raises:
         MissingFileError: a file is missing.
         InputError: the name is unknown or says nothing of weights, weights cannot be fetched or do not fit, or
             `preprocess` is out of its range.
     """
-    network = _load(name)
+    network = _load(name, num_classes)
     return network.shown(network.preprocessing.with_changes(preprocess)) if preprocess else network
 
 
@@ -86,7 +98,7 @@ def read_weights(architecture: str | None, weights: str) -> dict[str, Tensor]:
     return _with_named_weights(architecture, weights).state_dict()
 
 
-def _load(name: str) -> TrainedNetwork:
+def _load(name: str, num_classes: int | None) -> TrainedNetwork:
     if name.startswith(_HUB_PREFIX):
         return _from_hub(name)
     if Path(name).is_file():
@@ -96,12 +108,12 @@ def _load(name: str) -> TrainedNetwork:
     architecture, colon, weights = name.partition(":")
     if not colon and name.endswith(_WEIGHT_FILES):
         raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
-    if "." in architecture and "/" not in architecture:
+    if is_own_class(architecture):
         return _from_own_class(name, architecture, weights if colon else None)
-    return _from_architecture(name, architecture, weights)
+    return _from_architecture(name, architecture, weights, num_classes)
 
 
-def _from_architecture(name: str, architecture: str, weights: str) -> TrainedNetwork:
+def _from_architecture(name: str, architecture: str, weights: str, num_classes: int | None) -> TrainedNetwork:
     check_known(architecture)
     origin = Origin(architecture)
     if weights in _weight_names(architecture):
@@ -110,11 +122,12 @@ def _from_architecture(name: str, architecture: str, weights: str) -> TrainedNet
             return _named_by_timm(name, network, origin)
         return _named_by_torchvision(name, network, architecture, weights)
     if weights == RANDOM:
-        count = 10 if architecture == "small_resnet" else 1000
+        count = num_classes or (10 if architecture == "small_resnet" else 1000)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = build_network(architecture, count)
-        return _trained(name, network, _default_preprocessing(architecture), count, _unnamed(count), origin)
+        names = _unnamed(count) if num_classes is None else OutputNames()
+        return _trained(name, network, _default_preprocessing(architecture), count, names, origin)
     if not _is_file(weights):
         raise InputError(_about_weights(architecture, weights))
     if architecture in _TRANSFORMING:
@@ -143,8 +156,8 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
     return _trained(path, classifier.network, shown, count, named_outputs(classifier.class_names), origin)
 
 
-def _from_export(name: str, folder: str, own: nn.Module | None) -> TrainedNetwork:
-    """What `maskrobust export` has written; the network of a class is `own`, which the user has named."""
+def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
+    """What `maskrobust export` has written; the network of a class is that of `own`, which the user has named."""
     found = read_export(Path(folder))
     origin = found.origin
     if own is None and origin.is_own_class:
@@ -152,9 +165,10 @@ def _from_export(name: str, folder: str, own: nn.Module | None) -> TrainedNetwor
             f"'{folder}' holds a network of the class '{origin.architecture}', which is not imported because a file "
             f"names it; if you trust it, name it yourself, as in my_module.MyNet:{folder}."
         )
+    network = None if own is None else build_own_network(own, found.num_outputs)
     try:
         with allocation_limit(found.weights.values(), folder):
-            network = own or build_network(origin.architecture, found.num_outputs, dict(origin.options))
+            network = network or build_network(origin.architecture, found.num_outputs, dict(origin.options))
         load_tensors(network, found.weights, folder)
     except InputError:
         raise
@@ -297,27 +311,21 @@ def _shown_by_timm(network: nn.Module) -> Preprocessing:
 
 
 def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
-    module, _, own_name = dotted.rpartition(".")
-    import_named(module, dotted, "network")
-    make = getattr(importlib.import_module(module), own_name, None)
-    if not callable(make):
-        raise InputError(f"network must name a class, but module '{module}' has no '{own_name}'; correct it.")
-    try:
-        network = make()
-    except TypeError as error:
-        raise InputError(
-            f"network must name a class that is made without arguments, but '{dotted}' is not ({error}); name a "
-            "function of yours that makes it."
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise InputError(f"'{dotted}' must make an nn.Module, got {type(network).__name__}; return the network.")
     if path is not None and Path(path).is_dir():
-        return _from_export(name, path, network)
+        return _from_export(name, path, dotted)
     origin = Origin(dotted, is_own_class=True)
+    network = build_own_network(dotted, None if path is None else _classes_in(path))
     if path is not None:
         return _with_file(name, network, path, Preprocessing(), origin)
     count = _outputs_of(network, name)
     return _trained(name, network, Preprocessing(), count, _unnamed(count), origin)
+
+
+def _classes_in(path: str) -> int | None:
+    """How many classes a checkpoint of `fit` says that its network has; None for another file."""
+    saved = {} if path.endswith(".safetensors") else read_checkpoint(path).get("hyper_parameters")
+    count = saved.get("num_classes") if isinstance(saved, Mapping) else None
+    return count if isinstance(count, int) and 2 <= count <= MOST_OUTPUTS else None
 
 
 def _outputs_of(network: nn.Module, named: str) -> int:

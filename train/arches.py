@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from maskrobust.lm_modules.architectures import build_outline
+from maskrobust.lm_modules.architectures import build_outline, build_own_network, is_own_class
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
 
@@ -27,7 +27,9 @@ def main(arguments: Sequence[str]) -> None:
         description="Without names: the architectures that layer masking is tested on, and those it refuses and why. "
         "With names: whether it takes these.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="as in --model.architecture: resnet50, timm/resnet10t")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="as in --model.architecture: resnet50, timm/resnet10t, my_module.MyNet"
+    )
     parsed, unknown = parser.parse_known_args(arguments[1:])
     if unknown:
         raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
@@ -53,7 +55,7 @@ def try_to_wrap(architecture: str) -> tuple[bool, str]:
     """Whether layer masking takes an architecture, and what there is to say.
 
     Args:
-        architecture: as in `build_network`.
+        architecture: as in `build_network`, or a class or function of the user's own, such as "my_module.MyNet".
 
     Returns:
         True and whether the row engine takes it, or False and the reason.
@@ -61,7 +63,8 @@ def try_to_wrap(architecture: str) -> tuple[bool, str]:
     Raises:
         InputError: the name is unknown.
     """
-    network = build_outline(architecture, _ANY_CLASSES)
+    own = is_own_class(architecture)
+    network = build_own_network(architecture) if own else build_outline(architecture, _ANY_CLASSES)
     try:
         masked = LayerMasking(network)
     except UnsupportedNetworkError as error:

@@ -1,11 +1,12 @@
 """Command-line arguments: what all parsers share."""
 
 import argparse
+import ast
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -131,19 +132,47 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
     return resolved
 
 
-def check_names(arguments: Sequence[str], known: Collection[str]) -> None:
+class Source(NamedTuple):
+    """A class in a file, which is read without importing it.
+
+    Attributes:
+        path: of the file.
+        class_name: of a class with an `__init__` of its own, or of a dataclass.
+    """
+
+    path: Path
+    class_name: str
+
+    def arguments(self) -> list[str]:
+        """The names of the class's arguments."""
+        tree = ast.parse(self.path.read_bytes())
+        body = next(each.body for each in tree.body if isinstance(each, ast.ClassDef) and each.name == self.class_name)
+        for each in body:
+            if isinstance(each, ast.FunctionDef) and each.name == "__init__":
+                return [argument.arg for argument in (*each.args.args[1:], *each.args.kwonlyargs)]
+        fields = [each.target for each in body if isinstance(each, ast.AnnAssign)]
+        return [field.id for field in fields if isinstance(field, ast.Name)]
+
+
+def check_names(arguments: Sequence[str], known: Collection[str], groups: Mapping[str, Source]) -> None:
     """Refuse a misspelt option at once, where the parser that knows all options takes seconds to build.
 
     Args:
         arguments: without the command.
         known: first names of options: "model" of `--model.masking`.
+        groups: by first name, the class whose arguments are the second names.
 
     Raises:
-        ArgumentError: naming the options whose first name is unknown.
+        ArgumentError: naming the options whose first or second name is unknown.
     """
-    unknown = [each for each in arguments if each.startswith("--") and re.split(r"[.=+]", each[2:])[0] not in known]
+    unknown = [each for each in arguments if each.startswith("--") and not _is_known(each, known, groups)]
     if unknown:
         raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
+
+
+def _is_known(argument: str, known: Collection[str], groups: Mapping[str, Source]) -> bool:
+    first, *rest = re.split(r"[=+]", argument[2:])[0].split(".")
+    return first in known and (not rest or first not in groups or rest[0] in groups[first].arguments())
 
 
 def _readable_config(name: str) -> Path:

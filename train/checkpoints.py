@@ -12,7 +12,7 @@ from fsspec.utils import get_protocol
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.architectures import build_network, is_own_class
 from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
 from maskrobust.lm_modules.checkpoint_file import allocation_limit, check_options
 from maskrobust.lm_modules.weights import plain_tensors, read_checkpoint
@@ -148,7 +148,8 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
 def check_size(saved: Mapping[str, Any], given: Mapping[str, Any], content: object, path: str) -> None:
     """Refuse a checkpoint whose arguments describe a network that cannot be built, or is much larger than its weights.
 
-    A network by its name alone is as large as it always is; options can make it any size.
+    A network by its name alone is as large as it always is; options can make it any size. Those of a user's own class
+    must be given with the command.
 
     Args:
         saved: the model's arguments in the checkpoint, which Lightning takes over.
@@ -161,11 +162,17 @@ def check_size(saved: Mapping[str, Any], given: Mapping[str, Any], content: obje
     """
     weights = plain_tensors(content, path)
     options = saved.get("architecture_options")
-    if not options or options == given.get("architecture_options") or not isinstance(saved.get("architecture"), str):
+    architecture = saved.get("architecture")
+    if not options or options == given.get("architecture_options") or not isinstance(architecture, str):
         return
+    if is_own_class(architecture):
+        raise InputError(
+            f"'{path}' was trained with options of '{architecture}', which your own class is not given because a file "
+            f"says so; give the same, --model.architecture_options '{options}'."
+        )
     try:
         with allocation_limit(weights.values(), path):
-            build_network(saved["architecture"], saved["num_classes"], options)
+            build_network(architecture, saved["num_classes"], options)
     except InputError:
         raise
     except Exception as error:  # options of a file can be anything, and make a constructor raise anything
@@ -243,6 +250,8 @@ def _importable(arguments: object) -> Iterator[str]:
                 yield str(value)
             if str(name).partition(".")[0] in ("mask_family", "fill"):
                 yield from _dotted({name: value})
+            if name == "architecture" and isinstance(value, str) and is_own_class(value):
+                yield value
             yield from _importable(value)
     elif isinstance(arguments, list | tuple):
         for each in arguments:

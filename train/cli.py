@@ -8,9 +8,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from maskrobust.train.sentences import one_sentence
+
+if TYPE_CHECKING:
+    from maskrobust.train.arguments import Source
 
 _COMMANDS = {
     "fit": ("maskrobust.train.fit", "train or fine-tune a classifier"),
@@ -77,13 +83,31 @@ def _run(given: Sequence[str]) -> None:
         from maskrobust.train.arguments import check_names, with_config_paths
 
         if module == "maskrobust.train.fit":
-            check_names(given[1:], FIT_OPTIONS)
+            check_names(given[1:], FIT_OPTIONS, fit_groups())
         importlib.import_module(module).main(with_config_paths(given))
     except Exception as error:
         sentence = one_sentence(error, given[0])
         if sentence is None or os.environ.get("MASKROBUST_DEBUG") == "1":
             raise
         _fail(sentence)
+
+
+def fit_groups() -> dict[str, "Source"]:
+    """By first name, the classes whose arguments are options of `fit`, `validate` and `test`, where they are written.
+
+    To import Lightning takes seconds. The arguments of `data` are those of its class, which the parser knows.
+    """
+    from maskrobust.train.arguments import Source
+
+    ours = Path(__file__).parents[1]
+    lightning = find_spec("pytorch_lightning")
+    groups = {
+        "model": Source(ours / "lm_modules/classifier.py", "MaskRobustClassifier"),
+        "wandb": Source(ours / "train/loggers.py", "WandbOptions"),
+    }
+    if lightning is not None and lightning.origin is not None:  # where it is missing, its import says so
+        groups["trainer"] = Source(Path(lightning.origin).parent / "trainer/trainer.py", "Trainer")
+    return groups
 
 
 @contextmanager

@@ -16,20 +16,29 @@ _LARGEST_FILE = 16 * 2**20
 
 
 def load_for(
-    name: str, data: AnnotatedDataModule | None, precision: Precision, *, preprocess: Mapping[str, Any] | None = None
+    name: str,
+    data: AnnotatedDataModule | None,
+    precision: Precision,
+    *,
+    preprocess: Mapping[str, Any] | None = None,
+    are_outputs_given: bool = False,
 ) -> TrainedNetwork:
     """A network by name that cuts from pictures what its preprocessing wants less than they show already.
+
+    Random weights have as many outputs as the data have classes, unless a file gives each class an output.
 
     Args:
         name: see `load_network`.
         data: whose pictures they are; None for pictures from files.
         precision: of its computation.
         preprocess: changes to its preprocessing; a crop among them is left as it is.
+        are_outputs_given: whether a file gives each class an output.
 
     Raises:
         MissingFileError, InputError: the network cannot be loaded.
     """
-    network = load_network(name, preprocess)
+    num_classes = None if data is None or are_outputs_given else data.num_classes or None
+    network = load_network(name, preprocess, num_classes=num_classes)
     network.precision = precision
     if preprocess is not None and "crop" in preprocess:
         return network

@@ -11,7 +11,6 @@ from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import first_images
 from maskrobust.train.claim.lessons import examine, lesson_in_words
-from maskrobust.train.claim.summary import mean_interval
 from tests.train.tiny import tiny_claim
 
 
@@ -49,10 +48,3 @@ def test_the_worst_of_several_masks_is_no_easier_than_one(tmp_path: Path) -> Non
     worst, one = found["worst_case"], found["patches_random_colour"]
     assert worst is not None and one is not None and worst <= one
     assert "worst of 4" in lesson_in_words(config.taught["worst_case"])
-
-
-def test_the_interval_of_a_mean_is_students() -> None:
-    low, high = mean_interval([1.0, 2.0, 3.0])
-    half = 4.302652729911275 / 3**0.5  # the 97.5 % point of two degrees of freedom
-    assert (low, high) == pytest.approx((2 - half, 2 + half))
-    assert mean_interval([1.0]) == (None, None)

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import torchvision
 import yaml
 
 from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.train.cli import FIT_OPTIONS, main
+from maskrobust.train.cli import FIT_OPTIONS, fit_groups, main
 from maskrobust.train.fit import FitCLI, main as fit_main
+from maskrobust.train.loggers import WandbOptions
 from tests.train.tiny import tiny_claim, tiny_fit
 
 
@@ -65,7 +67,8 @@ def test_help_and_misspelt_options_import_nothing_that_takes_seconds() -> None:
 import sys
 from maskrobust.train.cli import main
 misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
-misspelt += [["explain", "--imags=3"]]
+misspelt += [["explain", "--imags=3"], ["fit", "--model.maskng", "x"], ["test", "--trainer.max_epoch=2"]]
+misspelt += [["fit", "--wandb.projct=x"]]
 helped = [[command, "--help"] for command in ("evaluate", "explain", "masks", "shards")]
 for words in [*misspelt, *helped, ["--help"]]:
     try:
@@ -120,7 +123,7 @@ SENTENCES = [
     ("fit --data=Cues --model.architecture_options=x", ["model.architecture_options: ", "dict", "x"]),
     ("fit --data=Cues --wandb=maybe", ["wandb: ", "bool", "maybe"]),
     ("fit --data=Cues --wandb.tags=x", ["wandb: ", "tags: ", "tuple", "x"]),
-    ("fit --data=Cues --wandb.projct=x", ["wandb: ", "'projct'", "x"]),
+    ("fit --data=Cues --wandb.projct=x", ["--wandb.projct=x"]),
     (
         "fit --data=Cues --model.architecture.class_path my_networks.X",
         ["model.architecture: ", "'my_networks.X'", "No module named 'my_networks'"],
@@ -204,20 +207,30 @@ def test_what_is_wrong_with_the_model_of_an_arm_is_told_with_its_name(
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
-def test_the_first_names_of_the_options_of_fit_are_those_of_its_parser(
+def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its_parser(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: set[str] = set()
+    found: dict[str, set[str]] = {}
 
     def note(self: FitCLI, _parser: object, _arguments: object) -> None:
-        options = [option for action in self._parser(command)._actions for option in action.option_strings]
-        found.update(re.split(r"[.+]", option[2:])[0] for option in options if option.startswith("--"))
+        for option in (each for action in self._parser(command)._actions for each in action.option_strings):
+            first, *second = option.removeprefix("--").rstrip("+").split(".")
+            if option.startswith("--"):
+                found.setdefault(first, set()).update(second[:1])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(FitCLI, "parse_arguments", note)
     with pytest.raises(KeyboardInterrupt):
         fit_main([command])
-    assert found == set(FIT_OPTIONS) - ({"verbose"} if command == "fit" else set())
+    assert set(found) == set(FIT_OPTIONS) - ({"verbose"} if command == "fit" else set())
+    checked = {name: set(group.arguments()) for name, group in fit_groups().items()}
+    assert set(checked) == {"model", "trainer", "wandb"}
+    assert found["trainer"] == checked["trainer"] and found["model"] == checked["model"] - {
+        "num_classes",
+        "mean",
+        "std",
+    }
+    assert checked["wandb"] == {field.name for field in dataclasses.fields(WandbOptions)}
 
 
 def _other_classes(path: Path) -> None:

@@ -33,7 +33,7 @@ from maskrobust.train.data.batches import batches_on
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.networks import answer_similarities
 from maskrobust.train.evaluate.summary import summarise
-from maskrobust.train.networks import load_for, read_classes
+from maskrobust.train.networks import answering_data, load_for, read_classes
 from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page
@@ -324,9 +324,9 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
         (["--checkpoint=a.ckpt"], "--network"),
         (["--network=a", "--architecture", "resnet50"], "--network NAME:FILE"),
         (["--network=a", "--architecture_options.width=3"], "--network"),
-        (["--network=resnet18:random"], "'brick ellipse'"),
+        (["--network=resnet18:random", "--classes={folder}/empty.yaml"], "'brick ellipse'"),
+        (["--network=small_resnet:{folder}/five.pt"], "has 5 classes but the data have 8"),
         (["--network=timm/test_resnet"], "test_resnet.r160_in1k:pretrained"),
-        (["--network=small_resnet:random"], "has 10 classes but the data have 8"),
         (["--network=small_resnet:random", "--classes=nowhere.txt"], "'nowhere.txt' does not exist"),
         (["--network=small_resnet:random", "--classes={folder}/list.yaml"], "YAML"),
         (["--network=small_resnet:random", "--classes={folder}/value.yaml"], "3.5"),
@@ -347,9 +347,25 @@ def test_a_network_that_the_data_do_not_fit_is_one_sentence(
     (tmp_path / "list.yaml").write_text("[a, b]")
     (tmp_path / "value.yaml").write_text("a: 3.5")
     (tmp_path / "line.txt").write_text("a 1\nb\n")
+    (tmp_path / "empty.yaml").write_text("{}")
+    torch.save(SmallResNet(5).state_dict(), tmp_path / "five.pt")
     given = [option.replace("{folder}", str(tmp_path)) for option in options]
     assert named in sentence_of(["evaluate", *given, *DATA, f"--out={tmp_path / 'out'}"], capsys)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["small_resnet:random", "resnet18:random", "timm/test_resnet:random"])
+def test_random_weights_have_as_many_outputs_as_the_data_have_classes(name: str) -> None:
+    data = Cues(num_classes=3)
+    network = answering_data(load_for(name, data, "32"), data)
+    assert network(torch.rand(2, 3, 48, 48)).shape == (2, 3) and network.class_names is None
+    assert load_for(name, None, "32").num_classes == (10 if name.startswith("small") else 1000)
+
+
+def test_an_evaluation_of_random_weights_needs_no_more_than_their_name(tmp_path: Path) -> None:
+    main(["evaluate", "--network=small_resnet:random", *DATA, *FEW, f"--out={tmp_path / 'out'}"])
+    (row,) = rows_of(tmp_path / "out", measure="clean_accuracy", method="black")
+    assert row.images == 24
 
 
 def test_classes_are_read_from_two_columns(tmp_path: Path) -> None:

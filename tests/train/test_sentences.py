@@ -7,10 +7,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from maskrobust.configs import find_config
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.train.data.loading import Loader
 from maskrobust.train.sentences import one_sentence
 
 
@@ -36,7 +37,7 @@ def error_of(samples: Iterable[object]) -> Exception:
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("kind", [InputError, MissingFileError])
 def test_what_a_loader_finds_wrong_with_its_input_is_told_on_one_line(kind: type[Exception], workers: int) -> None:
-    error = error_of(DataLoader(Nothing(kind), num_workers=workers))
+    error = error_of(Loader(Nothing(kind), num_workers=workers))
     sentence = one_sentence(error, "fit")
     assert sentence is not None and sentence.endswith("sample 0 must be there, but is not; look for it.")
     assert "Traceback" not in sentence
@@ -44,7 +45,7 @@ def test_what_a_loader_finds_wrong_with_its_input_is_told_on_one_line(kind: type
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_fault_of_the_program_in_a_loader_is_none_of_the_users(workers: int) -> None:
-    assert one_sentence(error_of(DataLoader(Nothing(RuntimeError), num_workers=workers)), "fit") is None
+    assert one_sentence(error_of(Loader(Nothing(RuntimeError), num_workers=workers)), "fit") is None
 
 
 def test_what_a_process_of_a_pool_finds_wrong_with_its_input_is_told_in_one_sentence(tmp_path: Path) -> None:

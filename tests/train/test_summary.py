@@ -90,8 +90,17 @@ def test_a_refuted_claim_says_where_the_fill_does_it_and_not_the_training(
     config: ClaimConfig, baseline: float, said: bool
 ) -> None:
     verdict = summarised(config, runs_of(config, {"no_masks": baseline, "layer_masking": 0.6}))["verdict"]
-    sentence = " So does that of 'no_masks', which was never trained on masks, under 'black': the fill does it, not "
+    sentence = " So does that of 'No masks', which was never trained on masks, under black fill: the fill does it, not "
     assert verdict["outcome"] == "refuted" and (sentence in verdict["reason"]) is said
+
+
+def test_sentences_call_arms_by_their_titles(config: ClaimConfig) -> None:
+    arms = [name for name, arm in config.arms.items() if arm.augmentation_only]
+    for skills in ({}, dict.fromkeys(arms, 0.6), {"layer_masking": 0.6}):
+        found = summarised(config, runs_of(config, skills))
+        said = [*found["rule"]["text"], *(each["reason"] for each in found["verdicts"])]
+        assert [name for name in config.arms if any(f"'{name}'" in sentence for sentence in said)] == []
+        assert any(f"'{config.arms['layer_masking'].title}'" in sentence for sentence in said)
 
 
 def test_only_arms_that_count_share_the_level_and_only_of_their_upper_bounds(

@@ -6,6 +6,7 @@ from maskrobust.train.claim.config import Rule
 from maskrobust.train.claim.verdict import Comparison, caveat, decide, rule_in_words
 
 RULE = Rule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_accuracy_tolerance=0.03)
+TITLES = {"plain": "No masks", "masked": "Layer masking"}
 
 
 def comparison(low: float, high: float, *, arm: str = "augmented", loss: float = 0.0) -> Comparison:
@@ -13,7 +14,8 @@ def comparison(low: float, high: float, *, arm: str = "augmented", loss: float =
 
 
 def of_estimate(estimate: Estimate, arm: str = "augmented", loss: float = 0.0) -> Comparison:
-    return Comparison(arm, "mean", ComparedMagnitude(estimate, 0.025, 0.025), loss <= RULE.clean_accuracy_tolerance)
+    compared = ComparedMagnitude(estimate, 0.025, 0.025)
+    return Comparison(arm, f"Title of {arm}", "mean", compared, loss <= RULE.clean_accuracy_tolerance)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_an_undefined_share_does_not_hide_that_another_arm_refutes() -> None:
     unknown = of_estimate(undefined, "unknown")
     verdict = decide(RULE, [unknown, comparison(-0.1, 0.04)], 0.0)
     assert verdict.outcome == "refuted"
-    assert "'augmented'" in verdict.reason and "unknown" not in verdict.reason
+    assert "'Title of augmented'" in verdict.reason and "unknown" not in verdict.reason
     assert decide(RULE, [unknown, comparison(0.06, 0.2)], 0.0).outcome == "undecided"
 
 
@@ -88,13 +90,15 @@ def test_five_seeds_have_none(seeds: int) -> None:
 
 
 def test_the_rule_in_words_says_that_reliance_has_no_sign() -> None:
-    assert "magnitude" in " ".join(rule_in_words(RULE))
+    assert "magnitude" in " ".join(rule_in_words(RULE, TITLES))
 
 
 def test_the_rule_in_words_gives_the_tolerance_in_points_of_accuracy() -> None:
-    assert "at most 3.0 points below that of 'plain'" in rule_in_words(RULE)[0]
+    assert "at most 3.0 points below that of 'No masks'" in rule_in_words(RULE, TITLES)[0]
 
 
 def test_the_rule_in_words_names_its_numbers() -> None:
-    text = " ".join(rule_in_words(RULE))
-    assert all(part in text for part in ("3.0 points", "0.05", "5% of cases", "0.025 / m", "'plain'", "'masked'"))
+    text = " ".join(rule_in_words(RULE, TITLES))
+    assert all(
+        part in text for part in ("3.0 points", "0.05", "5% of cases", "0.025 / m", "'No masks'", "'Layer masking'")
+    )

@@ -23,6 +23,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.bench.timing import alternate, median_ratio
 from maskrobust.train.data import Shards
+from maskrobust.train.data.loading import Loader
 from maskrobust.train.data.manifest import MANIFEST, Manifest
 from maskrobust.train.data.shard_format import shard_name, write_shard
 from maskrobust.train.data.stored import EncodedSample, encode_png
@@ -84,9 +85,7 @@ def bare_loader(folder: Path, batch: int, workers: int, batches: int) -> DataLoa
     stream = WebDataset(urls, resampled=True, shardshuffle=False).shuffle(_SHUFFLE_BUFFER)
     stream = stream.map(partial(_decode, view)).batched(batch, collation_fn=torch.stack)
     dataset = cast(WebDataset, stream).with_epoch(-(-batches // max(1, workers)))
-    return DataLoader(
-        cast(Dataset[Tensor], dataset), batch_size=None, num_workers=workers, persistent_workers=workers > 0
-    )
+    return Loader(cast(Dataset[Tensor], dataset), batch_size=None, num_workers=workers, persistent_workers=workers > 0)
 
 
 def write_photographs(folder: Path, images: int, *, masks: bool = True) -> None:

@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from maskrobust.augment import read_choice
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, compare_magnitudes
-from maskrobust.lm_modules.reliance.estimation import Estimate, estimate_difference
+from maskrobust.lm_modules.reliance.estimation import Estimate, estimate_difference, mean_fraction_interval
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
@@ -26,6 +25,7 @@ from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
 from maskrobust.train.provenance import provenance
 from maskrobust.train.report.results import FORMATS, TRAINING, is_of_the_rule
+from maskrobust.train.report.wording import in_sentence, listed, method_title
 
 Runs = Mapping[str, Mapping[int, MeasuredRun]]
 """By arm and seed."""
@@ -41,7 +41,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         seconds: how long the command took, without what it found on disk.
         command: as typed.
     """
-    rule = config.rule
+    rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
     cases = choose_cases(config, {arm: [run.validation for run in found.values()] for arm, found in runs.items()})
     losses = {name: _clean_accuracy_difference(config, runs, name) for name in _compared_arms(config)}
     rows: list[Row] = []
@@ -74,7 +74,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
             "caveat": caveat(len(config.seeds)),
         },
         "verdicts": verdicts,
-        "rule": {"text": rule_in_words(config.rule), **config.content["rule"]},
+        "rule": {"text": rule_in_words(config.rule, titles), **config.content["rule"]},
         "chance": 1.0 / config.data.num_classes,
         "methods": list(config.evaluation.methods),
         "hidden_fraction": config.evaluation.hidden_fraction,
@@ -107,10 +107,12 @@ def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Com
     refuting = [each.method for each in comparisons if each.eligible and each.compared.reading(rule.margin) == "below"]
     untrained = {method: _runs_of(runs, rule.baseline, method) for method in dict.fromkeys(refuting)}
     compared = _beyond_layer_masking(config, rule, runs, untrained, probe)
-    fills = [f"'{method}'" for method, found in compared.items() if found.reading(rule.margin) == "below"]
+    fills = [
+        in_sentence(method_title(method)) for method, found in compared.items() if found.reading(rule.margin) == "below"
+    ]
     if not fills:
         return ""
-    named = f"'{rule.baseline}', which was never trained on masks, under {', '.join(fills)}"
+    named = f"'{config.arms[rule.baseline].title}', which was never trained on masks, under {listed(fills)}"
     return f" So does that of {named}: the fill does it, not the training."
 
 
@@ -144,7 +146,7 @@ def compare(
             config, rule, runs, {name: _runs_of(runs, name, methods[name]) for name in family}, probe
         ).items()
     }
-    return [Comparison(name, methods[name], compared[name], name in counted) for name in names]
+    return [Comparison(name, config.arms[name].title, methods[name], compared[name], name in counted) for name in names]
 
 
 def _beyond_layer_masking(
@@ -165,14 +167,14 @@ def _beyond_layer_masking(
 def learnt_rows(config: ClaimConfig, runs: Runs) -> Iterator[Row]:
     """How well each arm that trains on masks, and the baseline, do in what the former was trained for.
 
-    The value is a mean over seeds; from two seeds on its interval is Student's, over seeds.
+    The value is a mean over seeds; from two seeds on it has an interval over seeds, see `mean_fraction_interval`.
     """
     for taught, network in itertools.product(config.taught, config.arms):
         if network in (taught, config.rule.baseline):
             found = [run.learnt.get(taught) for run in runs[network].values()]
             values = [value for value in found if value is not None]
             if values:
-                low, high = mean_interval(values)
+                low, high = mean_fraction_interval(values)
                 yield Row(
                     network,
                     TRAINING,
@@ -184,14 +186,6 @@ def learnt_rows(config: ClaimConfig, runs: Runs) -> Iterator[Row]:
                     left_out=0,
                     parameters={"training": taught},
                 )
-
-
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float | None, float | None]:
-    """Student's interval of the mean of independent values; two None for one value."""
-    if len(values) < 2:
-        return None, None
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
-    return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def _compared_arms(config: ClaimConfig) -> list[str]:

@@ -9,13 +9,14 @@ how its bounds hold for all arms together at `compare_magnitudes` there. "Every 
 bound of an arm that does not is wrong, too; "some arm does not" has as many chances to be wrong as there are arms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, Reading
 from maskrobust.train.claim.config import Rule
+from maskrobust.train.report.wording import listed
 
 CLAIM = "Training with mask augmentation alone does not stop a network from reading the shape of the hole."
 
@@ -38,6 +39,7 @@ class Comparison:
 
     Attributes:
         arm: name of the augmentation-only arm.
+        title: of that arm, for sentences.
         method: masking method that it is looked at under.
         compared: magnitude of its used share minus that of the layer-masking arm's; the upper bound at Holm's level
             among the arms that count, at the rule's own for any other.
@@ -45,6 +47,7 @@ class Comparison:
     """
 
     arm: str
+    title: str
     method: MaskingMethod
     compared: ComparedMagnitude
     eligible: bool
@@ -67,14 +70,20 @@ class Verdict:
     reason: str
 
 
-def rule_in_words(rule: Rule) -> list[str]:
-    """The rule as sentences, for the report."""
+def rule_in_words(rule: Rule, titles: Mapping[str, str]) -> list[str]:
+    """The rule as sentences, for the report.
+
+    Args:
+        rule: of the claim.
+        titles: of the arms, by name.
+    """
     level = (1.0 - rule.confidence) / 2.0
+    baseline, reference = titles[rule.baseline], titles[rule.layer_masking_arm]
     return [
         f"An arm counts when its clean accuracy is at most {100 * rule.clean_accuracy_tolerance:.1f} points below that "
-        f"of '{rule.baseline}'; the layer-masking arm '{rule.layer_masking_arm}' must count too.",
+        f"of '{baseline}'; the layer-masking arm '{reference}' must count too.",
         "Each arm is taken at its best: of the fills that keep its accuracy with patches hidden within "
-        f"{100 * rule.retention_tolerance:.1f} points of that of '{rule.layer_masking_arm}', the one with the least "
+        f"{100 * rule.retention_tolerance:.1f} points of that of '{reference}', the one with the least "
         "silhouette leak by magnitude; if none does, the one that keeps most. It is chosen on the validation split.",
         "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads. "
         "The difference is the reliance of an augmentation-only arm that counts, at its best, minus that of the "
@@ -131,7 +140,7 @@ def decide(rule: Rule, comparisons: Sequence[Comparison], layer_masking_loss: fl
     if not counted:
         return Verdict("undecided", "No augmentation-only arm keeps its clean accuracy within the tolerance.")
     arms = {
-        reading: [each.arm for each in counted if each.compared.reading(rule.margin) == reading]
+        reading: [each.title for each in counted if each.compared.reading(rule.margin) == reading]
         for reading in _READINGS
     }
     if arms["below"]:
@@ -141,10 +150,10 @@ def decide(rule: Rule, comparisons: Sequence[Comparison], layer_masking_loss: fl
             f"margin of {rule.margin:g}, upper bound included.",
         )
     if arms["undefined"]:
-        undefined = next(each for each in counted if each.arm == arms["undefined"][0])
+        undefined = next(each for each in counted if each.title == arms["undefined"][0])
         return Verdict(
             "undecided",
-            f"The used share of '{undefined.arm}' is undefined: {undefined.compared.difference.undefined_because}",
+            f"The used share of '{undefined.title}' is undefined: {undefined.compared.difference.undefined_because}",
         )
     if arms["not settled"]:
         return Verdict(
@@ -159,5 +168,5 @@ def decide(rule: Rule, comparisons: Sequence[Comparison], layer_masking_loss: fl
     )
 
 
-def _list(arms: Sequence[str]) -> str:
-    return ", ".join(f"'{arm}'" for arm in arms)
+def _list(titles: Sequence[str]) -> str:
+    return listed([f"'{title}'" for title in titles])

@@ -18,6 +18,7 @@ from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.loading import (
     EpochSampler,
+    Loader,
     Position,
     PresentAhead,
     TrainingLoader,
@@ -311,7 +312,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
 
     def _loader(self, samples: Samples) -> DataLoader[Batch]:
-        return DataLoader(InMemoryDataset(samples), **self._loader_options())
+        return Loader(InMemoryDataset(samples), **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "collate_fn": as_fetched, **loading_options(self.num_workers)}

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from maskrobust.augment import Batch
 from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.loading import Loader
 from maskrobust.train.data.shard_streams import EvaluationStream
 from maskrobust.train.types import Split
 
@@ -37,10 +38,10 @@ def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterat
     options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
     if isinstance(dataset, EvaluationStream):
         found, wanted = _parted(_in_runs([*at_numbers(dataset.batches, numbers)], batches.num_workers))
-        loader = DataLoader(dataset.with_batches(wanted), batch_size=None, **options)
+        loader = Loader(dataset.with_batches(wanted), batch_size=None, **options)
     elif batches.batch_sampler is not None and not isinstance(dataset, IterableDataset):
         found, indices = _parted(at_numbers(batches.batch_sampler, numbers))
-        loader = DataLoader(dataset, batch_sampler=indices, **options)
+        loader = Loader(dataset, batch_sampler=indices, **options)
     else:
         return at_numbers(batches, numbers)
     return zip(found, loader, strict=True)

@@ -29,7 +29,7 @@ from maskrobust.train.data.image_files import (
     read_file,
     size_of,
 )
-from maskrobust.train.data.loading import EpochSampler, TrainingLoader, TrainingSamples, loading_options
+from maskrobust.train.data.loading import EpochSampler, Loader, TrainingLoader, TrainingSamples, loading_options
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.data.views import evaluation_view, training_view
 from maskrobust.train.plain_text import printable
@@ -262,7 +262,7 @@ class FileDataModule(AnnotatedDataModule):
         return self._loader_of(self.files(split))
 
     def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
-        return DataLoader(FileDataset(files, self.mask_code, self.image_size), **self._loader_options())
+        return Loader(FileDataset(files, self.mask_code, self.image_size), **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "collate_fn": as_fetched, **loading_options(self.num_workers)}

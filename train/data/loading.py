@@ -1,14 +1,16 @@
 """How batches are loaded: training order as a function of (seed, epoch), resuming, and loader processes."""
 
 import gc
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import chain, count, cycle, islice, repeat
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +19,11 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import sample_keys
+
+Loaded_co = TypeVar("Loaded_co", covariant=True)
+
+_log = logging.getLogger("pytorch_lightning.loading")
+"""Shown as Lightning's own lines are."""
 
 
 class Position(NamedTuple):
@@ -114,6 +121,27 @@ class EpochSampler(DistributedSampler[int]):
         return map(Index, left, chain.from_iterable(map(repeat, position.steps(), repeat(self.batch_size))))
 
 
+class Loader(DataLoader[Loaded_co]):
+    """A `DataLoader` that says once, in a line, where its processes are more than the cores that they may use.
+
+    torch warns of it at each loader and each epoch.
+    """
+
+    def check_worker_number_rationality(self) -> None:
+        """Log a line at the first loader of this process with so many loader processes, where these are too many."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if self.num_workers > cores:
+            _tell_of_few_cores(self.num_workers, cores)
+
+
+@cache
+def _tell_of_few_cores(num_workers: int, cores: int) -> None:
+    _log.warning(
+        f"num_workers is {num_workers}, but this process may use {cores} core{'s' if cores > 1 else ''}, so its loader "
+        f"processes wait for each other; give it more (under Slurm by --cpus-per-task), or num_workers {cores}."
+    )
+
+
 class TrainingSamples(Dataset[Batch]):
     """A map-style data set whose batches a loader process presents, where they are asked for by `Index`.
 
@@ -144,7 +172,7 @@ class TrainingSamples(Dataset[Batch]):
         return self.present_ahead(batch, first.step)
 
 
-class LazyLoader(DataLoader[Batch]):
+class LazyLoader(Loader[Batch]):
     """A loader of training batches that begins to read where its first batch is asked for.
 
     Lightning starts a loader before it has restored its counts from a checkpoint and before a training has its masks.

@@ -11,7 +11,14 @@ from torch.utils.data import DataLoader
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched
-from maskrobust.train.data.loading import Position, PresentAhead, TrainingLoader, loading_options, rank_and_number
+from maskrobust.train.data.loading import (
+    Loader,
+    Position,
+    PresentAhead,
+    TrainingLoader,
+    loading_options,
+    rank_and_number,
+)
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.shard_format import ShardRecord
 from maskrobust.train.data.shard_objects import read_objects
@@ -170,7 +177,7 @@ class Shards(AnnotatedDataModule):
     ) -> DataLoader[Batch]:
         view = evaluation_view(self.image_size) if self.view == "crop" else None
         stream = EvaluationStream(self._reader(max_faults), records, view, self.batch_size, rank, ranks)
-        return DataLoader(stream, **self._loader_options())
+        return Loader(stream, **self._loader_options())
 
     def _reader(self, max_faults: int) -> ShardReader:
         exact_size = self.image_size if self.view == "as_is" else None

@@ -31,7 +31,9 @@ def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str,
     given = None if config.classes is None else read_classes(config.classes)
     networks = {}
     for name in config.network:
-        networks[name] = load_for(name, config.data, config.precision, preprocess=config.preprocess)
+        networks[name] = load_for(
+            name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
+        )
         check_plans(networks[name], config.plans)
     classes = config.data.class_names
     if config.unknown_classes == "leave_out" and isinstance(config.data, EvaluationImages):

@@ -70,7 +70,9 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     given = None if config.outputs is None else read_classes(config.outputs)
     networks = {}
     for name in config.network:
-        network = load_for(name, config.data, config.precision, preprocess=config.preprocess)
+        network = load_for(
+            name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
+        )
         if config.data is not None:
             network = answering_data(network, config.data, given, option="--outputs")
         networks[name] = network.to(device)

@@ -90,7 +90,7 @@ def results_table(name: Name, content: Mapping[str, Any]) -> Table:
                 )
                 for measure, parameters in columns
             ]
-            table.add_row(Padding(Text(method.replace("_", " ")), (0, 0, 0, 2)), *cells)
+            table.add_row(Padding(Text(in_sentence(method_title(method))), (0, 0, 0, 2)), *cells)
     return table
 
 
@@ -109,7 +109,7 @@ def verdict_panel(claim: Mapping[str, Any]) -> Panel:
     lines = [Text(f"Claim: {claim['claim']}", style="dim"), conclusion, Text(verdict["reason"])]
     for row in results.comparisons:
         difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
-        arm = f"{results.network(row.network).title}, {in_sentence(method_title(row.method))}"
+        arm = f"'{results.network(row.network).title}' under {in_sentence(method_title(row.method))}"
         lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
     if verdict["caveat"] is not None:
         lines.append(Text(verdict["caveat"]))

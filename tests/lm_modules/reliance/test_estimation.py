@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from maskrobust.lm_modules.reliance.comparison import compare_magnitudes
-from maskrobust.lm_modules.reliance.estimation import Estimate, Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.estimation import (
+    Estimate,
+    Statistic,
+    estimate,
+    estimate_difference,
+    mean_fraction_interval,
+)
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
 from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
 from maskrobust.lm_modules.reliance.measures.used_share import used_share
@@ -177,3 +183,20 @@ def test_networks_are_compared_on_the_images_that_count_for_all_of_them() -> Non
         replicates=50,
     )
     assert found == expected and (found.images, found.left_out) == (8, 4)
+
+
+def test_the_interval_of_a_mean_of_fractions_is_students_on_logits() -> None:
+    low, high = mean_fraction_interval([0.4, 0.5, 0.6])
+    half = 4.302652729911275 * 0.1 / 3**0.5 / 0.25  # the 97.5 % point of two degrees of freedom; m (1 - m) is .25
+    assert (low, high) == pytest.approx((1 / (1 + np.exp(half)), 1 / (1 + np.exp(-half))))
+    assert mean_fraction_interval([0.7]) == mean_fraction_interval([1.0, 1.0]) == (None, None)
+
+
+def test_the_interval_of_a_mean_of_fractions_stays_in_range_and_holds_the_truth() -> None:
+    generator = np.random.default_rng(0)
+    for mean, seeds in ((0.55, 2), (0.9, 2), (0.9, 3), (0.98, 5)):
+        rates = generator.beta(60 * mean, 60 * (1 - mean), (2000, seeds))
+        accuracies = generator.binomial(256, rates) / 256
+        bounds = np.array([mean_fraction_interval(values) for values in accuracies if values.std() > 0], dtype=float)
+        assert 0 <= bounds.min() <= bounds.max() <= 1
+        assert 0.925 < ((bounds[:, 0] < mean) & (mean < bounds[:, 1])).mean() < 0.985

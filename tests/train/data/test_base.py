@@ -6,10 +6,13 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from maskrobust.augment.batch import Batch
-from maskrobust.train.data import Cues, Fashion, base, loading
+from maskrobust.train.data import Cues, Fashion, Folder, Shards, base, loading
 from maskrobust.train.data.base import draw_uniform
+from maskrobust.train.data.batches import numbered_batches, split_batches
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.conftest import joined
+from tests.train.data.test_folder import write_tree
+from tests.train.data.test_shards import write_folder
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")
@@ -148,6 +151,19 @@ def test_two_workers_give_the_same_batches_as_none():
         alone, shared = loader(data, split), loader(with_workers, split)
         for one, other in zip(alone, shared, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_more_workers_than_cores_are_told_in_a_line_and_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0}, raising=False)
+    loading._tell_of_few_cores.cache_clear()
+    small, own = {"image_size": 32, "batch_size": 2, "num_workers": 2}, write_tree(tmp_path / "tree", SPLITS)
+    shards = Shards(str(write_folder(tmp_path / "shards")), **small | {"image_size": 16})
+    for data in (Cues(**SIZES, num_workers=2), Folder(str(own[0]), str(own[1]), **small), shards):
+        for split in ("train", "val"):
+            assert next(iter(loader(data, split))).ids.numel()
+        assert dict(numbered_batches(split_batches(data, "val"), iter([0])))
+    (line,) = [record.getMessage() for record in caplog.records if "num_workers" in record.getMessage()]
+    assert line.startswith("num_workers is 2, but this process may use 1 core, ") and line.endswith("or num_workers 1.")
 
 
 def test_one_sample_is_its_row_of_the_batch(make_data):

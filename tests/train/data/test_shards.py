@@ -15,7 +15,7 @@ from PIL import Image
 
 from maskrobust.augment.batch import Batch
 from maskrobust.train.data import Folder, Shards
-from maskrobust.train.data.loading import Position
+from maskrobust.train.data.loading import Loader, Position
 from maskrobust.train.data.manifest import Manifest
 from maskrobust.train.data.shard_format import ShardRecord, read_shard, sha256_of, shard_name, write_shard
 from maskrobust.train.data.shard_reader import Faults, Sample, ShardReader
@@ -79,7 +79,7 @@ def streams(folder: Path, split: Split, batch_size: int, ranks: int, faults: Fau
 
 
 def loaded(stream, workers: int) -> list[Batch]:
-    return list(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=workers))
+    return list(Loader(stream, batch_size=None, num_workers=workers))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -265,7 +265,9 @@ CHECKPOINTS = {
         ["fit", *CUES, "--model.weights=other.pt"], save("other.pt", lambda: SmallResNet(5, width=16))
     ),
     "weights without an architecture are evaluated": Case([*EVALUATE, "--network=[weights.pt]"]),
-    "a network is evaluated on classes that it does not have": Case([*EVALUATE, "--network=resnet18:random"]),
+    "a network is evaluated on classes that it does not have": Case(
+        [*EVALUATE, "--network=small_resnet:other.pt"], save("other.pt", lambda: SmallResNet(5, width=16))
+    ),
     "a network is evaluated without a word on its weights": Case([*EVALUATE, "--network=resnet18"]),
 }
 

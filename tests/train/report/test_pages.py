@@ -5,6 +5,7 @@ import copy
 import csv
 import json
 import re
+import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -15,62 +16,15 @@ import pytest
 from PIL import Image
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance import catalogue as catalogue_module
+from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measures
 from maskrobust.lm_modules.reliance.catalogue import catalogue, measure
 from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
 from maskrobust.train.report import Answer, ExampleStrip, render_claim, render_reliance
+from maskrobust.train.report.tables import GROUP_TITLES
 from tests.train.report.conftest import Content, summarised_reliance
 from tests.train.report.pages import Page, body_rows, squeezed
 
 HOSTILE = "</script><b>&\"'{{ 7 * 7 }} ]]>"
-TABLES = {
-    "outline": (
-        "used_share",
-        "whole_over_broken",
-        "scene_2afc",
-        "scene_2afc_shown",
-        "scene_share",
-        "scene_pull",
-        "silhouette_leak",
-        "swap_pull",
-    ),
-    "leak": (
-        "cover_leak",
-        "margin_leak_0",
-        "margin_leak_4",
-        "leak_by_coverage_small",
-        "leak_by_coverage_medium",
-        "leak_by_coverage_large",
-        "leak_by_border_touched",
-        "leak_by_border_clear",
-        "other_ring_leak",
-    ),
-    "accuracy": (
-        "clean_accuracy",
-        "retention_0.3",
-        "retention_0.5",
-        "silhouette_accuracy",
-        "circle_accuracy",
-        "whole_mask_accuracy",
-        "broken_mask_accuracy",
-    ),
-    "remains": (
-        "features_silhouette",
-        "features_circle",
-        "carried_information",
-        "carried_mlp",
-        "carried_neighbours",
-        "hidden_pixel_sensitivity",
-    ),
-    "information": (
-        "feature_bits_silhouette",
-        "feature_bits_circle",
-        "carried_bits",
-        "information_silhouette",
-        "information_circle",
-    ),
-}
-"""Measures by table, in the order of its columns."""
 METHODS = {
     "black": "Black fill",
     "mean": "Mean colour fill",
@@ -91,14 +45,12 @@ def expected_cell(row: dict[str, Any], *, sign: bool = True) -> str:
     """A number as the pages must write it, told apart from how they do it."""
     if row["value"] is None:
         return "undefineda"
-    if row["measure"] == "hidden_pixel_sensitivity":
-        return f"{row['value']:.3g}"
-    if row["measure"] == "scene_pull":
-        return f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-    fraction = re.search(r"accuracy|retention|features|unchanged|worst|learnt", row["measure"])
-    scale, decimals, unit = (100, 1, "%") if fraction else (1, 2, "")
-    value, low, high = (rounded(scale * row[end], decimals) for end in ("value", "low", "high"))
-    return f"{value}{unit if sign and not row['compared_with'] else ''} [{low}, {high}]"
+    unit = catalogue()[row["measure"]].unit
+    scale, decimals, mark = (100, 1, "%") if unit == "fraction" else (1, 2, "")
+    ends = [row[end] for end in ("value", "low", "high") if row[end] is not None]
+    value, *bounds = [f"{end:.3g}" if unit == "logits" else rounded(scale * end, decimals) for end in ends]
+    interval = f" [{bounds[0]}, {bounds[1]}]" if bounds else ""
+    return f"{value}{mark if sign and not row['compared_with'] else ''}{interval}"
 
 
 def rounded(value: float, decimals: int) -> str:
@@ -109,7 +61,9 @@ def rounded(value: float, decimals: int) -> str:
 def expected_rows(
     content: Content, group: str, titles: dict[str, str], **wanted: Any
 ) -> Iterator[tuple[str, list[str]]]:
-    """Title and cells of every line of a table of plain members, in order."""
+    """Title and cells of every line of a table of plain members, in order; columns in the order of the catalogue."""
+    of_group = [key for key, entry in catalogue().items() if entry.group == group and key != "reliance"]
+    columns = [name_of(row) for key in of_group for row in content["rows"] if row["measure"] == key]
     for network in titles:
         for method in content["methods"]:
             found = {
@@ -118,10 +72,10 @@ def expected_rows(
                 if (row["network"], row["method"]) == (network, method)
                 and "layer" not in row["parameters"]
                 and all(row[key] == value for key, value in wanted.items())
-                and name_of(row) in TABLES[group]
+                and row["measure"] in of_group
             }
             if found:
-                yield METHODS[method], [found[name] for name in TABLES[group] if name in found]
+                yield METHODS[method], [found[name] for name in dict.fromkeys(columns) if name in found]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +88,7 @@ def reliance_page(made_reliance: Content) -> str:
     return render_reliance(made_reliance, [])
 
 
-@pytest.mark.parametrize("group", TABLES)
+@pytest.mark.parametrize("group", GROUP_TITLES)
 def test_every_measure_of_every_network_stands_in_its_line_and_column(
     group: str, made_claim: Content, claim_page: str, made_reliance: Content, reliance_page: str
 ) -> None:
@@ -296,6 +250,17 @@ def test_what_is_shown_is_defined(made_claim: Content, claim_page: str, reliance
     assert "30% hidden, 50% hiddenRetention" in squeezed(Page(reliance_page).texts["definitions"])
 
 
+def test_no_interval_of_a_fraction_leaves_its_range(made_claim: Content, made_reliance: Content) -> None:
+    for content in (made_claim, made_reliance):
+        fractions = [
+            row
+            for row in content["rows"]
+            if catalogue()[row["measure"]].unit == "fraction" and not row["compared_with"] and row["low"] is not None
+        ]
+        assert {row["measure"] for row in fractions} >= {"clean_accuracy", "retention"}
+        assert [row for row in fractions if not 0 <= row["low"] <= row["value"] <= row["high"] <= 1] == []
+
+
 def test_json_and_csv_hold_every_row_unrounded(made_claim: Content, claim_page: str) -> None:
     page = Page(claim_page)
     assert json.loads(page.texts["claim-json"]) == made_claim
@@ -361,6 +326,27 @@ def test_a_measure_of_a_users_own_has_a_table_and_a_definition_without_any_edit(
     cells = [row[1].split("%")[0] for row in body_rows(page, "results-own")]
     assert cells == [f"{100 * value:.1f}" for value in values] != []
     assert "Clean errorsHow often it errs. Lower is better." in squeezed(page.texts["definitions"])
+
+
+def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text.partition("## Add a measure")[2].partition("\n## ")[0], re.DOTALL)
+    (tmp_path / "circle_errors.py").write_text(code)
+    monkeypatch.setattr(measures, "__path__", [*measures.__path__, str(tmp_path)])
+    monkeypatch.setattr(catalogue_module, "_ENTRIES", {**catalogue_module._ENTRIES})
+    catalogue_module._import_measures.cache_clear()
+    shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": (), "replicates": 20}
+    reliance = summarised_reliance(tmp_path, **shapes)
+    monkeypatch.delitem(sys.modules, f"{measures.__name__}.circle_errors")
+    page, networks = Page(render_reliance(reliance, [])), dict.fromkeys(reliance["networks"], "")
+    found = body_rows(page, "results-accuracy")
+    assert [(row[0], row[1:]) for row in found] == [
+        *expected_rows(reliance, "accuracy", networks, seed=None, compared_with="")
+    ]
+    assert "Circle errors" in [squeezed(cell) for cell in page.tables["results-accuracy"][0]]
+    assert "Circle errorsErrors with the object's enclosing circle hidden." in squeezed(page.texts["definitions"])
 
 
 @pytest.mark.parametrize("name", ["claim_page", "reliance_page"])

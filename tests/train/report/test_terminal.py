@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from maskrobust.train.report import results_table, verdict_panel
-from maskrobust.train.report.wording import short
+from maskrobust.train.report.wording import in_sentence, method_title, short
 from tests.train.report.conftest import Content
 
 COLUMNS = ("used_share", "silhouette_leak", "swap_pull", "clean_accuracy", "retention")
@@ -39,7 +39,7 @@ def test_at_120_columns_every_row_is_one_line_with_its_intervals(made_claim: Con
                 if (row["network"], row["method"], row["seed"], row["compared_with"]) == (arm, method, None, "")
                 and row["measure"] in COLUMNS
             }
-            expected.append((method.replace("_", " "), [found[name] for name in COLUMNS]))
+            expected.append((in_sentence(method_title(method)), [found[name] for name in COLUMNS]))
     rows = [line for line in lines if line.startswith("  ") and "[" in line]
     assert [
         (re.match(r"  ([a-z ]+?)  ", line)[1], re.findall(r"\S+ \[\S+ \S+\]", line))  # type: ignore[index]
@@ -87,5 +87,5 @@ def test_the_panel_says_verdict_reason_comparisons_and_caveat(claim: Content, wi
     verdict = claim["verdict"]
     assert max(map(len, lines)) <= width and verdict["outcome"] in lines[0]
     assert claim["claim"] in text and verdict["reason"] in text and verdict["caveat"] in text
-    assert f"Patches, mean fill, mean colour fill: 0.21 [0.15, 0.27], {first['reading']}" in text
-    assert "Other silhouettes, random colours, mean colour fill: undefined" in text
+    assert f"'Patches, mean fill' under mean colour fill: 0.21 [0.15, 0.27], {first['reading']}" in text
+    assert "'Other silhouettes, random colours' under mean colour fill: undefined" in text
