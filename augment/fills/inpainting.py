@@ -34,7 +34,8 @@ def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> T
     Telea, "An image inpainting technique based on the fast marching method" (Journal of Graphics Tools 9(1), 2004), as
     implemented by `cv2.inpaint`, which albumentations calls too, with its radius of 3 pixels. It works on 8 bits: what
     is drawn is a multiple of 1/255. `cv2.inpaint` reads what the hole holds, so it is given 0 there: the result does
-    not depend on it. Where nothing is visible, the dataset's mean colour is drawn.
+    not depend on it. An image of one row or one column is inpainted as two rows or columns that are alike. Where
+    nothing is visible, the dataset's mean colour is drawn.
 
     Args:
         images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
@@ -56,7 +57,12 @@ def _inpaint(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.ui
     """One image (C, H, W) inpainted where hole (H, W) is not 0; OpenCV takes one channel or three, to one result."""
     import cv2
 
+    height, width = hole.shape
+    doubled = 1 + (height == 1), 1 + (width == 1)  # it reads past the end of an image of one row or one column
+    image, hole = np.tile(image, (1, *doubled)), np.tile(hole, doubled)
     if image.shape[0] == 3:
         pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-        return cv2.inpaint(pixels, hole, INPAINTING_RADIUS, cv2.INPAINT_TELEA).transpose(2, 0, 1).astype(np.uint8)
-    return np.stack([cv2.inpaint(channel, hole, INPAINTING_RADIUS, cv2.INPAINT_TELEA) for channel in image])
+        drawn = cv2.inpaint(pixels, hole, INPAINTING_RADIUS, cv2.INPAINT_TELEA).transpose(2, 0, 1).astype(np.uint8)
+    else:
+        drawn = np.stack([cv2.inpaint(channel, hole, INPAINTING_RADIUS, cv2.INPAINT_TELEA) for channel in image])
+    return drawn[:, :height, :width]

@@ -16,7 +16,7 @@ import torch
 from skimage.segmentation import slic
 
 from maskrobust.train.bench.__main__ import main
-from maskrobust.train.bench.augment import FAMILIES, HIDDEN, imputation, others, own_fills
+from maskrobust.train.bench.augment import FAMILIES, HIDDEN, LAID_OUT, imputation, others, own_fills
 from maskrobust.train.bench.explain import explainers
 from maskrobust.train.bench.masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
 from maskrobust.train.bench.shards import ALONE, BASELINE, OWN, bare_loader, shards_loader, write_photographs
@@ -112,7 +112,8 @@ def test_the_augment_part_has_a_row_for_each_method(
     methods: dict[str, set[str]] = {}
     for row in rows:
         methods.setdefault(row["task"], set()).add(row["method"])
-    assert set(methods) == {"mask", "mask and black fill", "linear imputation"}
+    assert set(methods) == {"mask", "mask and black fill", "fill", "linear imputation"}
+    assert {row["pixels"] for row in rows} > {"uint8", "uint8, channels last"} and methods["fill"] == set(LAID_OUT)
     assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
     assert all(row["microseconds"] > 0 and row["method"] in printed for row in rows)
 

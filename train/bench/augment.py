@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
-from maskrobust.augment import Batch, apply_fill, patches, sample_keys
+from maskrobust.augment import Batch, FillName, apply_fill, patches, sample_keys
 from maskrobust.augment.families import FamilyName, MaskFamily, build_family
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.train.bench.sparse_imputation import impute_by_sparse_solve
@@ -21,6 +22,7 @@ IMAGE_SIZE = 224
 HIDDEN = 0.25
 """Share of the image that every method hides: what GridDropout hides by default."""
 FAMILIES: tuple[FamilyName, ...] = ("patches", "rectangles", "blobs")
+LAID_OUT: tuple[FillName, ...] = ("black", "mean", "image_mean", "random_colour", "uniform_noise", "gaussian_noise")
 IMPUTATION = "linear imputation"
 
 _CPU = torch.device("cpu")
@@ -30,9 +32,9 @@ class Case(NamedTuple):
     """One way to do a task.
 
     Attributes:
-        task: "mask", "mask and black fill" or `IMPUTATION`.
-        method: a mask family of this project, or the library's own name.
-        pixels: "uint8" or "float32"; "none" where only the mask is drawn.
+        task: "mask", "mask and black fill", "fill" or `IMPUTATION`.
+        method: a mask family or a fill of this project, or the library's own name.
+        pixels: "uint8" or "float32", in channels-last format where it says so; "none" where only the mask is drawn.
         device: where it runs.
         function: does it for all images of a batch, and returns them.
     """
@@ -64,6 +66,7 @@ def measure_augment(
         *own_fills(batch, device, families),
         *others(batch, device),
         *memory(batch, device),
+        *layouts(batch, device),
     ]
     by_task: dict[str, list[Case]] = {}
     for case in (*of_a_batch, *imputation(imputed, device)):
@@ -144,6 +147,19 @@ def memory(size: int, device: torch.device) -> Iterator[Case]:
     for images in (_make_batch(size, device, torch.uint8).images, batch.images):
         pixels = str(images.dtype).removeprefix("torch.")
         yield Case("mask and black fill", "memory, copied", pixels, device, images.clone)
+
+
+def layouts(size: int, device: torch.device) -> Iterator[Case]:
+    """The fills alone, in both memory formats; not those that take milliseconds for an image."""
+    for dtype in (torch.uint8, torch.float32):
+        batch = _make_batch(size, device, dtype)
+        keys = sample_keys(0, batch.ids)
+        visible = patches(keys, IMAGE_SIZE, IMAGE_SIZE, hidden_fraction=(HIDDEN, HIDDEN), patch_size=16)
+        for name, layout in product(LAID_OUT, (torch.contiguous_format, torch.channels_last)):
+            images = batch.images.contiguous(memory_format=layout)
+            pixels = str(dtype).removeprefix("torch.") + ", channels last" * (layout == torch.channels_last)
+            work = partial(apply_fill, name, images, visible, keys=keys, mean=IMAGENET_MEAN)
+            yield Case("fill", name, pixels, device, work)
 
 
 def imputation(size: int, device: torch.device) -> Iterator[Case]:

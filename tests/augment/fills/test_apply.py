@@ -230,10 +230,11 @@ def test_any_size_is_filled(name: FillName) -> None:
 
 @every_fill
 def test_channels_last_images_are_filled_alike(name: FillName) -> None:
-    pictures, visible = images(torch.float32), HOLES["one image whole, one gone"]
-    filled = fill(name, pictures.contiguous(memory_format=torch.channels_last), visible)
-    assert torch.equal(filled, fill(name, pictures, visible))
-    assert filled.is_contiguous(memory_format=torch.channels_last)
+    for dtype, visible in product(BITS, HOLES.values()):
+        pictures = images(dtype)
+        filled = fill(name, pictures.contiguous(memory_format=torch.channels_last), visible)
+        assert torch.equal(filled, fill(name, pictures, visible))
+        assert filled.is_contiguous(memory_format=torch.channels_last)
 
 
 @every_fill

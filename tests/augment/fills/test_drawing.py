@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import cv2
 import pytest
 import torch
 
@@ -23,6 +24,26 @@ def test_drawing_is_where(dtype: torch.dtype) -> None:
         drawn = draw(images, visible, fill)
         assert torch.equal(drawn, torch.where(visible, images, fill))
         assert drawn.is_contiguous(memory_format=memory_format)
+
+
+@every_dtype
+@pytest.mark.parametrize(("memory_format", "passes"), [(torch.channels_last, 1), (torch.contiguous_format, 3 * 4)])
+def test_a_batch_is_drawn_in_one_pass_or_in_one_for_each_plane(
+    dtype: torch.dtype, memory_format: torch.memory_format, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    copy = cv2.copyTo
+    monkeypatch.setattr(cv2, "copyTo", lambda *arrays: sizes.append(arrays[0].size) or copy(*arrays))
+    images = torch.ones(3, 4, 6, 5, dtype=dtype).contiguous(memory_format=memory_format)
+    draw(images, torch.ones(3, 1, 6, 5, dtype=torch.bool), torch.zeros((), dtype=dtype))
+    assert len(sizes) == passes and sum(sizes) == images.numel()
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format], ids=str)
+def test_more_channels_than_an_image_of_opencv_has_are_drawn_alike(memory_format: torch.memory_format) -> None:
+    images, visible = torch.ones(2, 600, 3, 2).contiguous(memory_format=memory_format), uniform(KEYS[:2], 1, 3, 2) < 0.5
+    drawn = draw(images, visible, torch.zeros(()))
+    assert torch.equal(drawn, visible.expand_as(images).float()) and drawn.is_contiguous(memory_format=memory_format)
 
 
 def test_a_view_of_a_larger_image_is_drawn_into_alike() -> None:
