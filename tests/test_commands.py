@@ -38,7 +38,7 @@ WITH_PYTHON = ("README.md", "guide.md")
 NOT_RUN = {
     "scripts/test": "runs these tests; tests/test_scripts.py",
     "scripts/demo": "takes minutes; tests/test_scripts.py and tests/train/test_claim.py",
-    "scripts/bench": "takes minutes; tests/train/test_bench.py",
+    "scripts/bench": "takes minutes; tests/test_bench.py",
     "scripts/docs": "writes into the clone; tests/test_scripts.py and tests/test_site.py",
     "pre-commit": "writes into the clone's .git",
     "wandb": "needs an account",

@@ -1,10 +1,10 @@
 """What explaining an image costs: time over the bare forward passes that it takes, ours beside lime's and Captum's."""
 
 import contextlib
-import importlib
-import importlib.util
 import io
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,7 +20,9 @@ from maskrobust.lm_modules.explanation.sampling import draw_independent
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, predictor
-from maskrobust.train.bench.timing import alternate, median_ratio
+from maskrobust.train.devices import find_device
+from report import JSON, Row, report
+from timing import alternate, median_ratio
 
 METHODS: tuple[MaskingMethod, ...] = ("black", "layer_masking")
 
@@ -32,26 +34,39 @@ _STATISTICS = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 _CLASSES = 1000
 
 
-def measure_explain(
-    networks: Sequence[str], image_size: int, masks: int, batch: int, rounds: int, device: torch.device
-) -> Iterator[dict[str, Any]]:
-    """One row for each network, masking method and explainer; all explain one image by as many masks, half visible.
+def explaining(
+    networks: tuple[str, ...] = ("resnet50", "timm/tf_efficientnet_lite0"),
+    image_size: int = 64,
+    masks: int = 64,
+    batch: int = 32,
+    rounds: int = 7,
+    device: str | None = None,
+    json: Path = JSON,
+) -> None:
+    """What explaining an image costs: time over the bare forward passes that it takes, beside lime's and Captum's.
 
-    "ask" is the answers for all classes alone, "lime" and "Captum's ..." whole explanations of three classes: drawing,
-    asking, fitting. Those libraries ask through our adapters; one that is not installed has no rows.
+    All explain one image by as many masks, half visible, under black and layer masking. "ask" is the answers for all
+    classes alone, the others whole explanations of three classes: drawing, asking, fitting. The libraries ask through
+    our adapters; one that is not installed has no rows. A row has classes (explained by that time), bare_seconds (the
+    plain network's on images without holes, in the same batches), and time: the explainer's over it.
 
     Args:
-        networks: by the names that `build_network` takes.
+        networks: of torchvision, or timm/NAME.
         image_size: side of the image in pixels, at least 32.
         masks: that each explainer asks about, at least 51, two more than there are segments.
         batch: masks in a forward pass.
         rounds: alternating runs behind each ratio.
-        device: what is measured.
-
-    Yields:
-        network, image_size, masks, method, explainer, classes (explained by that time), bare_seconds (the plain
-        network's on images without holes, in the same batches), and time: the explainer's over it.
+        device: by default cuda where there is one, else cpu.
+        json: file for the numbers.
     """
+    place = find_device(device)
+    report("explaining", _measure(networks, image_size, masks, batch, rounds, place), place, json, batch=batch)
+
+
+def _measure(
+    networks: Sequence[str], image_size: int, masks: int, batch: int, rounds: int, device: torch.device
+) -> Iterator[Row]:
+    """One row for each network, masking method and explainer; see `explaining`."""
     for name in networks:
         torch.manual_seed(0)
         network = build_network(name, _CLASSES).to(device).eval()
@@ -100,9 +115,9 @@ def explainers(predict: Predictor, image: Tensor, masks: int, batch: int) -> dic
         return lime(drawn, answers[:, :ASKED])
 
     functions: dict[str, Callable[[], object]] = {"ask": answer, "lime": ours}
-    if importlib.util.find_spec("lime"):
+    if find_spec("lime"):
         functions["the package lime"] = _of_package_lime(predict, image, segments, masks, batch)
-    if importlib.util.find_spec("captum"):
+    if find_spec("captum"):
         functions |= _of_captum(predict, image, segments, masks, batch)
     return functions
 
@@ -119,13 +134,12 @@ def _bare(network: nn.Module, image: Tensor, masks: int, batch: int) -> Callable
     return passes
 
 
-# Both libraries are of the dev extra, and imported by name: nothing that is installed with maskrobust needs them.
-
-
 def _of_package_lime(
     predict: Predictor, image: Tensor, segments: Segments, masks: int, batch: int
 ) -> Callable[[], object]:
-    explainer = importlib.import_module("lime.lime_image").LimeImageExplainer(random_state=0)
+    from lime.lime_image import LimeImageExplainer
+
+    explainer = LimeImageExplainer(random_state=0)
     classify = nan_classifier(predict, device=image.device)
     pixels, labels = image.permute(1, 2, 0).cpu().numpy(), segments.labels[0].cpu().numpy()
 
@@ -147,8 +161,9 @@ def _of_package_lime(
 def _of_captum(
     predict: Predictor, image: Tensor, segments: Segments, masks: int, batch: int
 ) -> dict[str, Callable[[], object]]:
-    attr = importlib.import_module("captum.attr")
-    ridge = importlib.import_module("captum._utils.models.linear_model").SkLearnRidge(alpha=1.0)
+    from captum._utils.models.linear_model import SkLearnRidge
+    from captum.attr import KernelShap, Lime
+
     forward = visibility_forward(predict, image)
     visible, feature_mask = torch.ones_like(image[None, :1]), segments.labels[:1, None]
 
@@ -166,6 +181,6 @@ def _of_captum(
         ]
 
     return {
-        "Captum's Lime": explain(attr.Lime(forward, interpretable_model=ridge)),
-        "Captum's KernelShap": explain(attr.KernelShap(forward)),
+        "Captum's Lime": explain(Lime(forward, interpretable_model=SkLearnRidge(alpha=1.0))),
+        "Captum's KernelShap": explain(KernelShap(forward)),
     }

@@ -114,8 +114,7 @@ def _let_malloc_keep_memory() -> None:
 
     The larger the largest block that it has freed, up to 32 MB, the more free memory it keeps. A young process gives
     the memory of a few images back after each forward pass, and the kernel clears it again for the next, which takes as
-    long as a small network: 2.3 instead of 1.2 for the suite over its bare passes, by chance. `maskrobust evaluate`
-    takes the same time with and without more memory kept.
+    long as a small network, by chance in one of two functions that are compared.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -11,7 +13,9 @@ from maskrobust.augment import patches, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.train.bench.timing import alternate, count_waits, median_ratio, peak_memory
+from maskrobust.train.devices import find_device
+from report import JSON, Row, report
+from timing import alternate, count_waits, median_ratio, peak_memory
 
 Precision = Literal["32", "bf16", "fp16"]
 
@@ -22,6 +26,36 @@ NETWORKS = ("resnet50", "efficientnet_b0", "convnext_tiny")
 COMMON_MASKS = ("all visible", "object hidden", "half of the patches")
 SMALL_AREAS = ("box of 80 x 80", "a tenth of the patches")
 """Masks that leave little visible, for the engine whose cost follows the visible area."""
+
+
+def masking(
+    networks: tuple[str, ...] = NETWORKS,
+    batch: int = 8,
+    precision: Precision = "32",
+    compile: bool = False,
+    rounds: int = 7,
+    device: str | None = None,
+    json: Path = JSON,
+) -> None:
+    """What layer masking costs: time and memory over the plain network's, by network, mask, and eval or training.
+
+    A row has hidden (fraction of pixels), positions (fraction of those inside the network that are visible: the mean
+    over convolutions), plain_seconds, time and memory as ratios over the plain network's, waits (times that Python
+    waits for a CUDA device in one call; empty elsewhere), and sensitivity (largest change of a logit when the hidden
+    pixels are redrawn, which must be 0; empty in training).
+
+    Args:
+        networks: of torchvision, or timm/NAME.
+        batch: images in a batch.
+        precision: "bf16" and "fp16" by autocast; a training step scales no loss, which takes no time worth telling.
+        compile: whether all networks go through torch.compile, the plain ones too.
+        rounds: alternating runs behind each ratio.
+        device: by default cuda where there is one, else cpu.
+        json: file for the numbers.
+    """
+    place = find_device(device)
+    rows = _measure(networks, batch, precision, rounds, place, compiles=compile)
+    report("masking", rows, place, json, batch=batch, precision=precision, compile=compile)
 
 
 def draw_mask(name: str, batch: int) -> Tensor:
@@ -43,31 +77,10 @@ def draw_mask(name: str, batch: int) -> Tensor:
     return visible.expand(batch, 1, -1, -1)
 
 
-def measure_masking(
-    networks: Sequence[str],
-    batch: int,
-    rounds: int,
-    device: torch.device,
-    precision: Precision = "32",
-    *,
-    compiles: bool = False,
-) -> Iterator[dict[str, Any]]:
-    """One row for each network, mode and mask.
-
-    Args:
-        networks: by the names that `build_network` takes.
-        batch: images in a batch.
-        rounds: alternating runs behind each ratio.
-        device: what is measured.
-        precision: "bf16" and "fp16" by autocast; a training step scales no loss, which takes no time worth telling.
-        compiles: whether all networks go through `torch.compile`, the plain ones too.
-
-    Yields:
-        network, mode ("eval" or "training step"), mask, hidden (fraction of pixels), positions (fraction of those
-        inside that are visible: the mean over convolutions), engine, seconds of the plain network, time and memory as
-        ratios over it, waits (times that Python waits for a CUDA device in one call, None elsewhere), and sensitivity
-        (largest change of a logit when the hidden pixels are redrawn, which must be 0; None in training).
-    """
+def _measure(
+    networks: Sequence[str], batch: int, precision: Precision, rounds: int, device: torch.device, *, compiles: bool
+) -> Iterator[Row]:
+    """One row for each network, mode and mask; see `masking`."""
     cases = [(network, mode) for network in networks for mode in ("eval", "training step")]
     make = partial(_make, batch=batch, device=device, precision=precision, compiles=compiles)
     memory = {
@@ -88,7 +101,7 @@ def measure_masking(
                 "mask": mask,
                 "hidden": 1.0 - visible.double().mean().item(),
                 "positions": visible_positions(network, visible),
-                "plain_seconds": sorted(plain)[len(plain) // 2],
+                "plain_seconds": median(plain),
                 "time": median_ratio(seconds[mask], plain),
                 "memory": memory[network, mode, mask] / memory[network, mode, None],
                 "waits": count_waits(functions[mask], device),
@@ -97,7 +110,7 @@ def measure_masking(
 
 
 def visible_positions(network: str, visible: Tensor) -> float:
-    """Share of positions that are visible inside a network, as a mean over its convolutions."""
+    """Fraction of positions that are visible inside a network, as a mean over its convolutions."""
     masked = LayerMasking(build_network(network, 1000).eval())
     rows = masked.plan(torch.zeros(len(visible), 3, IMAGE_SIZE, IMAGE_SIZE), visible)
     fractions = [row.visible_fraction for row in rows if row.rule == "convolution" and row.visible_fraction is not None]
