@@ -64,6 +64,7 @@ from maskrobust.augment.policy import (
     OTHER_IMAGE as OTHER_IMAGE,
     MaskedImages as MaskedImages,
     RandomMasking as RandomMasking,
+    draw_on_cpu as draw_on_cpu,
     read_fills as read_fills,
 )
 from maskrobust.augment.random import (

@@ -1,6 +1,6 @@
 """The augmentation policy: whether a training image is masked, with which hole and which fill."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -52,6 +52,11 @@ def read_fills(choice: Choice, option: str = "fill") -> list[Chosen]:
     return FILLS.read(choice, option, _FOR_TRAINING)
 
 
+def draw_on_cpu(fills: Iterable[Chosen]) -> bool:
+    """Whether one of the fills that have a weight works on the CPU, image by image; see `read_fills`."""
+    return any(each.entry.on_cpu and each.weight > 0 for each in fills)
+
+
 @dataclass(frozen=True)
 class RandomMasking:
     """Mask each image with some probability; give back the filled images and where they may be seen.
@@ -74,6 +79,11 @@ class RandomMasking:
             raise InputError(f"probability must lie in [0, 1], got {self.probability}.")
         check_mean(self.mean)
         object.__setattr__(self, "_fills", {each.name: each for each in read_fills(self.fill)})
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether one of the fills works on the CPU, image by image, whatever device the images are on."""
+        return draw_on_cpu(self._fills.values())
 
     def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0, candidate: int = 0) -> MaskedImages:
         """Mask a batch.

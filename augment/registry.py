@@ -51,6 +51,7 @@ class Entry:
         options: the other parameters, with their defaults; those without one are always filled in, too.
         check: raises InputError for options that are out of their ranges; its parameters name the options it looks at.
         looks_into_hole: of a fill: whether the result depends on what was hidden.
+        on_cpu: of a fill: whether it works on the CPU, image by image, whatever device the images are on.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Entry:
     options: Mapping[str, Any]
     check: Check | None = None
     looks_into_hole: bool = False
+    on_cpu: bool = False
 
     def call(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Tensor:
         """The function's result for those of `inputs` that it asks for."""
@@ -157,7 +159,7 @@ class FunctionRegistry(Registry[Entry]):
         self.inputs, self.settings = tuple(inputs), tuple(settings)
 
     def register(
-        self, name: str, check: Check | None = None, *, looks_into_hole: bool = False
+        self, name: str, check: Check | None = None, *, looks_into_hole: bool = False, on_cpu: bool = False
     ) -> Callable[[AnyFunction], AnyFunction]:
         """A decorator that registers a function and returns it as it is.
 
@@ -165,6 +167,7 @@ class FunctionRegistry(Registry[Entry]):
             name: a Python identifier. The same function may be registered again, as when its module is reloaded.
             check: see `Entry`.
             looks_into_hole: see `Entry`.
+            on_cpu: see `Entry`.
 
         Raises:
             InputError: another function has the name, or a parameter can neither be filled in nor left out.
@@ -181,7 +184,7 @@ class FunctionRegistry(Registry[Entry]):
             options = {each: parameters[each].default for each in parameters if each not in inputs}
             for option, default in options.items():
                 self._check_option(name, option, default)
-            self.enter(Entry(name, function, inputs, options, check, looks_into_hole))
+            self.enter(Entry(name, function, inputs, options, check, looks_into_hole, on_cpu))
             return function
 
         return add

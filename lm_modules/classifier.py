@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from maskrobust.augment import Batch, RandomMasking, fold_in, patches, sample_keys
+from maskrobust.augment import Batch, RandomMasking, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import build_network
@@ -51,11 +51,17 @@ from maskrobust.lm_modules.optimisation import (
     train_only,
 )
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
-from maskrobust.lm_modules.presented_images import PresentedImages, present_masked, present_whole
+from maskrobust.lm_modules.presented_images import (
+    LoadedBatch,
+    PresentedBatch,
+    PresentedImages,
+    Presenter,
+    present_whole,
+)
 from maskrobust.lm_modules.sample_mean import SampleMean
 from maskrobust.lm_modules.sync_batch_norm import keep_layers_in_sync
-from maskrobust.lm_modules.training_masks import TrainingMasking, build_masking, evaluation_fill, ramp_growth
-from maskrobust.lm_modules.weights import load_tensors, plain_tensors, read_checkpoint
+from maskrobust.lm_modules.training_masks import TrainingMasking, build_masking, evaluation_fill
+from maskrobust.lm_modules.weights import check_values, load_tensors, plain_tensors, read_checkpoint
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
@@ -201,6 +207,7 @@ class MaskRobustClassifier(pl.LightningModule):
         try:
             with allocation_limit(weights.values(), path):
                 classifier = cls(**arguments)
+            check_values(weights, classifier.state_dict(), path)
             classifier.load_state_dict(weights)
         except (InputError, UnsupportedNetworkError):
             raise
@@ -333,7 +340,6 @@ class MaskRobustClassifier(pl.LightningModule):
         Raises:
             RuntimeError: the training masks images, and no fit has started.
         """
-        keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
         if self.masking == "none":
             return present_whole(batch)
         if self.training_masks is None:
@@ -341,16 +347,29 @@ class MaskRobustClassifier(pl.LightningModule):
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
                 "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
             )
-        ramp = float(self.hparams["mask_ramp"])
-        growth = ramp_growth(self.global_step / self._total_steps(), ramp) if ramp > 0 else 1.0
-        candidates = [
-            present_masked(self.training_masks, self.masking, keys, batch, growth, candidate)
-            for candidate in range(int(self.hparams["worst_of"]))
-        ]
+        candidates = batch.candidates(self.global_step) if isinstance(batch, PresentedBatch) else None
+        if candidates is None:
+            there = batch.to("cpu") if self.training_masks.on_cpu else batch
+            presented = self._presenter(self.training_masks)(there, self.global_step)
+            candidates = [each.to(batch.images.device) for each in presented]
         if len(candidates) == 1:
             return candidates[0]
         with mode(self.network, training=False):
             return worst_presented(self, candidates, batch.labels)
+
+    @property
+    def present_ahead(self) -> Callable[[Batch, int], LoadedBatch] | None:
+        """What loader processes are to do with a training batch, and the optimiser step that it is for.
+
+        They fill holes where the fill works on the CPU, image by image; None where the training step is to do it all.
+        """
+        masks = self.training_masks
+        return self._presenter(masks).ahead if masks is not None and masks.on_cpu else None
+
+    def _presenter(self, masks: RandomMasking) -> Presenter:
+        options, ramp = self.hparams, float(self.hparams["mask_ramp"])
+        steps = self._total_steps() if ramp > 0 else 1
+        return Presenter(masks, self.masking, int(options["seed"]), int(options["worst_of"]), ramp, steps)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
@@ -398,7 +417,13 @@ class MaskRobustClassifier(pl.LightningModule):
             checkpoint["class_names"] = list(names)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for."""
+        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for.
+
+        Raises:
+            InputError: weights in it are refused by `maskrobust.lm_modules.weights.check_values`.
+        """
+        source = "the checkpoint" if self._trainer is None else str(self._trainer.ckpt_path)
+        check_values(checkpoint.get("state_dict", {}), self.state_dict(), source)
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             states = checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ())
             self._restored = list(zip(*states, strict=True))

@@ -1,13 +1,15 @@
 """What a network sees of a training batch: behind holes that are filled, or that go through the network."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from maskrobust.augment import Batch, RandomMasking, fold_in, uniform
-from maskrobust.lm_modules.training_masks import TrainingMasking
+from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys, uniform
+from maskrobust.lm_modules.training_masks import TrainingMasking, ramp_growth
 
 Learner = Callable[[Tensor, Tensor | None], Tensor]
 """(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool or None) -> logits (B, num_classes)."""
@@ -34,6 +36,11 @@ class PresentedImages(NamedTuple):
     kept: Tensor
     object_mask: Tensor
 
+    def to(self, device: torch.device) -> "PresentedImages":
+        """The same on a device; copies to an accelerator do not wait."""
+        move = partial(Tensor.to, device=device, non_blocking=device.type != "cpu")
+        return PresentedImages._make(each if each is None else move(each) for each in self)
+
     @property
     def is_masked(self) -> Tensor:
         """(B,) bool, whether anything is hidden."""
@@ -44,6 +51,73 @@ class PresentedImages(NamedTuple):
         """(B,) bool, whether the image has an object, and the hole leaves nothing of it."""
         left = (self.object_mask & self.kept).flatten(1).any(dim=1)
         return self.object_mask.flatten(1).any(dim=1) & ~left
+
+
+class PresentedBatch(Batch):
+    """A batch on its device, with what a loader process has made of it; a changed one, by `_replace`, lacks that."""
+
+    ahead: "LoadedBatch | None" = None
+
+    def candidates(self, step: int) -> list[PresentedImages] | None:
+        """As presented for an optimiser step; None where that was another, or the images have changed since."""
+        if self.ahead is None or (step, self.images._version) != (self.ahead.step, self.ahead.version):
+            return None
+        return self.ahead.candidates
+
+
+class LoadedBatch(NamedTuple):
+    """What a loader process sends: a batch, and how the training step that is to come presents it.
+
+    Attributes:
+        batch: as read.
+        step: the optimiser step, counted from 0.
+        candidates: the images behind one hole each, at least one.
+        version: of the batch's images, by which torch tells whether they were changed in place.
+    """
+
+    batch: Batch
+    step: int
+    candidates: list[PresentedImages]
+    version: int = 0
+
+    def to(self, device: torch.device) -> PresentedBatch:
+        """On a device, which may be its own, as `Batch.to` does it; Lightning calls this."""
+        moved = PresentedBatch(*self.batch.to(device))
+        candidates = [each.to(device) for each in self.candidates]
+        moved.ahead = self._replace(candidates=candidates, version=moved.images._version)
+        return moved
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """How a training presents its batches: by (seed, sample ids, optimiser step) alone, whatever process calls it.
+
+    Attributes:
+        masks: draws holes and fills.
+        masking: see `present_masked`.
+        seed: of the masks.
+        candidates: how many holes each image gets to choose from.
+        ramp: see `ramp_growth`.
+        total_steps: optimiser steps of the whole training; any number where `ramp` is 0.
+    """
+
+    masks: RandomMasking
+    masking: TrainingMasking
+    seed: int
+    candidates: int
+    ramp: float
+    total_steps: int
+
+    def __call__(self, batch: Batch, step: int) -> list[PresentedImages]:
+        """The candidates for an optimiser step, on the device of the batch."""
+        keys = fold_in(sample_keys(self.seed, batch.ids), step)
+        growth = ramp_growth(step / self.total_steps, self.ramp)
+        every = range(self.candidates)
+        return [present_masked(self.masks, self.masking, keys, batch, growth, candidate) for candidate in every]
+
+    def ahead(self, batch: Batch, step: int) -> LoadedBatch:
+        """What a loader process does to a batch as it was read, for the optimiser step that is to train on it."""
+        return LoadedBatch(batch, step, self(batch.to("cpu"), step))
 
 
 def present_whole(batch: Batch) -> PresentedImages:

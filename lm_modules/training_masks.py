@@ -15,6 +15,7 @@ from maskrobust.augment import (
     RandomMasking,
     SilhouetteBank,
     build_family,
+    draw_on_cpu,
     read_families,
     read_fills,
 )
@@ -60,13 +61,14 @@ def build_masking(
         probability: chance that an image is masked.
         mean: colour in [0, 1] of the fill "mean".
         source: a `SilhouetteSource`; anything where no family draws silhouettes.
-        device: of the keys that the policy will be called with.
+        device: of the keys that the policy will be called with, unless a fill works on the CPU: then it is that.
 
     Raises:
         InputError: an argument is out of its range, or silhouettes are asked for and the source has none to give.
     """
     low, high = hidden_fraction
-    bank = build_silhouette_bank(mask_family, source, device)
+    where = torch.device("cpu") if draw_on_cpu(read_fills(fill)) else device
+    bank = build_silhouette_bank(mask_family, source, where)
     family = build_family(mask_family, hidden_fraction=(low, high), patch_size=patch_size, bank=bank)
     return RandomMasking(family, fill, probability, mean)
 

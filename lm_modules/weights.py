@@ -41,11 +41,14 @@ def plain_tensors(content: object, path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: it holds anything but dense tensors of real numbers under names.
     """
-    named = content if isinstance(content, Mapping) else {None: None}
-    if not all(isinstance(name, str) and is_plain(value) for name, value in named.items()):
-        raise InputError(
-            f"'{path}' must hold a state dict of tensors or a Lightning checkpoint, but holds neither; save one."
-        )
+    named = content if isinstance(content, Mapping) else {"all of it": content}
+    for name, value in named.items():
+        if not isinstance(name, str) or not is_plain(value):
+            found = f"a tensor of {value.dtype}, {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(
+                f"'{path}' must hold a state dict of dense real tensors or a Lightning checkpoint, but '{name}' is "
+                f"{found}; save one."
+            )
     return dict(named)
 
 
@@ -82,7 +85,7 @@ def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str, *, new_head: bool = False) -> None:
-    """Load weights into a network in place; every key and shape must match.
+    """Load weights into a network in place; every key and shape must match, and values be those of a network.
 
     Prefixes that wrappers added to every key ("network.", "module.", "_orig_mod.", "model.") are taken off where the
     network does not have them itself. Only batch norm's `num_batches_tracked` may be missing, as it is from files older
@@ -95,7 +98,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str,
         new_head: leave the last linear layer as it is, for fine-tuning on other classes.
 
     Raises:
-        InputError: keys or shapes differ, and nothing was loaded.
+        InputError: keys or shapes differ, or values are refused by `check_values`; nothing was loaded.
     """
     expected = network.state_dict()
     given = max(unwrapped(tensors), key=lambda candidate: len(candidate.keys() & expected.keys()))
@@ -122,7 +125,38 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str,
             f"'{source}' does not fit {type(network).__name__}: '{wrong[0]}' has shape {tuple(given[wrong[0]].shape)}, "
             f"expected {tuple(expected[wrong[0]].shape)}; check the architecture and its options."
         )
+    check_values(given, expected, source)
     network.load_state_dict(given, strict=not new_head)
+
+
+def check_values(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Refuse values that torch would convert without a word, or that no finished training has.
+
+    Infinity may be there, as networks keep it in buffers; and a count, such as batch norm's `num_batches_tracked`, may
+    be given as a floating-point number, as averages of state dicts have it.
+
+    Args:
+        given: tensors by name.
+        expected: those that they will replace; names that are not in both are passed over.
+        source: where the tensors come from, for messages.
+
+    Raises:
+        InputError: integers or truth values are given for floating-point numbers, or NaN is among these.
+    """
+    for name in sorted(given.keys() & expected.keys()):
+        if not expected[name].is_floating_point():
+            continue
+        if not given[name].is_floating_point():
+            wanted, found = (str(each[name].dtype).removeprefix("torch.") for each in (expected, given))
+            raise InputError(
+                f"'{source}' must hold '{name}' as floating-point numbers, such as {wanted}, got {found}; save the "
+                "weights as they were trained, not quantised."
+            )
+        if given[name].float().isnan().any():
+            raise InputError(
+                f"'{source}' must hold trained weights, but '{name}' is NaN in places, as after a training that "
+                "diverged; give those from before that."
+            )
 
 
 def _no_file(path: Path) -> str:

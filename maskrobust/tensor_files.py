@@ -27,8 +27,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         if size > _LARGEST_HEADER:
             raise ValueError(f"its header claims to have {size} bytes")
         tensors = safetensors.torch.load_file(path)
-        if not all(map(is_plain, tensors.values())):
-            raise ValueError("it holds tensors of an unusual type")
+        odd = [name for name, tensor in tensors.items() if not is_plain(tensor)]
+        if odd:
+            raise ValueError(f"'{odd[0]}' in it is of {tensors[odd[0]].dtype}, where real numbers are expected")
     except Exception as error:  # a damaged file can make the reader raise anything
         reason = str(error) or type(error).__name__
         raise InputError(f"'{path}' is not a readable safetensors file ({reason}); write it again.") from error

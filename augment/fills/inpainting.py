@@ -27,7 +27,7 @@ def inpainted(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     return torch.where(visible.any(dim=3).any(dim=2)[:, :, None, None], shown, mean_colour(images, mean).float())
 
 
-@fill("inpainting")
+@fill("inpainting", on_cpu=True)
 def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Inpaint hidden pixels with the fast marching method.
 

@@ -79,7 +79,8 @@ def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hi
 class _FusedBatchNorm(torch.autograd.Function):
     """Hidden positions become the mean of the visible ones: then the variance of all is n / N of theirs.
 
-    A gradient of 0 at hidden positions makes backward sums over all positions those over the visible ones.
+    Where a mean is many standard deviations, sums of the values are imprecise; those of the differences from the mean
+    are not. A gradient of 0 at hidden positions makes backward sums over all positions those over the visible ones.
     """
 
     @staticmethod
@@ -87,33 +88,44 @@ class _FusedBatchNorm(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, shown: Tensor, hidden: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         features = features.contiguous(memory_format=torch.channels_last)
-        rows, share = to_rows(features), 1 - len(hidden) / len(shown)
+        rows, fraction = to_rows(features), 1 - len(hidden) / len(shown)
         with torch.autocast("cpu", enabled=False):
-            mean = (shown.T @ rows)[0] / (share * len(shown))
+            mean = offset = (shown.T @ rows)[0] / (fraction * len(shown))
         normalised = torch.empty_like(features)
         filled = torch.lerp(mean, rows, shown, out=to_rows(normalised))
-        variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)[1] / share
+        _, variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)
+        if (mean.square() > _LARGE * variance).any():
+            filled -= mean
+            mean_of_all, variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)
+            offset = mean_of_all / fraction
+            mean = mean + offset
+        variance = variance / fraction
         scale = torch.rsqrt(variance + eps)
         slope = scale * weight
-        torch.addcmul(bias - mean * slope, filled, slope, out=filled)
-        ctx.save_for_backward(features, weight, shown, hidden, mean, scale)
+        torch.addcmul(bias - offset * slope, filled, slope, out=filled)
+        ctx.save_for_backward(features, weight, hidden, mean, scale)
         ctx.mark_non_differentiable(mean, variance)
         return normalised, mean, variance
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, shown, hidden, mean, scale = ctx.saved_tensors
+        features, weight, hidden, mean, scale = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        share = 1 - len(hidden) / len(shown)
-        root = share**0.5
+        positions = features.numel() // features.shape[1]
+        fraction = 1 - len(hidden) / positions
+        root = fraction**0.5
         of_features, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, features, weight * root, None, None, mean, scale / root, True, 0.0, [True, True, True]
         )
         rows = to_rows(of_features)
         # The kernel has subtracted the mean gradient of all positions.
-        rows.addcmul_(shown, of_bias * scale * weight, value=(1 - 1 / share) / len(shown))
+        rows.add_(of_bias * scale * weight, alpha=(1 - 1 / fraction) / positions)
         clear_rows(rows, hidden)
         return of_features, of_weight * root, of_bias, None, None, None
+
+
+_LARGE = 16.0
+"""Squared mean over variance from which on the values are centred before they are summed."""
 
 
 def masked_batch_norm(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor, visible: Tensor) -> Tensor:

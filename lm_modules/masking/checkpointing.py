@@ -1,6 +1,5 @@
 """Activation checkpointing: less memory in training for one more forward pass."""
 
-import operator
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
@@ -11,7 +10,6 @@ from torch.utils.checkpoint import checkpoint
 
 from maskrobust.lm_modules.masking.masked import Masked
 from maskrobust.lm_modules.masking.program import Program
-from maskrobust.lm_modules.masking.rules.merging import add_into_first
 
 
 def run_in_segments(program: Program, network: nn.Module, images: Masked, segments: int) -> Any:
@@ -51,11 +49,7 @@ def _starts(program: Program, network: nn.Module, segments: int) -> list[int]:
     No part may write into what an earlier one has made: computed again, it would start from changed values.
     """
     made = {step.name: index for index, step in enumerate(program.steps)}
-    written = [
-        (made.get(step.reads[0], 0), index)
-        for index, step in enumerate(program.steps)
-        if step.reads and _writes_into_its_input(step.operation(network))
-    ]
+    written = [(made.get(step.writes, 0), index) for index, step in enumerate(program.steps) if step.writes is not None]
     possible = [
         index
         for index, step in enumerate(program.steps)
@@ -67,24 +61,10 @@ def _starts(program: Program, network: nn.Module, segments: int) -> list[int]:
     return [possible[part * len(possible) // parts] for part in range(1, parts)]
 
 
-def _writes_into_its_input(operation: Any) -> bool:
-    if isinstance(operation, nn.Module):
-        return bool(getattr(operation, "inplace", False))
-    name = str(getattr(operation, "__name__", getattr(operation, "name", "")))
-    return name.endswith("_") or operation in (
-        add_into_first, operator.iadd, operator.isub, operator.imul, operator.itruediv,
-    )  # fmt: skip
-
-
 @contextmanager
 def _kept_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norms normalise as in training; their running statistics are restored afterwards."""
-    buffers = [
-        buffer
-        for module in network.modules()
-        if isinstance(module, nn.modules.batchnorm._NormBase)
-        for buffer in module.buffers(recurse=False)
-    ]
+    """Batch norms normalise as in training; their running statistics, and other buffers, are restored afterwards."""
+    buffers = [*network.buffers()]
     before = [buffer.clone() for buffer in buffers]
     try:
         yield

@@ -24,7 +24,7 @@ def hide(features: Tensor, visible: Tensor) -> Tensor:
 
 
 def neighbour_rings(visible: Tensor, rings: int) -> list[tuple[Tensor, Tensor]]:
-    """The plan of neighbour padding: which positions each ring fills, and the weight of each of their neighbours.
+    """The plan of neighbour padding: which positions each ring fills, and from how many neighbours.
 
     Ring 1 holds the hidden positions with a visible position among their 3x3 neighbours; ring r + 1 those with a
     neighbour that is visible or in a ring up to r, and are neither themselves.
@@ -34,15 +34,15 @@ def neighbour_rings(visible: Tensor, rings: int) -> list[tuple[Tensor, Tensor]]:
         rings: number of rings, at least 0.
 
     Returns:
-        For each ring, its positions (B, 1, H, W) bool, and (B, 1, H, W) float32: one over the number of known
-        neighbours of a position of the ring, 0 elsewhere.
+        For each ring, its positions (B, 1, H, W) bool, and how many known neighbours each position has, (B, 1, H, W)
+        float32, at least 1.
     """
     plan = []
     known = visible
     for _ in range(rings):
         known_neighbours = _sum_3x3(known.to(torch.float32))
         ring = (known_neighbours > 0) & ~known
-        plan.append((ring, torch.where(ring, 1.0 / known_neighbours.clamp(min=1.0), 0.0)))
+        plan.append((ring, known_neighbours.clamp(min=1.0)))
         known = known | ring
     return plan
 
@@ -66,8 +66,8 @@ def neighbour_padding(
         (B, C, H, W), dtype of `features`; equal to `features` at visible positions bit for bit.
     """
     filled = hide(features.detach() if detach_padding else features, visible)
-    for ring, weight in plan:
-        filled = torch.where(ring, _sum_3x3(filled) * weight.to(filled.dtype), filled)
+    for ring, count in plan:
+        filled = torch.where(ring, _sum_3x3(filled) / count.to(filled.dtype), filled)
     return torch.where(visible, features, filled) if detach_padding else filled
 
 

@@ -1,5 +1,8 @@
 """`LayerMasking`: any supported CNN, with the mask carried through its layers."""
 
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -10,15 +13,38 @@ from maskrobust.augment import check_visible
 from maskrobust.lm_modules.masking.checkpointing import run_in_segments
 from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
+from maskrobust.lm_modules.masking.hooked import refuse_hooks_when_compiled, run_with_hooks
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, Recipe, VisibleMap
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
-from maskrobust.lm_modules.masking.program import find_folded, mode, read_program
-from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, find_row_suffix, plan_suffix, run_suffix
+from maskrobust.lm_modules.masking.program import Program, Step, find_folded, mode, read_program
+from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, RowSuffix, find_row_suffix, plan_suffix, run_suffix
 from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError
+from maskrobust.lm_modules.masking.twins import is_hooked
 
 Engine = Literal["auto", "dense", "rows"]
 
 _PREFIX = "network."
+_KEPT = 8
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is known of a network in one state.
+
+    Attributes:
+        program: of its forward pass.
+        calls_hooks: whether a module has hooks, so that `hooked` has to run the program.
+        dropped: names of convolutions that need half of the padding; none in training mode.
+        folded: batch norms that can be folded, by the name of the convolution; none in training mode.
+        row_suffix: the end of the program that rows can compute; None in training mode.
+    """
+
+    program: Program
+    calls_hooks: bool = False
+    dropped: frozenset[str] = frozenset()
+    folded: Mapping[str, Step] = field(default_factory=dict)
+    row_suffix: RowSuffix | None = None
 
 
 class LayerMasking(nn.Module):
@@ -58,20 +84,17 @@ class LayerMasking(nn.Module):
     ) -> None:
         super().__init__()
         self.options = MaskingOptions(merge, detach_padding)
-        self.programs = {training: read_program(network, training=training) for training in (False, True)}
         self.network = network
         self.engine = engine
         self.checkpoint_segments = checkpoint_segments
-        self.row_suffix = None if engine == "dense" else find_row_suffix(self.programs[False], network, self.options)
+        self._compiled: dict[int, Reading] = {}
+        self._readings = [self._read(training=training) for training in (False, True)]
+        self.row_suffix = self._readings[0].row_suffix
         if engine == "rows" and self.row_suffix is None:
             raise UnsupportedNetworkError(
                 f"{type(network).__name__} cannot be computed on rows, which takes ungrouped convolutions, batch norm "
                 "and sums up to global pooling, merged by intersection; set engine to 'auto'."
             )
-        self.dropped = find_dropped(self.programs[False], network, self.options)
-        self.folded = find_folded(self.programs[False], network)
-        if self.row_suffix is not None:
-            self.folded.pop(self.row_suffix.entry, None)  # rows normalise by themselves
         self._recipes: dict[torch.Size, Recipe] = {}
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
@@ -107,16 +130,19 @@ class LayerMasking(nn.Module):
         return output
 
     def _run(self, images: Masked) -> Any:
-        program = self.programs[self.training]
-        suffix = self.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
-        if self.training and self.checkpoint_segments and torch.is_grad_enabled():
+        reading = self.read()
+        program = reading.program
+        if reading.calls_hooks:
+            return run_with_hooks(program, self.network, images)
+        if program.state.trains and self.checkpoint_segments and torch.is_grad_enabled():
             return run_in_segments(program, self.network, images, self.checkpoint_segments)
-        if self.training or torch.compiler.is_compiling() or _needs_maps(self.network):
+        if program.state.trains or torch.compiler.is_compiling():
             return program.run(self.network, images)
+        suffix = reading.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
         values: dict[str, Any] = {program.input_name: images}
         is_exact = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and images.visible.may_be_read
-        folded = self.folded if is_exact else None
-        run_steps = partial(program.run_steps, self.network, values, dropped=self.dropped, folded=folded)
+        folded = reading.folded if is_exact else None
+        run_steps = partial(program.run_steps, self.network, values, dropped=reading.dropped, folded=folded)
         if suffix is None:
             run_steps(0, len(program.steps))
             return program.output_of(values)
@@ -130,6 +156,49 @@ class LayerMasking(nn.Module):
         else:
             run_steps(suffix.start, len(program.steps))
         return program.output_of(values)
+
+    def read(self) -> Reading:
+        """What is known of the network in its present state, the modes and settings of its modules.
+
+        A state that is new is read first, which takes about as long as a forward pass; the last few are kept.
+
+        Raises:
+            UnsupportedNetworkError: in this state an operation has no rule.
+        """
+        if torch.compiler.is_compiling():
+            reading = self._compiled[self._read_for_compiler()]
+            reading.program.state.guard(self.network)
+            return reading
+        for reading in self._readings:
+            is_same, has_hooks = reading.program.state.compare(self.network)
+            if is_same and has_hooks == reading.calls_hooks:
+                return reading
+        reading = self._read(calls_hooks=any(map(is_hooked, self.network.modules())))
+        with _LOCK:
+            self._readings = [reading, *self._readings[: _KEPT - 1]]
+        return reading
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _read_for_compiler(self) -> int:
+        refuse_hooks_when_compiled(self.network)
+        number = len(self._compiled)
+        self._compiled[number] = self._read(calls_hooks=False)
+        return number
+
+    def _read(self, *, training: bool | None = None, calls_hooks: bool = False) -> Reading:
+        network = self.network
+        program = read_program(network, training=training, separates_calls=calls_hooks)
+        if calls_hooks or program.state.trains:
+            return Reading(program, calls_hooks)
+        row_suffix = None if self.engine == "dense" else find_row_suffix(program, network, self.options)
+        folded = find_folded(program, network)
+        if row_suffix is not None:
+            folded.pop(row_suffix.entry, None)  # rows normalise by themselves
+        return Reading(program, calls_hooks, find_dropped(program, network, self.options), folded, row_suffix)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be read again, which holds functions that cannot be pickled."""
+        return {**super().__getstate__(), "_readings": [], "_compiled": {}}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
         """What one module of the network returns for images of which only `visible` may be seen.
@@ -147,8 +216,15 @@ class LayerMasking(nn.Module):
         """
         check_visible(images, visible)
         masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))
-        output: Masked | Tensor = self.programs[self.training].run_to(self.network, masked_images, layer)
-        return output
+        reading = self.read()
+        if not reading.calls_hooks:
+            output: Masked | Tensor = reading.program.run_to(self.network, masked_images, layer)
+            return output
+        outputs: dict[str, Any] = {}
+        reading.program.name_of(self.network, layer)
+        run_with_hooks(reading.program, self.network, masked_images, watch=outputs.__setitem__)
+        found: Masked | Tensor = outputs[layer]
+        return found
 
     @torch.no_grad()
     def plan(self, images: Tensor, visible: Tensor) -> Plan:
@@ -165,21 +241,15 @@ class LayerMasking(nn.Module):
         rows = Plan()
         masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))
         with mode(self.network, training=False):
-            self.programs[False].run(
-                self.network, masked_images, lambda step, result: rows.extend(plan_rows(step, self.network, result))
+            reading = self.read()
+            run = run_with_hooks if reading.calls_hooks else Program.run
+            run(
+                reading.program,
+                self.network,
+                masked_images,
+                lambda step, result: rows.extend(plan_rows(step, self.network, result)),
             )
         return rows
-
-
-def _needs_maps(network: nn.Module) -> bool:
-    """Whether a layer has to see dense features: one in training mode, or one that somebody has hooked."""
-    modules = [network]
-    for module in modules:  # grows on the way; `network.modules()` takes as long as some layers
-        if module.training or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-            return True
-        if module._modules:
-            modules += [child for child in module._modules.values() if child is not None]
-    return False
 
 
 def _without_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _local_metadata: Any) -> None:

@@ -49,6 +49,12 @@ class Window(NamedTuple):
         (height, width), (vertical, horizontal) = self.kernel_size, self.dilation
         return max((height - 1) * vertical, (width - 1) * horizontal)
 
+    def may_miss(self, height: int, width: int) -> bool:
+        """Whether a window may read none of the positions of an image: all that it reads may lie in the padding."""
+        left, right, top, bottom = self.padding
+        axes = zip((height, width), (max(top, bottom), max(left, right)), self.kernel_size, self.dilation, strict=True)
+        return any(frame > (kernel - 1) * step or step > size for size, frame, kernel, step in axes)
+
     @property
     def reads_its_place(self) -> bool:
         """Whether output (i, j) reads the input at (i, j) times the stride, as a window of 1 x 1 does."""
@@ -130,6 +136,16 @@ class VisibleMap:
         """Whether nothing is hidden."""
         return bool(self.positions.all())
 
+    @property
+    def hidden_images(self) -> Tensor:
+        """(B,) bool: images of which nothing is visible."""
+        return ~self.positions.flatten(1).any(dim=1)
+
+    @property
+    def whole_images(self) -> Tensor:
+        """(B,) bool: images of which nothing is hidden."""
+        return self.positions.flatten(1).all(dim=1)
+
     @cached_property
     def row_indices(self) -> Tensor:
         """Rows of the visible positions, as in `rows.row_indices`."""
@@ -177,13 +193,16 @@ class VisibleMap:
         return ring_rows(self.positions)
 
     def window(self, window: Window) -> "VisibleMap":
-        """The map after a convolution or pool; see `functional.propagate_visible`."""
+        """The map after a convolution or pool; see `functional.propagate_visible` and `derive`."""
         if window == _SINGLE_POSITION:
             return self
         known = self._derived.get(window)
         if known is not None:
             return known
-        derived = self.derive(window, lambda positions: propagate_visible(positions, *window))
+        if window.may_miss(*self.size[1:]):
+            derived = self.derive(window, lambda positions: propagate_visible(positions, *window))
+        else:
+            derived = self._derived[window] = VisibleMap(propagate_visible(self.positions, *window), self.options)
         single = Window((1, 1), window.stride)
         if window != single and window.reads_its_place and self.window(single).size == derived.size:
             self.window(single)._within.append(derived)
@@ -213,12 +232,16 @@ class VisibleMap:
     def derive(self, key: Hashable, positions_of: Callable[[Tensor], Tensor]) -> "VisibleMap":
         """The map whose positions are a function of this one's, computed once for each key.
 
+        An image of which nothing is hidden stays so, whatever is added around it: what is computed from all of it is
+        what the plain network computes.
+
         Args:
             key: names the function and its settings.
             positions_of: from (B, 1, H, W) bool to (B, 1, H', W') bool.
         """
         if key not in self._derived:
-            self._derived[key] = VisibleMap(positions_of(self.positions), self.options)
+            whole = self.whole_images[:, None, None, None]
+            self._derived[key] = VisibleMap(positions_of(self.positions) | whole, self.options)
         return self._derived[key]
 
     def merge(self, other: "VisibleMap") -> "VisibleMap":
@@ -308,6 +331,13 @@ class Masked:
     def with_features(self, features: Tensor) -> "Masked":
         """Other features at the same positions, in the same order of axes."""
         return Masked(features, self.visible, self.channels_last)
+
+    def with_hidden_one(self) -> Tensor:
+        """The features with 1 at hidden positions, where no quotient, root, power or logarithm is infinite or NaN.
+
+        Such a value would reach gradients, 0 though they are there: 0 times infinity is NaN.
+        """
+        return self.features if self.visible.everything else self.features.masked_fill(~self.positions, 1.0)
 
     def with_hidden_zero(self) -> Tensor:
         """The features with 0 at hidden positions, in the shape of `features`."""

@@ -8,6 +8,7 @@ positions a ring has.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,18 @@ class RingRows:
     neighbours: Tensor
     starts: Tensor
     weights: Tensor
+
+    @cached_property
+    def exact_weights(self) -> Tensor:
+        """`weights` in float64."""
+        counts = self.starts.diff(append=self.starts.new_tensor([len(self.neighbours)]))
+        return counts.double().reciprocal().repeat_interleave(counts)
+
+    def weights_in(self, dtype: torch.dtype) -> Tensor:
+        """`weights` in the dtype of features."""
+        if self.weights.dtype == dtype:
+            return self.weights
+        return self.exact_weights if dtype == torch.float64 else self.weights.to(dtype)
 
 
 def ring_rows(visible: Tensor) -> Iterator[RingRows]:

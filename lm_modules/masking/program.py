@@ -5,17 +5,20 @@ import operator
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.batch_norm import fold_batch_norm
-from maskrobust.lm_modules.masking.masked import Masked
+from maskrobust.lm_modules.masking.masked import Masked, ZeroPadded
 from maskrobust.lm_modules.masking.rules import RULES, Rule, Target, UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
+from maskrobust.lm_modules.masking.state import Modes, State
+from maskrobust.lm_modules.masking.tracing import Call, trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Step:
         last_uses: names of earlier results that no later step needs.
         path: names that lead to the module; empty where there is none.
         takes_results_alone: whether every argument is the result of an earlier step.
+        modes: in which it is called; None for those that hold outside the network.
+        writes: name of the result whose memory it changes; None where it changes none.
     """
 
     name: str
@@ -54,6 +59,8 @@ class Step:
     last_uses: tuple[str, ...]
     path: tuple[str, ...]
     takes_results_alone: bool
+    modes: Modes | None
+    writes: str | None
 
     def run(
         self,
@@ -62,6 +69,7 @@ class Step:
         *,
         halves_padding: bool = False,
         batch_norm: "Step | None" = None,
+        operation: Any = None,
     ) -> Any:
         """Compute the step's result from those of earlier steps.
 
@@ -70,9 +78,12 @@ class Step:
             values: results of earlier steps by name.
             halves_padding: half of the rings of its first argument suffice.
             batch_norm: the step that alone reads the result, to be folded into this one, where that pays.
+            operation: in place of `operation(network)`.
         """
+        if self.modes is not None:
+            return self._run_in_modes(network, values, operation)
         args, kwargs = self.arguments(values)
-        operation, folded = self.operation(network), None
+        operation, folded = self.operation(network) if operation is None else operation, None
         if halves_padding and type(args[0]) is Masked:
             args = (replace(args[0], halves_padding=True), *args[1:])
         if batch_norm is not None:
@@ -91,11 +102,24 @@ class Step:
             result.is_normalised = True
         return result
 
+    def _run_in_modes(self, network: nn.Module, values: dict[str, Any], operation: Any) -> Any:
+        assert self.modes is not None
+        grad, cpu, cpu_dtype, cuda, cuda_dtype = self.modes
+        if torch.is_grad_enabled() and not grad and self.writes is None:
+            # Without gradients, rules change features at hidden positions; here an earlier step may still need them.
+            values = {name: _copied(values[name]) for name in self.reads}
+        with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(grad))
+            for kind, enabled, dtype in (("cpu", cpu, cpu_dtype), ("cuda", cuda, cuda_dtype)):
+                if (enabled, dtype) != (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)):
+                    stack.enter_context(torch.autocast(kind, dtype, enabled))
+            return replace(self, modes=None).run(network, values, operation=operation)
+
     def arguments(self, values: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Positional and keyword arguments, with results for values."""
         if self.takes_results_alone:
             return [values[argument.name] for argument in self.args], {}
-        return _fill_in(self.args, values), _fill_in(self.kwargs, values)
+        return fill_in(self.args, values), fill_in(self.kwargs, values)
 
     def operation_name(self, network: nn.Module) -> str:
         """Class of the module, or name of the function or tensor method."""
@@ -125,12 +149,16 @@ class Program:
         output: the network's result, with `Value` for results of steps.
         results: name of the value that a module returns, by the module's path, for modules called in the forward pass
             that return a single value, those that hold other modules included; of several calls the last.
+        call: of the network itself, with the calls of modules within.
+        state: of the network that it was read in.
     """
 
     input_name: str
     steps: tuple[Step, ...]
     output: Any
     results: Mapping[str, str]
+    call: Call
+    state: State
 
     def run(self, network: nn.Module, images: Masked, observe: Callable[[Step, Any], None] | None = None) -> Any:
         """Compute the network's output for masked images, forgetting each result after its last use.
@@ -174,20 +202,24 @@ class Program:
         Raises:
             InputError: the forward pass has no result of a module at that path.
         """
-        if layer not in self.results:
-            raise InputError(
-                f"layer must be a module that {type(network).__name__} calls and that returns one tensor, got "
-                f"'{layer}'; name another of its named_modules()."
-            )
-        name = self.results[layer]
+        name = self.name_of(network, layer)
         end = next((index for index, step in enumerate(self.steps, start=1) if step.name == name), 0)
         values: dict[str, Any] = {self.input_name: images}
         self.run_steps(network, values, 0, end)
         return values[name]
 
+    def name_of(self, network: nn.Module, layer: str) -> str:
+        """Name of the value that the module at a path returns; `InputError` where there is none."""
+        if layer not in self.results:
+            raise InputError(
+                f"layer must be a module that {type(network).__name__} calls and that returns one tensor, got "
+                f"'{layer}'; name another of its named_modules()."
+            )
+        return self.results[layer]
+
     def output_of(self, values: dict[str, Any]) -> Any:
         """The network's output from the results of its steps."""
-        return _fill_in(self.output, values)
+        return fill_in(self.output, values)
 
 
 def find_folded(program: Program, network: nn.Module) -> dict[str, Step]:
@@ -200,21 +232,25 @@ def find_folded(program: Program, network: nn.Module) -> dict[str, Step]:
     found = {step.name: step.operation(network) for step in program.steps if step.rule is not None and step.rule.folds}
     operations = {name: module for name, module in found.items() if type(module) in RULES}  # no class of one's own
     reads = Counter(name for step in program.steps for name in step.reads)
+    in_modes = {step.name for step in program.steps if step.modes is not None}
     return {
         step.reads[0]: step
         for step in program.steps
         if isinstance(operations.get(step.name), nn.modules.batchnorm._NormBase)
         and isinstance(operations.get(step.reads[0]), nn.Conv2d)
         and reads[step.reads[0]] == 1
+        and step.name not in in_modes
+        and step.reads[0] not in in_modes
     }
 
 
-def read_program(network: nn.Module, *, training: bool) -> Program:
-    """Trace a network in one mode and pair every masked operation with its rule.
+def read_program(network: nn.Module, *, training: bool | None = None, separates_calls: bool = False) -> Program:
+    """Trace a network and pair every masked operation with its rule.
 
     Args:
         network: takes images (B, C, H, W) as its only tensor argument; left as it is.
-        training: whether to read the training-mode forward pass.
+        training: mode of all modules in which the forward pass is read; None for that of each.
+        separates_calls: as in `tracing.trace`.
 
     Raises:
         UnsupportedNetworkError: the network cannot be traced, or an operation on masked features has no rule; the
@@ -222,7 +258,8 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
     """
     _refuse_attention(network)
     _load_rules_for(network)
-    graph, results = _trace(network, training=training)
+    traced = trace(network, training=training, separates_calls=separates_calls)
+    graph = traced.graph
     images, *others = [node for node in graph.nodes if node.op == "placeholder"]
     if any(node.users for node in others):
         raise UnsupportedNetworkError(
@@ -244,41 +281,35 @@ def read_program(network: nn.Module, *, training: bool) -> Program:
             rule = _rule_for(node, network) if any(argument in masked for argument in node.all_input_nodes) else None
             if rule is not None and not _ends_masking(rule, node, network):
                 masked.add(node)
-            reads = tuple(argument.name for argument in node.all_input_nodes)
             last_uses = tuple(argument.name for argument in node.all_input_nodes if last_use[argument] is node)
-            args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
-            path = tuple(str(node.target).split(".")) if node.op == "call_module" else ()
-            target = add_into_first if _may_add_in_place(node, network) else node.target
-            alone = not kwargs and all(isinstance(argument, Value) for argument in args)
-            step = Step(node.name, _layer_of(node), node.op, target, args, kwargs, rule, reads, last_uses, path, alone)
-            steps.append(step)
-    return Program(images.name, tuple(steps), output, results)
+            steps.append(_step(node, network, rule, last_uses))
+    call = Call("", 0, len(steps), (Value(images.name),), {}, output, tuple(map(_call_with_values, traced.calls)))
+    return Program(images.name, tuple(steps), output, traced.results, call, traced.state)
 
 
-class _Tracer(fx.Tracer):
-    """Keeps every module whole that has a rule, and those that would change their buffers while they are read."""
+def _step(node: fx.Node, network: nn.Module, rule: Rule | None, last_uses: tuple[str, ...]) -> Step:
+    args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
+    adds_in_place = _may_add_in_place(node, network)
+    return Step(
+        name=node.name,
+        layer=_layer_of(node),
+        kind=node.op,
+        target=add_into_first if adds_in_place else node.target,
+        args=args,
+        kwargs=kwargs,
+        rule=rule,
+        reads=tuple(argument.name for argument in node.all_input_nodes),
+        last_uses=last_uses,
+        path=tuple(str(node.target).split(".")) if node.op == "call_module" else (),
+        takes_results_alone=not kwargs and all(isinstance(argument, Value) for argument in args),
+        modes=node.meta["modes"],
+        writes=node.meta["memory"][0] if node.meta.get("writes") else args[0].name if adds_in_place else None,
+    )
 
-    failed_at = ""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.results: dict[str, str] = {}
-
-    def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
-        if find_rule(type(module)) is not None or isinstance(module, nn.modules.batchnorm._NormBase):
-            return True
-        return super().is_leaf_module(module, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Does what fx does, and remembers each layer's result, or the innermost layer that cannot be read."""
-        try:
-            result = super().call_module(m, forward, args, kwargs)
-        except Exception:
-            self.failed_at = self.failed_at or f" at layer '{self.path_of_module(m)}'"
-            raise
-        if isinstance(result, fx.Proxy):
-            self.results[self.path_of_module(m)] = result.node.name
-        return result
+def _call_with_values(call: Call) -> Call:
+    args, kwargs, result = (_with_values(structure) for structure in (call.args, call.kwargs, call.result))
+    return replace(call, args=args, kwargs=kwargs, result=result, calls=tuple(map(_call_with_values, call.calls)))
 
 
 class _Method:
@@ -316,21 +347,6 @@ def _refuse_attention(network: nn.Module) -> None:
                 f"{type(module).__name__}), but layer masking is for convolutional networks; a transformer can simply "
                 "drop hidden tokens, as the masking method token_dropping does with timm's."
             )
-
-
-def _trace(network: nn.Module, *, training: bool) -> tuple[fx.Graph, dict[str, str]]:
-    """The graph, and the names of the nodes that modules return."""
-    tracer = _Tracer()
-    try:
-        with mode(network, training=training):
-            return tracer.trace(network), tracer.results
-    except Exception as error:  # whatever the network's own forward makes of a proxy
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise UnsupportedNetworkError(
-            f"{type(network).__name__} cannot be read with torch.fx{tracer.failed_at} ({reason}), which layer masking "
-            "needs; give the submodule that fails a rule of its own with masking_rule, or free its forward of "
-            "data-dependent Python."
-        ) from error
 
 
 @contextmanager
@@ -404,13 +420,22 @@ def _with_values(argument: Any) -> Any:
     return _replace(argument, fx.Node, lambda node: Value(node.name))
 
 
-def _fill_in(argument: Any, values: dict[str, Any]) -> Any:
+def _copied(value: Any) -> Any:
+    """The same with features of its own, where a value is masked."""
+    if isinstance(value, tuple):
+        return tuple(map(_copied, value))
+    if isinstance(value, ZeroPadded):
+        return replace(value, features=value.features.clone(), inside=_copied(value.inside))
+    return replace(value, features=value.features.clone()) if isinstance(value, Masked) else value
+
+
+def fill_in(argument: Any, values: Mapping[str, Any]) -> Any:
     """An argument with results for values; most are a value, a constant, or a tuple of these."""
     kind = type(argument)
     if kind is Value:
         return values[argument.name]
     if kind is tuple:
-        return tuple([_fill_in(item, values) for item in argument])
+        return tuple([fill_in(item, values) for item in argument])
     if kind is dict and not argument:
         return {}
     if kind in (int, float, bool, str):
@@ -423,7 +448,8 @@ def _replace(argument: Any, kind: type, replacement: Callable[[Any], Any]) -> An
     if isinstance(argument, kind):
         return replacement(argument)
     if isinstance(argument, tuple | list):
-        return type(argument)([_replace(item, kind, replacement) for item in argument])
+        items = [_replace(item, kind, replacement) for item in argument]
+        return type(argument)(*items) if hasattr(argument, "_fields") else type(argument)(items)
     if isinstance(argument, dict):
         return {key: _replace(item, kind, replacement) for key, item in argument.items()}
     if isinstance(argument, slice):

@@ -93,7 +93,8 @@ def plan_suffix(program: Program, network: nn.Module, suffix: RowSuffix, entry: 
     held = {steps[-1].name: visible[steps[-1].name]}
     for step in reversed(steps):
         for name in step.reads:
-            wanted = held[step.name] if _window(step, network) == Window((1, 1)) else visible[name]
+            kept = held.setdefault(step.name, visible[step.name])  # nothing may read it, as of an auxiliary head
+            wanted = kept if _window(step, network) == Window((1, 1)) else visible[name]
             held[name] = wanted if held.get(name, wanted) is wanted else visible[name]
     return RowPlan(visible, held, _share(steps, network, held))
 
@@ -154,7 +155,8 @@ def _pools(step: Step, network: nn.Module) -> bool:
 
 def _can_take_rows(step: Step, network: nn.Module, readable: Set[str]) -> bool:
     """Whether rows compute a step from masked features alone."""
-    if step.kwargs or len(step.reads) != len(step.args) or not set(step.reads) <= readable:
+    takes_features_alone = step.takes_results_alone and set(step.reads) <= readable
+    if step.modes is not None or not takes_features_alone or len(step.reads) != len(step.args):
         return False
     return _has_kernel(step, network) and not _pools(step, network)
 

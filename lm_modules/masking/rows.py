@@ -88,7 +88,7 @@ class _PadRows(torch.autograd.Function):
 
 def weighted_sum(rows: Tensor, ring: RingRows) -> Tensor:
     """What a ring is filled with, (N, C), from rows (., C)."""
-    weights = ring.weights if ring.weights.dtype == rows.dtype else ring.weights.to(rows.dtype)
+    weights = ring.weights_in(rows.dtype)
     # F.embedding_bag takes as long to look at its arguments as a small ring.
     return torch.embedding_bag(rows, ring.neighbours, ring.starts, False, 0, False, weights)[0]
 

@@ -1,13 +1,14 @@
-"""NumPy arrays that outcomes and statistics are made of: names for their types, and reading them from a file."""
+"""What outcomes and statistics are made of: names for types of arrays, reading them from a file, finite logits."""
 
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from maskrobust.errors import InputError
 
@@ -43,6 +44,26 @@ def read_arrays(path: Path, needed: Iterable[str]) -> dict[str, Any]:
     if missing:
         raise InputError(f"'{path}' lacks the arrays {', '.join(missing)}; delete it to have it made again.")
     return found
+
+
+def check_finite(logits: Tensor, asked: Hashable, shown: str) -> None:
+    """Refuse logits that are NaN or infinite: their largest is no prediction.
+
+    Args:
+        logits: (..., K).
+        asked: what has given them, for the message: a name, or a network's and a masking method's.
+        shown: what they are about, in words.
+
+    Raises:
+        InputError: naming both.
+    """
+    if not logits.isfinite().all():
+        broken = ~logits.isfinite().all(dim=-1)
+        named = " under ".join(map(str, asked)) if isinstance(asked, tuple) else asked
+        raise InputError(
+            f"logits of '{named}' must be finite, but are NaN or infinite for {broken.sum()} of {broken.numel()} "
+            f"{shown}; check the network's weights, and the mean and std of its preprocessing."
+        )
 
 
 def _check_sizes(path: Path) -> None:

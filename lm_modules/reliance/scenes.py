@@ -16,7 +16,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank, circle_geometry, fold_in, sample_keys, uniform
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray, check_finite
 from maskrobust.lm_modules.reliance.outcomes import PairAnswers
 
 _ALIKE = 1.05
@@ -191,6 +191,9 @@ def ask_pass(
         plain: what gives the logits of pictures with nothing hidden, by the same keys; one function may stand for
             several masking methods of one network, and is asked once.
         seed: decides places and fills, together with the sample ids.
+
+    Raises:
+        InputError: logits are not finite.
     """
     pair, scene = rows // len(scenes), rows % len(scenes)
     known = torch.tensor([all(sample in pixels for sample in both) for both in pairs.samples[pair].tolist()])
@@ -203,11 +206,11 @@ def ask_pass(
         visible = torch.cat([_holes(pairs, pair, place, side) for side in (0, 1)]).to(scenes.device)
         fill_keys = fold_in(keys, _FILL_STREAM).repeat(2).to(scenes.device)
         for key, predictor in predictors.items():
-            hidden[key] = _pulls(predictor(pictures, visible, fill_keys), pairs.labels[pair])
+            hidden[key] = _pulls(key, predictor(pictures, visible, fill_keys), pairs.labels[pair])
         if known.any():
             composites = torch.cat([_pasted(pairs, pair, place, side, pictures, pixels) for side in (0, 1)])
-            for network in dict.fromkeys(plain.values()):
-                shown[network] = _pulls(network(composites), pairs.labels[pair]).where(known, torch.nan)
+            for network, key in {network: key for key, network in plain.items()}.items():
+                shown[network] = _pulls(key, network(composites), pairs.labels[pair]).where(known, torch.nan)
     unknown = torch.full((len(rows),), torch.nan, dtype=torch.float64)
     return {
         key: ScenePulls(rows.numpy(), each.numpy(), shown.get(plain[key], unknown).numpy())
@@ -277,9 +280,11 @@ def _pasted(
     return composites
 
 
-def _pulls(logits: Tensor, labels: Tensor) -> Tensor:
+def _pulls(asked: Hashable, logits: Tensor, labels: Tensor) -> Tensor:
     """Pulls (n,) float64 on the CPU, of logits (2 n, K), first with objects j, then with k, and labels (n, 2)."""
-    margins = logits.cpu().double().gather(1, labels.repeat(2, 1)).diff(dim=1).squeeze(1)
+    logits = logits.cpu().double()
+    check_finite(logits, asked, "pictures without objects")
+    margins = logits.gather(1, labels.repeat(2, 1)).diff(dim=1).squeeze(1)
     with_j, with_k = margins.chunk(2)
     return (with_k - with_j) / 2  # a margin here is l_k - l_j
 

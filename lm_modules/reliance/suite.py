@@ -10,7 +10,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import FeatureExtractor, Predictor
-from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray, check_finite
 from maskrobust.lm_modules.reliance.conditions import (
     OTHER_RING,
     Condition,
@@ -82,7 +82,7 @@ class RelianceSuite(Generic[Key]):
             plans: by a predictor's name.
 
         Raises:
-            InputError: a predictor's logits are not (B, at least num_classes), or the bank's masks have another size.
+            InputError: see `ask`.
         """
         for name, outcomes in self.ask(predictors, batch, clean_logits, feature_extractors, plans).items():
             self._parts.setdefault(name, []).append(outcomes)
@@ -109,7 +109,8 @@ class RelianceSuite(Generic[Key]):
             plans: of predictors that are asked a part of the suite's plan; all of it by default.
 
         Raises:
-            InputError: a predictor's logits are not (B, at least num_classes), or the bank's masks have another size.
+            InputError: a predictor's logits are not (B, at least num_classes), or not finite; or the bank's masks have
+                another size.
         """
         with torch.inference_mode():
             conditions = self._source.draw(batch)
@@ -118,7 +119,7 @@ class RelianceSuite(Generic[Key]):
                 clean = None if clean_logits is None else clean_logits.get(name)
                 extractors = {} if feature_extractors is None else feature_extractors.get(name, {})
                 plan = self.plan if plans is None else plans.get(name, self.plan)
-                found[name] = self._observe(predictor, batch, conditions, plan, clean, extractors)
+                found[name] = self._observe(name, predictor, batch, conditions, plan, clean, extractors)
             return found
 
     def outcomes(self) -> dict[Key, Outcomes]:
@@ -131,6 +132,7 @@ class RelianceSuite(Generic[Key]):
 
     def _observe(
         self,
+        name: Key,
         predictor: Predictor,
         batch: Batch,
         conditions: Conditions,
@@ -140,22 +142,22 @@ class RelianceSuite(Generic[Key]):
     ) -> Outcomes:
         if clean is None:
             clean = predictor(batch.images, torch.ones_like(batch.object_mask), conditions.fill_keys)
-        self._check(clean)
+        check_finite(self._check(clean), name, "pictures with nothing hidden")
         # The redrawn images pass in the same company as the silhouettes, so that not even rounding tells them apart.
         names = set(condition_names(plan))
         wanted = [condition for condition in conditions.all if condition.name in names]
         shown = [each for each in wanted if each.name not in OTHER_RING]
         redrawn_too = int(plan.shapes and plan.all_shapes)
         first, rest = shown[:redrawn_too], shown[redrawn_too:]
-        logits = [*self._ask(predictor, batch.images, first, conditions.fill_keys, clean)]
-        redrawn = [*self._ask(predictor, conditions.redrawn_images, first, conditions.fill_keys, clean)]
+        logits = [*self._ask(name, predictor, batch.images, first, conditions.fill_keys, clean)]
+        redrawn = [*self._ask(name, predictor, conditions.redrawn_images, first, conditions.fill_keys, clean)]
         change = torch.full_like(conditions.holes.valid, torch.nan, dtype=torch.float64)
         for before, after in zip(logits, redrawn, strict=True):
             change = (after.double() - before.double()).abs().amax(dim=1).where(conditions.holes.valid, torch.nan)
-        logits += self._ask(predictor, batch.images, rest, conditions.fill_keys, clean)
+        logits += self._ask(name, predictor, batch.images, rest, conditions.fill_keys, clean)
         other_ring = [each for each in wanted if each.name in OTHER_RING]
         if conditions.other_ring_images is not None:
-            logits += self._ask(predictor, conditions.other_ring_images, other_ring, conditions.fill_keys, clean)
+            logits += self._ask(name, predictor, conditions.other_ring_images, other_ring, conditions.fill_keys, clean)
         swaps, asked = conditions.swaps, zip([*shown, *other_ring], logits, strict=True)
         predictions = {each.name: _predictions(answer, each.asked) for each, answer in asked}
         return Outcomes(
@@ -175,7 +177,13 @@ class RelianceSuite(Generic[Key]):
         )
 
     def _ask(
-        self, predictor: Predictor, images: Tensor, conditions: Sequence[Condition], keys: Tensor, clean: Tensor
+        self,
+        name: Key,
+        predictor: Predictor,
+        images: Tensor,
+        conditions: Sequence[Condition],
+        keys: Tensor,
+        clean: Tensor,
     ) -> list[Tensor]:
         """Logits (B, outputs) under each condition: the clean ones where nothing is hidden."""
         if not conditions:
@@ -188,6 +196,7 @@ class RelianceSuite(Generic[Key]):
             condition, image = rows.unbind(dim=1)
             answer = self._check(predictor(images[image], visible[condition, image], keys[image]))
             logits[condition, image] = answer.to(logits.dtype)
+        check_finite(logits, name, "pictures with a hole")  # at once: on a GPU each question waits
         return list(logits)
 
     def _features(self, extractors: FeatureExtractors, batch: Batch, conditions: Conditions) -> dict[str, FloatArray]:

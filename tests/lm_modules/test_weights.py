@@ -6,11 +6,14 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.weights import load_weights, read_checkpoint, read_state_dict
 
@@ -102,6 +105,70 @@ def test_a_network_without_a_linear_layer_loads_but_has_no_head_to_renew(tmp_pat
     with pytest.raises(ValueError, match="linear layer") as refusal:
         load_weights(target, tmp_path / "weights.pt", new_head=True)
     assert_one_sentence(refusal, "new_head", "Sequential")
+
+
+def saved(folder: Path, kind: str, state: dict[str, Tensor]) -> Path:
+    path = folder / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
+    if kind == "safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize("name", ["layer2.0.conv1.weight", "bn1.running_var"])
+@pytest.mark.parametrize("kind", ["safetensors", "state dict"])
+def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_loaded(
+    kind: str, name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    state, target = draw(seed=1).state_dict(), draw()
+    path = saved(tmp_path, kind, {**state, name: state[name].to(dtype)})
+    with pytest.raises(InputError) as refusal:
+        load_weights(target, path)
+    assert_one_sentence(refusal, str(path), name, str(dtype).removeprefix("torch."))
+    assert_equal(target.state_dict(), draw().state_dict())
+
+
+def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path: Path) -> None:
+    source = draw(seed=1)
+    source.bn1.num_batches_tracked += 7
+    state = source.state_dict()
+    for dtype in (torch.bfloat16, torch.float64):
+        changed = {name: tensor.to(dtype) for name, tensor in state.items()}  # as averages of state dicts have them
+        target = draw()
+        load_weights(target, saved(tmp_path, "safetensors", changed))
+        assert_equal(target.state_dict(), {name: tensor.to(state[name].dtype) for name, tensor in changed.items()})
+        assert target.bn1.num_batches_tracked == 7
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "state dict"])
+def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers_are_not(
+    kind: str, tmp_path: Path
+) -> None:
+    state, target = draw(seed=1).state_dict(), draw()
+    state["bn1.running_mean"][0] = torch.inf
+    load_weights(target, saved(tmp_path, kind, state))
+    assert_equal(target.state_dict(), state)
+    state["fc.weight"][1, 2] = torch.nan
+    with pytest.raises(InputError) as refusal:
+        load_weights(target, saved(tmp_path, kind, state))
+    assert_one_sentence(refusal, "'fc.weight'", "NaN", "diverged")
+
+
+@pytest.mark.parametrize("value", [torch.zeros(16, dtype=torch.int32), torch.full((16,), torch.nan)])
+def test_a_checkpoint_of_fit_is_held_to_the_same(value: Tensor, tmp_path: Path) -> None:
+    classifier, path = MaskRobustClassifier(num_classes=4), tmp_path / "last.ckpt"
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", barebones=True)
+    trainer.strategy.connect(classifier)
+    trainer.save_checkpoint(path, weights_only=True)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["network.bn1.bias"] = value
+    torch.save(checkpoint, path)
+    with pytest.raises(InputError, match=r"'network\.bn1\.bias'"):
+        MaskRobustClassifier.from_checkpoint(str(path))
+    with pytest.raises(InputError, match=r"'network\.bn1\.bias'"):
+        trainer.validate(classifier, [], ckpt_path=path, weights_only=True)
 
 
 def renamed(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:

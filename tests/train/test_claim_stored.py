@@ -2,10 +2,13 @@
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from maskrobust.errors import InputError
 from maskrobust.train.claim.stored import STATE, StoredRun
@@ -61,10 +64,18 @@ def test_the_first_of_two_processes_to_finish_counts_and_the_other_drops_its_own
     assert list(run.folder.parent.iterdir()) == [run.folder]
 
 
-def test_a_process_whose_unfinished_folder_has_gone_takes_the_run_that_is_there(run: StoredRun) -> None:
+def save_weights(run: StoredRun, folder: Path, weights: str) -> dict[str, Any]:
+    save_file({"weights": torch.zeros(1)}, folder / run.learned.name)
+    return {"weights": weights}
+
+
+@pytest.mark.parametrize("write_slowly", [write, save_weights])  # FileNotFoundError, and safetensors' own
+def test_a_process_whose_unfinished_folder_has_gone_takes_the_run_that_is_there(
+    write_slowly: Callable[[StoredRun, Path, str], dict[str, Any]], run: StoredRun
+) -> None:
     def slow(folder: Path) -> dict[str, Any]:
         run.learn(lambda other: write(run, other, "of the fast one"))
-        return write(run, folder, "of the slow one")  # FileNotFoundError
+        return write_slowly(run, folder, "of the slow one")
 
     run.learn(slow)
     assert is_made_by(run, "of the fast one")

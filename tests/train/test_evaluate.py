@@ -35,6 +35,7 @@ from maskrobust.train.evaluate.networks import answer_similarities
 from maskrobust.train.evaluate.summary import summarise
 from maskrobust.train.networks import load_for, read_classes
 from tests.lm_modules.reliance.tables import make_outcomes
+from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA, tiny_fit
@@ -384,3 +385,25 @@ def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path
     # cat, stone, root, animal with cat and stone: 1 / (1 + steps)
     assert found["net"].tolist() == [[1, 1 / 4], [1 / 4, 1], [1 / 3, 1 / 2], [1 / 2, 1 / 3]]
     assert answer_similarities(replace(config, wordnet=None), {"net": network}) == {"net": None}
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(
+    labels: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = SmallResNet(8, width=16).state_dict()
+    state["conv1.weight"][0] = torch.inf  # allowed in a file; the logits are NaN
+    torch.save(state, tmp_path / "broken.pt")
+    data = DATA
+    if not labels:
+        pairs = write_pairs(tmp_path)
+        data = [
+            "--data=ImagesWithMasks",
+            *(f"--data.{name}={path}" for name, path in pairs.items() if name != "labels"),
+        ]
+        data += ["--data.image_size=32"]
+    command = ["evaluate", f"--network=small_resnet:{tmp_path / 'broken.pt'}", *data, *FEW, f"--out={tmp_path / 'out'}"]
+    sentence = sentence_of(command, capsys)
+    assert "broken.pt" in sentence and "must be finite, but are NaN or infinite for" in sentence
+    assert "pictures with nothing hidden; check the network's weights" in sentence
+    assert not (tmp_path / "out" / "reliance.json").exists()

@@ -39,6 +39,14 @@ def test_text_that_a_spreadsheet_would_calculate_is_text(text: str) -> None:
     assert [read[name] for name in ("value", "low", "high")] == ["-0.5", "", "1.0"]
 
 
+def test_parameters_of_a_row_are_harmless_in_the_csv() -> None:
+    row = Row("a", "black", "probability", 0.5, None, None, 1, 0, parameters={"class": NASTY, "fraction": 0.5})
+    text = Results("claim", {}, [], [row]).as_csv()
+    read = next(csv.DictReader(io.StringIO(text, newline="")))
+    assert read["parameters"] == f"class={HARMLESS} fraction=0.5"
+    assert not set(text) & set("\x1b\r\x08\x00\x9b\u202e\udc80")
+
+
 def test_a_page_shows_names_and_follows_no_markup_in_them() -> None:
     pixels = np.zeros((4, 4, 3), dtype=np.uint8)
     row = GalleryRow("patches", 0.5, (pixels, pixels))

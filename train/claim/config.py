@@ -278,6 +278,7 @@ class ClaimConfig:
         folder = self.out / "arms" / name / f"seed-{seed}"
         settings, plans = fingerprint(learning.follows_from(self, name, seed)), self.plans_of(name)
         asked = {method: asdict(plan) for method, plan in plans.items()}
+        taught = self.taught if learning.network_of is None else {}  # the others are not examined
         return StoredRun(
             arm=name,
             seed=seed,
@@ -286,7 +287,7 @@ class ClaimConfig:
             settings=settings,
             outcomes={method: folder / f"outcomes-{method}.npz" for method in plans},
             validation={method: folder / f"validation-{method}.npz" for method in self.evaluation.methods},
-            measured=fingerprint([settings, self.content_of("evaluation"), asked]),
+            measured=fingerprint([settings, self.content_of("evaluation"), asked, taught]),
         )
 
     def source_of(self, arm: str, seed: int) -> StoredRun:

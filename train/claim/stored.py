@@ -13,6 +13,8 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.train.files import read_json, write_json
@@ -62,7 +64,9 @@ class StoredRun:
 
     def is_measured(self) -> bool:
         """Whether its outcomes are there; an InputError where those are another configuration's."""
-        return is_done(self.evaluation_record, self.measured, [*self.outcomes.values(), *self.validation.values()])
+        found = [*self.outcomes.values(), *self.validation.values()]
+        remedy = f"delete each {self.evaluation_record.name} to have all measured again, which trains nothing"
+        return is_done(self.evaluation_record, self.measured, found, remedy)
 
     def learn(self, learn: Callable[[Path], dict[str, Any]]) -> None:
         """Make the run's folder in a place of its own, and put it into its place in one step when it is whole.
@@ -95,7 +99,7 @@ class StoredRun:
             write_json(work / self.training_record.name, record)
             (work / STATE).unlink(missing_ok=True)
             work.rename(self.folder)
-        except OSError:
+        except (OSError, SafetensorError):  # another process has finished, and removed this folder
             if not self.is_trained():
                 raise
         for unfinished in self.folder.parent.glob(f".{escape(self.folder.name)}.*"):
@@ -115,8 +119,14 @@ class StoredRun:
         return f".{self.folder.name}.{self.settings}."
 
 
-def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
+def is_done(record: Path, expected: str, results: Iterable[Path], remedy: str = "delete that folder") -> bool:
     """Whether a step's record is on disk with the expected fingerprint, and its results beside it.
+
+    Args:
+        record: JSON with the fingerprint.
+        expected: fingerprint.
+        results: files.
+        remedy: what to do, other than to give another --out, where the fingerprint is another; for the message.
 
     Raises:
         InputError: the record has another fingerprint.
@@ -128,6 +138,6 @@ def is_done(record: Path, expected: str, results: Iterable[Path]) -> bool:
     if found != expected:
         raise InputError(
             f"'{record.parent}' holds a run with another configuration ({record.name} says {str(found)[:40]}, expected "
-            f"{expected}); give another --out, or delete that folder."
+            f"{expected}); give another --out, or {remedy}."
         )
     return all(result.exists() for result in results)

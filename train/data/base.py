@@ -19,7 +19,9 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.loading import (
     EpochSampler,
     Position,
+    PresentAhead,
     TrainingLoader,
+    TrainingSamples,
     loading_options,
     rank_and_number,
     training_position,
@@ -106,10 +108,6 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     order_seed: int
     batch_size: int
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._restored: tuple[object, Position] = (None, Position(0, 0))
-
     @property
     def splits(self) -> tuple[Split, ...]:
         """The splits that have images; all three unless a subclass says otherwise."""
@@ -158,34 +156,34 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         return self.whole_split(split)
 
     def position(self) -> Position | None:
-        """Which batch of which epoch the trainer needs next; None without a trainer.
+        """Which batch of which epoch the trainer needs next; None without a trainer."""
+        return None if self.trainer is None else training_position(self.trainer)
 
-        Lightning may start a loader before it restores its counters from a checkpoint, but not before the data module.
-        """
-        if self.trainer is None:
+    def presenter(self) -> PresentAhead | None:
+        """What loader processes do with a training batch: what the module that is trained asks for, if anything."""
+        if self.trainer is None or not self.trainer.training:
             return None
-        trainer, start = self._restored
-        now = training_position(self.trainer)
-        return max(now, start) if trainer is self.trainer else now
+        return getattr(self.trainer.lightning_module, "present_ahead", None)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: the position, and how many samples a batch of all processes together has."""
         position = self.position()
-        return {} if position is None else {**position._asdict(), "batch_size": self._total_batch_size()}
+        if position is None:
+            return {}
+        return {"epoch": position.epoch, "batches": position.batches, "batch_size": self._total_batch_size()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Go on from a checkpoint, at the position that the trainer restores.
 
         Raises:
             InputError: it was saved within an epoch, with batches of another size.
         """
-        start, size = Position(state_dict["epoch"], state_dict["batches"]), state_dict["batch_size"]
-        if start.batches > 0 and size != self._total_batch_size():
+        size = state_dict["batch_size"]
+        if state_dict["batches"] > 0 and size != self._total_batch_size():
             raise InputError(
                 f"the checkpoint was saved within an epoch with {size} images in a batch of all processes together, "
                 f"but there are {self._total_batch_size()} now; go on with as many, or from the end of an epoch."
             )
-        self._restored = self.trainer, start
 
     def _total_batch_size(self) -> int:
         return self.batch_size * rank_and_number()[1]
@@ -292,7 +290,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""
         dataset = InMemoryDataset(self.samples("train"))
         sampler = EpochSampler(len(dataset), self.order_seed, self.batch_size, self.position)
-        return TrainingLoader(dataset, sampler=sampler, **self._loader_options())
+        return TrainingLoader(TrainingSamples(dataset), self.presenter, sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in order of ids."""

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, draw_uniform
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched, draw_uniform
 from maskrobust.train.data.image_files import (
     IMAGE_SUFFIXES,
     ImageFile,
@@ -29,7 +29,7 @@ from maskrobust.train.data.image_files import (
     read_file,
     size_of,
 )
-from maskrobust.train.data.loading import EpochSampler, TrainingLoader, loading_options
+from maskrobust.train.data.loading import EpochSampler, TrainingLoader, TrainingSamples, loading_options
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.data.views import evaluation_view, training_view
 from maskrobust.train.plain_text import printable
@@ -104,6 +104,11 @@ class FileDataset(Dataset[Batch]):
                 torch.default_generator.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
             image, object_mask = self.view(image, object_mask)
         return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64))
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample."""
+        batch: Batch = default_collate([self[index] for index in indices])
+        return batch
 
 
 class AugmentedEpochSampler(EpochSampler):
@@ -226,7 +231,7 @@ class FileDataModule(AnnotatedDataModule):
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
         dataset = FileDataset(self.files("train"), self.mask_code, self.image_size, self.order_seed)
         sampler = AugmentedEpochSampler(len(dataset), self.order_seed, self.batch_size, self.position)
-        return TrainingLoader(dataset, sampler=sampler, **self._loader_options())
+        return TrainingLoader(TrainingSamples(dataset), self.presenter, sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in the order of `files`."""
@@ -260,7 +265,7 @@ class FileDataModule(AnnotatedDataModule):
         return DataLoader(FileDataset(files, self.mask_code, self.image_size), **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
+        return {"batch_size": self.batch_size, "collate_fn": as_fetched, **loading_options(self.num_workers)}
 
 
 def warn_of_skipped(where: str, others: Sequence[Path]) -> None:

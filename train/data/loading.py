@@ -5,15 +5,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from itertools import cycle, islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count, cycle, islice, repeat
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytorch_lightning as pl
 import torch
 from torch import distributed
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import sample_keys
@@ -25,21 +25,47 @@ class Position(NamedTuple):
     Attributes:
         epoch: counted from 0.
         batches: batches of that epoch that this process has trained on.
+        step: optimiser steps taken, over all epochs.
+        batches_per_step: batches of this process whose gradients make an optimiser step.
     """
 
     epoch: int
     batches: int
+    step: int = 0
+    batches_per_step: int = 1
+
+    def steps(self) -> Iterator[int]:
+        """The optimiser step, counted from 0, that each batch from here to the end of the epoch is for; without end."""
+        begun = self.batches // self.batches_per_step
+        return (self.step + batch // self.batches_per_step - begun for batch in count(self.batches))
 
 
 def training_position(trainer: pl.Trainer) -> Position:
     """The batch that a training loader has to read next, by the trainer's counts of processed batches."""
     epochs: Any = trainer.fit_loop.epoch_progress.current
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    steps = trainer.global_step, trainer.accumulate_grad_batches
     if epochs.ready == epochs.processed:  # between epochs, where the batches are still those of the last one
-        return Position(epochs.processed, 0)
+        return Position(epochs.processed, 0, *steps)
     if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and batches.processed == batches.ready:
-        return Position(epochs.processed + 1, 0)
-    return Position(epochs.processed, batches.processed)
+        return Position(epochs.processed + 1, 0, *steps)
+    return Position(epochs.processed, batches.processed, *steps)
+
+
+class Index(int):
+    """The index of a sample, which knows the optimiser step that the sample is read for."""
+
+    step: int
+
+    def __new__(cls, index: int, step: int = 0) -> Self:
+        """An index that is equal to an integer."""
+        made = super().__new__(cls, index)
+        made.step = step
+        return made
+
+
+PresentAhead = Callable[[Batch, int], Any]
+"""Takes a training batch and the optimiser step that it is for, in a loader process, and returns what that sends."""
 
 
 def rank_and_number() -> tuple[int, int]:
@@ -53,8 +79,8 @@ class EpochSampler(DistributedSampler[int]):
     """A random order that is a function of (seed, epoch) alone, divided among the processes.
 
     Process r of n takes samples r, r + n, ... of the order, which repeats its first samples where n does not divide it:
-    together they train on what one process with n times the batch size would. Lightning does not replace a
-    `DistributedSampler`.
+    together they train on what one process with n times the batch size would. It yields each as an `Index`. Lightning
+    does not replace a `DistributedSampler`.
 
     Args:
         num_samples: number of samples, over all processes.
@@ -81,14 +107,67 @@ class EpochSampler(DistributedSampler[int]):
         return order
 
     def __iter__(self) -> Iterator[int]:
-        epoch, batches = self.position() or Position(self.epoch, 0)
-        self.epoch = epoch + 1
-        dealt = islice(cycle(self.order(epoch)), self.rank, self.total_size, self.num_replicas)
-        return islice(dealt, batches * self.batch_size, None)
+        position = self.position() or Position(self.epoch, 0)
+        self.epoch = position.epoch + 1
+        dealt = islice(cycle(self.order(position.epoch)), self.rank, self.total_size, self.num_replicas)
+        left = islice(dealt, position.batches * self.batch_size, None)
+        return map(Index, left, chain.from_iterable(map(repeat, position.steps(), repeat(self.batch_size))))
 
 
-class TrainingLoader(DataLoader[Batch]):
-    """A loader that starts at the position that its data module tells, by an `EpochSampler` for example.
+class TrainingSamples(Dataset[Batch]):
+    """A map-style data set whose batches a loader process presents, where they are asked for by `Index`.
+
+    Args:
+        samples: a data set whose `__getitems__` returns a whole batch.
+
+    Attributes:
+        present_ahead: what the loader process does with a batch; None for nothing.
+    """
+
+    def __init__(self, samples: Dataset[Batch]) -> None:
+        self.samples = samples
+        self.present_ahead: PresentAhead | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]  # map-style
+
+    def __getitem__(self, index: int) -> Batch:
+        """One sample, as it is."""
+        return self.samples[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Any:
+        """A batch."""
+        batch = self.samples.__getitems__(indices)  # type: ignore[attr-defined]
+        first = indices[0]
+        if self.present_ahead is None or not isinstance(first, Index):
+            return batch
+        return self.present_ahead(batch, first.step)
+
+
+class LazyLoader(DataLoader[Batch]):
+    """A loader of training batches that begins to read where its first batch is asked for.
+
+    Lightning starts a loader before it has restored its counts from a checkpoint and before a training has its masks.
+
+    Args:
+        dataset: with an attribute `present_ahead`.
+        presenter: returns the `PresentAhead` of the training.
+        options: of a `DataLoader`.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Batch], presenter: Callable[[], PresentAhead | None] = lambda: None, **options: Any
+    ) -> None:
+        super().__init__(dataset, **options)
+        self.presenter = presenter
+
+    def __iter__(self) -> Any:
+        self.dataset.present_ahead = self.presenter()  # type: ignore[attr-defined]
+        yield from super().__iter__()
+
+
+class TrainingLoader(LazyLoader):
+    """A loader with an `EpochSampler`, which starts at the position that its data module tells.
 
     These two methods tell Lightning that the loader may start within an epoch; it has no state of its own.
     """

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from math import ceil
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError
+from maskrobust.train.data.loading import Position, PresentAhead
 from maskrobust.train.data.shard_format import ShardRecord, TarSample
 from maskrobust.train.data.shard_reader import Sample, ShardReader, collate
 from maskrobust.train.data.views import View
@@ -43,6 +44,10 @@ class TrainingStream(IterableDataset[Batch]):
         seed: of shards, order and crops.
         rank: of this process among those that train.
         shuffle_buffer: encoded samples in a block, at least 1; as many are in the memory of each loader process.
+
+    Attributes:
+        position: of the training, for the passes that begin from now on, in loader processes that are running, too.
+        present_ahead: what the loader process does with a batch; None for nothing.
     """
 
     def __init__(
@@ -60,42 +65,43 @@ class TrainingStream(IterableDataset[Batch]):
         self.batch_size, self.steps = batch_size, steps
         self.seed, self.rank = seed, rank
         self.shuffle_buffer = shuffle_buffer
-        self._start = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self.present_ahead: PresentAhead | None = None
+        self._position = torch.tensor(Position(0, 0)).share_memory_()
         self._read_on: _ShuffledSamples | None = None
 
-    def start_at(self, epoch: int, batches: int = 0) -> None:
-        """Set where the passes begin that are started from now on, in loader processes that are running, too.
+    @property
+    def position(self) -> Position:
+        """Of the passes that begin from now on."""
+        return Position(*self._position.tolist())
 
-        Args:
-            epoch: from 0.
-            batches: batches of this epoch to leave out.
-        """
-        self._start.copy_(torch.tensor([epoch, batches]))
+    @position.setter
+    def position(self, position: Position) -> None:
+        self._position.copy_(torch.tensor(position))
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         """Batches up to the end of the epoch: all of them, or in a loader process its part."""
-        worker, workers = _worker_and_number()
-        epoch, first = self._start.tolist()
-        return self._batches(epoch, range(first + worker, self.steps, workers), workers)
+        return self._batches(self.position, *_worker_and_number())
 
-    def _batches(self, epoch: int, steps: range, workers: int) -> Iterator[Batch]:
+    def _batches(self, position: Position, process: int, workers: int) -> Iterator[Any]:
+        steps = range(position.batches + process, self.steps, workers)
         worker = steps.start % workers
         key = _key(self.seed, self.rank, worker)
-        first = epoch * len(range(worker, self.steps, workers)) + steps.start // workers
+        first = position.epoch * len(range(worker, self.steps, workers)) + steps.start // workers
         samples, self._read_on = self._read_on, None
         if samples is None or (samples.key, samples.position) != (key, first * self.batch_size):
             samples = _ShuffledSamples(self.reader, self.records, self.shuffle_buffer, key, first * self.batch_size)
-        for number, step in enumerate(steps, first):
+        optimiser_steps = islice(position.steps(), process, None, workers)
+        for number, (step, optimiser_step) in enumerate(zip(steps, optimiser_steps, strict=False), first):
             chosen = [next(samples) for _ in range(self.batch_size)]
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key + number)
                 batch = collate([as_seen(sample, self.view) for sample in chosen])
             if step == steps[-1]:
                 self._read_on = samples
-            yield batch
+            yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
 
 
 class _ShuffledSamples(Iterator[Sample]):

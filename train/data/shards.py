@@ -1,7 +1,7 @@
 """WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched
-from maskrobust.train.data.loading import Position, TrainingLoader, loading_options, rank_and_number
+from maskrobust.train.data.loading import Position, PresentAhead, TrainingLoader, loading_options, rank_and_number
 from maskrobust.train.data.manifest import read_manifest
 from maskrobust.train.data.shard_format import ShardRecord
 from maskrobust.train.data.shard_objects import read_objects
@@ -139,7 +139,7 @@ class Shards(AnnotatedDataModule):
             rank,
             self.shuffle_buffer,
         )
-        return _StreamLoader(stream, self, **self._loader_options())
+        return _StreamLoader(stream, self.presenter, self.position, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the validation split."""
@@ -185,13 +185,20 @@ class Shards(AnnotatedDataModule):
 class _StreamLoader(TrainingLoader):
     """A loader of a stream that starts where the trainer is, or without one at the epoch after the last."""
 
-    def __init__(self, stream: TrainingStream, data: Shards, **options: Any) -> None:
-        super().__init__(stream, **options)
-        self.stream, self.data = stream, data
+    dataset: TrainingStream
+
+    def __init__(
+        self,
+        dataset: TrainingStream,
+        presenter: Callable[[], PresentAhead | None],
+        position: Callable[[], Position | None],
+        **options: Any,
+    ) -> None:
+        super().__init__(dataset, presenter, **options)
+        self.position = position
         self.next_epoch = 0
 
     def __iter__(self) -> Any:
-        position = self.data.position() or Position(self.next_epoch, 0)
-        self.stream.start_at(*position)
-        self.next_epoch = position.epoch + 1
-        return super().__iter__()
+        self.dataset.position = self.position() or Position(self.next_epoch, 0)
+        self.next_epoch = self.dataset.position.epoch + 1
+        yield from super().__iter__()

@@ -21,6 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.partial import Partial, settings_of
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
+    from maskrobust.train.lock import locked
     from maskrobust.train.processes import first_of_each_machine_first, is_first, joined
     from maskrobust.train.report import Results, headline, render_reliance, results_table
 
@@ -31,20 +32,22 @@ def main(arguments: Sequence[str]) -> None:
             config, networks = load_networks(config)
         similarities = answer_similarities(config, networks)
         partial = Partial(config.out / "partial", settings_of(config, networks))
-        partial.check()
-        with counting_display(console) as progress:
-            found = measure(config, networks, partial, progress)
-    if found is None:
-        return
-    runs, probe = found
-    reliance = summarise(
-        config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv)
-    )
-    results = Results.read("reliance", reliance)
-    write_json(config.out / "reliance.json", reliance)
-    write_text(config.out / "reliance.csv", results.as_csv())
-    write_text(config.out / "report.html", render_reliance(reliance, evaluation_examples(config, runs, networks)))
-    partial.remove()
+        with locked(config.out):
+            partial.check()
+            with counting_display(console) as progress:
+                found = measure(config, networks, partial, progress)
+            if found is None:
+                return
+            runs, probe = found
+            reliance = summarise(
+                config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv)
+            )
+            results = Results.read("reliance", reliance)
+            page = render_reliance(reliance, evaluation_examples(config, runs, networks))
+            write_json(config.out / "reliance.json", reliance)
+            write_text(config.out / "reliance.csv", results.as_csv())
+            write_text(config.out / "report.html", page)
+            partial.remove()
     console.print(results_table("reliance", reliance), headline(results), sep="\n", markup=False)
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)

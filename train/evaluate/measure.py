@@ -32,6 +32,7 @@ from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.partial import Partial
 from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of, relabelled
 from maskrobust.train.files import write_archive
+from maskrobust.train.fingerprints import bank_digest
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
 from maskrobust.train.types import Split
@@ -71,8 +72,8 @@ def measure(
         all processes but the first.
 
     Raises:
-        InputError: the folder of `partial` is not the same for all processes, or one of them has ended; or a method is
-            to be centred, and the data have no pictures without objects.
+        InputError: the folder of `partial` is not the same for all processes, or one of them has ended, or it holds
+            answers about other objects; or a method is to be centred, and the data have no pictures without objects.
     """
     data, device = config.data, config.torch_device
     if device.type == "cuda":
@@ -83,6 +84,8 @@ def measure(
     data.setup_split(config.split)
     backgrounds = pictures_to_centre_by(data, config.split, config.plans)
     bank = _read_bank(data, config.split)
+    partial = replace(partial, settings={**partial.settings, "objects of the data": bank_digest(bank)})
+    partial.check()
     if isinstance(data, EvaluationImages) and not data.labelled:
         return _measure_unlabelled(config, data, classifiers, bank, partial, progress)
     probe = _kept_probe(partial, lambda: read_outlines(data, config.split, bank, config.probe_outlines, config.seed))

@@ -13,6 +13,7 @@ from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import EvaluationImages
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.plain_text import printable
 
 
 def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str, TrainedNetwork]]:
@@ -54,8 +55,8 @@ def _known_to_all(data: EvaluationImages, known: Iterable[Mapping[str, int]]) ->
     known_to_all = data.without_classes(names)
     images = len(data.files("val"))
     rank_zero_info(
-        f"{first_few(names)}: {len(names)} of {len(data.class_names)} classes left out, which are not one output of "
-        f"every network, with {images - len(known_to_all.files('val'))} of {images} images"
+        f"{printable(first_few(names))}: {len(names)} of {len(data.class_names)} classes left out, which are not one "
+        f"output of every network, with {images - len(known_to_all.files('val'))} of {images} images"
     )
     return known_to_all
 

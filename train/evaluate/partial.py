@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 
+from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import uncentred
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.files import read_json, write_json
-from maskrobust.train.fingerprints import network_fingerprint
+from maskrobust.train.fingerprints import bank_digest, network_fingerprint, own_code
 from maskrobust.train.processes import from_first, is_first
 
 _SETTINGS, _NUMBERS = "settings.json", "numbers.json"
@@ -33,7 +35,7 @@ class Partial:
 
     Attributes:
         root: the folder, made with the first answers.
-        settings: all that the answers follow from, by name.
+        settings: what the answers follow from, by name; a check compares these alone.
         name: of a folder below the root, for answers of their own.
     """
 
@@ -59,12 +61,12 @@ class Partial:
                     f"'{self.root}' is where evaluate keeps what it has found so far, but holds something else; move "
                     "that away, or give another --out."
                 )
-            if changed := _differing(read_json(self.root / _SETTINGS), self.settings):
+            if changed := _differing(self.settings, read_json(self.root / _SETTINGS)):
                 raise InputError(
                     f"'{self.root}' holds a part of an evaluation with another {', '.join(changed)}; call it as it was "
                     "called then, give another --out, or delete that folder."
                 )
-        if changed := _differing(from_first(self.settings), self.settings):
+        if changed := _differing(self.settings, from_first(self.settings)):
             raise InputError(
                 f"every process must evaluate the same, but this one has another {', '.join(changed)} than the first; "
                 "call each alike, and give networks of your own their weights in a file."
@@ -112,10 +114,14 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
     """
     given = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _WITHOUT_INFLUENCE}
     options = given.pop("data_options")
+    outlines, families = config.probe_outlines, config.transfer_families
+    own = (*map(uncentred, (*config.methods, *config.transfer_methods)), *families, options.get("class_path", ""))
     arguments = {name: value for name, value in options.get("init_args", {}).items() if name != "num_workers"}
     found = {
         "data": {**options, "init_args": arguments},
-        "network": {name: network_fingerprint(each) for name, each in networks.items()},
+        "probe_outlines": None if outlines is None else bank_digest(SilhouetteBank.load(outlines)),
+        "network": [[name, network_fingerprint(each)] for name, each in networks.items()],  # files number them
+        "code of your own": own_code(own),
         "device": config.torch_device.type,
         "maskrobust version": version("maskrobust"),
         "torch version": torch.__version__,
@@ -144,4 +150,5 @@ def _beside(folder: Path) -> Path:
 
 
 def _differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in settings.keys() | others.keys() if settings.get(name) != others.get(name))
+    """Names of settings that others lack, or have another value of."""
+    return sorted(name for name, value in settings.items() if others.get(name) != value)

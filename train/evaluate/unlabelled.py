@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from maskrobust.augment import Batch
+from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import EvaluationImages
@@ -16,11 +17,17 @@ NEED_LABELS = ("clean_accuracy", "used_share", "reliance", "probe_accuracy", "ma
 
 
 def predictions_of(network: TrainedNetwork, batches: Iterable[Batch]) -> dict[int, int]:
-    """The output that a network gives for images (on its device) with nothing hidden, by sample id."""
+    """The output that a network gives for images (on its device) with nothing hidden, by sample id.
+
+    Raises:
+        InputError: its logits are not finite.
+    """
     seen: dict[int, int] = {}
     with torch.inference_mode():
         for batch in batches:
-            seen |= zip(batch.ids.tolist(), network(batch.images).argmax(dim=1).tolist(), strict=True)
+            logits = network(batch.images)
+            check_finite(logits, network.name, "pictures with nothing hidden")
+            seen |= zip(batch.ids.tolist(), logits.argmax(dim=1).tolist(), strict=True)
     return seen
 
 

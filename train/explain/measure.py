@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +26,9 @@ from maskrobust.train.devices import find_device
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.explain.stored import read_explained, write_explained
-from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint
+from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint, own_code
 from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.plain_text import printable
 
 FORMAT = 2
 """Of explanations.json, explanations.npz and what is kept of an image."""
@@ -75,7 +77,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     class_names = check_same_classes(networks, config.data)
     asked = config.likeliest or find_classes(config.classes, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    fingerprints = {name: network_fingerprint(each) for name, each in networks.items()}
+    fingerprints = [(name, network_fingerprint(each)) for name, each in networks.items()]
     bank = None
     if config.judge and config.data is not None and config.split is not None:
         bank = SilhouetteBank.from_batches(config.data.annotated_batches(config.split))
@@ -89,7 +91,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         kept = config.out / "images" / f"{picture.name}.npz"
         found = read_explained(kept, settings)
         if found is None:
-            task = progress.add_task(picture.name, total=None)
+            task = progress.add_task(printable(picture.name), total=None)
             on_device = {each: Segments(segments.labels.to(device)) for each, segments in partitions.items()}
             found = _explain(config, picture, on_device, predictors, classes, partial(progress.advance, task))
             write_explained(kept, found, settings)
@@ -166,18 +168,22 @@ def _settings(
     picture: Picture,
     partitions: Mapping[str, Segments],
     classes: int | Sequence[int],
-    networks: Mapping[str, str],
+    networks: Sequence[tuple[str, str]],
 ) -> dict[str, object]:
     """All that the explanations of an image follow from, as plain values."""
     pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask)}
+    labels = {f"segments {name}": segments.labels for name, segments in partitions.items()}
+    if picture.without is not None:
+        pixels["without"] = picture.without
     return {
         "format": FORMAT,
+        "maskrobust version": version("maskrobust"),
         "networks": networks,
-        "pixels": digest(pixels | {name: segments.labels for name, segments in partitions.items()}),
+        "pixels": digest(pixels | labels),
         "methods": config.methods,
+        "own code": own_code([*config.methods, *config.explainers, *config.own_judges]),
         "classes": classes,
-        "seed": config.seed,
-        "precision": config.precision,
+        "key": _key(picture, config.seed),
         "judge": vars(config.judging) if config.judge else None,
         **{name: value for name, value in vars(config.plan).items() if name != "batch_size"},
     }

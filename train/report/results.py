@@ -133,7 +133,8 @@ def harmless_csv(rows: Iterable[Row]) -> str:
     for row in rows:
         texts = {name: value for name, value in vars(row).items() if isinstance(value, str)}
         changed: dict[str, Any] = {name: as_text(text) for name, text in texts.items()}
-        harmless.append(replace(row, **changed))
+        parameters = {printable(key): printable(str(value)) for key, value in row.parameters.items()}
+        harmless.append(replace(row, **changed, parameters=parameters))
     return rows_as_csv(harmless)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from maskrobust.lm_modules.masking.masked import Masked, Padding, VisibleMap, Window, ZeroPadded
 from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
+from maskrobust.lm_modules.masking.twins import twin
 
 NO_PADDING: Padding = (0, 0, 0, 0)
 
@@ -87,13 +88,16 @@ def convolution(operation: nn.Conv2d, x: Masked, *args: Any) -> Masked:
     if operation.padding_mode == "zeros":
         return slide(x, window, lambda features: operation(features, *args), hidden="neighbours")
     framed = pad(F.pad, x, window.padding, operation.padding_mode)
-    stride, dilation, groups = operation.stride, operation.dilation, operation.groups
-    return slide(
-        framed,
-        window._replace(padding=NO_PADDING),
-        lambda features: F.conv2d(features, operation.weight, operation.bias, stride, 0, dilation, groups),
-        hidden="neighbours",
-    )
+    return slide(framed, window._replace(padding=NO_PADDING), _without_padding(operation), hidden="neighbours")
+
+
+def _without_padding(operation: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+    """What the module computes of features that have been padded."""
+    method = getattr(operation._conv_forward, "__func__", None)
+    if method is nn.Conv2d._conv_forward and "forward" not in operation.__dict__:
+        stride, dilation, groups = operation.stride, operation.dilation, operation.groups
+        return lambda features: F.conv2d(features, operation.weight, operation.bias, stride, 0, dilation, groups)
+    return twin(operation, padding=(0, 0), padding_mode="zeros")
 
 
 @masking_rule(F.conv2d)

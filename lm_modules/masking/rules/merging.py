@@ -23,8 +23,13 @@ RESIDUAL = (
     "sub", "sub_",
 )  # fmt: skip
 GATES = (
-    operator.mul, operator.imul, operator.truediv, operator.itruediv, torch.mul, torch.div, torch.addcmul, torch.lerp,
-    torch.maximum, torch.minimum, "mul", "mul_", "div", "div_", "addcmul", "maximum", "minimum",
+    operator.mul, operator.imul, torch.mul, torch.addcmul, torch.lerp, torch.maximum, torch.minimum,
+    "mul", "mul_", "addcmul", "maximum", "minimum",
+)  # fmt: skip
+QUOTIENTS = (operator.truediv, operator.itruediv, torch.div, "div", "div_")
+SINGULAR = (
+    operator.pow, torch.pow, torch.exp, torch.log, torch.log2, torch.log10, torch.log1p, torch.reciprocal, torch.rsqrt,
+    torch.sqrt, "pow", "exp", "log", "log2", "log10", "log1p", "reciprocal", "rsqrt", "sqrt",
 )  # fmt: skip
 
 
@@ -44,8 +49,26 @@ def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Mask
 @masking_rule(*GATES, is_local=True)
 def gate(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Product and the like: known where every masked operand is."""
-    maps = [operand.visible for operand in operands if isinstance(operand, Masked)]
-    return _position_by_position(operation, operands, kwargs, reduce(VisibleMap.intersect, maps))
+    return _position_by_position(operation, operands, kwargs, _known(operands))
+
+
+@masking_rule(*QUOTIENTS, is_local=True)
+def quotient(operation: Operation, numerator: Any, denominator: Any, **kwargs: Any) -> Masked:
+    """The same, divided by 1 at hidden positions: by whatever else is there, value or gradient may be NaN."""
+    visible = _known((numerator, denominator))
+    if isinstance(denominator, Masked):
+        denominator = _with_hidden_one(denominator, visible)
+    elif isinstance(denominator, torch.Tensor) and not visible.everything:
+        denominator = _with_one_for_hidden_images(denominator, numerator)
+    return _position_by_position(operation, (numerator, denominator), kwargs, visible)
+
+
+@masking_rule(*SINGULAR, is_local=True)
+def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
+    """Roots, powers, logarithms: likewise, of 1 at hidden positions."""
+    visible = _known(operands)
+    ones = [_with_hidden_one(operand, visible) if isinstance(operand, Masked) else operand for operand in operands]
+    return _position_by_position(operation, ones, kwargs, visible)
 
 
 @masking_rule(torch.cat, torch.concat, torch.concatenate)
@@ -85,6 +108,24 @@ def _united(branches: Sequence[Masked]) -> tuple[list[torch.Tensor], VisibleMap]
     if all(branch.visible is visible for branch in branches):
         return [branch.features for branch in branches], visible
     return [branch.with_hidden_zero() for branch in branches], visible
+
+
+def _known(operands: Sequence[Any]) -> VisibleMap:
+    """The positions visible in every masked operand."""
+    return reduce(VisibleMap.intersect, [operand.visible for operand in operands if isinstance(operand, Masked)])
+
+
+def _with_one_for_hidden_images(denominator: torch.Tensor, numerator: Masked) -> torch.Tensor:
+    """What each image is divided by, such as its norm, with 1 for an image of which nothing is visible."""
+    hidden = numerator.visible.hidden_images
+    if denominator.ndim != numerator.features.ndim or len(denominator) != len(hidden):
+        return denominator
+    return denominator.masked_fill(hidden.reshape(-1, *[1] * (denominator.ndim - 1)), 1.0)
+
+
+def _with_hidden_one(operand: Masked, visible: VisibleMap) -> Masked:
+    at_visible = Masked(operand.features, visible, operand.channels_last)
+    return at_visible.with_features(at_visible.with_hidden_one())
 
 
 def _position_by_position(

@@ -19,8 +19,7 @@ ACTIVATIONS = (
     "relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "hardtanh", "hardtanh_",
 )  # fmt: skip
 ARITHMETIC = (
-    operator.neg, operator.pow, torch.neg, torch.abs, torch.exp, torch.sqrt, torch.rsqrt, torch.square, torch.clamp,
-    torch.pow, "neg", "abs", "exp", "sqrt", "rsqrt", "square", "clamp", "clamp_", "clip", "pow",
+    operator.neg, torch.neg, torch.abs, torch.square, torch.clamp, "neg", "abs", "square", "clamp", "clamp_", "clip",
 )  # fmt: skip
 COPIES = ("contiguous", "clone", "detach", "to", "float", "half", "bfloat16")
 DROPOUT = (
@@ -64,7 +63,8 @@ def channelwise(operation: Operation, x: Masked) -> Masked:
             f"layer masking needs features (B, C, H, W) here, got shape {tuple(x.features.shape)} with "
             f"channels_last={x.channels_last}; permute them first."
         )
-    return x.with_features(operation(x.features))
+    of_ones = isinstance(operation, nn.LocalResponseNorm)  # a quotient
+    return x.with_features(operation(x.with_hidden_one() if of_ones else x.features))
 
 
 @masking_rule(nn.Linear, F.linear, is_local=True)

@@ -131,8 +131,9 @@ def adaptive_average(x: Masked, output_size: Any) -> Masked:
     pooled = F.adaptive_avg_pool2d(x.with_hidden_zero(), output_size)
     visible = _bins(x, output_size)
     if not x.visible.everything:
-        share = F.adaptive_avg_pool2d(x.visible.positions.to(torch.float32), output_size)
-        pooled = pooled / torch.where(visible.positions, share, 1.0).to(pooled.dtype)
+        ones = x.visible.positions.to(torch.promote_types(pooled.dtype, torch.float32))
+        fraction = F.adaptive_avg_pool2d(ones, output_size)
+        pooled = pooled / torch.where(visible.positions, fraction, 1.0).to(pooled.dtype)
     return Masked(pooled, visible)
 
 

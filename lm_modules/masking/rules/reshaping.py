@@ -20,10 +20,48 @@ _TOKENS = (
 )
 
 
-@masking_rule(getattr, "size", "dim", "numel", "is_contiguous", ends_masking=True)
+NO_TENSORS = (
+    "shape", "dtype", "device", "ndim", "layout", "itemsize", "nbytes", "requires_grad", "is_leaf", "is_cpu", "is_cuda",
+    "is_meta", "is_mkldnn", "is_mps", "is_nested", "is_quantized", "is_sparse", "is_xla", "is_xpu",
+)  # fmt: skip
+"""Attributes of a tensor that are no tensors, and say nothing of its values."""
+
+QUESTIONS = (
+    "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "get_device",
+    "is_contiguous", "is_floating_point", "is_complex",
+)  # fmt: skip
+"""Methods of a tensor that say nothing of its values."""
+
+
+@masking_rule(*QUESTIONS, ends_masking=True)
 def question(operation: Operation, x: Masked, *args: Any) -> Any:
     """Shape, device and the like."""
     return operation(x.features, *args)
+
+
+def _check_attribute(_operation: Operation, _x: Any, name: str) -> None:
+    if name not in NO_TENSORS:
+        raise NotImplementedError(
+            f"layer masking has no rule for the attribute '{name}' of a tensor; use a function of torch for it, or "
+            f"{_OWN_RULE}"
+        )
+
+
+@masking_rule(getattr, ends_masking=True, check=_check_attribute)
+def attribute(operation: Operation, x: Masked, name: str) -> Any:
+    """Shape, device and the like; what is a tensor itself is refused."""
+    return operation(x.features, name)
+
+
+def same(x: Any) -> Any:
+    """The argument, as a result of its own."""
+    return x
+
+
+@masking_rule(same, is_local=True)
+def unchanged(_operation: Operation, x: Any) -> Any:
+    """Features, or several of them, as they are."""
+    return x
 
 
 def _ends_in_a_vector(_operation: Operation, _x: Any, *args: Any, **kwargs: Any) -> bool:

@@ -80,10 +80,6 @@ class Rule:
     is_local: bool = False
     folds: bool = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A wrapped network is pickled without what is asked when a network is wrapped, often a lambda."""
-        return Rule, (self.apply, _goes_on, _refuses_nothing, self.rows, self.is_local, self.folds)
-
 
 RULES: dict[Target, Rule] = {}
 

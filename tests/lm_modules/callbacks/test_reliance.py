@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.reliance.estimation import estimate
@@ -17,7 +18,7 @@ from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_l
 from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
-from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, build, callback, csv_logger, fit, logged
+from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, Shapes, build, callback, csv_logger, fit, logged
 from tests.lm_modules.reliance.shapes import NUM_CLASSES
 
 EVERYTHING = ReliancePlan(
@@ -170,3 +171,12 @@ def test_data_without_objects_to_lend_are_refused(tmp_path: Path) -> None:
     trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, callbacks=[callback()])
     with pytest.raises(ValueError, match="reliance callback needs a data module"):
         trainer.validate(build(), dataloaders=DataLoader(VALIDATION, batch_size=None))
+
+
+def test_a_network_whose_logits_are_not_finite_is_not_measured() -> None:
+    classifier = build()
+    with torch.no_grad():
+        [*classifier.parameters()][-1][1] = torch.nan
+    trainer = pl.Trainer(callbacks=[callback()], logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(InputError, match=r"'black' must be finite.*nothing hidden"):
+        trainer.validate(classifier, Shapes())

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from maskrobust.lm_modules.architectures import build_outline
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
-from maskrobust.lm_modules.masking.program import Program
 from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
 
 PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
@@ -249,11 +248,12 @@ def _verdict(holds: Callable[[Case], None], case: Case) -> bool | str:
 
 def _run(case: Case, images: Masked, *, scribble: bool) -> Any:
     """The network's output by its rules alone; with random numbers written to all hidden positions, where wanted."""
-    program: Program = case.masked.programs[False]
+    reading = case.masked.read()
+    program = reading.program
     generator = torch.Generator().manual_seed(2)
     values: dict[str, Any] = {program.input_name: images}
     for step in program.steps:
-        values[step.name] = step.run(case.network, values, batch_norm=case.masked.folded.get(step.name))
+        values[step.name] = step.run(case.network, values, batch_norm=reading.folded.get(step.name))
         for part in _masked_parts(values[step.name]) if scribble else ():
             noise = 10 * torch.randn(part.features.shape, generator=generator)
             part.features.copy_(torch.where(part.positions, part.features, noise))

@@ -71,6 +71,11 @@ def propagate(
     return result
 
 
+def with_whole_images(seen: Visible, visible: Visible) -> Visible:
+    """An image of which everything was visible stays so, whatever was added around it."""
+    return seen | visible.all(axis=(1, 2))[:, None, None]
+
+
 def convolution(
     features: Features,
     visible: Visible,
@@ -91,7 +96,7 @@ def convolution(
         for g, (j, i, y, x) in itertools.product(range(groups), window):
             reads, makes = slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)
             result[:, makes, row, column] += filled[:, reads, y, x] @ weight[makes, :, j, i].T
-    return result if bias is None else result + bias[:, None, None], seen
+    return result if bias is None else result + bias[:, None, None], with_whole_images(seen, visible)
 
 
 def transposed_convolution(
@@ -121,7 +126,7 @@ def transposed_convolution(
             for g in range(groups):
                 reads, makes = slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)
                 result[:, makes, row, column] += filled[:, reads, y, x] @ weight[reads, :, j, i]
-    return result, seen
+    return result, with_whole_images(seen, visible)
 
 
 def frame(features: Features, visible: Visible, padding: Padding, mode: str) -> tuple[Features, Visible]:
@@ -133,7 +138,7 @@ def frame(features: Features, visible: Visible, padding: Padding, mode: str) -> 
         if None not in places:
             result[:, :, row, column] = features[:, :, *places]
             seen[:, row, column] = visible[:, *places]
-    return result, seen
+    return result, with_whole_images(seen, visible)
 
 
 def source(place: int, size: int, mode: str) -> int | None:
@@ -162,7 +167,7 @@ def pool(
     result = np.zeros((*features.shape[:2], *seen.shape[1:]))
     for row, column, window in windows(visible.shape[1:], *geometry, ceil_mode=ceil_mode):
         result[:, :, row, column] = reduce([hidden_zero[:, :, y, x] for _, _, y, x in window])
-    return result, seen
+    return result, with_whole_images(seen, visible)
 
 
 def adaptive_pool(features: Features, visible: Visible, size: Pair, kind: str) -> tuple[Features, Visible]:

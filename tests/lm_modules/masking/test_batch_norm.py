@@ -123,6 +123,27 @@ def test_an_average_over_batches_skips_batches_without_anything_visible() -> Non
     assert int(module.num_batches_tracked) == 3
 
 
+@BOTH_PATHS
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=str)
+def test_a_mean_of_a_thousand_standard_deviations_costs_no_digits(
+    path: str, memory_format: torch.memory_format
+) -> None:
+    visible = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)) < 0.5
+    features = 1000 + draw_features(8, CHANNELS, 28, 28).mul(3**0.5).float().contiguous(memory_format=memory_format)
+    slope = draw_features(int(visible.sum()), CHANNELS, 1, 1, seed=1)[:, :, 0, 0]
+    leaf, exact_leaf = features.clone().requires_grad_(), features.double().requires_grad_()
+    module, exact_module = draw_module(), draw_module().double()
+    output, expected = normalise(path, module, leaf, visible), by_hand(exact_module, exact_leaf, visible)
+    rounding = 1000 * torch.finfo(torch.float32).eps
+    difference = (picked(output, visible) - expected).abs().max()
+    assert difference < 2 * rounding * module.weight.max()
+    (gradient,) = torch.autograd.grad((picked(output, visible) * slope).sum(), leaf)
+    (exact_gradient,) = torch.autograd.grad((expected * slope).sum(), exact_leaf)
+    assert (gradient - exact_gradient).abs().max() < rounding * exact_gradient.abs().max() / 3
+    assert (module.running_var / exact_module.running_var - 1).abs().max() < 1e-6
+    assert (module.running_mean / exact_module.running_mean - 1).abs().max() < 1e-6
+
+
 def test_half_precision_is_normalised_in_single_precision() -> None:
     module, visible = draw_module(), draw_visible(6, 6)
     features = (100 + draw_features(6, CHANNELS, 6, 6, torch.float32)).bfloat16()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.reliance import conditions as conditions_module
 from maskrobust.lm_modules.reliance.catalogue import Context
@@ -82,3 +83,11 @@ def test_each_method_is_asked_what_its_own_plan_says(bank: SilhouetteBank) -> No
         probed = {name for name in runs[method].predictions if name.startswith(("features/", "mlp/", "neighbours/"))}
         assert runs[method].predictions.keys() - probed == {"clean", *conditions_module.condition_names(plan)}
         assert bool(probed) == plan.features
+
+
+def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(bank: SilhouetteBank) -> None:
+    networks = {"sound": classifier(0), "broken": classifier(1)}
+    with torch.no_grad():
+        [*networks["broken"].parameters()][-1][1] = torch.inf
+    with pytest.raises(InputError, match=r"'broken under black' must be finite.*14 of 14 pictures with nothing hidden"):
+        Measurement(networks, bank, PLANS, num_classes=NUM_CLASSES, seed=3).run(as_batches())

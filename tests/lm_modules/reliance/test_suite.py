@@ -1,6 +1,6 @@
 """The suite: what it asks, what it keeps, and that neither batches nor ranks change an answer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import Batch, sample_keys
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.conditions import Conditions, ConditionSource
 from maskrobust.lm_modules.reliance.measures.sensitivity import hidden_pixel_sensitivity
@@ -264,3 +265,24 @@ def test_outcomes_tell_which_object_an_image_shows() -> None:
     for suite, expected in ((own, list(range(30, 42))), (shared, [5] * 6 + [6] * 6)):
         suite.update({"it": count_visible}, batch)
         assert suite.outcomes()["it"].objects.tolist() == expected
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    ("breaks", "shown"),
+    [(lambda visible: visible.all(), "pictures with nothing hidden"), (lambda visible: ~visible.all(), "with a hole")],
+)
+def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(
+    breaks: Callable[[Tensor], Tensor], shown: str, value: float
+) -> None:
+    def broken(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        logits = count_visible(images, visible, keys)
+        wrong = torch.stack([breaks(each) for each in visible])
+        logits[:, 1] = logits[:, 1].where(~wrong, value)
+        return logits
+
+    for name in ("net.pt", ("net.pt", "black")):
+        suite = RelianceSuite(BANK, NUM_CLASSES, PLAN)
+        with pytest.raises(InputError, match=f"'net.pt.*' must be finite.*{shown}"):
+            suite.update({name: broken}, shape_batch(6, seed=1))
+        assert suite.outcomes() == {}

@@ -126,7 +126,7 @@ def training(folder: Path, rank: int = 0, epoch: int = 0, seed: int = 0, buffer:
     data = make(folder)
     reader = ShardReader(str(folder), 5, Faults(0))
     stream = TrainingStream(reader, data.records("train"), None, 4, 6, seed, rank, buffer)
-    stream.start_at(epoch)
+    stream.position = Position(epoch, 0)
     return stream
 
 

@@ -1,0 +1,371 @@
+"""Random networks under layer masking: everything that a pass computes is that of an independent reference.
+
+A run of the suite tries a few networks of each kind, always the same ones. FUZZ_EXAMPLES=5000 tries so many, and
+FUZZ_SEED=123 the one of that number, as a failure names it: `FUZZ_SEED=123 pytest tests/fuzz/test_networks.py -k rows`.
+"""
+
+import copy
+import itertools
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
+from tests.fuzz.masking_reference import Run, Seen, masked_output
+from tests.fuzz.networks import (
+    BLOCKS,
+    LAYERS,
+    Draw,
+    Example,
+    aliases,
+    draw_example,
+    dropped,
+    in_place,
+    rows_block,
+    standardised,
+    unused,
+    without_gradient,
+)
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+SEED = os.environ.get("FUZZ_SEED")
+# Kinds that layer masking does not compute yet; () tests all.
+WAITING: tuple[str, ...] = ("aliases", "every hook", "modes", "no_grad", "new state", "unused results")
+
+KINK = 1e-7
+POLE = 1e-2
+
+
+class Try(NamedTuple):
+    """One network, masked and as the reference has it.
+
+    Attributes:
+        example: the network with a batch.
+        chance: for what a kind chooses beyond that.
+        run: options of masking; the reference notes in it how close to a jump it came.
+        training: mode of the network.
+    """
+
+    example: Example
+    chance: random.Random
+    run: Run
+    training: bool
+
+    def masked(self, **options: Any) -> LayerMasking:
+        network = copy.deepcopy(self.example.network).train(self.training)
+        return LayerMasking(network, merge=self.run.merge, detach_padding=self.run.detach_padding, **options)  # type: ignore[arg-type]
+
+    def images(self) -> Tensor:
+        """With NaN, or a large number, where they are hidden."""
+        garbage = self.chance.choice([math.nan, 1e30, 0.0])
+        return torch.where(self.example.visible, self.example.images, garbage)
+
+    def reference(self, images: Tensor | None = None, network: nn.Module | None = None) -> Any:
+        network = copy.deepcopy(self.example.network).train(self.training) if network is None else network
+        images = self.example.images if images is None else images
+        return masked_output(network, images, self.example.visible, self.run)
+
+
+class UndecidedError(Exception):
+    """A network whose result or gradient jumps at what it computes, so that rounding decides; another is drawn."""
+
+
+def as_tensors(output: Any) -> list[Tensor]:
+    return list(output) if isinstance(output, tuple | list) else [output]
+
+
+def assert_close(given: Any, expected: Any, what: str, tolerance: float = 1e-8) -> None:
+    for one, other in zip(as_tensors(given), as_tensors(expected), strict=True):
+        assert one.shape == other.shape, f"{what}: shape {tuple(one.shape)}, expected {tuple(other.shape)}"
+        scale = max(1.0, float(other.detach().abs().max())) if other.numel() else 1.0
+        difference = float((one.detach() - other.detach()).abs().max()) / scale if other.numel() else 0.0
+        assert difference <= tolerance, f"{what} differs by {difference:.1e} of {scale:.1e}"
+
+
+def well_defined(run: Run, output: Any, *, gradients: bool = False) -> None:
+    """Whether rounding cannot decide a result; finite and not too large."""
+    values = torch.cat([each.detach().flatten() for each in as_tensors(output)])
+    if not values.isfinite().all() or values.abs().max() > 1e4 or run.pole < POLE or (gradients and run.kink < KINK):
+        raise UndecidedError
+
+
+def check_outputs(one: Try, masked: LayerMasking | None = None, tolerance: float = 1e-8) -> LayerMasking:
+    network = copy.deepcopy(one.example.network).train(one.training)
+    with torch.no_grad():
+        expected = one.reference(network=network)
+    well_defined(one.run, expected)
+    masked, differentiates = one.masked() if masked is None else masked, one.chance.random() < 0.3
+    if differentiates:
+        refuse_what_torch_refuses(one)
+    with torch.set_grad_enabled(differentiates):
+        output = masked(one.images(), one.example.visible)
+    assert_close(output, expected, "the output", tolerance)
+    for name, buffer in network.named_buffers():
+        assert_close(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}", tolerance)
+    return masked
+
+
+def check_whole_images(one: Try) -> None:
+    """An image of which nothing is hidden has the plain network's output, whatever else is in the batch."""
+    whole, others = one.example.visible[:1].clone(), one.example.visible[1:]
+    whole[:] = True
+    visible = torch.cat([whole, others])
+    norms = [module for module in one.example.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if visible.all() or any(not norm.track_running_stats for norm in norms):
+        raise UndecidedError
+    masked = one.masked()
+    with torch.no_grad():
+        expected = copy.deepcopy(one.example.network).eval()(one.example.images.clone())
+        well_defined(one.run, expected)
+        output = masked(torch.where(visible, one.example.images, math.nan), visible)
+    assert_close([each[:1] for each in as_tensors(output)], [each[:1] for each in as_tensors(expected)], "the output")
+
+
+def check_gradients(one: Try, masked: LayerMasking | None = None) -> None:
+    """At parameters and images, and of buffers."""
+    example, segments = one.example, one.chance.choice([0, 0, 2]) if one.training else 0
+    network = copy.deepcopy(example.network).train(one.training)
+    masked = one.masked(checkpoint_segments=segments) if masked is None else masked
+    images = example.images.clone().requires_grad_()
+    refuse_what_torch_refuses(one)
+    expected = one.reference(images, network)
+    well_defined(one.run, expected, gradients=True)
+    sum((each * example.slope).sum() for each in as_tensors(expected)).backward()
+    leaf = one.images().requires_grad_()
+    output = masked(leaf, example.visible)
+    sum((each * example.slope).sum() for each in as_tensors(output)).backward()
+    assert_close(output, expected, "the output")
+    sizes = [each.grad.abs().max() for each in [images, *network.parameters()] if each.grad is not None]
+    if max(sizes) > 1e5:
+        raise UndecidedError
+    assert_close(gradient_of(leaf), gradient_of(images), "the gradient at the images", 1e-6)
+    hidden = ~example.visible.expand_as(leaf)
+    assert (gradient_of(leaf)[hidden] == 0).all(), "hidden pixels have a gradient"
+    for (name, given), parameter in zip(masked.network.named_parameters(), network.parameters(), strict=True):
+        assert_close(gradient_of(given), gradient_of(parameter), f"the gradient at {name}", 1e-6)
+    for name, buffer in network.named_buffers():
+        assert_close(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}")
+
+
+def refuse_what_torch_refuses(one: Try) -> None:
+    """A change in place of what a backward pass needs."""
+    network = copy.deepcopy(one.example.network).train(one.training)
+    try:
+        output = network(one.example.images.clone().requires_grad_().clone())
+        sum(each.sum() for each in as_tensors(output)).backward()
+    except RuntimeError:
+        raise UndecidedError from None
+
+
+def gradient_of(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+
+def check_on_accelerators(one: Try) -> None:
+    """The same where Python may not ask what a mask holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VisibleMap, "may_be_read", False)
+        check_gradients(one) if one.chance.random() < 0.7 else check_outputs(one)
+
+
+def check_aliases(one: Try) -> None:
+    """What a change in place does to other names of the features: as in the plain network, or refused."""
+    try:
+        masked = one.masked()
+    except UnsupportedNetworkError:
+        return
+    check_gradients(one, masked)
+
+
+def check_rows(one: Try) -> None:
+    """On rows, from the layer on from which the network allows it; gradients too."""
+    masked = one.masked(engine="rows")
+    if one.chance.random() < 0.5:
+        check_outputs(one, masked)
+    else:
+        check_gradients(one, masked)
+
+
+def check_single_precision(one: Try) -> None:
+    """In float32, where rounding is what it is: kernels differ from those of float64."""
+    output = copy.deepcopy(one.example.network).train(one.training)
+    with torch.no_grad():
+        expected = one.reference(network=output)
+        well_defined(one.run, expected)
+        nudged = one.example.images * (1 + 1e-6 * torch.rand_like(one.example.images))
+        moved = max(
+            float((a - b).abs().max())
+            for a, b in zip(as_tensors(one.reference(nudged)), as_tensors(expected), strict=True)
+        )
+        if moved > 1e-5:
+            raise UndecidedError
+        masked = one.masked().float()
+        given = as_tensors(masked(one.images().float(), one.example.visible))
+    assert_close([each.double() for each in given], as_tensors(expected), "the output", 1e-3)
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------------
+
+_TENSOR_HOOKS = (
+    nn.ReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish, nn.Tanh, nn.MaxPool2d, nn.AvgPool2d, nn.LayerNorm, nn.Linear,
+    nn.Flatten, nn.Identity,
+)  # fmt: skip
+
+
+def hooked_modules(network: nn.Module, chance: random.Random, *, every: bool) -> list[str]:
+    """Paths of some modules; leaves that layer masking calls as they are, or any."""
+    paths = []
+    for path, module in network.named_modules():
+        convolution = type(module) is nn.Conv2d and module.padding_mode == "zeros"
+        if path and (every or convolution or type(module) in _TENSOR_HOOKS) and type(module) is not nn.ModuleList:
+            paths.append(path)
+    return chance.sample(paths, min(len(paths), chance.randint(1, 4)))
+
+
+def record(seen: list[tuple[str, Any]], path: str) -> Callable[..., None]:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        value = output.features if isinstance(output, Masked) else output
+        copied = Seen(value.x, value.v, value.run, last=value.last) if isinstance(value, Seen) else value.clone()
+        seen.append((path, copied))
+
+    return hook
+
+
+def check_hooks(one: Try, *, every: bool = False) -> None:
+    """Forward hooks see what the reference's see, in the same order, at visible positions; changes take effect."""
+    example, masked = one.example, one.masked()
+    network = copy.deepcopy(example.network).train(one.training)
+    paths = hooked_modules(network, one.chance, every=every)
+    changes = one.chance.random() < 0.5
+    seen: list[list[tuple[str, Any]]] = [[], []]
+    for each, values in zip((masked.network, network), seen, strict=True):
+        for path in paths:
+            each.get_submodule(path).register_forward_hook(record(values, path))
+        if changes and paths:
+            each.get_submodule(paths[0]).register_forward_hook(lambda _module, _args, output: output * 0.5)
+            each.get_submodule(paths[-1]).register_forward_pre_hook(lambda _module, args: (args[0] * 0.75,))
+    with torch.no_grad():
+        expected = one.reference(network=network)
+        well_defined(one.run, expected)
+        output = masked(one.images(), example.visible)
+    assert [path for path, _ in seen[0]] == [path for path, _ in seen[1]], "other hooks fired, or in another order"
+    for (path, given), (_, wanted) in zip(*seen, strict=True):
+        shown = torch.where(wanted.spread(wanted.v), given, 0.0) if isinstance(wanted, Seen) else given
+        assert_close(shown, wanted.x if isinstance(wanted, Seen) else wanted, f"what a hook of {path} sees")
+    assert_close(output, expected, "the output")
+
+
+# --- what changes after a network was wrapped -------------------------------------------------------------------------
+
+
+def check_modes(one: Try) -> None:
+    """Each module in a mode of its own."""
+    network = one.example.network
+    masked = one.masked()
+    own = copy.deepcopy(network).train(one.training)
+    for path, _module in network.named_modules():
+        if path and one.chance.random() < 0.3:
+            for each in (own, masked.network):
+                each.get_submodule(path).train(not one.training)
+    with torch.no_grad():
+        expected = one.reference(network=own)
+        well_defined(one.run, expected)
+        output = masked(one.images(), one.example.visible)
+    assert_close(output, expected, "the output")
+    for name, buffer in own.named_buffers():
+        assert_close(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}")
+
+
+def check_new_state(one: Try) -> None:
+    """Weights and buffers loaded after the network was wrapped."""
+    masked, example = one.masked(), one.example
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(one.chance.getrandbits(63))
+        state = {
+            name: value + 0.2 * torch.rand_like(value) if value.is_floating_point() else value
+            for name, value in example.network.state_dict().items()
+        }
+    masked.load_state_dict(state)
+    example.network.load_state_dict(state)
+    check_outputs(one, masked)
+
+
+class Kind(NamedTuple):
+    """A property, and the networks it is tried on.
+
+    Attributes:
+        check: raises where it does not hold.
+        blocks: that the networks are made of.
+        modes: training or not.
+        count: networks in a run of the suite.
+        averages: whether they end in global average pooling.
+    """
+
+    check: Callable[[Try], object]
+    blocks: Sequence[Draw] = BLOCKS
+    modes: Sequence[bool] = (False,)
+    count: int = 40
+    averages: bool = False
+
+
+BOTH = (False, True)
+KINDS = {
+    "outputs": Kind(check_outputs),
+    "whole images": Kind(check_whole_images),
+    "training": Kind(check_outputs, modes=(True,)),
+    "gradients": Kind(check_gradients, modes=BOTH),
+    "on accelerators": Kind(check_on_accelerators, modes=BOTH),
+    "rows": Kind(check_rows, (rows_block,), averages=True),
+    "single precision": Kind(check_single_precision, modes=BOTH),
+    "hooks": Kind(check_hooks, count=30),
+    "in place": Kind(check_gradients, (in_place, in_place, *LAYERS), modes=BOTH, count=30),
+    "aliases": Kind(check_aliases, (aliases, aliases, *LAYERS), modes=BOTH, count=30),
+    "every hook": Kind(lambda one: check_hooks(one, every=True), modes=BOTH, count=30),
+    "modes": Kind(check_modes, (dropped, *BLOCKS), modes=(True, True, False), count=30),
+    "no_grad": Kind(check_gradients, (without_gradient, *LAYERS), modes=BOTH, count=20),
+    "new state": Kind(check_new_state, (standardised, *BLOCKS), modes=BOTH, count=30),
+    "unused results": Kind(check_outputs, (unused, rows_block), count=20, averages=True),
+}
+
+
+def draw_try(name: str, seed: str) -> Try:
+    kind, chance = KINDS[name], random.Random(f"{name} {seed}, choices")
+    example = draw_example(f"{name} {seed}", kind.blocks, averages=kind.averages, least=3 if kind.averages else 2)
+    merge = "intersection" if name == "rows" else chance.choice(["intersection", "union"])
+    return Try(example, chance, Run(merge, chance.random() < 0.6), chance.choice(kind.modes))
+
+
+def try_network(name: str, seed: int) -> int:
+    """How many networks were drawn until the result of one is well defined; that one is right."""
+    for attempt in itertools.count():
+        one = draw_try(name, f"{seed}.{attempt}")
+        try:
+            KINDS[name].check(one)
+        except UndecidedError:
+            continue
+        except Exception as error:
+            described = f"{'training' if one.training else 'eval'} mode, {one.run}, {one.example.network}"
+            message = f"network {seed} of '{name}' (FUZZ_SEED={seed}; attempt {attempt}): {error}\n{described}"
+            raise AssertionError(message) from error
+        return attempt + 1
+    raise AssertionError
+
+
+@pytest.mark.timeout(24 * 3600 if EXAMPLES else 300)
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in WAITING])
+def test_a_random_network_computes_what_the_reference_computes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = [int(SEED)] if SEED else range(EXAMPLES or KINDS[name].count)
+    tally: Counter[str] = Counter()
+    for seed in seeds:
+        tally["drawn"] += try_network(name, seed)
+        tally["right"] += 1
+    if EXAMPLES or SEED:
+        with capsys.disabled():
+            print(f"\n{name}: {dict(tally)}")

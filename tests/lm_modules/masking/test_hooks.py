@@ -1,0 +1,281 @@
+"""Hooks of modules fire under a mask as in the plain network, and layers that compute their weights are called."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from captum.attr import LayerGradCam
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+from torch.testing import assert_close
+from torchvision.models import resnet18
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.compilation import CompiledNetwork
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
+
+IMAGES, VISIBLE = draw_images(), holes()
+HOOKED = ("conv1", "bn1", "maxpool", "layer1", "layer1.0.relu", "layer2.0.downsample", "layer4", "avgpool", "fc", "")
+
+
+def features_of(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output.with_hidden_zero()
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@torch.no_grad()
+def test_every_module_shows_its_hooks_what_it_returns(training: bool, memory_format: torch.memory_format) -> None:
+    network = build("basic_resnet").to(memory_format=memory_format).train(training)
+    masked, seen = LayerMasking(network), {}
+    expected = {layer: masked.output_of(layer, IMAGES, VISIBLE) for layer in HOOKED[:-1]}
+    expected[""] = masked(IMAGES, VISIBLE)
+    for layer in HOOKED:
+        module = network.get_submodule(layer)
+
+        def hook(
+            given: nn.Module, _inputs: Any, output: Tensor, module: nn.Module = module, layer: str = layer
+        ) -> None:
+            assert given is module
+            seen[layer] = output
+
+        module.register_forward_hook(hook)
+    assert_close(masked(IMAGES, VISIBLE), expected[""], rtol=1e-4, atol=1e-5)
+    assert seen.keys() == set(HOOKED)
+    for layer, output in seen.items():
+        assert_close(output, features_of(expected[layer]), rtol=1e-4, atol=1e-5)
+
+
+class GroupNormed(nn.Module):
+    """Layers whose rules call no module; one is handed several tensors, by position and by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.GroupNorm(2, 8)
+        self.join, self.alone = Join(), nn.Sequential()
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x))
+        parts = self.join([x, F.max_pool2d(x, 3, 1, 1)], {"scale": 2.0}, shift=x)
+        kept = self.alone(parts["sum"])
+        return self.fc(self.pool(kept + parts["sum"]).flatten(1))
+
+
+class Join(nn.Module):
+    def forward(self, branches: list[Tensor], settings: dict[str, float], *, shift: Tensor) -> dict[str, Tensor]:
+        return {"sum": branches[0] * settings["scale"] + branches[1] - shift}
+
+
+@torch.no_grad()
+def test_structures_of_tensors_are_shown_and_taken_back() -> None:
+    torch.manual_seed(0)
+    network, order = GroupNormed().eval(), []
+    masked = LayerMasking(network)
+    before = masked(IMAGES, VISIBLE)
+
+    def double_first(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        order.append("pre")
+        assert module is network.join and kwargs["shift"].shape == args[0][0].shape and args[1] == {"scale": 2.0}
+        return ([args[0][0] * 2, args[0][1]], args[1]), kwargs
+
+    def keep(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        order.append("post")
+        expected = args[0][0] * 2 + args[0][1] - kwargs["shift"]
+        assert_close(output["sum"], torch.where(kwargs["shift"] == 0, 0, expected), atol=0.0, rtol=1e-6)
+
+    handles = [
+        network.join.register_forward_pre_hook(double_first, with_kwargs=True),
+        network.join.register_forward_hook(keep, with_kwargs=True, always_call=True),
+    ]
+    doubled = masked(IMAGES, VISIBLE)
+    assert order == ["pre", "post"] and not torch.equal(doubled, before)
+    order.clear()
+    # What the hook has changed is changed for the module alone: the pooled copy and the shift are the old ones.
+    by_hand = copy.deepcopy(network)
+    by_hand.join = Scaled(4.0)
+    assert_close(doubled, LayerMasking(by_hand)(IMAGES, VISIBLE), rtol=1e-5, atol=1e-5)
+    for handle in handles:
+        handle.remove()
+    network.alone.register_forward_hook(lambda _module, _inputs, output: output * 0)
+    by_hand.join, by_hand.alone = network.join, Scaled(0.0)
+    assert_close(masked(IMAGES, VISIBLE), LayerMasking(by_hand)(IMAGES, VISIBLE), rtol=1e-5, atol=1e-5)
+    network.alone._forward_hooks.clear()
+    assert_close(masked(IMAGES, VISIBLE), before)
+
+
+class Scaled(Join):
+    """What `Join` makes of a scaled first branch, or any tensor scaled."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, branches: Any, settings: Any = None, *, shift: Any = None) -> Any:
+        if settings is None:
+            return branches * self.scale
+        return super().forward(branches, {"scale": self.scale}, shift=shift)
+
+
+@pytest.mark.parametrize("layer", ["layer4", "avgpool", "layer1.0.bn1"])
+def test_what_a_hook_returns_takes_effect(layer: str) -> None:
+    network = build("basic_resnet")
+    masked = LayerMasking(network)
+    network.get_submodule(layer).register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
+    by_hand = copy.deepcopy(network)
+    by_hand.get_submodule(layer)._forward_hooks.clear()
+    by_hand.get_submodule(layer).register_forward_pre_hook(lambda _module, inputs: inputs[0] * 1)
+    logits = masked(IMAGES, VISIBLE)
+    if layer != "layer1.0.bn1":
+        assert_close(logits, network.fc.bias.expand(3, -1))
+    else:
+        nn.init.zeros_(by_hand.layer1[0].bn1.weight), nn.init.zeros_(by_hand.layer1[0].bn1.bias)
+        assert_close(logits, LayerMasking(by_hand)(IMAGES, VISIBLE), rtol=1e-4, atol=1e-5)
+
+
+def test_a_hook_that_returns_something_else_is_refused_in_one_sentence() -> None:
+    network = build("basic_resnet")
+    masked = LayerMasking(network)
+    network.layer4.register_forward_hook(lambda _module, _inputs, output: output[:, :, :1])
+    with pytest.raises(UnsupportedNetworkError, match="a hook of layer 'layer4' of ResNet returns") as refusal:
+        masked(IMAGES, VISIBLE)
+    assert ". " not in str(refusal.value)
+
+
+@pytest.mark.parametrize("layer", ["layer3", "layer3.0.conv1", "avgpool", "bn1"])
+@pytest.mark.parametrize("engine", ["rows", "auto"])
+def test_backward_hooks_see_and_change_gradients(layer: str, engine: str) -> None:
+    network, seen = build("basic_resnet"), []
+    masked, module = LayerMasking(network, engine=engine), network.get_submodule(layer)
+
+    def halve(given: nn.Module, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        seen.append(given is module)
+        return tuple(gradient / 2 for gradient in gradients)
+
+    def gradient() -> Tensor:
+        images = IMAGES.clone().requires_grad_()
+        masked(images, VISIBLE).square().sum().backward()
+        return images.grad
+
+    before = gradient()
+    module.register_full_backward_hook(lambda given, _inputs, outputs: seen.append((given is module, outputs[0].shape)))
+    module.register_full_backward_pre_hook(halve)
+    if layer in ("avgpool", "bn1"):  # all paths lead through these
+        assert_close(gradient(), before / 2, rtol=1e-3, atol=1e-6)
+    else:
+        assert not torch.allclose(gradient(), before, rtol=1e-3, atol=1e-6)
+    features = features_of(masked.output_of(layer, IMAGES, VISIBLE))
+    assert seen == [True, (True, features.shape)]
+
+
+class UnderMask(nn.Module):
+    """A network of the images alone, as explainers take one."""
+
+    def __init__(self, masked: LayerMasking) -> None:
+        super().__init__()
+        self.masked = masked
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.masked(images, VISIBLE)
+
+
+@pytest.fixture(scope="module")
+def explained() -> tuple[LayerMasking, Tensor, Tensor]:
+    """ResNet-18, its class activation map of class 7 from `output_of` by hand, and channel weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        masked = LayerMasking(randomise(resnet18()).eval())
+    output = masked.output_of("layer4", IMAGES, VISIBLE)
+    features = output.with_hidden_zero().detach()
+    counts = output.visible.positions.sum((2, 3))
+    pooled = (features.sum((2, 3)) / counts).requires_grad_()
+    masked.network.fc(pooled)[:, 7].sum().backward()
+    # Each visible position has 1 / count of the pooled channel's gradient; Grad-CAM takes the mean over all positions.
+    weights = pooled.grad / features[0, 0].numel()
+    return masked, (weights[:, :, None, None] * features).sum(1, keepdim=True), weights
+
+
+def test_captum_has_the_layer_grad_cam_computed_by_hand(explained: tuple[LayerMasking, Tensor, Tensor]) -> None:
+    masked, by_hand, _ = explained
+    given = LayerGradCam(UnderMask(masked), masked.network.layer4).attribute(IMAGES, target=7)
+    assert by_hand.abs().max() > 1e-3
+    assert_close(given.detach(), by_hand.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_pytorch_grad_cam_has_the_map_computed_by_hand(explained: tuple[LayerMasking, Tensor, Tensor]) -> None:
+    masked, by_hand, _ = explained
+    targets = [ClassifierOutputTarget(7)] * len(IMAGES)
+    with GradCAM(UnderMask(masked), [masked.network.layer4]) as explainer:
+        given = explainer(IMAGES.clone(), targets)
+    for image, expected in zip(given, by_hand.detach()[:, 0].clamp(min=0).numpy(), strict=True):
+        scaled = (expected - expected.min()) / (1e-7 + (expected - expected.min()).max())
+        np.testing.assert_allclose(image, cv2.resize(scaled, (64, 64)), atol=1e-3)
+    assert given.std() > 0.1
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_hooks_are_refused_when_compiled_in_one_sentence() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU()), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    compiled = CompiledNetwork(LayerMasking(network))
+    network[1].register_forward_hook(lambda *_: None)
+    with pytest.raises(InputError, match=r"layer '1' of Sequential has a hook, which torch\.compile would"):
+        compiled(IMAGES, VISIBLE)
+
+
+class Binary(nn.Conv2d):
+    """Computes with the signs of its weight."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, weight.sign(), bias)
+
+
+REPARAMETRISED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "plain": lambda module: module,
+    "weight_norm": weight_norm,
+    "parametrised weight_norm": parametrizations.weight_norm,
+    "spectral_norm": spectral_norm,
+    "parametrised spectral_norm": parametrizations.spectral_norm,
+    "prune": lambda module: prune.l1_unstructured(module, "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "circular", "reflect"])
+@pytest.mark.parametrize("kind", [nn.Conv2d, Binary])
+@pytest.mark.parametrize("name", REPARAMETRISED)
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_a_layer_that_computes_its_weight_does_so_in_each_pass(
+    name: str, kind: type[nn.Conv2d], padding_mode: str
+) -> None:
+    torch.manual_seed(0)
+    layer = REPARAMETRISED[name](kind(3, 4, 3, padding=1, padding_mode=padding_mode))
+    network = nn.Sequential(layer, nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    masked = LayerMasking(network)
+
+    def by_hand() -> Tensor:
+        """A plain convolution with the weight that the plain pass has just computed."""
+        network(IMAGES)
+        plain = nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding_mode)
+        weight = layer.weight.detach()
+        plain.load_state_dict({"weight": weight.sign() if kind is Binary else weight, "bias": layer.bias.detach()})
+        return LayerMasking(nn.Sequential(plain, *network[1:]).eval(), engine="dense")(IMAGES, VISIBLE)
+
+    with torch.no_grad():
+        before = masked(IMAGES, VISIBLE)
+        assert_close(before, by_hand(), rtol=1e-4, atol=1e-5)
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+        after = masked(IMAGES, VISIBLE)
+        assert_close(after, by_hand(), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(after, before, rtol=1e-2, atol=1e-2)
+    masked.train()
+    for _ in range(2):
+        masked(IMAGES, VISIBLE).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
