@@ -26,7 +26,7 @@ from maskrobust.train.cli import main
 from tests.commands import Block, blocks, commands
 from tests.test_house import ROOT
 from tests.test_scripts import make_clone, run
-from tests.train.data.test_folder import write_tree
+from tests.train.data.sets.test_folder import write_tree
 from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
 
 PAGES = [

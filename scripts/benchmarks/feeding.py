@@ -24,8 +24,8 @@ from maskrobust.augment.families import FamilyName, MaskFamily, build_family
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.lm_modules.preprocessing import IMAGENET_STD
 from maskrobust.train.data import Shards
-from maskrobust.train.data.manifest import MANIFEST, Manifest
-from maskrobust.train.data.shard_format import shard_name, write_shard
+from maskrobust.train.data.shards.format import shard_name, write_shard
+from maskrobust.train.data.shards.manifest import MANIFEST, Manifest
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.devices import find_device
 from maskrobust.train.files import write_json
