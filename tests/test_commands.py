@@ -26,7 +26,7 @@ from maskrobust.train.cli import main
 from tests.commands import Block, blocks, commands
 from tests.test_house import ROOT
 from tests.test_scripts import make_clone, run
-from tests.train.data.test_folder import write_tree
+from tests.train.data.sets.test_folder import write_tree
 from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
 
 PAGES = [
@@ -38,7 +38,7 @@ WITH_PYTHON = ("README.md", "guide.md")
 NOT_RUN = {
     "scripts/test": "runs these tests; tests/test_scripts.py",
     "scripts/demo": "takes minutes; tests/test_scripts.py and tests/train/test_claim.py",
-    "scripts/bench": "takes minutes; tests/train/test_bench.py",
+    "scripts/bench": "takes minutes; tests/test_bench.py",
     "scripts/docs": "writes into the clone; tests/test_scripts.py and tests/test_site.py",
     "pre-commit": "writes into the clone's .git",
     "wandb": "needs an account",

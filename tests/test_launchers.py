@@ -79,9 +79,9 @@ def test_without_a_number_there_is_a_process_for_each_gpu(clone):
 def test_everything_that_needs_a_gpu_is_measured_by_one_script(clone):
     assert run(clone, "bench_gpu", "--batch", "8").returncode == 0
     told = [line.split() for line in calls(clone) if "-m pip" not in line and "venv" not in line.split()]
-    bench = [line for line in told if "maskrobust.train.bench" in line]
-    assert [(line[line.index("--precision") + 1], "--compile" in line) for line in bench] == [
-        (precision, compiles) for compiles in (False, True) for precision in ("32", "bf16", "fp16")
+    bench = [line for line in told if "scripts/benchmarks" in line]
+    assert [(line[line.index("--precision") + 1], line[line.index("--compile") + 1]) for line in bench] == [
+        (precision, compiles) for compiles in ("false", "true") for precision in ("32", "bf16", "fp16")
     ]
     assert all(line[-2:] == ["--batch", "8"] for line in bench)
     trained, measured = ([line for line in told if command in line] for command in ("fit", "evaluate"))

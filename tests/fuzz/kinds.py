@@ -36,16 +36,16 @@ from maskrobust.train.checkpoints import (
 )
 from maskrobust.train.claim.runs import is_done
 from maskrobust.train.data import Shards
-from maskrobust.train.data.coco import list_coco
-from maskrobust.train.data.cutout_files import list_cutouts, read_cutout
-from maskrobust.train.data.idx import read_garments
-from maskrobust.train.data.image_files import decode_image, decode_label_map, decode_mask, size_of
-from maskrobust.train.data.images_with_masks import read_labels
-from maskrobust.train.data.manifest import read_manifest
-from maskrobust.train.data.pascal_voc import _listed_names
-from maskrobust.train.data.pets import _read_list
-from maskrobust.train.data.shard_format import sha256_of
-from maskrobust.train.data.shard_objects import read_objects
+from maskrobust.train.data.files.cutout_files import list_cutouts, read_cutout
+from maskrobust.train.data.files.idx import read_garments
+from maskrobust.train.data.files.image_files import decode_image, decode_label_map, decode_mask, size_of
+from maskrobust.train.data.sets.coco import list_coco
+from maskrobust.train.data.sets.images_with_masks import read_labels
+from maskrobust.train.data.sets.pascal_voc import _listed_names
+from maskrobust.train.data.sets.pets import _read_list
+from maskrobust.train.data.shards.format import sha256_of
+from maskrobust.train.data.shards.manifest import read_manifest
+from maskrobust.train.data.shards.objects import read_objects
 from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.loggers import WandbOptions, _run_to_go_on_with
@@ -58,7 +58,7 @@ from tests.fuzz.mutations import (
     with_checksums_of_tar,
     within_archive,
 )
-from tests.train.data.test_shards import make_sample, write_folder
+from tests.train.data.sets.test_shards import make_sample, write_folder
 
 SHARDS: dict[Any, tuple[int, ...]] = {"train": (2,), "val": (2, 2)}
 

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.idx import read_garments
-from maskrobust.train.data.image_files import MOST_PIXELS, decode_image, decode_mask
-from maskrobust.train.data.shard_format import ShardRecord, read_shard
-from maskrobust.train.data.shard_reader import Faults, ShardReader
-from maskrobust.train.data.shards import Shards
+from maskrobust.train.data.files.idx import read_garments
+from maskrobust.train.data.files.image_files import MOST_PIXELS, decode_image, decode_mask
+from maskrobust.train.data.sets.shards import Shards
+from maskrobust.train.data.shards.format import ShardRecord, read_shard
+from maskrobust.train.data.shards.reader import Faults, ShardReader
 from tests.fuzz.limits import REFUSED, ends_with_little_memory
 from tests.train.data.conftest import write_fashion_files
-from tests.train.data.test_shards import key_of, write_folder
+from tests.train.data.sets.test_shards import key_of, write_folder
 
 SIDE = 50_000
 

@@ -11,7 +11,7 @@ from maskrobust.train.claim import main
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import TrainedNetwork
 from maskrobust.train.sentences import one_sentence
-from tests.train.data.test_folder import write_tree
+from tests.train.data.sets.test_folder import write_tree
 from tests.train.tiny import tiny_claim
 
 REFUSALS: list[tuple[str, Any, str]] = [

@@ -16,8 +16,8 @@ from maskrobust.lm_modules.reliance.measures.empty_scenes import scene_2afc, sce
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.scenes import ask_pass, mean_pulls, scene_pairs, scene_passes
 from maskrobust.train.data import AnnotatedDataModule, Cues, Cutouts, Fashion
-from maskrobust.train.data.cutout_files import DEBIAN_STAMPS
-from maskrobust.train.data.idx import DEBIAN_FOLDER
+from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
+from maskrobust.train.data.files.idx import DEBIAN_FOLDER
 from tests.conftest import require_component
 from tests.lm_modules.reliance.tables import make_outcomes
 

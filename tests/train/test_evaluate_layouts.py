@@ -23,8 +23,8 @@ from maskrobust.train.evaluate.config import parse_config
 from maskrobust.train.evaluate.networks import load_networks
 from maskrobust.train.probe import read_outlines
 from tests.train.data.conftest import joined
+from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
 from tests.train.data.layouts import IMAGES, write_pairs
-from tests.train.data.test_evaluation_images import LAYOUTS, SMALL
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
 from tests.train.test_evaluate import rows_of

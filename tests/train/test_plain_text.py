@@ -12,7 +12,7 @@ from rich.console import Console
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.cli import main
-from maskrobust.train.data.shard_reader import Faults
+from maskrobust.train.data.shards.reader import Faults
 from maskrobust.train.plain_text import printable
 from maskrobust.train.progress import counting_display
 from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, render_gallery

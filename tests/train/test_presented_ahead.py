@@ -17,8 +17,8 @@ from maskrobust.lm_modules.callbacks import StepSeed
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, InMemoryDataModule, Samples, Shards, loading
 from maskrobust.train.data.loading import EpochSampler, Position
-from tests.train.data.test_folder import write_tree
-from tests.train.data.test_shards import write_folder
+from tests.train.data.sets.test_folder import write_tree
+from tests.train.data.sets.test_shards import write_folder
 
 SIZE, CLASSES = 32, 3
 

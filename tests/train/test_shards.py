@@ -31,15 +31,15 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.data.manifest import Manifest
-from maskrobust.train.data.shard_format import ShardRecord, sha256_of
+from maskrobust.train.data.shards.format import ShardRecord, sha256_of
+from maskrobust.train.data.shards.manifest import Manifest
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.files import read_json
 from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
 from maskrobust.train.types import Split
-from tests.train.data.test_folder import write_tree
+from tests.train.data.sets.test_folder import write_tree
 from tests.train.test_cli import sentence_of
 
 SIZES = ["--data.train_images=20", "--data.val_images=5", "--data.test_images=3"]

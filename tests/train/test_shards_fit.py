@@ -7,7 +7,7 @@ import torch
 
 from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
-from tests.train.data.test_shards import COUNTS, write_folder
+from tests.train.data.sets.test_shards import COUNTS, write_folder
 from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
 

@@ -8,10 +8,10 @@ import yaml
 from maskrobust.configs import find_config
 from tests.train.data.conftest import write_fashion_files
 from tests.train.data.layouts import write_pairs
-from tests.train.data.test_cutouts import write_cutouts
-from tests.train.data.test_folder import write_tree
-from tests.train.data.test_pets import write_pets
-from tests.train.data.test_shards import write_folder
+from tests.train.data.sets.test_cutouts import write_cutouts
+from tests.train.data.sets.test_folder import write_tree
+from tests.train.data.sets.test_pets import write_pets
+from tests.train.data.sets.test_shards import write_folder
 
 TINY_DATA = {"train_images": 48, "val_images": 24, "test_images": 24, "image_size": 48, "batch_size": 16}
 TINY_NETWORK = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]

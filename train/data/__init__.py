@@ -5,19 +5,19 @@ named by its class path: `--data my_data.Animals`. See docs/data.md.
 """
 
 from maskrobust.train.data.base import AnnotatedDataModule, InMemoryDataModule, Samples
-from maskrobust.train.data.coco import Coco
-from maskrobust.train.data.cues import Cues
-from maskrobust.train.data.cutouts import Cutouts
-from maskrobust.train.data.evaluation_images import EvaluationImages
-from maskrobust.train.data.fashion import Fashion
-from maskrobust.train.data.file_data import FileDataModule, train_val_split
-from maskrobust.train.data.folder import Folder
-from maskrobust.train.data.image_files import ImageFile, ObjectMask, id_of
-from maskrobust.train.data.imagenet_s import ImageNetS
-from maskrobust.train.data.images_with_masks import ImagesWithMasks
-from maskrobust.train.data.pascal_voc import PascalVOC
-from maskrobust.train.data.pets import Pets
-from maskrobust.train.data.shards import Shards
+from maskrobust.train.data.files.evaluation_images import EvaluationImages
+from maskrobust.train.data.files.file_data import FileDataModule, train_val_split
+from maskrobust.train.data.files.image_files import ImageFile, ObjectMask, id_of
+from maskrobust.train.data.sets.coco import Coco
+from maskrobust.train.data.sets.cues import Cues
+from maskrobust.train.data.sets.cutouts import Cutouts
+from maskrobust.train.data.sets.fashion import Fashion
+from maskrobust.train.data.sets.folder import Folder
+from maskrobust.train.data.sets.imagenet_s import ImageNetS
+from maskrobust.train.data.sets.images_with_masks import ImagesWithMasks
+from maskrobust.train.data.sets.pascal_voc import PascalVOC
+from maskrobust.train.data.sets.pets import Pets
+from maskrobust.train.data.sets.shards import Shards
 from maskrobust.train.types import Split
 
 SHIPPED = (

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from maskrobust.augment import Batch
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.loading import Loader
-from maskrobust.train.data.shard_streams import EvaluationStream
+from maskrobust.train.data.shards.streams import EvaluationStream
 from maskrobust.train.types import Split
 
 Entry = TypeVar("Entry")

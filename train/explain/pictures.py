@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.batches import batches_on, split_batches
-from maskrobust.train.data.image_files import (
+from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
     MOST_PIXELS,
     decode_image,
@@ -22,7 +22,7 @@ from maskrobust.train.data.image_files import (
     id_of,
     read_file,
 )
-from maskrobust.train.data.views import evaluation_geometry
+from maskrobust.train.data.files.views import evaluation_geometry
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.types import AnnotatedDataModule, Split
 

@@ -11,7 +11,7 @@ from maskrobust.train.progress import counting_display
 from maskrobust.train.shards.config import parse_config, parse_verification
 
 if TYPE_CHECKING:
-    from maskrobust.train.data.manifest import Manifest
+    from maskrobust.train.data.shards.manifest import Manifest
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
         _verify(parse_verification(arguments[1:]).out, console)
         return
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    from maskrobust.train.data.manifest import MANIFEST
+    from maskrobust.train.data.shards.manifest import MANIFEST
     from maskrobust.train.shards.writing import write_shards
 
     with counting_display(console) as progress:

@@ -62,7 +62,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     if values["splits"] is None:
         values["splits"] = values["data"].splits
     config = ShardsConfig(**values, source=described | {"init_args": kept})
-    from maskrobust.train.data.shard_format import LARGEST_SHARD  # here: the import takes seconds
+    from maskrobust.train.data.shards.format import LARGEST_SHARD  # here: the import takes seconds
 
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
     if config.samples_per_shard > LARGEST_SHARD:

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskrobust.train.data.image_files import decode_image, decode_mask, size_of
+from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
+from maskrobust.train.data.files.views import shrinking_view
 from maskrobust.train.data.stored import EncodedSample, encode_png
-from maskrobust.train.data.views import shrinking_view
 
 JPEG_QUALITY = 95
 """Of the images that were JPEG files, in Pillow's scale of 0 to 100, colours at half the resolution (4:2:0)."""

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.manifest import Manifest, read_manifest
-from maskrobust.train.data.shard_format import ShardRecord, sha256_of
-from maskrobust.train.data.shard_objects import OBJECTS, read_objects
-from maskrobust.train.data.shard_reader import Faults, ShardReader
+from maskrobust.train.data.shards.format import ShardRecord, sha256_of
+from maskrobust.train.data.shards.manifest import Manifest, read_manifest
+from maskrobust.train.data.shards.objects import OBJECTS, read_objects
+from maskrobust.train.data.shards.reader import Faults, ShardReader
 from maskrobust.train.shards.processes import call_in_processes
 
 

@@ -14,8 +14,7 @@ from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.manifest import Manifest
-from maskrobust.train.data.shard_format import (
+from maskrobust.train.data.shards.format import (
     SHUFFLE_SEED,
     ShardRecord,
     order_keys,
@@ -23,7 +22,8 @@ from maskrobust.train.data.shard_format import (
     shard_name,
     write_shard,
 )
-from maskrobust.train.data.shard_objects import ObjectTable
+from maskrobust.train.data.shards.manifest import Manifest
+from maskrobust.train.data.shards.objects import ObjectTable
 from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
 from maskrobust.train.shards.journal import Journal

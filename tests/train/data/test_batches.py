@@ -10,9 +10,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from maskrobust.augment import Batch
-from maskrobust.train.data import Cues, Shards, shards as shards_module
+from maskrobust.train.data import Cues, Shards
 from maskrobust.train.data.batches import at_numbers, numbered_batches, split_batches
-from tests.train.data.test_shards import write_folder
+from maskrobust.train.data.sets import shards as shards_module
+from tests.train.data.sets.test_shards import write_folder
 from tests.train.tiny import TINY_DATA
 
 ODD = [1, 3, 5]

@@ -7,7 +7,7 @@ import yaml
 
 from maskrobust.train.cli import main
 from maskrobust.train.evaluate.config import parse_config
-from tests.train.data.test_folder import write_tree
+from tests.train.data.sets.test_folder import write_tree
 from tests.train.runs import rows
 from tests.train.tiny import TINY_NETWORK, TWO_STEPS
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.train.cli import main
-from tests.train.data.test_shards import write_folder
+from tests.train.data.sets.test_shards import write_folder
 from tests.train.tiny import tiny_claim, tiny_fit
 
 CHECKPOINT = "runs/cues/version_0/checkpoints/last.ckpt"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maskrobust.train.data.shard_format import sha256_of
+from maskrobust.train.data.shards.format import sha256_of
 from tests.train.faults.cases import SECTIONS, Case
 from tests.train.faults.inputs import write_inputs
 from tests.train.test_cli import sentence_of

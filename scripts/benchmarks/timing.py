@@ -1,0 +1,124 @@
+"""Time and memory of several ways to do the same, in one run, so that they can be compared."""
+
+import gc
+import multiprocessing
+import resource
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+_PAGES_TO_BYTES = resource.getpagesize()
+_KIB = 1024
+
+
+def alternate(
+    functions: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Call every function once in each round, after one round that does not count.
+
+    Alternating runs share what else the machine does, so that ratios within a round are steadier than times. Memory is
+    got ready first: see `_let_malloc_keep_memory`.
+
+    Args:
+        functions: by name.
+        rounds: number of calls of each, at least 1.
+        device: waited for before and after each call.
+
+    Returns:
+        Seconds of each call, by name.
+    """
+    _let_malloc_keep_memory()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds + 1):
+        for name, function in functions.items():
+            _wait_for(device)
+            start = time.perf_counter()
+            function()
+            _wait_for(device)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+def median_ratio(times: list[float], baseline: list[float]) -> float:
+    """Median over rounds of a time over the baseline's in the same round."""
+    return statistics.median(one / other for one, other in zip(times, baseline, strict=True))
+
+
+def count_waits(function: Callable[[], object], device: torch.device) -> int | None:
+    """How often Python waits for a CUDA device in one call, as CUDA's sync debug mode counts; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            function()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in found)
+
+
+def peak_memory(make: Callable[[], Callable[[], object]], device: torch.device) -> int:
+    """Bytes that a function takes at most, with what it was made of.
+
+    On CUDA the allocator counts them. On a CPU a process of its own, forked before torch has started threads, makes and
+    calls the function twice, and the growth of its resident memory counts, without that of libraries.
+
+    Args:
+        make: builds everything that the function needs, and returns it.
+        device: what it runs on.
+    """
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        _call_twice(make)
+        return torch.cuda.max_memory_allocated() - before
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=_measure, args=(make, queue.put))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"the process that measures memory ended with {process.exitcode}; is memory exhausted?")
+    growth: int = queue.get()
+    return growth
+
+
+def _measure(make: Callable[[], Callable[[], object]], report: Callable[[int], None]) -> None:
+    resident, of_files = _resident_memory()
+    _call_twice(make)
+    loaded = _resident_memory()[1] - of_files
+    report(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB - resident - loaded)
+
+
+def _resident_memory() -> tuple[int, int]:
+    """Resident bytes of this process, and those of them that are pages of files: libraries, loaded as they are used."""
+    _, resident, of_files, *_ = Path("/proc/self/statm").read_text().split()
+    return int(resident) * _PAGES_TO_BYTES, int(of_files) * _PAGES_TO_BYTES
+
+
+def _call_twice(make: Callable[[], Callable[[], object]]) -> None:
+    function = make()
+    function()
+    function()
+
+
+def _let_malloc_keep_memory() -> None:
+    """Bring glibc's malloc to where it is in a process that has worked for a while.
+
+    The larger the largest block that it has freed, up to 32 MB, the more free memory it keeps. A young process gives
+    the memory of a few images back after each forward pass, and the kernel clears it again for the next, which takes as
+    long as a small network, by chance in one of two functions that are compared.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,253 @@
+"""Image files and mask files of any format: numbers of any depth keep their meaning, or are refused."""
+
+import io
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
+
+from maskrobust.errors import InputError
+from maskrobust.train.data.files import image_files
+from maskrobust.train.data.files.image_files import MaskCode, decode_image, decode_mask, size_of
+
+GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
+COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def as_tiff(pixels: NDArray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, **options)
+    return stream.getvalue()
+
+
+def as_png(pixels: NDArray) -> bytes:
+    """Blue, green, red to a PNG; unlike Pillow, with 16 bits where the numbers have them."""
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(Image.fromarray(GREY), "png"),
+        encoded(Image.fromarray(GREY), "tiff"),
+        encoded(Image.fromarray(GREY), "ppm"),
+        as_tiff(GREY, byteorder=">"),
+    ],
+    ids=["png", "tiff", "pgm", "big-endian tiff"],
+)
+def test_grey_values_of_16_bits_are_scaled_to_8(content):
+    image = decode_image(content, "one")
+    assert image.dtype == torch.uint8
+    assert np.array_equal(image.numpy(), np.stack([np.rint(GREY / 257)] * 3))
+
+
+def test_colours_of_16_bits_are_scaled_to_8():
+    deep = np.random.default_rng(0).integers(0, 65_536, (4, 5, 3), dtype=np.uint16)
+    for content, colours in ((as_png(deep), deep[..., ::-1]), (as_tiff(deep, photometric="rgb"), deep)):
+        image = decode_image(content, "one").permute(1, 2, 0).numpy()
+        assert np.abs(image - colours / 257).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mode"), [(np.float32, "F"), (np.int32, "I"), (np.uint32, "I"), (np.int16, "I")], ids=str
+)
+def test_numbers_without_a_known_range_are_refused(dtype, mode, tmp_path):
+    path = tmp_path / "one.tif"
+    path.write_bytes(as_tiff(np.array([[0, 1, 100]], dtype=dtype)))
+    with pytest.raises(ValueError, match=rf"^'{path}' cannot be read as an image \(mode {mode} holds .* 16 bits\);"):
+        decode_image(path.read_bytes(), str(path))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_images_of_8_bits_may_be_stored_in_any_mode(mode):
+    stored = Image.fromarray(COLOURS).convert(mode)
+    expected = np.asarray(stored.convert("RGB"))
+    if mode in ("RGB", "RGBA", "CMYK"):
+        assert np.array_equal(expected, COLOURS)
+    image = decode_image(encoded(stored, "tiff" if mode == "CMYK" else "png"), "one").permute(1, 2, 0).numpy()
+    assert np.array_equal(image, expected)
+
+
+def test_the_transparency_of_a_palette_is_left_out_without_a_warning():
+    stored = Image.fromarray(COLOURS).convert("P")
+    content = encoded(stored, "png", transparency=bytes(range(256)))
+    image = decode_image(content, "one").permute(1, 2, 0).numpy()
+    assert np.array_equal(image, np.asarray(stored.convert("RGB")))
+    assert decode_mask(content, "binary", "mask").shape == (1, 6, 5)
+
+
+OBJECT = np.arange(12).reshape(3, 4) % 3 > 0
+
+
+def binary(content: bytes) -> NDArray[np.bool_]:
+    mask = decode_mask(content, "binary", "mask")
+    assert (mask.shape, mask.dtype) == ((1, 3, 4), torch.bool)
+    return mask[0].numpy()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_binary_masks_may_be_stored_in_any_mode(mode):
+    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint8) * 255).convert(mode), "png")), OBJECT)
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_the_darkest_colour_of_a_binary_mask_is_the_object(channel):
+    colours = np.zeros((3, 4, 3), dtype=np.uint8)
+    colours[..., channel] = OBJECT
+    assert np.array_equal(binary(as_png(colours)), OBJECT)
+
+
+def test_the_darkest_grey_of_8_bits_is_the_object():
+    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint8)), "png")), OBJECT)
+
+
+@pytest.mark.parametrize("code", ["binary", "imagenet_s"])
+def test_a_mask_of_colours_of_16_bits_is_refused(code):
+    deep = np.stack([OBJECT.astype(np.uint16)] * 3, axis=-1)
+    for content in (as_png(deep), as_tiff(deep, photometric="rgb")):
+        with pytest.raises(InputError, match=r"^'mask' cannot be read as an image \(it has 16 bits for each colour"):
+            decode_mask(content, code, "mask")
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_a_binary_mask_that_breaks_off_is_refused(mode):
+    content = encoded(Image.effect_noise((64, 48), 90).convert(mode), "png")
+    with pytest.raises(InputError, match=r"^'mask' cannot be read as an image .*; repair the file"):
+        decode_mask(content[:-60], "binary", "mask")
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "ppm"])
+def test_the_darkest_grey_of_16_bits_is_the_object(form):
+    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint16)), form)), OBJECT)
+
+
+@pytest.mark.parametrize("colours", [2, 4, 16, 256])
+def test_a_binary_mask_with_a_palette_is_read_by_its_colours(colours):
+    mask = Image.fromarray(np.where(OBJECT, 0, colours - 1).astype(np.uint8), "P")
+    mask.putpalette([0, 0, 1] + [7, 7, 7] * (colours - 2) + [0, 0, 0])
+    content = encoded(mask, "png")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).any(axis=2), OBJECT)
+    assert np.array_equal(binary(content), OBJECT)
+
+
+def test_what_is_transparent_in_a_binary_mask_is_read_by_its_colour():
+    for mode in ("LA", "RGBA"):
+        mask = Image.fromarray(OBJECT.astype(np.uint8) * 255).convert(mode)
+        mask.putalpha(Image.new("L", mask.size, 0))
+        assert np.array_equal(binary(encoded(mask, "png")), OBJECT)
+
+
+def test_a_mask_of_floating_point_numbers_is_refused():
+    for code in ("binary", "imagenet_s"):
+        with pytest.raises(ValueError, match=r"^'mask' cannot be read as an image \(mode F holds floating-point"):
+            decode_mask(as_tiff(OBJECT * np.float32(0.5)), code, "mask")
+
+
+CLASSES = np.array([[0, 1, 255], [256, 919, 1000]], dtype=np.uint16)
+SEGMENTED = [[[False, True, True], [True, True, False]]]
+
+
+def test_imagenet_s_masks_are_read_by_red_and_green_or_by_their_grey_value():
+    colours = np.stack([CLASSES % 256, CLASSES // 256, np.full_like(CLASSES, 9)], axis=-1).astype(np.uint8)
+    for stored in (colours, CLASSES):
+        assert decode_mask(encoded(Image.fromarray(stored), "png"), "imagenet_s", "mask").tolist() == SEGMENTED
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png"])
+def test_more_pixels_than_a_photograph_has_are_refused_before_they_are_decoded(form, monkeypatch):
+    monkeypatch.setattr(image_files, "MOST_PIXELS", 29)
+    content = encoded(Image.fromarray(COLOURS), form)
+    for decode in (decode_image, partial(decode_mask, code="binary"), size_of):
+        with pytest.raises(InputError, match=r"^'one' cannot be read as an image \(it has 5 x 6 pixels, "):
+            decode(content, name="one")
+
+
+def test_a_format_that_pillow_starts_another_program_for_is_not_read():
+    with pytest.raises(InputError, match=r"^'one' cannot be read as an image \(it is of no known format\)"):
+        decode_image(encoded(Image.fromarray(COLOURS), "eps"), "one")
+
+
+def test_what_is_no_png_in_spite_of_its_first_bytes_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"^'mask' cannot be read as an image"):
+        decode_mask(b"\x89PNG\r\n\x1a\n", "binary", "mask")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_has_pillows_pixels_and_one_that_breaks_off_is_named(mode):
+    content = encoded(Image.effect_noise((61, 47), 80).convert(mode), "jpeg")
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    assert np.array_equal(decode_image(content, "one.jpg").permute(1, 2, 0).numpy(), expected)
+    with pytest.raises(InputError, match=r"^'one.jpg' cannot be read as an image"):
+        decode_image(content[:400], "one.jpg")
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_image_is_turned_as_its_exif_orientation_says(form, orientation):
+    options = {"lossless": True} if form == "webp" else {}
+    content = encoded(Image.fromarray(COLOURS), form, exif=exif(orientation), **options)
+    with Image.open(io.BytesIO(content)) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored).convert("RGB"))
+    assert expected.shape[:2] == ((5, 6) if orientation in (5, 6, 7, 8) else (6, 5))
+    image = decode_image(content, "one")
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
+    assert size_of(content, "one") == image.shape[1:]
+
+
+def test_an_image_of_16_bits_is_turned_too():
+    turned = decode_image(encoded(Image.fromarray(GREY), "png", exif=exif(6)), "one")
+    assert np.array_equal(turned[0].numpy(), np.rot90(np.rint(GREY / 257), -1))
+
+
+def test_orientation_is_found_behind_other_metadata_and_left_alone_where_it_is_damaged():
+    content = encoded(Image.fromarray(COLOURS), "jpeg", exif=exif(6))
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta></x:xmpmeta>"
+    segment = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
+    assert decode_image(content[:2] + segment + content[2:], "one").shape == (3, 5, 6)
+    for form in ("jpeg", "webp"):
+        content = encoded(Image.fromarray(COLOURS), form, exif=exif(6))
+        damaged = content.replace(b"MM\0*", b"MX\0*")
+        assert damaged != content
+        assert decode_image(damaged, "one").shape == (3, 6, 5) == (3, *size_of(damaged, "one"))
+
+
+@pytest.mark.parametrize(
+    ("code", "mode"),
+    [("binary", "L"), ("binary", "RGB"), ("imagenet_s", "L"), ("imagenet_s", "RGB"), ("trimap", "L")],
+)
+def test_a_mask_is_turned_as_its_exif_orientation_says(code: MaskCode, mode):
+    mask = Image.fromarray(np.where(OBJECT, 1, 2 if code == "trimap" else 0).astype(np.uint8)).convert(mode)
+    turned = decode_mask(encoded(mask, "png", exif=exif(6)), code, "mask")
+    assert np.array_equal(turned[0].numpy(), np.rot90(OBJECT, -1))
+
+
+def test_a_mask_is_turned_as_the_orientation_in_its_xmp_says():
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>')
+    content = encoded(Image.fromarray(OBJECT.astype(np.uint8)), "png", pnginfo=metadata)
+    assert np.array_equal(decode_mask(content, "binary", "mask")[0].numpy(), np.rot90(OBJECT, -1))
+    assert decode_image(content, "mask").shape == (3, 4, 3)
+
+
+def test_a_trimap_with_colours_is_refused():
+    content = encoded(Image.fromarray(OBJECT.astype(np.uint8)).convert("RGB"), "png")
+    with pytest.raises(ValueError, match="it has colours, where one number is wanted for each pixel"):
+        decode_mask(content, "trimap", "mask")

@@ -1,0 +1,202 @@
+"""Cues: the knobs do what they say, and nothing but texture and outline tells the class."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from maskrobust.train.data.base import as_float_images
+from maskrobust.train.data.sets.cues import BACKGROUNDS, TEXTURES, Cues
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """240 samples of each class."""
+    return Cues(train_images=1920).samples("train")
+
+
+def circles(samples):
+    """(N, 3): centre x, centre y, radius of the smallest circle around each object, found by OpenCV alone."""
+    found = []
+    for mask in samples.object_mask[:, 0].numpy():
+        rows, columns = np.nonzero(mask)
+        (x, y), radius = cv2.minEnclosingCircle(np.stack([columns, rows], axis=1).astype(np.float32))
+        found.append((x, y, radius))
+    return np.array(found)
+
+
+def test_classes_are_equally_frequent(samples):
+    assert torch.bincount(samples.labels).tolist() == [240] * 8
+
+
+@pytest.mark.parametrize("what", ["centre x", "centre y", "radius"])
+def test_the_enclosing_circle_says_nothing_about_the_class(samples, what):
+    values = circles(samples)[:, ["centre x", "centre y", "radius"].index(what)]
+    labels = samples.labels.numpy()
+    by_class = [values[labels == label] for label in range(8)]
+    assert stats.kruskal(*by_class).pvalue > 0.02
+    assert min(stats.ks_2samp(values[labels == k], values[labels != k]).pvalue for k in range(8)) > 0.02 / 8
+
+
+def test_the_object_covers_an_eighth_to_a_quarter_of_the_image_in_every_class(samples):
+    cover = samples.object_mask.float().mean(dim=(1, 2, 3))
+    low, high = cover.quantile(0.03), cover.quantile(0.97)
+    assert low > 0.12 and high < 0.25
+    means = torch.stack([cover[samples.labels == label].mean() for label in range(8)])
+    assert means.max() / means.min() < 1.08
+
+
+def test_the_background_says_nothing_about_the_class(samples):
+    border = torch.ones(48, 48, dtype=torch.bool)
+    border[1:-1, 1:-1] = False
+    light = samples.images[:, :, border].float()
+    for values in (light.mean(dim=(1, 2)), light.std(dim=(1, 2)), light[:, 0].mean(dim=1) - light[:, 2].mean(dim=1)):
+        assert stats.kruskal(*(values[samples.labels == label].numpy() for label in range(8))).pvalue > 0.02
+
+
+def test_the_outline_alone_tells_the_class(samples):
+    aligned = []
+    for mask, (x, y, radius) in zip(samples.object_mask[:, 0].numpy(), circles(samples), strict=True):
+        scale = 15 / radius
+        matrix = np.array([[scale, 0, 16 - scale * x], [0, scale, 16 - scale * y]])
+        aligned.append(cv2.warpAffine(mask.astype(np.float32), matrix, (33, 33)).ravel())
+    shapes, labels = np.array(aligned), samples.labels.numpy()
+    templates = np.stack([shapes[:1000][labels[:1000] == label].mean(axis=0) for label in range(8)])
+    distances = np.linalg.norm(shapes[1000:, None] - templates, axis=2)
+    assert (distances.argmin(axis=1) == labels[1000:]).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("knob", "shown"), [("texture_informativeness", "textures"), ("outline_informativeness", "outlines")]
+)
+class TestKnobs:
+    def shown(self, knob, shown, value):
+        data = Cues(train_images=8000, **{knob: value})
+        causes = data.causes(data.ids("train"))
+        return causes.labels.numpy(), getattr(causes, shown).numpy()
+
+    def test_at_one_the_label_is_shown(self, knob, shown):
+        labels, classes = self.shown(knob, shown, 1.0)
+        assert (labels == classes).all()
+
+    def test_at_zero_what_is_shown_is_uniform_and_independent_of_the_label(self, knob, shown):
+        labels, classes = self.shown(knob, shown, 0.0)
+        table = np.histogram2d(labels, classes, bins=[np.arange(9), np.arange(9)])[0]
+        assert stats.chi2_contingency(table).pvalue > 0.01
+        assert stats.chisquare(table.sum(axis=0)).pvalue > 0.01
+
+    def test_between_it_is_shown_with_that_probability_and_else_drawn_from_all(self, knob, shown):
+        labels, classes = self.shown(knob, shown, 0.6)
+        expected = 0.6 + 0.4 / 8
+        assert stats.binomtest(int((labels == classes).sum()), 8000, expected).pvalue > 0.01
+
+    def test_the_other_cue_is_left_alone(self, knob, shown):
+        other = {"textures": "outlines", "outlines": "textures"}[shown]
+        labels, classes = self.shown(knob, other, 0.0)
+        assert (labels == classes).all()
+
+    def test_a_value_that_is_no_probability_is_refused(self, knob, shown):
+        for value in (-0.1, 1.1, float("nan")):
+            with pytest.raises(ValueError, match=rf"^{knob} must be a probability in \[0, 1\], got"):
+                Cues(**{knob: value})
+
+
+def test_textures_and_outlines_are_drawn_independently_of_each_other():
+    data = Cues(train_images=8000, texture_informativeness=0.0, outline_informativeness=0.0)
+    causes = data.causes(data.ids("train"))
+    table = np.histogram2d(causes.textures.numpy(), causes.outlines.numpy(), bins=[np.arange(9), np.arange(9)])[0]
+    assert stats.chi2_contingency(table).pvalue > 0.01
+
+
+def test_the_outline_shown_is_the_one_recorded_and_nothing_else_changes_with_it():
+    told, untold = Cues(train_images=64), Cues(train_images=64, outline_informativeness=0.0)
+    ids = told.ids("train")
+    same = told.causes(ids).outlines == untold.causes(ids).outlines
+    one, other = told.samples("train"), untold.samples("train")
+    assert 0 < same.sum() < 30
+    equal_masks = (one.object_mask == other.object_mask).flatten(1).all(dim=1)
+    assert torch.equal(equal_masks, same)
+    agree = (one.object_mask == other.object_mask).expand_as(one.images)
+    assert torch.equal(one.images[agree], other.images[agree])
+    assert (one.images[~agree] != other.images[~agree]).float().mean() > 0.9
+
+
+def test_the_texture_shown_is_the_one_recorded_and_nothing_else_changes_with_it():
+    told, untold = Cues(train_images=64), Cues(train_images=64, texture_informativeness=0.0)
+    ids = told.ids("train")
+    same = told.causes(ids).textures == untold.causes(ids).textures
+    one, other = told.samples("train"), untold.samples("train")
+    assert torch.equal(one.object_mask, other.object_mask)
+    outside = ~one.object_mask.expand_as(one.images)
+    assert torch.equal(one.images[outside], other.images[outside])
+    assert torch.equal((one.images == other.images).flatten(1).all(dim=1), same)
+
+
+def test_no_photograph_is_both_texture_and_background_and_each_class_has_its_own():
+    textures = [source.file_name for source in TEXTURES.values()]
+    assert len(set(textures)) == 8
+    assert not set(textures) & {source.file_name for source in BACKGROUNDS}
+
+
+def test_fewer_classes_use_the_first_textures_and_outlines():
+    data = Cues(train_images=30, num_classes=3, outline_informativeness=0.0, texture_informativeness=0.0)
+    assert data.class_names == ("brick ellipse", "grass triangle", "gravel star")
+    assert all(set(each.tolist()) == {0, 1, 2} for each in data.causes(data.ids("train")))
+
+
+@pytest.mark.parametrize("num_classes", [1, 9])
+def test_a_number_of_classes_that_does_not_exist_is_refused(num_classes):
+    with pytest.raises(ValueError, match=f"^num_classes must be between 2 and 8, .* got {num_classes};"):
+        Cues(num_classes=num_classes)
+
+
+def test_a_split_whose_ids_would_reach_into_the_next_is_refused():
+    with pytest.raises(ValueError, match=r"^train_images must be at most 1000000000, got 1000000001;"):
+        Cues(train_images=10**9 + 1)
+
+
+def test_mean_and_std_are_those_of_the_training_split(samples):
+    pixels = samples.images.double().div(255).permute(1, 0, 2, 3).flatten(1)
+    assert pixels.mean(dim=1).tolist() == pytest.approx(Cues.mean, abs=0.01)
+    assert pixels.std(dim=1).tolist() == pytest.approx(Cues.std, abs=0.01)
+
+
+def test_a_picture_without_its_object_is_the_same_around_it() -> None:
+    data = Cues(train_images=8, val_images=8, test_images=8, image_size=48)
+    data.setup("test")
+    batch = next(iter(data.test_dataloader())).to("cpu")
+    scenes = data.without_object("test", batch.ids)
+    differs = (scenes != batch.images).any(dim=1, keepdim=True)
+    assert not (differs & ~batch.object_mask).any() and (differs & batch.object_mask).flatten(1).any(dim=1).all()
+
+
+def test_another_draw_of_the_training_split_shows_other_images_and_leaves_the_other_splits() -> None:
+    data = Cues(train_images=8, val_images=4, test_images=4, image_size=32)
+    first, val = data.samples("train"), data.samples("val")
+    data.draw_training(3)
+    other = data.samples("train")
+    assert not set(other.ids.tolist()) & set(first.ids.tolist())
+    assert not any(torch.equal(one, two) for one in first.images for two in other.images)
+    assert data.samples("val") is val
+    data.draw_training(0)
+    assert torch.equal(data.samples("train").images, first.images)
+
+
+def test_held_out_backgrounds_are_those_of_the_test_split_alone() -> None:
+    def photographs(images: torch.Tensor) -> set[str]:
+        """Those that a background could be a part of, told by what else the same numbers would have cut."""
+        return {name for name, shown in cut.items() if any(torch.equal(one, two) for one in images for two in shown)}
+
+    data = Cues(image_size=32, held_out_backgrounds=2)
+    names = [source.file_name for source in BACKGROUNDS]
+    ids = {split: data.ids(split)[:24] for split in ("train", "val", "test")}
+    for split, some in ids.items():
+        images = data.without_object(split, some)
+        cut = {
+            name: as_float_images(data._crops(some, "background", BACKGROUNDS, np.full(len(some), place)))
+            for place, name in enumerate(names)
+        }
+        assert photographs(images) == set(names[4:] if split == "test" else names[:4])
+    with pytest.raises(ValueError, match=r"\[0, 5\], got 6"):
+        Cues(held_out_backgrounds=6)

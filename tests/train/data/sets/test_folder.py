@@ -1,0 +1,375 @@
+"""Image folders with parallel masks."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+from torchvision.transforms import v2
+
+from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError, MissingFileError
+from maskrobust.train.cli import main
+from maskrobust.train.data import Folder
+from maskrobust.train.data.files.file_data import FileTable, train_val_split
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, id_of, list_images
+from maskrobust.train.data.loading import Position
+from maskrobust.train.evaluate.config import parse_config
+from tests.train.data.conftest import joined
+
+COLOUR = np.array([250, 10, 10], dtype=np.uint8)
+SIZES = {"train": 12, "val": 5, "test": 4}
+PAGE = Path(__file__).parents[4] / "docs" / "data.md"
+
+
+def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A grey image of its own size with a red rectangle, and where that is."""
+    height, width = 60 + number % 7, 90 - number % 11
+    image = np.full((height, width, 3), 40 + number, dtype=np.uint8)
+    object_mask = np.zeros((height, width), dtype=bool)
+    object_mask[15 : 30 + number, 20 : 50 + 2 * number] = True
+    image[object_mask] = COLOUR
+    return image, object_mask
+
+
+def write_tree(folder: Path, splits: tuple[str, ...] = ("train", "val", "test")) -> tuple[Path, Path]:
+    """Two classes; every third image lacks a mask."""
+    root, mask_root = folder / "images", folder / "masks"
+    for split in splits:
+        for number in range(SIZES[split]):
+            image, object_mask = draw(number)
+            inside = Path(split) / ("bird", "cat")[number % 2]
+            (root / inside).mkdir(parents=True, exist_ok=True)
+            (mask_root / inside).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(root / inside / f"{number}.png")
+            if number % 3:
+                Image.fromarray(object_mask.astype(np.uint8) * 255).save(mask_root / inside / f"{number}.png")
+    return root, mask_root
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> tuple[Path, Path]:
+    return write_tree(tmp_path)
+
+
+def make(tree: tuple[Path, Path], **options: object) -> Folder:
+    return Folder(str(tree[0]), str(tree[1]), **{"image_size": 32, "batch_size": 4, "num_workers": 0, **options})
+
+
+def loaders(data: Folder) -> list:
+    return [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+
+
+def test_batches_keep_the_contract(tree):
+    data = make(tree)
+    assert (data.num_classes, data.class_names) == (2, ("bird", "cat"))
+    for batches in loaders(data):
+        batch = next(iter(batches))
+        assert isinstance(batch, Batch) and type(batch.images) is type(batch.object_mask) is torch.Tensor
+        assert (batch.images.shape, batch.images.dtype) == ((4, 3, 32, 32), torch.uint8)
+        assert (batch.object_mask.shape, batch.object_mask.dtype) == ((4, 1, 32, 32), torch.bool)
+        assert batch.ids.dtype == batch.labels.dtype == torch.int64
+        assert batch.images.max() > 127
+
+
+def test_every_image_comes_once_under_an_id_of_its_own(tree):
+    ids = [joined(batches).ids.tolist() for batches in loaders(make(tree))]
+    assert [len(each) for each in ids] == list(SIZES.values())
+    assert len({one for each in ids for one in each}) == sum(SIZES.values())
+
+
+def test_ids_stay_when_files_are_added_or_the_folder_is_moved(tree, tmp_path):
+    before = {file.image.name: file.id for file in make(tree).files("train")}
+    Image.fromarray(draw(3)[0]).save(tree[0] / "train" / "bird" / "0a.png")
+    tree[0].rename(tmp_path / "moved")
+    after = {file.image.name: file.id for file in make((tmp_path / "moved", tree[1])).files("train")}
+    assert len(after) == len(before) + 1
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_image_and_mask_go_through_the_same_geometry(tree, split):
+    data = make(tree, image_size=64)
+    batch = joined(getattr(data, f"{split}_dataloader")())
+    annotated = batch.object_mask.flatten(1).any(dim=1)
+    red = (batch.images[:, :1] - batch.images[:, 1:2]) > 0.5
+    agreement = (red == batch.object_mask)[annotated].double().mean(dim=(1, 2, 3))
+    assert len(agreement) >= 2 and (agreement > 0.96).all()  # but for interpolated edges
+    assert red[~annotated].any()
+
+
+def test_images_without_a_mask_are_kept_and_counted(tree, caplog):
+    data = make(tree)
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
+        data.setup("fit")
+    assert "train: 12 images, 8 with an object mask" in caplog.text
+    assert "val: 5 images, 3 with an object mask" in caplog.text
+    every, annotated = joined(data.training_batches()), joined(data.annotated_batches("train"))
+    shown = every.object_mask.flatten(1).any(dim=1)
+    assert shown.sum() == 8
+    assert all(torch.equal(one, other) for one, other in zip(annotated, every.select(shown), strict=True))
+    assert not joined(Folder(str(tree[0]), image_size=32, num_workers=0).test_dataloader()).object_mask.any()
+
+
+def test_the_view_of_evaluation_is_torchvisions(tree):
+    data = make(tree, image_size=48)
+    file = data.files("val")[2]
+    image = v2.functional.pil_to_tensor(Image.open(file.image))
+    expected = v2.CenterCrop(48)(v2.Resize(55)(image)).float() / 255
+    assert torch.equal(joined(data.val_dataloader()).images[2], expected)
+
+
+def test_crops_depend_on_seed_and_epoch_and_not_on_workers(tree):
+    def epochs(**options):
+        batches = make(tree, **options).train_dataloader()
+        return [joined(batches) for _ in range(2)]
+
+    first, second = epochs(num_workers=2)
+    for one, other in zip(epochs(), (first, second), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    sample = first.ids[0]
+    assert not torch.equal(first.images[first.ids == sample], second.images[second.ids == sample])
+    resumed = make(tree).train_dataloader()
+    resumed.sampler.set_epoch(1)
+    assert torch.equal(joined(resumed).images, second.images)
+    within = make(tree)
+    within.position = lambda: Position(1, 2)
+    assert torch.equal(joined(within.train_dataloader()).images, second.images[2 * within.batch_size :])
+    other = epochs(seed=1)[0]
+    assert not torch.equal(other.images[other.ids == sample], first.images[first.ids == sample])
+
+
+def test_reading_leaves_the_global_random_state_alone(tree):
+    data = make(tree)
+    before = torch.get_rng_state()
+    data.train_dataloader().dataset[0]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def places(data: Folder) -> dict[str, set[Path]]:
+    """Paths of the images of every split that there is, below the root."""
+    return {split: {file.image.relative_to(data.root) for file in data.files(split)} for split in data.splits}
+
+
+def folders(paths: set[Path]) -> set[str]:
+    return {path.parts[0] for path in paths}
+
+
+@pytest.mark.parametrize("splits", [("train", "val", "test"), ("train", "val"), ("val",), ("test",), ("train",)])
+def test_every_split_is_the_folder_of_its_name(tmp_path, splits):
+    data = make(write_tree(tmp_path, splits))
+    found = places(data)
+    assert data.splits == splits
+    assert {split: folders(paths) for split, paths in found.items()} == {split: {split} for split in splits}
+    assert {split: len(paths) for split, paths in found.items()} == {split: SIZES[split] for split in splits}
+    assert data.class_names == ("bird", "cat")
+    for missing in {"train", "val", "test"} - set(splits):
+        with pytest.raises(MissingFileError, match=f"^the split '{missing}' needs the folder '.*/{missing}', which"):
+            data.files(missing)
+
+
+@pytest.mark.parametrize(
+    ("splits", "test"), [(("train", "val"), "val"), (("train", "test"), "test"), (("train",), None)]
+)
+def test_a_fraction_of_the_training_images_is_validated_on_where_asked_for(tmp_path, splits, test):
+    found = places(make(write_tree(tmp_path, splits), val_fraction=0.3))
+    assert folders(found["train"]) == folders(found["val"]) == {"train"}
+    assert found["train"].isdisjoint(found["val"]) and len(found["train"] | found["val"]) == SIZES["train"]
+    assert folders(found.get("test", set())) == ({test} if test else set())
+
+
+def test_a_fraction_that_would_leave_the_validation_folder_unused_is_refused(tree):
+    with pytest.raises(InputError, match=r"^val_fraction 0.3 would leave the images in '.*/val' unused"):
+        make(tree, val_fraction=0.3)
+
+
+def test_training_and_validation_images_depend_on_seed_and_id_alone():
+    files = [ImageFile(number, Path(f"{number}.png"), None, 0) for number in range(4000)]
+    train, val = train_val_split(files, 0.25, seed=3)
+    assert stats.binomtest(len(val), 4000, 0.25).pvalue > 0.001
+    assert sorted(train + val) == files
+    assert train_val_split(files[::-2], 0.25, seed=3)[1] == [file for file in files[::-2] if file in set(val)]
+    assert train_val_split(files, 0.25, seed=4)[1] != val
+
+
+@pytest.mark.parametrize(("splits", "expected"), [(("train", "val", "test"), "test"), (("train", "val"), "val")])
+def test_evaluation_takes_the_test_split_where_there_is_one(tmp_path, splits, expected):
+    root, _ = write_tree(tmp_path, splits)
+    given = ["--network=a.ckpt", "--out=out", "--data=Folder", f"--data.root={root}"]
+    assert parse_config(given).split == expected
+    assert parse_config([*given, "--split=train"]).split == "train"
+
+
+def test_shards_are_written_of_the_splits_that_there_are(tmp_path):
+    root, _ = write_tree(tmp_path, ("train", "val"))
+    main(["shards", "--data=Folder", f"--data.root={root}", f"--out={tmp_path / 'out'}", "--workers=1"])
+    assert {path.name for path in (tmp_path / "out").glob("*.tar")} == {"train-000000.tar", "val-000000.tar"}
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_shards_of_one_split_need_that_split_alone(tmp_path, split):
+    root, _ = write_tree(tmp_path, (split,))
+    main(["shards", "--data=Folder", f"--data.root={root}", f"--out={tmp_path / 'out'}", "--workers=1"])
+    main([
+        "shards", "--data=Shards", f"--data.root={tmp_path / 'out'}", "--data.image_size=32",
+        f"--splits=[{split}]", f"--out={tmp_path / 'again'}", "--workers=1",
+    ])  # fmt: skip
+    for folder in ("out", "again"):
+        assert [path.name for path in (tmp_path / folder).glob("*.tar")] == [f"{split}-000000.tar"]
+
+
+def test_images_without_a_training_folder_are_validated_and_tested(tmp_path):
+    tree = write_tree(tmp_path, ("val", "test"))
+    data = make(tree)
+    for stage, batches in (("validate", data.val_dataloader), ("test", data.test_dataloader)):
+        data.setup(stage)
+        assert set(joined(batches()).labels.tolist()) == {0, 1}
+    with pytest.raises(MissingFileError, match=r"needs the folder '.*/train', which does not exist; check root"):
+        data.setup("fit")
+
+
+def refusal(error: type[Exception], tree: tuple[Path, Path], **options: object) -> str:
+    with pytest.raises(error) as refused:
+        joined(make(tree, **options).train_dataloader())
+    message = str(refused.value)
+    assert message.endswith(".") and "\n" not in message
+    return message
+
+
+def test_what_is_wrong_with_the_files_is_said_by_name(tree, tmp_path):
+    assert "check root" in refusal(FileNotFoundError, (tmp_path / "nowhere", tree[1]))
+    assert "nowhere" in refusal(FileNotFoundError, (tree[0], tmp_path / "nowhere"))
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    assert "holds none; sort" in refusal(FileNotFoundError, (tmp_path / "empty", tree[1]))
+    (tree[0] / "val" / "dog").mkdir()
+    with pytest.raises(ValueError, match="got 'dog'; remove it"):
+        make(tree).files("val")
+    mask = next((tree[1] / "train").rglob("*.png"))
+    Image.fromarray(np.ones((9, 8), dtype=np.uint8)).save(mask)
+    assert str(mask) in refusal(ValueError, tree)
+    mask.write_bytes(b"no image")
+    assert "cannot be read as an image" in refusal(ValueError, tree)
+    mask.unlink()
+    image = next((tree[0] / "train").rglob("*.png"))
+    image.write_bytes(image.read_bytes()[:-60])
+    assert str(image) in refusal(ValueError, tree)
+
+
+def test_a_classifier_is_trained_and_validated_on_a_folder_from_the_command_line(tmp_path, capsys):
+    root, mask_root = write_tree(tmp_path, ("train", "val"))
+    data = [f"--data.root={root}", f"--data.mask_root={mask_root}", "--data.image_size=32", "--data.num_workers=0"]
+    model = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
+    model += ["--model.masking=fill", "--model.mask_family=silhouettes", "--model.fill=random_colour"]
+    trainer = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    main(["fit", "--data=Folder", *data, *model, *trainer, f"--trainer.default_root_dir={tmp_path / 'runs'}"])
+    told = capsys.readouterr().out.splitlines()[-1]
+    shutil.rmtree(root / "train")
+    main(shlex.split(told.removeprefix("validate: maskrobust")))
+    metrics = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("metrics: "))
+    assert "val/accuracy" in metrics.read_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("image_size", 31), ("batch_size", 0), ("num_workers", -1), ("seed", -1)],
+)
+def test_a_number_out_of_its_range_is_refused(tree, argument, value):
+    assert argument in refusal(ValueError, tree, **{argument: value})
+
+
+@pytest.mark.parametrize("val_fraction", [0.0, 1.0, float("nan")])
+def test_a_fraction_out_of_its_range_is_refused(tmp_path, val_fraction):
+    with pytest.raises(InputError, match=r"^val_fraction must lie in \(0, 1\), got"):
+        make(write_tree(tmp_path, ("train", "val")), val_fraction=val_fraction)
+
+
+def test_no_image_is_an_error(tmp_path):
+    (tmp_path / "train" / "bird").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="must hold images"):
+        list_images(tmp_path, "train", None, {"bird": 0})
+
+
+def test_images_at_any_depth_are_listed_in_the_order_of_their_paths_without_asking_about_each(tmp_path, monkeypatch):
+    root, mask_root = tmp_path / "images", tmp_path / "masks"
+    names = ["a!.jpg", "a/c.png", "a/b/d.e.JPG", "a.jpg", "b.jpg", "c.png/x.jpg"]
+    for name in names:
+        (root / "train" / "bird" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "train" / "bird" / name).touch()
+    for name in ("a.png", "a/b/d.e.png", "a/b.png", "b.png/x.png"):
+        (mask_root / "train" / "bird" / name).parent.mkdir(parents=True, exist_ok=True)
+        (mask_root / "train" / "bird" / name).touch()
+    (root / "train" / "bird" / "link").symlink_to(root / "train" / "bird" / "a")
+    monkeypatch.setattr(Path, "is_file", None)
+    found, others = list_images(root, "train", mask_root, {"bird": 0})
+    assert [file.image for file in found] == sorted(root / "train" / "bird" / name for name in names)
+    masks = {file.image.name: file.mask for file in found if file.mask is not None}
+    below = mask_root / "train" / "bird"
+    assert masks == {"a.jpg": below / "a.png", "d.e.JPG": below / "a" / "b" / "d.e.png"} and others == []
+    assert [file.id for file in found] == [id_of(file.image.relative_to(root)) for file in found]
+
+
+def test_files_that_are_no_images_by_their_suffix_are_counted_and_one_is_named(tree):
+    folder = tree[0] / "train" / "cat"
+    (folder / "deeper").mkdir()
+    for name in ("one.heic", "deeper/two.HEIC", "notes.txt"):
+        (folder / name).write_bytes(b"?")
+    data = make(tree)
+    with pytest.warns(UserWarning, match=r"^train: skipped 3 files, first '.*/train/cat/deeper/two.HEIC',"):
+        assert len(data.files("train")) == SIZES["train"]
+    assert len(data.files("train")) == SIZES["train"]  # and it is said once
+
+
+def test_hidden_files_are_left_out_without_a_word(tree):
+    folder = tree[0] / "train" / "cat"
+    (folder / ".ipynb_checkpoints").mkdir()
+    (tree[0] / "train" / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._1.png", ".ipynb_checkpoints/1-checkpoint.png"):
+        (folder / name).write_bytes(b"?")
+    assert make(tree).class_names == ("bird", "cat")
+    assert len(joined(make(tree).training_batches()).ids) == SIZES["train"]
+
+
+def test_the_page_lists_the_suffixes_that_are_read():
+    sentence = re.search(r"^Images are (.*?) files", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    assert sorted(re.findall(r"\.[a-z]+", sentence)) == sorted(IMAGE_SUFFIXES)
+
+
+def test_images_are_read_whatever_their_format(tree):
+    image = Image.fromarray(draw(3)[0])
+    folder = tree[0] / "train" / "cat"
+    for suffix in IMAGE_SUFFIXES:
+        form = {".pgm": "ppm", ".jfif": "jpeg"}.get(suffix, Image.registered_extensions().get(suffix))
+        image.convert("L" if suffix == ".pgm" else "RGB").save(folder / f"new{suffix}", form)
+    batch = joined(make(tree).training_batches())
+    assert len(batch.ids) == SIZES["train"] + len(IMAGE_SUFFIXES)
+    new = [place for place, file in enumerate(make(tree).files("train")) if file.image.stem == "new"]
+    grey = image.convert("L").resize((32, 32)).getpixel((1, 1)) / 255
+    assert (batch.images[new][:, :, 0, 0] - grey).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_class_of_files_that_are_no_images_by_their_suffix_is_refused(tree, split):
+    for path in (tree[0] / split / "cat").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(ValueError, match=rf"/{split}/cat' must hold images \(.*\), but holds only .*'1.heic' among"):
+        make(tree).files(split)
+
+
+def test_the_files_of_a_loader_are_those_that_were_listed(tree, tmp_path):
+    files = make(tree).files("train")
+    own = ImageFile(7, tmp_path / "\udcff.png", mask=OwnMask(), label=1)  # a name that is no UTF-8
+    table = FileTable([*files, own])
+    assert [table[place] for place in range(len(table))] == [*files, own]
+    assert any(file.mask is None for file in files) and any(isinstance(file.mask, Path) for file in files)
+
+
+class OwnMask:
+    """A mask that reads itself."""
+
+    def read(self) -> torch.Tensor:
+        raise NotImplementedError

@@ -1,0 +1,447 @@
+"""Training and evaluation from shards: every sample once, streams that can be repeated, faults by name."""
+
+import io
+import json
+import logging
+import tarfile
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskrobust.augment.batch import Batch
+from maskrobust.train.data import Folder, Shards
+from maskrobust.train.data.loading import Loader, Position
+from maskrobust.train.data.shards.format import ShardRecord, read_shard, sha256_of, shard_name, write_shard
+from maskrobust.train.data.shards.manifest import Manifest
+from maskrobust.train.data.shards.reader import Faults, Sample, ShardReader
+from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream, deal_positions, fill_gaps
+from maskrobust.train.data.stored import EncodedSample, PixelSample
+from maskrobust.train.files import read_json, write_json
+from maskrobust.train.shards.writing import in_chunks, shuffled
+from maskrobust.train.types import Split
+from tests.train.data.conftest import joined
+from tests.train.data.sets.test_folder import write_tree
+
+SIZE = 32
+COUNTS: dict[Split, tuple[int, ...]] = {"train": (3, 17, 8), "val": (5, 3, 4), "test": (7,)}
+
+
+def make_sample(number: int, size: int = SIZE) -> PixelSample:
+    """Noise with an object of its own height; every fourth sample has no mask."""
+    image = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    object_mask = np.zeros((size, size), dtype=bool)
+    object_mask[4 : 8 + number % 9, 6:20] = number % 4 != 0
+    return PixelSample((1 << 62) + number, image, object_mask, number % 5)
+
+
+def write_folder(folder: Path, counts: dict[Split, tuple[int, ...]] = COUNTS) -> Path:
+    """Shards of given sizes, with ids that go on from shard to shard."""
+    first = 0
+    splits: dict[Split, tuple[ShardRecord, ...]] = {}
+    for split, sizes in counts.items():
+        records = []
+        for number, count in enumerate(sizes):
+            samples = (make_sample(each).encode() for each in range(first, first + count))
+            records.append(write_shard(folder / shard_name(split, number), samples))
+            first += count
+        splits[split] = tuple(records)
+    manifest = Manifest(tuple("abcde"), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), {}, 17, splits, shuffle_seed=0)
+    write_json(folder / "manifest.json", manifest.to_json())
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "shards")
+
+
+def make(root: Path | str, **options: object) -> Shards:
+    given = {"view": "as_is", "image_size": SIZE, "batch_size": 4, "num_workers": 0, **options}
+    return Shards(str(root), **given)
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def streams(folder: Path, split: Split, batch_size: int, ranks: int, faults: Faults | None = None) -> list:
+    data = make(folder)
+    reader = ShardReader(str(folder), 5, faults or Faults(0))
+    return [
+        EvaluationStream(reader, data.records(split), None, batch_size, rank, ranks)  # as a rank would make it
+        for rank in range(ranks)
+    ]
+
+
+def loaded(stream, workers: int) -> list[Batch]:
+    return list(Loader(stream, batch_size=None, num_workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_evaluation_has_every_sample_once_and_as_many_batches_on_every_rank(folder, ranks, workers):
+    by_rank = [loaded(stream, workers) for stream in streams(folder, "val", 3, ranks)]
+    first = sum(COUNTS["train"])
+    expected = [make_sample(number) for number in range(first, first + sum(COUNTS["val"]))]
+    ids = [torch.cat([batch.ids for batch in batches]).tolist() for batches in by_rank]
+    assert sorted(chain.from_iterable(ids)) == [sample.id for sample in expected]
+    assert len({len(batches) for batches in by_rank}) == 1
+    assert ids == [[sample.id for sample in expected[rank::ranks]] for rank in range(ranks)]
+    together = joined(chain.from_iterable(by_rank))
+    for sample in expected:
+        (row,) = (together.ids == sample.id).nonzero().flatten().tolist()
+        assert np.array_equal(together.images[row].mul(255).round().byte().permute(1, 2, 0).numpy(), sample.image)
+        assert np.array_equal(together.object_mask[row, 0].numpy(), sample.object_mask)
+        assert together.labels[row] == sample.label
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 12, 100])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
+def test_positions_are_dealt_once_in_equally_many_batches_that_are_never_empty(total, ranks, batch_size):
+    dealt = [deal_positions(total, batch_size, rank, ranks) for rank in range(ranks)]
+    assert len({len(batches) for batches in dealt}) == 1
+    sizes = [len(batch) for batches in dealt for batch in batches]
+    assert min(sizes) >= 1 and max(sizes) <= batch_size
+    positions = [position for batches in dealt for batch in batches for position in batch]
+    assert set(positions) == set(range(total))
+    if batch_size > 1 and total >= 2 * ranks:
+        assert len(positions) == total
+    assert all(flat == sorted(flat) for flat in ([place for batch in batches for place in batch] for batches in dealt))
+
+
+def test_a_gap_is_filled_with_the_sample_before_it_or_the_first():
+    a, b = (Sample(number, torch.zeros(3, 1, 1), torch.zeros(1, 1, 1), 0) for number in (1, 2))
+    assert [sample.id for sample in fill_gaps([None, None, a, None, b, None])] == [1, 1, 1, 1, 2, 2]
+    with pytest.raises(ValueError, match="none of 2 samples can be read"):
+        list(fill_gaps([None, None]))
+
+
+def training(folder: Path, rank: int = 0, epoch: int = 0, seed: int = 0, buffer: int = 16) -> TrainingStream:
+    data = make(folder)
+    reader = ShardReader(str(folder), 5, Faults(0))
+    stream = TrainingStream(reader, data.records("train"), None, 4, 6, seed, rank, buffer)
+    stream.position = Position(epoch, 0)
+    return stream
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_takes_a_fixed_number_of_full_batches_of_training_samples(folder, workers):
+    batches = loaded(training(folder), workers)
+    assert [len(batch.ids) for batch in batches] == [4] * 6
+    assert set(joined(batches).ids.tolist()) <= {make_sample(number).id for number in range(sum(COUNTS["train"]))}
+
+
+def test_the_stream_is_a_function_of_seed_epoch_rank_and_loader_process(folder):
+    first = joined(loaded(training(folder), 0))
+    assert equal(first, joined(loaded(training(folder), 0)))
+    others = [{"rank": 1}, {"epoch": 1}, {"seed": 1}]
+    assert not any(torch.equal(first.ids, joined(loaded(training(folder, **change), 0)).ids) for change in others)
+    batches = loaded(training(folder), 2)
+    assert equal(joined(batches[::2]), joined(loaded(training(folder), 0)[:3]))
+    assert not torch.equal(batches[0].ids, batches[1].ids)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batches", [0, 1, 2, 4])
+def test_a_loader_that_starts_within_an_epoch_reads_the_batches_that_are_left(folder, workers, batches):
+    loader = make(folder, num_workers=workers, steps_per_epoch=5, shuffle_buffer=16).train_dataloader()
+    epochs = [list(loader) for _ in range(4)]
+    assert not torch.equal(epochs[0][0].ids, epochs[1][0].ids)
+    data = make(folder, num_workers=workers, steps_per_epoch=5, shuffle_buffer=16)
+    positions = [Position(2, batches), Position(3, 0)]
+    data.position = lambda: positions.pop(0)
+    later = data.train_dataloader()
+    assert equal(joined(later), joined(epochs[2][batches:]))
+    assert equal(joined(later), joined(epochs[3]))
+
+
+def test_an_epoch_is_the_same_after_faults_in_earlier_ones(folder):
+    path = folder / "train-000001.tar"
+    path.write_bytes(path.read_bytes()[:20_000])
+    loader = make(folder, steps_per_epoch=6, shuffle_buffer=16).train_dataloader()
+    epochs = [joined(loader) for _ in range(4)]
+    data = make(folder, steps_per_epoch=6, shuffle_buffer=16)
+    data.position = lambda: Position(3, 0)
+    assert equal(joined(data.train_dataloader()), epochs[3])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_read_at_the_end_of_an_epoch_is_used_in_the_next(folder, tmp_path, workers):
+    opened = tmp_path / "opened"
+    root = f"pipe:echo {{}} >> '{opened}'; cat '{folder}'/{{}}"
+    epochs, steps, buffer = 12, 3, 16
+    loader = make(root, num_workers=workers, steps_per_epoch=steps, shuffle_buffer=buffer).train_dataloader()
+    used = sum(len(batch.ids) for _ in range(epochs) for batch in loader)
+    assert used == epochs * steps * 4
+    names = [name for name in opened.read_text().split() if name.startswith("train")]
+    read = sum(COUNTS["train"][int(name.removesuffix(".tar")[-1])] for name in names)
+    assert used <= read <= used + buffer + max(COUNTS["train"]), "a block ahead, and the rest of one shard"
+
+
+def test_every_batch_from_the_first_on_holds_as_many_classes_as_independent_draws(tmp_path):
+    classes, size = 50, 40
+    sorted_samples = [make_sample(n)._replace(label=n * classes // 2000) for n in range(2000)]
+    shards = [list(each) for each in in_chunks(shuffled(sorted_samples), 100)]
+    records = tuple(
+        write_shard(tmp_path / shard_name("train", n), (sample.encode() for sample in shard))
+        for n, shard in enumerate(shards)
+    )
+    names = tuple(map(str, range(classes)))
+    manifest = Manifest(names, (0.5,) * 3, (0.2,) * 3, {}, 100, {"train": records}, shuffle_seed=0)
+    write_json(tmp_path / "manifest.json", manifest.to_json())
+    loader = make(tmp_path, batch_size=size, num_workers=2, shuffle_buffer=200, steps_per_epoch=24).train_dataloader()
+    found = [len(batch.labels.unique()) for _ in range(2) for batch in loader]
+    expected = classes * (1 - (1 - 1 / classes) ** size)
+    assert min(found[:2]) > expected - 8 and abs(sum(found) / len(found) - expected) < 1.5
+
+
+def test_shards_that_may_be_sorted_by_class_are_trained_on_with_a_warning(folder):
+    content = read_json(folder / "manifest.json")
+    del content["shuffle_seed"]  # as an earlier version wrote it
+    for record in content["splits"]["train"]["shards"]:
+        del record["made_from"]
+    write_json(folder / "manifest.json", content)
+    data = make(folder)
+    assert len(joined(data.val_dataloader()).ids) == sum(COUNTS["val"])
+    with pytest.warns(UserWarning, match="must be in random order, but the manifest in .* write the shards again with"):
+        data.train_dataloader()
+
+
+def test_every_sample_is_equally_likely_however_uneven_the_shards_are(folder):
+    stream = training(folder, buffer=4)
+    stream.steps = 1400
+    drawn = torch.cat([batch.ids for batch in stream]) - (1 << 62)
+    times = torch.bincount(drawn, minlength=28).double()
+    mean = 1400 * 4 / 28
+    assert (times / mean - 1).abs().max() < 0.25
+
+
+def test_shards_without_a_mask_are_not_read_for_masks(tmp_path):
+    data = make(write_folder(tmp_path, {"train": (1, 3)}))  # the first sample has none
+    assert len(joined(data.annotated_batches("train")).ids) == 3
+    assert len(joined(make(write_folder(tmp_path, {"train": (1,)})).annotated_batches("train")).ids) == 1
+
+
+def test_crops_depend_on_the_stream_alone_and_masks_follow_the_image(tmp_path):
+    tree = write_tree(tmp_path)
+    data = Folder(str(tree[0]), str(tree[1]), image_size=32, num_workers=0)
+    records: dict[Split, tuple[ShardRecord, ...]] = {}
+    for split in ("train", "val", "test"):
+        samples = (sample.encode() for sample in data.stored_samples(split))
+        records[split] = (write_shard(tmp_path / "s" / shard_name(split, 0), samples),)
+    manifest = Manifest(data.class_names, data.mean, data.std, {}, 99, records, shuffle_seed=0)
+    write_json(tmp_path / "s" / "manifest.json", manifest.to_json())
+    shards = make(tmp_path / "s", view="crop", steps_per_epoch=5)
+    assert equal(joined(shards.test_dataloader()), joined(data.test_dataloader()))
+    assert equal(joined(shards.training_batches()), joined(data.training_batches()))
+    batch = joined(shards.train_dataloader())
+    shown = batch.object_mask.flatten(1).any(dim=1)
+    red = (batch.images[:, :1] > 0.5) & (batch.images[:, 1:2] < 0.3)
+    assert (red == batch.object_mask)[shown].float().mean() > 0.95
+    assert equal(batch, joined(make(tmp_path / "s", view="crop", steps_per_epoch=5).train_dataloader()))
+
+
+def test_steps_per_epoch_follow_from_the_manifest_unless_given(folder):
+    assert len(make(folder).train_dataloader()) == 28 // 4
+    assert len(make(folder, batch_size=100).train_dataloader()) == 1
+    assert len(make(folder, steps_per_epoch=2).train_dataloader()) == 2
+
+
+def test_addresses_of_webdataset_and_fsspec_are_read_like_a_folder(folder):
+    import fsspec
+
+    expected = joined(make(folder).val_dataloader())
+    memory = fsspec.filesystem("memory")
+    for path in folder.iterdir():
+        memory.pipe(f"/shards/{path.name}", path.read_bytes())
+    for root in (f"pipe:cat '{folder}'/{{}}", f"file:{folder}", "memory://shards"):
+        assert equal(joined(make(root).val_dataloader()), expected), root
+        assert len(joined(make(root, steps_per_epoch=2).train_dataloader()).ids) == 8
+
+
+def rewrite(folder: Path, name: str, change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> None:
+    """Change the files of a shard, and make its manifest agree but for the count."""
+    with tarfile.open(folder / name) as tar:
+        files = {each.name: tar.extractfile(each).read() for each in tar}
+    with tarfile.open(folder / name, "w") as tar:
+        for file_name, content in change(files).items():
+            entry = tarfile.TarInfo(file_name.removesuffix("*"))
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+
+def key_of(number: int) -> str:
+    return f"{(1 << 62) + number:019d}"
+
+
+VAL_KEY = key_of(29)
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "val-000000.tar"
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def cut_at_a_sample(folder: Path) -> None:
+    rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if key_of(32) not in k})
+
+
+def break_the_image(folder: Path) -> None:
+    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.png": files[f"{VAL_KEY}.png"][:200]})
+
+
+def make_the_image_float(folder: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("F", (SIZE, SIZE), 0.5).save(stream, "tiff")
+    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.png": stream.getvalue()})
+
+
+def drop_the_image(folder: Path) -> None:
+    rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if k != f"{VAL_KEY}.png"})
+
+
+def drop_the_mask(folder: Path) -> None:
+    rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if k != f"{VAL_KEY}.mask.png"})
+
+
+def shrink_the_mask(folder: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("1", (5, 6)).save(stream, "png")
+    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.mask.png": stream.getvalue()})
+
+
+def relabel(folder: Path) -> None:
+    about = json.dumps({"id": (1 << 62) + 29, "label": 5, "mask": True}).encode()
+    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": about})
+
+
+def spoil_the_label(folder: Path) -> None:
+    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": b"{"})
+
+
+def repeat_a_key(folder: Path) -> None:
+    def change(files: dict[str, bytes]) -> dict[str, bytes]:
+        again = {f"{name}*": content for name, content in files.items() if name.startswith(VAL_KEY)}
+        return {name: content for name, content in files.items() if key_of(32) not in name} | again
+
+    rewrite(folder, "val-000000.tar", change)
+
+
+def delete(folder: Path) -> None:
+    (folder / "val-000000.tar").unlink()
+
+
+FAULTS = [
+    (truncate, "val-000000.tar", "breaks off after 1 of 5 samples"),
+    (cut_at_a_sample, "val-000000.tar", "holds 4 samples, where the manifest says 5"),
+    (break_the_image, f"val-000000.tar/{VAL_KEY}", "has an image or a mask that cannot be read"),
+    (make_the_image_float, f"val-000000.tar/{VAL_KEY}", "has an image or a mask that cannot be read (mode F holds"),
+    (drop_the_image, f"val-000000.tar/{VAL_KEY}", "has no image"),
+    (drop_the_mask, f"val-000000.tar/{VAL_KEY}", "has no object mask, though one was written"),
+    (shrink_the_mask, f"val-000000.tar/{VAL_KEY}", "has an image of 32 x 32 pixels, but a mask of 6 x 5"),
+    (relabel, f"val-000000.tar/{VAL_KEY}", "has the label 5, which is not in [0, 5)"),
+    (spoil_the_label, f"val-000000.tar/{VAL_KEY}", "has no readable label"),
+    (repeat_a_key, f"val-000000.tar/{VAL_KEY}", "is there twice"),
+    (delete, "val-000000.tar", "breaks off after 0 of 5 samples"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "place", "what"), FAULTS, ids=lambda each: getattr(each, "__name__", None))
+def test_a_fault_is_named_tolerated_up_to_the_limit_and_then_an_error(folder, caplog, spoil, place, what):
+    spoil(folder)
+    with pytest.raises(ValueError, match="max_evaluation_faults") as refused:
+        list(make(folder).val_dataloader())
+    assert f"'{place}' {what}" in str(refused.value) and "\n" not in str(refused.value)
+    with caplog.at_level(logging.WARNING):
+        batch = joined(make(folder, max_evaluation_faults=1).val_dataloader())
+    assert f"passed over fault 1: '{place}' {what}" in caplog.text
+    assert len(batch.ids) == sum(COUNTS["val"]), "as many batches as on ranks without a fault"
+    assert 7 <= len(batch.ids.unique()) < sum(COUNTS["val"])
+    other_shards = [make_sample(number).id for number in range(33, 40)]
+    assert set(other_shards) <= set(batch.ids.tolist())
+
+
+def test_a_training_goes_on_over_a_broken_shard_and_counts_it_once(folder, caplog):
+    path = folder / "train-000001.tar"
+    path.write_bytes(path.read_bytes()[:20_000])
+    assert len(joined(make(folder, steps_per_epoch=40, max_faults=1).train_dataloader()).ids) == 160
+    assert caplog.text.count("passed over fault") == 1
+    with pytest.raises(ValueError, match=r"'train-000001.tar' breaks off .*max_faults for training"):
+        list(make(folder, steps_per_epoch=40, max_faults=0).train_dataloader())
+
+
+def test_a_training_on_nothing_but_faults_ends(folder):
+    for path in folder.glob("train-*.tar"):
+        path.unlink()
+    with pytest.raises(ValueError, match="nothing else can be read"):
+        list(make(folder, max_faults=10).train_dataloader())
+
+
+def test_images_of_another_size_are_not_taken_as_they_are(folder):
+    with pytest.raises(ValueError, match="has 32 x 32 pixels, where image_size 48 is to be shown as it is"):
+        list(make(folder, image_size=48).val_dataloader())
+
+
+def test_a_shard_is_read_in_order_and_only_what_is_wanted(folder):
+    for seekable in (True, False):
+        with (folder / "train-000001.tar").open("rb") as stream:
+            source = stream if seekable else Unseekable(stream.read())
+            samples = list(read_shard(source, {2, 5}.__contains__))
+        assert [sample.key for sample in samples] == [key_of(number) for number in range(3, 20)]
+        assert [place for place, sample in enumerate(samples) if sample.image_file] == [2, 5]
+
+
+class Unseekable(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
+
+
+def test_a_shard_has_the_same_bytes_whenever_it_is_written(tmp_path, monkeypatch):
+    samples = [make_sample(number).encode() for number in range(4)]
+    first = write_shard(tmp_path / "one.tar", samples)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    second = write_shard(tmp_path / "two.tar", samples)
+    assert first.sha256 == second.sha256 == sha256_of(tmp_path / "two.tar")
+    assert (first.samples, first.masks, first.bytes) == (4, 3, (tmp_path / "one.tar").stat().st_size)
+
+
+def test_two_samples_with_one_id_are_not_written(tmp_path):
+    sample = EncodedSample(7, b"", "png", None, 0)
+    with pytest.raises(ValueError, match="ids must be unique, got 7 twice"):
+        write_shard(tmp_path / "one.tar", [sample, sample])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_manifest_that_is_missing_or_foreign_is_refused_in_one_sentence(folder):
+    content = read_json(folder / "manifest.json")
+    write_json(folder / "manifest.json", content | {"splits": {"val": content["splits"]["val"]}})
+    with pytest.raises(ValueError, match="write it, too"):
+        make(folder).setup("fit")
+    for other in ([], {"format": "other"}, content | {"splits": {"val": {}}}, content | {"splits": {"x": {}}}):
+        write_json(folder / "manifest.json", other)
+        with pytest.raises(ValueError, match="must be a manifest of the format"):
+            make(folder)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="which cannot be read"):
+        make(folder)
+    for root in (folder / "nowhere", "nonsense://x", "pipe:exit 1; {}"):
+        with pytest.raises(ValueError, match=r"must hold manifest.json, which cannot be read"):
+            make(root)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("image_size", 0), ("batch_size", 0), ("num_workers", -1), ("shuffle_buffer", 0), ("steps_per_epoch", 0),
+        ("max_faults", -1), ("max_evaluation_faults", -1), ("seed", -1),
+    ],
+)  # fmt: skip
+def test_a_number_out_of_its_range_is_refused(folder, argument, value):
+    with pytest.raises(ValueError, match=f"^{argument} must be at least"):
+        make(folder, **{argument: value})

@@ -1,1 +1,0 @@
-"""What the toolkit costs, as ratios inside one run."""

@@ -1,0 +1,330 @@
+"""Data modules of image files: reading, joint geometry of image and mask, loaders, files to store."""
+
+import os
+import zlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from maskrobust.augment.batch import Batch
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.augment.random import fold_in, sample_keys
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched, draw_uniform
+from maskrobust.train.data.files.image_files import (
+    IMAGE_SUFFIXES,
+    ImageFile,
+    MaskCode,
+    decode_image,
+    decode_mask,
+    file_state,
+    read_file,
+    size_of,
+)
+from maskrobust.train.data.files.views import evaluation_view, training_view
+from maskrobust.train.data.loading import EpochSampler, Loader, TrainingLoader, TrainingSamples, loading_options
+from maskrobust.train.data.stored import EncodedSample, encode_png
+from maskrobust.train.plain_text import printable
+from maskrobust.train.types import Split
+
+_GEOMETRY = zlib.crc32(b"geometry")
+_SMALLEST_IMAGE = 32
+
+
+class FileTable:
+    """Image files in a few arrays, which loader processes share.
+
+    Of a list, each process would come to have its own copy: reading a Python object counts a reference to it, and
+    writes to its page.
+    """
+
+    def __init__(self, files: Sequence[ImageFile]) -> None:
+        self._ids = np.array([file.id for file in files], dtype=np.int64)
+        self._labels = np.array([file.label for file in files], dtype=np.int64)
+        self._images = np.array([os.fsencode(file.image) for file in files])
+        masks = [file.mask for file in files]
+        self._masks = {place: mask for place, mask in enumerate(masks) if not isinstance(mask, Path | None)}
+        self._mask_files = np.array([os.fsencode(mask) if isinstance(mask, Path) else b"" for mask in masks])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, place: int) -> ImageFile:
+        """The file at a position from 0."""
+        path = os.fsdecode(self._mask_files[place])
+        mask = Path(path) if path else self._masks.get(place)
+        return ImageFile(int(self._ids[place]), Path(os.fsdecode(self._images[place])), mask, int(self._labels[place]))
+
+
+class FileDataset(Dataset[Batch]):
+    """Image files as a map-style data set; image and object mask go through the same geometry.
+
+    Args:
+        files: what to read.
+        mask_code: how mask files are to be read.
+        image_size: side of the square images.
+        augmentation_seed: None for the view of evaluation. Otherwise the view of training: index i + n x len(self) is
+            the i-th image as cropped and flipped in epoch n, a function of (augmentation_seed, id, epoch) alone.
+    """
+
+    def __init__(
+        self, files: Sequence[ImageFile], mask_code: MaskCode, image_size: int, augmentation_seed: int | None = None
+    ) -> None:
+        self.files = FileTable(files)
+        self.mask_code = mask_code
+        self.augmentation_seed = augmentation_seed
+        self.view = evaluation_view(image_size) if augmentation_seed is None else training_view(image_size)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One sample: a `Batch` whose tensors lack the leading dimension.
+
+        Raises:
+            InputError: a file cannot be read, or a mask has another size than its image.
+        """
+        epoch, position = divmod(index, len(self.files))
+        file = self.files[position]
+        image = decode_image(read_file(file.image), str(file.image))
+        size = (image.shape[1], image.shape[2])
+        object_mask = _read_mask_of(file, self.mask_code, size)
+        if object_mask is None:
+            object_mask = torch.zeros(1, *size, dtype=torch.bool)
+        with torch.random.fork_rng(devices=[]):
+            if self.augmentation_seed is not None:  # `torch.manual_seed` sees to other devices, too: 0.1 ms an image
+                torch.default_generator.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
+            image, object_mask = self.view(image, object_mask)
+        return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64))
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample."""
+        batch: Batch = default_collate([self[index] for index in indices])
+        return batch
+
+
+class AugmentedEpochSampler(EpochSampler):
+    """The order of `EpochSampler`, with the epoch of a `FileDataset` encoded in each index."""
+
+    def order(self, epoch: int) -> list[int]:
+        """Index i + epoch x number of samples for the i-th image."""
+        order = super().order(epoch)
+        return [index + epoch * len(order) for index in order]
+
+
+class FileSample(NamedTuple):
+    """A sample to be stored with its image file's bytes as they are.
+
+    Attributes:
+        file: where image and mask are.
+        mask_code: how the mask file is to be read.
+    """
+
+    file: ImageFile
+    mask_code: MaskCode
+
+    @property
+    def id(self) -> int:
+        """That of the image file."""
+        return self.file.id
+
+    @property
+    def label(self) -> int:
+        """That of the image file."""
+        return self.file.label
+
+    @property
+    def name(self) -> str:
+        """The path of the image file."""
+        return str(self.file.image)
+
+    def state(self) -> bytes:
+        """Id, label, size and modification time of the files, and the pixels of a mask that is no file.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        mask = self.file.mask
+        if isinstance(mask, Path):
+            mask_state = file_state(mask)
+        else:
+            mask_state = b"" if mask is None else mask.read().numpy().tobytes()
+        return b"%d %d %b %b" % (self.id, self.label, file_state(self.file.image), mask_state)
+
+    def encode(self) -> EncodedSample:
+        """The image file untouched, and a PNG of the mask.
+
+        Raises:
+            InputError: a file cannot be read, or a mask has another size than its image.
+        """
+        content = read_file(self.file.image)
+        suffix = self.file.image.suffix.lower().removeprefix(".")
+        object_mask = None
+        if self.file.mask is not None:
+            pixels = _read_mask_of(self.file, self.mask_code, size_of(content, str(self.file.image)))
+            object_mask = None if pixels is None else encode_png(pixels[0].numpy())
+        return EncodedSample(self.file.id, content, suffix, object_mask, self.file.label)
+
+
+class FileDataModule(AnnotatedDataModule):
+    """A data module of image files; a subclass says which files belong to a split, and sets the classes.
+
+    Views are those of torchvision's reference training: a random crop of 8 to 100 % of the area and a flip for
+    training; for evaluation the shorter side resized to 256/224 of `image_size`, and the centre.
+
+    Args:
+        mask_code: how mask files are to be read; see `image_files.decode_mask`.
+        image_size: side of the square images, at least 32.
+        batch_size: samples per batch, at least 1.
+        num_workers: loader processes, at least 0.
+        seed: at least 0; decides training order and crops, unless `order_seed` is set to another number afterwards.
+        mean: of the training pixels, in [0, 1]; by default ImageNet's, as its pretrained weights expect.
+        std: their standard deviation.
+
+    Raises:
+        InputError: an argument leaves its range.
+    """
+
+    training_stage = "train"
+
+    def __init__(
+        self,
+        *,
+        mask_code: MaskCode = "binary",
+        image_size: int = 224,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        seed: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        check_at_least("image_size", image_size, _SMALLEST_IMAGE)
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("num_workers", num_workers, 0)
+        check_at_least("seed", seed, 0)
+        self.mask_code: MaskCode = mask_code
+        self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
+        self.seed = self.order_seed = seed
+        self.mean, self.std = mean, std
+
+    @abstractmethod
+    def files(self, split: Split) -> list[ImageFile]:
+        """The image files of a split, in a fixed order."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the files of the splits that `stage` needs, and tell how many of them have a mask."""
+        for split in SPLITS_OF_STAGE[stage]:
+            files = self.files(split)
+            annotated = sum(file.mask is not None for file in files)
+            rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
+        dataset = FileDataset(self.files("train"), self.mask_code, self.image_size, self.order_seed)
+        sampler = AugmentedEpochSampler(len(dataset), self.order_seed, self.batch_size, self.position)
+        return TrainingLoader(TrainingSamples(dataset), self.presenter, sampler=sampler, **self._loader_options())
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation split, in the order of `files`."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test split, in the order of `files`."""
+        return self._evaluation_loader("test")
+
+    def training_batches(self) -> DataLoader[Batch]:
+        """Batches of the training split in the order of `files`, in the view of evaluation."""
+        return self._evaluation_loader("train")
+
+    def annotated_batches(self, split: Split) -> DataLoader[Batch]:
+        """The images that have a mask file, or where there is none the first image; the others are not read."""
+        files = self.files(split)
+        return self._loader_of([file for file in files if file.mask is not None] or files[:1])
+
+    def sample_name(self, split: Split, sample_id: int) -> str:
+        """The name of a sample's image file."""
+        return next(file.image.name for file in self.files(split) if file.id == sample_id)
+
+    def stored_samples(self, split: Split) -> list[FileSample]:
+        """The samples of a split with their image files' bytes, at full size."""
+        return [FileSample(file, self.mask_code) for file in self.files(split)]
+
+    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        return self._loader_of(self.files(split))
+
+    def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
+        return Loader(FileDataset(files, self.mask_code, self.image_size), **self._loader_options())
+
+    def _loader_options(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "collate_fn": as_fetched, **loading_options(self.num_workers)}
+
+
+def warn_of_skipped(where: str, others: Sequence[Path]) -> None:
+    """Warn of files that were not read as images, if any; `where` says where they lie."""
+    if others:
+        count, first = f"{len(others)} file{'s' * (len(others) > 1)}", printable(str(others[0]))
+        rank_zero_warn(
+            f"{where}: skipped {count}, first '{first}', with another suffix than {', '.join(IMAGE_SUFFIXES)}; convert "
+            "what is an image, and remove the rest."
+        )
+
+
+def check_val_fraction(val_fraction: float) -> None:
+    """Raise an `InputError` where the fraction of training images to validate on is not in (0, 1)."""
+    if not 0.0 < val_fraction < 1.0:
+        raise InputError(f"val_fraction must lie in (0, 1), got {val_fraction}; 0.02 is one training image in fifty.")
+
+
+def train_val_split(
+    files: Sequence[ImageFile], val_fraction: float, seed: int
+) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Training and validation images, each image assigned by (seed, id) alone.
+
+    Args:
+        files: to split.
+        val_fraction: expected fraction of validation images, in (0, 1).
+        seed: of the assignment.
+
+    Raises:
+        InputError: one of the two is empty.
+    """
+    numbers = draw_uniform(seed, torch.tensor([file.id for file in files]), "holdout")
+    split: tuple[list[ImageFile], list[ImageFile]] = ([], [])
+    for file, number in zip(files, numbers, strict=True):
+        split[int(number < val_fraction)].append(file)
+    if not all(split):
+        raise InputError(
+            f"val_fraction {val_fraction} of {len(files)} images must leave some for training and some for validation, "
+            f"got {len(split[0])} and {len(split[1])}; choose another fraction."
+        )
+    return split
+
+
+def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tensor | None:
+    """The mask of a file, (1, H, W) bool; None where it has none."""
+    if file.mask is None:
+        return None
+    if isinstance(file.mask, Path):
+        object_mask = decode_mask(read_file(file.mask), code, str(file.mask))
+    else:
+        object_mask = file.mask.read()
+    if object_mask.shape[1:] != size:
+        raise InputError(
+            f"'{file.mask}' must have the size of its image as it is displayed, turned by any EXIF orientation, "
+            f"{size}, got {tuple(object_mask.shape[1:])}; make it again from that image."
+        )
+    return object_mask
+
+
+def _geometry_key(seed: int, sample_id: int, epoch: int) -> int:
+    keys = fold_in(fold_in(sample_keys(seed, torch.tensor([sample_id])), _GEOMETRY), epoch)
+    return int(keys)

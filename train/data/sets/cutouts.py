@@ -1,0 +1,264 @@
+"""Photographs of objects, cut out with an alpha channel, on photograph backgrounds that show no object."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.imagenet import imagenet_names
+from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.train.data.base import (
+    ALL_SPLITS,
+    SPLITS_OF_STAGE,
+    InMemoryDataModule,
+    Samples,
+    as_float_images,
+    draw_uniform,
+)
+from maskrobust.train.data.files.cutout_files import (
+    OBJECT_BITS,
+    VISIBLE_ALPHA,
+    Cutout,
+    find_cutouts,
+    list_cutouts,
+    list_others,
+    read_cutout,
+)
+from maskrobust.train.data.files.scenes import SCENE_NUMBERS, draw_scenes, list_scenes
+from maskrobust.train.types import Split
+
+PLACE_NUMBERS = 4
+"""Uniform numbers that pasting one cut-out takes."""
+
+TrainingObjects = Literal["none", "split", "others"]
+
+_SMALLEST_IMAGE = 32
+_VIEW_BITS = 20
+_SPLIT_NUMBERS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+_LENGTHS = (0.6, 0.75)
+_MARGIN = 1
+_TEST_FRACTION, _VAL_FRACTION = 0.4, 0.1
+
+
+class Cutouts(InMemoryDataModule):
+    """Photographs of objects with an alpha channel, laid over backgrounds.
+
+    The pictures of Debian's package tuxpaint-stamps-default are the default: 111 of its photographs, which show 93 of
+    ImageNet's classes. Each object is shown `views` times, on scenes that differ as long as there are enough of them. A
+    sample depends on (seed, id) alone: its scene, and the object's size (longer side .6 to .75 of the image's), place
+    and direction (as it is, or mirrored). The object mask holds the pixels with an alpha of .5 or more. No scene is in
+    two splits (`scenes.PHOTOGRAPH_PARTS`, `scenes.list_scenes`).
+
+    Args:
+        folder: of the pictures, PNG with an alpha channel, or of an unpacked Debian package; None for where Debian
+            installs it.
+        classes: "imagenet": WordNet ids of ImageNet's classes, for the pictures of Debian's package; "folders": the
+            folder that a picture lies in; or a CSV file, as `cutout_files.list_cutouts` describes it.
+        leave_out: with "folders", names of folders to pass over, at any depth.
+        with_background: "photographs" without an object, "blurred" ones, "empty" (a plain colour for each image), or a
+            folder of images.
+        training_objects: "none": validation and test have all objects, and there is no training split, to measure
+            networks that were trained on other images. "split": no object is in two splits; two fifths are of the test
+            split, a tenth of validation, the rest of training, as decided by (seed, object). "others", with the classes
+            "imagenet": all objects are of the test split; training and validation, a tenth, have 308 further
+            photographs of Debian's package, without labels (-1), for `MaskRobustClassifier` to learn from a network's
+            own answers. The data's classes are then all 1000 of ImageNet's, in the order of a network's outputs.
+        views: images of each object in each split, at least 1.
+        image_size: side of the images in pixels, at least 32.
+        batch_size: samples per batch.
+        num_workers: loader processes.
+        seed: decides the images, the split of the objects, and the training order.
+        mean: channel means in [0, 1] that a network trained on these images is to subtract; ImageNet's by default.
+        std: standard deviations that it is to divide by.
+
+    Raises:
+        MissingFileError: the folder, the CSV file or a picture that it names is missing.
+        InputError: a number is out of its range, the CSV file is not as described, a class has no picture, or there are
+            too few objects or images of backgrounds to split.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        classes: str | Path = "imagenet",
+        leave_out: Sequence[str] = ("symbols", "cartoon"),
+        with_background: str | Path = "photographs",
+        training_objects: TrainingObjects = "none",
+        views: int = 6,
+        image_size: int = 224,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        check_at_least("views", views, 1)
+        check_at_least("image_size", image_size, _SMALLEST_IMAGE)
+        if views >= 2**_VIEW_BITS:
+            raise InputError(f"views must be below {2**_VIEW_BITS}, got {views}; give a smaller number.")
+        self.folder = find_cutouts(folder)
+        self.cutouts, self.class_names = list_cutouts(self.folder, classes, leave_out)
+        self.with_background, self.training_objects = with_background, training_objects
+        self.views, self.image_size, self.mean, self.std = views, image_size, mean, std
+        self._others: tuple[Cutout, ...] = ()
+        if training_objects == "others":
+            self._add_others(classes)
+        self.num_classes = len(self.class_names)
+        self._scenes = {split: list_scenes(with_background, split) for split in ALL_SPLITS}
+        if training_objects == "split" and not all(map(self.objects, ALL_SPLITS)):
+            raise InputError(
+                f"training_objects 'split' needs objects for each of training, validation and test, but "
+                f"'{self.folder}' has {len(self.cutouts)}; add some, or leave it out to evaluate on all of them."
+            )
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """All three where there are training objects, else "val" and "test"."""
+        return ("val", "test") if self.training_objects == "none" else ALL_SPLITS
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make those of the splits for `stage` that there are, unless already made."""
+        for split in SPLITS_OF_STAGE[stage]:
+            if split in self.splits:
+                self.samples(split)
+
+    def objects(self, split: Split) -> tuple[Cutout, ...]:
+        """The objects of a split, in order of their ids.
+
+        Raises:
+            InputError: there is no such split.
+        """
+        if split not in self.splits:
+            raise InputError(
+                "Cutouts keeps all objects for evaluation, and has no training images, unless training_objects is "
+                "split or others; set it, or give other data to train on."
+            )
+        if self.training_objects == "none" or (self.training_objects == "others" and split == "test"):
+            return self.cutouts
+        to_split, test_fraction = (self._others, 0.0) if self._others else (self.cutouts, _TEST_FRACTION)
+        order = np.argsort(self._draw(torch.tensor([each.id for each in to_split]), "split"), kind="stable")
+        first = round(test_fraction * len(order))
+        second = first + round(_VAL_FRACTION * len(order))
+        chosen = {"test": order[:first], "val": order[first:second], "train": order[second:]}[split]
+        return tuple(to_split[row] for row in sorted(chosen.tolist()))
+
+    def object_of(self, ids: Tensor) -> Tensor:
+        """The object's number, a hash of its file's path; see `AnnotatedDataModule`."""
+        return torch.bitwise_and(ids, 2**OBJECT_BITS - 1)
+
+    def sample_name(self, split: Split, sample_id: int) -> str:
+        """File and view of a sample."""
+        wanted = int(self.object_of(torch.tensor(sample_id)))
+        path = next(each.path for each in (*self.cutouts, *self._others) if each.id == wanted)
+        return f"{path.relative_to(self.folder)}, view {_view_of(torch.tensor(sample_id)) + 1}"
+
+    def make_samples(self, split: Split) -> Samples:
+        """Paste the objects of `split` onto its scenes, all objects in their first view, then in their second.
+
+        Raises:
+            InputError: a picture or a background cannot be read, a picture has no alpha channel, or it is so thin that
+                nothing of it is left.
+        """
+        objects = self.objects(split)
+        views = torch.arange(self.views)[:, None] << OBJECT_BITS
+        first_id = _SPLIT_NUMBERS[split] << (OBJECT_BITS + _VIEW_BITS)
+        ids = (first_id + views + torch.tensor([each.id for each in objects])).flatten()
+        images = self._backgrounds(split, ids)
+        object_mask = np.zeros(images.shape[:3], dtype=np.bool_)
+        numbers = self._draw(ids, "place", PLACE_NUMBERS)
+        for column, each in enumerate(objects):
+            cutout = read_cutout(each.path)
+            for row in range(column, len(ids), len(objects)):
+                images[row], object_mask[row] = paste(cutout, images[row], numbers[row])
+                if not object_mask[row].any():
+                    raise InputError(f"nothing of '{each.path}' is left at image_size {self.image_size}; remove it.")
+        return Samples(
+            ids,
+            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(object_mask).unsqueeze(1),
+            torch.tensor([each.label for each in objects]).repeat(self.views),
+        )
+
+    def empty_scenes(self, split: Split, count: int) -> Tensor:
+        """Scenes of a split in turn, other crops than those of the samples; see `AnnotatedDataModule`."""
+        ids = torch.arange(count)
+        numbers = self._draw(ids, f"empty {split} scene", SCENE_NUMBERS)
+        return as_float_images(self._draw_scenes(split, ids.numpy(), numbers))
+
+    def without_object(self, split: Split, ids: Tensor) -> Tensor:
+        """The samples' scenes; see `AnnotatedDataModule`."""
+        return as_float_images(self._backgrounds(split, ids))
+
+    def _add_others(self, classes: str | Path) -> None:
+        """Take `SHIPPED_OTHERS` as training objects, and number the classes as ImageNet does."""
+        if classes != "imagenet":
+            raise InputError(
+                f"training_objects 'others' are those of Debian's package beside the classes imagenet, got classes "
+                f"'{classes}'; choose training_objects split, or classes imagenet."
+            )
+        self._others = list_others(self.folder)
+        numbered = imagenet_names(1000).wordnet_ids or ()
+        self.cutouts = tuple(each._replace(label=numbered.index(self.class_names[each.label])) for each in self.cutouts)
+        self.class_names = numbered
+
+    def _backgrounds(self, split: Split, ids: Tensor) -> NDArray[np.uint8]:
+        """One scene for each sample: the views of an object go through the scenes from one drawn for it."""
+        first_view = ids - (_view_of(ids) << OBJECT_BITS)
+        start = (self._draw(first_view, "first scene") * max(1, len(self._scenes[split]))).astype(np.int64)
+        return self._draw_scenes(split, start + _view_of(ids).numpy(), self._draw(ids, "scene", SCENE_NUMBERS))
+
+    def _draw_scenes(self, split: Split, turns: NDArray[np.int64], numbers: NDArray[np.float32]) -> NDArray[np.uint8]:
+        scenes = self._scenes[split]
+        blurred = self.with_background == "blurred"
+        return draw_scenes(scenes, turns % max(1, len(scenes)), self.image_size, numbers, blurred=blurred)
+
+    def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
+        return draw_uniform(self.seed, ids, f"cutouts {stream}", *shape)
+
+
+def paste(
+    cutout: Image.Image, background: NDArray[np.uint8], numbers: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Scale an object, mirror it or not, and lay it over a random place of a background, at least 1 pixel inside.
+
+    A pixel becomes alpha x colour + (1 - alpha) x background, where alpha x colour and alpha are resampled by Pillow's
+    triangle filter, which averages where it shrinks.
+
+    Args:
+        cutout: of mode RGBa: colours multiplied by alpha.
+        background: (S, S, 3) uint8.
+        numbers: (PLACE_NUMBERS,) uniform numbers in [0, 1): length of the longer side, from .6 to .75 S, then top, left
+            and whether it is mirrored.
+
+    Returns:
+        Image (S, S, 3) uint8, and object mask (S, S) bool, True where alpha is .5 or more.
+    """
+    image_size = len(background)
+    length = round(image_size * (_LENGTHS[0] + (_LENGTHS[1] - _LENGTHS[0]) * float(numbers[0])))
+    width, height = (max(1, round(side * length / max(cutout.size))) for side in cutout.size)
+    scaled = np.asarray(cutout.resize((width, height), Image.Resampling.BILINEAR))
+    if numbers[3] < 0.5:
+        scaled = scaled[:, ::-1]
+    top, left = (
+        _MARGIN + int(number * (image_size - 2 * _MARGIN - side + 1))
+        for number, side in zip(numbers[1:3], (height, width), strict=True)
+    )
+    window = slice(top, top + height), slice(left, left + width)
+    image, object_mask = background.copy(), np.zeros(background.shape[:2], dtype=np.bool_)
+    colours, alpha = scaled[..., :3].astype(np.float32), scaled[..., 3:].astype(np.float32) / 255
+    image[window] = np.rint(colours + (1 - alpha) * background[window]).astype(np.uint8)
+    object_mask[window] = scaled[..., 3] >= VISIBLE_ALPHA
+    return image, object_mask
+
+
+def _view_of(ids: Tensor) -> Tensor:
+    """Number of the view, from 0, of (N,) sample ids."""
+    return torch.bitwise_and(ids >> OBJECT_BITS, 2**_VIEW_BITS - 1)

@@ -1,0 +1,182 @@
+"""Fashion-MNIST garments on photograph backgrounds: 70,000 real outlines, and the garment is the object."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform
+from maskrobust.train.data.files.idx import GARMENT_CLASSES, OFFICIAL_SIZES, OfficialSplit, find_files, read_garments
+from maskrobust.train.data.files.photographs import (
+    CROP_NUMBERS,
+    LIGHT_NUMBERS,
+    CropSource,
+    check_held_out,
+    choose_photographs,
+    random_crops,
+)
+from maskrobust.train.data.sets.garments import PLACE_NUMBERS, place_garments
+from maskrobust.train.types import Split
+
+BACKGROUNDS = tuple(
+    CropSource(file_name, (0.3, 0.9))
+    for file_name in (
+        "astronaut.png",
+        "brick.png",
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "grass.png",
+        "gravel.png",
+        "motorcycle_left.png",
+        "rocket.jpg",
+    )
+)
+"""The photographs behind the garments."""
+
+_FIRST_ID: dict[OfficialSplit, int] = {"train": 0, "test": 60_000}
+_SMALLEST_IMAGE = 32
+
+
+class Fashion(InMemoryDataModule):
+    """Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017, arXiv 1708.07747) on crops of scikit-image's photographs.
+
+    The files come from `root` where it is given, else from Debian's package dataset-fashion-mnist, else from a cache
+    folder that torchvision fills. The official test images are the test split; validation and training share the
+    official training images, no garment in both. Ids are positions in the official files, plus 60,000
+    for the test file. Which garments are chosen, and the background, place, scale and tint
+    of each, depend on (seed, id) alone.
+
+    Args:
+        root: folder with the four files, plain or .gz, or one with FashionMNIST/raw (torchvision's layout) or
+            usr/share/datasets/fashion-mnist (an unpacked Debian package) below it; None to search the usual places.
+        train_images: garments in the training split; together with `val_images` at most 60,000.
+        val_images: garments in the validation split.
+        test_images: garments in the test split, at most 10,000.
+        image_size: side of the images in pixels, at least 32.
+        held_out_backgrounds: number of background photographs, the last ones, that the test split alone shows; training
+            and validation show the others. 0 shows all in every split.
+        batch_size: samples per batch.
+        num_workers: loader processes.
+        seed: decides the choice of garments, the images and the training order.
+
+    Raises:
+        MissingFileError: `root` is given and does not hold the files.
+        InputError: a number is out of its range.
+    """
+
+    num_classes = GARMENT_CLASSES
+    class_names = (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    )
+    mean = (0.51, 0.46, 0.45)
+    std = (0.21, 0.21, 0.21)
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        train_images: int = 12_000,
+        val_images: int = 1_000,
+        test_images: int = 3_000,
+        image_size: int = 48,
+        held_out_backgrounds: int = 0,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.split_sizes: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
+        for split, size in self.split_sizes.items():
+            check_at_least(f"{split}_images", size, 1)
+        check_at_least("image_size", image_size, _SMALLEST_IMAGE)
+        _check_enough("train_images + val_images", train_images + val_images, OFFICIAL_SIZES["train"])
+        _check_enough("test_images", test_images, OFFICIAL_SIZES["test"])
+        check_held_out(held_out_backgrounds, len(BACKGROUNDS))
+        self.held_out_backgrounds = held_out_backgrounds
+        self.root = root
+        if root is not None:
+            find_files(root)
+        self.image_size = image_size
+
+    def prepare_data(self) -> None:
+        """Find the files, or download them. Lightning calls it in one process per node."""
+        find_files(self.root)
+
+    def make_samples(self, split: Split) -> Samples:
+        """Choose and render the garments of `split`.
+
+        Raises:
+            InputError: a file is damaged, or holds fewer garments than asked for.
+        """
+        official: OfficialSplit = "test" if split == "test" else "train"
+        garments, labels = read_garments(find_files(self.root), official)
+        available = torch.arange(len(garments)) + _FIRST_ID[official]
+        rows = self._choose(split, self._draw(available, "choice of garments"))
+        ids = available[torch.from_numpy(rows)]
+        backgrounds = self._backgrounds(split, ids, "")
+        images, object_mask = place_garments(garments[rows], backgrounds, self._draw(ids, "place", PLACE_NUMBERS))
+        return Samples(
+            ids,
+            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(object_mask).unsqueeze(1),
+            torch.from_numpy(labels[rows]),
+        )
+
+    def empty_scenes(self, split: Split, count: int) -> Tensor:
+        """Backgrounds without a garment, other crops than those of the samples; see `AnnotatedDataModule`."""
+        return as_float_images(self._backgrounds(split, torch.arange(count), f"empty {split} scene "))
+
+    def without_object(self, split: Split, ids: Tensor) -> Tensor:
+        """The samples' backgrounds; see `AnnotatedDataModule`."""
+        return as_float_images(self._backgrounds(split, ids, ""))
+
+    def draw_training(self, number: int) -> None:
+        """Other garments of the official training images; see `AnnotatedDataModule`.
+
+        Draws share none as long as there are enough garments, and then begin again with the first.
+
+        Raises:
+            InputError: `number` is below 0.
+        """
+        check_at_least("the draw of training images", number, 0)
+        self._set_draw(number)
+
+    def _backgrounds(self, split: Split, ids: Tensor, stream: str) -> NDArray[np.uint8]:
+        numbers = self._draw(ids, f"{stream}choice of background")
+        choice = choose_photographs(numbers, len(BACKGROUNDS), self.held_out_backgrounds, split == "test")
+        crop_numbers = self._draw(ids, f"{stream}crop", CROP_NUMBERS)
+        light_numbers = self._draw(ids, f"{stream}light", LIGHT_NUMBERS)
+        return random_crops(BACKGROUNDS, choice, self.image_size, crop_numbers, light_numbers)
+
+    def _choose(self, split: Split, numbers: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Ascending positions in the official file whose `numbers` rank first, validation before training."""
+        first = self.split_sizes["val"] if split == "train" else 0
+        needed = first + self.split_sizes[split]
+        if needed > len(numbers):
+            raise InputError(
+                f"the files in {find_files(self.root)} must hold at least {needed} garments for the {split} split, but "
+                f"hold {len(numbers)}; ask for fewer images or give the complete files."
+            )
+        ranked = np.argsort(numbers, kind="stable")[first:]
+        drawn = np.roll(ranked, -self.training_draw * self.split_sizes[split]) if split == "train" else ranked
+        return np.sort(drawn[: self.split_sizes[split]])
+
+    def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
+        return draw_uniform(self.seed, ids, f"fashion {stream}", *shape)
+
+
+def _check_enough(name: str, wanted: int, available: int) -> None:
+    if wanted > available:
+        raise InputError(f"{name} must be at most {available}, got {wanted}; ask for fewer images.")

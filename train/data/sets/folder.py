@@ -1,0 +1,160 @@
+"""Image folders with a parallel tree of object masks: ImageNet with ImageNet-S, or one's own images."""
+
+from pathlib import Path
+
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.train.data.base import ALL_SPLITS
+from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
+from maskrobust.train.data.files.image_files import ImageFile, MaskCode, list_classes, list_images
+from maskrobust.train.types import Split
+
+_REMEDIES: dict[Split, str] = {
+    "train": "check root, or add the training images",
+    "val": "add it, or set val_fraction to validate on a fraction of the training images",
+    "test": "add it, or choose the split val",
+}
+
+
+class Folder(FileDataModule):
+    """Images in root/{train,val,test}/class/, masks in mask_root/{train,val,test}/class/ under the same names, as PNG.
+
+    A split needs its folder only when it is used. With `val_fraction`, the validation split is that fraction of the
+    training images instead, decided by their ids; where there is no test folder, val/ is then the test split (as is
+    usual for ImageNet, whose test labels are not public). Images without a mask have an empty object mask; `setup` logs
+    how many have one. Files with another suffix than `image_files.IMAGE_SUFFIXES` are skipped with a warning. Views are
+    those of `FileDataModule`.
+
+    Args:
+        root: folder of the images.
+        mask_root: folder of the masks; None where there are none.
+        mask_code: "binary" (not black is the object), "imagenet_s" or "trimap"; see `image_files.decode_mask`.
+        image_size: side of the square images, at least 32.
+        val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
+            the images in val/.
+        batch_size: samples per batch, at least 1.
+        num_workers: loader processes, at least 0.
+        seed: at least 0; decides the validation split of `val_fraction` and, unless `order_seed` is set to another
+            number afterwards, training order and crops.
+        mean: of the training pixels, in [0, 1]; by default ImageNet's, as its pretrained weights expect.
+        std: their standard deviation.
+
+    Raises:
+        MissingFileError: the folders are missing or empty.
+        InputError: an argument leaves its range, mask_root is not laid out as root is, or `val_fraction` is given
+            although there are both val/ and test/.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        mask_root: str | None = None,
+        *,
+        mask_code: MaskCode = "binary",
+        image_size: int = 224,
+        val_fraction: float | None = None,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        seed: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__(
+            mask_code=mask_code,
+            image_size=image_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            mean=mean,
+            std=std,
+        )
+        self.root, self.mask_root = Path(root), None if mask_root is None else Path(mask_root)
+        self.val_fraction = val_fraction
+        self._folders = _folders_of_splits(self.root, val_fraction)
+        self._check_masks()
+        first = next(iter(self._folders.values()))
+        self.class_names = list_classes(self.root / first)
+        self.num_classes = len(self.class_names)
+        self._files: dict[str, list[ImageFile]] = {}
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits whose folders exist."""
+        return tuple(self._folders)
+
+    def files(self, split: Split) -> list[ImageFile]:
+        """The image files of a split, sorted by path.
+
+        Raises:
+            MissingFileError, InputError: they cannot be listed; see `image_files.list_images`.
+            InputError: `val_fraction` leaves a split empty; a class has no training image; or mask_root has a folder
+                for the split, but no mask under the name of an image.
+        """
+        if split not in self._folders:
+            raise MissingFileError(
+                f"the split '{split}' needs the folder '{self.root / split}', which does not exist; {_REMEDIES[split]}."
+            )
+        files = self._listed(self._folders[split])
+        if self.val_fraction is None or split == "test":
+            return files
+        return train_val_split(files, self.val_fraction, self.seed)[split == "val"]
+
+    def _listed(self, folder: Split) -> list[ImageFile]:
+        if folder not in self._files:
+            labels = {name: label for label, name in enumerate(self.class_names)}
+            files, others = list_images(self.root, folder, self.mask_root, labels)
+            self._check_files(files, folder)
+            warn_of_skipped(folder, others)
+            self._files[folder] = files
+        return self._files[folder]
+
+    def _check_masks(self) -> None:
+        if self.mask_root is None:
+            return
+        if not self.mask_root.is_dir():
+            raise MissingFileError(
+                f"mask_root must be a folder of masks, but there is no folder '{self.mask_root}'; check it."
+            )
+        if not any((self.mask_root / split).is_dir() for split in ALL_SPLITS):
+            raise InputError(
+                f"mask_root must hold folders {', '.join(ALL_SPLITS)} as root does, but '{self.mask_root}' has none; "
+                "lay the masks out as the images are."
+            )
+
+    def _check_files(self, files: list[ImageFile], folder: Split) -> None:
+        empty = set(range(self.num_classes)) - {file.label for file in files}
+        if folder == "train" and empty:
+            name = self.class_names[min(empty)]
+            raise InputError(
+                f"every class must have training images, but '{self.root / folder / name}' holds none; remove it, or "
+                "add some."
+            )
+        if self.mask_root is None or not (self.mask_root / folder).is_dir():
+            return
+        if all(file.mask is None for file in files):
+            example = (self.mask_root / files[0].image.relative_to(self.root)).with_suffix(".png")
+            raise InputError(
+                f"'{self.mask_root / folder}' must hold the mask of '{files[0].image}' as '{example}', but holds none "
+                "under the name of an image; rename the masks."
+            )
+
+
+def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Split]:
+    """The folder that each split is read from, of those that exist."""
+    found: dict[Split, Split] = {split: split for split in ALL_SPLITS if (root / split).is_dir()}
+    if not found:
+        raise MissingFileError(
+            f"root must hold the folders {', '.join(ALL_SPLITS)}, or those in use, but '{root}' holds none; check root."
+        )
+    if val_fraction is None:
+        return found
+    check_val_fraction(val_fraction)
+    if "val" in found and "test" in found:
+        raise InputError(
+            f"val_fraction {val_fraction} would leave the images in '{root / 'val'}' unused, as "
+            f"'{root / 'test'}' is the test split; leave val_fraction out."
+        )
+    folders: dict[Split, Split | None] = {"train": found.get("train"), "val": found.get("train")}
+    folders["test"] = found.get("test", found.get("val"))
+    return {split: folder for split, folder in folders.items() if folder is not None}

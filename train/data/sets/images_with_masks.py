@@ -1,0 +1,165 @@
+"""A folder of images and a folder of masks under the same names, labelled by folders or by a file."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from maskrobust.errors import InputError, MissingFileError
+from maskrobust.train.data.files.evaluation_images import EvaluationImages, check_folders
+from maskrobust.train.data.files.file_data import warn_of_skipped
+from maskrobust.train.data.files.image_files import (
+    IMAGE_SUFFIXES,
+    ImageFile,
+    MaskCode,
+    list_classes,
+    list_folder,
+    list_images,
+)
+from maskrobust.train.files import LARGEST_JSON, parse_json
+
+_LONGEST_NAME = 255
+
+
+class ImagesWithMasks(EvaluationImages):
+    """Images in one folder and their masks, as PNG, in another under the same names, for evaluation alone.
+
+    The class of IMAGES/cat/one.jpg (mask: MASKS/cat/one.png) is its folder, or `labels` says the class of
+    IMAGES/one.jpg (mask: MASKS/one.png). Without either, images have no labels, and can be evaluated on all the same.
+    Every image has a mask.
+
+    Args:
+        images: folder of the images.
+        masks: folder of the masks.
+        labels: file that says the class of each image, by its name with or without suffix: a JSON object, or CSV whose
+            first line is `image,class`. None where images lie in one folder for each class, or have no labels.
+        mask_code: how masks are to be read: "binary" (not black is the object), "imagenet_s" or "trimap"; see
+            `image_files.decode_mask`.
+        options: image_size, batch_size, num_workers and leave_out; see `EvaluationImages`.
+
+    Raises:
+        MissingFileError: a folder or the file is missing.
+        InputError: an argument leaves its range, the file cannot be read, or an image has no mask, no class, or the
+            name of another.
+    """
+
+    def __init__(
+        self, images: str, masks: str, labels: str | None = None, *, mask_code: MaskCode = "binary", **options: Any
+    ) -> None:
+        class_names, files = list_with_masks(Path(images), Path(masks), None if labels is None else Path(labels))
+        super().__init__(class_names=class_names, files=files, **options)
+        self.mask_code = mask_code
+
+
+def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tuple[str, ...], list[ImageFile]]:
+    """Class names, and the images that have a mask; see `ImagesWithMasks` for arguments and errors."""
+    check_folders(images, masks)
+    class_names = _class_folders(images) if labels is None else ()
+    if class_names:
+        found, others = list_images(images, ".", masks, {name: label for label, name in enumerate(class_names)})
+        names = [file.image.relative_to(images).with_suffix("").as_posix() for file in found]
+    else:
+        found, others = list_folder(images, images, masks, label=-1)
+        names = [file.image.stem for file in found]
+    _check(found, names, images, masks)
+    warn_of_skipped(str(images), others)
+    if labels is None:
+        return class_names, found
+    class_of = _classes_of(found, labels)
+    class_names = tuple(sorted(set(class_of)))
+    return class_names, [
+        file._replace(label=class_names.index(name)) for file, name in zip(found, class_of, strict=True)
+    ]
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """The class of each image by its name: from a JSON object, or from CSV whose first line is `image,class`.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is neither, is larger than 32 MiB, or names an image twice or without a class.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"labels must be a JSON or CSV file, but '{path}' does not exist; check the path.")
+    with path.open("rb") as stream:
+        content = stream.read(LARGEST_JSON + 1)
+    try:
+        return _json_labels(content) if path.suffix.lower() == ".json" else _csv_labels(content)
+    except (ValueError, csv.Error) as error:
+        raise InputError(
+            f"'{path}' must give the class of each image, as a JSON object or as CSV whose first line is image,class, "
+            f"but does not ({error}); correct it there."
+        ) from error
+
+
+def _json_labels(content: bytes) -> dict[str, str]:
+    found = parse_json(content)
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a {type(found).__name__}")
+    return {image: _class_name(name, image) for image, name in found.items()}
+
+
+def _csv_labels(content: bytes) -> dict[str, str]:
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
+    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    header = next(reader, [])
+    if header != ["image", "class"]:
+        raise ValueError(f"its first line is {','.join(header)[:_LONGEST_NAME]}")
+    labels: dict[str, str] = {}
+    for row in filter(None, reader):
+        if len(row) != 2:
+            raise ValueError(f"line {reader.line_num} has {len(row)} columns")
+        if row[0] in labels:
+            raise ValueError(f"it names '{row[0]}' twice")
+        labels[row[0]] = _class_name(row[1], row[0])
+    return labels
+
+
+def _class_name(name: Any, image: str) -> str:
+    if not (isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME):
+        raise ValueError(f"the class of '{image}' is no text of 1 to {_LONGEST_NAME} characters")
+    return name
+
+
+def _class_folders(images: Path) -> tuple[str, ...]:
+    """Names of the folders of classes; none where the images lie beside each other."""
+    shown = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
+    loose = [path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not loose:
+        return list_classes(images)
+    if any(path.is_dir() for path in shown):
+        raise InputError(
+            f"every image must lie in the folder of its class, but '{loose[0]}' does not; move it there, or give "
+            "labels, a file that says the class of each."
+        )
+    return ()
+
+
+def _check(files: list[ImageFile], names: list[str], images: Path, masks: Path) -> None:
+    """Refuse images that share a name, which would be the name of one mask or label for both, or that have no mask."""
+    known: dict[str, Path] = {}
+    for file, name in zip(files, names, strict=True):
+        if name in known:
+            raise InputError(
+                f"every image must have a name of its own but for the suffix, got '{known[name]}' and '{file.image}'; "
+                "rename one of them."
+            )
+        known[name] = file.image
+        if file.mask is None:
+            expected = (masks / file.image.relative_to(images)).with_suffix(".png")
+            raise InputError(
+                f"every image must have a mask, but '{expected}' does not exist for '{file.image}'; add it, or remove "
+                "the image."
+            )
+
+
+def _classes_of(files: list[ImageFile], labels: Path) -> list[str]:
+    given = read_labels(labels)
+    class_of = [given.get(file.image.stem) or given.get(file.image.name) for file in files]
+    for file, name in zip(files, class_of, strict=True):
+        if name is None:
+            raise InputError(
+                f"'{labels}' must give the class of '{file.image.stem}', but does not; add it, or remove the image."
+            )
+    return [name for name in class_of if name is not None]

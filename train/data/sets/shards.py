@@ -1,0 +1,211 @@
+"""WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched
+from maskrobust.train.data.files.views import evaluation_view, training_view
+from maskrobust.train.data.loading import (
+    Loader,
+    Position,
+    PresentAhead,
+    TrainingLoader,
+    loading_options,
+    rank_and_number,
+)
+from maskrobust.train.data.shards.format import ShardRecord
+from maskrobust.train.data.shards.manifest import read_manifest
+from maskrobust.train.data.shards.objects import read_objects
+from maskrobust.train.data.shards.reader import Faults, ShardReader
+from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream
+from maskrobust.train.types import Split
+
+View = Literal["crop", "as_is"]
+
+
+class Shards(AnnotatedDataModule):
+    """Shards with images, object masks, labels and ids, as `maskrobust shards` writes them from any data module.
+
+    Training reads a resampled stream: each loader process of each rank draws shards with replacement and shuffles
+    samples in a buffer, and an epoch has a fixed number of steps, so that no rank runs dry before the others. A batch
+    is a function of (order_seed, rank, loader process, epoch, its number), so a run that resumes with as many ranks
+    and loader processes sees what it would have seen undisturbed. Evaluation reads each sample once over all ranks, in
+    the order of the shards.
+
+    A shard that breaks off or cannot be opened, an image or mask that cannot be read, a mask that is missing though one
+    was written, a label out of range, and a key that comes twice in a shard are faults. Each is named in the log and
+    passed over, until one process has met more than are tolerated.
+
+    Args:
+        root: folder with manifest.json and the shards, or an address: what WebDataset takes (https:, pipe:, gs:, hf:,
+            ...) or else fsspec (s3:, ...), where "{}" stands for a file's name, as in "pipe:aws s3 cp s3://mine/{} -".
+        view: "crop": random crops for training and the centre for evaluation, as `Folder` does; "as_is": images that
+            have already `image_size`, without any augmentation.
+        image_size: side of the square images, at least 1.
+        batch_size: samples per batch, at least 1.
+        num_workers: loader processes, at least 0.
+        shuffle_buffer: encoded samples that each loader process keeps to shuffle, at least 1, and reads before its
+            first batch; at 100 kB each, 1000 take 100 MB.
+        steps_per_epoch: training batches for each rank and epoch, at least 1; None for as many as there are samples.
+        max_faults: faulty places that each loader process passes over in training, at least 0.
+        max_evaluation_faults: those that it passes over in evaluation, at least 0.
+        seed: at least 0; decides the training stream, unless `order_seed` is set to another number afterwards.
+
+    Raises:
+        InputError: manifest or objects cannot be read, or an argument is below its minimum.
+    """
+
+    training_stage = "train"
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        view: View = "crop",
+        image_size: int = 224,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        shuffle_buffer: int = 1000,
+        steps_per_epoch: int | None = None,
+        max_faults: int = 10,
+        max_evaluation_faults: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        at_least_1 = {"image_size": image_size, "batch_size": batch_size, "shuffle_buffer": shuffle_buffer}
+        at_least_0 = {"num_workers": num_workers, "max_faults": max_faults, "seed": seed}
+        for minimum, numbers in ((1, at_least_1), (0, at_least_0)):
+            for name, number in numbers.items():
+                check_at_least(name, number, minimum)
+        check_at_least("max_evaluation_faults", max_evaluation_faults, 0)
+        if steps_per_epoch is not None:
+            check_at_least("steps_per_epoch", steps_per_epoch, 1)
+        self.root = root
+        self.manifest = read_manifest(root)
+        self._objects = read_objects(root, self.manifest.objects, self.manifest.samples)
+        self.class_names, self.num_classes = self.manifest.class_names, len(self.manifest.class_names)
+        self.mean, self.std = self.manifest.mean, self.manifest.std
+        self.view: View = view
+        self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
+        self.shuffle_buffer, self.steps_per_epoch = shuffle_buffer, steps_per_epoch
+        self.max_faults, self.max_evaluation_faults = max_faults, max_evaluation_faults
+        self.seed = self.order_seed = seed
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Those that were written."""
+        return tuple(split for split, records in self.manifest.splits.items() if any(each.samples for each in records))
+
+    def object_of(self, ids: Tensor) -> Tensor:
+        """What the data said that the shards were written from; see `AnnotatedDataModule`."""
+        return self._objects.object_of(ids)
+
+    def records(self, split: Split) -> tuple[ShardRecord, ...]:
+        """The shards of a split, in order.
+
+        Raises:
+            InputError: none were written.
+        """
+        records = tuple(record for record in self.manifest.splits.get(split, ()) if record.samples)
+        if not records:
+            written = ", ".join(self.manifest.splits)
+            raise InputError(f"'{self.root}' must hold the split '{split}', but holds {written}; write it, too.")
+        return records
+
+    def setup(self, stage: str | None = None) -> None:
+        """Tell what the splits hold that `stage` needs."""
+        for split in SPLITS_OF_STAGE[stage]:
+            records = self.records(split)
+            count, masks = sum(each.samples for each in records), sum(each.masks for each in records)
+            rank_zero_info(f"{split}: {count} images, {masks} with an object mask; shards: {len(records)}")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The resampled stream of this rank, from the trainer's position on where there is a trainer."""
+        records = self.records("train")
+        if self.manifest.shuffle_seed is None:
+            rank_zero_warn(
+                f"the samples of shards must be in random order, but the manifest in '{self.root}' does not say that "
+                "they are, and sorted by class they make batches of few classes; write the shards again with the same "
+                "maskrobust shards --data and --out."
+            )
+        rank, ranks = rank_and_number()
+        stream = TrainingStream(
+            self._reader(self.max_faults),
+            records,
+            training_view(self.image_size) if self.view == "crop" else None,
+            self.batch_size,
+            self.steps_per_epoch or max(1, sum(each.samples for each in records) // (self.batch_size * ranks)),
+            self.order_seed,
+            rank,
+            self.shuffle_buffer,
+        )
+        return _StreamLoader(stream, self.presenter, self.position, **self._loader_options())
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """This rank's batches of the validation split."""
+        return self._loader_of(self.records("val"), self.max_evaluation_faults, *rank_and_number())
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """This rank's batches of the test split."""
+        return self._loader_of(self.records("test"), self.max_evaluation_faults, *rank_and_number())
+
+    def training_batches(self) -> DataLoader[Batch]:
+        """All of the training split in order, in the view of evaluation, on every rank."""
+        return self.whole_split("train")
+
+    def whole_split(self, split: Split) -> DataLoader[Batch]:
+        """All of a split in order, in the view of evaluation, on every rank."""
+        return self._loader_of(self.records(split), self._faults_of(split))
+
+    def annotated_batches(self, split: Split) -> DataLoader[Batch]:
+        """The shards that hold a mask, or where there is none the first shard; the others are not read."""
+        records = self.records(split)
+        return self._loader_of([each for each in records if each.masks] or records[:1], self._faults_of(split))
+
+    def _faults_of(self, split: Split) -> int:
+        return self.max_faults if split == "train" else self.max_evaluation_faults
+
+    def _loader_of(
+        self, records: Sequence[ShardRecord], max_faults: int, rank: int = 0, ranks: int = 1
+    ) -> DataLoader[Batch]:
+        view = evaluation_view(self.image_size) if self.view == "crop" else None
+        stream = EvaluationStream(self._reader(max_faults), records, view, self.batch_size, rank, ranks)
+        return Loader(stream, **self._loader_options())
+
+    def _reader(self, max_faults: int) -> ShardReader:
+        exact_size = self.image_size if self.view == "as_is" else None
+        return ShardReader(self.root, self.num_classes, Faults(max_faults), exact_size)
+
+    def _loader_options(self) -> dict[str, Any]:
+        # Lightning suspects that every loader process yields all of it.
+        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
+        return {"batch_size": None, "collate_fn": as_fetched, **loading_options(self.num_workers)}
+
+
+class _StreamLoader(TrainingLoader):
+    """A loader of a stream that starts where the trainer is, or without one at the epoch after the last."""
+
+    dataset: TrainingStream
+
+    def __init__(
+        self,
+        dataset: TrainingStream,
+        presenter: Callable[[], PresentAhead | None],
+        position: Callable[[], Position | None],
+        **options: Any,
+    ) -> None:
+        super().__init__(dataset, presenter, **options)
+        self.position = position
+        self.next_epoch = 0
+
+    def __iter__(self) -> Any:
+        self.dataset.position = self.position() or Position(self.next_epoch, 0)
+        self.next_epoch = self.dataset.position.epoch + 1
+        yield from super().__iter__()

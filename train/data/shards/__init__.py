@@ -1,0 +1,1 @@
+"""Shards: their form, their manifest, and how they are read."""
