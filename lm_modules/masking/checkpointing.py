@@ -33,6 +33,8 @@ def run_in_segments(program: Program, network: nn.Module, images: Masked, segmen
 
         def segment(before: dict[str, Any], start: int = start, end: int = end) -> dict[str, Any]:
             after = dict(before)
+            if start == 0:  # a layer may write into the images
+                after[program.input_name] = images.with_features(images.features.clone())
             program.run_steps(network, after, start, end)
             return after
 

@@ -248,7 +248,7 @@ def concatenation(chance: random.Random, channels: int) -> nn.Module:
         Block("stack(a(x), b(x)).sum(1)", lambda x, a, b: torch.stack([a(x), b(x)], dim=1).sum(1), first, second),
     ]
     if channels % 2 == 0:
-        own = chain(chance, half)
+        own = nn.Sequential(same_convolution(chance, half), chain(chance, half))  # no change in place of a view
 
         def shuffled(x: Tensor, a: nn.Module) -> Tensor:
             kept, changed = x.chunk(2, dim=1)

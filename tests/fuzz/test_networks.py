@@ -175,15 +175,6 @@ def check_on_accelerators(one: Try) -> None:
         check_gradients(one) if one.chance.random() < 0.7 else check_outputs(one)
 
 
-def check_aliases(one: Try) -> None:
-    """What a change in place does to other names of the features: as in the plain network, or refused."""
-    try:
-        masked = one.masked()
-    except UnsupportedNetworkError:
-        return
-    check_gradients(one, masked)
-
-
 def check_rows(one: Try) -> None:
     """On rows, from the layer on from which the network allows it; gradients too."""
     masked = one.masked(engine="rows")
@@ -334,7 +325,7 @@ KINDS = {
     "single precision": Kind(check_single_precision, modes=BOTH),
     "hooks": Kind(check_hooks, count=30),
     "in place": Kind(check_gradients, (in_place, in_place, *LAYERS), modes=BOTH, count=30),
-    "aliases": Kind(check_aliases, (aliases, aliases, *LAYERS), modes=BOTH, count=30),
+    "aliases": Kind(check_gradients, (aliases, aliases, *LAYERS), modes=BOTH, count=30),
     "every hook": Kind(lambda one: check_hooks(one, every=True), modes=BOTH, count=30),
     "modes": Kind(check_modes, (dropped, *BLOCKS), modes=(True, True, False), count=30),
     "no_grad": Kind(check_gradients, (without_gradient, *LAYERS), modes=BOTH, count=20),
@@ -350,19 +341,24 @@ def draw_try(name: str, seed: str) -> Try:
     return Try(example, chance, Run(merge, chance.random() < 0.6), chance.choice(kind.modes))
 
 
-def try_network(name: str, seed: int) -> int:
-    """How many networks were drawn until the result of one is well defined; that one is right."""
+def try_network(name: str, seed: int) -> Counter[str]:
+    """Draw networks until the result of one is well defined; that one is right, or refused when it is wrapped."""
+    tally: Counter[str] = Counter()
     for attempt in itertools.count():
         one = draw_try(name, f"{seed}.{attempt}")
         try:
             KINDS[name].check(one)
+            tally["right"] += 1
         except UndecidedError:
+            tally["undecided"] += 1
             continue
+        except UnsupportedNetworkError:  # a change in place that may reach another name
+            tally["refused"] += 1
         except Exception as error:
             described = f"{'training' if one.training else 'eval'} mode, {one.run}, {one.example.network}"
             message = f"network {seed} of '{name}' (FUZZ_SEED={seed}; attempt {attempt}): {error}\n{described}"
             raise AssertionError(message) from error
-        return attempt + 1
+        return tally
     raise AssertionError
 
 
@@ -372,8 +368,8 @@ def test_a_random_network_computes_what_the_reference_computes(name: str, capsys
     seeds = [int(SEED)] if SEED else range(EXAMPLES or KINDS[name].count)
     tally: Counter[str] = Counter()
     for seed in seeds:
-        tally["drawn"] += try_network(name, seed)
-        tally["right"] += 1
+        tally += try_network(name, seed)
+    assert tally["refused"] <= len(seeds) // (1 if name == "aliases" else 20), dict(tally)
     if EXAMPLES or SEED:
         with capsys.disabled():
             print(f"\n{name}: {dict(tally)}")

@@ -29,8 +29,9 @@ def trained_once(network: nn.Module, segments: int) -> tuple[list[torch.Tensor],
         lambda: build("basic_resnet"),
         lambda: torchvision.models.DenseNet(16, (2, 2, 2, 2), 16, num_classes=3),
         lambda: torchvision.models.mobilenet_v3_small(num_classes=3, dropout=0.0),
+        lambda: nn.Sequential(nn.ELU(inplace=True), build("basic_resnet")),
     ],
-    ids=["basic_resnet", "densenet", "mobilenet_v3_small"],
+    ids=["basic_resnet", "densenet", "mobilenet_v3_small", "images changed in place"],
 )
 def test_gradients_and_statistics_do_not_change(make: Callable[[], nn.Module], segments: int) -> None:
     torch.manual_seed(0)
