@@ -77,7 +77,7 @@ def load_network(
             `preprocess` is out of its range.
     """
     network = _load(name, num_classes)
-    return network.shown(network.preprocessing.with_changes(preprocess)) if preprocess else network
+    return network.with_preprocessing(network.preprocessing.with_changes(preprocess)) if preprocess else network
 
 
 def read_weights(architecture: str | None, weights: str) -> dict[str, Tensor]:

@@ -144,7 +144,7 @@ class TrainedNetwork(nn.Module):
         extract = feature_extractor(self._network_for(method), method, shown.mean, shown.std, layer)
         return lambda images, visible, keys: self._asked(extract, images, visible, keys)
 
-    def answering(self, outputs: Sequence[int], *, only: bool = False) -> "TrainedNetwork":
+    def select_outputs(self, outputs: Sequence[int], *, only: bool = False) -> "TrainedNetwork":
         """The same network with its outputs in the order of some classes; weights are shared.
 
         Args:
@@ -163,7 +163,7 @@ class TrainedNetwork(nn.Module):
         others = [] if only else [each for each in range(self._num_outputs) if each not in set(outputs)]
         return self._again(answers=[*outputs, *others])
 
-    def shown(self, preprocessing: Preprocessing) -> "TrainedNetwork":
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "TrainedNetwork":
         """The same network with another preprocessing; weights are shared."""
         return self._again(preprocessing=preprocessing)
 

@@ -43,7 +43,7 @@ def load_for(
     if preprocess is not None and "crop" in preprocess:
         return network
     cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
-    return network.shown(network.preprocessing.after_crop(cut))
+    return network.with_preprocessing(network.preprocessing.after_crop(cut))
 
 
 def answering_data(
@@ -66,7 +66,7 @@ def answering_data(
     Raises:
         InputError: the network does not know the data's classes.
     """
-    return network.answering(match_classes(data.class_names, network, given, option=option), only=only)
+    return network.select_outputs(match_classes(data.class_names, network, given, option=option), only=only)
 
 
 def read_classes(path: Path) -> dict[str, int | str]:

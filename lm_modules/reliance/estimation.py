@@ -318,7 +318,7 @@ def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
     Raises:
         InputError: the outcomes lack a condition.
     """
-    predictions = np.stack([outcomes.behind(condition) for condition in conditions])
+    predictions = np.stack([outcomes.predictions_under(condition) for condition in conditions])
     asked: BoolArray = np.all(predictions >= 0, axis=0)
     return columns_of(outcomes, asked, *(predictions == outcomes.labels))
 

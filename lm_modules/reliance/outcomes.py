@@ -119,7 +119,7 @@ class Outcomes:
         pairs = next((part.pairs for part in parts if part.pairs is not None), None)
         return cls(num_classes=first.num_classes, pairs=pairs, **per_image)
 
-    def behind(self, condition: str) -> IntArray:
+    def predictions_under(self, condition: str) -> IntArray:
         """Predictions (N,) int64 under a condition; -1 where an image was not asked.
 
         Raises:

@@ -61,20 +61,20 @@ def test_the_datas_classes_come_first_and_the_others_after_them_or_not_at_all() 
     images, visible, keys = question()
     network = trained()
     logits = network(images)
-    some, only = network.answering([3, 1]), network.answering([3, 1], only=True)
+    some, only = network.select_outputs([3, 1]), network.select_outputs([3, 1], only=True)
     assert torch.equal(some(images), logits[:, [3, 1, 0, 2, 4]]) and torch.equal(only(images), logits[:, [3, 1]])
     assert some.class_names == ("dog", "bee", "ant", "cat", "eel") and only.wordnet_ids == (IDS[3], IDS[1])
     assert (some.num_classes, only.num_classes) == (5, 2)
     asked = network.predictor("black")(images, visible, keys)
     assert torch.equal(only.predictor("black")(images, visible, keys), asked[:, [3, 1]])
-    again = only.answering([0])
+    again = only.select_outputs([0])
     assert again.class_names is not None and again.class_names[0] == "ant" and again.num_classes == 5
 
 
 @pytest.mark.parametrize("outputs", [[1, 1], [5], [-1]])
 def test_outputs_that_are_not_there_or_come_twice_are_refused(outputs: list[int]) -> None:
     with pytest.raises(InputError, match="'five'"):
-        trained().answering(outputs)
+        trained().select_outputs(outputs)
 
 
 def test_names_must_be_one_for_each_output() -> None:
@@ -110,7 +110,7 @@ def test_bf16_is_near_float32_and_gives_float32() -> None:
     network = trained()
     exact = network.predictor("black")(images, visible, keys)
     network.precision = "bf16"
-    rough = network.answering([0, 1, 2, 3, 4]).predictor("black")(images, visible, keys)
+    rough = network.select_outputs([0, 1, 2, 3, 4]).predictor("black")(images, visible, keys)
     assert rough.dtype == torch.float32 and not torch.equal(rough, exact)
     torch.testing.assert_close(rough, exact, atol=0.1, rtol=0.1)
 

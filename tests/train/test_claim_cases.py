@@ -9,7 +9,7 @@ import pytest
 from maskrobust.lm_modules.reliance.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.cases import Cases, Look, _cases, choose_cases
+from maskrobust.train.claim.cases import Candidate, Selection, _selection, choose_cases
 from maskrobust.train.claim.config import ClaimConfig
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.tiny import tiny_claim
@@ -37,7 +37,7 @@ def outcomes_of(retention: float, leak: float) -> Outcomes:
     return answering(made, **holes, **{retention_condition(0.5): right_in(retention)})
 
 
-def cases_of(config: ClaimConfig, arm: str, truth: Truth, reference: float = 0.7) -> Cases:
+def cases_of(config: ClaimConfig, arm: str, truth: Truth, reference: float = 0.7) -> Selection:
     """The cases of one arm; the layer-masking arm keeps `reference` under its own method."""
     dull = {method: (reference, 0.0) for method in config.evaluation.methods}
     by_arm = dict.fromkeys(config.arms, dull) | {arm: truth}
@@ -51,7 +51,7 @@ def test_the_best_case_is_the_least_leak_by_magnitude_among_those_that_keep_rete
     assert found.methods == {"best": "mean", "own": "mean", "worst": "mean"} and found.keeps_retention
     found = cases_of(config, "silhouettes_random_colour", truth | {"black": (0.68, 0.1)})
     assert found.methods == {"best": "black", "own": "black", "worst": "mean"}
-    assert found.looks["black"] == pytest.approx((0.68, 0.1))
+    assert found.candidates["black"] == pytest.approx((0.68, 0.1))
 
 
 def test_where_none_keeps_retention_the_one_that_keeps_most_is_taken_and_said(config: ClaimConfig) -> None:
@@ -65,14 +65,18 @@ def test_layer_masking_is_a_candidate_for_the_arm_whose_own_it_is_alone(config: 
         "best": "layer_masking", "own": "layer_masking", "worst": "black"
     }  # fmt: skip
     assert "layer_masking" not in cases_of(config, "no_masks", truth).methods.values()
-    looks = {"black": Look(0.6, 0.3), "token_dropping": Look(0.7, 0.0)}
-    assert [_cases(own, looks, 0.5).methods["best"] for own in looks] == ["black", "token_dropping"]
-    looks = {"black": Look(0.7, 0.3), "black+centred": Look(0.7, 0.1), "layer_masking+centred": Look(0.9, 0.0)}
-    assert _cases("black", looks, 0.5).methods == {"best": "black+centred", "own": "black", "worst": "black"}
+    candidates = {"black": Candidate(0.6, 0.3), "token_dropping": Candidate(0.7, 0.0)}
+    assert [_selection(own, candidates, 0.5).methods["best"] for own in candidates] == ["black", "token_dropping"]
+    candidates = {
+        "black": Candidate(0.7, 0.3),
+        "black+centred": Candidate(0.7, 0.1),
+        "layer_masking+centred": Candidate(0.9, 0.0),
+    }
+    assert _selection("black", candidates, 0.5).methods == {"best": "black+centred", "own": "black", "worst": "black"}
 
 
 def test_arms_without_a_valid_object_are_looked_at_by_their_retention(config: ClaimConfig, tmp_path: Path) -> None:
     nothing = np.full(IMAGES, -1)
     blind = answering(outcomes_of(0.7, 0.0), silhouette=nothing, circle=nothing)
     runs = {name: [dict.fromkeys(config.evaluation.methods, blind)] for name in config.arms}
-    assert all(case.looks["black"].leak == 0.0 for case in choose_cases(config, runs).values())
+    assert all(case.candidates["black"].leak == 0.0 for case in choose_cases(config, runs).values())

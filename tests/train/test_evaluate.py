@@ -88,7 +88,7 @@ def test_the_rows_are_those_of_the_networks_in_the_files(evaluated: Path, checkp
                 ("silhouette_accuracy", "silhouette"),
                 ("retention_0.5", "retention/0.5"),
             ):
-                right = outcomes.behind(condition) == outcomes.labels
+                right = outcomes.predictions_under(condition) == outcomes.labels
                 asked = outcomes.object_valid if condition == "silhouette" else slice(None)
                 (row,) = (row for row in rows if row.name == name)
                 assert row.value == pytest.approx(right[asked].mean()) and row.images == right[asked].size
@@ -110,7 +110,9 @@ def test_further_checkpoints_are_compared_with_the_first_image_by_image(
 def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path: Path) -> None:
     reliance, runs = made_up(tmp_path, {"first": 0.0, "further": 0.5})
     for name, condition in (("clean_accuracy", "clean"), ("silhouette_accuracy", "silhouette")):
-        before, after = ((run["black"].behind(condition) == run["black"].labels).mean() for run in runs.values())
+        before, after = (
+            (run["black"].predictions_under(condition) == run["black"].labels).mean() for run in runs.values()
+        )
         (row,) = (row for row in reliance["rows"] if (row["measure"], row["compared_with"]) == (name, "first"))
         assert row["value"] == pytest.approx(after - before) != 0
 
@@ -392,8 +394,8 @@ def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path
         "00000004 03 n 01 stone 0 001 @ 00000001 n 0000 | \n"
     )
     ids = [f"n0000000{place}" for place in (4, 1, 3, 2)]
-    network = TrainedNetwork("net", torch.nn.Identity(), Preprocessing(), 4, wordnet_ids=ids).answering([2, 0])
-    alike = network.answering([2, 0])
+    network = TrainedNetwork("net", torch.nn.Identity(), Preprocessing(), 4, wordnet_ids=ids).select_outputs([2, 0])
+    alike = network.select_outputs([2, 0])
     data: Any = SimpleNamespace(class_names=("cat", "stone"), num_classes=2)
     config = EvaluationConfig(data, tmp_path, ["net", "alike"], wordnet=tmp_path)
     found = answer_similarities(config, {"net": network, "alike": alike})

@@ -198,10 +198,10 @@ def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerpr
 def test_how_a_network_is_asked_decides_its_fingerprint_and_its_name_does_not() -> None:
     network = trained(build_network("small_resnet", 8, {"width": 16}))
     before = network_fingerprint(network)
-    bf16, compiled, renamed = (network.answering(range(8)) for _ in range(3))
+    bf16, compiled, renamed = (network.select_outputs(range(8)) for _ in range(3))
     same = network_fingerprint(renamed)
     bf16.precision, compiled.pass_size, renamed.name = "bf16", 4, "b"
-    others = [network.answering([1, 0]), network.shown(Preprocessing(crop=0.5)), bf16, compiled]
+    others = [network.select_outputs([1, 0]), network.with_preprocessing(Preprocessing(crop=0.5)), bf16, compiled]
     assert len({before, same, *map(network_fingerprint, others)}) == 6
     assert network_fingerprint(renamed) == same and network_fingerprint(network) == before
     network.predictor("layer_masking")(torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32) < 0.5, torch.arange(1))

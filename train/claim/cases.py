@@ -22,7 +22,7 @@ Validation = Mapping[str, Sequence[Mapping[MaskingMethod, Outcomes]]]
 """Outcomes on the validation split, by arm: one mapping by masking method for each seed."""
 
 
-class Look(NamedTuple):
+class Candidate(NamedTuple):
     """An arm under one masking method on the validation split.
 
     Attributes:
@@ -35,22 +35,22 @@ class Look(NamedTuple):
     leak: float
 
 
-class Cases(NamedTuple):
+class Selection(NamedTuple):
     """The masking methods that an arm is looked at under.
 
     Attributes:
         methods: by case.
-        looks: what they were chosen by, for each masking method of the evaluation.
+        candidates: what they were chosen by, for each masking method of the evaluation.
         keeps_retention: whether the best case keeps the retention that the rule asks for; otherwise it is the method
             with the highest.
     """
 
     methods: dict[CaseName, MaskingMethod]
-    looks: dict[MaskingMethod, Look]
+    candidates: dict[MaskingMethod, Candidate]
     keeps_retention: bool
 
 
-def choose_cases(config: ClaimConfig, validation: Validation) -> dict[str, Cases]:
+def choose_cases(config: ClaimConfig, validation: Validation) -> dict[str, Selection]:
     """The cases of every arm.
 
     Layer masking, or token dropping, is a candidate where it is the arm's own method alone: the claim is about networks
@@ -60,30 +60,30 @@ def choose_cases(config: ClaimConfig, validation: Validation) -> dict[str, Cases
     under its own method, the one with the least leak by magnitude; where there is none, the one with the highest
     retention. own: `arm.method`. worst: the candidate with the largest leak by magnitude.
     """
-    looks = {
-        arm: {method: _look(config, [run[method] for run in runs]) for method in config.evaluation.methods}
+    candidates = {
+        arm: {method: _candidate(config, [run[method] for run in runs]) for method in config.evaluation.methods}
         for arm, runs in validation.items()
     }
     rule = config.rule
-    reference = looks[rule.layer_masking_arm][config.arms[rule.layer_masking_arm].method]
+    reference = candidates[rule.layer_masking_arm][config.arms[rule.layer_masking_arm].method]
     asked = reference.retention - rule.retention_tolerance
-    return {arm: _cases(config.arms[arm].method, found, asked) for arm, found in looks.items()}
+    return {arm: _selection(config.arms[arm].method, found, asked) for arm, found in candidates.items()}
 
 
-def _cases(own: MaskingMethod, looks: dict[MaskingMethod, Look], asked: float) -> Cases:
-    candidates = [method for method in looks if is_fill(method) or method == own]
-    keeping = [method for method in candidates if looks[method].retention >= asked - 1e-9]
+def _selection(own: MaskingMethod, candidates: dict[MaskingMethod, Candidate], asked: float) -> Selection:
+    allowed = [method for method in candidates if is_fill(method) or method == own]
+    keeping = [method for method in allowed if candidates[method].retention >= asked - 1e-9]
     if keeping:
-        best = min(keeping, key=lambda method: abs(looks[method].leak))
+        best = min(keeping, key=lambda method: abs(candidates[method].leak))
     else:
-        best = max(candidates, key=lambda method: looks[method].retention)
-    worst = max(candidates, key=lambda method: abs(looks[method].leak))
-    return Cases({"best": best, "own": own, "worst": worst}, looks, bool(keeping))
+        best = max(allowed, key=lambda method: candidates[method].retention)
+    worst = max(allowed, key=lambda method: abs(candidates[method].leak))
+    return Selection({"best": best, "own": own, "worst": worst}, candidates, bool(keeping))
 
 
-def _look(config: ClaimConfig, runs: Sequence[Outcomes]) -> Look:
+def _candidate(config: ClaimConfig, runs: Sequence[Outcomes]) -> Candidate:
     hidden = retention_condition(config.evaluation.hidden_fraction)
     retention = np.mean([right_answers(run, hidden).values.mean() for run in runs])
     columns = [right_answers(run, "silhouette", "circle").values for run in runs]
     leaks = [silhouette.mean() - circle.mean() for silhouette, circle in columns if silhouette.size]
-    return Look(float(retention), float(np.mean(leaks)) if leaks else 0.0)
+    return Candidate(float(retention), float(np.mean(leaks)) if leaks else 0.0)

@@ -86,7 +86,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
                 "method": arm.method,
                 "cases": cases[name].methods,
                 "keeps_retention": cases[name].keeps_retention,
-                "validation": {method: look._asdict() for method, look in cases[name].looks.items()},
+                "validation": {method: each._asdict() for method, each in cases[name].candidates.items()},
                 "training": arm.model,
                 "trained_on": _trained_on(config.models[name]),
                 "lesson": lesson_in_words(config.taught[name]) if name in config.taught else "",

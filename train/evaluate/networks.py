@@ -44,7 +44,7 @@ def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str,
         if config.data.class_names == classes:
             networks[name] = answering_data(network, config.data, given, only=only)
         else:
-            networks[name] = network.answering([known[name][each] for each in config.data.class_names], only=only)
+            networks[name] = network.select_outputs([known[name][each] for each in config.data.class_names], only=only)
         networks[name].pass_size = config.data.batch_size if config.compile else None
     return config, networks
 

@@ -43,7 +43,7 @@ def answering_itself(network: TrainedNetwork, seen: Mapping[int, int]) -> tuple[
         it sees).
     """
     outputs = sorted(set(seen.values()))
-    return network.answering(outputs), {each: outputs.index(output) for each, output in seen.items()}
+    return network.select_outputs(outputs), {each: outputs.index(output) for each, output in seen.items()}
 
 
 def relabelled(data: EvaluationImages, labels: Mapping[int, int]) -> EvaluationImages:

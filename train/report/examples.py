@@ -231,7 +231,7 @@ def _answers(
 
 def _predictions(outcomes: Outcomes, strip: ExampleStrip) -> list[int]:
     """Predicted class of each picture; -1 where the network was not asked about it."""
-    by_id = dict(zip(outcomes.ids.tolist(), outcomes.behind(strip.condition).tolist(), strict=True))
+    by_id = dict(zip(outcomes.ids.tolist(), outcomes.predictions_under(strip.condition).tolist(), strict=True))
     return [by_id.get(identity, -1) for identity in strip.ids]
 
 

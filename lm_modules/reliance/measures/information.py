@@ -65,7 +65,7 @@ def _information_behind(hole: Literal["silhouette", "circle"]) -> Estimator:
         images, left_out = int(valid.sum()), int((~valid).sum())
         if images == 0:
             return Estimate(None, None, None, images, left_out, "undefined because no image is valid for it.")
-        predictions, objects = [run.behind(hole)[valid] for run in runs], runs[0].objects[valid]
+        predictions, objects = [run.predictions_under(hole)[valid] for run in runs], runs[0].objects[valid]
         found = mutual_information(predictions, runs[0].labels[valid], objects, seed=seed)
         return Estimate(found.bits, found.null_low, found.null_high, images, left_out)
 

@@ -60,5 +60,5 @@ def leak_by_border(border: Border) -> Statistic:
 
 def _leak_of(outcomes: Outcomes, part: BoolArray) -> Columns:
     """Whether predictions behind silhouette and circle are right, over the valid images of a part (N,)."""
-    behind = (outcomes.behind(hole) == outcomes.labels for hole in ("silhouette", "circle"))
+    behind = (outcomes.predictions_under(hole) == outcomes.labels for hole in ("silhouette", "circle"))
     return columns_of(outcomes, outcomes.object_valid & part, *behind)

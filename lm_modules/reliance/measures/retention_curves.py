@@ -71,9 +71,9 @@ def curve_statistic(
     terms = CURVE_METRICS[metric].terms if similarity is None else _similar(similarity)
 
     def columns(outcomes: Outcomes) -> Columns:
-        curve = np.stack([outcomes.behind(condition) for condition in conditions])
+        curve = np.stack([outcomes.predictions_under(condition) for condition in conditions])
         asked: BoolArray = np.all(curve >= 0, axis=0)
-        clean, labels = outcomes.behind("clean")[asked], outcomes.labels[asked]
+        clean, labels = outcomes.predictions_under("clean")[asked], outcomes.labels[asked]
         values = [terms(_Answers(each[asked], clean, labels, outcomes.num_classes)) for each in curve]
         counted = np.stack(values).astype(np.float64)
         return Columns(outcomes.ids[asked], outcomes.objects[asked], counted, int((~asked).sum()))

@@ -31,7 +31,7 @@ def swap_pull() -> Statistic:
 
 
 def _columns(outcomes: Outcomes) -> Columns:
-    behind_j, behind_k = outcomes.behind("swap_j"), outcomes.behind("swap_k")
+    behind_j, behind_k = outcomes.predictions_under("swap_j"), outcomes.predictions_under("swap_k")
     towards_j = _agreement(behind_j, outcomes.swap_label_j) - _agreement(behind_k, outcomes.swap_label_j)
     towards_k = _agreement(behind_k, outcomes.swap_label_k) - _agreement(behind_j, outcomes.swap_label_k)
     return columns_of(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)

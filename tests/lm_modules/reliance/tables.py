@@ -61,4 +61,6 @@ def answering(outcomes: Outcomes, **predictions: np.ndarray) -> Outcomes:
 
 def misled(outcomes: Outcomes) -> Outcomes:
     """The same outcomes with the two object holes exchanged: a leak of the other sign, and nothing else."""
-    return answering(outcomes, silhouette=outcomes.behind("circle"), circle=outcomes.behind("silhouette"))
+    return answering(
+        outcomes, silhouette=outcomes.predictions_under("circle"), circle=outcomes.predictions_under("silhouette")
+    )

@@ -119,7 +119,7 @@ def test_a_network_that_is_the_probe_uses_all_that_outlines_hold(
     suite = RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=()))
     suite.update({"probe": predict}, batch)
     found = suite.outcomes()["probe"]
-    assert np.array_equal(found.behind("silhouette"), probe.predictions)
+    assert np.array_equal(found.predictions_under("silhouette"), probe.predictions)
     share = figure(used_share(probe), found)
     assert share.low <= 1.0 <= share.high
     assert share.low > 0.8
@@ -127,7 +127,7 @@ def test_a_network_that_is_the_probe_uses_all_that_outlines_hold(
 
 def test_a_network_that_reads_only_the_outline_scores_one(outcomes: dict[str, Outcomes], probe: ProbeOutcomes) -> None:
     assert figure(used_share(probe), outcomes["reader"]).value == pytest.approx(1.0, abs=0.1)
-    own = ProbeOutcomes(probe.ids, outcomes["reader"].behind("silhouette"), probe.labels)
+    own = ProbeOutcomes(probe.ids, outcomes["reader"].predictions_under("silhouette"), probe.labels)
     share = figure(used_share(own), outcomes["reader"])
     assert share.low <= 1.0 <= share.high
     assert share.low > 0.8
@@ -150,7 +150,7 @@ def test_a_network_that_cannot_see_the_outline_scores_zero(
 def test_a_network_that_reads_the_outline_of_some_images_scores_their_share(
     outcomes: dict[str, Outcomes], probe: ProbeOutcomes, share: float
 ) -> None:
-    own = ProbeOutcomes(probe.ids, outcomes["reader"].behind("silhouette"), probe.labels)
+    own = ProbeOutcomes(probe.ids, outcomes["reader"].predictions_under("silhouette"), probe.labels)
     for measure in (used_share(own), swap_pull()):
         found = figure(measure, outcomes[str(share)], confidence=0.999)
         assert found.low <= share <= found.high

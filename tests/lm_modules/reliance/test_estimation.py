@@ -27,7 +27,9 @@ def arm(skill: float, seeds: int = 4, first_seed: int = 0) -> list[Outcomes]:
 
 def leak_of(run: Outcomes) -> float:
     valid = run.object_valid
-    right = (run.behind("silhouette") == run.labels).astype(float) - (run.behind("circle") == run.labels)
+    right = (run.predictions_under("silhouette") == run.labels).astype(float) - (
+        run.predictions_under("circle") == run.labels
+    )
     return float(right[valid].mean())
 
 
@@ -67,7 +69,7 @@ def test_an_arm_does_not_differ_from_itself() -> None:
 
 def test_pairing_on_images_narrows_the_interval() -> None:
     base = arm(0.5, seeds=1)
-    wrong = np.where(base[0].ids % 20 == 0, NUM_CLASSES, base[0].behind("clean"))
+    wrong = np.where(base[0].ids % 20 == 0, NUM_CLASSES, base[0].predictions_under("clean"))
     nearly = [answering(base[0], clean=wrong)]
     single = estimate(clean_accuracy(), base).interval
     difference = estimate_difference(clean_accuracy(), base, nearly).interval

@@ -86,8 +86,8 @@ def test_predictions_are_those_of_a_pipeline_fitted_to_the_other_folds() -> None
             probe.fit(outcomes.features[hole][fitted], outcomes.labels[fitted])
             expected = probe.predict(outcomes.features[hole][held_out])
             assert held_out.sum() > 50
-            assert (probed.behind(f"features/{hole}")[held_out] == expected).mean() > 0.98
-        assert (probed.behind(f"features/{hole}")[~valid] == -1).all()
+            assert (probed.predictions_under(f"features/{hole}")[held_out] == expected).mean() > 0.98
+        assert (probed.predictions_under(f"features/{hole}")[~valid] == -1).all()
 
 
 def test_neighbours_are_the_five_nearest_of_the_other_folds_by_their_inverse_distance() -> None:
@@ -180,7 +180,7 @@ def test_folds_follow_from_ids_and_not_from_what_else_was_asked() -> None:
     halves = [_rows(outcomes, order[:150]), _rows(outcomes, order[120:])]
     again = with_feature_predictions(Outcomes.merge(halves))
     for condition in ("features/silhouette", "features/circle"):
-        assert again.behind(condition).tolist() == probed.behind(condition).tolist()
+        assert again.predictions_under(condition).tolist() == probed.predictions_under(condition).tolist()
 
 
 def test_no_object_is_in_two_folds() -> None:
@@ -191,7 +191,7 @@ def test_no_object_is_in_two_folds() -> None:
     features = {"silhouette": np.eye(40)[objects]}
     many = replace(outcomes, objects=objects, labels=labels, features=features)
     right = {
-        name: np.mean(with_feature_predictions(each).behind("features/silhouette") == labels)
+        name: np.mean(with_feature_predictions(each).predictions_under("features/silhouette") == labels)
         for name, each in {"objects": many, "images": replace(many, objects=many.ids)}.items()
     }
     assert right["images"] > 0.95 and right["objects"] < 0.6
@@ -238,7 +238,7 @@ def test_outcomes_without_features_say_so() -> None:
 
 def test_several_seeds_have_their_own_probes() -> None:
     first = with_feature_predictions(draw(signal=20.0))
-    blind = answering(first, **{"features/silhouette": first.behind("features/circle")})
+    blind = answering(first, **{"features/silhouette": first.predictions_under("features/circle")})
     found = estimate(carried_information(), [first, blind]).interval
     assert found is not None
     assert found.value == pytest.approx(value_of(carried_information(), first) / 2)

@@ -213,7 +213,9 @@ def test_a_cover_has_the_outline_of_an_object_of_any_class() -> None:
 def test_leaks_over_parts_are_those_of_their_images() -> None:
     made = make_outcomes(90, 0, skill=0.5, invalid=(3, 4))
     valid = made.object_valid
-    leaks = (made.behind("silhouette") == made.labels) * 1.0 - (made.behind("circle") == made.labels)
+    leaks = (made.predictions_under("silhouette") == made.labels) * 1.0 - (
+        made.predictions_under("circle") == made.labels
+    )
     low, high = np.quantile(made.object_fraction[valid], [1 / 3, 2 / 3])
     parts = {
         "small": made.object_fraction <= low,

@@ -60,8 +60,8 @@ def valid_rows(outcomes: Outcomes) -> list[int]:
 
 def test_leak_is_the_difference_of_two_accuracies_over_valid_images(outcomes: Outcomes) -> None:
     rows = valid_rows(outcomes)
-    silhouette = np.mean([outcomes.behind("silhouette")[i] == outcomes.labels[i] for i in rows])
-    circle = np.mean([outcomes.behind("circle")[i] == outcomes.labels[i] for i in rows])
+    silhouette = np.mean([outcomes.predictions_under("silhouette")[i] == outcomes.labels[i] for i in rows])
+    circle = np.mean([outcomes.predictions_under("circle")[i] == outcomes.labels[i] for i in rows])
     assert value_of(silhouette_accuracy(), outcomes) == pytest.approx(silhouette)
     assert value_of(circle_accuracy(), outcomes) == pytest.approx(circle)
     assert value_of(silhouette_leak(), outcomes) == pytest.approx(silhouette - circle)
@@ -73,8 +73,8 @@ def test_pull_averages_both_directions_of_the_exchange(outcomes: Outcomes) -> No
         f_j, f_k, y_j, y_k = (
             int(values[i])
             for values in (
-                outcomes.behind("swap_j"),
-                outcomes.behind("swap_k"),
+                outcomes.predictions_under("swap_j"),
+                outcomes.predictions_under("swap_k"),
                 outcomes.swap_label_j,
                 outcomes.swap_label_k,
             )
@@ -87,7 +87,7 @@ def test_pull_averages_both_directions_of_the_exchange(outcomes: Outcomes) -> No
 def test_pull_is_one_for_a_follower_of_shapes_and_zero_for_one_who_does_not_look() -> None:
     outcomes = make_outcomes(50, seed=0)
     follower = answering(outcomes, swap_j=outcomes.swap_label_j, swap_k=outcomes.swap_label_k)
-    blind = answering(outcomes, swap_k=outcomes.behind("swap_j"))
+    blind = answering(outcomes, swap_k=outcomes.predictions_under("swap_j"))
     avoider = answering(outcomes, swap_j=outcomes.swap_label_k, swap_k=outcomes.swap_label_j)
     assert value_of(swap_pull(), follower) == 1.0
     assert value_of(swap_pull(), blind) == 0.0
@@ -139,7 +139,7 @@ def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes: Outco
 
 
 def test_clean_accuracy_and_retention_count_all_images(outcomes: Outcomes) -> None:
-    assert value_of(clean_accuracy(), outcomes) == np.mean(outcomes.behind("clean") == outcomes.labels)
+    assert value_of(clean_accuracy(), outcomes) == np.mean(outcomes.predictions_under("clean") == outcomes.labels)
     half_hidden = np.mean(outcomes.predictions["retention/0.5"] == outcomes.labels)
     assert value_of(retention(0.5), outcomes) == pytest.approx(half_hidden)
     assert estimate(clean_accuracy(), [outcomes]).left_out == 0
@@ -165,7 +165,9 @@ def test_information_behind_a_hole_counts_valid_images(outcomes: Outcomes) -> No
     rows = valid_rows(outcomes)
     for hole, measure in (("silhouette", information_silhouette()), ("circle", information_circle())):
         found = measure([outcomes], 0, 3)
-        assert found.interval == mutual_information([outcomes.behind(hole)[rows]], outcomes.labels[rows], seed=3)
+        assert found.interval == mutual_information(
+            [outcomes.predictions_under(hole)[rows]], outcomes.labels[rows], seed=3
+        )
         assert (found.images, found.left_out) == (197, 3)
     behind = information_silhouette()([outcomes], 0, 0).interval
     assert behind is not None and behind.value > behind.high  # more than chance
@@ -175,8 +177,10 @@ def test_information_behind_a_hole_counts_valid_images(outcomes: Outcomes) -> No
 
 def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden() -> None:
     outcomes = make_outcomes(400, 3, invalid=range(0, 400, 7))
-    right = (outcomes.behind("clean") == outcomes.labels) & outcomes.object_valid
-    whole, broken = ((outcomes.behind(name) == outcomes.labels)[right].mean() for name in ("whole", "broken"))
+    right = (outcomes.predictions_under("clean") == outcomes.labels) & outcomes.object_valid
+    whole, broken = (
+        (outcomes.predictions_under(name) == outcomes.labels)[right].mean() for name in ("whole", "broken")
+    )
     for measure, expected in (
         (whole_mask_accuracy(), whole),
         (broken_mask_accuracy(), broken),
@@ -190,7 +194,7 @@ def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden()
 
 def test_over_runs_and_arms_whole_masks_are_asked_about_images_that_any_of_them_has_right() -> None:
     one, other, third = (make_outcomes(400, seed, invalid=range(0, 400, 7)) for seed in (3, 4, 5))
-    rights = [(run.behind("clean") == run.labels) & run.object_valid for run in (one, other, third)]
+    rights = [(run.predictions_under("clean") == run.labels) & run.object_valid for run in (one, other, third)]
     over_two = estimate(whole_mask_accuracy(), [one, other])
     difference = estimate_difference(whole_mask_accuracy(), [one], [third])
     for finding, right in ((over_two, rights[0] | rights[1]), (difference, rights[0] | rights[2])):

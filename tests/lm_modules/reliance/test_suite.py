@@ -91,7 +91,7 @@ def test_every_answer_is_the_one_under_its_condition(batch: Batch, expected: dic
     assert list(found.predictions) == ["clean", *names]
     for name, visible, asked in [("clean", torch.ones_like(batch.object_mask), batch.ids >= 0), *conditions.all]:
         answers = count_visible(batch.images, visible, conditions.fill_keys).argmax(dim=1)
-        assert np.array_equal(found.behind(name), answers.where(asked, -1)), name
+        assert np.array_equal(found.predictions_under(name), answers.where(asked, -1)), name
     assert np.array_equal(found.swap_label_j, conditions.swaps.labels_j)
     assert np.array_equal(found.labels, batch.labels)
     assert np.array_equal(found.ids, batch.ids)
@@ -124,10 +124,10 @@ def test_invalid_images_have_no_answer_behind_their_holes(expected: dict[str, Ou
     for found in expected.values():
         assert np.flatnonzero(~found.object_valid).tolist() == [3, 5]
         for name in ("silhouette", "circle", "whole", "broken"):
-            assert found.behind(name)[[3, 5]].tolist() == [-1, -1]
-            assert (found.behind(name)[found.object_valid] >= 0).all()
+            assert found.predictions_under(name)[[3, 5]].tolist() == [-1, -1]
+            assert (found.predictions_under(name)[found.object_valid] >= 0).all()
         assert np.isnan(found.sensitivity[[3, 5]]).all()
-        assert (found.behind("clean") >= 0).all()
+        assert (found.predictions_under("clean") >= 0).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 64])
@@ -238,12 +238,12 @@ def test_the_bank_may_lack_classes_for_swaps(batch: Batch) -> None:
     suite.update(PREDICTORS, two_classes[0])
     found = suite.outcomes()["count"]
     assert not found.swap_valid.any()
-    assert (found.behind("swap_j") == -1).all()
+    assert (found.predictions_under("swap_j") == -1).all()
 
 
 def test_the_seed_decides_the_answers(batch: Batch, expected: dict[str, Outcomes]) -> None:
     other = evaluate([batch], seed=6)["count"]
-    assert not np.array_equal(other.behind("silhouette"), expected["count"].behind("silhouette"))
+    assert not np.array_equal(other.predictions_under("silhouette"), expected["count"].predictions_under("silhouette"))
     assert not np.array_equal(sample_keys(5, batch.ids), sample_keys(6, batch.ids))
 
 
@@ -255,7 +255,9 @@ def test_no_object_is_covered_by_another_view_of_itself() -> None:
         suite = RelianceSuite(bank, NUM_CLASSES, plan, object_of=object_of)
         suite.update({name: count_visible}, batch)
         found |= suite.outcomes()
-    assert (found["alone"].behind("cover") == -1).all() and (found["several"].behind("cover") >= 0).any()
+    assert (found["alone"].predictions_under("cover") == -1).all() and (
+        found["several"].predictions_under("cover") >= 0
+    ).any()
 
 
 def test_outcomes_tell_which_object_an_image_shows() -> None:

@@ -37,7 +37,7 @@ def outcomes() -> Outcomes:
 
 def test_a_cell_is_the_accuracy_over_the_images_asked(outcomes: Outcomes) -> None:
     for family in FAMILIES:
-        answers = outcomes.behind(transfer_condition(family))
+        answers = outcomes.predictions_under(transfer_condition(family))
         found = estimate(transfer_accuracy(family), [outcomes])
         assert found.interval is not None
         assert found.interval.value == pytest.approx((answers == outcomes.labels)[answers >= 0].mean())

@@ -61,7 +61,7 @@ def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
         ]
     guesses = {name: rng.integers(0, NUM_CLASSES, IMAGES) for name in names}
     right = {name: rng.random(IMAGES) < 0.5 + 0.3 * skill for name in names}
-    clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, made.behind("clean"))
+    clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, made.predictions_under("clean"))
     hidden = {name: np.where(right[name], made.labels, guesses[name]) for name in names}
     probed = [feature_key(hole, layer) for hole in FEATURE_HOLES for layer in (None, *plan.layers) if plan.features]
     information = {key: skill + rng.normal(size=IMAGES) for key in probed}
