@@ -36,8 +36,6 @@ from tests.fuzz.networks import (
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SEED = os.environ.get("FUZZ_SEED")
-# Kinds that layer masking does not compute yet; () tests all.
-WAITING: tuple[str, ...] = ("aliases", "every hook", "modes", "no_grad", "new state", "unused results")
 
 KINK = 1e-7
 POLE = 1e-2
@@ -363,7 +361,7 @@ def try_network(name: str, seed: int) -> Counter[str]:
 
 
 @pytest.mark.timeout(24 * 3600 if EXAMPLES else 300)
-@pytest.mark.parametrize("name", [name for name in KINDS if name not in WAITING])
+@pytest.mark.parametrize("name", KINDS)
 def test_a_random_network_computes_what_the_reference_computes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = [int(SEED)] if SEED else range(EXAMPLES or KINDS[name].count)
     tally: Counter[str] = Counter()
