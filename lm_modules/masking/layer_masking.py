@@ -94,7 +94,7 @@ class LayerMasking(nn.Module):
         """
         if visible is None:
             return self.network(images)
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             self.__prepare_scriptable__()
         check_visible(images, visible)
         visible_map = VisibleMap(visible, self.options)
