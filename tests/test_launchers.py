@@ -11,8 +11,10 @@ import time
 
 import pytest
 import torch
+from torch.distributed import run as torchrun
 
 from maskrobust.lm_modules.architectures import build_network
+from maskrobust.train import launch
 from tests.test_scripts import CREATE, INSTALL, ROOT, calls, make_clone, run
 from tests.train.runs import rows
 from tests.train.tiny import tiny_fit
@@ -227,6 +229,18 @@ def test_a_claim_whose_parts_cannot_be_told_is_not_submitted(cluster):
     assert calls(cluster) == []
 
 
+@pytest.mark.parametrize(("given", "seconds"), [(None, 180), ("600", 600)])
+def test_torchrun_leaves_processes_three_minutes_to_save_or_as_many_as_it_is_told(monkeypatch, given, seconds):
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "")
+    monkeypatch.delenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT")
+    if given is not None:
+        monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", given)
+    started = []
+    monkeypatch.setattr(torchrun, "run", lambda parsed: started.append(torchrun.config_from_args(parsed)[0]))
+    launch.main(["--standalone", "--nproc_per_node=2", "-m", "maskrobust", "fit"])
+    assert [config.shutdown_timeout for config in started] == [seconds]
+
+
 @pytest.fixture
 def real(clone):
     """A clone whose .venv runs this Python, without GPUs, and the environment for it."""
@@ -284,7 +298,7 @@ def test_a_training_on_two_processes_is_stopped_and_keeps_its_state(clone, real,
 
 
 def test_two_processes_that_torchrun_starts_train_together(clone, real, tmp_path):
-    command = fit_on_two(clone, tmp_path / "runs", "--model.objective=consistency")
+    command = fit_on_two(clone, tmp_path / "runs", "--model.objective=consistency", "--ckpt_path=last")
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=real, text=True) as torchrun:
         try:
             _, said = torchrun.communicate(timeout=200)
