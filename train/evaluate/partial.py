@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.progress import note_progress
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.files import read_json, write_json
@@ -88,6 +89,8 @@ class Partial:
         with _whole(self.folder / f"{kind}-{numbers[0]:06d}") as work:
             yield work
             write_json(work / _NUMBERS, numbers)
+        if is_first():
+            note_progress()
 
     def files(self, kind: str, name: str) -> list[Path]:
         """Every file of a name among the answers of a kind."""
