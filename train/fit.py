@@ -44,6 +44,7 @@ from maskrobust.train.loggers import (
     wandb_options,
 )
 from maskrobust.train.plain_text import printable
+from maskrobust.train.processes import found_by_first
 from maskrobust.train.quiet import drop_distractions, drop_state_of_training
 
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
@@ -341,14 +342,18 @@ def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
 
 
 def _last_checkpoint(folder: Path, *, needed: bool) -> str:
-    """The newest of a run's last checkpoints, over all its versions; "last" leaves it to Lightning to find one."""
-    found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    """The newest of a run's last checkpoints, over all its versions, as the first process sees them.
+
+    Times of files differ between machines that share them. "last" leaves it to Lightning to find one.
+    """
+    saved = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = found_by_first(str(saved[-1]) if saved else "")
     if needed and not found:
         raise MissingFileError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
     if not found:
         rank_zero_only(print)(f"there is no last checkpoint of a run in '{folder}' yet.")
         warnings.filterwarnings("ignore", ".*there is no last checkpoint available")
-    return str(found[-1]) if found else "last"
+    return found or "last"
 
 
 def main(arguments: Sequence[str]) -> None:

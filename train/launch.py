@@ -1,5 +1,6 @@
 """torchrun as `scripts/launch_multi_gpu` starts it: quiet where the processes have said themselves why they end."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -8,11 +9,15 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+_SECONDS_TO_SAVE = 180  # as many as scripts/launch_slurm leaves ahead of a time limit
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run torchrun, and exit with the status of the processes that it starts.
 
     That is 0, what the first that failed has ended with, or 143 or 130 where SIGTERM or Ctrl-C was handed on to them.
+    After SIGTERM or Ctrl-C the processes have three minutes to save, unless the environment variable
+    `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` gives other seconds; then they are killed.
     Where one process for each GPU is asked for and there is none, it is 2, after one sentence on standard error.
 
     Args:
@@ -26,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SECONDS_TO_SAVE))
     try:
         run.run(parsed)
     except SignalException as stopped:

@@ -11,6 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
+from maskrobust.lm_modules.progress import note_progress
 
 _VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
@@ -167,6 +168,7 @@ class LastCheckpoint(ModelCheckpoint):
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:
+            note_progress()
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(self)
 

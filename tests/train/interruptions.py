@@ -4,11 +4,12 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from typing import Literal
 
 import pytorch_lightning as pl
 
-Kind = Literal["kill", "term", "interrupt", "group", "nan", "full"]
+Kind = Literal["kill", "term", "interrupt", "group", "wait", "nan", "full"]
 
 
 class Interruption(pl.Callback):
@@ -16,8 +17,8 @@ class Interruption(pl.Callback):
 
     Args:
         kind: "kill" for SIGKILL while a checkpoint is being written, "term" for SIGTERM, "interrupt" for SIGINT,
-            "group" for SIGTERM to the process group, "nan" for a batch that holds no numbers, "full" for files that
-            cannot grow beyond 10 kB any more.
+            "group" for SIGTERM to the process group, "wait" to wait for a signal from elsewhere, "nan" for a batch that
+            holds no numbers, "full" for files that cannot grow beyond 10 kB any more.
         step: optimiser steps before it happens.
         rank: process that it happens to.
         validating: wait for the first batch of the next validation.
@@ -54,6 +55,10 @@ class Interruption(pl.Callback):
         elif self.kind == "group":
             signalled = ["kill", "-TERM", "--", f"-{os.getpgid(0)}"]
             subprocess.run(signalled, check=True, start_new_session=True)  # loader processes obey their parent alone
+        elif self.kind == "wait":
+            waiting = signal.getsignal(signal.SIGTERM)
+            while signal.getsignal(signal.SIGTERM) == waiting:  # which the first signal changes
+                time.sleep(0.05)
         elif self.kind in ("term", "interrupt"):
             os.kill(os.getpid(), signal.SIGTERM if self.kind == "term" else signal.SIGINT)
 

@@ -16,6 +16,7 @@ import torch
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import uncentred
+from maskrobust.lm_modules.progress import note_progress
 from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.files import read_json, write_json
@@ -90,6 +91,8 @@ class Partial:
         with _whole(self.folder / f"{kind}-{numbers[0]:06d}") as work:
             yield work
             write_json(work / _NUMBERS, numbers)
+        if is_first():
+            note_progress()
 
     def files(self, kind: str, name: str) -> list[Path]:
         """Every file of a name among the answers of a kind."""
