@@ -63,6 +63,7 @@ def steps_saved(folder: Path) -> list[int]:
     return [torch.load(path)["global_step"] for path in sorted(folder.rglob("last.ckpt"))]
 
 
+@pytest.mark.timeout(900)  # three times two processes start, and SLURM looks at time limits twice a minute
 def test_a_training_that_is_requeued_and_meets_its_time_limit_ends_with_the_weights_of_one_that_was_not(
     slurm: Slurm, clone: Path, tmp_path: Path
 ) -> None:
