@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from maskrobust.errors import InputError, about_library
 
-_ABOUT_PATHS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_ABOUT_PATHS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 _EMPTY_LINES = (
     *("Does not validate", "Subtypes:", "Errors:", "Given value type:", "Expected a <class 'NoneType'>"),
     *("Subclass types expect", "a class path (str)", "a dict with"),
@@ -59,7 +62,7 @@ def _about_files(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f"'{error.filename}'" if error.filename else "a file of the run"
         return f"{where} cannot be written ({error.strerror}); make room, and run the command again."
-    if isinstance(error, _ABOUT_PATHS) and error.filename:
+    if error.errno in _ABOUT_PATHS and error.filename:
         return f"'{error.filename}' cannot be used ({error.strerror}); choose another path, or change its permissions."
     return None
 

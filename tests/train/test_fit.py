@@ -304,6 +304,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.
     ("number", "told"),
     [
         (errno.EACCES, "cannot be used (Permission denied); choose another"),
+        (errno.EROFS, "cannot be used (Read-only file system); choose another"),
         (errno.ENOSPC, "cannot be written (No space left on device); make room"),
     ],
 )
