@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = [*(path for path in sorted((ROOT / "scripts").iterdir()) if path.name[0] != "_"), ROOT / ".ci" / "run"]
+COMMANDS = [
+    *(path for path in sorted((ROOT / "scripts").iterdir()) if path.is_file() and path.name[0] != "_"),
+    ROOT / ".ci" / "run",
+]
 STAND_IN = """#!/usr/bin/env bash
 if [[ $1 == -c ]]; then [[ $2 != *version_info* || ! -e $CLONE/old-python ]]; exit; fi
 echo "$@" >>"$CLONE/calls"

@@ -26,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
     the file system has locks, as NFS does. Where it has none, that is logged, and nobody is kept out.
 
     Args:
-        folder: made where it is missing.
+        folder: made where it is missing, and then removed again where the block leaves nothing in it.
 
     Raises:
         InputError: another command holds the lock; its process and machine are named.
@@ -34,13 +34,16 @@ def locked(folder: Path) -> Iterator[None]:
     if not is_first():
         yield
         return
+    is_new, path = not folder.exists(), folder / ".lock"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
     with _hold(path):
         try:
             yield
         finally:
             path.unlink(missing_ok=True)  # while it is held: whoever has opened this file sees that it has gone
+            if is_new:
+                with suppress(OSError):  # there is something in it
+                    folder.rmdir()
 
 
 def _hold(path: Path) -> TextIO:

@@ -188,12 +188,14 @@ class LayerMasking(nn.Module):
             self._readings = [reading, *self._readings[: _KEPT - 1]]
         return reading
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _read_for_compiler(self) -> int:
         refuse_hooks_when_compiled(self.network)
         number = len(self._compiled)
         self._compiled[number] = self._read(calls_hooks=False)
         return number
+
+    # As torch.compiler.assume_constant_result marks a function; that imports the compiler, which takes seconds.
+    _read_for_compiler._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _read(self, *, training: bool | None = None, calls_hooks: bool = False) -> Reading:
         network = self.network

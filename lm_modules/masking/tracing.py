@@ -20,6 +20,7 @@ from maskrobust.lm_modules.masking.rules.reshaping import NO_TENSORS, QUESTIONS,
 from maskrobust.lm_modules.masking.state import State, modes
 from maskrobust.lm_modules.masking.twins import take_tensors_for_buffers, twin_of_tree
 
+_FX = inspect.getfile(fx.Tracer)
 _LOCK = threading.RLock()  # fx changes the class nn.Module while it reads
 
 
@@ -287,7 +288,7 @@ class _Tracer(fx.Tracer):
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> fx.Node:
         """A node with the modes in which it is called; what it reads must not have been changed by another name."""
-        node = super().create_node(kind, target, args, kwargs, *rest, **options)
+        node = super().create_node(kind, _itself(target), args, kwargs, *rest, **options)
         self._steps += kind not in ("placeholder", "output")
         now = modes()
         shared = self._shares_first(kind, target, args)
@@ -417,3 +418,10 @@ def _leaves(argument: Any) -> Iterator[Any]:
         yield from _leaves([*argument.values()])
     else:
         yield argument
+
+
+def _itself(target: Any) -> Any:
+    """A function itself, where `torch.export` reads around us with `fx`, which has wrapped it meanwhile."""
+    while getattr(getattr(target, "__code__", None), "co_filename", None) == _FX and hasattr(target, "__wrapped__"):
+        target = target.__wrapped__
+    return target

@@ -95,6 +95,7 @@ def count_up(folder: Path, times: int) -> None:
 
 def test_of_processes_that_come_and_go_at_once_no_two_are_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "number").write_text("0")
+    (tmp_path / "out").mkdir()
     with ExitStack() as stack:
         processes = [stack.enter_context(started(count_up, tmp_path / "out", 30)) for _ in range(3)]
         assert [process.wait() for process in processes] == [0] * 3

@@ -139,9 +139,9 @@ def test_a_name_that_comes_twice_in_one_module_is_refused(own_entries: dict[str,
     def second() -> Statistic:
         raise NotImplementedError
 
-    enter = measure(key="theirs", title="Theirs", definition="Theirs.")
+    enter = measure(name="theirs", title="Theirs", definition="Theirs.")
     assert enter(first) is enter(first)  # a module that is run again
-    with pytest.raises(InputError, match=r"'theirs' of .* is also one of"):
+    with pytest.raises(InputError, match=r"'theirs' is registered by .* already"):
         enter(second)
 
 

@@ -4,8 +4,6 @@ import jsonargparse
 import pytest
 import torch
 from pytorch_lightning import LightningDataModule
-from tests.train.data.test_folder import write_tree
-from tests.train.data.test_shards import write_folder
 
 from maskrobust.augment.batch import Batch
 from maskrobust.train.data import Cues, Fashion, Folder, Shards, base, loading
@@ -13,6 +11,8 @@ from maskrobust.train.data.base import draw_uniform
 from maskrobust.train.data.batches import numbered_batches, split_batches
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.conftest import joined
+from tests.train.data.sets.test_folder import write_tree
+from tests.train.data.sets.test_shards import write_folder
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")

@@ -335,7 +335,7 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(
     (code,) = re.findall(r"```python\n(.*?)```", text.partition("## Add a measure")[2].partition("\n## ")[0], re.DOTALL)
     (tmp_path / "circle_errors.py").write_text(code)
     monkeypatch.setattr(measures, "__path__", [*measures.__path__, str(tmp_path)])
-    monkeypatch.setattr(catalogue_module, "_ENTRIES", {**catalogue_module._ENTRIES})
+    monkeypatch.setattr(catalogue_module, "MEASURES", copy.copy(catalogue_module.MEASURES))
     catalogue_module._import_measures.cache_clear()
     shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": (), "replicates": 20}
     reliance = summarised_reliance(tmp_path, **shapes)
