@@ -57,7 +57,8 @@ def _localised(image: ImageToJudge, about: Explained, measure: Callable[[FloatAr
     scores = image.scores(about)
     if not image.object_mask.any():
         return np.full(scores.shape[:2], np.nan)
-    fractions = object_fractions(image.plain[about.partition], image.object_mask)
+    segments = image.plain[about.partition]
+    fractions = image.once(("object", about.partition), lambda: object_fractions(segments, image.object_mask))
     return for_each(scores, lambda each: measure(each, fractions))
 
 
