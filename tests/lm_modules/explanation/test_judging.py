@@ -171,6 +171,7 @@ def test_oracle_removal_is_the_network_on_the_rendered_picture():
 
 def test_only_the_first_class_is_kept_but_of_decoys():
     kept = judged(object_reader)
+    assert kept.classes.tolist() == [0]
     assert kept.explanations[Explained("patches", "lime")].scores.shape[-1] == 1 and kept.whole.shape == (1, 1)
     assert kept.explanations[Explained(DECOYS, "lime")].scores.shape[-1] == 4 and kept.decoy_classes.shape == (4,)
 
