@@ -39,15 +39,14 @@ def main(arguments: Sequence[str]) -> None:
             if found is None:
                 return
             runs, probe = found
-            reliance = summarise(
+            results = summarise(
                 config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv)
             )
-            results = Results.read("reliance", reliance)
-            page = render_reliance(reliance, evaluation_examples(config, runs, networks))
-            write_json(config.out / "reliance.json", reliance)
+            page = render_reliance(results, evaluation_examples(config, runs, networks))
+            write_json(config.out / "reliance.json", results.as_json())
             write_text(config.out / "reliance.csv", results.as_csv())
             write_text(config.out / "report.html", page)
             partial.remove()
-    console.print(results_table("reliance", reliance), headline(results), sep="\n", markup=False)
+    console.print(results_table(results), headline(results), sep="\n", markup=False)
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
