@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.partial import Partial, settings_of
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
-    from maskrobust.train.report import Results, headline, render_reliance, results_table
+    from maskrobust.train.report import headline, render_reliance, results_table
     from maskrobust.train.running.lock import locked
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
 
