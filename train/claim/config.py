@@ -278,7 +278,7 @@ class ClaimConfig:
         folder = self.out / "arms" / name / f"seed-{seed}"
         settings, plans = fingerprint(learning.follows_from(self, name, seed)), self.plans_of(name)
         asked = {method: asdict(plan) for method, plan in plans.items()}
-        taught = self.taught if learning.network_of is None else {}  # the others are not examined
+        checks = self.manipulation_checks if learning.network_of is None else {}
         return StoredRun(
             arm=name,
             seed=seed,
@@ -287,7 +287,7 @@ class ClaimConfig:
             settings=settings,
             outcomes={method: folder / f"outcomes-{method}.npz" for method in plans},
             validation={method: folder / f"validation-{method}.npz" for method in self.evaluation.methods},
-            measured=fingerprint([settings, self.content_of("evaluation"), asked, taught]),
+            measured=fingerprint([settings, self.content_of("evaluation"), asked, {"manipulation_checks": checks}]),
         )
 
     def source_of(self, arm: str, seed: int) -> StoredRun:
@@ -295,8 +295,8 @@ class ClaimConfig:
         return self.run_of(self.arms[arm].network_of or arm, seed)
 
     @property
-    def taught(self) -> dict[str, dict[str, Any]]:
-        """Model arguments of the arms that train on masks: what every network is examined in; see `claim.lessons`."""
+    def manipulation_checks(self) -> dict[str, dict[str, Any]]:
+        """Model arguments of the arms that train on masks, by which `claim.manipulation_check` asks every network."""
         return {
             name: self.models[name]
             for name, arm in self.arms.items()
