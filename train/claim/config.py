@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from maskrobust.augment import FamilyName
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.curves import CurveFamily
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
-from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
 from maskrobust.train.data import AnnotatedDataModule
@@ -97,14 +97,14 @@ class LearningArm(Arm):
             InputError: the training diverged.
         """
 
-    def predictors(self, run: StoredRun, classifier: MaskRobustClassifier) -> dict[MaskingMethod, Predictor]:
-        """What the arm predicts by masking method, where that is not what `classifier`, its network, predicts itself.
+    def predictors(self, run: StoredRun, network: TrainedNetwork) -> dict[MaskingMethod, Predictor]:
+        """What the arm predicts by masking method, where that is not what its network predicts itself.
 
         Methods are those without `methods.CENTRED`: the measurement centres what is predicted under them.
 
         Args:
             run: that is there.
-            classifier: with the trained weights, in eval mode.
+            network: with the trained weights, in eval mode.
         """
         return {}
 

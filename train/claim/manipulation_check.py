@@ -63,9 +63,9 @@ def _check(config: ClaimConfig, model: Mapping[str, Any], classifier: MaskRobust
 def _scores(pupil: MaskRobustClassifier, few: Batch, shown: PresentedImages) -> tuple[Tensor, Tensor]:
     """A number in [0, 1] for each image, and which of them count: (B,) and (B,) bool."""
     logits = pupil(shown.images, shown.visible)
-    if pupil.objective == "consistency":
+    if pupil.objective.name == "consistency":
         return logits.argmax(dim=1) == pupil(few.images).argmax(dim=1), shown.is_masked
-    if pupil.objective == "abstention":
+    if pupil.objective.name == "abstention":
         surprise = torch.special.entr(logits.softmax(dim=1)).sum(dim=1)
         return surprise / math.log(logits.shape[1]), shown.hides_object
     return logits.argmax(dim=1) == few.labels, shown.is_masked

@@ -85,6 +85,7 @@ def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress) -> None:
     arm, evaluation = config.learning_arm(run.arm), config.evaluation
     classifier = frozen_network(config, run.arm, run.seed)
+    network = classifier.trained_network(run.arm)
     progress.start("measuring", f"{arm.title}, seed {run.seed}")
     asked: list[tuple[Split, Plans, dict[MaskingMethod, Path]]] = [
         (evaluation.split, config.plans_of(run.arm), run.outcomes),
@@ -92,12 +93,12 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     ]
     for split, plans, paths in asked:
         measurement = Measurement(
-            {run.arm: classifier},
+            {run.arm: network},
             bank,
             plans,
             num_classes=config.data.num_classes,
             seed=evaluation.seed,
-            predictors={run.arm: arm.predictors(run, classifier)},
+            predictors={run.arm: arm.predictors(run, network)},
             object_of=config.data.object_of,
             backgrounds=pictures_to_centre_by(config.data, split, plans),
         )
