@@ -168,7 +168,9 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
             seed=config.evaluation.seed,
             predictors={arm: {"mean": centred(plain, scenes)}},
         )
-        expected = asked.run(batches_on(split_batches(config.data, "test"), network.device))[arm]["mean"]
+        expected = asked.run(batches_on(split_batches(config.data, "test"), next(network.parameters()).device))[arm][
+            "mean"
+        ]
         assert_same({"": found[arm, "mean+centred"]}, {"": expected})
 
 
