@@ -1,6 +1,7 @@
 """A trained network as it is measured: with what it is shown, and what its outputs mean."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -56,13 +57,16 @@ class TrainedNetwork(nn.Module):
         wordnet_ids: a WordNet id for each output, such as "n01440764"; None where they are not known.
         answers: outputs that are kept as classes, in this order; None for all in their own order.
         origin: what it is made of; None where that is not known.
+        may_have_more: whether the network may return more outputs than `num_outputs`, which are none of its classes.
+        channels_last: keep weights and images in channels-last memory format.
 
     Attributes:
         name, network, preprocessing, origin: as given.
         num_classes: number of classes it answers with.
         class_names: a name for each class, or None.
         wordnet_ids: a WordNet id for each class, or None.
-        precision: "32", or "bf16" to compute under autocast; logits and features are float32 either way.
+        precision: "32", or "bf16" to compute under autocast; an autocast around a call counts, too. Logits and features
+            are float32 either way.
         pass_size: None, or images in a forward pass of the compiled network that gives the logits; see
             `maskrobust.lm_modules.networks.compilation.CompiledNetwork`. Features are computed eagerly.
 
@@ -81,6 +85,8 @@ class TrainedNetwork(nn.Module):
         wordnet_ids: Sequence[str] | None = None,
         answers: Sequence[int] | None = None,
         origin: Origin | None = None,
+        may_have_more: bool = False,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         for kind, given in (("class_names", class_names), ("wordnet_ids", wordnet_ids)):
@@ -90,12 +96,13 @@ class TrainedNetwork(nn.Module):
                     "many."
                 )
         self.name = name
-        self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.network: nn.Module = network.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.preprocessing = preprocessing
         self.origin = origin
         self.precision: Precision = "32"
         self.pass_size: int | None = None
-        self._num_outputs = num_outputs
+        self._num_outputs, self._may_have_more = num_outputs, may_have_more
         self._output_names = class_names, wordnet_ids
         self._wrapped: dict[MaskingMethod, nn.Module] = {}
         if isinstance(network, LayerMasking):
@@ -116,7 +123,7 @@ class TrainedNetwork(nn.Module):
         Raises:
             InputError: the network returns something else than logits (B, number of outputs).
         """
-        images = self.preprocessing.resize(images).contiguous(memory_format=torch.channels_last)
+        images = self._laid_out(self.preprocessing.resize(images))
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
         call = self._called(self.network)
         return self._kept(self._computed(lambda: call(normalised), images.device))
@@ -178,6 +185,8 @@ class TrainedNetwork(nn.Module):
             class_names=names,
             wordnet_ids=ids,
             origin=self.origin,
+            may_have_more=self._may_have_more,
+            channels_last=self._memory_format is torch.channels_last,
             **arguments,
         )
         again.precision, again.pass_size, again._wrapped, again._compiled = (
@@ -202,11 +211,15 @@ class TrainedNetwork(nn.Module):
 
     def _asked(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         images, visible = self.preprocessing.view(images, visible)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = self._laid_out(images)
         return self._computed(lambda: ask(images, visible, keys), images.device)
 
+    def _laid_out(self, images: Tensor) -> Tensor:
+        """In the memory format of the network's weights."""
+        return images if self._memory_format is torch.preserve_format else images.to(memory_format=self._memory_format)
+
     def _computed(self, compute: Callable[[], object], device: torch.device) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
             found = compute()
         if not isinstance(found, Tensor):
             raise InputError(
@@ -216,7 +229,8 @@ class TrainedNetwork(nn.Module):
         return found.float()
 
     def _kept(self, logits: Tensor) -> Tensor:
-        if logits.ndim != 2 or logits.shape[1] != self._num_outputs:
+        spare = logits.shape[1] - self._num_outputs if logits.ndim == 2 else -1
+        if spare < 0 or (spare and not self._may_have_more):
             raise InputError(
                 f"'{self.name}' must return logits (B, {self._num_outputs}), got shape {tuple(logits.shape)}; set its "
                 "num_classes to the number of its outputs."

@@ -20,7 +20,7 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.cases import CASES, CaseName, choose_cases
 from maskrobust.train.claim.config import ClaimConfig, Rule
-from maskrobust.train.claim.lessons import LESSON_IMAGES, lesson_in_words
+from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, check_in_words
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
 from maskrobust.train.report.results import TRAINING, Results, is_of_the_rule
@@ -62,7 +62,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         *_loss_rows(config, losses),
         *_data_rows(config, runs, probe),
         *(row for arm in config.arms for row in _arm_rows(config, arm, runs[arm], probe)),
-        *learnt_rows(config, runs),
+        *manipulation_check_rows(config, runs),
     ]
     content = {
         "question": config.question,
@@ -88,7 +88,9 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
                 "validation": {method: each._asdict() for method, each in cases[name].candidates.items()},
                 "training": arm.model,
                 "trained_on": _trained_on(config.models[name]),
-                "lesson": lesson_in_words(config.taught[name]) if name in config.taught else "",
+                "manipulation_check": ""
+                if (check := config.manipulation_checks.get(name)) is None
+                else check_in_words(check),
             }
             for name, arm in config.arms.items()
         },
@@ -163,27 +165,27 @@ def _beyond_layer_masking(
     )
 
 
-def learnt_rows(config: ClaimConfig, runs: Runs) -> Iterator[Row]:
+def manipulation_check_rows(config: ClaimConfig, runs: Runs) -> Iterator[Row]:
     """How well each arm that trains on masks, and the baseline, do in what the former was trained for.
 
     The value is a mean over seeds; from two seeds on it has an interval over seeds, see `mean_fraction_interval`.
     """
-    for taught, network in itertools.product(config.taught, config.arms):
-        if network in (taught, config.rule.baseline):
-            found = [run.learnt.get(taught) for run in runs[network].values()]
+    for training, network in itertools.product(config.manipulation_checks, config.arms):
+        if network in (training, config.rule.baseline):
+            found = [run.manipulation_check.get(training) for run in runs[network].values()]
             values = [value for value in found if value is not None]
             if values:
                 low, high = mean_fraction_interval(values)
                 yield Row(
                     network,
                     TRAINING,
-                    "learnt",
+                    "manipulation_check",
                     float(np.mean(values)),
                     low,
                     high,
-                    images=LESSON_IMAGES,
+                    images=CHECK_IMAGES,
                     left_out=0,
-                    parameters={"training": taught},
+                    parameters={"training": training},
                 )
 
 

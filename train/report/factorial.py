@@ -46,7 +46,7 @@ class Tolerance(NamedTuple):
 
 
 def factorial_section(results: Results, cells: CellWriter) -> dict[str, Any]:
-    """The heat map, the verdicts by tolerance, and what was learnt."""
+    """The heat map, the verdicts by tolerance, and the manipulation checks."""
     return {
         "methods": [method_title(method) for method in results.methods],
         "rows": _rows(results, cells),
@@ -54,7 +54,7 @@ def factorial_section(results: Results, cells: CellWriter) -> dict[str, Any]:
         "cases": CASE_TITLES,
         "tolerances": _tolerances(results),
         "compared": sum(network.arm["augmentation_only"] for network in results.networks),
-        "lessons": _lessons(results, cells),
+        "manipulation_checks": _manipulation_checks(results, cells),
     }
 
 
@@ -100,13 +100,13 @@ def _tolerances(results: Results) -> list[Tolerance]:
     return found
 
 
-def _lessons(results: Results, cells: CellWriter) -> list[tuple[Network, str, Cell, Cell]]:
-    """Each arm that trains on masks: what it is examined in, its own result, and the baseline's."""
+def _manipulation_checks(results: Results, cells: CellWriter) -> list[tuple[Network, str, Cell, Cell]]:
+    """Each arm that trains on masks: the quantity, its own result, and the baseline's."""
     found = []
     for network in results.networks:
-        of_training = {"measure": "learnt", "method": TRAINING, "parameters": {"training": network.name}}
+        of_training = {"measure": "manipulation_check", "method": TRAINING, "parameters": {"training": network.name}}
         own = only(results.rows, network=network.name, **of_training)
         if own is not None:
             baseline = only(results.rows, network=results.content["rule"]["baseline"], **of_training)
-            found.append((network, network.arm["lesson"], cells.write(own), cells.write(baseline)))
+            found.append((network, network.arm["manipulation_check"], cells.write(own), cells.write(baseline)))
     return found

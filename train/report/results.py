@@ -12,7 +12,7 @@ from maskrobust.train.storage.plain_text import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 4, "reliance": 2}
+FORMATS: dict[Name, int] = {"claim": 5, "reliance": 2}
 """Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -231,20 +231,20 @@ def test_what_cannot_be_asked_is_undefined_with_its_reason() -> None:
 
 def test_networks_are_asked_about_the_pairs_in_one_measurement() -> None:
     torch.manual_seed(0)
-    classifier = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).eval()
+    network = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).trained_network()
     plan = ReliancePlan(shapes=False, hidden_fractions=(), scenes=3, scene_pairs=6)
     plans = {"black": plan, "layer_masking": replace(plan, scenes=0)}
-    measurement = Measurement({"a": classifier}, BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
+    measurement = Measurement({"a": network}, BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
     runs = measurement.run(coloured())
     assert runs["a"]["layer_masking"].pairs is None
     rows = list(result_rows("a", "black", {0: runs["a"]["black"]}, Context(plan), replicates=50))
     for measure in ("scene_2afc", "scene_2afc_shown", "scene_pull"):
         row = only(rows, measure=measure)
         assert row is not None and row.value is not None and row.images == 6
-    keyed = {("a", "black"): classifier.predictor("black")}
+    keyed = {("a", "black"): network.predictor("black")}
     pairs = scene_pairs(BANK, BANK.ids, count=6, seed=3)
     with torch.inference_mode():
-        alone = ask_pairs(pairs, SCENES, {}, keyed, {("a", "black"): classifier}, seed=3)["a", "black"]
+        alone = ask_pairs(pairs, SCENES, {}, keyed, {("a", "black"): network}, seed=3)["a", "black"]
     asked = runs["a"]["black"].pairs
     assert asked is not None and np.array_equal(asked.hidden, alone.hidden)
     assert np.isfinite(asked.shown).all() and np.isnan(alone.shown).all()

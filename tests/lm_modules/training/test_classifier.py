@@ -414,9 +414,10 @@ def test_layer_masking_in_training_needs_a_network_it_can_read(masking: str) -> 
 
 def test_layer_masking_in_measuring_needs_a_network_it_can_read() -> None:
     classifier, batch = build(architecture=Unreadable(), architecture_options=None), Data().batches[0]
-    assert classifier.predictor("black")(batch.images, batch.object_mask, batch.ids).shape == (6, CLASSES)
+    network = classifier.trained_network()
+    assert network.predictor("black")(batch.images, batch.object_mask, batch.ids).shape == (6, CLASSES)
     with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
-        classifier.predictor("layer_masking")
+        network.predictor("layer_masking")
     with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
         classifier(batch.images, batch.object_mask)
 
@@ -680,9 +681,10 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
     classifier, batch = build(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval(), Data().batches[0]
     visible = patches(batch.ids, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
-    masked = classifier.predictor("layer_masking")(batch.images, visible, batch.ids)
+    network = classifier.trained_network()
+    masked = network.predictor("layer_masking")(batch.images, visible, batch.ids)
     torch.testing.assert_close(masked, classifier(batch.images, visible))
-    filled = classifier.predictor("black")(batch.images, visible, batch.ids)
+    filled = network.predictor("black")(batch.images, visible, batch.ids)
     torch.testing.assert_close(filled, classifier(torch.where(visible, batch.images, 0)))
     assert isinstance(classifier.network, LayerMasking) and isinstance(classifier.network.network, nn.Module)
 
@@ -691,13 +693,15 @@ def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
 def test_the_features_are_those_that_the_prediction_is_made_of() -> None:
     classifier, batch = build(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval(), Data().batches[0]
     visible = patches(batch.ids, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+    network = classifier.trained_network()
     for method in ("layer_masking", "black"):
-        features = classifier.feature_extractor(method)(batch.images, visible, batch.ids)
-        logits = classifier.predictor(method)(batch.images, visible, batch.ids)
+        features = network.feature_extractor(method)(batch.images, visible, batch.ids)
+        logits = network.predictor(method)(batch.images, visible, batch.ids)
         torch.testing.assert_close(classifier.network.get_submodule("network.fc")(features), logits)
-    shown = classifier.feature_extractor("black", "layer1")(batch.images, visible, batch.ids)
+    shown = network.feature_extractor("black", "layer1")(batch.images, visible, batch.ids)
     assert not torch.allclose(
-        classifier.feature_extractor("layer_masking", "layer1")(batch.images, visible, batch.ids), shown
+        network.feature_extractor("layer_masking", "layer1")(batch.images, visible, batch.ids),
+        shown,
     )
 
 

@@ -7,18 +7,12 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch
-from maskrobust.lm_modules.training.objectives import (
-    abstention_loss,
-    abstention_step,
-    consistency_loss,
-    consistency_step,
-    cross_entropy_step,
-    distillation_loss,
-    distillation_step,
-    mixed_cross_entropy,
-    worst_presented,
-)
+from maskrobust.lm_modules.training.objectives.abstention import abstention_loss, abstention_step
+from maskrobust.lm_modules.training.objectives.consistency import consistency_loss, consistency_step
+from maskrobust.lm_modules.training.objectives.cross_entropy import cross_entropy_step, mixed_cross_entropy
+from maskrobust.lm_modules.training.objectives.distillation import distillation_loss, distillation_step
 from maskrobust.lm_modules.training.presented_images import PresentedImages, present_whole
+from maskrobust.lm_modules.training.worst_of import worst_presented
 
 
 def draw_logits(seed: int) -> torch.Tensor:

@@ -176,5 +176,5 @@ def test_a_sensitivity_that_is_not_finite_is_null_with_the_reason(config: ClaimC
 
 def test_two_seeds_are_a_caveat_in_the_claim(config: ClaimConfig) -> None:
     claim = summarised(config, runs_of(config, {}))
-    assert claim["format"] == 4
+    assert claim["format"] == 5
     assert "With 2 seeds" in claim["verdict"]["caveat"]

@@ -67,7 +67,7 @@ def outcomes_of(path: str, method: str) -> Outcomes:
     suite = RelianceSuite(bank, data.num_classes, ReliancePlan(patch_size=8, hidden_fractions=(0.5,)))
     classifier = MaskRobustClassifier.from_checkpoint(path).eval()
     for batch in batches_on(data.test_dataloader(), "cpu"):
-        suite.update({method: classifier.predictor(method)}, batch)
+        suite.update({method: classifier.trained_network().predictor(method)}, batch)
     return suite.outcomes()[method]
 
 

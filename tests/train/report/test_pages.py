@@ -205,20 +205,22 @@ def test_cells_of_layer_masking_are_set_aside_centred_or_not(made_claim: Content
     assert aside(centred) == aside(made_claim) > 0
 
 
-def test_the_verdict_by_tolerance_and_what_was_learnt_are_on_the_page(made_claim: Content, claim_page: str) -> None:
+def test_the_verdict_by_tolerance_and_the_manipulation_checks_are_on_the_page(
+    made_claim: Content, claim_page: str
+) -> None:
     page = Page(claim_page)
     shown = [outcome for line in body_rows(page, "tolerances") for outcome in line[1:4]]
     by_tolerance = sorted(made_claim["verdicts"], key=lambda each: each["tolerance"])
     assert shown == [each["outcome"] for each in by_tolerance] and len(shown) == 15
     (stated,) = (line for line in body_rows(page, "tolerances") if "the rule" in line[0])
     assert squeezed(stated[0]).startswith("3.0 points") and stated[1] == made_claim["verdict"]["outcome"]
-    lines = body_rows(page, "learnt")
-    learnt = [row for row in made_claim["rows"] if row["measure"] == "learnt"]
+    lines = body_rows(page, "manipulation_check")
+    checks = [row for row in made_claim["rows"] if row["measure"] == "manipulation_check"]
     assert [cell for line in lines for cell in line[2:]] == [
         expected_cell(row)
         for name in made_claim["arms"]
         for network in (name, "no_masks")
-        for row in learnt
+        for row in checks
         if (row["parameters"]["training"], row["network"]) == (name, network)
     ]
     assert len(lines) == len(made_claim["arms"]) - 1
@@ -433,7 +435,7 @@ def test_equal_results_give_equal_pages_and_are_left_alone(made_claim: Content, 
 
 
 def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim: Content, reliance: Content) -> None:
-    with pytest.raises(InputError, match=r"claim.json of format 4, got 2; run the command again\.$"):
+    with pytest.raises(InputError, match=r"claim.json of format 5, got 2; run the command again\.$"):
         render_claim(Results.read("claim", claim | {"format": 2}), [])
     with pytest.raises(InputError, match=r"reliance.json of format 2, got None"):
         render_reliance(

@@ -266,10 +266,11 @@ class Views(InMemoryDataModule):
 def intervals(data: AnnotatedDataModule) -> dict[str, tuple[float, float, float]]:
     """Value and interval of each measure of a network of random weights on the validation split."""
     torch.manual_seed(0)
-    network = MaskRobustClassifier(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2)), 2).eval()
+    classifier = MaskRobustClassifier(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2)), 2)
+    network = {"it": classifier.trained_network()}
     plan = ReliancePlan(shapes=False)
     bank = SilhouetteBank.from_batches(data.val_dataloader())
-    measurement = Measurement({"it": network}, bank, {"black": plan}, num_classes=2, seed=0, object_of=data.object_of)
+    measurement = Measurement(network, bank, {"black": plan}, num_classes=2, seed=0, object_of=data.object_of)
     found = measurement.run(batches_on(data.val_dataloader(), "cpu"))["it"]["black"]
     rows = result_rows("it", "black", {0: found}, Context(plan, None), replicates=200, seed=0)
     return {row.name: (row.value, row.low, row.high) for row in rows if row.low is not None}

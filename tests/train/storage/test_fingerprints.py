@@ -285,7 +285,7 @@ def test_the_file_of_a_class_of_ones_own_decides_the_fingerprint(
     assert found[0] != found[1]
 
 
-def test_what_a_network_was_examined_in_of_another_arm_is_told_apart(tmp_path: Path) -> None:
+def test_the_manipulation_check_of_another_arm_is_told_apart(tmp_path: Path) -> None:
     path = write_claim(tmp_path / "claim.yaml")
     before = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}"])
     models = copy.deepcopy(before.models)
@@ -293,4 +293,4 @@ def test_what_a_network_was_examined_in_of_another_arm_is_told_apart(tmp_path: P
     after = replace(before, models=models)
     one, other = (config.run_of("no_masks", 1) for config in (before, after))
     assert one.settings == other.settings and one.measured != other.measured
-    assert before.run_of("mcal", 1).measured == after.run_of("mcal", 1).measured  # which is examined in nothing
+    assert before.run_of("mcal", 1).measured == after.run_of("mcal", 1).measured  # which has no manipulation check

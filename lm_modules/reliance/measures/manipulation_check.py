@@ -1,11 +1,11 @@
-"""Whether an arm of a claim has learnt what it was trained for; `maskrobust claim` examines its networks."""
+"""Did the training of an arm of a claim work? `maskrobust claim` measures it."""
 
 from maskrobust.lm_modules.reliance.catalogue import measure
 from maskrobust.lm_modules.reliance.estimation import Statistic
 
 
 @measure(
-    title="Learnt",
+    title="Manipulation check",
     definition="How well a network does in what a training asks for, behind its masks: accuracy, agreement with its "
     "answer to the whole image, or entropy where the object is hidden by a decoy.",
     group="training",
@@ -13,6 +13,8 @@ from maskrobust.lm_modules.reliance.estimation import Statistic
     goal="high",
     asked=lambda _plan: (),
 )
-def learnt() -> Statistic:
+def manipulation_check() -> Statistic:
     """Never made from outcomes: what a training asks for is known to its configuration alone."""
-    raise NotImplementedError("maskrobust claim measures what its arms have learnt; ask it, not a plan.")
+    raise NotImplementedError(
+        "the manipulation check needs the training of an arm, which a plan does not have; run maskrobust claim."
+    )

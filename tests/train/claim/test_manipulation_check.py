@@ -1,4 +1,4 @@
-"""What networks are examined in: numbers that are known beforehand."""
+"""Manipulation checks: numbers that are known beforehand."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from maskrobust.augment import Batch
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import first_images
-from maskrobust.train.claim.lessons import examine, lesson_in_words
+from maskrobust.train.claim.manipulation_check import check_in_words, manipulation_check
 from tests.train.tiny import tiny_claim
 
 
@@ -30,10 +30,10 @@ def test_a_network_that_says_the_same_of_everything_has_the_numbers_that_follow_
     config.data.setup("fit")
     few = Batch.cat([*first_images(config.data.val_dataloader(), 20)]).to("cpu")
     for logits, entropy in (([0.0] * 4, 1.0), ([0.0, 0.0, -90.0, -90.0], 0.5), ([90.0, 0.0, 0.0, 0.0], 0.0)):
-        found = examine(config, fixed(logits), few)
+        found = manipulation_check(config, fixed(logits), few)
         assert found.pop("abstention") == pytest.approx(entropy, abs=1e-6)
         assert found.pop("consistency") == 1.0
-        assert set(found) == set(config.taught) - {"abstention", "consistency"}
+        assert set(found) == set(config.manipulation_checks) - {"abstention", "consistency"}
         assert list(found.values()) == pytest.approx([(few.labels == 0).float().mean().item()] * len(found))
 
 
@@ -44,7 +44,7 @@ def test_the_worst_of_several_masks_is_no_easier_than_one(tmp_path: Path) -> Non
     few = Batch.cat([*first_images(config.data.val_dataloader(), 24)]).to("cpu")
     torch.manual_seed(0)
     classifier = MaskRobustClassifier(num_classes=4, architecture_options={"width": 16}).eval()
-    found = examine(config, classifier, few)
+    found = manipulation_check(config, classifier, few)
     worst, one = found["worst_case"], found["patches_random_colour"]
     assert worst is not None and one is not None and worst <= one
-    assert "worst of 4" in lesson_in_words(config.taught["worst_case"])
+    assert "worst of 4" in check_in_words(config.manipulation_checks["worst_case"])

@@ -1,4 +1,4 @@
-"""Whether arms have learnt what they were trained for: every network behind the masks of every training."""
+"""Did each training work? Every network under the masks of every training."""
 
 import math
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.presented_images import PresentedImages
 from maskrobust.train.claim.config import ClaimConfig
 
-LESSON_IMAGES = 256
-"""How many images, the first of the split that is measured, a network is examined with."""
+CHECK_IMAGES = 256
+"""How many images of the measured split, from its first on, each check asks a network about."""
 
 
-def lesson_in_words(model: Mapping[str, Any]) -> str:
-    """What a network is examined in that was trained with these arguments of `MaskRobustClassifier`."""
+def check_in_words(model: Mapping[str, Any]) -> str:
+    """The quantity that is measured for a training with these arguments of `MaskRobustClassifier`."""
     if model["objective"] == "consistency":
         return "Same answer behind its training masks as with nothing hidden"
     if model["objective"] == "abstention":
@@ -27,8 +27,8 @@ def lesson_in_words(model: Mapping[str, Any]) -> str:
     return "Accuracy behind its training masks"
 
 
-def examine(config: ClaimConfig, classifier: MaskRobustClassifier, few: Batch) -> dict[str, float | None]:
-    """What a network has learnt of the training of each arm, by the arm's name, in [0, 1]; see `lesson_in_words`.
+def manipulation_check(config: ClaimConfig, classifier: MaskRobustClassifier, few: Batch) -> dict[str, float | None]:
+    """How well a network does in the task of each arm's training, in [0, 1]; see `check_in_words`.
 
     Every image is masked, by holes that follow from the evaluation's seed and the sample id.
 
@@ -40,12 +40,10 @@ def examine(config: ClaimConfig, classifier: MaskRobustClassifier, few: Batch) -
     Returns:
         By the name of each arm that trains on masks; None where no image is masked so that it can be told.
     """
-    return {arm: _examine(config, model, classifier, few) for arm, model in config.taught.items()}
+    return {arm: _check(config, model, classifier, few) for arm, model in config.manipulation_checks.items()}
 
 
-def _examine(
-    config: ClaimConfig, model: Mapping[str, Any], classifier: MaskRobustClassifier, few: Batch
-) -> float | None:
+def _check(config: ClaimConfig, model: Mapping[str, Any], classifier: MaskRobustClassifier, few: Batch) -> float | None:
     data, masks = config.data, {"mask_probability": 1.0, "mask_ramp": 0.0}
     pupil = MaskRobustClassifier(
         num_classes=data.num_classes,
@@ -65,9 +63,9 @@ def _examine(
 def _scores(pupil: MaskRobustClassifier, few: Batch, shown: PresentedImages) -> tuple[Tensor, Tensor]:
     """A number in [0, 1] for each image, and which of them count: (B,) and (B,) bool."""
     logits = pupil(shown.images, shown.visible)
-    if pupil.objective == "consistency":
+    if pupil.objective.name == "consistency":
         return logits.argmax(dim=1) == pupil(few.images).argmax(dim=1), shown.is_masked
-    if pupil.objective == "abstention":
+    if pupil.objective.name == "abstention":
         surprise = torch.special.entr(logits.softmax(dim=1)).sum(dim=1)
         return surprise / math.log(logits.shape[1]), shown.hides_object
     return logits.argmax(dim=1) == few.labels, shown.is_masked

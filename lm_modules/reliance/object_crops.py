@@ -8,7 +8,7 @@ _MARGIN = 1.1
 _FRAME = 1
 
 
-def close_ups(object_mask: Tensor, size: int = 32) -> Tensor:
+def object_crops(object_mask: Tensor, size: int = 32) -> Tensor:
     """Object masks cut to a square around the object, and where that square was.
 
     The square is centred on the object's bounding box, and a tenth larger than its longer side; what it takes from
