@@ -125,7 +125,7 @@ def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detac
     Returns:
         (B, C, H, W), dtype of `features`; equal to `features` at visible positions bit for bit, 0 out of reach.
     """
-    shown = hide(features.detach() if detach_padding else features, visible)
+    shown = torch.where(visible, features.detach() if detach_padding else features, 0.0)  # masked_fill copies anew
     if shown.is_contiguous():
         filled = shown.flatten(2).gather(2, places[:, None].expand(-1, shown.shape[1], -1)).view_as(shown)
     else:  # channels-last features stay so
