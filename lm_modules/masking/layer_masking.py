@@ -16,6 +16,7 @@ from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooked import refuse_hooks_when_compiled, run_with_hooks
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, Recipe, VisibleMap
+from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
 from maskrobust.lm_modules.masking.program import Program, Step, find_folded, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, RowSuffix, find_row_suffix, plan_suffix, run_suffix
@@ -69,6 +70,7 @@ class LayerMasking(nn.Module):
 
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
+        InputError: the padding is unknown.
 
     Examples:
         >>> masked = LayerMasking(torchvision.models.resnet50())
@@ -86,6 +88,8 @@ class LayerMasking(nn.Module):
         checkpoint_segments: int = 0,
     ) -> None:
         super().__init__()
+        if padding not in PADDINGS:
+            raise InputError(f"padding must be one of {', '.join(PADDINGS)}, got '{padding}'; choose one of these.")
         self.options = MaskingOptions(merge, detach_padding, padding)
         self.network = network
         self.engine = engine
@@ -133,6 +137,19 @@ class LayerMasking(nn.Module):
         if visible_map.may_be_read:
             self._recipes = {visible.shape[2:]: visible_map.recipe}
         return output
+
+    def with_padding(self, padding: PaddingRule) -> "LayerMasking":
+        """The same network under another padding, with all other options as here; weights are shared."""
+        if padding == self.options.padding:
+            return self
+        return LayerMasking(
+            self.network,
+            merge=self.options.merge,
+            detach_padding=self.options.detach_padding,
+            padding=padding,
+            engine=self.engine,
+            checkpoint_segments=self.checkpoint_segments,
+        )
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse TorchScript: `torch.jit.script` calls this for each module that it reads."""

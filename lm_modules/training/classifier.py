@@ -20,6 +20,7 @@ from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.program import mode
 from maskrobust.lm_modules.methods import (
     LAYER_MASKING,
+    LAYER_MASKINGS,
     WRAPPERS,
     FeatureExtractor,
     MaskingMethod,
@@ -27,7 +28,6 @@ from maskrobust.lm_modules.methods import (
     feature_extractor,
     normalise,
     predictor,
-    unwrapped,
 )
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
 from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit
@@ -99,7 +99,7 @@ class MaskRobustClassifier(pl.LightningModule):
             cross-entropy under the network as it is, in eval mode; 1 takes the only one. It is one round of the greedy
             search for worst-case masks of Saha et al., "Revisiting Image Classifier Training for Improved Certified
             Robust Defense against Adversarial Patches", arXiv 2306.12610.
-        layer_masking: options of layer masking: `merge`, `detach_padding`, `checkpoint_segments`.
+        layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`, `checkpoint_segments`.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`objectives.consistency_loss`), or "abstention":
             cross-entropy, but an even prediction where the hole leaves nothing of the object
@@ -189,7 +189,8 @@ class MaskRobustClassifier(pl.LightningModule):
         self.class_names: tuple[str, ...] | None = None
         self.mean, self.std = tuple(mean), tuple(std)
         self.masking, self.objective = masking, objective
-        self.validation_method = "layer_masking" if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
+        own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
+        self.validation_method = own if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
         self.metrics = nn.ModuleDict({name: SampleMean() for name in _METRICS})
         self.training_masks: RandomMasking | None = None
         self._compiled: CompiledNetwork | None = None
@@ -257,7 +258,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """What the network predicts for images with a hole under a masking method; see `maskrobust.lm_modules.methods`.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+            UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
         """
         return predictor(self._network_for(method), method, self.mean, self.std)
 
@@ -265,7 +266,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """What the network makes of images with a hole ahead of its prediction; see `maskrobust.lm_modules.methods`.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+            UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
             InputError: the network has no linear layer, or no module at `layer`.
         """
         return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
@@ -493,9 +494,9 @@ class MaskRobustClassifier(pl.LightningModule):
             return network
 
     def _network_for(self, method: MaskingMethod) -> nn.Module:
-        if method == LAYER_MASKING:
-            return self._layer_masking()
-        return WRAPPERS[method](unwrapped(self.network)) if method in WRAPPERS else self.network
+        if method not in WRAPPERS:
+            return self.network
+        return WRAPPERS[method](self._layer_masking() if method in LAYER_MASKINGS.values() else self.network)
 
     def _normalise(self, images: Tensor) -> Tensor:
         if self.hparams["channels_last"]:
