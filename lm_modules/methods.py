@@ -126,7 +126,17 @@ def predictor(
 
     Returns:
         A function of images in pixel space, `visible` and keys (used by random fills).
+
+    Raises:
+        InputError: the network's padding is that of another method of `LAYER_MASKINGS`.
     """
+    if isinstance(network, LayerMasking) and method in LAYER_MASKINGS.values():
+        padding = network.options.padding
+        if LAYER_MASKINGS.get(padding, method) != method:
+            raise InputError(
+                f"method '{method}' needs the padding of its name, got a network with padding '{padding}'; wrap it "
+                "anew, or name the other method."
+            )
 
     def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         if method in WRAPPERS:

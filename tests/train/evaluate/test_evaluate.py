@@ -41,7 +41,10 @@ from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA, tiny_fit
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
-QUICK = ["--methods=[black, layer_masking]", "--patch_size=8", "--scenes=2", "--scene_pairs=16", "--replicates=50"]
+METHODS = ("black", "layer_masking", "layer_masking_mirror")
+QUICK = [
+    f"--methods=[{', '.join(METHODS)}]", "--patch_size=8", "--scenes=2", "--scene_pairs=16", "--replicates=50",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ def rows_of(folder: Path, **wanted: Any) -> list[Row]:
 def test_the_rows_are_those_of_the_networks_in_the_files(evaluated: Path, checkpoints: list[str]) -> None:
     assert json.loads((evaluated / "reliance.json").read_text())["networks"] == checkpoints
     for path in checkpoints:
-        for method in ("black", "layer_masking"):
+        for method in METHODS:
             rows, outcomes = (
                 rows_of(evaluated, network=path, method=method, compared_with=""),
                 outcomes_of(path, method),
@@ -92,8 +95,8 @@ def test_the_rows_are_those_of_the_networks_in_the_files(evaluated: Path, checkp
                 asked = outcomes.object_valid if condition == "silhouette" else slice(None)
                 (row,) = (row for row in rows if row.name == name)
                 assert row.value == pytest.approx(right[asked].mean()) and row.images == right[asked].size
-    masked = rows_of(evaluated, network=checkpoints[1], method="layer_masking", measure="hidden_pixel_sensitivity")
-    assert [row.value for row in masked] == [0]
+    sensitivity = rows_of(evaluated, network=checkpoints[1], measure="hidden_pixel_sensitivity")
+    assert [row.value for row in sensitivity if row.method.startswith("layer_masking")] == [0, 0]
 
 
 def test_further_checkpoints_are_compared_with_the_first_image_by_image(

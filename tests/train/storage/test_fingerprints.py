@@ -188,7 +188,7 @@ def trained(network: nn.Module, **options: Any) -> TrainedNetwork:
 
 def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerprint() -> None:
     network = build_network("small_resnet", 8, {"width": 16})
-    others: dict[str, Any] = {"merge": "union", "detach_padding": False}
+    others: dict[str, Any] = {"merge": "union", "detach_padding": False, "padding": "mirror"}
     assert others.keys() == {each.name for each in fields(MaskingOptions)} and others["merge"] in get_args(MergeRule)
     options = [{}, *({name: value} for name, value in others.items()), {"engine": "dense"}]
     found = {network_fingerprint(trained(LayerMasking(network, **each))) for each in options}
