@@ -23,7 +23,7 @@ from maskrobust.train.claim.config import ClaimConfig, Rule
 from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, check_in_words
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
-from maskrobust.train.report.results import FORMATS, TRAINING, is_of_the_rule
+from maskrobust.train.report.results import TRAINING, Results, is_of_the_rule
 from maskrobust.train.report.wording import in_sentence, listed, method_title
 from maskrobust.train.storage.provenance import provenance
 
@@ -31,8 +31,8 @@ Runs = Mapping[str, Mapping[int, MeasuredRun]]
 """By arm and seed."""
 
 
-def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str) -> dict[str, Any]:
-    """Everything that claim.json holds, as plain values.
+def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str) -> Results:
+    """Everything that claim.json holds.
 
     Args:
         config: the claim.
@@ -64,8 +64,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         *(row for arm in config.arms for row in _arm_rows(config, arm, runs[arm], probe)),
         *manipulation_check_rows(config, runs),
     ]
-    return {
-        "format": FORMATS["claim"],
+    content = {
         "question": config.question,
         "claim": CLAIM,
         "verdict": {
@@ -95,10 +94,10 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
             }
             for name, arm in config.arms.items()
         },
-        "rows": [row.as_json() for row in rows],
         "config": config.content,
         "provenance": provenance(seconds, command),
     }
+    return Results("claim", content, rows)
 
 
 def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Comparison], probe: ProbeOutcomes) -> str:

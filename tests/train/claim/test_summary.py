@@ -20,7 +20,7 @@ from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.summary import Runs, compare, summarise
-from maskrobust.train.report import render_claim, results_table, verdict_panel
+from maskrobust.train.report import Results, render_claim, results_table, verdict_panel
 from maskrobust.train.storage.files import read_json, write_json
 from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
 from tests.train.tiny import tiny_claim
@@ -65,7 +65,7 @@ def run_with(config: ClaimConfig, outcomes: Outcomes) -> MeasuredRun:
 def summarised(config: ClaimConfig, runs: Runs) -> dict[str, Any]:
     some = runs["no_masks"][config.seeds[0]].outcomes["black"]
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
-    return summarise(config, runs, probe, seconds=1.0, command="maskrobust claim")
+    return summarise(config, runs, probe, seconds=1.0, command="maskrobust claim").as_json()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -142,9 +142,9 @@ def row_of(claim: Mapping[str, Any], measure: str) -> Row:
 
 def shown(claim: Mapping[str, Any]) -> str:
     console = Console(width=120, file=StringIO())
-    console.print(results_table("claim", claim))
-    console.print(verdict_panel(claim))
-    return render_claim(claim, [])
+    console.print(results_table(Results.read("claim", claim)))
+    console.print(verdict_panel(Results.read("claim", claim)))
+    return render_claim(Results.read("claim", claim), [])
 
 
 def test_a_claim_without_any_valid_object_is_written_and_says_what_is_undefined(
