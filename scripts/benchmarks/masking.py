@@ -17,7 +17,7 @@ from maskrobust.train.running.devices import find_device
 from report import JSON, Row, report
 from timing import alternate, count_waits, median_ratio, peak_memory
 
-Precision = Literal["32", "bf16", "fp16"]
+Arithmetic = Literal["32", "bf16", "fp16"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -31,7 +31,7 @@ SMALL_AREAS = ("box of 80 x 80", "a tenth of the patches")
 def masking(
     networks: tuple[str, ...] = NETWORKS,
     batch: int = 8,
-    precision: Precision = "32",
+    precision: Arithmetic = "32",
     compile: bool = False,
     rounds: int = 7,
     device: str | None = None,
@@ -78,7 +78,7 @@ def draw_mask(name: str, batch: int) -> Tensor:
 
 
 def _measure(
-    networks: Sequence[str], batch: int, precision: Precision, rounds: int, device: torch.device, *, compiles: bool
+    networks: Sequence[str], batch: int, precision: Arithmetic, rounds: int, device: torch.device, *, compiles: bool
 ) -> Iterator[Row]:
     """One row for each network, mode and mask; see `masking`."""
     cases = [(network, mode) for network in networks for mode in ("eval", "training step")]
@@ -127,7 +127,7 @@ def _make(
     mask: str | None,
     batch: int,
     device: torch.device,
-    precision: Precision,
+    precision: Arithmetic,
     *,
     compiles: bool,
 ) -> Callable[..., Any]:
