@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import (
-    LAYER_MASKING,
     WRAPPERS,
     FeatureExtractor,
     MaskingMethod,
@@ -18,7 +16,6 @@ from maskrobust.lm_modules.methods import (
     feature_extractor,
     normalise,
     predictor,
-    unwrapped,
 )
 from maskrobust.lm_modules.networks.compilation import CompiledNetwork
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
@@ -50,7 +47,7 @@ class TrainedNetwork(nn.Module):
     Args:
         name: what it is called by.
         network: takes normalised images (B, 3, H, W) and returns logits (B, number of outputs); it may be wrapped in
-            `LayerMasking`, whose options then count.
+            `LayerMasking`, whose options then count, but for the padding, which a masking method names.
         preprocessing: how it wants to be shown a picture.
         num_outputs: number of its outputs.
         class_names: a name for each output, in the order of the outputs; None where they are not known.
@@ -105,8 +102,6 @@ class TrainedNetwork(nn.Module):
         self._num_outputs, self._may_have_more = num_outputs, may_have_more
         self._output_names = class_names, wordnet_ids
         self._wrapped: dict[MaskingMethod, nn.Module] = {}
-        if isinstance(network, LayerMasking):
-            self._wrapped[LAYER_MASKING] = network
         self._compiled: dict[nn.Module, CompiledNetwork] = {}
         kept = range(num_outputs) if answers is None else answers
         self.num_classes = len(kept)
@@ -134,7 +129,7 @@ class TrainedNetwork(nn.Module):
         The picture and its hole are brought to the network's size, and then filled.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+            UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
         """
         call = self._callable_for(self._network_for(method))
         predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
@@ -144,7 +139,7 @@ class TrainedNetwork(nn.Module):
         """What the network makes of pictures with a hole ahead of its prediction; see `lm_modules.methods`.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+            UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
             InputError: the network has no linear layer, or no module at `layer`.
         """
         shown = self.preprocessing
@@ -198,7 +193,7 @@ class TrainedNetwork(nn.Module):
         if method not in WRAPPERS:
             return self.network
         if method not in self._wrapped:
-            self._wrapped[method] = WRAPPERS[method](unwrapped(self.network))
+            self._wrapped[method] = WRAPPERS[method](self.network)
         return self._wrapped[method]
 
     def _callable_for(self, network: nn.Module) -> Callable[..., Any]:

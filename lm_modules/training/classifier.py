@@ -18,7 +18,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.program import mode
-from maskrobust.lm_modules.methods import normalise
+from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, normalise
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
 from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit
 from maskrobust.lm_modules.networks.compilation import CompiledNetwork
@@ -84,7 +84,7 @@ class MaskRobustClassifier(pl.LightningModule):
             cross-entropy under the network as it is, in eval mode; 1 takes the only one. It is one round of the greedy
             search for worst-case masks of Saha et al., "Revisiting Image Classifier Training for Improved Certified
             Robust Defense against Adversarial Patches", arXiv 2306.12610.
-        layer_masking: options of layer masking: `merge`, `detach_padding`, `checkpoint_segments`.
+        layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`, `checkpoint_segments`.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`objectives.consistency_loss`), or "abstention":
             cross-entropy, but an even prediction where the hole leaves nothing of the object
@@ -176,7 +176,8 @@ class MaskRobustClassifier(pl.LightningModule):
         self.class_names: tuple[str, ...] | None = None
         self.mean, self.std = tuple(mean), tuple(std)
         self.masking = masking
-        self.validation_method = "layer_masking" if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
+        own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
+        self.validation_method = own if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
         self.metrics = nn.ModuleDict({name: SampleMean() for name in _METRICS})
         self.training_masks: RandomMasking | None = None
         self._compiled: CompiledNetwork | None = None

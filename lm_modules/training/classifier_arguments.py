@@ -8,7 +8,7 @@ from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_fa
 from maskrobust.augment.families import check_hidden_fraction
 from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import MergeRule
+from maskrobust.lm_modules.masking import MergeRule, PaddingRule
 from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.checkpoint_file import check_options
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
@@ -21,6 +21,7 @@ class LayerMaskingOptions(TypedDict, total=False):
 
     merge: MergeRule
     detach_padding: bool
+    padding: PaddingRule
     checkpoint_segments: int
 
 
@@ -130,11 +131,12 @@ def check_layer_masking(options: Mapping[str, Any]) -> None:
     if unknown:
         expected = ", ".join(LayerMaskingOptions.__annotations__)
         raise InputError(f"layer_masking takes the options {expected}, got '{unknown[0]}'; correct it.")
-    merge, segments = options.get("merge", "intersection"), options.get("checkpoint_segments", 0)
-    if merge not in get_args(MergeRule):
-        raise InputError(
-            f"layer_masking.merge must be one of {', '.join(get_args(MergeRule))}, got '{merge}'; choose one of these."
-        )
+    for name, choices in (("merge", get_args(MergeRule)), ("padding", get_args(PaddingRule))):
+        if options.get(name, choices[0]) not in choices:
+            raise InputError(
+                f"layer_masking.{name} must be one of {', '.join(choices)}, got '{options[name]}'; choose one of these."
+            )
+    segments = options.get("checkpoint_segments", 0)
     if not isinstance(options.get("detach_padding", True), bool):
         raise InputError(
             f"layer_masking.detach_padding must be true or false, got {options['detach_padding']!r}; change it."
