@@ -118,10 +118,10 @@ class TrainedNetwork(nn.Module):
         Raises:
             InputError: the network returns something else than logits (B, number of outputs).
         """
-        images = self._laid_out(self.preprocessing.resize(images))
+        images = self._in_format(self.preprocessing.resize(images))
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
-        call = self._called(self.network)
-        return self._kept(self._computed(lambda: call(normalised), images.device))
+        call = self._callable_for(self.network)
+        return self._select(self._run(lambda: call(normalised), images.device))
 
     def predictor(self, method: MaskingMethod) -> Predictor:
         """What the network predicts for pictures with a hole under a masking method; see `lm_modules.methods`.
@@ -131,9 +131,9 @@ class TrainedNetwork(nn.Module):
         Raises:
             UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
         """
-        call = self._called(self._network_for(method))
+        call = self._callable_for(self._network_for(method))
         predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
-        return lambda images, visible, keys: self._kept(self._asked(predict, images, visible, keys))
+        return lambda images, visible, keys: self._select(self._on_view(predict, images, visible, keys))
 
     def feature_extractor(self, method: MaskingMethod, layer: str | None = None) -> FeatureExtractor:
         """What the network makes of pictures with a hole ahead of its prediction; see `lm_modules.methods`.
@@ -144,7 +144,7 @@ class TrainedNetwork(nn.Module):
         """
         shown = self.preprocessing
         extract = feature_extractor(self._network_for(method), method, shown.mean, shown.std, layer)
-        return lambda images, visible, keys: self._asked(extract, images, visible, keys)
+        return lambda images, visible, keys: self._on_view(extract, images, visible, keys)
 
     def select_outputs(self, outputs: Sequence[int], *, only: bool = False) -> "TrainedNetwork":
         """The same network with its outputs in the order of some classes; weights are shared.
@@ -163,13 +163,13 @@ class TrainedNetwork(nn.Module):
                 f"{list(outputs)}; give each class one of its own."
             )
         others = [] if only else [each for each in range(self._num_outputs) if each not in set(outputs)]
-        return self._again(answers=[*outputs, *others])
+        return self._copy(answers=[*outputs, *others])
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "TrainedNetwork":
         """The same network with another preprocessing; weights are shared."""
-        return self._again(preprocessing=preprocessing)
+        return self._copy(preprocessing=preprocessing)
 
-    def _again(self, **changes: Any) -> "TrainedNetwork":
+    def _copy(self, **changes: Any) -> "TrainedNetwork":
         names, ids = self._output_names
         kept = None if self._answers is None else self._answers.tolist()
         arguments: dict[str, Any] = {"preprocessing": self.preprocessing, "answers": kept, **changes}
@@ -196,7 +196,7 @@ class TrainedNetwork(nn.Module):
             self._wrapped[method] = WRAPPERS[method](self.network)
         return self._wrapped[method]
 
-    def _called(self, network: nn.Module) -> Callable[..., Any]:
+    def _callable_for(self, network: nn.Module) -> Callable[..., Any]:
         """The network itself, or compiled, once for all methods that call it."""
         if self.pass_size is None:
             return network
@@ -204,16 +204,16 @@ class TrainedNetwork(nn.Module):
             self._compiled[network] = CompiledNetwork(network, self.pass_size)
         return self._compiled[network]
 
-    def _asked(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    def _on_view(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         images, visible = self.preprocessing.view(images, visible)
-        images = self._laid_out(images)
-        return self._computed(lambda: ask(images, visible, keys), images.device)
+        images = self._in_format(images)
+        return self._run(lambda: ask(images, visible, keys), images.device)
 
-    def _laid_out(self, images: Tensor) -> Tensor:
+    def _in_format(self, images: Tensor) -> Tensor:
         """In the memory format of the network's weights."""
         return images if self._memory_format is torch.preserve_format else images.to(memory_format=self._memory_format)
 
-    def _computed(self, compute: Callable[[], object], device: torch.device) -> Tensor:
+    def _run(self, compute: Callable[[], object], device: torch.device) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
             found = compute()
         if not isinstance(found, Tensor):
@@ -223,7 +223,7 @@ class TrainedNetwork(nn.Module):
             )
         return found.float()
 
-    def _kept(self, logits: Tensor) -> Tensor:
+    def _select(self, logits: Tensor) -> Tensor:
         spare = logits.shape[1] - self._num_outputs if logits.ndim == 2 else -1
         if spare < 0 or (spare and not self._may_have_more):
             raise InputError(

@@ -12,14 +12,14 @@ from maskrobust.lm_modules.training.presented_images import Learner, PresentedIm
 
 @torch.no_grad()
 def worst_presented(learner: Learner, candidates: Sequence[PresentedImages], labels: Tensor) -> PresentedImages:
-    """Of several holes of each image the one behind which a network is most wrong; the first of equal ones.
+    """Of several holes of each image, the one with the highest loss; the first one on ties.
 
     Source: Saha et al., "Revisiting Image Classifier Training for Improved Certified Robust Defense against Adversarial
     Patches", arXiv 2306.12610.
 
     Args:
         learner: gives logits, by which the cross-entropy of each image is computed.
-        candidates: the same images behind one hole each, at least one; all mask the same images.
+        candidates: the same images with one hole each, at least one; all mask the same images.
         labels: (B,) int64.
     """
     rows, image = candidates[0].is_masked.nonzero().squeeze(1), torch.arange(len(labels), device=labels.device)

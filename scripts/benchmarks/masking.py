@@ -17,7 +17,7 @@ from maskrobust.train.running.devices import find_device
 from report import JSON, Row, report
 from timing import alternate, count_waits, median_ratio, peak_memory
 
-Precision = Literal["32", "bf16", "fp16"]
+Arithmetic = Literal["32", "bf16", "fp16"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 def masking(
     networks: tuple[str, ...] = NETWORKS,
     batch: int = 8,
-    precision: Precision = "32",
+    precision: Arithmetic = "32",
     compile: bool = False,
     rounds: int = 7,
     device: str | None = None,
@@ -86,7 +86,7 @@ def draw_mask(name: str, batch: int) -> Tensor:
 
 
 def _measure(
-    networks: Sequence[str], batch: int, precision: Precision, rounds: int, device: torch.device, *, compiles: bool
+    networks: Sequence[str], batch: int, precision: Arithmetic, rounds: int, device: torch.device, *, compiles: bool
 ) -> Iterator[Row]:
     """One row for each network, mode, mask and padding; see `masking`."""
     places = [(network, mode) for network in networks for mode in ("eval", "training step")]
@@ -137,7 +137,7 @@ def _make(
     case: Case | None,
     batch: int,
     device: torch.device,
-    precision: Precision,
+    precision: Arithmetic,
     *,
     compiles: bool,
 ) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ else:  # ranges that the argument parser checks
 
     PositiveFraction = restricted_number_type("PositiveFraction", float, [(">", 0), ("<=", 1)])
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+TrainerPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Training:
 
     epochs: PositiveInt
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    precision: Precision = "32-true"
+    precision: TrainerPrecision = "32-true"
     images_by_seed: bool = False
 
 
@@ -194,7 +194,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Rule:
+class DecisionRule:
     """When the claim counts as supported or refuted.
 
     Attributes:
@@ -246,7 +246,7 @@ class ClaimConfig:
     seeds: list[int]
     training: Training
     evaluation: Evaluation
-    rule: Rule
+    rule: DecisionRule
     question: str
     content: dict[str, Any]
     only_arms: list[str]

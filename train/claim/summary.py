@@ -19,7 +19,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.cases import CASES, CaseName, choose_cases
-from maskrobust.train.claim.config import ClaimConfig, Rule
+from maskrobust.train.claim.config import ClaimConfig, DecisionRule
 from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, check_in_words
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
@@ -27,11 +27,11 @@ from maskrobust.train.report.results import TRAINING, Results, is_of_the_rule
 from maskrobust.train.report.wording import in_sentence, listed, method_title
 from maskrobust.train.storage.provenance import provenance
 
-Runs = Mapping[str, Mapping[int, MeasuredRun]]
+ArmRuns = Mapping[str, Mapping[int, MeasuredRun]]
 """By arm and seed."""
 
 
-def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str) -> Results:
+def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, seconds: float, command: str) -> Results:
     """Everything that claim.json holds.
 
     Args:
@@ -100,7 +100,9 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
     return Results("claim", content, rows)
 
 
-def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Comparison], probe: ProbeOutcomes) -> str:
+def _without_training(
+    config: ClaimConfig, runs: ArmRuns, comparisons: Sequence[Comparison], probe: ProbeOutcomes
+) -> str:
     """A sentence where a baseline without masks reads as little under fills that refute the claim; empty otherwise."""
     rule = config.rule
     if config.models[rule.baseline]["masking"] != "none":
@@ -119,8 +121,8 @@ def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Com
 
 def compare(
     config: ClaimConfig,
-    rule: Rule,
-    runs: Runs,
+    rule: DecisionRule,
+    runs: ArmRuns,
     methods: Mapping[str, MaskingMethod],
     probe: ProbeOutcomes,
     losses: Mapping[str, Estimate],
@@ -151,7 +153,11 @@ def compare(
 
 
 def _beyond_layer_masking(
-    config: ClaimConfig, rule: Rule, runs: Runs, looked_at: Mapping[str, Sequence[Outcomes]], probe: ProbeOutcomes
+    config: ClaimConfig,
+    rule: DecisionRule,
+    runs: ArmRuns,
+    looked_at: Mapping[str, Sequence[Outcomes]],
+    probe: ProbeOutcomes,
 ) -> dict[str, ComparedMagnitude]:
     """Outcomes by name, one for each seed, against those of the layer-masking arm under its own method."""
     reference = _runs_of(runs, rule.layer_masking_arm, config.arms[rule.layer_masking_arm].method)
@@ -165,7 +171,7 @@ def _beyond_layer_masking(
     )
 
 
-def manipulation_check_rows(config: ClaimConfig, runs: Runs) -> Iterator[Row]:
+def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]:
     """How well each arm that trains on masks, and the baseline, do in what the former was trained for.
 
     The value is a mean over seeds; from two seeds on it has an interval over seeds, see `mean_fraction_interval`.
@@ -195,7 +201,7 @@ def _compared_arms(config: ClaimConfig) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def _comparison_rows(rule: Rule, comparisons: Sequence[Comparison], case: CaseName) -> Iterator[Row]:
+def _comparison_rows(rule: DecisionRule, comparisons: Sequence[Comparison], case: CaseName) -> Iterator[Row]:
     for each in comparisons:
         yield Row.of(
             each.compared.difference,
@@ -221,7 +227,7 @@ def _loss_rows(config: ClaimConfig, losses: Mapping[str, Estimate]) -> Iterator[
         )
 
 
-def _data_rows(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> list[Row]:
+def _data_rows(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes) -> list[Row]:
     baseline = config.rule.baseline
     plan = config.plans_of(baseline)[config.arms[baseline].method]
     first = _runs_of(runs, baseline, config.arms[baseline].method)[0]
@@ -245,7 +251,7 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _clean_accuracy_difference(config: ClaimConfig, runs: Runs, arm: str) -> Estimate:
+def _clean_accuracy_difference(config: ClaimConfig, runs: ArmRuns, arm: str) -> Estimate:
     return estimate_difference(
         clean_accuracy(),
         _runs_of(runs, arm, config.arms[arm].method),
@@ -259,6 +265,6 @@ def _loss(difference: Estimate) -> float:
     return -difference.value
 
 
-def _runs_of(runs: Runs, arm: str, method: MaskingMethod) -> list[Outcomes]:
+def _runs_of(runs: ArmRuns, arm: str, method: MaskingMethod) -> list[Outcomes]:
     """The arm's outcomes under a masking method, one for each seed."""
     return [run.outcomes[method] for run in runs[arm].values()]

@@ -168,9 +168,8 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
             seed=config.evaluation.seed,
             predictors={arm: {"mean": centred(plain, scenes)}},
         )
-        expected = asked.run(batches_on(split_batches(config.data, "test"), next(network.parameters()).device))[arm][
-            "mean"
-        ]
+        device = next(network.parameters()).device
+        expected = asked.run(batches_on(split_batches(config.data, "test"), device))[arm]["mean"]
         assert_same({"": found[arm, "mean+centred"]}, {"": expected})
 
 

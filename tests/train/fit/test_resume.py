@@ -256,10 +256,8 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_
     ("more", "data", "named"),
     [
         (["--model.architecture=resnet18"], {}, "got resnet18;"),
-        (["--model.learning_rate=0.02"], {}, "model.learning_rate 0.01, got 0.02;"),
         (["--model.learning_rate=0.1"], {}, "model.learning_rate 0.01, got 0.1;"),  # the default
         (["--config=overlays/no_masks.yaml"], {}, "model.masking fill, got none;"),  # the default, too
-        ([], {"train_images": 80}, "data.train_images 90, got 80;"),
         (["--data=Fashion"], {}, "data maskrobust.train.data.Cues, got maskrobust.train.data.Fashion;"),
         ([], {"batch_size": 4}, "8 images in a batch of all processes together, but there are 4 now;"),
     ],
