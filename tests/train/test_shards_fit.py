@@ -116,5 +116,5 @@ def test_a_fault_that_a_loader_process_finds_is_one_sentence(folder, tmp_path, c
     path.write_bytes(path.read_bytes()[:3000])
     more = [f"--data.init_args.num_workers={workers}", "--trainer.num_sanity_val_steps=-1"]
     sentence = sentence_of(fit_arguments(folder, tmp_path / "runs", *more), capsys)
-    assert sentence.startswith("'val-000001.tar' breaks off after ") and sentence.endswith("max_evaluation_faults).")
+    assert sentence.startswith("'val-000001.tar' breaks off after ") and sentence.endswith("with maskrobust shards.")
     assert "Traceback" not in sentence
