@@ -26,10 +26,10 @@ from maskrobust.train.data.shards.format import (
 from maskrobust.train.data.shards.manifest import MANIFEST, Manifest, SplitRecord
 from maskrobust.train.data.shards.objects import ObjectTable
 from maskrobust.train.data.stored import StoredSample
-from maskrobust.train.files import write_json, write_text
 from maskrobust.train.shards.config import ShardsConfig
 from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
+from maskrobust.train.storage.files import write_json, write_text
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 Item = TypeVar("Item")

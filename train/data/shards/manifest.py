@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_fie
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.shards.format import LARGEST_SHARD, Digest, ShardRecord, open_address
-from maskrobust.train.files import LARGEST_JSON, parse_json
+from maskrobust.train.storage.files import LARGEST_JSON, parse_json
 from maskrobust.train.types import Split
 
 MANIFEST = "manifest.json"

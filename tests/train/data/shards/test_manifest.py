@@ -11,7 +11,7 @@ from maskrobust.errors import InputError
 from maskrobust.train.data import Shards
 from maskrobust.train.data.shards.format import open_address
 from maskrobust.train.data.shards.manifest import read_manifest
-from maskrobust.train.files import LARGEST_JSON, read_json
+from maskrobust.train.storage.files import LARGEST_JSON, read_json
 from tests.train.data.sets.test_shards import write_folder
 
 NAMES = [
