@@ -14,19 +14,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
-from torch import nn
 
-from maskrobust.augment import SilhouetteBank
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.batches import batches_on
 from maskrobust.train.data.shards.format import sha256_of
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.shards.processes import call_in_processes
@@ -258,18 +251,6 @@ class Views(InMemoryDataModule):
         return ids // 4
 
 
-def intervals(data: AnnotatedDataModule) -> dict[str, tuple[float, float, float]]:
-    """Value and interval of each measure of a network of random weights on the validation split."""
-    torch.manual_seed(0)
-    network = MaskRobustClassifier(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2)), 2).eval()
-    plan = ReliancePlan(shapes=False)
-    bank = SilhouetteBank.from_batches(data.val_dataloader())
-    measurement = Measurement({"it": network}, bank, {"black": plan}, num_classes=2, seed=0, object_of=data.object_of)
-    found = measurement.run(batches_on(data.val_dataloader(), "cpu"))["it"]["black"]
-    rows = result_rows("it", "black", {0: found}, Context(plan, None), replicates=200, seed=0)
-    return {row.name: (row.value, row.low, row.high) for row in rows if row.low is not None}
-
-
 def test_shards_know_which_views_show_one_object(tmp_path):
     folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
     main(["shards", "--verify", f"--out={folder}"])
@@ -280,17 +261,6 @@ def test_shards_know_which_views_show_one_object(tmp_path):
     ids = torch.cat([data.samples(split).ids for split in data.splits]).flip(0)
     assert torch.equal(shards.object_of(ids), data.object_of(ids))
     assert shards.object_of(torch.tensor([1000, 5])).tolist() == [1000, 1]
-
-
-def test_intervals_of_shards_are_those_of_the_data_that_they_were_written_from(tmp_path):
-    folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
-    expected = intervals(Views())
-    assert intervals(Shards(str(folder), view="as_is", image_size=32, batch_size=8, num_workers=0)) == expected
-    manifest = read_json(folder / "manifest.json")
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"objects": None}))
-    alone = intervals(Shards(str(folder), view="as_is", image_size=32, batch_size=8, num_workers=0))
-    (_, low, high), (_, narrow_low, narrow_high) = (each["clean_accuracy"] for each in (expected, alone))
-    assert high - low > 1.5 * (narrow_high - narrow_low)  # 2 by theory: four views with the same answer are as one
 
 
 @pytest.mark.parametrize("change", ["a flipped bit", "too long", "missing"])
