@@ -112,6 +112,24 @@ class ScenePairs:
         return found
 
 
+def alike_pairs(object_masks: Tensor, classes: Tensor, *, ratio: float = 1.2) -> Tensor:
+    """All pairs of objects of two classes that are alike in area and in the radius of the smallest enclosing circle.
+
+    Args:
+        object_masks: (N, 1, H, W) bool, none empty.
+        classes: (N,) int64.
+        ratio: the larger of two areas, and of two radii, over the smaller, at most.
+
+    Returns:
+        (P, 2) int64 positions, the smaller first.
+    """
+    sizes = object_masks.sum(dim=(1, 2, 3)).double(), _circles(object_masks)[1]
+    alike = classes[:, None] != classes
+    for size in sizes:
+        alike &= torch.maximum(size[:, None], size) <= ratio * torch.minimum(size[:, None], size)
+    return alike.triu(1).nonzero()
+
+
 def scene_pairs(bank: SilhouetteBank, objects: Tensor, *, count: int, seed: int) -> ScenePairs:
     """Draw pairs of objects j, k of two classes.
 
