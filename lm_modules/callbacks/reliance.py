@@ -19,10 +19,19 @@ from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_method
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.measurement import result_rows
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.scenes import (
+    EmptyScenes,
+    EmptySceneSource,
+    Shapes,
+    ask_pass,
+    draw_shapes,
+    scene_answers,
+    scene_passes,
+)
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 from maskrobust.lm_modules.training_masks import SilhouetteSource
 
@@ -38,7 +47,8 @@ class RelianceCallback(pl.Callback):
     as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that the plan
     allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and TensorBoard get a
     picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table, and of
-    each measure that has a goal the best value in its summary.
+    each measure that has a goal the best value in its summary. With `scenes` in the plan, shapes of training objects
+    are cut into pictures without objects of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
     the mode of every layer are left as they are. For each method a measured image costs 8 forward passes with the
@@ -55,7 +65,7 @@ class RelianceCallback(pl.Callback):
         seed: decides the holes, the probe and the resamples.
 
     Raises:
-        InputError: a method is unknown, a number is below its minimum, or the plan asks about scenes.
+        InputError: a method is unknown, or a number is below its minimum.
     """
 
     def __init__(
@@ -76,17 +86,13 @@ class RelianceCallback(pl.Callback):
             check_at_least(name, number, 1)
         self.methods = tuple(methods)
         self.plan = plan or ReliancePlan()
-        if self.plan.scenes:
-            raise InputError(
-                f"a training asks about no pictures without objects, but scenes is {self.plan.scenes}; leave it at 0, "
-                "and ask with maskrobust evaluate."
-            )
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
         self._suite: RelianceSuite[MaskingMethod] | None = None
+        self._in_scenes: tuple[Shapes, EmptyScenes] | None = None
         self._predictors: dict[MaskingMethod, Predictor] = {}
         self._extractors: dict[MaskingMethod, FeatureExtractors] = {}
         self._read: list[ProbeOutcomes] = []
@@ -110,8 +116,8 @@ class RelianceCallback(pl.Callback):
         """Get ready where this epoch is to be measured.
 
         Raises:
-            InputError: the data module has no training objects to lend, the module is no `MaskRobustClassifier`, or the
-                plan keeps features of a network without a linear layer.
+            InputError: the data module has no training objects to lend, or no scenes though the plan asks about some,
+                the module is no `MaskRobustClassifier`, or the plan keeps features of a network without a linear layer.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
         self._suite, self._read, self._seen = None, [], 0
@@ -165,8 +171,10 @@ class RelianceCallback(pl.Callback):
         parts = of_all_ranks((self._suite.outcomes(), self._read))
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
+        in_scenes = self._ask_in_scenes(trainer)
         for method in self.methods:
             outcomes = Outcomes.merge([by_method[method] for by_method, _ in parts if method in by_method])
+            outcomes = replace(outcomes, scenes=in_scenes.get(method))
             for row in self._measured(method, with_feature_predictions(outcomes), probe):
                 named = replace(row, measure=row.name)
                 self._rows.append([trainer.current_epoch, *(getattr(named, name) for name in TABLE_COLUMNS[1:])])
@@ -180,6 +188,16 @@ class RelianceCallback(pl.Callback):
                         pl_module.log(name, value, batch_size=1, sync_dist=True)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
         self._suite, self._predictors, self._extractors, self._read = None, {}, {}, []
+
+    def _ask_in_scenes(self, trainer: pl.Trainer) -> dict[MaskingMethod, SceneAnswers]:
+        """What the network answers about shapes in pictures without objects, each process about every n-th pass."""
+        if self._in_scenes is None:
+            return {}
+        shapes, scenes = self._in_scenes
+        passes = scene_passes(shapes, len(scenes.images))[trainer.global_rank :: trainer.world_size]
+        own = [ask_pass(shapes, scenes.images, rows, self._predictors, seed=self.seed) for rows in passes]
+        found = [each for part in of_all_ranks(own) for each in part]
+        return {method: scene_answers(shapes, scenes, [each[method] for each in found]) for method in self.methods}
 
     def _measured(self, method: MaskingMethod, outcomes: Outcomes, probe: ProbeOutcomes | None) -> Iterator[Row]:
         """Rows of the defined measures."""
@@ -204,6 +222,8 @@ class RelianceCallback(pl.Callback):
             )
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
             self._bank = SilhouetteBank.from_batches(_up_to(source.annotated_batches("train"), self.max_objects))
+            if self.plan.scenes:
+                self._in_scenes = self._shapes_and_scenes(source, self._bank, classifier.device)
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
                 return
@@ -217,6 +237,19 @@ class RelianceCallback(pl.Callback):
                 int(classifier.hparams["num_classes"]),
                 self.seed,
             )
+
+    def _shapes_and_scenes(
+        self, source: object, bank: SilhouetteBank, device: torch.device
+    ) -> tuple[Shapes, EmptyScenes]:
+        object_of = getattr(source, "object_of", torch.clone)
+        shapes = draw_shapes(replace(bank, objects=object_of(bank.ids)), count=self.plan.scene_objects, seed=self.seed)
+        scenes = source.empty_scenes("val", self.plan.scenes) if isinstance(source, EmptySceneSource) else None
+        if scenes is None:
+            raise InputError(
+                f"the plan asks about {self.plan.scenes} scenes, but {type(source).__name__} has no pictures without "
+                "objects; set scenes to 0, or give data whose empty_scenes returns some."
+            )
+        return shapes, shapes.check(scenes._replace(images=scenes.images.to(device)))
 
 
 def _classifier(module: pl.LightningModule) -> MaskRobustClassifier:

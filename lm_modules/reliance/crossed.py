@@ -1,10 +1,10 @@
-"""How far holes pull a network towards their own objects, over objects crossed with scenes: pure functions of logits.
+"""How far holes pull a network towards their own objects, over objects crossed with scenes.
 
 Every shape is cut as a hole into every scene. Objects and scenes are both random, so both count in the standard error:
 a network may follow some shapes more than others, and any shape more in some scenes than in others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.bootstrap import Interval
+from maskrobust.lm_modules.reliance.estimation import Estimate
+from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes, SceneAnswers
 
 _ROUNDING = 1e-5
 """Pulls up to this fraction of the largest of their four logits are rounding."""
@@ -127,7 +129,7 @@ def single_scene_wins(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -
 
 
 def outline_pull(
-    logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike, kinds: Sequence[str] | None = None
+    logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike, kinds: Sequence[str] | IntArray | None = None
 ) -> CrossedMean:
     """The mean of `outline_pulls` over pairs and scenes, with objects and scenes random.
 
@@ -143,7 +145,7 @@ def outline_pull(
     return crossed_mean(outline_pulls(logits, classes, pairs)[None], np.asarray(pairs), kinds)
 
 
-def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | None = None) -> CrossedMean:
+def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | IntArray | None = None) -> CrossedMean:
     """The mean of values of pairs of objects in scenes, with objects, scenes and seeds random.
 
     With e the mean over seeds minus the mean of all, T_i the sum of e over the pairs of object i, and P pairs in S
@@ -227,6 +229,92 @@ def permutation_p_value(
     observed = mean_pull(np.arange(len(of)))
     drawn = [mean_pull(rng.permutation(len(of))) for _ in range(permutations)]
     return (1 + sum(each >= observed for each in drawn)) / (1 + permutations)
+
+
+def scene_answers_of(runs: Sequence[Outcomes]) -> tuple[list[SceneAnswers], str | None]:
+    """What each run answers about pictures without objects, and one sentence where that cannot give a number.
+
+    Raises:
+        InputError: there is no run, one was not asked about scenes, or they were asked about different ones.
+    """
+    found = [run.scenes for run in runs if run.scenes is not None]
+    if len(found) < len(runs) or not found:
+        raise InputError("the outcomes hold no answers about scenes; evaluate with a plan that has some.")
+    if not all(np.array_equal(each.energy, found[0].energy) for each in found):
+        raise InputError("runs to compare must be asked in the same scenes, got others; evaluate them on one split.")
+    if len(found[0].kinds) == 0:
+        return found, "undefined because the data have no pictures without objects."
+    if min(len(each.pairs) for each in found) == 0:
+        return found, (
+            "undefined because no two objects of two classes match in area and enclosing circle to 20 % without "
+            "touching the border."
+        )
+    return found, None
+
+
+@dataclass(frozen=True)
+class CrossedStatistic:
+    """A mean over pairs of objects and scenes, both random; an `Estimator`.
+
+    Attributes:
+        values: of each pair in each scene, as `outline_pulls` or `single_scene_wins`.
+        kind: of the scenes that count; None for all.
+        bounds: that no interval leaves.
+    """
+
+    values: Callable[[ArrayLike, ArrayLike, ArrayLike], FloatArray]
+    kind: str | None = None
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+
+    def __call__(self, runs: Sequence[Outcomes], replicates: int = 0, seed: int = 0) -> Estimate:
+        """The mean over the runs of one network, one for each seed; nothing is resampled."""
+        found = self._estimate(runs)
+        interval = found.interval
+        return found if interval is None else found.within(Interval(*np.clip(interval, *self.bounds).tolist()))
+
+    def difference(self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Estimate:
+        """The mean of network A minus that of network B, paired by seed, scene and pair of objects.
+
+        Raises:
+            InputError: they differ in their number of runs, or in their scenes.
+        """
+        if len(runs_a) != len(runs_b):
+            raise InputError(
+                f"both networks must have a run for each seed, got {len(runs_a)} and {len(runs_b)}; leave unmatched "
+                "seeds out."
+            )
+        return self._estimate([*runs_a, *runs_b], minus=len(runs_b))
+
+    def _estimate(self, runs: Sequence[Outcomes], minus: int = 0) -> Estimate:
+        """Of the first runs, minus the last ones."""
+        found, because = scene_answers_of(runs)
+        kinds = found[0].kinds
+        chosen = np.full(len(kinds), True) if self.kind is None else kinds == SCENE_KINDS.index(self.kind)
+        if because is None and not chosen.any():
+            because = f"undefined because the data have no pictures without objects of the kind {self.kind}."
+        if because is not None:
+            return Estimate(None, None, None, 0, 0, because)
+        tables = [
+            dict(
+                zip(
+                    map(tuple, each.objects[each.pairs].tolist()),
+                    self.values(each.logits[:, chosen], each.columns, each.pairs),
+                    strict=True,
+                )
+            )
+            for each in found
+        ]
+        pairs = sorted(set(tables[0]).intersection(*tables[1:]))  # labels of their own give networks other pairs
+        values = np.stack([[table[pair] for pair in pairs] for table in tables])
+        if minus:
+            values = values[:-minus] - values[-minus:]
+        codes = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        objects = len(np.unique(codes))
+        try:
+            mean = crossed_mean(values, codes, kinds[chosen])
+        except InputError as error:
+            return Estimate(None, None, None, objects, 0, f"undefined because {error}")
+        return Estimate(None, None, None, objects, 0).within(mean.interval())
 
 
 def _four_logits(

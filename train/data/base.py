@@ -16,6 +16,7 @@ from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes
 from maskrobust.train.data.loading import (
     EpochSampler,
     Loader,
@@ -200,15 +201,15 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return ids
 
-    def empty_scenes(self, split: Split, count: int) -> Tensor | None:
-        """Backgrounds of a split without an object, drawn as those behind its objects are.
+    def empty_scenes(self, split: Split, count: int) -> EmptyScenes | None:
+        """Pictures of a split without an object, such as backgrounds drawn as those behind its objects are.
 
         Args:
             split: whose backgrounds.
             count: how many; a larger count adds to a smaller one.
 
         Returns:
-            (count, 3, H, W) float32 in [0, 1], the same at each call; None where the data have no such backgrounds.
+            So many (3, H, W) float32, the same at each call; None where the data have none.
         """
         return None
 
@@ -326,6 +327,11 @@ def as_fetched(batch: Fetched) -> Fetched:
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:
     """Images (N, H, W, 3) uint8, as they are drawn, as (N, 3, H, W) float32 in [0, 1]."""
     return in_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def photographs(images: NDArray[np.uint8]) -> EmptyScenes:
+    """Photographs (S, H, W, 3) uint8 that show no object."""
+    return EmptyScenes(as_float_images(images), ("photographs",) * len(images))
 
 
 def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
