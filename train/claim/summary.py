@@ -23,16 +23,16 @@ from maskrobust.train.claim.config import ClaimConfig, Rule
 from maskrobust.train.claim.lessons import LESSON_IMAGES, lesson_in_words
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
-from maskrobust.train.provenance import provenance
-from maskrobust.train.report.results import FORMATS, TRAINING, is_of_the_rule
+from maskrobust.train.report.results import TRAINING, Results, is_of_the_rule
 from maskrobust.train.report.wording import in_sentence, listed, method_title
+from maskrobust.train.storage.provenance import provenance
 
 Runs = Mapping[str, Mapping[int, MeasuredRun]]
 """By arm and seed."""
 
 
-def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str) -> dict[str, Any]:
-    """Everything that claim.json holds, as plain values.
+def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str) -> Results:
+    """Everything that claim.json holds.
 
     Args:
         config: the claim.
@@ -64,8 +64,7 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         *(row for arm in config.arms for row in _arm_rows(config, arm, runs[arm], probe)),
         *learnt_rows(config, runs),
     ]
-    return {
-        "format": FORMATS["claim"],
+    content = {
         "question": config.question,
         "claim": CLAIM,
         "verdict": {
@@ -93,10 +92,10 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
             }
             for name, arm in config.arms.items()
         },
-        "rows": [row.as_json() for row in rows],
         "config": config.content,
         "provenance": provenance(seconds, command),
     }
+    return Results("claim", content, rows)
 
 
 def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Comparison], probe: ProbeOutcomes) -> str:

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
@@ -17,8 +16,8 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
 from maskrobust.train.probe import probe_source
-from maskrobust.train.provenance import provenance
-from maskrobust.train.report.results import FORMATS
+from maskrobust.train.report.results import Results
+from maskrobust.train.storage.provenance import provenance
 
 Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""
@@ -39,8 +38,8 @@ def summarise(
     *,
     seconds: float,
     command: str,
-) -> dict[str, Any]:
-    """Everything that reliance.json holds, as plain values.
+) -> Results:
+    """Everything that reliance.json holds.
 
     Args:
         config: what was measured.
@@ -96,12 +95,10 @@ def summarise(
     ]
     if not config.data.num_classes:
         rows = [without_labels(row) for row in rows]
-    return {
-        "format": FORMATS["reliance"],
+    content = {
         "networks": list(runs),
         "methods": list(config.methods),
         "compared_with": first,
-        "rows": [row.as_json() for row in rows],
         "settings": {
             "split": config.split,
             "labels": "of the data" if config.data.num_classes else OWN_PREDICTIONS,
@@ -117,6 +114,7 @@ def summarise(
         },
         "provenance": provenance(seconds, command),
     }
+    return Results("reliance", content, rows)
 
 
 def _with_reading(row: Row) -> Row:

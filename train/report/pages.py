@@ -1,6 +1,6 @@
 """Pages that need nothing from anywhere else: a claim, and networks side by side. Each is a list of sections."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from maskrobust.lm_modules.reliance.catalogue import Measure, catalogue
@@ -36,11 +36,11 @@ INTERVALS = (
 )
 
 
-def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> str:
+def render_claim(results: Results, examples: Sequence[ExampleStrip]) -> str:
     """One self-contained page: verdict, rule, charts, tables, pictures, definitions, settings, and claim.json itself.
 
     Args:
-        claim: the content of claim.json. Sections on curves and on transfer are left out where it has none.
+        results: of a claim. Sections on curves and on transfer are left out where it has none.
         examples: what `example_strips` returns; may be empty.
 
     Returns:
@@ -48,29 +48,27 @@ def render_claim(claim: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> 
         scripts and every request. Equal arguments give equal text.
 
     Raises:
-        InputError: the claim has another format.
-        ValueError: it holds a number that is not finite.
+        ValueError: a claim holds a number that is not finite.
     """
-    results, cells = Results.read("claim", claim), CellWriter()
-    outcome = claim["verdict"]["outcome"]
+    cells, outcome = CellWriter(), results.content["verdict"]["outcome"]
     verdict = {"outcome": capitalised(outcome), "conclusion": CONCLUSIONS[outcome]}
     sections = [
         ("verdict.html.j2", verdict),
         ("factorial.html.j2", factorial_section(results, cells)),
         ("retention_chart.html.j2", retention_section(results)),
         ("comparisons.html.j2", {"table": verdict_table(results, cells)}),
-        ("rule.html.j2", claim["rule"]),
+        ("rule.html.j2", results.content["rule"]),
         ("tables.html.j2", _tables_section(results, cells)),
         *_shared_sections(results, cells, examples),
     ]
     return _page(results, f"{verdict['outcome']}: {verdict['conclusion']}", sections, cells)
 
 
-def render_reliance(reliance: Mapping[str, Any], examples: Sequence[ExampleStrip]) -> str:
+def render_reliance(results: Results, examples: Sequence[ExampleStrip]) -> str:
     """One self-contained page: which network relies least on outlines, every number, and reliance.json itself.
 
     Args:
-        reliance: the content of reliance.json. Sections on pairs, differences, curves and transfer are left out where
+        results: of an evaluation. Sections on pairs, differences, curves and transfer are left out where
             it has none.
         examples: what `example_strips` returns; may be empty.
 
@@ -78,11 +76,9 @@ def render_reliance(reliance: Mapping[str, Any], examples: Sequence[ExampleStrip
         HTML as that of `render_claim`.
 
     Raises:
-        InputError: reliance.json has another format.
-        ValueError: it holds a number that is not finite.
+        ValueError: an evaluation holds a number that is not finite.
     """
-    results, cells = Results.read("reliance", reliance), CellWriter()
-    title = headline(results)
+    cells, title = CellWriter(), headline(results)
     sections = [
         ("headline.html.j2", {"headline": title, "sentences": method_sentences(results)}),
         ("shares.html.j2", shares_section(results, cells) | {"data": _data_cells(results, cells)}),
@@ -120,7 +116,7 @@ def _page(results: Results, title: str, sections: Sections, cells: CellWriter) -
         networks=results.networks,
         network_word="Arm" if results.name == "claim" else "Network",
         notes=cells.notes,
-        json=compact_json(results.content),
+        json=compact_json(results.as_json()),
         csv=results.as_csv(),
     )
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank, circle_geometry
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
@@ -26,6 +25,7 @@ from maskrobust.lm_modules.reliance.scenes import (
     scene_passes,
     texture_energy,
 )
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, read_outline, shape_bank, shape_batch
 from tests.lm_modules.reliance.tables import make_outcomes
 

@@ -96,7 +96,8 @@ def summarised_claim(folder: Path) -> Content:
     }
     some = next(iter(next(iter(runs.values())).values())).outcomes["black"]
     probe = probe_of(some)
-    return claim_summary.summarise(config, runs, probe, seconds=300.1, command="maskrobust claim --config a.yaml")
+    command = "maskrobust claim --config a.yaml"
+    return claim_summary.summarise(config, runs, probe, seconds=300.1, command=command).as_json()
 
 
 def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **changes: Any) -> Content:
@@ -123,7 +124,8 @@ def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **chan
     runs[networks[0]]["black"] = overflown  # its sensitivity is undefined
     probe = probe_of(runs[networks[0]]["black"])
     command = "maskrobust evaluate --data=Cues"
-    return evaluation_summary.summarise(config, runs, probe, dict.fromkeys(runs), seconds=30.0, command=command)
+    results = evaluation_summary.summarise(config, runs, probe, dict.fromkeys(runs), seconds=30.0, command=command)
+    return results.as_json()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from maskrobust.train.report import Answer, ExampleStrip, render_claim, render_reliance
+from maskrobust.train.report import Answer, ExampleStrip, Results, render_claim, render_reliance
 from tests.train.report.pages import brightness, measured
 from tests.train.report.test_pages import HOSTILE, hostile_copy, pictures
 
@@ -86,7 +86,10 @@ def full_pages(made_claim, made_reliance):
     for row in claim["rows"]:
         if row["network"] == "no_masks" and row["measure"] == "used_share":
             row |= {"value": None, "low": None, "high": None, "undefined_because": LONG}
-    return {"claim": render_claim(claim, example_strips()), "reliance": render_reliance(reliance, example_strips())}
+    return {
+        "claim": render_claim(Results.read("claim", claim), example_strips()),
+        "reliance": render_reliance(Results.read("reliance", reliance), example_strips()),
+    }
 
 
 def test_pages_neither_overflow_nor_overlap_and_charts_are_legible_on_every_screen(chromium, tmp_path, full_pages):
@@ -126,5 +129,7 @@ def test_on_paper_tables_fit_and_nothing_sticks(chromium, tmp_path, full_pages):
 
 def test_hostile_texts_make_no_elements(chromium, tmp_path, claim):
     script = 'return [page.querySelectorAll("b").length, page.getElementById("claim").textContent];'
-    found = measured(chromium, tmp_path, script, [("hostile", 1280, render_claim(hostile_copy(claim), []))])
+    found = measured(
+        chromium, tmp_path, script, [("hostile", 1280, render_claim(Results.read("claim", hostile_copy(claim)), []))]
+    )
     assert found["hostile"] == [0, HOSTILE]

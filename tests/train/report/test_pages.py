@@ -19,8 +19,9 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measures
 from maskrobust.lm_modules.reliance.catalogue import catalogue, measure
 from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
-from maskrobust.train.report import Answer, ExampleStrip, render_claim, render_reliance
+from maskrobust.train.report import Answer, ExampleStrip, Results, render_claim, render_reliance
 from maskrobust.train.report.tables import GROUP_TITLES
+from maskrobust.train.report.wording import compact
 from tests.train.report.conftest import Content, summarised_reliance
 from tests.train.report.pages import Page, body_rows, squeezed
 
@@ -80,12 +81,12 @@ def expected_rows(
 
 @pytest.fixture(scope="module")
 def claim_page(made_claim: Content) -> str:
-    return render_claim(made_claim, [])
+    return render_claim(Results.read("claim", made_claim), [])
 
 
 @pytest.fixture(scope="module")
 def reliance_page(made_reliance: Content) -> str:
-    return render_reliance(made_reliance, [])
+    return render_reliance(Results.read("reliance", made_reliance), [])
 
 
 @pytest.mark.parametrize("group", GROUP_TITLES)
@@ -190,7 +191,7 @@ def test_the_factorial_has_the_share_of_every_arm_under_every_method_and_marks_i
 
 def test_cells_of_layer_masking_are_set_aside_centred_or_not(made_claim: Content) -> None:
     def aside(claim: Content) -> int:
-        elements = Page(render_claim(claim, [])).elements
+        elements = Page(render_claim(Results.read("claim", claim), [])).elements
         return sum("aside" in (attributes.get("class") or "").split() for _, attributes in elements)
 
     def renamed(method: str) -> str:
@@ -283,7 +284,7 @@ def test_an_undefined_number_has_a_footnote_that_says_why(claim: Content, relian
         if row["measure"] in ("swap_pull", "reliance"):
             reason = f"undefined because of {row['measure']}."
             row |= {"value": None, "low": None, "high": None, "undefined_because": reason, "reading": "undefined"}
-    html = render_claim(claim, [])
+    html = render_claim(Results.read("claim", claim), [])
     page = Page(html)
     assert squeezed(page.texts["notes"]) == "aundefined because of reliance. bundefined because of swap_pull."
     assert html.count('href="#note-b"') == sum(row["measure"] == "swap_pull" for row in claim["rows"])
@@ -302,11 +303,11 @@ def test_where_no_used_share_is_defined_outline_pulls_are_drawn(reliance: dict[s
         if row["measure"] in ("used_share", "reliance"):
             row.update(undefined, reading="undefined" if row["compared_with"] else "")
     reliance["rows"] = [row for row in reliance["rows"] if row["measure"] != "outline_pull"] + scenes
-    page = Page(render_reliance(reliance, []))
+    page = Page(render_reliance(Results.read("reliance", reliance), []))
     table = str(page.tables["shares"])
     assert "Outline pull" in table and "undefined" not in table
     shown = [row for row in scenes if not row["compared_with"]]
-    assert shown and all(f"{abs(row['value']):.2f}" in table for row in shown)
+    assert shown and all(compact(row["value"]) in table for row in shown)
     assert "pairs" not in page.tables  # no pair of networks is compared by an undefined share
 
 
@@ -321,7 +322,7 @@ def test_a_measure_of_a_users_own_has_a_table_and_a_definition_without_any_edit(
 
     shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": (), "replicates": 20}
     reliance = summarised_reliance(tmp_path, **shapes)
-    page = Page(render_reliance(reliance, []))
+    page = Page(render_reliance(Results.read("reliance", reliance), []))
     values = [row["value"] for row in reliance["rows"] if row["measure"] == "clean_errors"]
     cells = [row[1].split("%")[0] for row in body_rows(page, "results-own")]
     assert cells == [f"{100 * value:.1f}" for value in values] != []
@@ -340,7 +341,10 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(
     shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": (), "replicates": 20}
     reliance = summarised_reliance(tmp_path, **shapes)
     monkeypatch.delitem(sys.modules, f"{measures.__name__}.circle_errors")
-    page, networks = Page(render_reliance(reliance, [])), dict.fromkeys(reliance["networks"], "")
+    page, networks = (
+        Page(render_reliance(Results.read("reliance", reliance), [])),
+        dict.fromkeys(reliance["networks"], ""),
+    )
     found = body_rows(page, "results-accuracy")
     assert [(row[0], row[1:]) for row in found] == [
         *expected_rows(reliance, "accuracy", networks, seed=None, compared_with="")
@@ -391,8 +395,9 @@ def hostile_copy(content: Any) -> Any:
 
 
 def test_names_and_texts_are_shown_as_they_are(claim: Content, reliance: Content) -> None:
-    for content, render in ((claim, render_claim), (reliance, render_reliance)):
-        page, hostile = (Page(render(each, [])) for each in (content, hostile_copy(content)))
+    cases: Any = (("claim", claim, render_claim), ("reliance", reliance, render_reliance))
+    for name, content, render in cases:
+        page, hostile = (Page(render(Results.read(name, each), [])) for each in (content, hostile_copy(content)))
         assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in page.elements]
         assert hostile.texts["command"] == HOSTILE
     assert HOSTILE in hostile.texts["networks"]
@@ -404,7 +409,7 @@ def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim: 
         ExampleStrip("Original", None, pictures(), classes=("boot", "shirt"), answers=answers),
         ExampleStrip("Hidden", "black", pictures(), classes=("boot", "shirt"), answers=answers[::-1]),
     ]
-    page = Page(render_claim(claim, strips))
+    page = Page(render_claim(Results.read("claim", claim), strips))
     found = [attributes for tag, attributes in page.elements if tag == "img"]
     assert found[2]["alt"] == "Black fill, hidden, image 1"
     for attributes, pixels in zip(found, pictures() * 2, strict=True):
@@ -414,31 +419,37 @@ def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim: 
     text = squeezed(page.texts["examples"])
     assert "boot ✓ boot 1 3 ✗ <b>coat 2 shirt Black fill" in text and text.endswith("Hidden ✓ boot 1 3 ✗ <b>coat 2")
     assert "checkerboard" not in text and "shown to these alone" not in text
-    apart = Page(render_claim(claim, [ExampleStrip("Hidden", "mean", pictures(), networks=(2, 3))]))
+    apart = Page(
+        render_claim(Results.read("claim", claim), [ExampleStrip("Hidden", "mean", pictures(), networks=(2, 3))])
+    )
     assert "Hidden 2 3" in squeezed(apart.texts["examples"]) and "shown to these alone" in apart.texts["examples"]
     for method in ("layer_masking", "layer_masking+centred"):
-        masked = Page(render_claim(claim, [ExampleStrip("Hidden", method, pictures())]))
+        masked = Page(render_claim(Results.read("claim", claim), [ExampleStrip("Hidden", method, pictures())]))
         assert "checkerboard" in masked.texts["examples"]
 
 
 def test_equal_results_give_equal_pages_and_are_left_alone(made_claim: Content, claim_page: str) -> None:
     before = copy.deepcopy(made_claim)
-    assert render_claim(before, []) == claim_page and before == made_claim
+    assert render_claim(Results.read("claim", before), []) == claim_page and before == made_claim
 
 
 def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim: Content, reliance: Content) -> None:
     with pytest.raises(InputError, match=r"claim.json of format 4, got 2; run the command again\.$"):
-        render_claim(claim | {"format": 2}, [])
+        render_claim(Results.read("claim", claim | {"format": 2}), [])
     with pytest.raises(InputError, match=r"reliance.json of format 2, got None"):
-        render_reliance({key: value for key, value in reliance.items() if key != "format"}, [])
+        render_reliance(
+            Results.read("reliance", {key: value for key, value in reliance.items() if key != "format"}), []
+        )
     claim["provenance"]["seconds"] = float("nan")
     with pytest.raises(ValueError, match="JSON"):
-        render_claim(claim, [])
+        render_claim(Results.read("claim", claim), [])
 
 
 def test_tables_say_how_many_images_their_numbers_rest_on(claim: Content) -> None:
     for row in claim["rows"]:
         if (row["network"], row["method"], row["measure"]) == ("no_masks", "mean", "swap_pull"):
             row |= {"images": 12_000, "left_out": 0}
-    counts = [squeezed(cell) for cell in Page(render_claim(claim, [])).tables["results-outline"][-1]]
+    counts = [
+        squeezed(cell) for cell in Page(render_claim(Results.read("claim", claim), [])).tables["results-outline"][-1]
+    ]
     assert counts[:2] == ["Images", "58 2 left out"] and counts[-1] == "58 to 12,000 0 to 2 left out"
