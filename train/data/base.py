@@ -2,7 +2,7 @@
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -213,6 +213,14 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return None
 
+    def relabelled(self, labels: Mapping[int, int]) -> "AnnotatedDataModule":
+        """The same images with other labels, where they have none; classes are named by their number.
+
+        Args:
+            labels: in [0, number of classes) by sample id, of every sample that is asked about afterwards.
+        """
+        raise InputError(f"{type(self).__name__} has labels, and takes no others; leave them as they are.")
+
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
         return f"image {sample_id}"
@@ -327,6 +335,11 @@ def as_fetched(batch: Fetched) -> Fetched:
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:
     """Images (N, H, W, 3) uint8, as they are drawn, as (N, 3, H, W) float32 in [0, 1]."""
     return in_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def numbered_classes(labels: Mapping[int, int]) -> tuple[str, ...]:
+    """Names of the classes up to the largest of some labels: their numbers."""
+    return tuple(f"{number}" for number in range(max(labels.values()) + 1))
 
 
 def photographs(images: NDArray[np.uint8]) -> EmptyScenes:

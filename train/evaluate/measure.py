@@ -24,13 +24,13 @@ from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.scenes import SceneLogits
-from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
+from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.partial import Partial
-from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of, relabelled
+from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
 from maskrobust.train.storage.files import write_archive
@@ -86,7 +86,7 @@ def measure(
     bank = _read_bank(data, config.split)
     partial = replace(partial, settings={**partial.settings, "objects of the data": bank_digest(bank)})
     partial.check()
-    if isinstance(data, EvaluationImages) and not data.labelled:
+    if not data.num_classes:
         return _measure_unlabelled(config, data, classifiers, bank, partial, progress)
     probe = _kept_probe(partial, lambda: read_outlines(data, config.split, bank, config.probe_outlines, config.seed))
     runs = _ask(config, classifiers, bank, backgrounds, partial, progress)
@@ -270,7 +270,7 @@ def _in_chunks(found: Iterable[Found]) -> Iterator[list[Found]]:
 
 def _measure_unlabelled(
     config: EvaluationConfig,
-    data: EvaluationImages,
+    data: AnnotatedDataModule,
     networks: Mapping[str, TrainedNetwork],
     bank: SilhouetteBank,
     partial: Partial,
@@ -283,7 +283,7 @@ def _measure_unlabelled(
         wait_for_all()
         answering, labels = answering_itself(network, dict(ChainMap(*of_all_ranks(seen))))
         labels_of_bank = torch.tensor([labels[each] for each in bank.ids.tolist()])
-        own = replace(config, data=relabelled(data, labels))
+        own = replace(config, data=data.relabelled(labels))
         answered = {name: answering.to(config.torch_device)}
         part = replace(partial, name=f"network-{place}")
         runs |= _ask(own, answered, replace(bank, labels=labels_of_bank), None, part, progress) or {}

@@ -1,6 +1,7 @@
 """Photographs of objects, cut out with an alpha channel, on photograph backgrounds that show no object."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from maskrobust.train.data.base import (
     Samples,
     as_float_images,
     draw_uniform,
+    numbered_classes,
 )
 from maskrobust.train.data.files.cutout_files import (
     OBJECT_BITS,
@@ -69,8 +71,9 @@ class Cutouts(InMemoryDataModule):
     Args:
         folder: of the pictures, PNG with an alpha channel, or of an unpacked Debian package; None for where Debian
             installs it.
-        classes: "imagenet": WordNet ids of ImageNet's classes, for the pictures of Debian's package; "folders": the
-            folder that a picture lies in; or a CSV file, as `cutout_files.list_cutouts` describes it.
+        classes: "imagenet": WordNet ids of ImageNet's classes, for the pictures of Debian's package; "none": all 419
+            photographs of the package without labels, for `evaluate` to take a network's own answers for them;
+            "folders": the folder that a picture lies in; or a CSV file, as `cutout_files.list_cutouts` describes it.
         leave_out: with "folders", names of folders to pass over, at any depth.
         with_background: "photographs" without an object, "blurred" ones, "empty" (a plain colour for each image), or a
             folder of images.
@@ -116,6 +119,8 @@ class Cutouts(InMemoryDataModule):
             raise InputError(f"views must be below {2**_VIEW_BITS}, got {views}; give a smaller number.")
         self.folder = find_cutouts(folder)
         self.cutouts, self.class_names = list_cutouts(self.folder, classes, leave_out)
+        if classes == "none":
+            self.cutouts = tuple(sorted((*self.cutouts, *list_others(self.folder))))
         self.with_background, self.training_objects = with_background, training_objects
         self.views, self.image_size, self.mean, self.std = views, image_size, mean, std
         self._others: tuple[Cutout, ...] = ()
@@ -196,6 +201,18 @@ class Cutouts(InMemoryDataModule):
             torch.from_numpy(object_mask).unsqueeze(1),
             torch.tensor([each.label for each in objects]).repeat(self.views),
         )
+
+    def relabelled(self, labels: Mapping[int, int]) -> "Cutouts":
+        """The images with other labels; see `AnnotatedDataModule`."""
+        again = copy.copy(self)
+        again.class_names = numbered_classes(labels)
+        again.num_classes = len(again.class_names)
+        again._samples = {
+            split: samples._replace(labels=torch.tensor([labels[sample] for sample in samples.ids.tolist()]))
+            for split, samples in self._samples.items()
+            if labels.keys() >= set(samples.ids.tolist())
+        }
+        return again
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes:
         """Plain colours, noise and photographs in turn; see `AnnotatedDataModule`.
