@@ -21,6 +21,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 
@@ -38,7 +39,8 @@ class RelianceCallback(pl.Callback):
     as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that the plan
     allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and TensorBoard get a
     picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table, and of
-    each measure that has a goal the best value in its summary.
+    each measure that has a goal the best value in its summary. With `scenes` in the plan, shapes of training objects
+    are cut into pictures without objects of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
     the mode of every layer are left as they are. For each method a measured image costs 8 forward passes with the
@@ -55,7 +57,7 @@ class RelianceCallback(pl.Callback):
         seed: decides the holes, the probe and the resamples.
 
     Raises:
-        InputError: a method is unknown, a number is below its minimum, or the plan asks about scenes.
+        InputError: a method is unknown, or a number is below its minimum.
     """
 
     def __init__(
@@ -76,16 +78,12 @@ class RelianceCallback(pl.Callback):
             check_at_least(name, number, 1)
         self.methods = tuple(methods)
         self.plan = plan or ReliancePlan()
-        if self.plan.scenes:
-            raise InputError(
-                f"a training asks about no pictures without objects, but scenes is {self.plan.scenes}; leave it at 0, "
-                "and ask with maskrobust evaluate."
-            )
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
+        self._scenes: EmptyScenes | None = None
         self._measurement: Measurement | None = None
         self._answers: list[dict[Asked, Outcomes]] = []
         self._read: list[ProbeOutcomes] = []
@@ -109,8 +107,8 @@ class RelianceCallback(pl.Callback):
         """Get ready where this epoch is to be measured.
 
         Raises:
-            InputError: the data module has no training objects to lend, the module is no `MaskRobustClassifier`, or the
-                plan keeps features of a network without a linear layer.
+            InputError: the data module has no training objects to lend, or no scenes though the plan asks about some,
+                the module is no `MaskRobustClassifier`, or the plan keeps features of a network without a linear layer.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
         self._measurement, self._answers, self._read, self._seen = None, [], [], 0
@@ -129,6 +127,7 @@ class RelianceCallback(pl.Callback):
             num_classes=classifier.num_classes,
             seed=self.seed,
             object_of=getattr(datamodule, "object_of", torch.clone),
+            scenes=self._scenes,
         )
 
     def on_validation_batch_end(
@@ -145,7 +144,7 @@ class RelianceCallback(pl.Callback):
         if self._measurement is None or wanted <= 0:
             return
         batch = batch.select(slice(wanted))
-        self._answers.append(self._measurement.ask(batch).outcomes)
+        self._answers.append(self._measurement.ask(batch))
         if self._probe is not None:
             self._read.append(probe_outcomes(self._probe, [batch]))
         if self._seen == 0 and self.pictures > 0 and self.plan.shapes and trainer.is_global_zero:
@@ -164,9 +163,14 @@ class RelianceCallback(pl.Callback):
         answers = [each for of_rank, _ in parts for each in of_rank]
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
+        passes = self._measurement.passes[trainer.global_rank :: trainer.world_size]
+        asked = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
+        in_scenes = [each for of_rank in asked for each in of_rank]
         for method in self.methods:
             key = _NAME, method
-            outcomes = self._measurement.outcomes(key, [each[key] for each in answers], [])
+            outcomes = self._measurement.outcomes(
+                key, [each[key] for each in answers], [each[key] for each in in_scenes]
+            )
             for row in self._measured(method, outcomes, probe):
                 named = replace(row, measure=row.name)
                 self._rows.append([trainer.current_epoch, *(getattr(named, name) for name in TABLE_COLUMNS[1:])])
@@ -204,6 +208,8 @@ class RelianceCallback(pl.Callback):
             )
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
             self._bank = SilhouetteBank.from_batches(_up_to(source.annotated_batches("train"), self.max_objects))
+            if self.plan.scenes:
+                self._scenes = self._read_scenes(source, classifier.device)
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
                 return
@@ -217,6 +223,15 @@ class RelianceCallback(pl.Callback):
                 classifier.num_classes,
                 self.seed,
             )
+
+    def _read_scenes(self, source: object, device: torch.device) -> EmptyScenes:
+        scenes = source.empty_scenes("val", self.plan.scenes) if isinstance(source, EmptySceneSource) else None
+        if scenes is None:
+            raise InputError(
+                f"the plan asks about {self.plan.scenes} scenes, but {type(source).__name__} has no pictures without "
+                "objects; set scenes to 0, or give data whose empty_scenes returns some."
+            )
+        return scenes._replace(images=scenes.images.to(device))
 
 
 def classifier_of(module: pl.LightningModule, callback: pl.Callback) -> MaskRobustClassifier:

@@ -146,6 +146,8 @@ class Evaluation:
         sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about.
         features: whether to probe penultimate features for what they hold of the outline.
         layers: inner layers to probe as well, by which the outline may enter.
+        scenes: pictures without objects into which shapes of objects are cut, for the outline pull; 0 for none.
+        scene_objects: objects whose shapes are cut into each of them, at most.
         own_measures: measures of your own, each named after its module as in my_module.my_measure.
     """
 
@@ -162,6 +164,8 @@ class Evaluation:
     sampled_share: PositiveFraction = 1.0
     features: bool = False
     layers: tuple[str, ...] = ()
+    scenes: int = 0
+    scene_objects: int = 200
     own_measures: tuple[str, ...] = ()
 
     def plans(self, own_methods: Collection[MaskingMethod]) -> dict[MaskingMethod, ReliancePlan]:
@@ -179,6 +183,8 @@ class Evaluation:
             sampled_share=self.sampled_share,
             features=self.features,
             layers=self.layers,
+            scenes=self.scenes,
+            scene_objects=self.scene_objects,
             own_measures=self.own_measures,
         )
         without_curves = replace(full, curve_families=())

@@ -18,7 +18,7 @@ from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, manipulation
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun, is_done
 from maskrobust.train.data.batches import batches_on, split_batches
-from maskrobust.train.data.centring import pictures_to_centre_by
+from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.storage.files import atomic_path, read_json, write_json
 from maskrobust.train.storage.fingerprints import fingerprint
@@ -100,6 +100,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
             seed=evaluation.seed,
             predictors={run.arm: arm.predictors(run, network)},
             object_of=config.data.object_of,
+            scenes=scenes_to_ask_about(config.data, split, plans.values(), classifier.device),
             backgrounds=pictures_to_centre_by(config.data, split, plans),
         )
         batches = batches_on(split_batches(config.data, split), classifier.device)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENES, Context
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
 from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
@@ -118,17 +118,17 @@ def summarise(
 
 
 def _with_reading(row: Row) -> Row:
-    """A used share or a scene 2AFC with what its own 95 % interval says.
+    """A used share or an outline pull with what its own 95 % interval says.
 
-    A network relies on outlines where its used share is not 0, whatever the sign; it tells holes apart where its 2AFC
-    is above .5.
+    A network relies on outlines where its used share is not 0, whatever the sign; holes pull it towards their objects
+    where its outline pull is above 0.
     """
     if row.low is None or row.high is None:
         return row
     if row.measure == HEADLINE:
         return replace(row, reading="not shown" if row.low <= 0.0 <= row.high else "relies on outlines")
-    if row.measure == SCENES:
-        return replace(row, reading="told apart" if row.low > 0.5 else "not shown")
+    if row.measure == OUTLINE_PULL:
+        return replace(row, reading="pulled" if row.low > 0.0 else "not shown")
     return row
 
 

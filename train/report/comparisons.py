@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENE_SHARE, SCENES, catalogue
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.tables import Bar, Cell, CellWriter, bars_of
@@ -77,12 +77,12 @@ def pair_table(results: Results, cells: CellWriter) -> BarTable:
 
 
 def shares_section(results: Results, cells: CellWriter) -> dict[str, Any]:
-    """Of every network under every masking method the used share, or the scene share where that alone is defined."""
-    scenes, used = (
+    """Of every network under every masking method the used share, or the outline pull where that alone is defined."""
+    pulls, used = (
         any(row.value is not None for row in select(results.over_seeds, measure=measure))
-        for measure in (SCENE_SHARE, HEADLINE)
+        for measure in (OUTLINE_PULL, HEADLINE)
     )
-    measure = SCENE_SHARE if scenes and not used else HEADLINE
+    measure = OUTLINE_PULL if pulls and not used else HEADLINE
     return {"measure": measure, "table": _share_table(results, cells, measure)}
 
 
@@ -119,18 +119,19 @@ def headline(results: Results) -> str:
 
 
 def _alone(results: Results) -> str:
-    """Under which masking methods the only network relies on outlines: by its scene 2AFC where shares are undefined."""
+    """Under which methods the only network relies on outlines: by its outline pull where shares are undefined."""
     title, rows = results.networks[0].title, select(results.over_seeds, measure=HEADLINE)
     read = [method_title(row.method).lower() for row in rows if row.reading == "relies on outlines"]
     if read:
         return f"{title} relies on outlines under {listed(read)}."
     if all(row.value is None for row in rows):
-        scenes = select(results.over_seeds, measure=SCENES)
-        told = [method_title(row.method).lower() for row in scenes if row.reading == "told apart"]
-        if told:
-            return f"In pictures without objects {title} tells holes by their outline under {listed(told)}."
-        if any(row.value is not None for row in scenes):
-            return f"That {title} tells holes by their outline cannot be shown: no scene 2AFC's interval lies above .5."
+        pulls = select(results.over_seeds, measure=OUTLINE_PULL)
+        pulled = [method_title(row.method).lower() for row in pulls if row.reading == "pulled"]
+        if pulled:
+            under = listed(pulled)
+            return f"In pictures without objects, a hole pulls {title} towards the object of its shape under {under}."
+        if any(row.value is not None for row in pulls):
+            return f"That a hole pulls {title} towards the object of its shape is not shown: no interval lies above 0."
         return f"Whether {title} relies on outlines cannot be told: its used share is undefined."
     return f"That {title} relies on outlines cannot be shown: no used share's interval lies off zero."
 
@@ -182,7 +183,7 @@ def _sentences(results: Results, method: str) -> str:
     values = {number: row.value for number, row in shares.items() if row is not None and row.value is not None}
     if len(values) < len(results.networks) or len(values) == 1:
         listing = (
-            f"{network.title}: {_share_or_scenes(results, method, network, shares[network.number])}"
+            f"{network.title}: {_share_or_pull(results, method, network, shares[network.number])}"
             for network in results.networks
         )
         return f"{'; '.join(listing)}."
@@ -194,11 +195,11 @@ def _sentences(results: Results, method: str) -> str:
     )
 
 
-def _share_or_scenes(results: Results, method: str, network: Network, share: Row | None) -> str:
-    """A network's used share in words, or its scene 2AFC where that alone is defined."""
-    scenes = only(results.over_seeds, measure=SCENES, method=method, network=network.name)
-    if (share is None or share.value is None) and scenes is not None and scenes.value is not None:
-        return f"scene 2AFC {_written(scenes)}"
+def _share_or_pull(results: Results, method: str, network: Network, share: Row | None) -> str:
+    """A network's used share in words, or its outline pull where that alone is defined."""
+    pull = only(results.over_seeds, measure=OUTLINE_PULL, method=method, network=network.name)
+    if (share is None or share.value is None) and pull is not None and pull.value is not None:
+        return f"outline pull {_written(pull)} logits"
     return f"used share {_written(share)}"
 
 

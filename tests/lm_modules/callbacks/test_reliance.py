@@ -29,6 +29,8 @@ EVERYTHING = ReliancePlan(
     curve_fractions=(0.0, 0.5, 1.0),
     transfer_families=("rectangles", "silhouettes"),
     features=True,
+    scenes=3,
+    scene_objects=12,
 )
 
 
@@ -62,12 +64,19 @@ def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path: P
         "transfer_accuracy_silhouettes",
         "worst_family",
         "carried_information",
+        "outline_pull",
     }
     names = {f"reliance/{method}/{name}" for method in ("black", "layer_masking") for name in added}
     assert names <= set(everything)
     assert not names & set(default)
     for name in names:
         assert everything[f"{name}_low"][0] <= everything[name][0] <= everything[f"{name}_high"][0]
+
+
+def test_scenes_are_refused_where_the_data_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shapes, "empty_scenes", lambda *_: None)
+    with pytest.raises(InputError, match="asks about 3 scenes, but Shapes has no pictures without objects"):
+        fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
 
 
 def test_a_plan_whose_families_hide_the_whole_object_has_no_worst_family(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
     path.write_text(yaml.safe_dump(content))
     config = config_of(path, tmp_path / "out", "--arm=[no_masks, mcal]")
     found, bank = outcomes_of(config), SilhouetteBank.from_batches(config.data.annotated_batches("val"))
-    scenes = config.data.empty_scenes("train", 8)
+    scenes = config.data.empty_scenes("train", 8).images
     for arm in ("no_masks", "mcal"):
         network, run = frozen_network(config, arm, 1).trained_network(), config.run_of(arm, 1)
         plain = config.learning_arm(arm).predictors(run, network).get("mean", network.predictor("mean"))

@@ -43,7 +43,7 @@ from tests.train.tiny import TINY_DATA, tiny_fit
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
 METHODS = ("black", "layer_masking", "layer_masking_mirror")
 QUICK = [
-    f"--methods=[{', '.join(METHODS)}]", "--patch_size=8", "--scenes=2", "--scene_pairs=16", "--replicates=50",
+    f"--methods=[{', '.join(METHODS)}]", "--patch_size=8", "--scenes=2", "--scene_objects=16", "--replicates=50",
 ]  # fmt: skip
 
 
@@ -160,11 +160,11 @@ def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_p
     assert {("reliance", "a"), ("used_share", ""), ("used_share", "a"), ("majority_fraction", "")} <= changed
 
 
-def test_holes_are_told_apart_where_the_interval_lies_above_a_half(evaluated: Path) -> None:
-    rows = [row for row in rows_of(evaluated, measure="scene_2afc") if row.low is not None and not row.compared_with]
-    assert any(row.low <= 0.5 for row in rows)
+def test_a_network_is_pulled_where_the_interval_lies_above_zero(evaluated: Path) -> None:
+    rows = [row for row in rows_of(evaluated, measure="outline_pull") if row.low is not None and not row.compared_with]
+    assert any(row.low <= 0.0 for row in rows)
     for row in rows:
-        assert row.reading == ("told apart" if row.low > 0.5 else "not shown")
+        assert row.reading == ("pulled" if row.low > 0.0 else "not shown")
 
 
 def test_a_network_cuts_what_the_datas_pictures_do_not_leave_out_already() -> None:

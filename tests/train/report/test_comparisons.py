@@ -110,10 +110,13 @@ def test_networks_are_called_by_the_parts_of_their_paths_in_which_they_differ(
 @pytest.mark.parametrize(
     ("lows", "expected"),
     [
-        ((0.9, 0.4), "In pictures without objects a.ckpt tells holes by their outline under black fill."),
         (
-            (0.5, 0.4),
-            "That a.ckpt tells holes by their outline cannot be shown: no scene 2AFC's interval lies above .5.",
+            (0.9, -0.4),
+            "In pictures without objects, a hole pulls a.ckpt towards the object of its shape under black fill.",
+        ),
+        (
+            (0.0, -0.4),
+            "That a hole pulls a.ckpt towards the object of its shape is not shown: no interval lies above 0.",
         ),
     ],
 )
@@ -122,8 +125,8 @@ def test_where_no_used_share_is_defined_the_scenes_speak(lows: tuple[float, floa
     rows = []
     for method, low in zip(("black", "layer_masking"), lows, strict=True):
         rows.append(Row("a.ckpt", method, "used_share", None, None, None, **numbers, undefined_because="undefined."))
-        reading = "told apart" if low > 0.5 else "not shown"
-        rows.append(Row("a.ckpt", method, "scene_2afc", 0.95, low, 1.0, **numbers, reading=reading))
+        reading = "pulled" if low > 0.0 else "not shown"
+        rows.append(Row("a.ckpt", method, "outline_pull", 0.95, low, 1.0, **numbers, reading=reading))
     content = {
         "format": 2,
         "networks": ["a.ckpt"],
@@ -132,4 +135,4 @@ def test_where_no_used_share_is_defined_the_scenes_speak(lows: tuple[float, floa
     }
     results = Results.read("reliance", content)
     assert headline(results) == expected
-    assert method_sentences(results)[0][1] == f"a.ckpt: scene 2AFC 0.95 [{lows[0]:.2f}, 1.00]."
+    assert method_sentences(results)[0][1] == f"a.ckpt: outline pull 0.95 [{lows[0]:.2f}, 1.00] logits."

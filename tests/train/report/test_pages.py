@@ -21,6 +21,7 @@ from maskrobust.lm_modules.reliance.catalogue import catalogue, measure
 from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
 from maskrobust.train.report import Answer, ExampleStrip, Results, render_claim, render_reliance
 from maskrobust.train.report.tables import GROUP_TITLES
+from maskrobust.train.report.wording import compact
 from tests.train.report.conftest import Content, summarised_reliance
 from tests.train.report.pages import Page, body_rows, squeezed
 
@@ -297,18 +298,18 @@ def test_an_undefined_number_has_a_footnote_that_says_why(claim: Content, relian
     ]
 
 
-def test_where_no_used_share_is_defined_scene_shares_are_drawn(reliance: dict[str, Any]) -> None:
+def test_where_no_used_share_is_defined_outline_pulls_are_drawn(reliance: dict[str, Any]) -> None:
     undefined = {"value": None, "low": None, "high": None, "undefined_because": "undefined because of its probe."}
-    scenes = [row | {"measure": "scene_share"} for row in reliance["rows"] if row["measure"] == "used_share"]
+    scenes = [row | {"measure": "outline_pull"} for row in reliance["rows"] if row["measure"] == "used_share"]
     for row in reliance["rows"]:
         if row["measure"] in ("used_share", "reliance"):
             row.update(undefined, reading="undefined" if row["compared_with"] else "")
-    reliance["rows"] += scenes
+    reliance["rows"] = [row for row in reliance["rows"] if row["measure"] != "outline_pull"] + scenes
     page = Page(render_reliance(Results.read("reliance", reliance), []))
     table = str(page.tables["shares"])
-    assert "Scene share" in table and "undefined" not in table
+    assert "Outline pull" in table and "undefined" not in table
     shown = [row for row in scenes if not row["compared_with"]]
-    assert shown and all(f"{abs(row['value']):.2f}" in table for row in shown)
+    assert shown and all(compact(row["value"]) in table for row in shown)
     assert "pairs" not in page.tables  # no pair of networks is compared by an undefined share
 
 

@@ -57,7 +57,7 @@ def test_on_short_lines_no_number_is_lost_and_each_share_of_patches_has_a_column
     expected = [
         short(row[end])
         for row in made_reliance["rows"]
-        if row["measure"] in (*COLUMNS, "scene_2afc") and row["network"] and not row["compared_with"]
+        if row["measure"] in (*COLUMNS, "outline_pull") and row["network"] and not row["compared_with"]
         and row["method"] in made_reliance["methods"]
         for end in ("value", "low", "high")
     ]  # fmt: skip
