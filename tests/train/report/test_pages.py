@@ -128,7 +128,7 @@ def test_scores_and_matrices_hold_the_rows_of_curves_and_transfer(made_claim: Co
                 for row in rows
                 if row["measure"] == f"curve_{metric}_score" and row["method"] == arm["method"]
             ]
-            assert [squeezed(cell) for cell in page.tables[f"curves-curve_{metric}"][2 + place][1:]] == scores != []
+            assert [squeezed(cell) for cell in page.tables[f"curves-curve_{metric}"][1 + place][1:]] == scores != []
         matrix = {squeezed(line[0]): line[1:] for line in page.tables[f"transfer-{place + 1}"][1:]}
         for method, title in {**METHODS, "blur": "Blurred image"}.items():
             cells = [re.sub("[●▼] ?", "", squeezed(cell)) for cell in matrix[title]]
@@ -263,12 +263,11 @@ def test_no_interval_of_a_fraction_leaves_its_range(made_claim: Content, made_re
 
 def test_json_and_csv_hold_every_row_unrounded(made_claim: Content, claim_page: str) -> None:
     page = Page(claim_page)
-    assert json.loads(page.texts["claim-json"]) == made_claim
     links = {attributes.get("id"): attributes for tag, attributes in page.elements if tag == "a"}
     downloads = {
-        name: base64.b64decode(links[name]["href"].split(",")[1]).decode() for name in ("download", "download-csv")
+        name: base64.b64decode(links[name]["href"].split(",")[1]).decode() for name in ("download-json", "download-csv")
     }
-    assert json.loads(downloads["download"]) == made_claim
+    assert json.loads(downloads["download-json"]) == made_claim
     lines = list(csv.DictReader(downloads["download-csv"].splitlines()))
     assert len(lines) == len(made_claim["rows"])
     for line, row in zip(lines, made_claim["rows"], strict=True):
@@ -278,21 +277,18 @@ def test_json_and_csv_hold_every_row_unrounded(made_claim: Content, claim_page: 
 
 def test_an_undefined_number_has_a_footnote_that_says_why(claim: Content, reliance_page: str) -> None:
     page = Page(reliance_page)
-    assert squeezed(page.texts["notes"]) == "aundefined because a logit is not finite."
+    assert squeezed(page.texts["results-remains-notes"]) == "aundefined because a logit is not finite."
     for row in claim["rows"]:
         if row["measure"] in ("swap_pull", "reliance"):
             reason = f"undefined because of {row['measure']}."
             row |= {"value": None, "low": None, "high": None, "undefined_because": reason, "reading": "undefined"}
     html = render_claim(Results.read("claim", claim), [])
     page = Page(html)
-    assert squeezed(page.texts["notes"]) == "aundefined because of reliance. bundefined because of swap_pull."
-    assert html.count('href="#note-b"') == sum(row["measure"] == "swap_pull" for row in claim["rows"])
-    assert [squeezed(cell) for cell in page.tables["comparisons"][1][1:]] == [
-        "undefineda",
-        "undefined because of reliance.",
-        *page.tables["comparisons"][1][3:5],
-        "undefined",
-    ]
+    assert squeezed(page.texts["results-outline-notes"]) == "aundefined because of swap_pull."
+    over_seeds = [row for row in claim["rows"] if row["measure"] == "swap_pull" and row["seed"] is None]
+    assert html.count('href="#results-outline-note-a"') == sum(not row["compared_with"] for row in over_seeds)
+    assert [squeezed(cell) for cell in page.tables["comparisons"][1][1:3]] == ["undefineda", ""]
+    assert squeezed(page.texts["comparisons-notes"]) == "aundefined because of reliance."
 
 
 def test_where_no_used_share_is_defined_scene_shares_are_drawn(reliance: dict[str, Any]) -> None:
@@ -366,7 +362,7 @@ def test_the_page_loads_nothing_runs_nothing_and_its_references_exist(
     ]
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html)) and "@import" not in html
-    assert [attributes["type"] for tag, attributes in page.elements if tag == "script"] == ["application/json"]
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.elements}
     assert any("default-src 'none'" in attributes.get("content", "") for _, attributes in page.elements)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -432,6 +428,46 @@ def test_equal_results_give_equal_pages_and_are_left_alone(made_claim: Content, 
     assert render_claim(Results.read("claim", before), []) == claim_page and before == made_claim
 
 
+def test_accuracy_by_hidden_fraction_comes_first_with_a_chart_and_each_class_below_it(
+    made_reliance: Content, reliance_page: str
+) -> None:
+    page = Page(reliance_page)
+    sections = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
+    assert sections[:2] == ["accuracy", "classes"]
+    head, *lines = page.tables["accuracies"]
+    assert [squeezed(cell) for cell in head[1:7]] == [f"{percent}% hidden" for percent in (0, 10, 20, 30, 40, 50)]
+    expected = []
+    for network in made_reliance["networks"]:
+        for method in made_reliance["methods"]:
+            rows = {
+                (row["measure"], row["parameters"].get("hidden_fraction")): row
+                for row in made_reliance["rows"]
+                if (row["network"], row["method"], row["compared_with"]) == (network, method, "")
+                and row["parameters"].get("family", "patches") == "patches"
+                and row["parameters"].get("order", "random") == "random"
+            }
+            wanted = [("clean_accuracy", None), ("curve_accuracy", 0.1), ("curve_accuracy", 0.2), ("retention", 0.3)]
+            expected.append((METHODS[method], [expected_cell(rows[each]) for each in wanted]))
+    assert [(row[0], row[1:5]) for row in body_rows(page, "accuracies")] == expected
+    accuracy, _, _ = reliance_page.partition('id="classes"')
+    assert accuracy.count("<svg xmlns") == len(made_reliance["methods"]) and len(lines[-1]) == len(head)
+    of_classes = [row for row in made_reliance["rows"] if row["measure"] == "class_accuracy"]
+    first = [row for row in of_classes if row["network"] == made_reliance["networks"][0]]
+    found = [cell for row in body_rows(page, "classes-1") for cell in row[1:]]
+    assert found == [expected_cell(row) for row in first] != []
+
+
+def test_many_classes_are_folded(made_reliance: Content, reliance_page: str) -> None:
+    row = next(row for row in made_reliance["rows"] if row["measure"] == "class_accuracy")
+    many = [row | {"parameters": {"class": f"<i>{place}", "hidden_fraction": 0.3}, "method": method}
+            for place in range(21) for method in ("", "black", "layer_masking")]  # fmt: skip
+    rows = [row for row in made_reliance["rows"] if row["measure"] in ("used_share", "clean_accuracy", "retention")]
+    folded = render_reliance(Results.read("reliance", {**made_reliance, "rows": [*rows, *many]}), [])
+    first = 'id="classes">'
+    assert "<details open>" in reliance_page.partition(first)[2].partition("</section>")[0]
+    assert "<details open>" not in folded.partition(first)[2].partition("</section>")[0] and "<i>" not in folded
+
+
 def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim: Content, reliance: Content) -> None:
     with pytest.raises(InputError, match=r"claim.json of format 4, got 2; run the command again\.$"):
         render_claim(Results.read("claim", claim | {"format": 2}), [])
@@ -439,7 +475,7 @@ def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim: Conten
         render_reliance(
             Results.read("reliance", {key: value for key, value in reliance.items() if key != "format"}), []
         )
-    claim["provenance"]["seconds"] = float("nan")
+    claim["another"] = float("nan")
     with pytest.raises(ValueError, match="JSON"):
         render_claim(Results.read("claim", claim), [])
 

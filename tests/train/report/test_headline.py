@@ -2,14 +2,15 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report import Results, headline
-from maskrobust.train.report.comparisons import method_sentences
-from maskrobust.train.report.results import short_names
+from maskrobust.train.report.headline import method_sentences
+from maskrobust.train.report.results import MEANINGLESS, short_names
 
 NAMES = ("a", "b", "c")
 Readings = Mapping[tuple[str, str], str]
@@ -81,6 +82,32 @@ def test_the_sentence_of_a_method_names_the_ends_and_whom_they_are_not_told_apar
         "c.ckpt lies nearest to zero, with a used share of −0.10 [−0.15, −0.05]; a.ckpt farthest from it, with 0.50 "
         f"[0.45, 0.55]. {expected}"
     )
+
+
+def test_equal_shares_are_said_to_be_no_difference() -> None:
+    ((_, sentence),) = method_sentences(results_of({"black": {}}, (0.001, -0.001, 0.0)))
+    assert sentence.startswith("a.ckpt, b.ckpt and c.ckpt: no difference, with used shares of 0.00 [")
+    assert "nearest" not in sentence and "farthest" not in sentence
+
+
+def test_a_share_that_means_nothing_is_left_out_of_what_is_compared_and_that_is_said() -> None:
+    results = results_of({"black": C_LEAST, "mean": C_LEAST})
+    reason = "98 % of its answers are <b>one</b> class"
+    rows = [
+        replace(row, reading=MEANINGLESS + reason)
+        if (row.network, row.method, row.measure) == ("c.ckpt", "black", "used_share")
+        else row
+        for row in results.rows
+    ]
+    collapsed = replace(results, rows=rows)
+    assert headline(collapsed) == (
+        "c.ckpt relies least on outlines under mean colour fill. "
+        f"The used share of c.ckpt means nothing under black fill: {reason}."
+    )
+    sentence = method_sentences(collapsed)[0][1]
+    assert sentence.startswith("b.ckpt lies nearest to zero") and sentence.endswith(f"means nothing: {reason}.")
+    every = [replace(row, reading=MEANINGLESS + reason) if row.measure == "used_share" else row for row in results.rows]
+    assert headline(replace(results, rows=every)).startswith("The used share of a.ckpt means nothing under")
 
 
 def test_where_a_used_share_is_undefined_all_are_listed() -> None:

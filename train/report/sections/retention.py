@@ -1,8 +1,9 @@
 """The chart of a claim: retention against reliance."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -10,14 +11,14 @@ from matplotlib.transforms import Affine2D
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import Row, only
+from maskrobust.train.report.blocks import block, html, legend, prose
+from maskrobust.train.report.charts import ACCENT, INK, colour_of, draw, tick
 from maskrobust.train.report.results import Network, Results
-from maskrobust.train.report.svg import ACCENT, INK, ChartSize, draw, network_colour, tick
 from maskrobust.train.report.wording import in_words, method_title
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _LABEL = "Chart: accuracy with patches hidden against used share of the outline"
-
-_SIZE = ChartSize(420, 360)
+_SIZE = 420, 360
 
 
 class Point(NamedTuple):
@@ -27,10 +28,8 @@ class Point(NamedTuple):
         network: the arm.
         method: position of the masking method, from 0.
         best: whether it is the arm's best case, under which the rule looks at it.
-        retention: accuracy with patches hidden at random.
-        used_share: the headline.
-        x: value of the first.
-        y: value of the second.
+        retention: accuracy with patches hidden at random, defined.
+        used_share: the headline, defined.
     """
 
     network: Network
@@ -38,27 +37,33 @@ class Point(NamedTuple):
     best: bool
     retention: Row
     used_share: Row
-    x: float
-    y: float
 
 
-def retention_section(results: Results) -> dict[str, Any]:
+def retention(results: Results) -> Markup:
     """The chart, its legend, and what is not drawn."""
     points = chart_points(results)
-    return {
-        "chart": retention_chart(results),
-        "markers": [(method_title(method), marker_points(place)) for place, method in enumerate(results.methods)],
-        "has_band": reliance_limit(results) is not None,
-        "not_drawn": len(results.networks) * len(results.methods) - len(points),
-    }
+    if not points:
+        return html("<p>There is nothing to draw: in every arm a number is undefined, for the reasons given below.</p>")
+    methods = [
+        html("{{ mark }} {{ title }}", mark=block("marker", marker(place)), title=method_title(method))
+        for place, method in enumerate(results.methods)
+    ]
+    return prose(
+        "retention",
+        chart=retention_chart(results, points),
+        arms=legend(results.networks, "Arms"),
+        methods=block("legend", "Masking methods", methods),
+        has_band=reliance_limit(results) is not None,
+        drawn=len(points),
+        all=len(results.networks) * len(results.methods),
+    )
 
 
-def marker_points(method: int) -> str:
-    """The marker of the masking method at a position from 0, as `points` of an SVG polygon within ±10."""
+def marker(method: int) -> str:
+    """The marker of the masking method at a position from 0, as `points` of an SVG polygon within ±12."""
     style = MarkerStyle(_MARKERS[method % len(_MARKERS)])
     outline = style.get_path().transformed(style.get_transform()).transformed(Affine2D().scale(16.0)).to_polygons()[0]
-    corners = np.asarray(outline, dtype=np.float64)
-    return " ".join(f"{x:.1f},{-y:.1f}" for x, y in corners)
+    return " ".join(f"{x:.1f},{-y:.1f}" for x, y in np.asarray(outline, dtype=np.float64))
 
 
 def chart_points(results: Results) -> list[Point]:
@@ -68,40 +73,35 @@ def chart_points(results: Results) -> list[Point]:
     for network in results.networks:
         for place, method in enumerate(results.methods):
             under = {"network": network.name, "method": method}
-            retention = only(results.over_seeds, measure="retention", parameters=hidden, **under)
-            used_share = only(results.over_seeds, measure=HEADLINE, **under)
-            if retention and used_share and retention.value is not None and used_share.value is not None:
-                best = method == network.arm["cases"]["best"]
-                found.append(Point(network, place, best, retention, used_share, retention.value, used_share.value))
+            kept = only(results.over_seeds, measure="retention", parameters=hidden, **under)
+            share = only(results.over_seeds, measure=HEADLINE, **under)
+            if kept and share and kept.value is not None and share.value is not None:
+                found.append(Point(network, place, method == network.arm["cases"]["best"], kept, share))
     return found
 
 
-def retention_chart(results: Results) -> str:
+def retention_chart(results: Results, points: list[Point]) -> Markup:
     """Retention (x) against used share (y) of every arm under every masking method.
 
     At its best an arm is a large mark with its number and both intervals, under the other methods a small pale mark.
     A dashed line marks zero. A shaded band on both sides of it holds the used shares whose magnitude exceeds the
     layer-masking arm's by no more than the margin of the rule.
-
-    Args:
-        results: of a claim.
-
-    Returns:
-        An `<svg>` element, see `svg.draw`; empty when no point can be drawn.
     """
-    points = chart_points(results)
-    if not points:
-        return ""
 
     def paint(axes: Axes) -> None:
-        _draw_axes(axes, in_words(results.content["hidden_fraction"]))
+        axes.set_xlabel(f"Accuracy with {in_words(results.content['hidden_fraction'])} of the patches hidden (%)")
+        axes.set_ylabel("Used share of the outline")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(100 * value)))
+        axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+        axes.axhline(0.0, color=INK, alpha=0.55, linewidth=1.0, linestyle=(0, (4, 3)))
+        axes.margins(0.08)
         limit = reliance_limit(results)
         if limit is not None:
             axes.axhspan(-limit, limit, color=ACCENT, alpha=0.14, linewidth=0)
         for point in points:
             _draw_point(axes, point)
 
-    return draw(paint, _SIZE, "retention", _LABEL)
+    return draw(paint, "retention", _LABEL, _SIZE)
 
 
 def reliance_limit(results: Results) -> float | None:
@@ -112,34 +112,18 @@ def reliance_limit(results: Results) -> float | None:
     return None if share is None or share.value is None else abs(share.value) + float(rule["margin"])
 
 
-def _draw_axes(axes: Axes, hidden: str) -> None:
-    axes.set_xlabel(f"Accuracy with {hidden} of the patches hidden (%)")
-    axes.set_ylabel("Used share of the outline")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(100 * value)))
-    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.axhline(0.0, color=INK, alpha=0.55, linewidth=1.0, linestyle=(0, (4, 3)))
-    axes.margins(0.08)
-
-
 def _draw_point(axes: Axes, point: Point) -> None:
-    x, y = point.x, point.y
-    colour = network_colour(point.network)
-    marker = _MARKERS[point.method % len(_MARKERS)]
+    x, y = point.retention.value or 0.0, point.used_share.value or 0.0
+    colour, mark = colour_of(point.network.colour), _MARKERS[point.method % len(_MARKERS)]
     if not point.best:
-        axes.plot([x], [y], marker=marker, color=colour, markersize=5.5, markeredgewidth=0, alpha=0.6, zorder=2)
+        axes.plot([x], [y], marker=mark, color=colour, markersize=5.5, markeredgewidth=0, alpha=0.6, zorder=2)
         return
     for row, horizontal in ((point.retention, True), (point.used_share, False)):
         if row.low is not None and row.high is not None:
             ends = [row.low, row.high]
             axes.plot(*((ends, [y, y]) if horizontal else ([x, x], ends)), color=colour, linewidth=1.6, alpha=0.5)
-    axes.plot([x], [y], marker=marker, color=colour, markersize=9, markeredgewidth=0, zorder=3)
+    axes.plot([x], [y], marker=mark, color=colour, markersize=9, markeredgewidth=0, zorder=3)
     axes.annotate(
-        str(point.network.number),
-        (x, y),
-        xytext=(6, 5),
-        textcoords="offset points",
-        fontsize="small",
-        color=colour,
-        fontweight="bold",
-        zorder=4,
-    )
+        str(point.network.number), (x, y), xytext=(6, 5), textcoords="offset points", fontsize="small", color=colour,
+        fontweight="bold", zorder=4,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The sections of the pages, each a function from what it shows to the HTML below its heading, or None for nothing."""
