@@ -15,8 +15,8 @@ from maskrobust.train.cli import main
 from maskrobust.train.data.shards.reader import Faults
 from maskrobust.train.plain_text import printable
 from maskrobust.train.progress import counting_display
+from maskrobust.train.report.pictures.masks import Gallery, GalleryImage, GalleryRow, render_gallery
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.sections.masks import Gallery, GalleryImage, GalleryRow, render_gallery
 
 NASTY = "\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
 HARMLESS = r"\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"

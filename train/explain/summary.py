@@ -22,8 +22,8 @@ from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.measure import FORMAT, ExplainedImages
 from maskrobust.train.files import atomic_path, write_archive, write_json, write_text
 from maskrobust.train.provenance import provenance
+from maskrobust.train.report.pictures.explanations import MOST_IMAGES, render_explanations
 from maskrobust.train.report.results import as_text, harmless_csv
-from maskrobust.train.report.sections.explanations import MOST_IMAGES, render_explanations
 
 
 def write_results(

@@ -27,7 +27,7 @@ from maskrobust.lm_modules.methods import illustrate
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.report.examples import annotated_examples, to_pictures
-from maskrobust.train.report.sections.masks import OUTLINE, Gallery, GalleryImage, GalleryRow, Picture
+from maskrobust.train.report.pictures.masks import OUTLINE, Gallery, GalleryImage, GalleryRow, Picture
 from maskrobust.train.types import Split
 
 _SEARCHED_BATCHES = 20

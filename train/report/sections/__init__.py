@@ -1,1 +1,1 @@
-"""The sections of the pages, each a function from what it shows to the HTML below its heading, or None for nothing."""
+"""The sections of a claim's and an evaluation's page: functions from results to the HTML below a heading, or None."""

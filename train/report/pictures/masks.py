@@ -71,7 +71,7 @@ def render_gallery(gallery: Gallery, command: str) -> str:
         command: the command that drew it.
     """
     sections: tuple[Section[Gallery], ...] = (
-        Section("images", "The images, hidden", _images),
+        Section("images", "Every mask family with every fill", _images),
         Section("run", "How it was drawn", lambda shown: _run(shown, command)),
     )
     style = f"\n.wide {{ --columns: {len(gallery.columns) + 1}; }}\n"

@@ -15,7 +15,7 @@ from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.blocks import Cell, Group, Line, block, folded, html, panels, prose, table
 from maskrobust.train.report.charts import Curve, line_chart
-from maskrobust.train.report.sections.shown import TRUSTED, WARNING, Explanations, explainer_title
+from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title
 from maskrobust.train.report.wording import GOALS, count, in_sentence, interval, method_title, writer
 
 

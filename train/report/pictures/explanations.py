@@ -40,9 +40,9 @@ from maskrobust.train.report.blocks import (
     render_page,
     table,
 )
-from maskrobust.train.report.sections.judged import judged
+from maskrobust.train.report.pictures.judged import judged
+from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title, segments_title
 from maskrobust.train.report.sections.run import command_line, machine_facts
-from maskrobust.train.report.sections.shown import TRUSTED, WARNING, Explanations, explainer_title, segments_title
 from maskrobust.train.report.wording import decimal, method_title, percent
 
 MOST_IMAGES = 20
