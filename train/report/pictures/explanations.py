@@ -43,7 +43,7 @@ from maskrobust.train.report.blocks import (
 from maskrobust.train.report.pictures.judged import judged
 from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title, segments_title
 from maskrobust.train.report.sections.run import command_line, machine_facts
-from maskrobust.train.report.wording import decimal, method_title, percent
+from maskrobust.train.report.wording import decimal, method_title
 
 MOST_IMAGES = 20
 """Images that the page shows."""
@@ -216,25 +216,7 @@ def _ordinal(number: int) -> str:
 
 def how_to_read(shown: Explanations) -> Markup:
     """What the pictures mean."""
-    scale, settings = _SCALES[shown.settings["scale"]], shown.settings
-    found = [
-        ("Colours", f"Orange segments raise the {scale} of the class, blue ones lower it. The strongest colour is the "
-         "largest score in the row, under whichever method, so columns of a row can be compared. White lines are the "
-         "borders of segments."),
-        ("Small pictures", f"The segments with the highest scores alone, together {percent(_ALONE)} of the image."),
-        ("Bars", "Scores of the segments that are numbered in the image, the strongest of the row, with 95\u202f% "
-         "intervals over samples of queries where the explainer has them. The dashed line is 0; all bars of a row are "
-         "on one scale."),
-        ("Where methods differ", "The highest minus the lowest score of each segment over the masking methods; black "
-         "is a difference as large as the largest score."),
-    ]  # fmt: skip
-    if "rise" in settings["explainers"]:
-        text = "Its scores are mean answers; shown is by how much they exceed the mean over the segments."
-        found.append(("RISE", text))
-    if "occlusion" in settings["explainers"]:
-        text = "A segment's score is the mean over its pixels of how far the answer falls when a window of "
-        found.append(("Occlusion", f"{text}{settings['window']} pixels hides them."))
-    return facts(found, look="definitions")
+    return prose("how_to_read", scale=_SCALES[shown.settings["scale"]], settings=shown.settings, alone=_ALONE)
 
 
 def how_it_was_run(shown: Explanations) -> Markup:

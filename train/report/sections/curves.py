@@ -7,17 +7,11 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.report.blocks import Group, Line, folded, html, legend, named, panels, table
+from maskrobust.train.report.blocks import Group, Line, folded, html, legend, named, panels, prose, table
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.tables import cell_of
 from maskrobust.train.report.wording import family_title, method_title
-
-_CAPTIONS = {
-    "claim": "Every arm under the masking method stated for it. Thick lines, with their intervals, are the arms that "
-    "the rule compares.",
-    "reliance": "Pale bands are intervals.",
-}
 
 
 class Panel(NamedTuple):
@@ -58,8 +52,7 @@ def _curves(results: Results, rows: Sequence[Row], identity: str, title: str) ->
     shown = sorted(places, key=lambda panel: (families.index(panel.family), orders.index(panel.order)))
     networks = [each for each in results.networks if select(rows, network=each.name)]
     charts = [_chart(results, rows, networks, panel, f"{identity}-{place}") for place, panel in enumerate(shown)]
-    caption = html("{{ legend }}<p>{{ text }} Numbers on the lines are those of the legend.</p>",
-                   legend=legend(results.networks), text=_CAPTIONS[results.name])  # fmt: skip
+    caption = prose("curves_caption", legend=legend(results.networks), is_claim=results.name == "claim")
     scores = [row for row in rows if "hidden_fraction" not in row.parameters]
     tables = [
         html("<h4>{{ title }}</h4>", title=catalogue()[measure].title)

@@ -10,12 +10,6 @@ from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import method_title
 
-_PREDICTED = {
-    "claim": "Below a picture: the classes predicted by the arms for which that method is stated (below the originals: "
-    "by all arms), with the first seed.",
-    "reliance": "Below each picture: the classes that the networks predict.",
-}
-
 
 def examples(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
     """Strips by masking method, in order; None where there is no picture."""
@@ -27,7 +21,7 @@ def examples(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
         return None
     text = prose(
         "examples",
-        predicted=_PREDICTED[results.name] if any(strip.answers for strip in strips) else "",
+        predicted_by=results.name if any(strip.answers for strip in strips) else "",
         apart=any(strip.networks for strip in strips),
     )
     for method, of_method in groups.items():

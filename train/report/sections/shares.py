@@ -9,13 +9,6 @@ from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import bar_groups, inline
 from maskrobust.train.report.wording import method_title
 
-_ABOUT = {
-    HEADLINE: "The used share: at zero (dashed) outlines are not read, at 1 they are read as well as by a network that "
-    "sees nothing else; below zero they are read and mislead.",
-    SCENE_SHARE: "The scene share: at zero (dashed) the outline of a hole in a picture without objects is not felt, at "
-    "1 it tells two classes apart as well as the objects do. The used share is undefined under every masking method.",
-}
-
 
 def shares(results: Results) -> Markup:
     """Intervals by masking method; of the scene share where that alone is defined."""
@@ -29,10 +22,9 @@ def shares(results: Results) -> Markup:
     text = prose(
         "shares",
         unlabelled=settings["labels"] != "of the data",
-        about=_ABOUT[measure],
         source=settings["probe"],
         probe=inline(only(results.rows, network="", measure="probe_accuracy")),
-        over="images" if measure == HEADLINE else "objects",
+        is_used_share=measure == HEADLINE,
     )
     lines = [
         (method_title(row.method), [results.network(row.network)], row, [Cell(row.reading, look="words")])
