@@ -187,7 +187,6 @@ def test_the_csv_holds_every_row(evaluated: Path) -> None:
 def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(evaluated: Path) -> None:
     page = Page((evaluated / "report.html").read_text())
     reliance = json.loads((evaluated / "reliance.json").read_text())
-    assert json.loads(page.texts["reliance-json"]) == reliance
     assert all(path in page.texts["networks"] for path in reliance["networks"])
     names = [name.replace("_", " ") for name in Cues(**TINY_DATA).class_names]
     assert any(name.replace("_", " ") in page.texts["examples"] for name in names)

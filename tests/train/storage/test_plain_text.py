@@ -11,7 +11,7 @@ from rich.console import Console
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.cli import main
-from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, render_gallery
+from maskrobust.train.report.pictures.masks import Gallery, GalleryImage, GalleryRow, render_gallery
 from maskrobust.train.report.results import Results
 from maskrobust.train.running.progress import counting_display
 from maskrobust.train.storage.plain_text import printable
