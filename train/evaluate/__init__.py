@@ -55,5 +55,6 @@ def main(arguments: Sequence[str]) -> None:
                 write_text(config.out / "predictions.csv", predictions)
             partial.remove()
     console.print(results_table(results), headline(results), sep="\n", markup=False)
-    numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
+    written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]
+    numbers = ", ".join(str(config.out / name) for name in written)
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """`maskrobust evaluate`: the numbers of checkpoints, side by side, and what it refuses."""
 
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def evaluated(checkpoints: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluated")
-    main(["evaluate", f"--network={json.dumps(checkpoints)}", *DATA, *QUICK, f"--out={out}"])
+    main(["evaluate", f"--network={json.dumps(checkpoints)}", *DATA, *QUICK, "--predictions=true", f"--out={out}"])
     return out
 
 
@@ -182,6 +183,17 @@ def test_the_csv_holds_every_row(evaluated: Path) -> None:
     for line, row in zip(lines, rows_of(evaluated), strict=True):
         assert (line["network"], line["method"], line["measure"]) == (row.network, row.method, row.measure)
         assert line["value"] == ("" if row.value is None else str(row.value))
+
+
+def test_predictions_are_those_that_the_accuracies_count(evaluated: Path, checkpoints: list[str]) -> None:
+    lines = list(csv.DictReader((evaluated / "predictions.csv").read_text().splitlines()))
+    for path, (method, fraction, measure) in itertools.product(
+        checkpoints, (("", "0.0", "clean_accuracy"), ("black", "0.5", "retention"))
+    ):
+        about = {"network": path, "method": method, "hidden_fraction": fraction}
+        right = [line["label"] == line["prediction"] for line in lines if about.items() <= line.items()]
+        (row,) = rows_of(evaluated, network=path, method="black", measure=measure, compared_with="")
+        assert len(right) == row.images and sum(right) / len(right) == pytest.approx(row.value)
 
 
 def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(evaluated: Path) -> None:
