@@ -91,6 +91,8 @@ def accuracy_of_classes(results: Results) -> Markup | None:
             for each in classes
             if (each, "") in own
         ]
+        if not lines:
+            continue
         headings = ["Class", "Nothing hidden", *map(method_title, results.methods)]
         shown = table(f"classes-{network.number}", f"Classes, {network.title}", headings, [Group(lines)])
         text += folded(named(network), shown, is_open=len(classes) <= _MOST_CLASSES)
