@@ -1,6 +1,5 @@
 """Layer masking on the networks of torchvision and timm; the big ones are checked by `scripts/architectures`."""
 
-import gc
 import inspect
 import re
 
@@ -39,15 +38,6 @@ CHECKED_HERE = [
     "timm/skresnet18", "timm/tf_efficientnet_cc_b0_4e", "timm/tresnet_m", "timm/vgg11",
 ]  # fmt: skip
 """Together they use every rule that the listed networks use; `scripts/architectures` checks all of those."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_repeated_search_for_garbage():
-    """Spares the collector all objects of torch and timm each time that a network is traced."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("architecture", CHECKED_HERE)
