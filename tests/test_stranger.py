@@ -182,7 +182,7 @@ model:
   mask_probability: 0.5
 """,
 }
-FEW = ("--replicates=20", "--curve_families=[]", "--scenes=2", "--scene_pairs=16", "--features=false")
+FEW = ("--replicates=20", "--curve_families=[]", "--scenes=2", "--scene_objects=16", "--features=false")
 OWN = ("--transfer_families=[holes.stripes]", "--methods=[black, holes.pink]", "--own_measures=[holes.circle_error]")
 
 

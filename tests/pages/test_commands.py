@@ -65,7 +65,7 @@ SHORT_EXPLANATION = [
 SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--samples=32", "--max_images=2", "--replicates=20"]
 SHORT_EVALUATION = [
     *("--curve_families=[patches]", "--curve_orders=[random]", "--transfer_families=[]"),
-    *("--scenes=2", "--scene_pairs=16", "--replicates=20"),
+    *("--scenes=2", "--scene_objects=16", "--replicates=20"),
 ]
 FEW_IMAGES = {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
 

@@ -93,7 +93,7 @@ def test_the_interval_of_kernel_shap_is_students_with_hc3_whichever_score_is_eli
         np.testing.assert_allclose(np.delete(found.high[:, 0], eliminated), solution + reach, atol=1e-9)
 
 
-def coverage(explain, draw, truth, repetitions=300):
+def interval_coverage(explain, draw, truth, repetitions=300):
     """The share of intervals that hold the truth, over samples."""
     held = []
     for key in range(repetitions):
@@ -110,7 +110,9 @@ def truth_of_lime():
 
 
 def test_limes_intervals_hold_the_truth_at_their_level():
-    found = coverage(lambda z, y: lime(z, y, alpha=0), lambda key: draw_independent(key, 100, 5), truth_of_lime())
+    found = interval_coverage(
+        lambda z, y: lime(z, y, alpha=0), lambda key: draw_independent(key, 100, 5), truth_of_lime()
+    )
     assert found.mean() == pytest.approx(0.95, abs=0.02) and found.min() > 0.89
 
 
@@ -121,7 +123,7 @@ def test_kernel_shaps_intervals_hold_the_truth_at_their_level():
         False: lambda key: with_ends(draw_independent(key, 100, 5)),
     }
     for by_kernel, draw in draws.items():
-        found = coverage(lambda z, y, by=by_kernel: kernel_shap(z, y, drawn_by_kernel=by), draw, exact)
+        found = interval_coverage(lambda z, y, by=by_kernel: kernel_shap(z, y, drawn_by_kernel=by), draw, exact)
         assert found.mean() == pytest.approx(0.95, abs=0.02) and found.min() > 0.89
 
 

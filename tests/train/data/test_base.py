@@ -213,10 +213,10 @@ def test_the_command_line_knows_its_arguments(data_class):
 
 def test_empty_scenes_are_backgrounds_of_the_same_kind_and_not_those_of_the_samples(make_data):
     data = make_data()
-    scenes, samples = data.empty_scenes("test", 12), data.samples("test")
+    scenes, samples = data.empty_scenes("test", 12).images, data.samples("test")
     assert (scenes.shape, scenes.dtype) == ((12, 3, 48, 48), torch.float32)
     assert scenes.min() >= 0 and scenes.max() <= 1
-    assert torch.equal(scenes[:5], data.empty_scenes("test", 5))
+    assert torch.equal(scenes[:5], data.empty_scenes("test", 5).images)
     images, outside = samples.images.float().div(255), ~samples.object_mask.expand(-1, 3, -1, -1)
     assert (scenes.mean() - images[outside].mean()).abs() < 0.1
     assert (scenes.flatten(1).std(dim=1).mean() - images[outside].std()).abs() < 0.1

@@ -19,9 +19,11 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
 from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
+from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
 from maskrobust.train.evaluate.config import parse_config
 from maskrobust.train.evaluate.networks import load_networks
 from maskrobust.train.probe import read_outlines
+from tests.conftest import require_component
 from tests.train.data.conftest import joined
 from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
 from tests.train.data.layouts import IMAGES, write_pairs
@@ -229,6 +231,20 @@ class OfPairs(ImagesWithMasks):
 def test_what_a_class_of_ones_own_says_holds_for_fewer_classes_too(tmp_path: Path) -> None:
     data = OfPairs(**write_pairs(tmp_path), **SMALL).without_classes(["box"])  # type: ignore[arg-type]
     assert data.object_of(torch.tensor([6, 7])).tolist() == [3, 3] and len(data.files("val")) == 8
+
+
+def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives_them(tmp_path: Path) -> None:
+    require_component(DEBIAN_STAMPS, "apt install tuxpaint-stamps-default")
+    options = ("--data.classes=none", "--data.image_size=64", "--data.views=1", "--scenes=6", "--scene_objects=30")
+    torch.manual_seed(0)
+    torch.save(SmallResNet(1000).state_dict(), tmp_path / "weights.pt")
+    network = f"--network=small_resnet:{tmp_path / 'weights.pt'}"
+    main(["evaluate", "--data=Cutouts", *options, network, *QUICK, f"--out={tmp_path / 'out'}"])
+    rows = {row.name: row for row in rows_of(tmp_path / "out")}
+    assert rows["retention_0.5"].images == 419
+    assert rows["clean_accuracy"].undefined_because == "The images have no labels."
+    pull = rows["outline_pull"]
+    assert (pull.value is not None and 4 <= pull.images <= 30) or "two classes" in str(pull.undefined_because)
 
 
 def test_a_network_without_names_answers_in_its_order_whatever_is_left_out(tmp_path: Path) -> None:

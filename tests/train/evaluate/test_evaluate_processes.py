@@ -37,7 +37,7 @@ from tests.train.tiny import TINY_DATA
 BATCHES = 6
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA | {"batch_size": 4}).items())]
 QUICK = ["--methods=[random_colour, layer_masking]", "--patch_size=8", "--curve_families=[patches]", "--replicates=50"]
-SCENES = ["--scenes=2", "--scene_pairs=20", "--transfer_families=[rectangles]", "--device=cpu"]
+SCENES = ["--scenes=2", "--scene_objects=20", "--transfer_families=[rectangles]", "--device=cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def test_settings_tell_every_option_that_answers_follow_from() -> None:
     others: dict[str, Any] = {
         "methods": ("mean",), "split": "val", "patch_size": 8, "hidden_fractions": (0.25,), "answers": "present",
         "curve_families": (), "transfer_families": (), "sampled_share": 0.5, "features": False, "layers": ("layer1",),
-        "margins": (4.0,), "leak_controls": True, "scenes": 2, "scene_pairs": 3, "seed": 1, "precision": "bf16",
+        "margins": (4.0,), "leak_controls": True, "scenes": 2, "scene_objects": 3, "seed": 1, "precision": "bf16",
         "compile": True,
         "data_options": {"class_path": "Cues", "init_args": {"seed": 1}},
     }  # fmt: skip

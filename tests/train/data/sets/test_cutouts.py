@@ -10,14 +10,16 @@ import torch
 from PIL import Image
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance.scenes import texture_energy
 from maskrobust.train.data import Cutouts
+from maskrobust.train.data.files import scenes as scenes_module
 from maskrobust.train.data.files.cutout_files import (
     DEBIAN_STAMPS,
     SHIPPED_CLASSES,
     find_cutouts,
     read_cutout,
 )
-from maskrobust.train.data.files.scenes import list_scenes
+from maskrobust.train.data.files.scenes import INSTALLED_PHOTOGRAPHS, list_scenes
 from maskrobust.train.data.sets.cutouts import paste
 from tests.conftest import require_component
 
@@ -204,7 +206,7 @@ def test_own_backgrounds_are_held_out_and_in_use(folder, tmp_path):
     assert [len(each) for each in listed] == [2, 2, 5] and len(set.union(*listed)) == 9
     data = Cutouts(folder, **SMALL, with_background=tmp_path / "own", training_objects="split")
     assert {path.name for path in data._scenes["test"]} == {path.name for path in listed[2]}
-    scenes = data.empty_scenes("test", 5)
+    scenes = data.empty_scenes("test", 5).images
     assert len({round(float(scene.mean()), 3) for scene in scenes}) == 5
     assert scenes.flatten(2).std(dim=2).max() < 1e-6
 
@@ -219,13 +221,34 @@ def test_empty_scenes_are_backgrounds_without_object_pixels(tmp_path, with_backg
         write_png(tmp_path / "b" / path.relative_to(tmp_path / "a"), pixels)
     one, other = (Cutouts(tmp_path / name, **SMALL, with_background=with_background) for name in "ab")
     assert not torch.equal(one.samples("test").images, other.samples("test").images)
-    assert torch.equal(one.empty_scenes("test", 7), other.empty_scenes("test", 7))
-    scenes = one.empty_scenes("test", 7)
+    assert torch.equal(one.empty_scenes("test", 7).images, other.empty_scenes("test", 7).images)
+    scenes = one.empty_scenes("test", 7).images
     assert (scenes.shape, scenes.dtype) == ((7, 3, 48, 48), torch.float32)
     assert scenes.min() >= 0 and scenes.max() <= 1
-    assert torch.equal(scenes[:3], one.empty_scenes("test", 3))
-    assert not torch.equal(scenes, one.empty_scenes("val", 7))
+    assert torch.equal(scenes[:3], one.empty_scenes("test", 3).images)
+    assert not torch.equal(scenes, one.empty_scenes("val", 7).images)
     assert (scenes.flatten(2).std(dim=2).max() < 1e-6) == (with_background == "empty")
+
+
+def test_empty_scenes_are_of_every_kind_in_turn_and_noise_of_several_spectra(folder):
+    data = Cutouts(folder, **SMALL)
+    images, kinds = data.empty_scenes("test", 25)
+    assert kinds == tuple(["flat", "noise", "photographs"] * 8 + ["flat"])
+    energy = texture_energy(images)
+    assert energy[0::3].max() < 1e-12 and energy[1::3].min() > 1e-5 and energy[2::3].min() > 1e-7
+    spectra = energy[1:13:3].tolist()
+    assert spectra == sorted(spectra, reverse=True) and spectra[0] > 10 * spectra[3]
+    assert Cutouts(folder, **SMALL, with_background="empty").empty_scenes("val", 2).kinds == ("flat", "flat")
+
+
+def test_installed_photographs_are_scenes_after_the_shipped_ones_of_the_test_split_alone(folder, tmp_path, monkeypatch):
+    shipped = [Cutouts(folder, **SMALL).empty_scenes(split, 24).images for split in ("val", "test")]
+    path = tmp_path / INSTALLED_PHOTOGRAPHS[0]
+    write_png(path, np.full((300, 400, 3), 90, dtype=np.uint8))
+    monkeypatch.setattr(scenes_module, "DEBIAN_SHARE", tmp_path)
+    val, test = (Cutouts(folder, **SMALL).empty_scenes(split, 24).images for split in ("val", "test"))
+    assert torch.equal(val, shipped[0]) and torch.equal(test[:18], shipped[1][:18])
+    assert test[20].flatten(1).std(dim=1).max() < 1e-6 < test[17].flatten(1).std(dim=1).min()
 
 
 def write_classes(path, *rows):
