@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -13,6 +14,12 @@ import torch
 # The compiler keeps kernels, and would run those of another instruction set (ATEN_CPU_CAPABILITY) on the wrong width.
 _KERNELS = f"maskrobust-kernels-{torch.backends.cpu.get_cpu_capability()}".replace(" ", "-")
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _KERNELS)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage all that the imports have made: it would look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

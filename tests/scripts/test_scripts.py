@@ -65,7 +65,7 @@ def calls(clone):
 CREATE = "-m venv CLONE/.venv"
 INSTALL = "-m pip install --editable CLONE"
 INSTALL_DEV = f"{INSTALL}[dev]"
-PYTEST = "-m pytest -q -n auto --maxprocesses 8 --dist loadfile"
+PYTEST = "-m pytest -q -n auto --maxprocesses 8 --dist worksteal"
 CLAIM = "claim --config claim_cues.yaml --out CLONE/runs/demo"
 
 

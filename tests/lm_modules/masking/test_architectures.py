@@ -1,6 +1,5 @@
 """Layer masking on the networks of torchvision and timm; the big ones are checked by `scripts/architectures`."""
 
-import gc
 import inspect
 import re
 
@@ -43,15 +42,6 @@ CHECKED_HERE = [
 
 ALSO_MIRRORED = ["mobilenet_v3_small", "resnet18", "timm/inception_v3", "timm/test_convnext"]
 """Under mirrored padding, too: rows, depthwise, dilated and asymmetric windows."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_repeated_search_for_garbage():
-    """Spares the collector all objects of torch and timm each time that a network is traced."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize(
