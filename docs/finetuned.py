@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.objectives import distillation_loss
+from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
 from maskrobust.train.data import Cutouts
 from maskrobust.train.networks import answering_data, load_for
 
@@ -72,7 +72,7 @@ def measure(weights: str, folder: str, seed: str) -> None:
         answers = [measurement.ask(batch) for batch in _pictures(data)]
         in_scenes = [measurement.ask_in_scenes(rows) for rows in measurement.passes]
         if arm != FROZEN:
-            _write(_learnt(folder, arm, seed), learnt(name, data, int(seed)))
+            _write(_check_path(folder, arm, seed), manipulation_check(name, data, int(seed)))
         for method, path in paths.items():
             key = arm, method
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def measure(weights: str, folder: str, seed: str) -> None:
         print(f"{arm}, seed {seed}: {time.process_time() - start:.0f} seconds of processor time", flush=True)
 
 
-def learnt(checkpoint: str, data: Cutouts, seed: int) -> dict[str, float]:
+def manipulation_check(checkpoint: str, data: Cutouts, seed: int) -> dict[str, float]:
     """How far the aim of a training was reached on objects that it has not seen, before and after.
 
     The views are those of the training, with its mask families, silhouettes and fill; those with a hole count. The aim
@@ -122,7 +122,7 @@ def report(folder: str, picture: str) -> None:
     rows = {key: dict(_estimates(found)) for key, found in runs.items()}
     _print_table(rows)
     _print_differences(runs, seeds)
-    _print_learnt(folder, seeds)
+    _print_manipulation_check(folder, seeds)
     content = {
         f"{arm}/{method}": {name: vars(each) for name, each in row.items()} for (arm, method), row in rows.items()
     }
@@ -172,11 +172,11 @@ def _print_differences(runs: Mapping[tuple[str, str], list[Outcomes]], seeds: li
         print(f"| {ARMS[arm][0]} | {method} | " + " | ".join(map(_written, numbers)) + " |")
 
 
-def _print_learnt(folder: str, seeds: list[str]) -> None:
+def _print_manipulation_check(folder: str, seeds: list[str]) -> None:
     print("\n| arm | divergence before | after | agreement before | after |\n|---|---|---|---|---|")
     for arm, (title, _, _) in ARMS.items():
         if arm != FROZEN:
-            found = [json.loads(_learnt(folder, arm, seed).read_text()) for seed in seeds]
+            found = [json.loads(_check_path(folder, arm, seed).read_text()) for seed in seeds]
             names = ("divergence before", "divergence after", "agreement before", "agreement after")
             means = [sum(each[name] for each in found) / len(found) for name in names]
             print(f"| {title} | " + " | ".join(f"{each:.2f}" for each in means) + " |")
@@ -211,7 +211,8 @@ def _draw(rows: Mapping[tuple[str, str], Mapping[str, Estimate]], picture: str) 
 def _seeds(folder: str) -> list[str]:
     """Those that all arms were measured with."""
     arms = [arm for arm in ARMS if arm != FROZEN]
-    named = sorted(path.stem.rpartition("-")[2] for path in _learnt(folder, arms[0], "1").parent.glob(f"{arms[0]}-*"))
+    found = _check_path(folder, arms[0], "1").parent.glob(f"{arms[0]}-*")
+    named = sorted(path.stem.rpartition("-")[2] for path in found)
     return [seed for seed in named if all(_outcomes(folder, arm, seed, ARMS[arm][2][-1]).exists() for arm in arms)]
 
 
@@ -224,8 +225,8 @@ def _checkpoint(folder: str, arm: str, seed: str) -> str:
     return str(Path(folder) / f"{arm}-{seed}" / "version_0" / "checkpoints" / "last.ckpt")
 
 
-def _learnt(folder: str, arm: str, seed: str) -> Path:
-    return Path(folder) / "learnt" / f"{arm}-{seed}.json"
+def _check_path(folder: str, arm: str, seed: str) -> Path:
+    return Path(folder) / "manipulation_check" / f"{arm}-{seed}.json"
 
 
 def _outcomes(folder: str, arm: str, seed: str, method: str) -> Path:

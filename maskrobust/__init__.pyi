@@ -68,5 +68,6 @@ from .lm_modules.reliance.estimation import Estimate as Estimate, Statistic as S
 from .lm_modules.reliance.plan import ReliancePlan as ReliancePlan
 from .lm_modules.token_dropping import TokenDropping as TokenDropping
 from .lm_modules.training.classifier import MaskRobustClassifier as MaskRobustClassifier
+from .lm_modules.training.objectives import objective as objective
 
 __version__: str

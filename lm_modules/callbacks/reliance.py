@@ -14,26 +14,18 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import define_metric, log_picture, log_table
 from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
+from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
-from maskrobust.lm_modules.reliance.features import with_feature_predictions
-from maskrobust.lm_modules.reliance.measurement import result_rows
-from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, result_rows
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.scenes import (
-    EmptyScenes,
-    EmptySceneSource,
-    Shapes,
-    ask_pass,
-    draw_shapes,
-    scene_answers,
-    scene_passes,
-)
-from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
+
+_NAME = "the network"
 
 TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images", "left_out")
 """Of the table that Weights & Biases gets: a row for each measure, masking method and measured epoch."""
@@ -91,10 +83,9 @@ class RelianceCallback(pl.Callback):
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
-        self._suite: RelianceSuite[MaskingMethod] | None = None
-        self._in_scenes: tuple[Shapes, EmptyScenes] | None = None
-        self._predictors: dict[MaskingMethod, Predictor] = {}
-        self._extractors: dict[MaskingMethod, FeatureExtractors] = {}
+        self._scenes: EmptyScenes | None = None
+        self._measurement: Measurement | None = None
+        self._answers: list[dict[Asked, Outcomes]] = []
         self._read: list[ProbeOutcomes] = []
         self._seen = 0
         self._rows: list[list[Any]] = []
@@ -120,24 +111,24 @@ class RelianceCallback(pl.Callback):
                 the module is no `MaskRobustClassifier`, or the plan keeps features of a network without a linear layer.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
-        self._suite, self._read, self._seen = None, [], 0
+        self._measurement, self._answers, self._read, self._seen = None, [], [], 0
         is_due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.state.fn != TrainerFn.FITTING
         if trainer.sanity_checking or not is_due:
             return
-        classifier = _classifier(pl_module)
-        self._predictors = {method: classifier.predictor(method) for method in self.methods}
-        if self.plan.features:
-            layers = (None, *self.plan.layers)
-            self._extractors = {
-                method: {layer: classifier.feature_extractor(method, layer) for layer in layers}
-                for method in self.methods
-            }
+        classifier = classifier_of(pl_module, self)
         datamodule = getattr(trainer, "datamodule", None)
         if self._bank is None:
             self._prepare(datamodule, classifier)
         assert self._bank is not None
-        classes, object_of = int(classifier.hparams["num_classes"]), getattr(datamodule, "object_of", torch.clone)
-        self._suite = RelianceSuite(self._bank, classes, self.plan, seed=self.seed, object_of=object_of)
+        self._measurement = Measurement(
+            {_NAME: classifier.trained_network()},
+            self._bank,
+            dict.fromkeys(self.methods, self.plan),
+            num_classes=classifier.num_classes,
+            seed=self.seed,
+            object_of=getattr(datamodule, "object_of", torch.clone),
+            scenes=self._scenes,
+        )
 
     def on_validation_batch_end(
         self,
@@ -150,15 +141,15 @@ class RelianceCallback(pl.Callback):
     ) -> None:
         """Ask the network about this batch."""
         wanted = -(-self.max_images // trainer.world_size) - self._seen
-        if self._suite is None or wanted <= 0:
+        if self._measurement is None or wanted <= 0:
             return
         batch = batch.select(slice(wanted))
-        self._suite.update(self._predictors, batch, feature_extractors=self._extractors)
+        self._answers.append(self._measurement.ask(batch))
         if self._probe is not None:
             self._read.append(probe_outcomes(self._probe, [batch]))
         if self._seen == 0 and self.pictures > 0 and self.plan.shapes and trainer.is_global_zero:
             shown = batch.select(slice(self.pictures))
-            picture = draw_panel(shown, self.methods, _classifier(pl_module).mean, self.seed)
+            picture = draw_panel(shown, self.methods, classifier_of(pl_module, self).mean, self.seed)
             log_picture(
                 trainer.loggers, "reliance/shown", picture, " | ".join(("image", *self.methods)), trainer.global_step
             )
@@ -166,16 +157,21 @@ class RelianceCallback(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Join what all processes have found, and log it."""
-        if self._suite is None:
+        if self._measurement is None:
             return
-        parts = of_all_ranks((self._suite.outcomes(), self._read))
+        parts = of_all_ranks((self._answers, self._read))
+        answers = [each for of_rank, _ in parts for each in of_rank]
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
-        in_scenes = self._ask_in_scenes(trainer)
+        passes = self._measurement.passes[trainer.global_rank :: trainer.world_size]
+        asked = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
+        in_scenes = [each for of_rank in asked for each in of_rank]
         for method in self.methods:
-            outcomes = Outcomes.merge([by_method[method] for by_method, _ in parts if method in by_method])
-            outcomes = replace(outcomes, scenes=in_scenes.get(method))
-            for row in self._measured(method, with_feature_predictions(outcomes), probe):
+            key = _NAME, method
+            outcomes = self._measurement.outcomes(
+                key, [each[key] for each in answers], [each[key] for each in in_scenes]
+            )
+            for row in self._measured(method, outcomes, probe):
                 named = replace(row, measure=row.name)
                 self._rows.append([trainer.current_epoch, *(getattr(named, name) for name in TABLE_COLUMNS[1:])])
                 for end, value in {"": row.value, "_low": row.low, "_high": row.high}.items():
@@ -187,17 +183,7 @@ class RelianceCallback(pl.Callback):
                         # every process has the same value, and the mean over processes leaves it so
                         pl_module.log(name, value, batch_size=1, sync_dist=True)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
-        self._suite, self._predictors, self._extractors, self._read = None, {}, {}, []
-
-    def _ask_in_scenes(self, trainer: pl.Trainer) -> dict[MaskingMethod, SceneAnswers]:
-        """What the network answers about shapes in pictures without objects, each process about every n-th pass."""
-        if self._in_scenes is None:
-            return {}
-        shapes, scenes = self._in_scenes
-        passes = scene_passes(shapes, len(scenes.images))[trainer.global_rank :: trainer.world_size]
-        own = [ask_pass(shapes, scenes.images, rows, self._predictors, seed=self.seed) for rows in passes]
-        found = [each for part in of_all_ranks(own) for each in part]
-        return {method: scene_answers(shapes, scenes, [each[method] for each in found]) for method in self.methods}
+        self._measurement, self._answers, self._read = None, [], []
 
     def _measured(self, method: MaskingMethod, outcomes: Outcomes, probe: ProbeOutcomes | None) -> Iterator[Row]:
         """Rows of the defined measures."""
@@ -223,7 +209,7 @@ class RelianceCallback(pl.Callback):
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
             self._bank = SilhouetteBank.from_batches(_up_to(source.annotated_batches("train"), self.max_objects))
             if self.plan.scenes:
-                self._in_scenes = self._shapes_and_scenes(source, self._bank, classifier.device)
+                self._scenes = self._read_scenes(source, classifier.device)
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
                 return
@@ -234,28 +220,29 @@ class RelianceCallback(pl.Callback):
                 labels[~held_out],
                 masks[held_out],
                 labels[held_out],
-                int(classifier.hparams["num_classes"]),
+                classifier.num_classes,
                 self.seed,
             )
 
-    def _shapes_and_scenes(
-        self, source: object, bank: SilhouetteBank, device: torch.device
-    ) -> tuple[Shapes, EmptyScenes]:
-        object_of = getattr(source, "object_of", torch.clone)
-        shapes = draw_shapes(replace(bank, objects=object_of(bank.ids)), count=self.plan.scene_objects, seed=self.seed)
+    def _read_scenes(self, source: object, device: torch.device) -> EmptyScenes:
         scenes = source.empty_scenes("val", self.plan.scenes) if isinstance(source, EmptySceneSource) else None
         if scenes is None:
             raise InputError(
                 f"the plan asks about {self.plan.scenes} scenes, but {type(source).__name__} has no pictures without "
                 "objects; set scenes to 0, or give data whose empty_scenes returns some."
             )
-        return shapes, shapes.check(scenes._replace(images=scenes.images.to(device)))
+        return scenes._replace(images=scenes.images.to(device))
 
 
-def _classifier(module: pl.LightningModule) -> MaskRobustClassifier:
+def classifier_of(module: pl.LightningModule, callback: pl.Callback) -> MaskRobustClassifier:
+    """The module that a callback is for.
+
+    Raises:
+        InputError: it is no `MaskRobustClassifier`.
+    """
     if not isinstance(module, MaskRobustClassifier):
         raise InputError(
-            f"the reliance callback measures a MaskRobustClassifier, got {type(module).__name__}; leave it out."
+            f"{type(callback).__name__} is for a MaskRobustClassifier, got {type(module).__name__}; leave it out."
         )
     return module
 

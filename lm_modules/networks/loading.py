@@ -156,16 +156,7 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
 
     if path.endswith(".safetensors"):
         raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
-    classifier = MaskRobustClassifier.from_checkpoint(path)
-    shown, count = Preprocessing(classifier.mean, classifier.std), classifier.num_classes
-    saved = dict(classifier.hparams)
-    origin = Origin(
-        saved.pop("architecture"),
-        saved.pop("architecture_options") or {},
-        layer_masking=saved.pop("layer_masking") or {},
-        training=saved,
-    )
-    return _trained(path, classifier.network, shown, count, named_outputs(classifier.class_names), origin)
+    return MaskRobustClassifier.from_checkpoint(path).trained_network(path)
 
 
 def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:

@@ -27,7 +27,7 @@ class Preprocessing:
         mean: channel means in [0, 1], for normalisation and for the fill "mean".
         std: channel standard deviations, above 0.
         size: height and width in pixels at which the network sees the picture; None for the picture's own.
-        crop: share in (0, 1] of the picture, along the side that limits it, that is cut from its centre.
+        crop: fraction in (0, 1] of the picture, along the side that limits it, that is cut from its centre.
         interpolation: with which the cut is brought to `size`, with antialiasing.
 
     Raises:
@@ -72,10 +72,10 @@ class Preprocessing:
         return replace(self, **given)
 
     def after_crop(self, fraction: float) -> "Preprocessing":
-        """The same for pictures that show only a share of a photograph's shorter side already: what is left to cut.
+        """The same for pictures that show only a fraction of a photograph's shorter side already: what is left to cut.
 
         Args:
-            fraction: that share, in (0, 1].
+            fraction: in (0, 1].
         """
         return replace(self, crop=min(1.0, self.crop / fraction))
 
@@ -117,7 +117,7 @@ class Preprocessing:
         return shown.clamp(0.0, 1.0), still_visible
 
     def _cut(self, pixels: Tensor) -> Tensor:
-        """The central rectangle of the target's proportions that takes the share `crop` of the limiting side."""
+        """The central rectangle of the target's proportions that takes the fraction `crop` of the limiting side."""
         height, width = pixels.shape[2:]
         target_height, target_width = self.size or (height, width)
         scale = self.crop * min(height / target_height, width / target_width)

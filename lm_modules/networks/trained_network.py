@@ -1,15 +1,14 @@
 """A trained network as it is measured: with what it is shown, and what its outputs mean."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import (
-    LAYER_MASKING,
     WRAPPERS,
     FeatureExtractor,
     MaskingMethod,
@@ -17,7 +16,6 @@ from maskrobust.lm_modules.methods import (
     feature_extractor,
     normalise,
     predictor,
-    unwrapped,
 )
 from maskrobust.lm_modules.networks.compilation import CompiledNetwork
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
@@ -49,20 +47,23 @@ class TrainedNetwork(nn.Module):
     Args:
         name: what it is called by.
         network: takes normalised images (B, 3, H, W) and returns logits (B, number of outputs); it may be wrapped in
-            `LayerMasking`, whose options then count.
+            `LayerMasking`, whose options then count, but for the padding, which a masking method names.
         preprocessing: how it wants to be shown a picture.
         num_outputs: number of its outputs.
         class_names: a name for each output, in the order of the outputs; None where they are not known.
         wordnet_ids: a WordNet id for each output, such as "n01440764"; None where they are not known.
         answers: outputs that are kept as classes, in this order; None for all in their own order.
         origin: what it is made of; None where that is not known.
+        may_have_more: whether the network may return more outputs than `num_outputs`, which are none of its classes.
+        channels_last: keep weights and images in channels-last memory format.
 
     Attributes:
         name, network, preprocessing, origin: as given.
         num_classes: number of classes it answers with.
         class_names: a name for each class, or None.
         wordnet_ids: a WordNet id for each class, or None.
-        precision: "32", or "bf16" to compute under autocast; logits and features are float32 either way.
+        precision: "32", or "bf16" to compute under autocast; an autocast around a call counts, too. Logits and features
+            are float32 either way.
         pass_size: None, or images in a forward pass of the compiled network that gives the logits; see
             `maskrobust.lm_modules.networks.compilation.CompiledNetwork`. Features are computed eagerly.
 
@@ -81,6 +82,8 @@ class TrainedNetwork(nn.Module):
         wordnet_ids: Sequence[str] | None = None,
         answers: Sequence[int] | None = None,
         origin: Origin | None = None,
+        may_have_more: bool = False,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         for kind, given in (("class_names", class_names), ("wordnet_ids", wordnet_ids)):
@@ -90,16 +93,15 @@ class TrainedNetwork(nn.Module):
                     "many."
                 )
         self.name = name
-        self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.network: nn.Module = network.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.preprocessing = preprocessing
         self.origin = origin
         self.precision: Precision = "32"
         self.pass_size: int | None = None
-        self._num_outputs = num_outputs
+        self._num_outputs, self._may_have_more = num_outputs, may_have_more
         self._output_names = class_names, wordnet_ids
         self._wrapped: dict[MaskingMethod, nn.Module] = {}
-        if isinstance(network, LayerMasking):
-            self._wrapped[LAYER_MASKING] = network
         self._compiled: dict[nn.Module, CompiledNetwork] = {}
         kept = range(num_outputs) if answers is None else answers
         self.num_classes = len(kept)
@@ -116,10 +118,10 @@ class TrainedNetwork(nn.Module):
         Raises:
             InputError: the network returns something else than logits (B, number of outputs).
         """
-        images = self.preprocessing.resize(images).contiguous(memory_format=torch.channels_last)
+        images = self._in_format(self.preprocessing.resize(images))
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
-        call = self._called(self.network)
-        return self._kept(self._computed(lambda: call(normalised), images.device))
+        call = self._callable_for(self.network)
+        return self._select(self._run(lambda: call(normalised), images.device))
 
     def predictor(self, method: MaskingMethod) -> Predictor:
         """What the network predicts for pictures with a hole under a masking method; see `lm_modules.methods`.
@@ -127,22 +129,22 @@ class TrainedNetwork(nn.Module):
         The picture and its hole are brought to the network's size, and then filled.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+            UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
         """
-        call = self._called(self._network_for(method))
+        call = self._callable_for(self._network_for(method))
         predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
-        return lambda images, visible, keys: self._kept(self._asked(predict, images, visible, keys))
+        return lambda images, visible, keys: self._select(self._on_view(predict, images, visible, keys))
 
     def feature_extractor(self, method: MaskingMethod, layer: str | None = None) -> FeatureExtractor:
         """What the network makes of pictures with a hole ahead of its prediction; see `lm_modules.methods`.
 
         Raises:
-            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+            UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
             InputError: the network has no linear layer, or no module at `layer`.
         """
         shown = self.preprocessing
         extract = feature_extractor(self._network_for(method), method, shown.mean, shown.std, layer)
-        return lambda images, visible, keys: self._asked(extract, images, visible, keys)
+        return lambda images, visible, keys: self._on_view(extract, images, visible, keys)
 
     def select_outputs(self, outputs: Sequence[int], *, only: bool = False) -> "TrainedNetwork":
         """The same network with its outputs in the order of some classes; weights are shared.
@@ -161,13 +163,13 @@ class TrainedNetwork(nn.Module):
                 f"{list(outputs)}; give each class one of its own."
             )
         others = [] if only else [each for each in range(self._num_outputs) if each not in set(outputs)]
-        return self._again(answers=[*outputs, *others])
+        return self._copy(answers=[*outputs, *others])
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "TrainedNetwork":
         """The same network with another preprocessing; weights are shared."""
-        return self._again(preprocessing=preprocessing)
+        return self._copy(preprocessing=preprocessing)
 
-    def _again(self, **changes: Any) -> "TrainedNetwork":
+    def _copy(self, **changes: Any) -> "TrainedNetwork":
         names, ids = self._output_names
         kept = None if self._answers is None else self._answers.tolist()
         arguments: dict[str, Any] = {"preprocessing": self.preprocessing, "answers": kept, **changes}
@@ -178,6 +180,8 @@ class TrainedNetwork(nn.Module):
             class_names=names,
             wordnet_ids=ids,
             origin=self.origin,
+            may_have_more=self._may_have_more,
+            channels_last=self._memory_format is torch.channels_last,
             **arguments,
         )
         again.precision, again.pass_size, again._wrapped, again._compiled = (
@@ -189,10 +193,10 @@ class TrainedNetwork(nn.Module):
         if method not in WRAPPERS:
             return self.network
         if method not in self._wrapped:
-            self._wrapped[method] = WRAPPERS[method](unwrapped(self.network))
+            self._wrapped[method] = WRAPPERS[method](self.network)
         return self._wrapped[method]
 
-    def _called(self, network: nn.Module) -> Callable[..., Any]:
+    def _callable_for(self, network: nn.Module) -> Callable[..., Any]:
         """The network itself, or compiled, once for all methods that call it."""
         if self.pass_size is None:
             return network
@@ -200,13 +204,17 @@ class TrainedNetwork(nn.Module):
             self._compiled[network] = CompiledNetwork(network, self.pass_size)
         return self._compiled[network]
 
-    def _asked(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    def _on_view(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         images, visible = self.preprocessing.view(images, visible)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return self._computed(lambda: ask(images, visible, keys), images.device)
+        images = self._in_format(images)
+        return self._run(lambda: ask(images, visible, keys), images.device)
 
-    def _computed(self, compute: Callable[[], object], device: torch.device) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+    def _in_format(self, images: Tensor) -> Tensor:
+        """In the memory format of the network's weights."""
+        return images if self._memory_format is torch.preserve_format else images.to(memory_format=self._memory_format)
+
+    def _run(self, compute: Callable[[], object], device: torch.device) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
             found = compute()
         if not isinstance(found, Tensor):
             raise InputError(
@@ -215,8 +223,9 @@ class TrainedNetwork(nn.Module):
             )
         return found.float()
 
-    def _kept(self, logits: Tensor) -> Tensor:
-        if logits.ndim != 2 or logits.shape[1] != self._num_outputs:
+    def _select(self, logits: Tensor) -> Tensor:
+        spare = logits.shape[1] - self._num_outputs if logits.ndim == 2 else -1
+        if spare < 0 or (spare and not self._may_have_more):
             raise InputError(
                 f"'{self.name}' must return logits (B, {self._num_outputs}), got shape {tuple(logits.shape)}; set its "
                 "num_classes to the number of its outputs."

@@ -23,7 +23,9 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-Group = Literal["outline", "leak", "accuracy", "remains", "information", "curves", "transfer", "training", "own"]
+Group = Literal[
+    "outline", "leak", "accuracy", "remains", "information", "classes", "curves", "transfer", "training", "own"
+]
 """Measures that are shown together, in this order."""
 
 Unit = Literal["fraction", "number", "bits", "nats", "logits"]

@@ -28,9 +28,6 @@ from maskrobust.lm_modules.reliance.scenes import (
     scene_passes,
 )
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
-from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-
-Classifier = MaskRobustClassifier | TrainedNetwork
 
 Asked = tuple[str, MaskingMethod]
 """A network by its name, and the masking method under which it is asked."""
@@ -39,7 +36,7 @@ Plans = Mapping[MaskingMethod, ReliancePlan]
 """What a network is asked under each masking method."""
 
 
-def check_plans(classifier: Classifier, plans: Plans) -> None:
+def check_plans(classifier: TrainedNetwork, plans: Plans) -> None:
     """Refuse what a network cannot be asked, before anything is measured.
 
     Raises:
@@ -82,7 +79,7 @@ class Measurement:
 
     def __init__(
         self,
-        classifiers: Mapping[str, Classifier],
+        classifiers: Mapping[str, TrainedNetwork],
         bank: SilhouetteBank,
         plans: Plans,
         *,

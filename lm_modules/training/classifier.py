@@ -18,33 +18,17 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.program import mode
-from maskrobust.lm_modules.methods import (
-    LAYER_MASKING,
-    WRAPPERS,
-    FeatureExtractor,
-    MaskingMethod,
-    Predictor,
-    feature_extractor,
-    normalise,
-    predictor,
-    unwrapped,
-)
+from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, normalise
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
 from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit
 from maskrobust.lm_modules.networks.compilation import CompiledNetwork
-from maskrobust.lm_modules.networks.imagenet import read_class_names
+from maskrobust.lm_modules.networks.imagenet import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.loading import read_weights
-from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import check_values, load_tensors, plain_tensors, read_checkpoint
 from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, arguments_in, check_arguments
-from maskrobust.lm_modules.training.objectives import (
-    Objective,
-    abstention_step,
-    consistency_step,
-    cross_entropy_step,
-    distillation_step,
-    worst_presented,
-)
+from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import (
     OptimiserName,
     ScheduleName,
@@ -63,6 +47,7 @@ from maskrobust.lm_modules.training.presented_images import (
 from maskrobust.lm_modules.training.sample_mean import SampleMean
 from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
 from maskrobust.lm_modules.training.training_masks import TrainingMasking, build_masking, evaluation_fill
+from maskrobust.lm_modules.training.worst_of import worst_presented
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
@@ -99,7 +84,7 @@ class MaskRobustClassifier(pl.LightningModule):
             cross-entropy under the network as it is, in eval mode; 1 takes the only one. It is one round of the greedy
             search for worst-case masks of Saha et al., "Revisiting Image Classifier Training for Improved Certified
             Robust Defense against Adversarial Patches", arXiv 2306.12610.
-        layer_masking: options of layer masking: `merge`, `detach_padding`, `checkpoint_segments`.
+        layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`, `checkpoint_segments`.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`objectives.consistency_loss`), or "abstention":
             cross-entropy, but an even prediction where the hole leaves nothing of the object
@@ -107,7 +92,8 @@ class MaskRobustClassifier(pl.LightningModule):
             the network as it starts out, frozen, is the teacher of its own masked views, and labels do not count
             (`objectives.distillation_loss`). The teacher sees the whole picture; where the hole
             leaves nothing of the object, it sees the picture without it, which the data module must know. Validation
-            then counts answers that are the teacher's.
+            then counts answers that are the teacher's. An objective of your own, see `maskrobust.objective`, is named
+            with its module, as in "my_objectives.margin".
         consistency_weight: of that agreement.
         optimiser: "sgd" (Nesterov) or "adamw".
         learning_rate: peak learning rate.
@@ -152,7 +138,7 @@ class MaskRobustClassifier(pl.LightningModule):
         fill: str | dict[str, float | dict[str, Any]] = "black",
         worst_of: int = 1,
         layer_masking: LayerMaskingOptions | None = None,
-        objective: Objective = "cross_entropy",
+        objective: str = "cross_entropy",
         consistency_weight: float = 1.0,
         optimiser: OptimiserName = "sgd",
         learning_rate: float = 0.1,
@@ -178,7 +164,8 @@ class MaskRobustClassifier(pl.LightningModule):
         if weights is not None:
             tensors = read_weights(named, weights)
             load_tensors(architecture, tensors, weights, new_head=new_head)
-        self.teacher = copy.deepcopy(architecture).requires_grad_(False) if objective == "distillation" else None
+        self.objective = OBJECTIVES.find(objective, "objective")
+        self.teacher = copy.deepcopy(architecture).requires_grad_(False) if self.objective.has_teacher else None
         if trainable is not None:
             train_only(architecture, trainable)
         self.network = self._with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
@@ -188,8 +175,9 @@ class MaskRobustClassifier(pl.LightningModule):
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] | None = None
         self.mean, self.std = tuple(mean), tuple(std)
-        self.masking, self.objective = masking, objective
-        self.validation_method = "layer_masking" if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
+        self.masking = masking
+        own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
+        self.validation_method = own if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
         self.metrics = nn.ModuleDict({name: SampleMean() for name in _METRICS})
         self.training_masks: RandomMasking | None = None
         self._compiled: CompiledNetwork | None = None
@@ -200,8 +188,8 @@ class MaskRobustClassifier(pl.LightningModule):
     def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
         """Rebuild a classifier from its Lightning checkpoint; nothing in the file is executed or imported.
 
-        A mask family or fill of the training that is not registered, such as an own one that nobody has imported, is
-        replaced by the default: the network can be measured without it.
+        A mask family, fill or objective of the training that is not registered, such as an own one that nobody has
+        imported, is replaced by the default: the network can be measured without it.
 
         Raises:
             MissingFileError, InputError: the file is missing, unreadable, or not a checkpoint of this class with an
@@ -213,6 +201,8 @@ class MaskRobustClassifier(pl.LightningModule):
         try:
             with allocation_limit(weights.values(), path):
                 classifier = cls(**arguments)
+            if classifier.teacher is None:  # as of an own objective that nobody has imported
+                weights = {name: value for name, value in weights.items() if not name.startswith("teacher.")}
             check_values(weights, classifier.state_dict(), path)
             classifier.load_state_dict(weights)
         except (InputError, UnsupportedNetworkError):
@@ -241,7 +231,7 @@ class MaskRobustClassifier(pl.LightningModule):
             InputError: the network returns something else.
         """
         images = self._normalise(images)
-        network = self.network if visible is None else self._layer_masking()
+        network = self.network if visible is None else self._with_layer_masking(self.network, required=True)
         call = self._compiled if self._compiled is not None and self.training else network
         return self._checked(call(images) if visible is None else call(images, visible))
 
@@ -253,22 +243,29 @@ class MaskRobustClassifier(pl.LightningModule):
         """
         self._compiled = CompiledNetwork(self.network)
 
-    def predictor(self, method: MaskingMethod) -> Predictor:
-        """What the network predicts for images with a hole under a masking method; see `maskrobust.lm_modules.methods`.
+    def trained_network(self, name: str = "the network") -> TrainedNetwork:
+        """The network as it is measured, in eval mode, with its preprocessing and its classes; weights are shared.
 
-        Raises:
-            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+        Args:
+            name: what it is called by.
         """
-        return predictor(self._network_for(method), method, self.mean, self.std)
-
-    def feature_extractor(self, method: MaskingMethod, layer: str | None = None) -> FeatureExtractor:
-        """What the network makes of images with a hole ahead of its prediction; see `maskrobust.lm_modules.methods`.
-
-        Raises:
-            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
-            InputError: the network has no linear layer, or no module at `layer`.
-        """
-        return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
+        made_with = dict(self.hparams)
+        architecture, options = made_with.pop("architecture", None), made_with.pop("architecture_options")
+        layer_masking, names = made_with.pop("layer_masking"), named_outputs(self.class_names)
+        origin = None
+        if isinstance(architecture, str):
+            origin = Origin(architecture, options or {}, is_own_class(architecture), layer_masking or {}, made_with)
+        return TrainedNetwork(
+            name,
+            self.network,
+            Preprocessing(self.mean, self.std),
+            self.num_classes,
+            class_names=names.class_names,
+            wordnet_ids=names.wordnet_ids,
+            origin=origin,
+            may_have_more=True,
+            channels_last=bool(self.hparams["channels_last"]),
+        )
 
     def setup(self, stage: str) -> None:
         """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms.
@@ -292,8 +289,8 @@ class MaskRobustClassifier(pl.LightningModule):
         by_name, resumed = isinstance(self.hparams.get("architecture"), str), self.trainer.ckpt_path is not None
         if self.teacher is not None and by_name and not resumed and self.hparams["weights"] is None:
             raise InputError(
-                "objective 'distillation' learns from the network as it starts out, got random weights; give it "
-                "trained ones as weights."
+                f"objective '{self.objective.name}' learns from the network as it starts out, got random weights; give "
+                "it trained ones as weights."
             )
         self.build_masks(getattr(self.trainer, "datamodule", None))
 
@@ -328,15 +325,16 @@ class MaskRobustClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float."""
-        shown, smoothing = self.present(batch), float(self.hparams["label_smoothing"])
-        if self.objective == "consistency":
-            loss = consistency_step(self, batch, shown, float(self.hparams["consistency_weight"]))
-        elif self.objective == "abstention":
-            loss = abstention_step(self, batch, shown, smoothing)
-        elif self.objective == "distillation":
-            loss = distillation_step(self, batch, shown, self._taught, getattr(self.trainer, "datamodule", None))
-        else:
-            loss = cross_entropy_step(self, batch, shown, smoothing)
+        inputs = {
+            "learner": self,
+            "batch": batch,
+            "shown": self.present(batch),
+            "teacher": self._ask_teacher,
+            "source": getattr(self._trainer, "datamodule", None),
+            "label_smoothing": float(self.hparams["label_smoothing"]),
+            "consistency_weight": float(self.hparams["consistency_weight"]),
+        }
+        loss = self.objective.loss(inputs)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
@@ -380,14 +378,14 @@ class MaskRobustClassifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
 
-        Under the objective "distillation" the teacher's answers stand for the labels.
+        Under an objective with a teacher the teacher's answers stand for the labels.
         """
         logits = self(batch.images)
-        labels = batch.labels if self.teacher is None else self._taught(batch.images).argmax(dim=1)
+        labels = batch.labels if self.teacher is None else self._ask_teacher(batch.images).argmax(dim=1)
         keys = sample_keys(0, batch.ids)
         height, width = batch.images.shape[2:]
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
-        masked_logits = self.predictor(self.validation_method)(batch.images, half, keys)
+        masked_logits = self.trained_network().predictor(self.validation_method)(batch.images, half, keys)
         self._log_mean("val/loss", batch, F.cross_entropy(logits, labels, reduction="none"))
         self._log_mean("val/accuracy", batch, _is_right(logits, labels), prog_bar=True)
         self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, labels), prog_bar=True)
@@ -454,15 +452,11 @@ class MaskRobustClassifier(pl.LightningModule):
         return 1
 
     @torch.no_grad()
-    def _taught(self, images: Tensor) -> Tensor:
+    def _ask_teacher(self, images: Tensor) -> Tensor:
         """The teacher's logits (B, num_classes) of images in pixel space."""
         assert self.teacher is not None
         logits: Tensor = self.teacher(self._normalise(images))
         return logits
-
-    def _layer_masking(self) -> nn.Module:
-        """The network with layer masking; the error that says why where it cannot be read."""
-        return self._with_layer_masking(self.network, required=True)
 
     def _checked(self, logits: object) -> Tensor:
         """The logits of a network of any class, where there is one for each class at least; more are told once."""
@@ -491,11 +485,6 @@ class MaskRobustClassifier(pl.LightningModule):
             if required:
                 raise
             return network
-
-    def _network_for(self, method: MaskingMethod) -> nn.Module:
-        if method == LAYER_MASKING:
-            return self._layer_masking()
-        return WRAPPERS[method](unwrapped(self.network)) if method in WRAPPERS else self.network
 
     def _normalise(self, images: Tensor) -> Tensor:
         if self.hparams["channels_last"]:

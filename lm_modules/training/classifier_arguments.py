@@ -6,11 +6,12 @@ from typing import Any, TypedDict, get_args
 
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_families, read_fills
 from maskrobust.augment.families import check_hidden_fraction
+from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import MergeRule
+from maskrobust.lm_modules.masking import MergeRule, PaddingRule
 from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.checkpoint_file import check_options
-from maskrobust.lm_modules.training.objectives import Objective
+from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
 from maskrobust.lm_modules.training.training_masks import TrainingMasking
 
@@ -20,12 +21,12 @@ class LayerMaskingOptions(TypedDict, total=False):
 
     merge: MergeRule
     detach_padding: bool
+    padding: PaddingRule
     checkpoint_segments: int
 
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),
-    "objective": get_args(Objective),
     "optimiser": get_args(OptimiserName),
     "schedule": get_args(ScheduleName),
 }
@@ -64,23 +65,24 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name, (holds, expected) in _RANGES.items():
         if not holds(arguments[name]):
             raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
-    objective, mixes = arguments["objective"], any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills)
-    if objective != "cross_entropy" and arguments["masking"] == "none":
-        raise InputError(f"objective '{objective}' needs a masked view; set masking to 'fill' or 'layer_masking'.")
-    if objective != "cross_entropy" and mixes:
+    objective = OBJECTIVES.find(arguments["objective"], "objective")
+    mixes = any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills)
+    if objective.needs_holes and arguments["masking"] == "none":
+        raise InputError(f"objective '{objective.name}' needs a masked view; set masking to 'fill' or 'layer_masking'.")
+    if mixes and not objective.takes_mixed_labels:
         raise InputError(
-            f"objective '{objective}' is about the label of one image, got fill 'other_image', which mixes two images; "
-            "choose another fill, or objective 'cross_entropy'."
+            f"objective '{objective.name}' is about the label of one image, got fill 'other_image', which mixes two "
+            "images; choose another fill, or objective 'cross_entropy'."
         )
     if arguments["worst_of"] > 1 and (arguments["masking"] == "none" or mixes):
         raise InputError(
             f"worst_of {arguments['worst_of']} chooses among holes of one image, got "
             f"{'masking none' if arguments['masking'] == 'none' else 'fill other_image'}; leave it out."
         )
-    if arguments["worst_of"] > 1 and objective == "distillation":
+    if arguments["worst_of"] > 1 and objective.has_teacher:
         raise InputError(
-            f"worst_of {arguments['worst_of']} judges holes by labels, which objective 'distillation' does without; "
-            "leave it out."
+            f"worst_of {arguments['worst_of']} judges holes by labels, which objective '{objective.name}' does "
+            "without; leave it out."
         )
 
 
@@ -93,7 +95,7 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
         path: of the file, for messages.
 
     Returns:
-        By name, without mask families and fills that are not registered.
+        By name, without mask families, fills and objectives that are not registered.
 
     Raises:
         InputError: it is not the checkpoint of such a classifier with an architecture given by name.
@@ -129,11 +131,12 @@ def check_layer_masking(options: Mapping[str, Any]) -> None:
     if unknown:
         expected = ", ".join(LayerMaskingOptions.__annotations__)
         raise InputError(f"layer_masking takes the options {expected}, got '{unknown[0]}'; correct it.")
-    merge, segments = options.get("merge", "intersection"), options.get("checkpoint_segments", 0)
-    if merge not in get_args(MergeRule):
-        raise InputError(
-            f"layer_masking.merge must be one of {', '.join(get_args(MergeRule))}, got '{merge}'; choose one of these."
-        )
+    for name, choices in (("merge", get_args(MergeRule)), ("padding", get_args(PaddingRule))):
+        if options.get(name, choices[0]) not in choices:
+            raise InputError(
+                f"layer_masking.{name} must be one of {', '.join(choices)}, got '{options[name]}'; choose one of these."
+            )
+    segments = options.get("checkpoint_segments", 0)
     if not isinstance(options.get("detach_padding", True), bool):
         raise InputError(
             f"layer_masking.detach_padding must be true or false, got {options['detach_padding']!r}; change it."
@@ -145,9 +148,10 @@ def check_layer_masking(options: Mapping[str, Any]) -> None:
 
 
 def _is_registered(argument: str, value: object) -> bool:
-    """Whether all mask families or fills that an argument names are known; True for any other argument."""
-    if argument not in ("mask_family", "fill"):
+    """Whether all mask families, fills or objectives that an argument names are known; True for any other argument."""
+    registries: dict[str, Registry[Any]] = {"mask_family": FAMILIES, "fill": FILLS, "objective": OBJECTIVES}
+    registry = registries.get(argument)
+    if registry is None:
         return True
-    registry = FAMILIES if argument == "mask_family" else FILLS
     names = [value] if isinstance(value, str) else list(value) if isinstance(value, Mapping) else []
     return all(name == OTHER_IMAGE or registry.knows(str(name)) for name in names)

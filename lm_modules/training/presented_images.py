@@ -1,4 +1,4 @@
-"""What a network sees of a training batch: behind holes that are filled, or that go through the network."""
+"""What a network sees of a training batch: images with filled holes, or with holes that layer masking ignores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ class LoadedBatch(NamedTuple):
     Attributes:
         batch: as read.
         step: the optimiser step, counted from 0.
-        candidates: the images behind one hole each, at least one.
+        candidates: the images with one hole each, at least one.
         version: of the batch's images, by which torch tells whether they were changed in place.
     """
 
@@ -129,7 +129,7 @@ def present_whole(batch: Batch) -> PresentedImages:
 def present_masked(
     masks: RandomMasking, masking: TrainingMasking, keys: Tensor, batch: Batch, growth: float, candidate: int = 0
 ) -> PresentedImages:
-    """A batch behind one of the holes that its keys draw.
+    """A batch with one of the holes that its keys draw.
 
     Args:
         masks: draws the holes and their fills.

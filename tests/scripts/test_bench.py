@@ -82,15 +82,17 @@ def test_an_unknown_mask_is_refused() -> None:
         draw_mask("hole", 1)
 
 
-def test_masking_has_a_row_for_each_network_mode_and_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masking_has_a_row_for_each_network_mode_mask_and_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "bench.json"
     monkeypatch.setenv("COLUMNS", "200")
     arguments = ["masking", "--networks=[squeezenet1_1]", "--batch=1", "--precision=32", f"--json={path}"]
     with started(bench, arguments, output=tmp_path / "printed") as process:
         assert process.wait() == 0
     rows, printed = rows_of("masking", path), (tmp_path / "printed").read_text()
-    assert [(row["mode"], row["mask"]) for row in rows] == [
-        (mode, mask) for mode in ("eval", "training step") for mask in COMMON_MASKS
+    assert [(row["mode"], row["mask"], row["padding"]) for row in rows] == [
+        *itertools.product(("eval", "training step"), COMMON_MASKS, ("mean", "mirror"))
     ]
     assert all(row["time"] > 0 and row["memory"] > 0 and row["plain_seconds"] > 0 for row in rows)
     assert {(row["mode"], row["sensitivity"]) for row in rows} == {("eval", 0.0), ("training step", None)}

@@ -44,7 +44,7 @@ def answers(name: str) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    main(["fit", *tiny_fit("cues.yaml", folder), "--model.layer_masking={merge: union}"])
+    main(["fit", *tiny_fit("cues.yaml", folder), "--model.layer_masking={merge: union, padding: mirror}"])
     return next(folder.rglob("last.ckpt"))
 
 
@@ -64,7 +64,7 @@ def test_a_training_is_exported_with_its_classes_colours_and_arguments(trained: 
     before, after = load_network(str(trained)), load_network(str(tmp_path / "out"))
     assert torch.equal(answers(str(trained)), answers(str(tmp_path / "out")))
     assert (after.class_names, after.preprocessing) == (before.class_names, before.preprocessing)
-    assert after.origin is not None and after.origin.layer_masking == {"merge": "union"}
+    assert after.origin is not None and after.origin.layer_masking == {"merge": "union", "padding": "mirror"}
     assert after.origin.training["learning_rate"] == pytest.approx(0.1)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert "learning\\_rate" in (tmp_path / "out/README.md").read_text()

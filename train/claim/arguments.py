@@ -15,7 +15,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
 from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
 from maskrobust.train.claim.arms import read_arm
-from maskrobust.train.claim.config import Arm, ClaimConfig, Evaluation, Rule, Training
+from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.fit.loggers import WandbOptions, wandb_options
 from maskrobust.train.sentences import about_arguments
@@ -100,7 +100,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seeds", type=list[int], required=True, help="of the runs of each arm: [1, 2, 3]")
     parser.add_argument("--training", type=Training, required=True)
     parser.add_argument("--evaluation", type=Evaluation, required=True)
-    parser.add_argument("--rule", type=Rule, required=True)
+    parser.add_argument("--rule", type=DecisionRule, required=True)
     return parser
 
 

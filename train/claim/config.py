@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from maskrobust.augment import FamilyName
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.curves import CurveFamily
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
-from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
 from maskrobust.train.data import AnnotatedDataModule
@@ -28,7 +28,7 @@ else:  # ranges that the argument parser checks
 
     PositiveFraction = restricted_number_type("PositiveFraction", float, [(">", 0), ("<=", 1)])
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+TrainerPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ class LearningArm(Arm):
             InputError: the training diverged.
         """
 
-    def predictors(self, run: StoredRun, classifier: MaskRobustClassifier) -> dict[MaskingMethod, Predictor]:
-        """What the arm predicts by masking method, where that is not what `classifier`, its network, predicts itself.
+    def predictors(self, run: StoredRun, network: TrainedNetwork) -> dict[MaskingMethod, Predictor]:
+        """What the arm predicts by masking method, where that is not what its network predicts itself.
 
         Methods are those without `methods.CENTRED`: the measurement centres what is predicted under them.
 
         Args:
             run: that is there.
-            classifier: with the trained weights, in eval mode.
+            network: with the trained weights, in eval mode.
         """
         return {}
 
@@ -123,7 +123,7 @@ class Training:
 
     epochs: PositiveInt
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    precision: Precision = "32-true"
+    precision: TrainerPrecision = "32-true"
     images_by_seed: bool = False
 
 
@@ -200,7 +200,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Rule:
+class DecisionRule:
     """When the claim counts as supported or refuted.
 
     Attributes:
@@ -252,7 +252,7 @@ class ClaimConfig:
     seeds: list[int]
     training: Training
     evaluation: Evaluation
-    rule: Rule
+    rule: DecisionRule
     question: str
     content: dict[str, Any]
     only_arms: list[str]
@@ -284,7 +284,7 @@ class ClaimConfig:
         folder = self.out / "arms" / name / f"seed-{seed}"
         settings, plans = fingerprint(learning.follows_from(self, name, seed)), self.plans_of(name)
         asked = {method: asdict(plan) for method, plan in plans.items()}
-        taught = self.taught if learning.network_of is None else {}  # the others are not examined
+        checks = self.manipulation_checks if learning.network_of is None else {}
         return StoredRun(
             arm=name,
             seed=seed,
@@ -293,7 +293,7 @@ class ClaimConfig:
             settings=settings,
             outcomes={method: folder / f"outcomes-{method}.npz" for method in plans},
             validation={method: folder / f"validation-{method}.npz" for method in self.evaluation.methods},
-            measured=fingerprint([settings, self.content_of("evaluation"), asked, taught]),
+            measured=fingerprint([settings, self.content_of("evaluation"), asked, {"manipulation_checks": checks}]),
         )
 
     def source_of(self, arm: str, seed: int) -> StoredRun:
@@ -301,8 +301,8 @@ class ClaimConfig:
         return self.run_of(self.arms[arm].network_of or arm, seed)
 
     @property
-    def taught(self) -> dict[str, dict[str, Any]]:
-        """Model arguments of the arms that train on masks: what every network is examined in; see `claim.lessons`."""
+    def manipulation_checks(self) -> dict[str, dict[str, Any]]:
+        """Model arguments of the arms that train on masks, by which `claim.manipulation_check` asks every network."""
         return {
             name: self.models[name]
             for name, arm in self.arms.items()

@@ -1,5 +1,6 @@
 """`maskrobust evaluate`: how far trained networks read the outline of what is hidden from them, side by side."""
 
+import functools
 import shlex
 import sys
 import time
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.measure import measure
     from maskrobust.train.evaluate.networks import answer_similarities, load_networks
     from maskrobust.train.evaluate.partial import Partial, settings_of
+    from maskrobust.train.evaluate.predictions import predictions_csv
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
     from maskrobust.train.report import headline, render_reliance, results_table
@@ -46,6 +48,11 @@ def main(arguments: Sequence[str]) -> None:
             write_json(config.out / "reliance.json", results.as_json())
             write_text(config.out / "reliance.csv", results.as_csv())
             write_text(config.out / "report.html", page)
+            if config.predictions:
+                names = config.data.class_names if config.data.num_classes else ()
+                sample_name = functools.partial(config.data.sample_name, config.split)
+                predictions = predictions_csv(runs, config.hidden_fractions, names, sample_name)
+                write_text(config.out / "predictions.csv", predictions)
             partial.remove()
     console.print(results_table(results), headline(results), sep="\n", markup=False)
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"

@@ -73,6 +73,7 @@ class EvaluationConfig:
             default it learns from the training split; where there is none, it is cross-validated.
         replicates: bootstrap resamples behind each interval.
         seed: of holes, probe and resamples.
+        predictions: whether to write predictions.csv, too: what each network answered about each image.
         data_options: how `data` was made, its class_path and init_args; empty where that is not known.
     """
 
@@ -106,6 +107,7 @@ class EvaluationConfig:
     probe_outlines: Path | None = None
     replicates: int = 2000
     seed: int = 0
+    predictions: bool = False
     data_options: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -2,18 +2,19 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
+from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
+from maskrobust.lm_modules.reliance.measures.class_accuracy import class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.readings import with_readings
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
 from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import Results
@@ -66,16 +67,13 @@ def summarise(
             row
             for name, by_method in runs.items()
             for method, outcomes in by_method.items()
-            for row in map(
-                _with_reading,
-                result_rows(
-                    name,
-                    method,
-                    {0: outcomes},
-                    Context(plans[method], probe, similarities[name]),
-                    replicates=config.replicates,
-                    seed=config.seed,
-                ),
+            for row in result_rows(
+                name,
+                method,
+                {0: outcomes},
+                Context(plans[method], probe, similarities[name]),
+                replicates=config.replicates,
+                seed=config.seed,
             )
         ),
         *(
@@ -93,7 +91,13 @@ def summarise(
             )
         ),
     ]
-    if not config.data.num_classes:
+    rows = with_readings(rows, config.data.num_classes)
+    if config.data.num_classes:
+        fraction, sampling = config.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
+        for name, by_method in runs.items():
+            asked = {method: by_method[method] for method in config.methods}
+            rows += class_rows(name, asked, config.data.class_names, fraction, **sampling)
+    else:
         rows = [without_labels(row) for row in rows]
     content = {
         "networks": list(runs),
@@ -124,21 +128,6 @@ def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
         return []
     described = zip(outcomes.scenes.kinds.tolist(), outcomes.scenes.energy.tolist(), strict=True)
     return [{"kind": SCENE_KINDS[kind], "texture_energy": energy} for kind, energy in described]
-
-
-def _with_reading(row: Row) -> Row:
-    """A used share or an outline pull with what its own 95 % interval says.
-
-    A network relies on outlines where its used share is not 0, whatever the sign; holes pull it towards their objects
-    where its outline pull is above 0.
-    """
-    if row.low is None or row.high is None:
-        return row
-    if row.measure == HEADLINE:
-        return replace(row, reading="not shown" if row.low <= 0.0 <= row.high else "relies on outlines")
-    if row.measure == OUTLINE_PULL:
-        return replace(row, reading="pulled" if row.low > 0.0 else "not shown")
-    return row
 
 
 def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes) -> Iterator[Row]:

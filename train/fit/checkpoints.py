@@ -141,7 +141,7 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
     if foreign:
         raise InputError(
             f"'{path}' names '{foreign[0]}', which is not imported because a file names it; if you trust it, name it "
-            "yourself with --model.architecture, --model.mask_family or --model.fill."
+            "yourself with --model.architecture, --model.mask_family, --model.fill or --model.objective."
         )
 
 
@@ -248,7 +248,7 @@ def _importable(arguments: object) -> Iterator[str]:
         for name, value in arguments.items():
             if str(name).rpartition(".")[2] in ("class_path", "_class_path"):
                 yield str(value)
-            if str(name).partition(".")[0] in ("mask_family", "fill"):
+            if str(name).partition(".")[0] in ("mask_family", "fill", "objective"):
                 yield from _dotted({name: value})
             if name == "architecture" and isinstance(value, str) and is_own_class(value):
                 yield value
@@ -261,7 +261,7 @@ def _importable(arguments: object) -> Iterator[str]:
 
 
 def _dotted(value: object) -> Iterator[str]:
-    """Every name with a dot in a choice of mask families or fills: one of a module of the user's own."""
+    """Every name with a dot in a choice of mask families, fills or an objective: one of a module of the user's own."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             yield from _dotted(str(name))

@@ -1,4 +1,4 @@
-"""What Lightning says that is of no use to whoever trains or measures; its errors and other warnings stay."""
+"""Drops messages of Lightning that help no user; its errors and other warnings stay."""
 
 import logging
 import warnings

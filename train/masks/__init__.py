@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust masks` with command-line arguments, the command first."""
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     from maskrobust.train.masks.drawing import draw_gallery
-    from maskrobust.train.report.gallery import render_gallery
+    from maskrobust.train.report.pictures.masks import render_gallery
 
     check_folder(config.out)
     console = Console()

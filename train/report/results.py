@@ -12,13 +12,16 @@ from maskrobust.train.storage.plain_text import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 4, "reliance": 2}
+FORMATS: dict[Name, int] = {"claim": 5, "reliance": 2}
 """Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 TRAINING = "training"
 """In place of a masking method: images as a training shows them."""
+
+MEANINGLESS = "means nothing: "
+"""Begins the reading of a number that means nothing; the reason follows."""
 
 COLOURS = 12
 """Number of colours that the pages define: the variables --arm-1 to --arm-12."""
@@ -127,6 +130,11 @@ class Results:
         """Whether a network is one of the arms that the rule of a claim compares."""
         arm = network.arm
         return bool(arm) and bool(arm["augmentation_only"] or network.name == self.content["rule"]["layer_masking_arm"])
+
+
+def meaningless_because(row: Row) -> str:
+    """Why a number means nothing although it is defined, such as that of a network with one answer; empty otherwise."""
+    return row.reading.removeprefix(MEANINGLESS) if row.reading.startswith(MEANINGLESS) else ""
 
 
 def is_of_the_rule(found: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:

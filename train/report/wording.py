@@ -35,6 +35,7 @@ METHOD_TITLES = {
     "linear_imputation": "Linear imputation",
     "inpainting": "Inpainting",
     "layer_masking": "Layer masking",
+    "layer_masking_mirror": "Layer masking, mirrored",
 }
 
 

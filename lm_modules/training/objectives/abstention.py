@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.augment import Batch
+from maskrobust.lm_modules.training.objectives.registry import objective
 from maskrobust.lm_modules.training.presented_images import Learner, PresentedImages
 
 
@@ -27,6 +28,7 @@ def abstention_loss(logits: Tensor, labels: Tensor, hides_object: Tensor, label_
     return torch.where(hides_object, even, told).mean()
 
 
+@objective("abstention")
 def abstention_step(learner: Learner, batch: Batch, shown: PresentedImages, label_smoothing: float) -> Tensor:
     """`abstention_loss` of one batch, () float.
 

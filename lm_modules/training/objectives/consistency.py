@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.augment import Batch
+from maskrobust.lm_modules.training.objectives.registry import objective
 from maskrobust.lm_modules.training.presented_images import Learner, PresentedImages
 
 
@@ -27,17 +28,18 @@ def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor
     return F.cross_entropy(clean_logits, labels) + weight * F.cross_entropy(masked_logits, target)
 
 
-def consistency_step(learner: Learner, batch: Batch, shown: PresentedImages, weight: float) -> Tensor:
+@objective("consistency")
+def consistency_step(learner: Learner, batch: Batch, shown: PresentedImages, consistency_weight: float) -> Tensor:
     """`consistency_loss` of one batch, () float.
 
     Args:
         learner: gives logits.
         batch: the clean view.
         shown: the masked view.
-        weight: of the agreement, at least 0.
+        consistency_weight: of the agreement, at least 0.
     """
     # Both views in one batch: two forward passes before one backward break DDP with batch norm.
     everything = torch.ones_like(batch.object_mask)
     both_visible = None if shown.visible is None else torch.cat([everything, shown.visible])
     clean, masked = learner(torch.cat([batch.images, shown.images]), both_visible).chunk(2)
-    return consistency_loss(clean, masked, batch.labels, weight)
+    return consistency_loss(clean, masked, batch.labels, consistency_weight)

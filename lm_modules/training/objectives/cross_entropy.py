@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.augment import Batch
+from maskrobust.lm_modules.training.objectives.registry import objective
 from maskrobust.lm_modules.training.presented_images import Learner, PresentedImages
 
 
@@ -30,6 +31,7 @@ def mixed_cross_entropy(
     return (own_weight * own + (1 - own_weight) * other).mean()
 
 
+@objective("cross_entropy", needs_holes=False, takes_mixed_labels=True)
 def cross_entropy_step(learner: Learner, batch: Batch, shown: PresentedImages, label_smoothing: float) -> Tensor:
     """`mixed_cross_entropy` of one batch, () float.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.training.objectives.registry import objective
 from maskrobust.lm_modules.training.presented_images import Learner, PresentedImages
 from maskrobust.lm_modules.training.training_masks import SceneSource
 
@@ -29,8 +30,9 @@ def distillation_loss(logits: Tensor, target_logits: Tensor) -> Tensor:
     return F.kl_div(logits.log_softmax(dim=1), target, reduction="batchmean", log_target=True)
 
 
+@objective("distillation")
 def distillation_step(
-    learner: Learner, batch: Batch, shown: PresentedImages, teach: Callable[[Tensor], Tensor], source: object
+    learner: Learner, batch: Batch, shown: PresentedImages, teacher: Callable[[Tensor], Tensor], source: object
 ) -> Tensor:
     """`distillation_loss` of one batch, () float.
 
@@ -38,14 +40,14 @@ def distillation_step(
         learner: gives logits.
         batch: what the teacher sees, but for objects of which the hole leaves nothing.
         shown: what the learner sees.
-        teach: the teacher's logits of images in pixel space.
+        teacher: the teacher's logits of images in pixel space.
         source: see `shown_to_teacher`.
 
     Raises:
         InputError: see `shown_to_teacher`.
     """
     logits = learner(shown.images, shown.visible)
-    return distillation_loss(logits, teach(shown_to_teacher(batch, shown.hides_object, source)))
+    return distillation_loss(logits, teacher(shown_to_teacher(batch, shown.hides_object, source)))
 
 
 def shown_to_teacher(batch: Batch, hides_object: Tensor, source: object) -> Tensor:

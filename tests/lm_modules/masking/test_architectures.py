@@ -41,6 +41,10 @@ CHECKED_HERE = [
 """Together they use every rule that the listed networks use; `scripts/architectures` checks all of those."""
 
 
+ALSO_MIRRORED = ["mobilenet_v3_small", "resnet18", "timm/inception_v3", "timm/test_convnext"]
+"""Under mirrored padding, too: rows, depthwise, dilated and asymmetric windows."""
+
+
 @pytest.fixture(autouse=True, scope="module")
 def no_repeated_search_for_garbage():
     """Spares the collector all objects of torch and timm each time that a network is traced."""
@@ -50,10 +54,13 @@ def no_repeated_search_for_garbage():
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("architecture", CHECKED_HERE)
-def test_network_has_all_six_properties(architecture):
+@pytest.mark.parametrize(
+    ("architecture", "padding"),
+    [*((each, "mean") for each in CHECKED_HERE), *((each, "mirror") for each in ALSO_MIRRORED)],
+)
+def test_network_has_all_six_properties(architecture, padding):
     network = build(architecture, **SMALLER.get(architecture, {}))
-    assert check(network, size_of(architecture)) == dict.fromkeys(COLUMNS, True)
+    assert check(network, size_of(architecture), padding) == dict.fromkeys(COLUMNS, True)
 
 
 @pytest.mark.parametrize("name", {refusal.reason: name for name, refusal in REFUSED.items()}.values())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment import apply_fill
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.masking import LayerMasking, PaddingRule, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
@@ -45,14 +45,16 @@ def test_a_picture_is_brought_to_size_filled_and_normalised() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_hidden_pixels_cannot_matter_under_layer_masking(wrapped: bool) -> None:
+@pytest.mark.parametrize("own", [None, "mean", "mirror"])
+@pytest.mark.parametrize("method", ["layer_masking", "layer_masking_mirror"])
+def test_hidden_pixels_cannot_matter_under_layer_masking(own: PaddingRule | None, method: str) -> None:
     images, visible, keys = question()
-    network = trained(LayerMasking(draw()) if wrapped else None)
-    predict = network.predictor("layer_masking")
+    network = trained(LayerMasking(draw(), padding=own) if own else None)
+    predict = network.predictor(method)
+    torch.testing.assert_close(predict(images, visible, keys), trained().predictor(method)(images, visible, keys))
     redrawn = torch.where(visible, images, torch.nan)
     assert torch.equal(predict(images, visible, keys), predict(redrawn, visible, keys))
-    extract = network.feature_extractor("layer_masking", "layer2")
+    extract = network.feature_extractor(method, "layer2")
     assert torch.equal(extract(images, visible, keys), extract(redrawn, visible, keys))
 
 

@@ -153,13 +153,13 @@ def test_what_cannot_be_asked_is_undefined_with_its_reason() -> None:
 
 def test_networks_are_asked_about_the_shapes_in_one_measurement() -> None:
     torch.manual_seed(0)
-    classifier = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).eval()
+    network = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).trained_network()
     plans = {"black": PLAN, "layer_masking": replace(PLAN, scenes=0)}
-    measurement = Measurement({"a": classifier}, BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
+    measurement = Measurement({"a": network}, BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
     runs = measurement.run([shape_batch(80, 100)])
     assert runs["a"]["layer_masking"].scenes is None
     with torch.inference_mode():
-        alone = answers(classifier.predictor("black"), shapes=draw(seed=3))
+        alone = answers(network.predictor("black"), shapes=draw(seed=3))
     asked = runs["a"]["black"].scenes
     assert asked is not None and all(map(np.array_equal, asked, alone))
 

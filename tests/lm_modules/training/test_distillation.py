@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.objectives import distillation_loss
+from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
 from maskrobust.lm_modules.training.optimisation import train_only
 from tests.lm_modules.training.test_classifier import Data, assert_one_sentence, build, draw_batch, fit, make_trainer
 

@@ -24,7 +24,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim import arms, run_claim
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import KINDS, TrainedNetwork, frozen_network
+from maskrobust.train.claim.arms import KINDS, TrainingArm, frozen_network
 from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
@@ -88,7 +88,7 @@ def test_two_processes_that_make_the_same_run_leave_that_of_the_first_to_finish(
 ) -> None:
     path = write_claim(tmp_path / "claim.yaml")
     slow, fast = (config_of(path, tmp_path / "out", "--arm=no_masks") for _ in range(2))
-    learn, folders = TrainedNetwork.learn, []
+    learn, folders = TrainingArm.learn, []
 
     def learn_after_the_other(self: Any, config: ClaimConfig, run: StoredRun, folder: Path, progress: Any) -> Any:
         folders.append(folder)
@@ -96,7 +96,7 @@ def test_two_processes_that_make_the_same_run_leave_that_of_the_first_to_finish(
             outcomes_of(fast)
         return learn(self, config, run, folder, progress)
 
-    monkeypatch.setattr(TrainedNetwork, "learn", learn_after_the_other)
+    monkeypatch.setattr(TrainingArm, "learn", learn_after_the_other)
     outcomes_of(slow)
     run = slow.run_of("no_masks", 1)
     assert len(set(folders)) == 2
@@ -158,7 +158,7 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
     found, bank = outcomes_of(config), SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     scenes = config.data.empty_scenes("train", 8).images
     for arm in ("no_masks", "mcal"):
-        network, run = frozen_network(config, arm, 1), config.run_of(arm, 1)
+        network, run = frozen_network(config, arm, 1).trained_network(), config.run_of(arm, 1)
         plain = config.learning_arm(arm).predictors(run, network).get("mean", network.predictor("mean"))
         asked = Measurement(
             {arm: network},
@@ -168,7 +168,8 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
             seed=config.evaluation.seed,
             predictors={arm: {"mean": centred(plain, scenes)}},
         )
-        expected = asked.run(batches_on(split_batches(config.data, "test"), network.device))[arm]["mean"]
+        device = next(network.parameters()).device
+        expected = asked.run(batches_on(split_batches(config.data, "test"), device))[arm]["mean"]
         assert_same({"": found[arm, "mean+centred"]}, {"": expected})
 
 

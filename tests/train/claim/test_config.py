@@ -9,7 +9,7 @@ from jsonargparse import ArgumentError
 
 from maskrobust.train.claim import main
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import TrainedNetwork
+from maskrobust.train.claim.arms import TrainingArm
 from maskrobust.train.sentences import one_sentence
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.tiny import tiny_claim
@@ -102,7 +102,7 @@ def test_a_key_of_another_kind_that_is_false_or_null_tells_nothing(tmp_path: Pat
     changed(config, "arms.no_masks.calibration", value=False)
     changed(config, "arms.no_masks.network_of", value=None)
     parsed = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
-    assert isinstance(parsed.arms["no_masks"], TrainedNetwork)
+    assert isinstance(parsed.arms["no_masks"], TrainingArm)
 
 
 def test_data_with_one_training_split_cannot_be_drawn_anew_for_each_seed(tmp_path: Path) -> None:

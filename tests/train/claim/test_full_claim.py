@@ -51,7 +51,7 @@ def test_eleven_arms_are_measured_and_six_of_them_compared(full: tuple[Path, dic
 
 def test_an_arm_that_looks_at_anothers_network_trains_and_measures_nothing(full: tuple[Path, dict[str, Any]]) -> None:
     out, claim = full
-    trained = [row for row in rows_of(claim, "no_masks") if row["measure"] != "learnt"]
+    trained = [row for row in rows_of(claim, "no_masks") if row["measure"] != "manipulation_check"]
     assert rows_of(claim, "layer_masking_at_test") == trained != []
     assert not (out / "arms" / "layer_masking_at_test").exists()
 

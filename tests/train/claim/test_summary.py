@@ -19,7 +19,7 @@ from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import MeasuredRun
-from maskrobust.train.claim.summary import Runs, compare, summarise
+from maskrobust.train.claim.summary import ArmRuns, compare, summarise
 from maskrobust.train.report import Results, render_claim, results_table, verdict_panel
 from maskrobust.train.storage.files import read_json, write_json
 from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
@@ -41,7 +41,7 @@ def few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mutual_information.__kwdefaults__, "permutations", 20)
 
 
-def runs_of(config: ClaimConfig, skills: Mapping[str, float], change: Change = lambda run: run) -> Runs:
+def runs_of(config: ClaimConfig, skills: Mapping[str, float], change: Change = lambda run: run) -> ArmRuns:
     """Made-up outcomes of every arm; a negative skill reads the outline as well as a positive one, and is misled."""
 
     def outcomes(place: int, arm: str, seed: int) -> Outcomes:
@@ -62,7 +62,7 @@ def run_with(config: ClaimConfig, outcomes: Outcomes) -> MeasuredRun:
     return MeasuredRun(by_method, by_method, {})
 
 
-def summarised(config: ClaimConfig, runs: Runs) -> dict[str, Any]:
+def summarised(config: ClaimConfig, runs: ArmRuns) -> dict[str, Any]:
     some = runs["no_masks"][config.seeds[0]].outcomes["black"]
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
     return summarise(config, runs, probe, seconds=1.0, command="maskrobust claim").as_json()
@@ -176,5 +176,5 @@ def test_a_sensitivity_that_is_not_finite_is_null_with_the_reason(config: ClaimC
 
 def test_two_seeds_are_a_caveat_in_the_claim(config: ClaimConfig) -> None:
     claim = summarised(config, runs_of(config, {}))
-    assert claim["format"] == 4
+    assert claim["format"] == 5
     assert "With 2 seeds" in claim["verdict"]["caveat"]

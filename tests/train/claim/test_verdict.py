@@ -2,10 +2,10 @@ import pytest
 
 from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude
 from maskrobust.lm_modules.reliance.estimation import Estimate
-from maskrobust.train.claim.config import Rule
+from maskrobust.train.claim.config import DecisionRule
 from maskrobust.train.claim.verdict import Comparison, caveat, decide, rule_in_words
 
-RULE = Rule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_accuracy_tolerance=0.03)
+RULE = DecisionRule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_accuracy_tolerance=0.03)
 TITLES = {"plain": "No masks", "masked": "Layer masking"}
 
 

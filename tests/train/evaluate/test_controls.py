@@ -94,7 +94,7 @@ def test_outlines_that_tell_nothing_are_not_used_and_hidden_ones_cannot_be(told:
     trainer.fit(classifier, datamodule=useless)
     classifier.eval()
     assert trainer.callback_metrics["val/accuracy"] > 0.7
-    methods = {method: classifier.predictor(method) for method in ("black", "mean", "layer_masking")}
+    methods = {method: classifier.trained_network().predictor(method) for method in ("black", "mean", "layer_masking")}
     found = [*measured(methods, useless, probe).values()]
     found += measured({"layer_masking": methods["layer_masking"]}, told, probe).values()
     for share, pull in found:

@@ -114,6 +114,14 @@ def test_a_run_killed_while_it_saves_within_an_epoch_ends_as_if_it_had_not_been(
     assert_ends_the_same(tmp_path, undisturbed)
 
 
+def test_a_run_killed_within_a_validation_runs_it_again_and_no_step(tmp_path, undisturbed, whole):
+    run(arguments(tmp_path, interruption={"kind": "kill", "step": 12, "validating": True}), status=-9)
+    assert torch.load(last(tmp_path))["global_step"] == 12
+    main(arguments(tmp_path, ckpt_path="last"))
+    assert_ends_the_same(tmp_path, undisturbed)
+    assert validations(tmp_path) == validations(whole())
+
+
 def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_path, undisturbed):
     errors = run(arguments(tmp_path, interruption={"kind": "group", "step": 7}, num_workers=2), status=143)
     saved = last(tmp_path)
@@ -248,10 +256,8 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_
     ("more", "data", "named"),
     [
         (["--model.architecture=resnet18"], {}, "got resnet18;"),
-        (["--model.learning_rate=0.02"], {}, "model.learning_rate 0.01, got 0.02;"),
         (["--model.learning_rate=0.1"], {}, "model.learning_rate 0.01, got 0.1;"),  # the default
         (["--config=overlays/no_masks.yaml"], {}, "model.masking fill, got none;"),  # the default, too
-        ([], {"train_images": 80}, "data.train_images 90, got 80;"),
         (["--data=Fashion"], {}, "data maskrobust.train.data.Cues, got maskrobust.train.data.Fashion;"),
         ([], {"batch_size": 4}, "8 images in a batch of all processes together, but there are 4 now;"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from maskrobust import load_network
 from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.train.cli import main
 from tests.train.masks.test_masks import DISCS, pictures_of
@@ -61,6 +62,7 @@ def test_a_network_is_trained_with_them_and_measured_under_them(
     assert yaml.safe_load(next(run.rglob("config.yaml")).read_text())["model"]["mask_family"] == masks["mask_family"]
 
     forget()
+    assert load_network(str(checkpoint)).num_classes == 8
     sentence = sentence_of(["validate", *tiny_fit("cues.yaml", run), f"--ckpt_path={checkpoint}"], capsys)
     assert "names 'my_masks.grey', which is not imported because a file names it" in sentence
     assert "my_masks" not in sys.modules

@@ -88,7 +88,7 @@ def summarised_claim(folder: Path) -> Content:
             seed: MeasuredRun(
                 _answers(config.plans_of(arm), 100 * place + seed),
                 _answers(config.evaluation.validation_plans, 500 + 100 * place + seed),
-                {taught: 0.5 + 0.01 * place + 0.1 * seed for taught in config.taught},
+                {training: 0.5 + 0.01 * place + 0.1 * seed for training in config.manipulation_checks},
             )
             for seed in config.seeds
         }

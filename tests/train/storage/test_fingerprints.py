@@ -188,7 +188,7 @@ def trained(network: nn.Module, **options: Any) -> TrainedNetwork:
 
 def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerprint() -> None:
     network = build_network("small_resnet", 8, {"width": 16})
-    others: dict[str, Any] = {"merge": "union", "detach_padding": False}
+    others: dict[str, Any] = {"merge": "union", "detach_padding": False, "padding": "mirror"}
     assert others.keys() == {each.name for each in fields(MaskingOptions)} and others["merge"] in get_args(MergeRule)
     options = [{}, *({name: value} for name, value in others.items()), {"engine": "dense"}]
     found = {network_fingerprint(trained(LayerMasking(network, **each))) for each in options}
@@ -285,7 +285,7 @@ def test_the_file_of_a_class_of_ones_own_decides_the_fingerprint(
     assert found[0] != found[1]
 
 
-def test_what_a_network_was_examined_in_of_another_arm_is_told_apart(tmp_path: Path) -> None:
+def test_the_manipulation_check_of_another_arm_is_told_apart(tmp_path: Path) -> None:
     path = write_claim(tmp_path / "claim.yaml")
     before = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}"])
     models = copy.deepcopy(before.models)
@@ -293,4 +293,4 @@ def test_what_a_network_was_examined_in_of_another_arm_is_told_apart(tmp_path: P
     after = replace(before, models=models)
     one, other = (config.run_of("no_masks", 1) for config in (before, after))
     assert one.settings == other.settings and one.measured != other.measured
-    assert before.run_of("mcal", 1).measured == after.run_of("mcal", 1).measured  # which is examined in nothing
+    assert before.run_of("mcal", 1).measured == after.run_of("mcal", 1).measured  # which has no manipulation check
