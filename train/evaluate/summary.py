@@ -10,7 +10,7 @@ from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitude
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.class_accuracy import class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
@@ -113,12 +113,21 @@ def summarise(
             "probe": probe_source(config.data, config.split, config.probe_outlines),
             "patch_size": config.patch_size,
             "hidden_fractions": list(config.hidden_fractions),
+            "scenes": _scenes(runs[first][main_method]),
             "replicates": config.replicates,
             "seed": config.seed,
         },
         "provenance": provenance(seconds, command),
     }
     return Results("reliance", content, rows)
+
+
+def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
+    """Kind and texture energy of each picture without objects that was asked about."""
+    if outcomes.scenes is None:
+        return []
+    described = zip(outcomes.scenes.kinds.tolist(), outcomes.scenes.energy.tolist(), strict=True)
+    return [{"kind": SCENE_KINDS[kind], "texture_energy": energy} for kind, energy in described]
 
 
 def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes) -> Iterator[Row]:

@@ -243,6 +243,9 @@ def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives
     rows = {row.name: row for row in rows_of(tmp_path / "out")}
     assert rows["retention_0.5"].images == 419
     assert rows["clean_accuracy"].undefined_because == "The images have no labels."
+    scenes = settings_of(tmp_path / "out")["scenes"]
+    assert [each["kind"] for each in scenes] == ["flat", "noise", "photographs"] * 2
+    assert scenes[0]["texture_energy"] < 1e-12 < scenes[2]["texture_energy"] < scenes[1]["texture_energy"]
     pull = rows["outline_pull"]
     assert (pull.value is not None and 4 <= pull.images <= 30) or "two classes" in str(pull.undefined_because)
 
