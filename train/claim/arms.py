@@ -162,7 +162,7 @@ class CalibratedNetwork(LearningArm):
                 classifier.predictor(method),
                 AffineCalibration(*(stored[f"{method}.{part}"] for part in AffineCalibration._fields)),
             )
-            for method in dict.fromkeys(map(uncentred, run.outcomes))
+            for method in dict.fromkeys(map(uncentred, run.methods))
         }
 
 
@@ -296,7 +296,7 @@ def _fit(
         source=config.data,
         device=classifier.device,
     )
-    predictors = {method: classifier.predictor(method) for method in map(uncentred, run.outcomes)}
+    predictors = {method: classifier.predictor(method) for method in map(uncentred, run.methods)}
     logits: dict[MaskingMethod, list[Tensor]] = {method: [] for method in predictors}
     targets = []
     batches = batches_on(first_images(config.data.training_batches(), CALIBRATION_IMAGES), classifier.device)

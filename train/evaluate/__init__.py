@@ -16,37 +16,34 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust evaluate` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    from maskrobust.train.evaluate.measure import measure
-    from maskrobust.train.evaluate.networks import answer_similarities, load_networks
-    from maskrobust.train.evaluate.partial import Partial, settings_of
+    from maskrobust.train.evaluate.measure import ask, settings_of
+    from maskrobust.train.evaluate.networks import answer_similarities, load
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
     from maskrobust.train.lock import locked
     from maskrobust.train.processes import first_of_each_machine_first, is_first, joined
     from maskrobust.train.report import headline, render_reliance, results_table
+    from maskrobust.train.store import Store
 
     check_folder(config.out)
     with joined():
         console = Console(quiet=not is_first())
         with first_of_each_machine_first():
-            config, networks = load_networks(config)
-        similarities = answer_similarities(config, networks)
-        partial = Partial(config.out / "partial", settings_of(config, networks))
+            networks, data = load(config)
+        similarities = answer_similarities(config.wordnet, networks, data)
+        store = Store(config.out / "partial", settings_of(config, networks))
         with locked(config.out):
-            partial.check()
             with counting_display(console) as progress:
-                found = measure(config, networks, partial, progress)
-            if found is None:
+                answered = ask(config, networks, data, store, progress)
+            if answered is None:
                 return
-            runs, probe = found
-            results = summarise(
-                config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv)
-            )
-            page = render_reliance(results, evaluation_examples(config, runs, networks))
+            seconds = time.monotonic() - start
+            results = summarise(config, data, answered, similarities, seconds=seconds, command=shlex.join(sys.argv))
+            page = render_reliance(results, evaluation_examples(config, data, answered.runs, networks))
             write_json(config.out / "reliance.json", results.as_json())
             write_text(config.out / "reliance.csv", results.as_csv())
             write_text(config.out / "report.html", page)
-            partial.remove()
+            store.remove()
     console.print(results_table(results), headline(results), sep="\n", markup=False)
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)

@@ -10,17 +10,15 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENES, Context
 from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
 from maskrobust.train.probe import probe_source
 from maskrobust.train.provenance import provenance
 from maskrobust.train.report.results import Results
-
-Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
-"""Outcomes by network and masking method."""
 
 _READINGS: dict[Reading, str] = {
     "above": "relies more",
@@ -32,8 +30,8 @@ _READINGS: dict[Reading, str] = {
 
 def summarise(
     config: EvaluationConfig,
-    runs: Runs,
-    probe: ProbeOutcomes,
+    data: AnnotatedDataModule,
+    answered: Answered,
     similarities: Mapping[str, FloatArray | None],
     *,
     seconds: float,
@@ -43,13 +41,13 @@ def summarise(
 
     Args:
         config: what was measured.
-        runs: the networks' outcomes.
-        probe: the mask-only probe's outcomes on the same images.
+        data: the images.
+        answered: what networks and mask-only probe answered about them.
         similarities: by network; see `answer_similarities`.
         seconds: how long the command took.
         command: as typed.
     """
-    plans = config.plans
+    (runs, probe), plans = answered, config.plans
     first, main_method = next(iter(runs)), config.methods[0]
     shared = similarities[first]
     if not all(each is shared for each in similarities.values()):
@@ -93,7 +91,7 @@ def summarise(
             )
         ),
     ]
-    if not config.data.num_classes:
+    if not data.num_classes:
         rows = [without_labels(row) for row in rows]
     content = {
         "networks": list(runs),
@@ -101,14 +99,14 @@ def summarise(
         "compared_with": first,
         "settings": {
             "split": config.split,
-            "labels": "of the data" if config.data.num_classes else OWN_PREDICTIONS,
-            "left_out_classes": list(config.data.left_out_classes),
+            "labels": "of the data" if data.num_classes else OWN_PREDICTIONS,
+            "left_out_classes": list(data.left_out_classes),
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,
-            "probe": probe_source(config.data, config.split, config.probe_outlines),
-            "patch_size": config.patch_size,
-            "hidden_fractions": list(config.hidden_fractions),
+            "probe": probe_source(data, config.split, config.probe_outlines),
+            "patch_size": config.plan.patch_size,
+            "hidden_fractions": list(config.plan.hidden_fractions),
             "replicates": config.replicates,
             "seed": config.seed,
         },

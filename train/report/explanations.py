@@ -146,7 +146,7 @@ def render_explanations(
     ranks = range(len(next(iter(images.values())).classes))
     if settings["judge"]:
         classes = ["the image's own"]
-    elif isinstance(settings["classes"], str):
+    elif isinstance(settings["targets"], str):
         classes = ["likeliest", *(f"{_ordinal(rank + 1)} likeliest" for rank in ranks[1:])]
     else:
         classes = [class_names[each] for each in next(iter(images.values())).classes]
