@@ -4,12 +4,17 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from maskrobust.train.evaluate.config import parse_config
 from maskrobust.train.files import check_folder, write_json, write_text
 from maskrobust.train.progress import counting_display
+
+if TYPE_CHECKING:  # whose import takes seconds
+    from maskrobust.train.report import Results
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -39,11 +44,15 @@ def main(arguments: Sequence[str]) -> None:
                 return
             seconds = time.monotonic() - start
             results = summarise(config, data, answered, similarities, seconds=seconds, command=shlex.join(sys.argv))
-            page = render_reliance(results, evaluation_examples(config, data, answered.runs, networks))
-            write_json(config.out / "reliance.json", results.as_json())
-            write_text(config.out / "reliance.csv", results.as_csv())
-            write_text(config.out / "report.html", page)
+            examples = evaluation_examples(config, data, answered.runs, networks)
+            _write(config.out, results, render_reliance(results, examples))
             store.remove()
     console.print(results_table(results), headline(results), sep="\n", markup=False)
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _write(folder: Path, results: "Results", page: str) -> None:
+    write_json(folder / "reliance.json", results.as_json())
+    write_text(folder / "reliance.csv", results.as_csv())
+    write_text(folder / "report.html", page)
