@@ -52,7 +52,7 @@ class Store:
         folder = self.root / key
         if not folder.exists():
             return None
-        record = read_json(folder / _RECORD) if (folder / _RECORD).is_file() else None
+        record: Any = read_json(folder / _RECORD) if (folder / _RECORD).is_file() else None
         if not _is_record(record):
             raise InputError(
                 f"'{folder}' holds something else than what this version of maskrobust keeps there; move that away, or "
