@@ -182,8 +182,18 @@ model:
   mask_probability: 0.5
 """,
 }
-FEW = ("--replicates=20", "--curve_families=[]", "--scenes=2", "--scene_objects=16", "--features=false")
-OWN = ("--transfer_families=[holes.stripes]", "--methods=[black, holes.pink]", "--own_measures=[holes.circle_error]")
+FEW = (
+    "--replicates=20",
+    "--plan.curve_families=[]",
+    "--plan.scenes=2",
+    "--plan.scene_objects=16",
+    "--plan.features=false",
+)
+OWN = (
+    "--plan.transfer_families=[holes.stripes]",
+    "--methods=[black, holes.pink]",
+    "--plan.own_measures=[holes.circle_error]",
+)
 
 
 def test_building_the_wheel_and_the_sdist_warns_of_nothing(build: tuple[Path, str]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
@@ -18,6 +19,13 @@ _BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _DEEPEST = 100  # for each level PyYAML looks through all those above
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+
+_OF_A_RUN = (
+    *("run_name", "seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "ckpt_path", "weights_only"),
+    *("save_every_n_steps", "verbose", "compile", "wandb"),
+    *("question", "arms", "seeds", "training", "evaluation", "rule"),
+)
+"""What else a YAML for `fit` or `claim` may hold, beside its data."""
 
 DATA_HELP = "a data module, such as Cues, unless a --config has data; --data.help Cues lists its options"
 
@@ -38,79 +46,58 @@ def check_labelled(data: Any, prog: str) -> None:
         )
 
 
-def parse_with_data(parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False) -> dict[str, Any]:
-    """Parse options together with the data module to use, from `--data` or from the `data` of a YAML (`--config`).
+def parse_with_data(
+    parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False, optional: bool = False
+) -> dict[str, Any]:
+    """Parse options together with the data module to use, from the command line and from YAML (`--config`).
+
+    Data modules, whose import takes seconds, are imported only where there may be one among the arguments.
+
+    The command line wins over every YAML, a later YAML over an earlier one. Of a YAML for `fit` or `claim`, what is no
+    option here is passed over, as its `model` and `trainer` are.
 
     Args:
         parser: knows the other options; gets `--config` and `--data` here.
         arguments: without the command.
         unlabelled: whether images without labels will do.
+        optional: whether there may be no data; they are then None.
 
     Returns:
         Values by option, the data module instantiated, without "config".
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        InputError: no YAML has data, or several have; or the images have no labels.
+        InputError: no data are named; or the images have no labels.
     """
-    return parse_with_described_data(parser, arguments, unlabelled=unlabelled)[0]
+    return parse_with_described_data(parser, arguments, unlabelled=unlabelled, optional=optional)[0]
 
 
 def parse_with_described_data(
-    parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False
+    parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False, optional: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """As `parse_with_data`, and how the data module was made: its "class_path" and "init_args", defaults included.
-
-    All else is parsed before the data modules are imported, which takes seconds.
-
-    Args:
-        parser: knows the other options; gets `--config` and `--data` here.
-        arguments: without the command.
-        unlabelled: whether images without labels will do.
-
-    Raises:
-        ArgumentError: an argument is unknown or of the wrong type.
-        InputError: no YAML has data, or several have; or the images have no labels.
-    """
-    parser.add_argument("--config", help="YAML whose `data` is taken, the rest not; a shipped name or a path")
-    parser.add_argument("--data", help=DATA_HELP)
+    """As `parse_with_data`, and how the data module was made: its "class_path" and "init_args", defaults included."""
     first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
     first.add_argument("--config", action="append", default=[])
     configs, rest = first.parse_known_args(arguments)
-    about_data, others = _parted(rest)
-    if any(re.match(r"--data\.help\b", argument) for argument in about_data):
-        _parse_data(parser.prog, about_data, [])  # prints it, and ends the command
-    values = parser.parse_args(others)
-    data, described = _parse_data(parser.prog, about_data, configs.config)
-    if not unlabelled:
-        check_labelled(data, parser.prog)
-    made = {**vars(parser.instantiate(values)), "data": data}
+    parser.add_argument("--config", action="config", help="YAML with any of these options; a shipped name or a path")
+    if not configs.config and not any(re.match(r"--data\b", each) for each in rest):
+        parser.add_argument("--data", help=DATA_HELP)
+    else:
+        from maskrobust.train.data import AnnotatedDataModule
+
+        parser.add_subclass_arguments(AnnotatedDataModule, "data", help=DATA_HELP)
+    passed_over = {*_OF_A_RUN} - {*vars(parser.get_defaults(skip_validation=True))}
+    read = [{k: v for k, v in read_options(each).items() if k not in passed_over} for each in configs.config]
+    parsed = parser.parse_args([*(f"--config={json.dumps(each, default=str)}" for each in read), *rest])
+    if parsed.data is None and not optional:
+        named = " and ".join(f"'{each}'" for each in configs.config)
+        says = f"{named} {'says' if len(configs.config) == 1 else 'say'}" if named else f"{parser.prog} is told"
+        raise InputError(f"{says} nothing about data; name a configuration with data, or give --data.")
+    made = vars(parser.instantiate(parsed))
+    if made["data"] is not None and not unlabelled:
+        check_labelled(made["data"], parser.prog)
     del made["config"]
-    return made, described
-
-
-def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments about data, each with its value, and the others."""
-    about_data: list[str] = []
-    others: list[str] = []
-    side = others
-    for argument in arguments:
-        if argument.startswith("--"):
-            side = about_data if re.match(r"--data(?=[.=]|$)", argument) else others
-        side.append(argument)
-    return about_data, others
-
-
-def _parse_data(prog: str, arguments: Sequence[str], configs: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    """The data module, and its "class_path" and "init_args"."""
-    from maskrobust.train.data import AnnotatedDataModule
-
-    parser = ArgumentParser(prog=prog, **PARSER_OPTIONS)
-    parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
-    if configs:
-        parser.set_defaults({"data": _data_of(configs)})
-    parsed = parser.parse_args(list(arguments))
-    return parser.instantiate(parsed).data, parsed.data.as_dict()
+    return made, {} if parsed.data is None else parsed.data.as_dict()
 
 
 def with_config_paths(arguments: Sequence[str]) -> list[str]:
@@ -199,15 +186,3 @@ def read_options(path: str) -> dict[str, Any]:
             f"'{path}' must hold options and their values as YAML, got {type(content).__name__}; correct it there."
         )
     return content
-
-
-def _data_of(paths: Sequence[str]) -> Any:
-    """The `data` of the one configuration that has it; overlays have none."""
-    found = {path: content["data"] for path in paths if "data" in (content := read_options(path))}
-    named = " and ".join(f"'{path}'" for path in found or paths)
-    if not found:
-        say = "says" if len(paths) == 1 else "say"
-        raise InputError(f"{named} {say} nothing about data; name a configuration with data, or give --data.")
-    if len(found) > 1:
-        raise InputError(f"data must be in one configuration, but is in {named}; give one of them.")
-    return next(iter(found.values()))

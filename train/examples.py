@@ -45,13 +45,14 @@ def claim_examples(config: ClaimConfig, runs: Mapping[str, Mapping[int, Measured
         outcomes,
         preprocessings,
         asked.seed,
-        asked.patch_size,
+        asked.plan.patch_size,
         asked.hidden_fraction,
     )
 
 
 def evaluation_examples(
     config: EvaluationConfig,
+    data: AnnotatedDataModule,
     runs: Mapping[str, Mapping[MaskingMethod, Outcomes]],
     networks: Mapping[str, TrainedNetwork],
 ) -> Sequence[ExampleStrip]:
@@ -60,7 +61,8 @@ def evaluation_examples(
     Networks that are shown other pictures than the rest have rows of their own.
 
     Args:
-        config: what was measured; its data are set up.
+        config: what was measured.
+        data: the images, set up.
         runs: outcomes by network and masking method.
         networks: those of the runs, by name.
     """
@@ -70,14 +72,14 @@ def evaluation_examples(
     outcomes[None] = outcomes[config.methods[0]]
     preprocessings = {number: networks[name].preprocessing for number, name in enumerate(runs, start=1)}
     return _examples(
-        config.data,
+        data,
         config.split,
         config.methods,
         outcomes,
         preprocessings,
         config.seed,
-        config.patch_size,
-        config.hidden_fractions[0],
+        config.plan.patch_size,
+        config.plan.hidden_fractions[0],
     )
 
 

@@ -52,7 +52,6 @@ def answering_data(
     given: Mapping[str, int | str] | None = None,
     *,
     only: bool = False,
-    option: str = "--classes",
 ) -> TrainedNetwork:
     """The network with the data's classes first, in label order.
 
@@ -61,12 +60,11 @@ def answering_data(
         data: whose classes.
         given: outputs of the classes by their names; None to find them.
         only: leave the other outputs out.
-        option: that takes the file of `given`, for messages.
 
     Raises:
         InputError: the network does not know the data's classes.
     """
-    return network.select_outputs(match_classes(data.class_names, network, given, option=option), only=only)
+    return network.select_outputs(match_classes(data.class_names, network, given), only=only)
 
 
 def read_classes(path: Path) -> dict[str, int | str]:

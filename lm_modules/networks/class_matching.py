@@ -15,8 +15,6 @@ def match_classes(
     classes: Sequence[str],
     network: TrainedNetwork,
     given: Mapping[str, int | str] | None = None,
-    *,
-    option: str = "--classes",
 ) -> list[int]:
     """The output of a network for each class of the data.
 
@@ -30,7 +28,6 @@ def match_classes(
         network: whose outputs are looked for.
         given: by the data's class the index, WordNet id or class name of an output, in place of the class's own name;
             classes of other data may be among them.
-        option: that takes the file of these, for messages.
 
     Returns:
         An index in [0, network.num_classes) for each class.
@@ -38,12 +35,12 @@ def match_classes(
     Raises:
         InputError: naming the classes that match no output, several outputs, or the same one as another class.
     """
-    found = _outputs_of(classes, network, given, option)
+    found = _outputs_of(classes, network, given)
     unclear = [name for name, outputs in found.items() if len(outputs) != 1]
     if unclear:
         raise InputError(
             f"each class must be one output of '{network.name}', but {first_few(unclear)} of the data's {len(classes)} "
-            f"match none or several; name them by WordNet id or class name, give {option} a file with the output of "
+            f"match none or several; name them by WordNet id or class name, give --classes a file with the output of "
             "each class, or leave them out of the data."
         )
     outputs = [outputs[0] for outputs in found.values()]
@@ -52,7 +49,7 @@ def match_classes(
         alike = [name for name, output in zip(classes, outputs, strict=True) if output == often[0]]
         raise InputError(
             f"each class must be an output of its own, but {first_few(alike)} are all output {often[0]} of "
-            f"'{network.name}'; leave one of them out, or correct {option}."
+            f"'{network.name}'; leave one of them out, or correct --classes."
         )
     return outputs
 
@@ -61,15 +58,13 @@ def known_classes(
     classes: Sequence[str],
     network: TrainedNetwork,
     given: Mapping[str, int | str] | None = None,
-    *,
-    option: str = "--classes",
 ) -> dict[str, int]:
     """The output of each class of the data, in their order, that matches exactly one; see `match_classes`.
 
     Raises:
         InputError: nothing is known of the network's outputs.
     """
-    found = _outputs_of(classes, network, given, option)
+    found = _outputs_of(classes, network, given)
     return {name: outputs[0] for name, outputs in found.items() if len(outputs) == 1}
 
 
@@ -80,7 +75,7 @@ def first_few(names: Sequence[str]) -> str:
 
 
 def _outputs_of(
-    classes: Sequence[str], network: TrainedNetwork, given: Mapping[str, int | str] | None, option: str
+    classes: Sequence[str], network: TrainedNetwork, given: Mapping[str, int | str] | None
 ) -> dict[str, list[int]]:
     """Every output that each class of the data may mean; see `match_classes`."""
     if given is None and network.class_names is None and network.wordnet_ids is None:
@@ -90,7 +85,7 @@ def _outputs_of(
         if given is None:
             raise InputError(
                 f"'{network.name}' has {network.num_classes} classes but the data have {len(classes)}, and it does not "
-                f"say what its outputs are; give {option} a file with the output of each class."
+                f"say what its outputs are; give --classes a file with the output of each class."
             )
     kinds = _kinds(network)
     is_known = any(_outputs_for(name, network.num_classes, kinds) for name in classes)

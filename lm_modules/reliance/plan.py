@@ -17,19 +17,21 @@ class ReliancePlan:
         shapes: whether to hide objects along their outline, by their enclosing circle, whole and broken, and to swap
             outlines (measures 1 to 4 and 8).
         all_shapes: False to stop at outline and circle, which is all that a used share needs.
-        hidden_fractions: fractions in [0, 1] of patches to hide from all images.
+        hidden_fractions: fractions in [0, 1] of patches to hide from all images, at random.
         patch_size: side of a patch in pixels.
-        curve_families: segments of the retention curves (measure 5); none for no curves.
-        curve_orders: orders in which segments are hidden.
+        curve_families: segments of the retention curves (measure 5): patches, slic, quickshift; none for no curves.
+        curve_orders: orders in which segments are hidden: random, most_salient, least_salient.
         curve_fractions: fractions in [0, 1] of the image to hide.
         transfer_families: mask families of the transfer matrix (measure 6); none for no matrix.
         transfer_fraction: fraction in [0, 1] of the image hidden for it, by the families that can choose it.
         sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about; which ones follows from
             (seed, sample id) alone.
-        features: whether to keep features behind both object holes (measure 7): those that the suite is given
-            something to extract with.
-        layers: inner layers whose features are kept beside the penultimate ones.
-        margins: pixels by which objects are grown before they are hidden; 0 for as they are.
+        features: whether to keep features behind both object holes (measure 7), to probe them for what they hold of the
+            outline; false for networks without a linear head.
+        layers: inner layers whose features are kept beside the penultimate ones, such as layer1 and layer2 of a ResNet:
+            by which of them the outline enters.
+        margins: pixels by which objects are grown before they are hidden, such as 0, 4, 8, 16 and 32; 0 for as they
+            are. Masks of photographs are imprecise.
         leak_controls: whether to ask about the leak with another ring between outline and circle, and behind the
             silhouette of another object.
         scenes: pictures without objects into which shapes of objects are cut (outline pull); 0 for none.
@@ -43,13 +45,13 @@ class ReliancePlan:
     shapes: bool = True
     all_shapes: bool = True
     hidden_fractions: tuple[float, ...] = (0.5,)
-    patch_size: int = 8
+    patch_size: int = 16
     curve_families: tuple[CurveFamily, ...] = ()
     curve_orders: tuple[CurveOrder, ...] = CURVE_ORDERS
     curve_fractions: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     transfer_families: tuple[FamilyName, ...] = ()
     transfer_fraction: float = 0.5
-    sampled_share: float = 1.0
+    sampled_share: float = 0.25
     features: bool = False
     layers: tuple[str, ...] = ()
     margins: tuple[float, ...] = ()

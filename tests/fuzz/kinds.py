@@ -27,7 +27,6 @@ from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.reliance.wordnet import read_wordnet_nouns
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import with_config_paths
-from maskrobust.train.claim.runs import is_done
 from maskrobust.train.data import Shards
 from maskrobust.train.data.files.cutout_files import list_cutouts, read_cutout
 from maskrobust.train.data.files.idx import read_garments
@@ -51,6 +50,7 @@ from maskrobust.train.fit.checkpoints import (
 from maskrobust.train.fit.loggers import WandbOptions, _run_to_go_on_with
 from maskrobust.train.networks import read_classes
 from maskrobust.train.shards.verifying import verify_shard
+from maskrobust.train.storage.store import Store
 from tests.fuzz.mutations import (
     changed_bytes,
     changed_tree,
@@ -339,7 +339,13 @@ _COCO = {
     "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
 }
 _PETS = b"Abyssinian_100 1 1 1\nBengal_2 6 1 6\n"
-_RECORD = {"fingerprint": "0123456789abcdef", "steps": 7, "provenance": {"command": "maskrobust claim", "seconds": 1.5}}
+
+
+def _read_entry(path: Path) -> None:
+    Store(path.parents[1], {}).get(path.parent.name)
+
+
+_RECORD = {"settings": {"seed": 7, "training": {"epochs": 3}}, "files": ["entry.json"]}
 
 KINDS = {
     "manifest": Kind("shards/manifest.json", _json_of(json.loads(_folder()["manifest.json"])), _read_manifest),
@@ -419,7 +425,7 @@ KINDS = {
         ),
         lambda path: with_config_paths(["fit", f"--config={path}"]),
     ),
-    "record": Kind("training.json", _json_of(_RECORD), lambda path: is_done(path, "0123456789abcdef", [])),
+    "record": Kind("entry.json", _json_of(_RECORD), _read_entry),
     "wordnet": Kind("data.noun", _bytes_of(_NOUN * 2), lambda path: read_wordnet_nouns(path.parent)),
     "coco": Kind("annotations.json", _json_of(_COCO), _read_coco),
     "labels": Kind("labels.json", _json_of({"one": "cat", "two": "dog"}), read_labels),

@@ -59,13 +59,13 @@ SHORT_EXPLANATION = [
     "--images=PHOTOS",
     "--image_size=48",
     "--patch_size=12",
-    "--window=24",
-    "--samples=128",
+    "--plan.window=24",
+    "--plan.samples=128",
 ]
-SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--samples=32", "--max_images=2", "--replicates=20"]
+SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--plan.samples=32", "--max_images=2", "--replicates=20"]
 SHORT_EVALUATION = [
-    *("--curve_families=[patches]", "--curve_orders=[random]", "--transfer_families=[]"),
-    *("--scenes=2", "--scene_objects=16", "--replicates=20"),
+    *("--plan.curve_families=[patches]", "--plan.curve_orders=[random]", "--plan.transfer_families=[]"),
+    *("--plan.scenes=2", "--plan.scene_objects=16", "--replicates=20"),
 ]
 FEW_IMAGES = {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
 
@@ -156,7 +156,7 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
         make_checkpoints(folder / "a.ckpt")
         run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING])
     elif command == "explain" and "--config" in arguments:
-        untrained = ["--network=small_resnet:random", "--outputs=classes.txt"]
+        untrained = ["--network=small_resnet:random", "--classes=classes.txt"]
         (folder / "classes.txt").write_text("cat 0\ndog 1\n")
         run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING, *untrained])
     elif command == "explain":
@@ -241,12 +241,13 @@ def write_claim(name: str, path: Path, folder: Path, words_of_page: Collection[s
     named = [arm for arm in compared if arm in words_of_page] or compared[:1]
     arms = [rule["baseline"], *named, rule["layer_masking_arm"]]
     small = made_data(content["data"]["class_path"], folder) | FEW_IMAGES
-    few = {"replicates": 20, "curve_families": [], "transfer_families": [], "transfer_methods": [], "features": False}
+    evaluation = content["evaluation"] | {"replicates": 20, "transfer_methods": []}
+    evaluation["plan"] |= {"curve_families": [], "transfer_families": [], "features": False}
     changes = {
         "arms": {arm: content["arms"][arm] for arm in arms},
         "seeds": [seed for seed in content["seeds"][:2] if str(seed) in words_of_page] or content["seeds"][:1],
         "data": content["data"] | {"init_args": content["data"]["init_args"] | small},
-        "evaluation": content["evaluation"] | few,
+        "evaluation": evaluation,
     }
     tiny_claim(name, path, **changes)
 

@@ -169,8 +169,20 @@ esac""",
 
 def test_an_evaluation_of_two_tasks_finds_what_one_process_finds(slurm: Slurm, clone: Path, tmp_path: Path) -> None:
     data = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4", "--data.train_images=32"]
-    data += ["--data.val_images=32", "--data.test_images=32", "--methods=[black]", "--patch_size=8", "--scenes=0"]
-    few = ["--features=false", "--curve_families=[]", "--transfer_families=[]", "--replicates=20", "--device=cpu"]
+    data += [
+        "--data.val_images=32",
+        "--data.test_images=32",
+        "--methods=[black]",
+        "--plan.patch_size=8",
+        "--plan.scenes=0",
+    ]
+    few = [
+        "--plan.features=false",
+        "--plan.curve_families=[]",
+        "--plan.transfer_families=[]",
+        "--replicates=20",
+        "--device=cpu",
+    ]
     torch.manual_seed(0)
     torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), tmp_path / "weights.pt")
     given = [f"--network=small_resnet:{tmp_path / 'weights.pt'}", *data, *few]

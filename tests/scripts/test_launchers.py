@@ -235,8 +235,14 @@ def test_two_processes_that_torchrun_starts_train_together(clone, real, tmp_path
 
 def test_an_evaluation_on_two_processes_is_stopped_and_goes_on(clone, real, tmp_path):
     data = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4", "--data.test_images=200"]
-    data += ["--data.train_images=32", "--data.val_images=32", "--methods=[black]", "--patch_size=8", "--scenes=0"]
-    few = ["--features=false", "--curve_families=[]", "--transfer_families=[]", "--replicates=20"]
+    data += [
+        "--data.train_images=32",
+        "--data.val_images=32",
+        "--methods=[black]",
+        "--plan.patch_size=8",
+        "--plan.scenes=0",
+    ]
+    few = ["--plan.features=false", "--plan.curve_families=[]", "--plan.transfer_families=[]", "--replicates=20"]
     torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), tmp_path / "weights.pt")
     network, out = f"--network=small_resnet:{tmp_path / 'weights.pt'}", tmp_path / "out"
     given = [network, *data, *few, f"--out={out}"]

@@ -19,8 +19,9 @@ from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, ti
 
 CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
 OVERLAYS = [name for name in CONFIGS if name.startswith("overlays/")]
-EXPLANATIONS = [name for name in CONFIGS if "explainers" in content_of(name)]
-TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + EXPLANATIONS]
+EXPLANATIONS = [name for name in CONFIGS if name.startswith("explain_")]
+EVALUATIONS = [name for name in CONFIGS if name.startswith("evaluate_")]
+TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + EXPLANATIONS + EVALUATIONS]
 MASK_OVERLAYS = [name for name in OVERLAYS if "model" in content_of(name)]
 
 Data = Callable[[str], dict[str, Any]]
@@ -61,7 +62,7 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_every_configuration_is_a_training_a_claim_an_explanation_or_an_overlay() -> None:
+def test_every_configuration_is_a_training_a_claim_an_explanation_an_evaluation_or_an_overlay() -> None:
     assert all({"trainer", "data", "model", "run_name"} <= content_of(name).keys() for name in TRAININGS)
     assert {"layer_masking", "mask_augmentation", "no_masks"} <= {Path(name).stem for name in MASK_OVERLAYS}
     assert len(CLAIMS) + len(TRAININGS) >= 12
@@ -182,13 +183,27 @@ def test_every_shipped_explanation_is_made_under_all_its_methods(name: str, data
     out, network = tmp_path / "out", tmp_path / "weights.pt"
     num_classes = {"Cutouts": 2, "Fashion": 10}[content["data"]["class_path"]]
     torch.save(build_network("small_resnet", num_classes).state_dict(), network)
-    short = ["--max_images=1", "--segments=[patches]", "--patch_size=16", "--samples=32", "--replicates=20"]
+    short = ["--max_images=1", "--segments=[patches]", "--patch_size=16", "--plan.samples=32", "--replicates=20"]
     sizes = [f"--data.init_args.{key}={value}" for key, value in small.items()]
     main(["explain", f"--network=small_resnet:{network}", f"--out={out}", *short, *sizes, f"--config={name}"])
     found = json.loads((out / "explanations.json").read_text())
-    kept = {key: content[key] for key in ("explainers", "design", "judge", "stability_seeds", "top_k")}
+    kept = {"judge": content["judge"]} | content["plan"] | content["judging"]
     assert found["methods"] == content["methods"]
     assert found["settings"].items() >= {**kept, "samples": 32, "segments": ["patches"]}.items()
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_every_shipped_evaluation_is_made_as_it_says(name: str, data: Data, tmp_path: Path) -> None:
+    content = content_of(name)
+    sizes = [f"--data.init_args.{key}={value}" for key, value in data(content["data"]["class_path"]).items()]
+    short = ["--replicates=20", "--plan.scenes=2", "--plan.patch_size=8"]  # the command line wins
+    network = "--network=tests.train.networks.MeanColour"
+    (tmp_path / "classes.txt").write_text("cat 0\ndog 1\n")
+    options = [*short, *sizes, f"--config={name}", f"--classes={tmp_path / 'classes.txt'}", f"--out={tmp_path}"]
+    main(["evaluate", network, *options])
+    found = json.loads((tmp_path / "reliance.json").read_text())
+    assert found["methods"] == content["methods"] and found["settings"]["patch_size"] == 8
+    assert found["settings"]["hidden_fractions"] == content["plan"]["hidden_fractions"]
 
 
 def _claim(config: Path, out: Path, *options: str) -> None:

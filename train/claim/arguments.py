@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import check_methods
 from maskrobust.lm_modules.reliance.catalogue import import_measures
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
 from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
@@ -137,14 +138,14 @@ def _check(config: ClaimConfig) -> None:
     """Refuse sections that contradict each other."""
     for name in ("methods", "transfer_methods"):
         check_methods(getattr(config.evaluation, name), f"evaluation.{name}", may_be_centred=True)
-    import_measures(config.evaluation.own_measures)
+    import_measures(config.evaluation.plan.own_measures)
     for name, model in config.models.items():
         try:
             check_arguments({**model, **_FROM_DATA})
         except InputError as error:
             raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)
-    config.evaluation.plans(())  # refuses what cannot be asked
+    _check_plan(config.evaluation.plan)
     if config.training.images_by_seed:
         config.data.draw_training(0)  # refuses data that have one training split
     seeds = config.seeds
@@ -154,6 +155,14 @@ def _check(config: ClaimConfig) -> None:
         raise InputError(
             f"wandb.artifacts must be none, for a claim saves no checkpoints, got {config.wandb.artifacts}; leave it "
             "out."
+        )
+
+
+def _check_plan(plan: ReliancePlan) -> None:
+    if not plan.shapes or not plan.hidden_fractions or plan.hidden_fractions[0] == 0.0:
+        raise InputError(
+            "evaluation.plan must have shapes true, and first in hidden_fractions one above 0, for the rule compares "
+            f"these, got {plan.shapes} and {list(plan.hidden_fractions)}; correct them."
         )
 
 

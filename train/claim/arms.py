@@ -163,7 +163,7 @@ class CalibratedNetwork(LearningArm):
                 network.predictor(method),
                 AffineCalibration(*(stored[f"{method}.{part}"] for part in AffineCalibration._fields)),
             )
-            for method in dict.fromkeys(map(uncentred, run.outcomes))
+            for method in dict.fromkeys(map(uncentred, run.methods))
         }
 
 
@@ -298,7 +298,7 @@ def _fit(
         device=classifier.device,
     )
     network = classifier.trained_network(run.arm)
-    predictors = {method: network.predictor(method) for method in map(uncentred, run.outcomes)}
+    predictors = {method: network.predictor(method) for method in map(uncentred, run.methods)}
     logits: dict[MaskingMethod, list[Tensor]] = {method: [] for method in predictors}
     targets = []
     batches = batches_on(first_images(config.data.training_batches(), CALIBRATION_IMAGES), classifier.device)

@@ -2,31 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from maskrobust.augment import FamilyName
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.curves import CurveFamily
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.fit.loggers import WandbOptions
-from maskrobust.train.storage.fingerprints import fingerprint
 from maskrobust.train.types import Split
 
 if TYPE_CHECKING:
     NonNegativeFloat = float
     OpenUnitInterval = float
-    PositiveFraction = float
     PositiveInt = int
 else:  # ranges that the argument parser checks
-    from jsonargparse.typing import NonNegativeFloat, OpenUnitInterval, PositiveInt, restricted_number_type
-
-    PositiveFraction = restricted_number_type("PositiveFraction", float, [(">", 0), ("<=", 1)])
+    from jsonargparse.typing import NonNegativeFloat, OpenUnitInterval, PositiveInt
 
 TrainerPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -78,7 +72,7 @@ class LearningArm(Arm):
 
     @abstractmethod
     def follows_from(self, config: "ClaimConfig", name: str, seed: int) -> dict[str, Any]:
-        """All that decides what a run learns, as plain values for a fingerprint."""
+        """All that decides what a run learns, as plain values by name."""
 
     @abstractmethod
     def learn(self, config: "ClaimConfig", run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -133,40 +127,26 @@ class Evaluation:
 
     Attributes:
         methods: masking methods, each applied to every network.
-        patch_size: side in pixels of the patches of the retention measure.
-        hidden_fraction: fraction of patches hidden for it, in (0, 1].
+        plan: what each network is asked; see `ReliancePlan`. The first of its hidden_fractions decides between masking
+            methods; with all_shapes false there is no swap pull, no broken mask and no hidden-pixel sensitivity, and
+            less than half to ask. Curves are drawn for each arm under its own method.
+        transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.
         split: of which split the images are; "val" to choose between settings before the test split is looked at.
-        all_shapes: False to hide objects along their outline and by their circle alone, which is all that a used share
-            needs: there is no swap pull, no broken mask and no hidden-pixel sensitivity, and less than half to ask.
-        curve_families: segments of the retention curves, drawn for each arm under its own method; none for no curves.
-        transfer_families: mask families of the transfer matrix of each network; none for no matrix.
-        transfer_methods: masking methods of its rows, beside `methods`.
-        sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about.
-        features: whether to probe penultimate features for what they hold of the outline.
-        layers: inner layers to probe as well, by which the outline may enter.
-        scenes: pictures without objects into which shapes of objects are cut, for the outline pull; 0 for none.
-        scene_objects: objects whose shapes are cut into each of them, at most.
-        own_measures: measures of your own, each named after its module as in my_module.my_measure.
     """
 
     methods: list[MaskingMethod]
-    patch_size: PositiveInt = 8
-    hidden_fraction: PositiveFraction = 0.5
+    plan: ReliancePlan = field(default_factory=ReliancePlan)
+    transfer_methods: tuple[MaskingMethod, ...] = ()
     seed: int = 0
     replicates: PositiveInt = 2000
     split: Split = "test"
-    all_shapes: bool = True
-    curve_families: tuple[CurveFamily, ...] = ()
-    transfer_families: tuple[FamilyName, ...] = ()
-    transfer_methods: tuple[MaskingMethod, ...] = ()
-    sampled_share: PositiveFraction = 1.0
-    features: bool = False
-    layers: tuple[str, ...] = ()
-    scenes: int = 0
-    scene_objects: int = 200
-    own_measures: tuple[str, ...] = ()
+
+    @property
+    def hidden_fraction(self) -> float:
+        """Fraction of patches hidden for the retention that decides between masking methods."""
+        return self.plan.hidden_fractions[0]
 
     def plans(self, own_methods: Collection[MaskingMethod]) -> dict[MaskingMethod, ReliancePlan]:
         """What a network is asked under each masking method.
@@ -174,28 +154,16 @@ class Evaluation:
         Args:
             own_methods: of its arms: curves are drawn for these.
         """
-        full = ReliancePlan(
-            hidden_fractions=(self.hidden_fraction,),
-            patch_size=self.patch_size,
-            all_shapes=self.all_shapes,
-            curve_families=self.curve_families,
-            transfer_families=self.transfer_families,
-            sampled_share=self.sampled_share,
-            features=self.features,
-            layers=self.layers,
-            scenes=self.scenes,
-            scene_objects=self.scene_objects,
-            own_measures=self.own_measures,
-        )
-        without_curves = replace(full, curve_families=())
-        by_method = {method: full if method in own_methods else without_curves for method in self.methods}
+        without_curves = replace(self.plan, curve_families=())
+        by_method = {method: self.plan if method in own_methods else without_curves for method in self.methods}
         return with_transfer_methods(by_method, self.transfer_methods)
 
     @property
     def validation_plans(self) -> dict[MaskingMethod, ReliancePlan]:
         """What a network is asked on the validation split, to choose between masking methods: leak and retention."""
-        fractions = (self.hidden_fraction,)
-        plan = ReliancePlan(hidden_fractions=fractions, patch_size=self.patch_size, all_shapes=False)
+        plan = ReliancePlan(
+            hidden_fractions=self.plan.hidden_fractions[:1], patch_size=self.plan.patch_size, all_shapes=False
+        )
         return dict.fromkeys(self.methods, plan)
 
 
@@ -268,9 +236,11 @@ class ClaimConfig:
 
     def plans_of(self, arm: str) -> dict[MaskingMethod, ReliancePlan]:
         """What an arm is asked under each masking method, with curves for all arms that share its outcomes."""
+        return self.evaluation.plans(self._own_methods(arm))
+
+    def _own_methods(self, arm: str) -> list[MaskingMethod]:
         measured = self.arms[arm].measured_as(arm)
-        own_methods = {other.method for name, other in self.arms.items() if other.measured_as(name) == measured}
-        return self.evaluation.plans(own_methods)
+        return [other.method for name, other in self.arms.items() if other.measured_as(name) == measured]
 
     def learning_arm(self, arm: str) -> LearningArm:
         """The arm that makes the runs which hold an arm's outcomes."""
@@ -282,18 +252,17 @@ class ClaimConfig:
         """The run that holds an arm's outcomes."""
         name, learning = self.arms[arm].measured_as(arm), self.learning_arm(arm)
         folder = self.out / "arms" / name / f"seed-{seed}"
-        settings, plans = fingerprint(learning.follows_from(self, name, seed)), self.plans_of(name)
-        asked = {method: asdict(plan) for method, plan in plans.items()}
+        settings = flattened(learning.follows_from(self, name, seed))
         checks = self.manipulation_checks if learning.network_of is None else {}
+        asked = {"evaluation": self.content_of("evaluation"), "own methods": self._own_methods(name)}
         return StoredRun(
             arm=name,
             seed=seed,
             folder=folder,
             learned=folder / learning.learned,
             settings=settings,
-            outcomes={method: folder / f"outcomes-{method}.npz" for method in plans},
-            validation={method: folder / f"validation-{method}.npz" for method in self.evaluation.methods},
-            measured=fingerprint([settings, self.content_of("evaluation"), asked, {"manipulation_checks": checks}]),
+            methods=tuple(self.plans_of(name)),
+            measured=settings | flattened({**asked, "manipulation_checks": checks}),
         )
 
     def source_of(self, arm: str, seed: int) -> StoredRun:
@@ -317,6 +286,14 @@ class ClaimConfig:
     def content_of(self, section: str) -> Any:
         """A section of `content` without what changes no network and no prediction: loader processes, replicates."""
         return _without(self.content[section], ("num_workers", "replicates"))
+
+
+def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by names such as "model.learning_rate"."""
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        found |= flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
 
 
 def _without(content: Any, keys: Sequence[str]) -> Any:

@@ -1,6 +1,6 @@
 """The runs of a claim: making one, the mask-only probe, and which are missing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,18 +13,19 @@ from maskrobust.lm_modules.reliance.measurement import Measurement, Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.arms import first_images, frozen_network
-from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.config import ClaimConfig, flattened
 from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, manipulation_check
 from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.stored import StoredRun, is_done
+from maskrobust.train.claim.stored import StoredRun
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
-from maskrobust.train.storage.files import atomic_path, read_json, write_json
-from maskrobust.train.storage.fingerprints import fingerprint
+from maskrobust.train.storage.files import read_json, write_json
+from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
 _PROBE_SEED = 0
+_PROBE, _CHECKS = "outcomes.npz", "manipulation_check.json"
 
 
 class MeasuredRun(NamedTuple):
@@ -63,12 +64,13 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         if not run.is_trained():
             learning = config.learning_arm(run.arm)
             run.learn(lambda folder: learning.learn(config, run, folder, progress))
-        _measure(config, run, bank, progress)
-    return MeasuredRun(
-        {method: Outcomes.load(path) for method, path in run.outcomes.items()},
-        {method: Outcomes.load(path) for method, path in run.validation.items()},
-        read_json(run.evaluation_record).get("manipulation_check", {}),
-    )
+    answers = run.answers(lambda folder: _measure(config, run, bank, progress, folder))
+
+    def outcomes_of(split: str, methods: Iterable[MaskingMethod]) -> dict[MaskingMethod, Outcomes]:
+        return {method: Outcomes.load(answers / f"{split}-{method}.npz") for method in methods}
+
+    validation = outcomes_of("validation", config.evaluation.methods)
+    return MeasuredRun(outcomes_of("outcomes", run.methods), validation, read_json(answers / _CHECKS))
 
 
 def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
@@ -82,16 +84,17 @@ def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
         )
 
 
-def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress) -> None:
+def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress, folder: Path) -> None:
+    """Ask a run's network, and write what it answers into a folder."""
     arm, evaluation = config.learning_arm(run.arm), config.evaluation
     classifier = frozen_network(config, run.arm, run.seed)
     network = classifier.trained_network(run.arm)
     progress.start("measuring", f"{arm.title}, seed {run.seed}")
-    asked: list[tuple[Split, Plans, dict[MaskingMethod, Path]]] = [
-        (evaluation.split, config.plans_of(run.arm), run.outcomes),
-        ("val", evaluation.validation_plans, run.validation),
+    asked: list[tuple[Split, Plans, str]] = [
+        (evaluation.split, config.plans_of(run.arm), "outcomes"),
+        ("val", evaluation.validation_plans, "validation"),
     ]
-    for split, plans, paths in asked:
+    for split, plans, kind in asked:
         measurement = Measurement(
             {run.arm: network},
             bank,
@@ -105,13 +108,12 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
         )
         batches = batches_on(split_batches(config.data, split), classifier.device)
         for method, outcomes in measurement.run(progress.track_batches(batches))[run.arm].items():
-            with atomic_path(paths[method]) as path:
-                outcomes.save(path)
+            outcomes.save(folder / f"{kind}-{method}.npz")
     checks = {}
     if arm.network_of is None:
         few = Batch.cat([*first_images(split_batches(config.data, evaluation.split), CHECK_IMAGES)])
         checks = manipulation_check(config, classifier, few.to(classifier.device))
-    write_json(run.evaluation_record, {"fingerprint": run.measured, "manipulation_check": checks})
+    write_json(folder / _CHECKS, checks)
 
 
 def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
@@ -122,16 +124,15 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
     Raises:
         InputError: the folder holds a probe of other data, or a damaged file.
     """
-    folder = config.out / "probe"
-    settings = fingerprint([config.content_of("data"), config.evaluation.split, _PROBE_SEED])
-    outcomes, record = folder / "outcomes.npz", folder / "probe.json"
-    if not is_done(record, settings, [outcomes]):
+
+    def make(folder: Path) -> None:
         progress.start("training", "the mask-only probe")
         probe = train_outline_probe(config.data, _PROBE_SEED)
-        with torch.inference_mode(), atomic_path(outcomes) as path:
-            probe_outcomes(probe, split_batches(config.data, config.evaluation.split)).save(path)
-        write_json(record, {"fingerprint": settings})
-    return ProbeOutcomes.load(outcomes)
+        with torch.inference_mode():
+            probe_outcomes(probe, split_batches(config.data, config.evaluation.split)).save(folder / _PROBE)
+
+    settings = flattened({"data": config.content_of("data"), "split": config.evaluation.split, "seed": _PROBE_SEED})
+    return ProbeOutcomes.load(Store(config.out, settings).get_or_make("probe", make) / _PROBE)
 
 
 def all_runs(config: ClaimConfig) -> list[StoredRun]:

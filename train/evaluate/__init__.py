@@ -5,6 +5,8 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -12,49 +14,53 @@ from maskrobust.train.evaluate.config import parse_config
 from maskrobust.train.running.progress import counting_display
 from maskrobust.train.storage.files import check_folder, write_json, write_text
 
+if TYPE_CHECKING:  # whose import takes seconds
+    from maskrobust.train.report import Results
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust evaluate` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    from maskrobust.train.evaluate.measure import measure
-    from maskrobust.train.evaluate.networks import answer_similarities, load_networks
-    from maskrobust.train.evaluate.partial import Partial, settings_of
+    from maskrobust.train.evaluate.measure import ask, settings_of
+    from maskrobust.train.evaluate.networks import answer_similarities, load
     from maskrobust.train.evaluate.predictions import predictions_csv
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
     from maskrobust.train.report import headline, render_reliance, results_table
     from maskrobust.train.running.lock import locked
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
+    from maskrobust.train.storage.store import Store
 
     check_folder(config.out)
     with joined():
         console = Console(quiet=not is_first())
         with first_of_each_machine_first():
-            config, networks = load_networks(config)
-        similarities = answer_similarities(config, networks)
-        partial = Partial(config.out / "partial", settings_of(config, networks))
+            networks, data = load(config)
+        similarities = answer_similarities(config.wordnet, networks, data)
+        store = Store(config.out / "partial", settings_of(config, networks))
         with locked(config.out):
-            partial.check()
             with counting_display(console) as progress:
-                found = measure(config, networks, partial, progress)
-            if found is None:
+                answered = ask(config, networks, data, store, progress)
+            if answered is None:
                 return
-            runs, probe = found
-            results = summarise(
-                config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv)
-            )
-            page = render_reliance(results, evaluation_examples(config, runs, networks))
-            write_json(config.out / "reliance.json", results.as_json())
-            write_text(config.out / "reliance.csv", results.as_csv())
-            write_text(config.out / "report.html", page)
+            seconds = time.monotonic() - start
+            results = summarise(config, data, answered, similarities, seconds=seconds, command=shlex.join(sys.argv))
+            examples = evaluation_examples(config, data, answered.runs, networks)
+            _write(config.out, results, render_reliance(results, examples))
             if config.predictions:
-                names = config.data.class_names if config.data.num_classes else ()
-                sample_name = functools.partial(config.data.sample_name, config.split)
-                predictions = predictions_csv(runs, config.hidden_fractions, names, sample_name)
+                names = data.class_names if data.num_classes else ()
+                sample_name = functools.partial(data.sample_name, config.split)
+                predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, names, sample_name)
                 write_text(config.out / "predictions.csv", predictions)
-            partial.remove()
+            store.remove()
     console.print(results_table(results), headline(results), sep="\n", markup=False)
     written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]
     numbers = ", ".join(str(config.out / name) for name in written)
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _write(folder: Path, results: "Results", page: str) -> None:
+    write_json(folder / "reliance.json", results.as_json())
+    write_text(folder / "reliance.csv", results.as_csv())
+    write_text(folder / "report.html", page)

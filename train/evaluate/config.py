@@ -1,25 +1,31 @@
 """What `maskrobust evaluate` measures: which networks, on which data, under which masking methods."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser
 
-from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods, uncentred
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
-from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
 from maskrobust.train.running.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
+
+FULL_PLAN = ReliancePlan(
+    curve_families=("patches", "slic"),
+    transfer_families=("patches", "rectangles", "blobs", "slic", "silhouettes"),
+    features=True,
+    scenes=24,
+)
+"""What is asked by default: every kind of measure but the closer looks at the leak."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +54,8 @@ class EvaluationConfig:
         methods: masking methods to ask the networks under; with +centred behind a name, as in black+centred, what the
             same hole does to eight pictures without objects, of the training split, is taken off on average.
         split: of which split the images are; by default test where the data have it, else val.
-        patch_size: side of the patches that are hidden at random, in pixels.
-        hidden_fractions: fractions in [0, 1] of patches to hide.
-        curve_families: segments of the retention curves: patches, slic, quickshift; none for no curves.
-        curve_orders: orders in which they are hidden: random, most_salient, least_salient.
-        transfer_families: mask families of the transfer matrix; none for no matrix.
-        transfer_methods: masking methods of its rows, beside `methods`.
-        sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about.
-        features: whether to probe penultimate features for what they hold of the outline; false for networks without a
-            linear head.
-        layers: inner layers to probe as well, such as layer1 and layer2 of a ResNet: by which of them the outline
-            enters.
-        margins: pixels by which to grow the objects before they are hidden, for the leak against them: such as 0, 4, 8,
-            16 and 32; masks of photographs are imprecise.
-        leak_controls: whether to ask about the leak with another ring between outline and circle, behind the silhouette
-            of another object, by coverage and by contact with the border.
-        scenes: pictures without objects, of the data that can make some, into which shapes of objects are cut, to see
-            how far these pull the networks towards their objects; 0 for none.
-        scene_objects: objects whose shapes are cut into each of them, at most.
-        own_measures: measures of your own, each named after its module as in my_module.my_measure.
+        plan: what the networks are asked under each masking method; see `ReliancePlan`.
+        transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
         wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
             prediction and label along the curves, where the classes are named by WordNet ids; None leaves it out.
         probe_outlines: file of a silhouette bank, with the labels of the data, that the mask-only probe learns from. By
@@ -89,20 +78,8 @@ class EvaluationConfig:
     compile: bool = False
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     split: Split = "test"
-    patch_size: int = 16
-    hidden_fractions: tuple[float, ...] = (0.5,)
-    curve_families: tuple[CurveFamily, ...] = ("patches", "slic")
-    curve_orders: tuple[CurveOrder, ...] = CURVE_ORDERS
-    transfer_families: tuple[FamilyName, ...] = ("patches", "rectangles", "blobs", "slic", "silhouettes")
+    plan: ReliancePlan = FULL_PLAN
     transfer_methods: tuple[MaskingMethod, ...] = ()
-    sampled_share: float = 0.25
-    features: bool = True
-    layers: tuple[str, ...] = ()
-    margins: tuple[float, ...] = ()
-    leak_controls: bool = False
-    scenes: int = 24
-    scene_objects: int = 200
-    own_measures: tuple[str, ...] = ()
     wordnet: Path | None = None
     probe_outlines: Path | None = None
     replicates: int = 2000
@@ -110,7 +87,7 @@ class EvaluationConfig:
     predictions: bool = False
     data_options: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def torch_device(self) -> torch.device:
         """The device of this process: of several on one machine, each has a GPU of its own unless one is named.
 
@@ -119,25 +96,10 @@ class EvaluationConfig:
         """
         return find_device(self.device)
 
-    @property
+    @cached_property
     def plans(self) -> dict[MaskingMethod, ReliancePlan]:
         """What is asked under each masking method."""
-        plan = ReliancePlan(
-            hidden_fractions=self.hidden_fractions,
-            patch_size=self.patch_size,
-            curve_families=self.curve_families,
-            curve_orders=self.curve_orders,
-            transfer_families=self.transfer_families,
-            sampled_share=self.sampled_share,
-            features=self.features,
-            layers=self.layers,
-            margins=self.margins,
-            leak_controls=self.leak_controls,
-            scenes=self.scenes,
-            scene_objects=self.scene_objects,
-            own_measures=self.own_measures,
-        )
-        return with_transfer_methods(dict.fromkeys(self.methods, plan), self.transfer_methods)
+        return with_transfer_methods(dict.fromkeys(self.methods, self.plan), self.transfer_methods)
 
 
 def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
@@ -145,9 +107,8 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        InputError: an argument leaves its domain, or a configuration file has no data.
+        InputError: an argument leaves its domain, or no data are named.
     """
-    _refuse_old_options(arguments)
     parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
     parser.add_class_arguments(EvaluationConfig, skip={"data", "data_options", "network", "split"})
     parser.add_argument(
@@ -167,15 +128,18 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     config = EvaluationConfig(**given, data_options=given_data)
     _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
-    for name in ("network", "methods", "hidden_fractions"):
-        if not getattr(config, name):
+    for name, values in {
+        "network": config.network,
+        "methods": config.methods,
+        "plan.hidden_fractions": config.plan.hidden_fractions,
+    }.items():
+        if not values:
             raise InputError(f"{name} must name at least one, got none; give one or more.")
     if len(set(config.network)) < len(config.network):
         raise InputError(f"network must name different networks, got {config.network}; leave repeated ones out.")
     Preprocessing().with_changes(config.preprocess or {})
     _ = config.torch_device  # refuses one that is not there
-    _ = config.plans  # refuses what cannot be asked
-    import_measures(config.own_measures)
+    import_measures(config.plan.own_measures)
     check_methods(config.methods, "methods", may_be_centred=True)
     check_methods(config.transfer_methods, "transfer_methods", may_be_centred=True)
     if config.compile and TOKEN_DROPPING in map(uncentred, (*config.methods, *config.transfer_methods)):
@@ -205,14 +169,3 @@ def _check_labels(config: EvaluationConfig) -> None:
             "unknown_classes leave_out passes over images of data for evaluation alone, such as ImagesWithMasks, Coco "
             f"and PascalVOC, got {type(config.data).__name__}; give such data, or the classes that the networks know."
         )
-
-
-def _refuse_old_options(arguments: Sequence[str]) -> None:
-    for argument in arguments:
-        name = re.split(r"[.=]", argument)[0]
-        if name in ("--checkpoint", "--architecture", "--architecture_options"):
-            raise InputError(
-                f"networks are named by --network, got {name}; give --network FILE for a checkpoint of fit, "
-                "--network NAME:FILE for weights of an architecture, as in resnet50:weights.pt, or --network "
-                "my_module.my_function:FILE for a network with options of its own."
-            )

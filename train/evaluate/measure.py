@@ -3,11 +3,13 @@
 import time
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
+from functools import partial
+from importlib.metadata import version
 from itertools import chain, count, islice
 from operator import length_hint
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
-from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
@@ -29,12 +31,12 @@ from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batch
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.partial import Partial
 from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
-from maskrobust.train.storage.files import write_archive
-from maskrobust.train.storage.fingerprints import bank_digest
+from maskrobust.train.storage.files import read_json, write_archive, write_json
+from maskrobust.train.storage.fingerprints import bank_digest, network_fingerprint, own_code
+from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
 Found = TypeVar("Found")
@@ -45,16 +47,53 @@ Runs = dict[str, dict[MaskingMethod, Outcomes]]
 SECONDS_A_CHUNK = 30.0
 """How long a process gathers answers before it keeps them; as much is lost where it is stopped."""
 
-_PROBE, _IMAGES, _SCENES, _JOINED = "probe", "images", "scenes", "joined"
-"""What is kept: outcomes of the mask-only probe, answers about batches, those about passes of scenes, and all answers
-of a network under a masking method."""
-
-_PROBE_FILE = "probe.npz"
+_NUMBERS, _PROBE = "numbers.json", "probe.npz"
+_WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "wordnet", "replicates")
 
 
-def measure(
-    config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], partial: Partial, progress: Progress
-) -> tuple[Runs, ProbeOutcomes] | None:
+class Answered(NamedTuple):
+    """What networks and probe answered about a split.
+
+    Attributes:
+        runs: the networks' outcomes.
+        probe: outcomes of the mask-only probe on the same images.
+    """
+
+    runs: Runs
+    probe: ProbeOutcomes
+
+
+def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]) -> dict[str, Any]:
+    """All that the answers of networks follow from, as plain values by name.
+
+    Args:
+        config: of the evaluation.
+        networks: by name.
+    """
+    plain = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _WITHOUT_INFLUENCE}
+    plan, options = config.plan, config.data_options
+    own = (*map(uncentred, (*config.methods, *config.transfer_methods)), *plan.transfer_families)
+    arguments = {name: value for name, value in options.get("init_args", {}).items() if name != "num_workers"}
+    return {
+        **plain,
+        **{f"plan.{name}": value for name, value in asdict(plan).items()},
+        "data": {**options, "init_args": arguments},
+        "probe_outlines": config.probe_outlines and bank_digest(SilhouetteBank.load(config.probe_outlines)),
+        "network": [[name, network_fingerprint(each)] for name, each in networks.items()],  # files number them
+        "code of your own": own_code([*own, options.get("class_path", "")]),
+        "device": config.torch_device.type,
+        "maskrobust version": version("maskrobust"),
+        "torch version": torch.__version__,
+    }
+
+
+def ask(
+    config: EvaluationConfig,
+    networks: Mapping[str, TrainedNetwork],
+    data: AnnotatedDataModule,
+    store: Store,
+    progress: Progress,
+) -> Answered | None:
     """Ask every network about the split's images, all networks about a batch together.
 
     Batch i is asked by one of the processes, whole, as one process would ask about it: the answers do not depend on the
@@ -62,8 +101,9 @@ def measure(
 
     Args:
         config: what to measure.
-        networks: by name, answering with the data's classes; see `load_networks`.
-        partial: to keep the answers in until all are there.
+        networks: by name, answering with the data's classes; see `load`.
+        data: whose split is measured.
+        store: to keep the answers in until all are there.
         progress: told about every batch.
 
     Returns:
@@ -72,25 +112,29 @@ def measure(
         all processes but the first.
 
     Raises:
-        InputError: the folder of `partial` is not the same for all processes, or one of them has ended, or it holds
+        InputError: the folder of `store` is not the same for all processes, or one of them has ended, or it holds
             answers about other objects; or a method is to be centred, and the data have no pictures without objects.
     """
-    data, device = config.data, config.torch_device
+    device = config.torch_device
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    classifiers = {name: network.to(device) for name, network in networks.items()}
+    on_device = {name: network.to(device) for name, network in networks.items()}
+    store.check()
     with first_of_each_machine_first():
         data.prepare_data()
     data.setup_split(config.split)
     backgrounds = pictures_to_centre_by(data, config.split, config.plans)
     bank = _read_bank(data, config.split)
-    partial = replace(partial, settings={**partial.settings, "objects of the data": bank_digest(bank)})
-    partial.check()
+    store = replace(store, settings={**store.settings, "objects of the data": bank_digest(bank)})
+    store.check()
     if not data.num_classes:
-        return _measure_unlabelled(config, data, classifiers, bank, partial, progress)
-    probe = _kept_probe(partial, lambda: read_outlines(data, config.split, bank, config.probe_outlines, config.seed))
-    runs = _ask(config, classifiers, bank, backgrounds, partial, progress)
-    return None if runs is None or probe is None else (runs, probe)
+        return _ask_unlabelled(config, on_device, data, bank, store, progress)
+    probe = None
+    if is_first():
+        read = partial(read_outlines, data, config.split, bank, config.probe_outlines, config.seed)
+        probe = ProbeOutcomes.load(store.get_or_make("probe", lambda folder: read().save(folder / _PROBE)) / _PROBE)
+    runs = _ask(config, on_device, data, bank, backgrounds, store, progress)
+    return None if runs is None or probe is None else Answered(runs, probe)
 
 
 def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank:
@@ -127,45 +171,18 @@ def _outlines(batch: Batch) -> Batch:
     return Batch(batch.ids[annotated], nothing, batch.object_mask[annotated], batch.labels[annotated])
 
 
-def _kept_probe(partial: Partial, read: Callable[[], ProbeOutcomes]) -> ProbeOutcomes | None:
-    """The outcomes of the mask-only probe, which the first process trains where they are not kept already."""
-    if not is_first():
-        return None
-    if not partial.numbers(_PROBE):
-        found = read()
-        with partial.keep(_PROBE, [0]) as folder:
-            found.save(folder / _PROBE_FILE)
-    (path,) = partial.files(_PROBE, _PROBE_FILE)
-    return ProbeOutcomes.load(path)
-
-
-class _Work(NamedTuple, Generic[Found]):
-    """Numbered things to find, each independent of the others.
-
-    Attributes:
-        kind: what they are kept as.
-        description: for the progress display.
-        total: their number; 0 where it is not known.
-        find: finds those with the given ascending numbers, as far as there are any.
-        write: writes some of them into a folder.
-    """
-
-    kind: str
-    description: str
-    total: int
-    find: Callable[[Iterator[int]], Iterable[tuple[int, Found]]]
-    write: Callable[[Path, Sequence[Found]], None]
-
-
 def _ask(
     config: EvaluationConfig,
     networks: Mapping[str, TrainedNetwork],
+    data: AnnotatedDataModule,
     bank: SilhouetteBank,
     backgrounds: Tensor | None,
-    partial: Partial,
+    store: Store,
     progress: Progress,
+    kind: str = "",
 ) -> Runs | None:
-    data, device = config.data, config.torch_device
+    """Outcomes of all networks, on the first process; `kind` begins the names of what is kept."""
+    device = config.torch_device
     measurement = Measurement(
         networks,
         bank,
@@ -179,15 +196,13 @@ def _ask(
     batches = split_batches(data, config.split)
     files = {(name, method): f"{list(networks).index(name)}-{method}.npz" for name, method in measurement.asked}
 
-    def ask(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, Outcomes]]]:
+    def ask_about(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, Outcomes]]]:
         for number, batch in numbered_batches(batches, numbers):
             yield number, measurement.ask(batch.to(device))
 
     def write_answers(folder: Path, found: Sequence[dict[Asked, Outcomes]]) -> None:
         for key, file in files.items():
             Outcomes.merge([answers[key] for answers in found]).save(folder / file)
-
-    _share(partial, progress, _Work(_IMAGES, "asking about images", length_hint(batches), ask, write_answers))
 
     def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, SceneLogits]]]:
         for number, rows in at_numbers(measurement.passes, numbers):
@@ -200,59 +215,85 @@ def _ask(
                 folder / files[key], dict(zip(SceneLogits._fields, map(np.concatenate, columns), strict=True))
             )
 
+    share = partial(_share, store, progress)
+    about_images = share(f"{kind}images", "asking about images", length_hint(batches), ask_about, write_answers)
     passes = len(measurement.passes)
-    _share(partial, progress, _Work(_SCENES, "asking about scenes", passes, ask_in_scenes, write_in_scenes))
-
-    def join(numbers: Iterator[int]) -> Iterator[tuple[int, tuple[Asked, Outcomes]]]:
-        for number, key in at_numbers(measurement.asked, numbers):
-            parts = [Outcomes.load(path) for path in partial.files(_IMAGES, files[key])]
-            paths = partial.files(_SCENES, files[key])
-            in_scenes = [SceneLogits(**read_arrays(path, SceneLogits._fields)) for path in paths]
-            yield number, (key, measurement.outcomes(key, parts, in_scenes))
-
-    def write_joined(folder: Path, found: Sequence[tuple[Asked, Outcomes]]) -> None:
-        for key, outcomes in found:
-            outcomes.save(folder / files[key])
-
-    _share(partial, progress, _Work(_JOINED, "probing features", len(measurement.asked), join, write_joined))
+    in_scenes = share(f"{kind}scenes", "asking about scenes", passes, ask_in_scenes, write_in_scenes)
+    own: dict[Asked, Outcomes] = {}
+    for _, key in at_numbers(measurement.asked, _own_numbers(frozenset(), len(measurement.asked))):
+        parts = [Outcomes.load(folder / files[key]) for folder in about_images]
+        kept = [path for folder in in_scenes if (path := folder / files[key]).exists()]
+        logits = [SceneLogits(**read_arrays(path, SceneLogits._fields)) for path in kept]
+        own[key] = measurement.outcomes(key, parts, logits)
+    wait_for_all()
+    joined = dict(ChainMap(*of_all_ranks(own)))
     if not is_first():
         return None
-    runs: Runs = {name: {} for name in networks}
-    for (name, method), file in files.items():
-        (path,) = partial.files(_JOINED, file)
-        runs[name][method] = Outcomes.load(path)
-    return runs
+    return {name: {method: joined[name, method] for method in config.plans} for name in networks}
 
 
-def _share(partial: Partial, progress: Progress, work: _Work[Found]) -> None:
-    """Find what is not kept yet, each process its part, and wait until all is there.
+def _share(
+    store: Store,
+    progress: Progress,
+    kind: str,
+    description: str,
+    total: int,
+    find: Callable[[Iterator[int]], Iterable[tuple[int, Found]]],
+    write: Callable[[Path, Sequence[Found]], None],
+) -> list[Path]:
+    """Find numbered things that are not kept yet, each process its part, and wait until all are there.
+
+    Args:
+        store: to keep them in.
+        progress: told about each.
+        kind: what they are kept as.
+        description: for the progress display.
+        total: their number; 0 where it is not known.
+        find: finds those with the given ascending numbers, as far as there are any.
+        write: writes some of them into a folder.
+
+    Returns:
+        The folders that hold them.
 
     Raises:
         InputError: the first process does not see what another one has kept.
     """
-    kept = from_first(partial.numbers(work.kind))
+    kept = from_first(_kept(store, kind))
     ranks = rank_and_number()[1]
-    numbers = _own_numbers(kept, work.total)
-    task = progress.add_task(work.description, total=work.total or None, completed=len(kept))
+    numbers = _own_numbers(kept, total)
+    task = progress.add_task(description, total=total or None, completed=len(kept))
 
     def counted() -> Iterator[tuple[int, Found]]:
-        for each in work.find(numbers):
+        for each in find(numbers):
             yield each
             progress.advance(task, ranks)
 
     made: set[int] = set()
     for chunk in _in_chunks(counted()):
         own, found = zip(*chunk, strict=True)
-        with partial.keep(work.kind, own) as folder:
-            work.write(folder, found)
+
+        def write_chunk(folder: Path, own: Sequence[int] = own, found: Sequence[Found] = found) -> None:
+            write(folder, found)
+            write_json(folder / _NUMBERS, own)
+
+        store.get_or_make(f"{kind}-{own[0]:06d}", write_chunk)
         made.update(own)
     wait_for_all()
     progress.remove_task(task)
-    if kept.union(*of_all_ranks(made)) - from_first(partial.numbers(work.kind)):
+    if kept.union(*of_all_ranks(made)) - from_first(_kept(store, kind)):
         raise InputError(
-            f"'{partial.folder}' must be the same folder for all processes, but the first does not see what others "
-            "have written there; give an --out that all machines share."
+            f"'{store.root}' must be the same folder for all processes, but the first does not see what others have "
+            "written there; give an --out that all machines share."
         )
+    return _folders(store, kind)
+
+
+def _folders(store: Store, kind: str) -> list[Path]:
+    return [folder for folder in sorted(store.root.glob(f"{kind}-*")) if store.get(folder.name) is not None]
+
+
+def _kept(store: Store, kind: str) -> set[int]:
+    return {number for folder in _folders(store, kind) for number in read_json(folder / _NUMBERS)}
 
 
 def _in_chunks(found: Iterable[Found]) -> Iterator[list[Found]]:
@@ -268,24 +309,22 @@ def _in_chunks(found: Iterable[Found]) -> Iterator[list[Found]]:
         yield chunk
 
 
-def _measure_unlabelled(
+def _ask_unlabelled(
     config: EvaluationConfig,
-    data: AnnotatedDataModule,
     networks: Mapping[str, TrainedNetwork],
+    data: AnnotatedDataModule,
     bank: SilhouetteBank,
-    partial: Partial,
+    store: Store,
     progress: Progress,
-) -> tuple[Runs, ProbeOutcomes] | None:
+) -> Answered | None:
     runs: Runs = {}
     for place, (name, network) in enumerate(networks.items()):
         batches = (batch for _, batch in _own_batches(split_batches(data, config.split)))
         seen = predictions_of(network, batches_on(batches, config.torch_device))
         wait_for_all()
         answering, labels = answering_itself(network, dict(ChainMap(*of_all_ranks(seen))))
-        labels_of_bank = torch.tensor([labels[each] for each in bank.ids.tolist()])
-        own = replace(config, data=data.relabelled(labels))
-        answered = {name: answering.to(config.torch_device)}
-        part = replace(partial, name=f"network-{place}")
-        runs |= _ask(own, answered, replace(bank, labels=labels_of_bank), None, part, progress) or {}
+        own_bank = replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
+        own = {name: answering.to(config.torch_device)}
+        runs |= _ask(config, own, data.relabelled(labels), own_bank, None, store, progress, f"{place}-") or {}
     ids = bank.ids.numpy()
-    return (runs, ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))) if is_first() else None
+    return Answered(runs, ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))) if is_first() else None

@@ -13,15 +13,14 @@ from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.evaluate.readings import with_readings
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
 from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import Results
 from maskrobust.train.storage.provenance import provenance
-
-Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
-"""Outcomes by network and masking method."""
 
 _READINGS: dict[Reading, str] = {
     "above": "relies more",
@@ -33,8 +32,8 @@ _READINGS: dict[Reading, str] = {
 
 def summarise(
     config: EvaluationConfig,
-    runs: Runs,
-    probe: ProbeOutcomes,
+    data: AnnotatedDataModule,
+    answered: Answered,
     similarities: Mapping[str, FloatArray | None],
     *,
     seconds: float,
@@ -44,13 +43,13 @@ def summarise(
 
     Args:
         config: what was measured.
-        runs: the networks' outcomes.
-        probe: the mask-only probe's outcomes on the same images.
+        data: the images.
+        answered: what networks and mask-only probe answered about them.
         similarities: by network; see `answer_similarities`.
         seconds: how long the command took.
         command: as typed.
     """
-    plans = config.plans
+    (runs, probe), plans = answered, config.plans
     first, main_method = next(iter(runs)), config.methods[0]
     shared = similarities[first]
     if not all(each is shared for each in similarities.values()):
@@ -91,12 +90,12 @@ def summarise(
             )
         ),
     ]
-    rows = with_readings(rows, config.data.num_classes)
-    if config.data.num_classes:
-        fraction, sampling = config.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
+    rows = with_readings(rows, data.num_classes)
+    if data.num_classes:
+        fraction, sampling = config.plan.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
         for name, by_method in runs.items():
             asked = {method: by_method[method] for method in config.methods}
-            rows += class_rows(name, asked, config.data.class_names, fraction, **sampling)
+            rows += class_rows(name, asked, data.class_names, fraction, **sampling)
     else:
         rows = [without_labels(row) for row in rows]
     content = {
@@ -105,14 +104,14 @@ def summarise(
         "compared_with": first,
         "settings": {
             "split": config.split,
-            "labels": "of the data" if config.data.num_classes else OWN_PREDICTIONS,
-            "left_out_classes": list(config.data.left_out_classes),
+            "labels": "of the data" if data.num_classes else OWN_PREDICTIONS,
+            "left_out_classes": list(data.left_out_classes),
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,
-            "probe": probe_source(config.data, config.split, config.probe_outlines),
-            "patch_size": config.patch_size,
-            "hidden_fractions": list(config.hidden_fractions),
+            "probe": probe_source(data, config.split, config.probe_outlines),
+            "patch_size": config.plan.patch_size,
+            "hidden_fractions": list(config.plan.hidden_fractions),
             "scenes": _scenes(runs[first][main_method]),
             "replicates": config.replicates,
             "seed": config.seed,

@@ -1,9 +1,11 @@
 """Every image explained and kept, so that a command that was stopped goes on where it was."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,18 +22,21 @@ from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import IntArray
+from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.explain.config import ExplainConfig
-from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
-from maskrobust.train.explain.stored import read_explained, write_explained
+from maskrobust.train.explain.pictures import Picture, file_name, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.networks import answering_data, load_for, read_classes
 from maskrobust.train.running.devices import find_device
-from maskrobust.train.storage.fingerprints import digest, fingerprint, network_fingerprint, own_code
+from maskrobust.train.storage.files import write_archive
+from maskrobust.train.storage.fingerprints import digest, network_fingerprint, own_code
 from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.store import Store
 
-FORMAT = 2
+FORMAT = 3
 """Of explanations.json, explanations.npz and what is kept of an image."""
+
+_EXPLAINED = "explained.npz"
 
 _OTHER_CLASSES = 8
 """Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
@@ -67,19 +72,20 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     """
     device = find_device(config.device)
     pictures, total = _pictures(config)
-    given = None if config.outputs is None else read_classes(config.outputs)
+    given = None if config.classes is None else read_classes(config.classes)
     networks = {}
     for name in config.network:
         network = load_for(
             name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
         )
         if config.data is not None:
-            network = answering_data(network, config.data, given, option="--outputs")
+            network = answering_data(network, config.data, given)
         networks[name] = network.to(device)
     class_names = check_same_classes(networks, config.data)
-    asked = config.likeliest or find_classes(config.classes, class_names)
+    asked = config.likeliest or find_classes(config.targets, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    fingerprints = [(name, network_fingerprint(each)) for name, each in networks.items()]
+    store = Store(config.out / "images", _settings(config, networks, asked))
+    store.check()
     bank = None
     if config.judge and config.data is not None and config.split is not None:
         bank = SilhouetteBank.from_batches(config.data.annotated_batches(config.split))
@@ -89,16 +95,9 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         classes: int | Sequence[int] = asked
         if bank is not None and config.data is not None:
             classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
-        settings = fingerprint(_settings(config, picture, partitions, classes, fingerprints))
-        kept = config.out / "images" / f"{picture.name}.npz"
-        found = read_explained(kept, settings)
-        if found is None:
-            task = progress.add_task(printable(picture.name), total=None)
-            on_device = {each: Segments(segments.labels.to(device)) for each, segments in partitions.items()}
-            found = _explain(config, picture, on_device, predictors, classes, partial(progress.advance, task))
-            write_explained(kept, found, settings)
-            progress.remove_task(task)
-        images[picture.name] = found
+        explain = partial(_explain, config, picture, partitions, predictors, classes, progress)
+        kept = store.get_or_make(_key_of(picture, partitions, classes), explain)
+        images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
         objects.append(picture.object_id)
     return ExplainedImages(tuple(networks), class_names, images, np.array(objects))
 
@@ -148,17 +147,22 @@ def _explain(
     partitions: Mapping[str, Segments],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
-    report: Callable[[], object],
-) -> ExplainedImage:
-    device = next(iter(partitions.values())).labels.device
+    progress: Progress,
+    folder: Path,
+) -> None:
+    """Explain a picture, judge that where it is asked for, and write what is found into a folder."""
+    device, task = find_device(config.device), progress.add_task(printable(picture.name), total=None)
+    report = partial(progress.advance, task)
+    on_device = {name: Segments(segments.labels.to(device)) for name, segments in partitions.items()}
     request = ExplanationRequest(picture.image.to(device), predictors, config.plan, _key(picture, config.seed), report)
-    found = explain_image(request, partitions, classes)
+    found = explain_image(request, on_device, classes)
     found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     if config.judge:
         without = None if picture.without is None else picture.without.to(device)
         mask = picture.object_mask
-        found = judge_image(ImageToJudge(found, request, partitions, mask, config.judging, config.methods, without))
-    return found
+        found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods, without))
+    write_archive(folder / _EXPLAINED, found.as_arrays())
+    progress.remove_task(task)
 
 
 def _key(picture: Picture, seed: int) -> int:
@@ -166,29 +170,32 @@ def _key(picture: Picture, seed: int) -> int:
 
 
 def _settings(
-    config: ExplainConfig,
-    picture: Picture,
-    partitions: Mapping[str, Segments],
-    classes: int | Sequence[int],
-    networks: Sequence[tuple[str, str]],
+    config: ExplainConfig, networks: Mapping[str, TrainedNetwork], asked: int | Sequence[int]
 ) -> dict[str, object]:
-    """All that the explanations of an image follow from, as plain values."""
-    pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask)}
-    labels = {f"segments {name}": segments.labels for name, segments in partitions.items()}
-    if picture.without is not None:
-        pixels["without"] = picture.without
+    """All that explanations follow from, but for the image, as plain values by name."""
+    plan, judging = asdict(config.plan), asdict(config.judging) if config.judge else {}
+    del plan["batch_size"]
     return {
         "format": FORMAT,
         "maskrobust version": version("maskrobust"),
-        "networks": networks,
-        "pixels": digest(pixels | labels),
-        "methods": config.methods,
-        "own code": own_code([*config.methods, *config.explainers, *config.own_judges]),
-        "classes": classes,
-        "key": _key(picture, config.seed),
-        "judge": vars(config.judging) if config.judge else None,
-        **{name: value for name, value in vars(config.plan).items() if name != "batch_size"},
+        "network": [[name, network_fingerprint(each)] for name, each in networks.items()],
+        "code of your own": own_code([*config.methods, *config.plan.explainers, *config.judging.own_judges]),
+        "targets": asked,
+        **{
+            name: getattr(config, name) for name in ("methods", "segments", "patch_size", "image_size", "judge", "seed")
+        },
+        **{f"plan.{name}": value for name, value in plan.items()},
+        **{f"judging.{name}": value for name, value in judging.items()},
     }
+
+
+def _key_of(picture: Picture, partitions: Mapping[str, Segments], classes: int | Sequence[int]) -> str:
+    """A name for what is explained of an image: its own, and a digest of pixels, segments, classes and id."""
+    pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask), "id": torch.tensor(picture.id)}
+    labels = {f"segments {name}": segments.labels for name, segments in partitions.items()}
+    without = {} if picture.without is None else {"without": picture.without}
+    about = digest(pixels | labels | without | {"classes": torch.tensor(classes)})
+    return f"{file_name(picture.name)}-{about[:16]}"
 
 
 def check_same_classes(networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule | None) -> tuple[str, ...]:
@@ -226,10 +233,10 @@ def find_classes(wanted: Sequence[str | int], class_names: Sequence[str]) -> lis
         position = positions.get(str(each).lower(), int(each) if re.fullmatch(r"\d{1,9}", str(each)) else -1)
         if not 0 <= position < len(class_names):
             raise InputError(
-                f"classes must be names or numbers of the networks' {len(class_names)} classes, got '{each}'; choose "
+                f"targets must be names or numbers of the networks' {len(class_names)} classes, got '{each}'; choose "
                 f"some, such as '{class_names[0]}'."
             )
         found.append(position)
     if len(set(found)) < len(found):
-        raise InputError(f"classes must be different, got {', '.join(map(str, wanted))}; name each once.")
+        raise InputError(f"targets must be different, got {', '.join(map(str, wanted))}; name each once.")
     return found

@@ -145,7 +145,7 @@ def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
     if name == "patches":
         return Segments.patches(images, config.patch_size)
     if name in ("slic", "quickshift"):
-        make = Segments.paper_superpixels if config.design == "paper" else Segments.superpixels
+        make = Segments.paper_superpixels if config.plan.design == "paper" else Segments.superpixels
         return make(images, name)  # type: ignore[arg-type]
     labels = read_label_map(Path(name))
     if labels.shape != picture.whole_size:

@@ -47,7 +47,7 @@ def parse_config(arguments: Sequence[str]) -> GalleryConfig:
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
-        InputError: an argument leaves its domain, or a configuration file has no data.
+        InputError: an argument leaves its domain, or no data are named.
     """
     parser = ArgumentParser(prog="maskrobust masks", description=__doc__, **PARSER_OPTIONS)
     parser.add_class_arguments(GalleryConfig, skip={"data"})

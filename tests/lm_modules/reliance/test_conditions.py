@@ -102,7 +102,7 @@ def test_curves_and_matrix_are_asked_about_a_share_of_the_images_and_the_rest_ab
 def test_what_is_made_from_the_object_is_not_asked_about_images_without_one() -> None:
     batch = shape_batch(50, 0)
     batch.object_mask[:10] = False
-    plan = ReliancePlan(transfer_families=("objects", "blobs"))
+    plan = ReliancePlan(transfer_families=("objects", "blobs"), sampled_share=1.0)
     conditions = ConditionSource(shape_bank(), plan, seed=0).draw(batch)
     asked = {condition.name: condition.asked for condition in conditions.all}
     assert not asked["transfer/objects"][:10].any() and asked["transfer/objects"][10:].all()

@@ -130,7 +130,7 @@ class CentredNetwork(LearningArm):
             means = [classifier(torch.where(visible, images, colour)) for colour in backgrounds]
             return classifier(images) - torch.stack(means).mean(dim=0)
 
-        return dict.fromkeys(map(uncentred, run.outcomes), predict)
+        return dict.fromkeys(map(uncentred, run.methods), predict)
 
 
 def test_a_new_kind_of_arm_is_a_class_and_its_name_in_the_table_of_kinds(

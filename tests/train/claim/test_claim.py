@@ -117,7 +117,7 @@ def test_missing_outcomes_are_measured_again_without_learning(copy: Finished) ->
     config, out, before = copy
     learned = {path: path.stat().st_mtime_ns for path in out.rglob("training.json")}
     for arm in ("patches_mean", "mcal"):
-        (out / "arms" / arm / "seed-1" / "outcomes-mean.npz").unlink()
+        (out / "arms" / arm / "seed-1" / "answers" / "outcomes-mean.npz").unlink()
     (out / "probe" / "outcomes.npz").unlink()
     assert numbers(run(config, out)) == numbers(before)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("training.json")} == learned
@@ -131,7 +131,7 @@ def test_weights_may_go_once_their_network_is_measured(copy: Finished) -> None:
     assert list(out.rglob("weights.safetensors")) == []
 
 
-@pytest.mark.parametrize("name", ["arms/no_masks/seed-1/outcomes-mean.npz", "probe/outcomes.npz"])
+@pytest.mark.parametrize("name", ["arms/no_masks/seed-1/answers/outcomes-mean.npz", "probe/outcomes.npz"])
 def test_a_damaged_file_is_named_with_its_remedy(copy: Finished, capsys: pytest.CaptureFixture[str], name: str) -> None:
     config, out, _ = copy
     (out / name).write_bytes((out / name).read_bytes()[:100])
@@ -143,7 +143,7 @@ def test_another_configuration_is_refused_in_the_same_folder(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write_claim(tmp_path / "claim.yaml", training={"epochs": 2})
-    assert "another configuration" in sentence_of(config, finished[1], capsys)
+    assert "was made with another training.epochs; call it" in sentence_of(config, finished[1], capsys)
 
 
 def test_parts_that_are_joined_are_the_claim_of_one_process(
@@ -164,7 +164,7 @@ def test_parts_that_are_joined_are_the_claim_of_one_process(
 def test_collecting_names_the_runs_that_are_missing(copy: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     config, out, _ = copy
     shutil.rmtree(out / "arms" / "patches_mean")
-    (out / "arms" / "mcal" / "seed-1" / "outcomes-mean.npz").unlink()
+    (out / "arms" / "mcal" / "seed-1" / "answers" / "outcomes-mean.npz").unlink()
     sentence = sentence_of(config, out, capsys, "--collect")
     assert "lacks 2 of 4 runs: patches_mean (seed 1), mcal (seed 1); make each with --arm and --seed" in sentence
 
@@ -214,8 +214,10 @@ def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_w
         assert list((shared / folder).parent.iterdir()) == [shared / folder]
         learned = folder / "weights.safetensors"
         assert (shared / learned).read_bytes() == (expected / learned).read_bytes()
-        for outcomes in (expected / folder).glob("*.npz"):
-            with np.load(outcomes) as one, np.load(shared / folder / outcomes.name) as other:
+        answers = [*(expected / folder / "answers").glob("*.npz")]
+        assert answers
+        for outcomes in answers:
+            with np.load(outcomes) as one, np.load(shared / folder / "answers" / outcomes.name) as other:
                 assert one.files == other.files
                 assert all(np.array_equal(one[key], other[key], equal_nan=one[key].dtype.kind == "f") for key in one)
 

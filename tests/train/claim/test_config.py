@@ -19,7 +19,13 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("seeds", [1, 1], "got [1, 1]"),
     ("evaluation.methods", ["mean", "layer_masking"], "must contain 'black'"),
     ("evaluation.transfer_methods", ["blue"], "evaluation.transfer_methods must be one of"),
-    ("evaluation.transfer_families", ["stripes"], "got 'stripes'"),
+    ("evaluation.plan.transfer_families", ["stripes"], "got 'stripes'"),
+    ("evaluation.plan.hidden_fractions", [0.0], "got True and [0.0]"),
+    ("evaluation.plan.hidden_fractions", [1.5], "got 1.5"),
+    ("evaluation.plan.shapes", False, "got False"),
+    ("evaluation.plan.sampled_share", 0.0, "sampled_share must be above 0"),
+    ("evaluation.plan.patch_size", 0, "patch_size must be at least 1"),
+    ("evaluation.plan.scenes", 2, "scenes is 2"),
     ("rule.baseline", "nobody", "got 'nobody'"),
     ("rule.layer_masking_arm", "no_masks", "got 'no_masks'"),
     ("rule.layer_masking_arm", "patches_mean", "got 'patches_mean'"),
@@ -44,10 +50,6 @@ REFUSALS: list[tuple[str, Any, str]] = [
 
 OUT_OF_RANGE = [
     ("training.epochs", 0),
-    ("evaluation.hidden_fraction", 0.0),
-    ("evaluation.hidden_fraction", 1.5),
-    ("evaluation.sampled_share", 0.0),
-    ("evaluation.patch_size", 0),
     ("evaluation.replicates", 0),
     ("rule.confidence", 1.0),
     ("rule.margin", -0.1),
@@ -90,8 +92,8 @@ def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path: Path, key: st
 
 
 def test_a_layer_that_networks_lack_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), "evaluation.features", value=True)
-    changed(config, "evaluation.layers", ["layer9"])
+    config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), "evaluation.plan.features", value=True)
+    changed(config, "evaluation.plan.layers", ["layer9"])
     with pytest.raises(ValueError, match="got 'layer9'"):
         main(["claim", f"--config={config}", f"--out={tmp_path / 'out'}"])
     assert not (tmp_path / "out" / "arms").exists()

@@ -13,13 +13,7 @@ from tests.train.tiny import TINY_DATA, content_of, tiny_claim
 TINIER_DATA = TINY_DATA | {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
 
 
-FEW = {
-    "replicates": 20,
-    "curve_families": ["patches"],
-    "transfer_families": ["patches", "objects"],
-    "transfer_methods": ["image_mean"],
-    "sampled_share": 0.25,
-}
+FEW = {"curve_families": ["patches"], "transfer_families": ["patches", "objects"], "sampled_share": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +22,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     folder = tmp_path_factory.mktemp("full")
     content = content_of("full_claim_cues.yaml")
     content["data"]["init_args"] |= TINIER_DATA
-    changes = {"seeds": [1], "data": content["data"], "evaluation": content["evaluation"] | FEW}
+    content["evaluation"] |= {"replicates": 20, "transfer_methods": ["image_mean"]}
+    content["evaluation"]["plan"] |= FEW
+    changes = {"seeds": [1], "data": content["data"], "evaluation": content["evaluation"]}
     config = tiny_claim("full_claim_cues.yaml", folder / "claim.yaml", **changes)
     main(["claim", f"--config={config}", f"--out={folder / 'out'}"])
     return folder / "out", json.loads((folder / "out" / "claim.json").read_text())

@@ -5,7 +5,6 @@ import itertools
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +31,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.networks import answer_similarities
 from maskrobust.train.evaluate.summary import summarise
 from maskrobust.train.networks import answering_data, load_for, read_classes
@@ -44,8 +44,12 @@ from tests.train.tiny import TINY_DATA, tiny_fit
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
 METHODS = ("black", "layer_masking", "layer_masking_mirror")
 QUICK = [
-    f"--methods=[{', '.join(METHODS)}]", "--patch_size=8", "--scenes=2", "--scene_objects=16", "--replicates=50",
-]  # fmt: skip
+    f"--methods=[{', '.join(METHODS)}]",
+    "--plan.patch_size=8",
+    "--plan.scenes=2",
+    "--plan.scene_objects=16",
+    "--replicates=50",
+]
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +148,12 @@ def made_up(
         name: {"black": make_outcomes(images, seed, skill=skill)} for seed, (name, skill) in enumerate(skills.items())
     }
     some = next(iter(runs.values()))["black"]
-    config = EvaluationConfig(
-        Cues(**TINY_DATA), folder, list(runs), methods=("black",), replicates=400,
-        features=False, curve_families=(), transfer_families=(), seed=resampling_seed,
-    )  # fmt: skip
+    given: dict[str, Any] = {"methods": ("black",), "plan": ReliancePlan(), "replicates": 400, "seed": resampling_seed}
+    config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
-    return summarise(config, runs, probe, dict.fromkeys(runs), seconds=0.0, command=""), runs
+    return summarise(
+        config, config.data, Answered(runs, probe), dict.fromkeys(runs), seconds=0.0, command=""
+    ).as_json(), runs
 
 
 def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_path: Path) -> None:
@@ -224,7 +228,7 @@ def test_weights_of_a_named_architecture_are_measured(
         (["--network=[nowhere.ckpt]"], "'nowhere.ckpt' does not exist"),
         (["--network=[]"], "network must name at least one"),
         (["--network=[a.ckpt, a.ckpt]"], "different networks"),
-        (["--network=[a.ckpt]", "--hidden_fractions=[1.5]"], "hidden_fractions"),
+        (["--network=[a.ckpt]", "--plan.hidden_fractions=[1.5]"], "hidden_fractions"),
         (["--network=[a.ckpt]", "--methods=[]"], "methods"),
         (["--network=[a.ckpt]", "--replicates=0"], "replicates"),
     ],
@@ -239,13 +243,13 @@ def test_what_cannot_be_measured_is_refused_and_nothing_written(
 def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskrobust.train.evaluate.measure.measure", lambda *_: pytest.fail("has measured"))
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.ask", lambda *_: pytest.fail("has measured"))
     (tmp_path / "file").write_text("")
     sentence = sentence_of(["evaluate", "--network=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
     assert sentence.startswith(f"'{tmp_path / 'file'}' cannot be used (Not a directory)")
 
 
-FEW = [*QUICK, "--curve_families=[]", "--transfer_families=[]", "--device=cpu"]
+FEW = [*QUICK, "--plan.curve_families=[]", "--plan.transfer_families=[]", "--device=cpu"]
 FEWER = ["--data.test_images=16", "--replicates=20"]
 
 
@@ -277,7 +281,13 @@ def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
     side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
 ) -> None:
     folder, networks, options = side_by_side
-    present = ["--answers=present", "--methods=[black]", "--features=false", "--scenes=0", f"--out={tmp_path}"]
+    present = [
+        "--answers=present",
+        "--methods=[black]",
+        "--plan.features=false",
+        "--plan.scenes=0",
+        f"--out={tmp_path}",
+    ]
     main(["evaluate", f"--network={networks[1]}", *options, *present])
     data, network = Cues(**{**TINY_DATA, "test_images": 16}), load_network(networks[1])
     outputs = [2 * place % 9 for place in range(data.num_classes)]
@@ -337,9 +347,6 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--checkpoint=a.ckpt"], "--network"),
-        (["--network=a", "--architecture", "resnet50"], "--network NAME:FILE"),
-        (["--network=a", "--architecture_options.width=3"], "--network"),
         (["--network=resnet18:random", "--classes={folder}/empty.yaml"], "'brick ellipse'"),
         (["--network=small_resnet:{folder}/five.pt"], "has 5 classes but the data have 8"),
         (["--network=timm/test_resnet"], "test_resnet.r160_in1k:pretrained"),
@@ -351,7 +358,7 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
         (["--network=small_resnet:random", "--preprocess={crop: 3}"], "crop"),
         (["--network=small_resnet:random", "--device=warp"], "device"),
         (["--network=small_resnet:random", "--device=cuda:99"], "device"),
-        (["--network=small_resnet:random", "--layers=[nowhere]", "--methods=[black]"], "'nowhere'"),
+        (["--network=small_resnet:random", "--plan.layers=[nowhere]", "--methods=[black]"], "'nowhere'"),
         (["--network=squeezenet1_1:random", "--methods=[black]"], "linear"),
         (["--network=swin_t:random"], "transformer"),
         (["--network=small_resnet:random", "--unknown_classes=leave_out"], "Coco and PascalVOC, got Cues"),
@@ -411,12 +418,11 @@ def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path
     network = TrainedNetwork("net", torch.nn.Identity(), Preprocessing(), 4, wordnet_ids=ids).select_outputs([2, 0])
     alike = network.select_outputs([2, 0])
     data: Any = SimpleNamespace(class_names=("cat", "stone"), num_classes=2)
-    config = EvaluationConfig(data, tmp_path, ["net", "alike"], wordnet=tmp_path)
-    found = answer_similarities(config, {"net": network, "alike": alike})
+    found = answer_similarities(tmp_path, {"net": network, "alike": alike}, data)
     assert found["net"] is found["alike"] and found["net"] is not None
     # cat, stone, root, animal with cat and stone: 1 / (1 + steps)
     assert found["net"].tolist() == [[1, 1 / 4], [1 / 4, 1], [1 / 3, 1 / 2], [1 / 2, 1 / 3]]
-    assert answer_similarities(replace(config, wordnet=None), {"net": network}) == {"net": None}
+    assert answer_similarities(None, {"net": network}, data) == {"net": None}
 
 
 @pytest.mark.parametrize("labels", [True, False])

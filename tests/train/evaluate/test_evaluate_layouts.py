@@ -21,7 +21,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
 from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
 from maskrobust.train.evaluate.config import parse_config
-from maskrobust.train.evaluate.networks import load_networks
+from maskrobust.train.evaluate.networks import load
 from maskrobust.train.probe import read_outlines
 from tests.conftest import require_component
 from tests.train.data.conftest import joined
@@ -34,7 +34,13 @@ from tests.train.tiny import TINY_DATA
 
 CROSS_VALIDATED = "cross-validated within the split, in 5 folds of objects"
 QUICK = [
-    *("--methods=[black]", "--replicates=20", "--features=false", "--curve_families=[]", "--transfer_families=[]"),
+    *(
+        "--methods=[black]",
+        "--replicates=20",
+        "--plan.features=false",
+        "--plan.curve_families=[]",
+        "--plan.transfer_families=[]",
+    ),
 ]
 
 
@@ -268,8 +274,8 @@ def test_a_network_without_names_answers_in_its_order_whatever_is_left_out(tmp_p
     with pytest.MonkeyPatch.context() as patch:
         loaded = {"small_resnet:random": unnamed, "named": named}
         patch.setattr("maskrobust.train.evaluate.networks.load_for", lambda name, *_args, **_options: loaded[name])
-        found, networks = load_networks(config)
-    assert found.data.class_names == ("1", "2")
+        networks, found = load(config)
+    assert found.class_names == ("1", "2")
     images = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(networks["small_resnet:random"](images)[:, :2], unnamed(images)[:, :2])

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -23,11 +23,12 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate import measure
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.partial import settings_of
+from maskrobust.train.evaluate.measure import settings_of
 from tests.processes import Process, started
 from tests.train.evaluate.test_evaluate_layouts import SMALL, Brightness, write_pairs
 from tests.train.networks import MeanColour
@@ -36,8 +37,13 @@ from tests.train.tiny import TINY_DATA
 
 BATCHES = 6
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA | {"batch_size": 4}).items())]
-QUICK = ["--methods=[random_colour, layer_masking]", "--patch_size=8", "--curve_families=[patches]", "--replicates=50"]
-SCENES = ["--scenes=2", "--scene_objects=20", "--transfer_families=[rectangles]", "--device=cpu"]
+QUICK = [
+    "--methods=[random_colour, layer_masking]",
+    "--plan.patch_size=8",
+    "--plan.curve_families=[patches]",
+    "--replicates=50",
+]
+SCENES = ["--plan.scenes=2", "--plan.scene_objects=20", "--plan.transfer_families=[rectangles]", "--device=cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -200,17 +206,6 @@ def test_one_of_two_processes_is_killed_and_three_go_on(
     assert rows_in(out) == alone
 
 
-def test_killed_between_scenes_and_features_nothing_is_asked_again(
-    command: list[str], alone: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    assert run_all(command, out, 1, saves_until_kill={0: 4 * BATCHES + 2}) == [-signal.SIGKILL]
-    assert {path.name for path in (out / "partial").glob("joined-*")} == {"joined-000000"}
-    assert run_all(command, out, 1) == [0]
-    assert len(asked_in(tmp_path)) == BATCHES
-    assert rows_in(out) == alone
-
-
 @pytest.fixture(scope="module")
 def unfinished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unfinished") / "out"
@@ -282,14 +277,12 @@ def test_settings_tell_every_option_that_answers_follow_from() -> None:
     network = TrainedNetwork("a", build_network("small_resnet", 8), Preprocessing(), 8)
     settings = settings_of(config, {"a": network})
     others: dict[str, Any] = {
-        "methods": ("mean",), "split": "val", "patch_size": 8, "hidden_fractions": (0.25,), "answers": "present",
-        "curve_families": (), "transfer_families": (), "sampled_share": 0.5, "features": False, "layers": ("layer1",),
-        "margins": (4.0,), "leak_controls": True, "scenes": 2, "scene_objects": 3, "seed": 1, "precision": "bf16",
-        "compile": True,
+        "methods": ("mean",), "split": "val", "answers": "present", "seed": 1, "precision": "bf16", "compile": True,
         "data_options": {"class_path": "Cues", "init_args": {"seed": 1}},
     }  # fmt: skip
     for name, value in others.items():
         assert settings_of(replace(config, **{name: value}), {"a": network}) != settings, name
+    assert {f"plan.{each.name}" for each in fields(ReliancePlan)} <= settings.keys()
     for name, value in {"out": Path("elsewhere"), "replicates": 7, "wordnet": Path("wordnet")}.items():
         assert settings_of(replace(config, **{name: value}), {"a": network}) == settings, name
     for other in (network.select_outputs([1, 0]), network.with_preprocessing(Preprocessing(crop=0.5))):

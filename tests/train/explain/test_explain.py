@@ -33,8 +33,8 @@ from tests.train.test_cli import sentence_of
 
 SIZE = 32
 NETWORK = "small_resnet:random"
-SHORT = ["--segments=[patches]", f"--image_size={SIZE}", "--patch_size=8", "--samples=64", "--window=16"]
-SHORT += ["--design=balanced", "--batch_size=128"]
+SHORT = ["--segments=[patches]", f"--image_size={SIZE}", "--patch_size=8", "--plan.samples=64", "--plan.window=16"]
+SHORT += ["--plan.design=balanced", "--plan.batch_size=128"]
 
 
 class Additive(nn.Module):
@@ -79,16 +79,16 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photographs(folder / "images")
     return explain(
         folder,
-        "--explainers=[lime, kernel_shap, occlusion, rise, leave_one_out]",
-        "--classes=top2",
-        "--design=independent",
+        "--plan.explainers=[lime, kernel_shap, occlusion, rise, leave_one_out]",
+        "--targets=top2",
+        "--plan.design=independent",
     )
 
 
 def test_an_additive_network_is_recovered(tmp_path: Path) -> None:
     photographs(tmp_path / "images", 1)
-    options = ["--methods=[black]", "--explainers=[kernel_shap, leave_one_out, lime, rise]", "--scale=logit"]
-    found = arrays_of(explain(tmp_path, *options, "--classes=[1, 0]", network=f"{__name__}.Additive"))
+    options = ["--methods=[black]", "--plan.explainers=[kernel_shap, leave_one_out, lime, rise]", "--plan.scale=logit"]
+    found = arrays_of(explain(tmp_path, *options, "--targets=[1, 0]", network=f"{__name__}.Additive"))
     picture = torch.from_numpy(found["a/picture"]).permute(2, 0, 1) / 255
     red = Additive().get_buffer("weights") * picture[0] / 0.229  # the standard deviation of ImageNet's red
     segments = found["a/segments/patches"]
@@ -107,7 +107,7 @@ def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_pat
     photographs(tmp_path / "images", 1)
     torch.save(load_network("small_resnet:random").network.state_dict(), tmp_path / "other.pt")
     networks = f"[{NETWORK}, 'small_resnet:{tmp_path / 'other.pt'}']"
-    options = ["--methods=[uniform_noise, layer_masking]", "--explainers=[lime]", "--scale=probability"]
+    options = ["--methods=[uniform_noise, layer_masking]", "--plan.explainers=[lime]", "--plan.scale=probability"]
     out = explain(tmp_path, *options, network=networks)
     found = arrays_of(out)
     answers, z = found["a/answers/patches/drawn/values"], torch.from_numpy(found["a/answers/patches/drawn/visible"])
@@ -204,8 +204,8 @@ def test_what_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photographs(tmp_path / "images", 3)
-    options = ["--explainers=[lime]", "--methods=[uniform_noise]"]
-    whole = arrays_of(explain(tmp_path, *options, "--batch_size=7"))
+    options = ["--plan.explainers=[lime]", "--methods=[uniform_noise]"]
+    whole = arrays_of(explain(tmp_path, *options, "--plan.batch_size=7"))
     (tmp_path / "out").rename(tmp_path / "whole")
     explain_image, explained = measure.explain_image, []
 
@@ -218,12 +218,13 @@ def test_what_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
     monkeypatch.setattr(measure, "explain_image", stopped_at_the_second)
     arguments = ["explain", f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]
     assert "the power is cut" in sentence_of([*arguments, *SHORT, *options], capsys)
-    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["a.npz"]
+    (kept,) = (tmp_path / "out" / "images").glob("[!.]*")
+    assert kept.name.startswith("a-")
     found = arrays_of(explain(tmp_path, *options))
     assert len(explained) == 4 and found.keys() == whole.keys()
     for name, array in found.items():
         np.testing.assert_allclose(array, whole[name], atol=1e-6, equal_nan=True)
-    assert "other settings" in sentence_of([*arguments, *SHORT, *options, "--seed=1"], capsys)
+    assert "with another seed; call it" in sentence_of([*arguments, *SHORT, *options, "--seed=1"], capsys)
 
 
 def test_images_of_any_kind_are_shown_as_people_see_them(tmp_path: Path) -> None:
@@ -245,7 +246,9 @@ def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path: Path, suf
     labels[:3, :3] = 2  # is cut off with the border
     path = tmp_path / f"halves.{suffix}"
     Image.fromarray(labels).save(path) if suffix == "png" else np.save(path, labels)
-    found = arrays_of(explain(tmp_path, f"--segments=[{path}]", "--explainers=[leave_one_out]", "--methods=[mean]"))
+    found = arrays_of(
+        explain(tmp_path, f"--segments=[{path}]", "--plan.explainers=[leave_one_out]", "--methods=[mean]")
+    )
     segments = found[f"a/segments/{quote(str(path), safe='')}"]
     assert (segments == segments[0]).all() and (np.diff(segments[0]) >= 0).all()
     assert segments.sum() == pytest.approx(SIZE**2 / 2, abs=SIZE)  # the border lies between two pixels of the file
@@ -253,7 +256,7 @@ def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path: Path, suf
 
 def test_the_paper_has_its_own_queries_and_superpixels(tmp_path: Path) -> None:
     photographs(tmp_path / "images", 1)
-    options = ["--design=paper", "--segments=[slic, quickshift]", "--methods=[mean]", "--explainers=[lime]"]
+    options = ["--plan.design=paper", "--segments=[slic, quickshift]", "--methods=[mean]", "--plan.explainers=[lime]"]
     found = arrays_of(out := explain(tmp_path, *options))
     assert json.loads((out / "explanations.json").read_text())["settings"]["scale"] == "probability"
     assert found["a/answers/slic/drawn/visible"].shape[0] == 512 and found["a/answers/slic/drawn/visible"][0].all()
@@ -262,14 +265,15 @@ def test_the_paper_has_its_own_queries_and_superpixels(tmp_path: Path) -> None:
 
 def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(tmp_path: Path) -> None:
     photographs(tmp_path / "images", 1)
-    given = {"network": NETWORK, "images": str(tmp_path / "images"), "methods": ["mean"], "scale": "logit"}
-    (tmp_path / "one.yaml").write_text(yaml.safe_dump(given | {"explainers": ["rise"], "preprocess": {"size": 40}}))
-    (tmp_path / "other.yaml").write_text("scale: probability\nclasses: [3]\n")
+    given = {"network": NETWORK, "images": str(tmp_path / "images"), "methods": ["mean"], "preprocess": {"size": 40}}
+    given |= {"plan": {"scale": "logit", "explainers": ["rise"]}}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(given))
+    (tmp_path / "other.yaml").write_text("plan: {scale: probability}\ntargets: [3]\n")
     configs = [f"--config={tmp_path / name}.yaml" for name in ("one", "other")]
-    main(["explain", *SHORT, "--explainers=[leave_one_out]", *configs, f"--out={tmp_path / 'out'}"])
+    main(["explain", *SHORT, "--plan.explainers=[leave_one_out]", *configs, f"--out={tmp_path / 'out'}"])
     content = json.loads((tmp_path / "out" / "explanations.json").read_text())
     assert (content["networks"], content["methods"]) == ([NETWORK], ["mean"])
-    settings = {"scale": "probability", "explainers": ["leave_one_out"], "classes": [3], "samples": 64}
+    settings = {"scale": "probability", "explainers": ["leave_one_out"], "targets": [3], "samples": 64}
     assert content["settings"].items() >= settings.items()
     found = arrays_of(tmp_path / "out")
     image = torch.from_numpy(found["a/picture"]).permute(2, 0, 1)[None] / 255
@@ -300,23 +304,22 @@ FAULTS = [
     (["--images=[IMAGES, IMAGES]"], "different names"),
     (["--images=[IMAGES, OTHER]"], "different names"),
     (["--images=TEXT"], "cannot be read as an image"),
-    (["--classes=[tench]"], "got 'tench'"),
-    (["--classes=[10]"], "got '10'"),
-    (["--classes=three"], "'three'"),
+    (["--targets=[tench]"], "got 'tench'"),
+    (["--targets=[10]"], "got '10'"),
+    (["--targets=three"], "'three'"),
     (["--segments=[voronoi]"], "voronoi"),
     (["--segments=[SMALL]"], "must have the size of the image"),
     (["--patch_size=32"], "at least two segments"),
     (["--patch_size=4"], "samples"),
-    (["--samples=100"], "power of two"),
-    (["--samples=16", "--design=independent"], "at least 19 samples"),
-    (["--visible_share=0.8"], "design"),
-    (["--visible_share=1.5", "--design=independent"], "visible_share"),
+    (["--plan.samples=100"], "power of two"),
+    (["--plan.samples=16", "--plan.design=independent"], "at least 19 samples"),
+    (["--plan.visible_share=0.8"], "design"),
+    (["--plan.visible_share=1.5", "--plan.design=independent"], "visible_share"),
     (["--methods=[blak]"], "blak"),
-    (["--explainers=[lyme]"], "lyme"),
-    (["--stride=20"], "stride"),
-    (["--batch_size=0"], "batch_size"),
+    (["--plan.explainers=[lyme]"], "lyme"),
+    (["--plan.stride=20"], "stride"),
+    (["--plan.batch_size=0"], "batch_size"),
     (["--preprocess={size: 0}"], "size of a preprocessing"),
-    (["--config=cues.yaml"], "Option 'trainer."),
 ]
 
 
@@ -350,11 +353,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
 JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
-JUDGED += ["--fill_colours=true", "--planted_cue=true", "--top_k=[1, 5]"]
+JUDGED += ["--judging.fill_colours=true", "--judging.planted_cue=true", "--judging.top_k=[1, 5]"]
 
 
 def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
-    options = ["--explainers=[lime, kernel_shap]", "--methods=[black, mean]", "--samples=64", "--replicates=50"]
+    options = [
+        "--plan.explainers=[lime, kernel_shap]",
+        "--methods=[black, mean]",
+        "--plan.samples=64",
+        "--replicates=50",
+    ]
     network, out = f"small_resnet:{checkpoint}", tmp_path / "out"
     arguments = ["explain", f"--network={network}", f"--out={out}", *JUDGED, *options]
     main(arguments)
@@ -399,40 +407,65 @@ def test_the_outputs_of_the_classes_of_data_can_be_given(checkpoint: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "changed",
-    ["--methods=[mean]", "--classes=[1]", "--samples=128", "--explainers=[rise]", "--scale=logit", "--precision=bf16"],
+    ("changed", "named"),
+    [
+        ("--methods=[mean]", "methods"),
+        ("--targets=[1]", "targets"),
+        ("--plan.samples=128", "plan.samples"),
+        ("--plan.explainers=[rise]", "plan.explainers"),
+        ("--patch_size=16", "patch_size"),
+        ("--precision=bf16", "network"),
+    ],
 )
 def test_explanations_with_other_settings_are_not_gone_on_with(
-    changed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changed: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photographs(tmp_path / "images", 1)
-    explain(tmp_path, "--methods=[black]", "--classes=[0]", "--explainers=[lime]")
+    explain(tmp_path, "--methods=[black]", "--targets=[0]", "--plan.explainers=[lime]")
     arguments = ["explain", f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]
-    options = [*SHORT, "--methods=[black]", "--classes=[0]", "--explainers=[lime]", changed]
-    assert "other settings" in sentence_of([*arguments, *options], capsys)
+    options = [*SHORT, "--methods=[black]", "--targets=[0]", "--plan.explainers=[lime]", changed]
+    assert f"was made with another {named}; call it as it was" in sentence_of([*arguments, *options], capsys)
+
+
+def test_explanations_that_an_earlier_version_kept_are_refused_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs(tmp_path / "images", 1)
+    old = tmp_path / "out" / "images" / "a.npz"
+    old.parent.mkdir(parents=True)
+    old.write_text("of 0.2")
+    arguments = ["explain", f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]
+    assert "holds something else than what this version" in sentence_of([*arguments, *SHORT], capsys)
+    assert old.read_text() == "of 0.2"
 
 
 def test_explanations_with_other_outputs_of_the_classes_are_not_gone_on_with(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = ["--data=Cues", "--data.train_images=8", "--data.test_images=8", "--max_images=1", "--explainers=[lime]"]
+    data = [
+        "--data=Cues",
+        "--data.train_images=8",
+        "--data.test_images=8",
+        "--max_images=1",
+        "--plan.explainers=[lime]",
+    ]
     arguments = ["explain", f"--network=small_resnet:{checkpoint}", *data, "--methods=[black]", f"--out={tmp_path}"]
-    arguments += ["--segments=[patches]", "--patch_size=12", "--samples=32", "--classes=[0]"]
+    arguments += ["--segments=[patches]", "--patch_size=12", "--plan.samples=32", "--targets=[0]"]
     main(arguments)
     outputs = tmp_path / "outputs.json"
     outputs.write_text(json.dumps({name: 7 - place for place, name in enumerate(Cues(train_images=8).class_names)}))
-    assert "other settings" in sentence_of([*arguments, f"--outputs={outputs}"], capsys)
+    assert "with another network" in sentence_of([*arguments, f"--classes={outputs}"], capsys)
 
 
 JUDGING_FAULTS: list[tuple[list[str], str]] = [
     (["--judge=true"], "--judge needs images with object masks"),
     (["--data=Cues"], "got both"),
-    (["--outputs=LABELS"], "--outputs names the outputs of the data's classes"),
-    (["--top_k=[0]"], "top_k must be at least 1"),
-    (["--top_k=[5, 5]"], "top_k must be different"),
+    (["--classes=LABELS"], "--classes names the outputs of the data's classes"),
+    (["--judging.top_k=[0]"], "top_k must be at least 1"),
+    (["--judging.top_k=[5, 5]"], "top_k must be different"),
     (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
     (["--data=Folder", "--data.root=IMAGES", "--segments=[LABELS]"], "--data"),
-    (["--data=Cues", "--images=null"], "give --outputs a file"),
+    (["--data=Cues", "--images=null"], "give --classes a file"),
 ]
 
 
@@ -480,7 +513,7 @@ def test_a_browser_shows_one_row_an_image_at_any_width_and_the_view_that_is_pick
 def test_names_of_files_are_no_formulas_and_no_markup(tmp_path: Path) -> None:
     photographs(tmp_path / "images", 1)
     (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "=1+2 <b>x.png")
-    out = explain(tmp_path, "--methods=[mean]", "--explainers=[leave_one_out]")
+    out = explain(tmp_path, "--methods=[mean]", "--plan.explainers=[leave_one_out]")
     (*_, line) = csv.DictReader(io.StringIO((out / "scores.csv").read_text()))
     assert line["image"] == "'=1+2 <b>x"
     assert "<b>x" not in (out / "report.html").read_text()
@@ -506,7 +539,10 @@ def test_an_explainer_and_a_judge_of_ones_own_are_named_after_their_module(
 ) -> None:
     (tmp_path / "stranger_explains.py").write_text(STRANGER)
     monkeypatch.syspath_prepend(tmp_path)
-    named = ["--explainers=[stranger_explains.mean_answer, lime]", "--own_judges=[stranger_explains.sparsity]"]
+    named = [
+        "--plan.explainers=[stranger_explains.mean_answer, lime]",
+        "--judging.own_judges=[stranger_explains.sparsity]",
+    ]
     main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, *named, f"--out={tmp_path / 'out'}"])
     found = arrays_of(tmp_path / "out")
     image = next(name.partition("/")[0] for name in found if "/" in name)

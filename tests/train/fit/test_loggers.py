@@ -264,7 +264,7 @@ def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(
         assert run.config["model"]["masking"] == masking
         assert len(run.logged("val/accuracy")) == len(run.logged("train/shown")) == 1
         arm = Path("arms", run.config["arm"], "seed-1")
-        for name in ("weights.safetensors", "outcomes-black.npz"):
+        for name in ("weights.safetensors", "answers/outcomes-black.npz"):
             assert (tmp_path / "tracked" / arm / name).read_bytes() == (tmp_path / "plain" / arm / name).read_bytes()
 
 

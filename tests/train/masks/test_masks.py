@@ -254,19 +254,18 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_data_are_taken_from_the_one_configuration_that_has_them(tmp_path: Path) -> None:
-    (tmp_path / "discs.yaml").write_text(f"data: {__name__}.Discs\n")
-    configs = [f"--config={tmp_path / 'discs.yaml'}", "--config=overlays/no_masks.yaml"]
-    main(["masks", *configs, "--patch_size=8", "--images=1", f"--out={tmp_path / 'out'}"])
-    assert (tmp_path / "out/masks.html").exists()
-
-
-def test_data_of_two_configurations_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    discs, cues = tmp_path / "discs.yaml", tmp_path / "cues.yaml"
-    discs.write_text(f"data: {__name__}.Discs\n")
-    cues.write_text("data: Cues\n")
-    sentence = sentence_of(["masks", f"--config={discs}", f"--config={cues}", f"--out={tmp_path}"], capsys)
-    assert sentence == f"data must be in one configuration, but is in '{discs}' and '{cues}'; give one of them."
+def test_all_options_come_from_configurations_the_later_and_the_command_line_win_and_sections_of_a_run_are_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "discs.yaml").write_text(f"data: {__name__}.Discs\npatch_size: 8\nimages: 2\nfamilies: [patches]\n")
+    (tmp_path / "own.yaml").write_text("images: 1\nfills: [mean]\nmodel: {masking: none}\ntrainer: {max_epochs: 3}\n")
+    configs = [f"--config={tmp_path / name}" for name in ("discs.yaml", "own.yaml")]
+    main(["masks", *configs, "--fills=[black]", f"--out={tmp_path / 'out'}"])
+    tables = Page((tmp_path / "out/masks.html").read_text()).tables
+    assert len(tables) == 1 and [row[0] for row in tables["gallery-1"][1:]] == ["Patches"]
+    assert tables["gallery-1"][0][-1] == "Black fill"
+    (tmp_path / "own.yaml").write_text("imagse: 1\n")
+    assert "imagse" in sentence_of(["masks", *configs, f"--out={tmp_path / 'out'}"], capsys)
 
 
 def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path: Path) -> None:

@@ -67,8 +67,12 @@ def test_a_network_is_trained_with_them_and_measured_under_them(
     assert "names 'my_masks.grey', which is not imported because a file names it" in sentence
     assert "my_masks" not in sys.modules
 
-    options = ["--methods=[black, my_masks.grey]", "--transfer_families=[patches, my_masks.stripes]", "--replicates=20"]
-    quick = ["--curve_families=[]", "--features=false", "--patch_size=8", "--split=val"]
+    options = [
+        "--methods=[black, my_masks.grey]",
+        "--plan.transfer_families=[patches, my_masks.stripes]",
+        "--replicates=20",
+    ]
+    quick = ["--plan.curve_families=[]", "--plan.features=false", "--plan.patch_size=8", "--split=val"]
     main(["evaluate", f"--network={checkpoint}", *DATA, *options, *quick, f"--out={out}"])
     assert "my_masks.grey" in json.dumps(json.loads((out / "reliance.json").read_text()))
     page = (out / "report.html").read_text()

@@ -22,6 +22,7 @@ from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate import summary as evaluation_summary
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.measure import Answered
 from tests.conftest import require_component
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 from tests.train.tiny import TINY_DATA, content_of, tiny_claim
@@ -31,7 +32,6 @@ Content = dict[str, Any]
 IMAGES, INVALID = 60, (3, 7)
 MEASURED = {
     "transfer_families": ["patches", "slic", "objects"],
-    "transfer_methods": ["blur"],
     "features": True,
     "layers": ["layer1"],
 }
@@ -80,7 +80,8 @@ def _answers(plans: Mapping[str, ReliancePlan], seed: int) -> dict[str, Outcomes
 
 def summarised_claim(folder: Path) -> Content:
     """What `maskrobust claim` would write."""
-    evaluation = content_of("claim_cues.yaml")["evaluation"] | MEASURED | {"curve_families": ["slic"], "replicates": 40}
+    evaluation = content_of("claim_cues.yaml")["evaluation"] | {"transfer_methods": ["blur"], "replicates": 40}
+    evaluation["plan"] |= MEASURED | {"curve_families": ["slic"], "sampled_share": 1.0}
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml", evaluation=evaluation)
     config = parse_config([f"--config={path}", f"--out={folder}"])
     runs = {
@@ -103,16 +104,23 @@ def summarised_claim(folder: Path) -> Content:
 def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **changes: Any) -> Content:
     """What `maskrobust evaluate` would write."""
     given: Content = {
-        "methods": ("black", "layer_masking"),
         "hidden_fractions": (0.3, 0.5),
         "margins": (0, 4),
         "leak_controls": True,
         "curve_families": ("patches",),
         "curve_orders": ("random", "most_salient"),
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in MEASURED.items()},
-        "replicates": 40,
+        "scenes": 8,
+        **MEASURED,
     }
-    config = EvaluationConfig(Cues(**TINY_DATA), folder, list(networks), **(given | changes))
+    config = EvaluationConfig(
+        Cues(**TINY_DATA),
+        folder,
+        list(networks),
+        methods=("black", "layer_masking"),
+        plan=ReliancePlan(**(given | changes)),
+        transfer_methods=("blur",),
+        replicates=40,
+    )
     runs = {
         path: {
             method: answers(plan, 10 + place, 0.0 if method == "layer_masking" else skill)
@@ -122,10 +130,11 @@ def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **chan
     }
     overflown = replace(runs[networks[0]]["black"], sensitivity=np.full(IMAGES, np.inf))
     runs[networks[0]]["black"] = overflown  # its sensitivity is undefined
-    probe = probe_of(runs[networks[0]]["black"])
     command = "maskrobust evaluate --data=Cues"
-    results = evaluation_summary.summarise(config, runs, probe, dict.fromkeys(runs), seconds=30.0, command=command)
-    return results.as_json()
+    answered = Answered(runs, probe_of(runs[networks[0]]["black"]))
+    return evaluation_summary.summarise(
+        config, config.data, answered, dict.fromkeys(runs), seconds=30.0, command=command
+    ).as_json()
 
 
 @pytest.fixture(scope="session")

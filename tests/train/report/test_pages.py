@@ -289,7 +289,7 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(
     monkeypatch.setattr(measures, "__path__", [*measures.__path__, str(tmp_path)])
     monkeypatch.setattr(catalogue_module, "MEASURES", copy.copy(catalogue_module.MEASURES))
     catalogue_module._import_measures.cache_clear()
-    shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": (), "replicates": 20}
+    shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": ()}
     reliance = summarised_reliance(tmp_path, **shapes)
     monkeypatch.delitem(sys.modules, f"{measures.__name__}.circle_errors")
     page, networks = (

@@ -32,9 +32,14 @@ from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA | {"batch_size": 4}).items())]
-QUICK = ["--methods=[black, layer_masking]", "--curve_families=[]", "--transfer_families=[]", "--scenes=0"]
-EVALUATE = ["evaluate", *DATA, *QUICK, "--patch_size=8", "--replicates=20", "--device=cpu"]
-EXPLAIN = ["explain", *SHORT, "--explainers=[lime]", "--classes=[0]"]
+QUICK = [
+    "--methods=[black, layer_masking]",
+    "--plan.curve_families=[]",
+    "--plan.transfer_families=[]",
+    "--plan.scenes=0",
+]
+EVALUATE = ["evaluate", *DATA, *QUICK, "--plan.patch_size=8", "--replicates=20", "--device=cpu"]
+EXPLAIN = ["explain", *SHORT, "--plan.explainers=[lime]", "--targets=[0]"]
 
 Edit = tuple[str, dict[str, Any], str, str, Any]
 """An architecture, its options, and what is edited in the configuration of its export: section, option and value."""
@@ -108,7 +113,7 @@ def test_explanations_of_a_network_are_not_those_of_an_edited_one(
     command += [f"--out={tmp_path / 'out'}", "--methods=[layer_masking]"]
     main(command)
     edit(folder, *edited)
-    assert "of another network or with other settings" in sentence_of(command, capsys)
+    assert "with another network; call it as it was called" in sentence_of(command, capsys)
 
 
 @pytest.mark.parametrize("name", ["merge", "global_pool", "output_stride"])
@@ -143,7 +148,7 @@ def test_networks_in_another_order_do_not_take_each_others_answers(
     else:
         others = [f"--images={photographs(tmp_path / 'images', 1)}", "--methods=[black]", out]
         main([*EXPLAIN, first, *others])
-        assert "of another network" in sentence_of([*EXPLAIN, second, *others], capsys)
+        assert "with another network" in sentence_of([*EXPLAIN, second, *others], capsys)
 
 
 def test_an_evaluation_is_not_continued_about_other_objects(

@@ -1,0 +1,133 @@
+"""The store: entries are whole or not there, whatever the processes that make them, and without any lock."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from maskrobust.errors import InputError
+from maskrobust.train.storage.fingerprints import fingerprint
+from maskrobust.train.storage.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "root", {"seed": 1, "plan.layers": ("layer1",)})
+
+
+def write(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "text").write_text(text)
+
+
+def text_in(folder: Path) -> str:
+    return (folder / "text").read_text()
+
+
+def test_an_entry_is_made_elsewhere_once_and_there_when_it_is_whole(store: Store) -> None:
+    def make(folder: Path) -> None:
+        assert folder.parent == store.root and store.get("a") is None and not (store.root / "a").exists()
+        write("first")(folder)
+
+    assert store.get_or_make("a", make) == store.root / "a"
+    assert text_in(store.get_or_make("a", lambda _: pytest.fail("made again"))) == "first"
+    assert sorted(path.name for path in (store.root / "a").iterdir()) == ["entry.json", "text"]
+
+
+def save_weights(text: str) -> Callable[[Path], object]:
+    return lambda folder: save_file({text: torch.zeros(1)}, folder / "text")
+
+
+@pytest.mark.parametrize("write_slowly", [write, save_weights])  # FileNotFoundError, and safetensors' own
+@pytest.mark.parametrize("makes_its_folder", [False, True])
+def test_the_first_of_two_processes_to_finish_counts_and_the_other_takes_its_entry(
+    write_slowly: Callable[[str], Callable[[Path], object]], makes_its_folder: bool, store: Store
+) -> None:
+    def slow(folder: Path) -> None:
+        store.get_or_make("a", write("of the fast one"))
+        assert not folder.exists()
+        if makes_its_folder:
+            folder.mkdir()
+        write_slowly("of the slow one")(folder)
+
+    assert text_in(store.get_or_make("a", slow)) == "of the fast one"
+    assert list(store.root.iterdir()) == [store.root / "a"]
+
+
+def test_processes_that_finish_at_once_leave_one_whole_entry(store: Store) -> None:
+    barrier, found = threading.Barrier(8), list[str]()
+
+    def process(number: int) -> None:
+        def make(folder: Path) -> None:
+            barrier.wait()
+            write(f"{number}")(folder)
+
+        found.append(text_in(store.get_or_make("a", make)))
+
+    threads = [threading.Thread(target=process, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(found) == 8 and set(found) == {text_in(store.root / "a")}
+    assert list(store.root.iterdir()) == [store.root / "a"]
+
+
+def test_an_interrupted_entry_leaves_its_files_to_the_next_call_with_the_same_settings(store: Store) -> None:
+    def interrupted(folder: Path) -> None:
+        write("after one epoch")(folder)
+        raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        store.get_or_make("a", interrupted)
+    found = store.newest_unfinished("a", "text")
+    assert found is not None and found.read_text() == "after one epoch" and store.get("a") is None
+    assert Store(store.root, {"seed": 2}).newest_unfinished("a", "text") is None
+    store.get_or_make("a", write("whole"))
+    assert list(store.root.iterdir()) == [store.root / "a"]
+
+
+def test_a_full_disk_is_no_entry_of_another_process(store: Store) -> None:
+    def make(folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        store.get_or_make("a", make)
+
+
+def test_other_settings_are_refused_by_name_and_what_is_kept_stays(store: Store) -> None:
+    kept = store.get_or_make("a", write("kept"))
+    other = Store(store.root, {"seed": 2, "plan.layers": (), "split": "val"})
+    for use in (other.check, lambda: other.get("a"), lambda: other.get_or_make("a", write("other"))):
+        with pytest.raises(InputError, match=r"was made with another plan\.layers, seed, split; call it as it was"):
+            use()
+    assert text_in(kept) == "kept"
+    assert Store(store.root, {"seed": 1}).get("a") == kept  # of the settings that are named alone
+
+
+def test_what_is_no_entry_is_refused_and_left_alone(store: Store) -> None:
+    (store.root / "a").mkdir(parents=True)
+    (store.root / "a" / "notes.txt").touch()
+    for use in (store.check, lambda: store.get_or_make("a", write("made"))):
+        with pytest.raises(InputError, match="holds something else than what this version"):
+            use()
+    assert [path.name for path in (store.root / "a").iterdir()] == ["notes.txt"]
+
+
+def test_an_entry_that_has_lost_a_file_is_made_again(store: Store) -> None:
+    (store.get_or_make("a", write("first")) / "text").unlink()
+    assert store.get("a") is None
+    assert text_in(store.get_or_make("a", write("again"))) == "again"
+
+
+def test_a_store_is_removed_with_all_its_entries(store: Store) -> None:
+    store.get_or_make("a", write("kept"))
+    store.remove()
+    assert list(store.root.parent.iterdir()) == []
+
+
+def test_fingerprints_tell_contents_apart_and_ignore_order() -> None:
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert fingerprint({"a": 1, "b": [1, 2]}) != fingerprint({"a": 1, "b": [2, 1]})
