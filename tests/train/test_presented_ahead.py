@@ -174,7 +174,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "consistency": {"objective": "consistency"},
     "abstention": {"objective": "abstention", "mask_family": {"covers": 1, "patches": 1}},
     "some by layer masking": {"masking": "mixture"},
-    "several fills": {"fill": {"inpainting": 1, "other_image": 1, "gaussian_noise": 1, "linear_imputation": 1}},
+    "several fills": {
+        "fill": {"inpainting": 1, "exemplar": 1, "other_image": 1, "gaussian_noise": 1, "linear_imputation": 1}
+    },
     "a fill of one's own": {"fill": "by_hand"},
     "worst of several": {"worst_of": 2, "masking": "mixture"},
     "ramp": {"mask_ramp": 0.7, "hidden_fraction": (0.1, 0.9)},
