@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.objectives import distillation_loss
-from maskrobust.lm_modules.reliance.catalogue import catalogue
-from maskrobust.lm_modules.reliance.estimation import Estimate, Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Parameters, catalogue
+from maskrobust.lm_modules.reliance.estimation import Estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
 from maskrobust.train.data import Cutouts
 from maskrobust.train.networks import answering_data, load_for
 
@@ -41,7 +41,7 @@ ARMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 }
 """Title, the method of its training, and the methods it is asked under."""
 
-PLAN = ReliancePlan(shapes=False, hidden_fractions=(0.25, 0.5, 0.75), patch_size=16, scenes=2, scene_pairs=100)
+PLAN = ReliancePlan(shapes=False, hidden_fractions=(0.25, 0.5, 0.75), patch_size=16, scenes=24)
 WITH_LEAK = replace(PLAN, shapes=True, all_shapes=False)
 LOOKS = {"mean": [0.498] * 3, "std": [0.502] * 3}
 
@@ -69,18 +69,18 @@ def measure(weights: str, folder: str, seed: str) -> None:
             object_of=data.object_of,
             scenes=data.empty_scenes("test", PLAN.scenes),
         )
-        answers = [measurement.ask(batch).outcomes for batch in _pictures(data)]
-        pulls = [measurement.ask_in_scenes(rows, {}) for rows in measurement.passes]
+        answers = [measurement.ask(batch) for batch in _pictures(data)]
+        in_scenes = [measurement.ask_in_scenes(rows) for rows in measurement.passes]
         if arm != FROZEN:
-            _write(_learnt(folder, arm, seed), learnt(name, data, int(seed)))
+            _write(_check_path(folder, arm, seed), manipulation_check(name, data, int(seed)))
         for method, path in paths.items():
             key = arm, method
             path.parent.mkdir(parents=True, exist_ok=True)
-            measurement.outcomes(key, [each[key] for each in answers], [each[key] for each in pulls]).save(path)
+            measurement.outcomes(key, [each[key] for each in answers], [each[key] for each in in_scenes]).save(path)
         print(f"{arm}, seed {seed}: {time.process_time() - start:.0f} seconds of processor time", flush=True)
 
 
-def learnt(checkpoint: str, data: Cutouts, seed: int) -> dict[str, float]:
+def manipulation_check(checkpoint: str, data: Cutouts, seed: int) -> dict[str, float]:
     """How far the aim of a training was reached on objects that it has not seen, before and after.
 
     The views are those of the training, with its mask families, silhouettes and fill; those with a hole count. The aim
@@ -122,7 +122,7 @@ def report(folder: str, picture: str) -> None:
     rows = {key: dict(_estimates(found)) for key, found in runs.items()}
     _print_table(rows)
     _print_differences(runs, seeds)
-    _print_learnt(folder, seeds)
+    _print_manipulation_check(folder, seeds)
     content = {
         f"{arm}/{method}": {name: vars(each) for name, each in row.items()} for (arm, method), row in rows.items()
     }
@@ -130,17 +130,22 @@ def report(folder: str, picture: str) -> None:
     _draw(rows, picture)
 
 
-def _measures() -> dict[str, Statistic]:
+def _measures() -> dict[str, AskedMeasure]:
+    wanted: dict[str, tuple[str, Parameters]] = {}
+    wanted |= {name: (name, {}) for name in ("outline_2afc", "outline_pull", "clean_accuracy")}
+    wanted |= {f"retention {each}": ("retention", {"hidden_fraction": each}) for each in PLAN.hidden_fractions}
+    wanted["silhouette_leak"] = ("silhouette_leak", {})
     known = catalogue()
-    made = {name: known[name].make() for name in ("scene_2afc", "scene_pull", "clean_accuracy")}
-    kept = {f"retention {each}": known["retention"].make(hidden_fraction=each) for each in PLAN.hidden_fractions}
-    return {**made, **kept, "silhouette_leak": known["silhouette_leak"].make()}
+    return {
+        title: AskedMeasure(known[name], parameters, known[name].function(**parameters))
+        for title, (name, parameters) in wanted.items()
+    }
 
 
 def _estimates(found: list[Outcomes]) -> Iterator[tuple[str, Estimate]]:
-    for name, statistic in _measures().items():
+    for name, asked in _measures().items():
         if name != "silhouette_leak" or "silhouette" in found[0].predictions:
-            yield name, estimate(statistic, found)
+            yield name, asked.estimate(found, replicates=2000)
 
 
 def _print_table(rows: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> None:
@@ -155,23 +160,23 @@ def _print_table(rows: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> None
 def _print_differences(runs: Mapping[tuple[str, str], list[Outcomes]], seeds: list[str]) -> None:
     """Every arm under every method minus the frozen network under layer masking, paired over pairs of objects."""
     reference = runs[FROZEN, "layer_masking"] * len(seeds)
-    statistics = _measures()
-    wanted = ("scene_2afc", "scene_pull", "retention 0.5")
+    measures = _measures()
+    wanted = ("outline_2afc", "outline_pull", "retention 0.5")
     print("\nminus the frozen network under layer masking:\n\n| arm | asked under | " + " | ".join(wanted) + " |")
     print("|---" * (len(wanted) + 2) + "|")
     for (arm, method), found in runs.items():
         if (arm, method) == (FROZEN, "layer_masking"):
             continue
         several = found * len(seeds) if arm == FROZEN else found
-        numbers = [estimate_difference(statistics[name], several, reference) for name in wanted]
+        numbers = [measures[name].difference(several, reference, replicates=2000) for name in wanted]
         print(f"| {ARMS[arm][0]} | {method} | " + " | ".join(map(_written, numbers)) + " |")
 
 
-def _print_learnt(folder: str, seeds: list[str]) -> None:
+def _print_manipulation_check(folder: str, seeds: list[str]) -> None:
     print("\n| arm | divergence before | after | agreement before | after |\n|---|---|---|---|---|")
     for arm, (title, _, _) in ARMS.items():
         if arm != FROZEN:
-            found = [json.loads(_learnt(folder, arm, seed).read_text()) for seed in seeds]
+            found = [json.loads(_check_path(folder, arm, seed).read_text()) for seed in seeds]
             names = ("divergence before", "divergence after", "agreement before", "agreement after")
             means = [sum(each[name] for each in found) / len(found) for name in names]
             print(f"| {title} | " + " | ".join(f"{each:.2f}" for each in means) + " |")
@@ -185,7 +190,7 @@ def _draw(rows: Mapping[tuple[str, str], Mapping[str, Estimate]], picture: str) 
         for (other, method), row in rows.items():
             if other != arm:
                 continue
-            told, kept = row["scene_2afc"], row["retention 0.5"]
+            told, kept = row["outline_2afc"], row["retention 0.5"]
             axes.errorbar(
                 kept.value, told.value,
                 xerr=[[kept.value - kept.low], [kept.high - kept.value]],
@@ -197,7 +202,7 @@ def _draw(rows: Mapping[tuple[str, str], Mapping[str, Estimate]], picture: str) 
     for marker, method in zip("osD^vP", methods, strict=True):
         axes.plot([], [], color="grey", marker=marker, linestyle="", label=f"asked under {method.replace('_', ' ')}")
     axes.axhline(0.5, color="grey", linestyle="--")
-    axes.set(xlabel="accuracy with half of the patches hidden", ylabel="scene 2AFC (.5: the outline is not felt)")
+    axes.set(xlabel="accuracy with half of the patches hidden", ylabel="single-scene 2AFC (chance: .5)")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     figure.tight_layout()
     figure.savefig(picture, dpi=110)
@@ -206,7 +211,8 @@ def _draw(rows: Mapping[tuple[str, str], Mapping[str, Estimate]], picture: str) 
 def _seeds(folder: str) -> list[str]:
     """Those that all arms were measured with."""
     arms = [arm for arm in ARMS if arm != FROZEN]
-    named = sorted(path.stem.rpartition("-")[2] for path in _learnt(folder, arms[0], "1").parent.glob(f"{arms[0]}-*"))
+    found = _check_path(folder, arms[0], "1").parent.glob(f"{arms[0]}-*")
+    named = sorted(path.stem.rpartition("-")[2] for path in found)
     return [seed for seed in named if all(_outcomes(folder, arm, seed, ARMS[arm][2][-1]).exists() for arm in arms)]
 
 
@@ -219,8 +225,8 @@ def _checkpoint(folder: str, arm: str, seed: str) -> str:
     return str(Path(folder) / f"{arm}-{seed}" / "version_0" / "checkpoints" / "last.ckpt")
 
 
-def _learnt(folder: str, arm: str, seed: str) -> Path:
-    return Path(folder) / "learnt" / f"{arm}-{seed}.json"
+def _check_path(folder: str, arm: str, seed: str) -> Path:
+    return Path(folder) / "manipulation_check" / f"{arm}-{seed}.json"
 
 
 def _outcomes(folder: str, arm: str, seed: str, method: str) -> Path:

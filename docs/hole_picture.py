@@ -29,9 +29,9 @@ def main(name: str, path: str) -> None:
     samples = data.samples("test")
     wanted = f"{OBJECT}.png, view {VIEW}"
     row = next(row for row, sample in enumerate(samples.ids) if data.sample_name("test", int(sample)).endswith(wanted))
-    scenes = data.empty_scenes("test", SCENE + 1)
-    assert scenes is not None
-    scene, object_mask = scenes[SCENE:], samples.object_mask[row : row + 1]
+    images, kinds = data.empty_scenes("test", 3 * (SCENE + 1))
+    photographs = [number for number, kind in enumerate(kinds) if kind == "photographs"]
+    scene, object_mask = images[photographs[SCENE:]], samples.object_mask[row : row + 1]
     keys = sample_keys(0, torch.zeros(1, dtype=torch.int64))
     shown = [("the photograph", scene, network(scene))]
     composite = torch.where(object_mask, samples.images[row : row + 1] / 255, scene)

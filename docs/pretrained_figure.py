@@ -22,7 +22,7 @@ def main(source: str, target: str) -> None:
         def rows(measure: str, method: str = method) -> list[dict[str, Any]]:
             return [row for row in content["rows"] if row["measure"] == measure and row["method"] == method]
 
-        (told,) = rows("scene_2afc")
+        (told,) = rows("outline_2afc")
         ends = [[told["value"] - told["low"]], [told["high"] - told["value"]]]
         scenes.errorbar([told["value"]], [-number], xerr=ends, capsize=3, **style)
         kept = rows("clean_accuracy") + rows("retention")
@@ -31,7 +31,7 @@ def main(source: str, target: str) -> None:
         leak = rows("margin_leak")
         margins.plot([row["parameters"]["margin"] for row in leak], [row["value"] for row in leak], **style)
     scenes.axvline(0.5, color="grey", linestyle="--")
-    scenes.set(xlabel="scene 2AFC (.5: the outline is not felt)", yticks=[], xlim=(0.45, 1.02))
+    scenes.set(xlabel="single-scene 2AFC (chance: .5)", yticks=[], xlim=(0.45, 1.02))
     retention.set(xlabel="fraction of the patches hidden", ylabel="accuracy among 1000 classes")
     margins.set(xlabel="margin around the object, pixels", ylabel="silhouette leak")
     scenes.legend(fontsize=8, loc="lower right")

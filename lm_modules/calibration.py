@@ -60,8 +60,8 @@ def fit_calibration(masked_logits: Tensor, targets: Tensor) -> AffineCalibration
     scaler = StandardScaler().fit(logits)
     standardised = np.vstack([scaler.transform(logits), np.zeros((classes, classes))])
     observed = np.concatenate([targets.cpu().numpy(), np.arange(classes)])
-    shares = np.concatenate([np.ones(images), np.full(classes, 1 / classes)])
-    weight, bias = _regress(standardised, observed, shares)
+    sample_weights = np.concatenate([np.ones(images), np.full(classes, 1 / classes)])
+    weight, bias = _regress(standardised, observed, sample_weights)
     weight = weight / scaler.scale_
     bias = bias - weight @ scaler.mean_
     return AffineCalibration(*(torch.from_numpy(each).float().to(device) for each in (weight, bias)))
@@ -88,13 +88,13 @@ def calibrated(predict: Predictor, calibration: AffineCalibration) -> Predictor:
 
 
 def _regress(
-    inputs: NDArray[np.float64], targets: NDArray[np.int64], shares: NDArray[np.float64]
+    inputs: NDArray[np.float64], targets: NDArray[np.int64], sample_weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights (K, K) and biases (K,) of the penalised regression."""
     from sklearn.linear_model import LogisticRegression
 
-    regression = LogisticRegression(C=1.0 / (_PENALTY * shares.sum()), tol=1e-6, max_iter=5000)
-    regression.fit(inputs, targets, sample_weight=shares)
+    regression = LogisticRegression(C=1.0 / (_PENALTY * sample_weights.sum()), tol=1e-6, max_iter=5000)
+    regression.fit(inputs, targets, sample_weight=sample_weights)
     weight, bias = regression.coef_, regression.intercept_
     if len(bias) == 1:  # of two classes it keeps the difference alone
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

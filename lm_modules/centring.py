@@ -1,4 +1,4 @@
-"""Mask-effect centring: what a hole does to unrelated pictures is taken off what a network answers behind it."""
+"""Mask-effect centring: subtracts the mean effect of the same hole on unrelated images from a network's logits."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ BACKGROUNDS = 8
 def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
     """Answers minus the mean effect of the same hole, filled with the same key, on pictures that are always the same.
 
-    With l(x, M) the answer about image x behind hole M, l(b) that about the whole picture b, and means over b, it is
+    With l(x, M) the answer about image x under hole M, l(b) that about the whole picture b, and means over b, it is
 
         l(x, M) - mean l(b, M) + mean l(b),
 
@@ -39,8 +39,8 @@ def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
         pictures = backgrounds.to(images)
         count = len(pictures)
         whole = ask(pictures, visible.new_ones(count, *visible.shape[1:]), keys.new_zeros(count)).mean(dim=0)
-        behind = torch.stack([ask(picture.expand_as(images), visible, keys) for picture in pictures]).mean(dim=0)
+        masked = torch.stack([ask(picture.expand_as(images), visible, keys) for picture in pictures]).mean(dim=0)
         answers = ask(images, visible, keys)
-        return torch.where(visible.flatten(1).all(dim=1, keepdim=True), answers, answers - behind + whole)
+        return torch.where(visible.flatten(1).all(dim=1, keepdim=True), answers, answers - masked + whole)
 
     return ask_centred

@@ -1,7 +1,7 @@
 """Masking methods: how an image with a hole is presented to a network, by a fill or with the hole itself."""
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from maskrobust.augment import FILLS, apply_fill
 from maskrobust.augment.batch import check_floating
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import head_of
-from maskrobust.lm_modules.masking import LayerMasking, Masked
+from maskrobust.lm_modules.masking import LayerMasking, Masked, PaddingRule
+from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.lm_modules.token_dropping import TokenDropping
 
 MaskingMethod = str
@@ -20,12 +20,28 @@ are at hand (`maskrobust.lm_modules.centring`), any of these and `CENTRED`, as i
 
 LAYER_MASKING, TOKEN_DROPPING = "layer_masking", "token_dropping"
 
+LAYER_MASKINGS: Mapping[PaddingRule, MaskingMethod] = {"mean": LAYER_MASKING, "mirror": "layer_masking_mirror"}
+"""Layer masking by its padding."""
+
 CENTRED = "+centred"
 """Ends the name of a method whose answers are centred."""
 
-WRAPPERS: dict[MaskingMethod, type[LayerMasking | TokenDropping]] = {
-    LAYER_MASKING: LayerMasking,
-    TOKEN_DROPPING: TokenDropping,
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, without what makes it take `visible`."""
+    return network.network if isinstance(network, LayerMasking | TokenDropping) else network
+
+
+def _with_layer_masking(network: nn.Module, padding: PaddingRule) -> LayerMasking:
+    """A network that has layer masking keeps its other options."""
+    if isinstance(network, LayerMasking):
+        return network.with_padding(padding)
+    return LayerMasking(unwrapped(network), padding=padding)
+
+
+WRAPPERS: dict[MaskingMethod, Callable[[nn.Module], LayerMasking | TokenDropping]] = {
+    **{method: partial(_with_layer_masking, padding=padding) for padding, method in LAYER_MASKINGS.items()},
+    TOKEN_DROPPING: lambda network: TokenDropping(unwrapped(network)),
 }
 """Masking methods that give the hole to the network: what makes a network take `visible` beside the images."""
 
@@ -39,7 +55,7 @@ FeatureExtractor = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def masking_methods() -> tuple[MaskingMethod, ...]:
-    """Every fill that is registered, "layer_masking" and "token_dropping"."""
+    """Every fill that is registered, and the names of `WRAPPERS`."""
     return (*FILLS, *WRAPPERS)
 
 
@@ -69,11 +85,6 @@ def check_methods(methods: Sequence[str], option: str, *, may_be_centred: bool =
     for method in map(uncentred, methods) if may_be_centred else methods:
         if method not in WRAPPERS:
             FILLS.find(method, option, besides=tuple(WRAPPERS))
-
-
-def unwrapped(network: nn.Module) -> nn.Module:
-    """The network itself, without what makes it take `visible`."""
-    return network.network if isinstance(network, LayerMasking | TokenDropping) else network
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -109,13 +120,23 @@ def predictor(
 
     Args:
         network: takes normalised images; under a method of `WRAPPERS` it is one of these, and takes `visible` as well.
-        method: a fill's name, "layer_masking" or "token_dropping".
+        method: a fill's name, or one of `WRAPPERS`.
         mean: for normalisation and for the fill "mean".
         std: for normalisation.
 
     Returns:
         A function of images in pixel space, `visible` and keys (used by random fills).
+
+    Raises:
+        InputError: the network's padding is that of another method of `LAYER_MASKINGS`.
     """
+    if isinstance(network, LayerMasking) and method in LAYER_MASKINGS.values():
+        padding = network.options.padding
+        if LAYER_MASKINGS.get(padding, method) != method:
+            raise InputError(
+                f"method '{method}' needs the padding of its name, got a network with padding '{padding}'; wrap it "
+                "anew, or name the other method."
+            )
 
     def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         if method in WRAPPERS:
@@ -130,7 +151,7 @@ def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Ten
     """What people are shown of images under one masking method; see `mark_hidden` for those without a fill.
 
     Args:
-        method: a fill's name, "layer_masking" or "token_dropping"; centred or not.
+        method: a fill's name, or one of `WRAPPERS`; centred or not.
         images: (B, C, H, W) float in [0, 1].
         visible: (B, 1, H, W) bool.
         keys: (B,) int64 keys of random fills.
@@ -169,7 +190,7 @@ def feature_extractor(
 
     Args:
         network: as for `predictor`.
-        method: a fill's name, or "layer_masking".
+        method: a fill's name, or one of `WRAPPERS`.
         mean: for normalisation and for the fill "mean".
         std: for normalisation.
         layer: path of a module that returns (B, C, H, W) or (B, F), such as "layer2" of a ResNet: its output, averaged
@@ -201,7 +222,7 @@ def feature_extractor(
             f"layer must be the path of a module of {type(plain).__name__}, got '{path}'; choose one of its "
             "named_modules()."
         )
-    if layer is not None and method == LAYER_MASKING and isinstance(network, LayerMasking):
+    if layer is not None and method in WRAPPERS and isinstance(network, LayerMasking):
         return lambda images, visible, _keys: _pooled(
             network.output_of(path, normalise(images, mean, std), visible), path
         )

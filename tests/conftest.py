@@ -31,8 +31,9 @@ def registries() -> Iterator[None]:
     from maskrobust.lm_modules.explanation.judges.registry import JUDGES
     from maskrobust.lm_modules.masking.rules import RULES
     from maskrobust.lm_modules.reliance.catalogue import MEASURES
+    from maskrobust.lm_modules.training.objectives import OBJECTIVES
 
-    named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, MEASURES, EXPLAINERS, JUDGES)
+    named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, MEASURES, EXPLAINERS, JUDGES, OBJECTIVES)
     before = [dict(registry) for registry in named]
     yield
     for registry, kept in zip(named, before, strict=True):

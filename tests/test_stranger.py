@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.networks.architectures import build_network
 from tests.train.tiny import TINY_DATA
 
 ROOT = Path(__file__).parents[1]
@@ -182,7 +182,7 @@ model:
   mask_probability: 0.5
 """,
 }
-FEW = ("--replicates=20", "--curve_families=[]", "--scenes=2", "--scene_pairs=16", "--features=false")
+FEW = ("--replicates=20", "--curve_families=[]", "--scenes=2", "--scene_objects=16", "--features=false")
 OWN = ("--transfer_families=[holes.stripes]", "--methods=[black, holes.pink]", "--own_measures=[holes.circle_error]")
 
 

@@ -7,10 +7,10 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from maskrobust.augment import Batch, fold_in, sample_keys
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import check_at_least
 from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.panel import draw_grid
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.callbacks.reliance import classifier_of
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
@@ -68,11 +68,8 @@ class ExplanationPanel(pl.Callback):
         is_due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
         if batch_idx > 0 or not (is_due and trainer.is_global_zero and shows_pictures(trainer.loggers)):
             return
-        if not isinstance(pl_module, MaskRobustClassifier):
-            raise InputError(
-                f"ExplanationPanel explains a MaskRobustClassifier, got {type(pl_module).__name__}; leave it out."
-            )
-        predictors = [pl_module.predictor(method) for method in self.methods]
+        network = classifier_of(pl_module, self).trained_network()
+        predictors = [network.predictor(method) for method in self.methods]
         with isolate_rng():
             picture = draw_explanations(
                 batch.select(slice(self.pictures)), predictors, self.plan, self.patch_size, self.seed

@@ -3,29 +3,29 @@
 import signal
 import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
-from maskrobust.lm_modules.progress import note_progress
+from maskrobust.lm_modules.training.progress import note_progress
 
 _VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Writes last.ckpt after every epoch, every few steps where asked, and when the process is told to stop.
+    """Writes last.ckpt before every validation, after every epoch, every few steps where asked, and when told to stop.
 
-    On SIGTERM or Ctrl-C, in any of the processes that train together, all of them finish the step (or the validation
-    batch), save, and exit: rank 0 with status 128 plus the number of the signal (143, 130) after one line on standard
-    error, the others with 0. A second signal acts at once.
+    On SIGTERM or Ctrl-C, in any of the processes that train together, all of them finish the step, save, and exit (or
+    finish the validation batch and exit): rank 0 with status 128 plus the number of the signal (143, 130) after one
+    line on standard error, the others with 0. A second signal acts at once.
 
-    A state is saved where a run that goes on from it will do what is still to be done: not before a validation that is
-    due, but in its beginning, so that it is run again, after the last step of the training, too; and not between the
-    batches of one optimiser step, where a validation that begins there is finished first.
+    A validation that was interrupted, by a kill, too, is run again from its start, that after the last step of the
+    training, too. Nothing is saved between the batches of one optimiser step, where a validation that begins there is
+    finished first.
 
     Args:
         every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
@@ -89,15 +89,21 @@ class LastCheckpoint(ModelCheckpoint):
         received = self._signals.received(trainer)
         self._has_stepped = trainer.global_step > self._seen_step
         self._seen_step = trainer.global_step
-        if not trainer.is_last_batch and not _validation_is_due(trainer):
-            self._save_or_stop(trainer, received)
+        is_due = self.interval is not None and trainer.global_step >= self._saved_step + self.interval
+        if self._has_stepped and not trainer.is_last_batch and not _validation_is_due(trainer):
+            if received or is_due:
+                self._save(trainer)
+            self._stop(trainer, received)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save where that is due, so that this validation is run again."""
+        """Save, so that this validation is run again where it is interrupted."""
         self._restore_max_steps(trainer)
         if _is_training(trainer):
             self._validation_begun = True
-            self._save_or_stop(trainer, self._signals.received(trainer))
+            received = self._signals.received(trainer)
+            if self._has_stepped:
+                self._save(trainer)
+                self._stop(trainer, received)
 
     def on_validation_batch_end(
         self,
@@ -108,17 +114,11 @@ class LastCheckpoint(ModelCheckpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop where asked, with the weights in training: those of an average are in their place."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        received = self._signals.received(trainer)
-        if received and trainer.sanity_checking:
-            self._exit(trainer, received)
-        if received and self._has_stepped:
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, WeightAveraging):
-                    callback.on_validation_epoch_end(trainer, pl_module)
-            self._save_or_stop(trainer, received)
+        """Stop where asked: the state from before this validation has been saved."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            received = self._signals.received(trainer)
+            if trainer.sanity_checking or self._has_stepped:
+                self._stop(trainer, received)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note that this validation need not be run again, before others save what it has found."""
@@ -127,9 +127,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the state after an epoch, and stop where asked."""
         self._save(trainer)
-        received = self._signals.received(trainer)
-        if received:
-            self._exit(trainer, received)
+        self._stop(trainer, self._signals.received(trainer))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -152,15 +150,6 @@ class LastCheckpoint(ModelCheckpoint):
             trainer.fit_loop.epoch_loop.max_steps = self._max_steps
             self._max_steps = None
 
-    def _save_or_stop(self, trainer: pl.Trainer, received: int) -> None:
-        if not self._has_stepped:
-            return
-        is_due = self.interval is not None and trainer.global_step >= self._saved_step + self.interval
-        if received or is_due:
-            self._save(trainer)
-        if received:
-            self._exit(trainer, received)
-
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -172,11 +161,13 @@ class LastCheckpoint(ModelCheckpoint):
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(self)
 
-    def _exit(self, trainer: pl.Trainer, received: int) -> NoReturn:
-        """Exit; rank 0 alone with the signal's status.
+    def _stop(self, trainer: pl.Trainer, received: int) -> None:
+        """Exit where a signal was received; rank 0 alone with its status.
 
         Where Lightning has started the other processes, it kills rank 0 as soon as one exits with another than 0.
         """
+        if not received:
+            return
         if not trainer.is_global_zero:
             raise SystemExit(0)
         where = f"the state is in '{self.path}'; call the same command with --ckpt_path last to go on"

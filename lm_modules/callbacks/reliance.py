@@ -14,17 +14,18 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import define_metric, log_picture, log_table
 from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
+from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
-from maskrobust.lm_modules.reliance.features import with_feature_predictions
-from maskrobust.lm_modules.reliance.measurement import result_rows
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, result_rows
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
-from maskrobust.lm_modules.training_masks import SilhouetteSource
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes, EmptySceneSource
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.training_masks import SilhouetteSource
+
+_NAME = "the network"
 
 TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images", "left_out")
 """Of the table that Weights & Biases gets: a row for each measure, masking method and measured epoch."""
@@ -38,7 +39,8 @@ class RelianceCallback(pl.Callback):
     as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that the plan
     allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and TensorBoard get a
     picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table, and of
-    each measure that has a goal the best value in its summary.
+    each measure that has a goal the best value in its summary. With `scenes` in the plan, shapes of training objects
+    are cut into pictures without objects of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
     the mode of every layer are left as they are. For each method a measured image costs 8 forward passes with the
@@ -55,7 +57,7 @@ class RelianceCallback(pl.Callback):
         seed: decides the holes, the probe and the resamples.
 
     Raises:
-        InputError: a method is unknown, a number is below its minimum, or the plan asks about scenes.
+        InputError: a method is unknown, or a number is below its minimum.
     """
 
     def __init__(
@@ -76,19 +78,14 @@ class RelianceCallback(pl.Callback):
             check_at_least(name, number, 1)
         self.methods = tuple(methods)
         self.plan = plan or ReliancePlan()
-        if self.plan.scenes:
-            raise InputError(
-                f"a training asks about no pictures without objects, but scenes is {self.plan.scenes}; leave it at 0, "
-                "and ask with maskrobust evaluate."
-            )
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
-        self._suite: RelianceSuite[MaskingMethod] | None = None
-        self._predictors: dict[MaskingMethod, Predictor] = {}
-        self._extractors: dict[MaskingMethod, FeatureExtractors] = {}
+        self._scenes: EmptyScenes | None = None
+        self._measurement: Measurement | None = None
+        self._answers: list[dict[Asked, Outcomes]] = []
         self._read: list[ProbeOutcomes] = []
         self._seen = 0
         self._rows: list[list[Any]] = []
@@ -110,28 +107,28 @@ class RelianceCallback(pl.Callback):
         """Get ready where this epoch is to be measured.
 
         Raises:
-            InputError: the data module has no training objects to lend, the module is no `MaskRobustClassifier`, or the
-                plan keeps features of a network without a linear layer.
+            InputError: the data module has no training objects to lend, or no scenes though the plan asks about some,
+                the module is no `MaskRobustClassifier`, or the plan keeps features of a network without a linear layer.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
-        self._suite, self._read, self._seen = None, [], 0
+        self._measurement, self._answers, self._read, self._seen = None, [], [], 0
         is_due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.state.fn != TrainerFn.FITTING
         if trainer.sanity_checking or not is_due:
             return
-        classifier = _classifier(pl_module)
-        self._predictors = {method: classifier.predictor(method) for method in self.methods}
-        if self.plan.features:
-            layers = (None, *self.plan.layers)
-            self._extractors = {
-                method: {layer: classifier.feature_extractor(method, layer) for layer in layers}
-                for method in self.methods
-            }
+        classifier = classifier_of(pl_module, self)
         datamodule = getattr(trainer, "datamodule", None)
         if self._bank is None:
             self._prepare(datamodule, classifier)
         assert self._bank is not None
-        classes, object_of = int(classifier.hparams["num_classes"]), getattr(datamodule, "object_of", torch.clone)
-        self._suite = RelianceSuite(self._bank, classes, self.plan, seed=self.seed, object_of=object_of)
+        self._measurement = Measurement(
+            {_NAME: classifier.trained_network()},
+            self._bank,
+            dict.fromkeys(self.methods, self.plan),
+            num_classes=classifier.num_classes,
+            seed=self.seed,
+            object_of=getattr(datamodule, "object_of", torch.clone),
+            scenes=self._scenes,
+        )
 
     def on_validation_batch_end(
         self,
@@ -144,15 +141,15 @@ class RelianceCallback(pl.Callback):
     ) -> None:
         """Ask the network about this batch."""
         wanted = -(-self.max_images // trainer.world_size) - self._seen
-        if self._suite is None or wanted <= 0:
+        if self._measurement is None or wanted <= 0:
             return
         batch = batch.select(slice(wanted))
-        self._suite.update(self._predictors, batch, feature_extractors=self._extractors)
+        self._answers.append(self._measurement.ask(batch))
         if self._probe is not None:
             self._read.append(probe_outcomes(self._probe, [batch]))
         if self._seen == 0 and self.pictures > 0 and self.plan.shapes and trainer.is_global_zero:
             shown = batch.select(slice(self.pictures))
-            picture = draw_panel(shown, self.methods, _classifier(pl_module).mean, self.seed)
+            picture = draw_panel(shown, self.methods, classifier_of(pl_module, self).mean, self.seed)
             log_picture(
                 trainer.loggers, "reliance/shown", picture, " | ".join(("image", *self.methods)), trainer.global_step
             )
@@ -160,14 +157,21 @@ class RelianceCallback(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Join what all processes have found, and log it."""
-        if self._suite is None:
+        if self._measurement is None:
             return
-        parts = of_all_ranks((self._suite.outcomes(), self._read))
+        parts = of_all_ranks((self._answers, self._read))
+        answers = [each for of_rank, _ in parts for each in of_rank]
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
+        passes = self._measurement.passes[trainer.global_rank :: trainer.world_size]
+        asked = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
+        in_scenes = [each for of_rank in asked for each in of_rank]
         for method in self.methods:
-            outcomes = Outcomes.merge([by_method[method] for by_method, _ in parts if method in by_method])
-            for row in self._measured(method, with_feature_predictions(outcomes), probe):
+            key = _NAME, method
+            outcomes = self._measurement.outcomes(
+                key, [each[key] for each in answers], [each[key] for each in in_scenes]
+            )
+            for row in self._measured(method, outcomes, probe):
                 named = replace(row, measure=row.name)
                 self._rows.append([trainer.current_epoch, *(getattr(named, name) for name in TABLE_COLUMNS[1:])])
                 for end, value in {"": row.value, "_low": row.low, "_high": row.high}.items():
@@ -179,7 +183,7 @@ class RelianceCallback(pl.Callback):
                         # every process has the same value, and the mean over processes leaves it so
                         pl_module.log(name, value, batch_size=1, sync_dist=True)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
-        self._suite, self._predictors, self._extractors, self._read = None, {}, {}, []
+        self._measurement, self._answers, self._read = None, [], []
 
     def _measured(self, method: MaskingMethod, outcomes: Outcomes, probe: ProbeOutcomes | None) -> Iterator[Row]:
         """Rows of the defined measures."""
@@ -204,6 +208,8 @@ class RelianceCallback(pl.Callback):
             )
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
             self._bank = SilhouetteBank.from_batches(_up_to(source.annotated_batches("train"), self.max_objects))
+            if self.plan.scenes:
+                self._scenes = self._read_scenes(source, classifier.device)
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
                 return
@@ -214,15 +220,29 @@ class RelianceCallback(pl.Callback):
                 labels[~held_out],
                 masks[held_out],
                 labels[held_out],
-                int(classifier.hparams["num_classes"]),
+                classifier.num_classes,
                 self.seed,
             )
 
+    def _read_scenes(self, source: object, device: torch.device) -> EmptyScenes:
+        scenes = source.empty_scenes("val", self.plan.scenes) if isinstance(source, EmptySceneSource) else None
+        if scenes is None:
+            raise InputError(
+                f"the plan asks about {self.plan.scenes} scenes, but {type(source).__name__} has no pictures without "
+                "objects; set scenes to 0, or give data whose empty_scenes returns some."
+            )
+        return scenes._replace(images=scenes.images.to(device))
 
-def _classifier(module: pl.LightningModule) -> MaskRobustClassifier:
+
+def classifier_of(module: pl.LightningModule, callback: pl.Callback) -> MaskRobustClassifier:
+    """The module that a callback is for.
+
+    Raises:
+        InputError: it is no `MaskRobustClassifier`.
+    """
     if not isinstance(module, MaskRobustClassifier):
         raise InputError(
-            f"the reliance callback measures a MaskRobustClassifier, got {type(module).__name__}; leave it out."
+            f"{type(callback).__name__} is for a MaskRobustClassifier, got {type(module).__name__}; leave it out."
         )
     return module
 

@@ -5,6 +5,8 @@ section 3. `visible` is bool, (B, 1, H, W), True where a position may be seen; n
 positions unless it says so.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,6 +70,68 @@ def neighbour_padding(
     filled = hide(features.detach() if detach_padding else features, visible)
     for ring, count in plan:
         filled = torch.where(ring, _mean_3x3(filled) * (9.0 / count.to(filled.dtype)), filled)
+    return torch.where(visible, features, filled) if detach_padding else filled
+
+
+def mirrored_places(visible: Tensor, rings: int) -> Tensor:
+    """The plan of mirrored padding: the place that each position takes its features from.
+
+    A hidden position p takes those at m = 2 q - p, where q is the visible position nearest to p (Euclidean distance):
+    the features beyond the edge of the hole, mirrored at that edge. Where m is hidden or outside the image, it takes
+    those at q. Of several nearest positions q is the topmost one, and of those in one row the leftmost one; so in a
+    flipped picture a position that has such a choice may take other features than in the picture itself.
+
+    Within reach are positions with q at most sqrt(2) x rings away, which are all those of `rings` rings and few more.
+
+    Args:
+        visible: (B, 1, H, W) bool.
+        rings: at least 1.
+
+    Returns:
+        (B, H x W) int64, places row by row; visible positions, and hidden ones out of reach, keep their own.
+    """
+    height, width = visible.shape[2:]
+    reach = math.isqrt(2 * rings * rings)
+    size, beyond = 2 * reach + 1, 2 * rings * rings + 1
+    steps = torch.arange(-reach, reach + 1, device=visible.device, dtype=torch.int32)
+    # A number for each position: squared distance, then rows, then columns to q; the least over each axis in turn.
+    keys = torch.where(visible[:, 0], 0, beyond * size * size).to(torch.int32)
+    for axis, frame, tie in ((1, (0, 0, reach, reach), size), (2, (reach, reach), 1)):
+        costs = steps * steps * (size * size) + (steps + reach) * tie
+        framed = F.pad(keys, frame, value=beyond * size * size)
+        keys = (framed.unfold(axis, size, 1) + costs).amin(dim=-1).clamp(max=beyond * size * size)
+    in_reach = keys < beyond * size * size
+    down = torch.where(in_reach, keys // size % size - reach, 0).long()
+    across = torch.where(in_reach, keys % size - reach, 0).long()
+    row = torch.arange(height, device=visible.device)[:, None]
+    column = torch.arange(width, device=visible.device)
+    y, x = row + 2 * down, column + 2 * across
+    is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    mirrored = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten(1)
+    nearest = ((row + down) * width + column + across).flatten(1)
+    is_visible = visible.flatten(1).gather(1, mirrored) & is_inside.flatten(1)
+    return torch.where(is_visible, mirrored, nearest)
+
+
+def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detach_padding: bool = True) -> Tensor:
+    """Fill hidden positions with features from the other side of the edge of their hole, in one gather.
+
+    Args:
+        features: (B, C, H, W) float; read at visible positions only.
+        visible: (B, 1, H, W) bool.
+        places: from `mirrored_places` for the same `visible`.
+        detach_padding: filled values carry no gradient; False makes the padding differentiable.
+
+    Returns:
+        (B, C, H, W), dtype of `features`; equal to `features` at visible positions bit for bit, 0 out of reach.
+    """
+    shown = torch.where(visible, features.detach() if detach_padding else features, 0.0)  # masked_fill copies anew
+    if shown.is_contiguous():
+        filled = shown.flatten(2).gather(2, places[:, None].expand(-1, shown.shape[1], -1)).view_as(shown)
+    else:  # channels-last features stay so
+        rows = shown.permute(0, 2, 3, 1)
+        taken = rows.flatten(1, 2).gather(1, places[..., None].expand(-1, -1, rows.shape[3]))
+        filled = taken.view_as(rows).permute(0, 3, 1, 2)
     return torch.where(visible, features, filled) if detach_padding else filled
 
 

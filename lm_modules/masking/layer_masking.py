@@ -15,7 +15,8 @@ from maskrobust.lm_modules.masking.checkpointing import run_in_segments
 from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooked import refuse_hooks_when_compiled, run_with_hooks
-from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, Recipe, VisibleMap
+from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, Recipe, VisibleMap
+from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
 from maskrobust.lm_modules.masking.program import Program, Step, find_folded, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, RowSuffix, find_row_suffix, plan_suffix, run_suffix
@@ -59,7 +60,8 @@ class LayerMasking(nn.Module):
         network: any CNN whose operations all have a rule; kept as it is and shared, not copied.
         merge: visible positions after a residual sum, "intersection" (the paper) or "union" of the branches'.
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
-
+        padding: what these values are: "mean" of their known neighbours, ring by ring (the paper), or "mirror", the
+            features mirrored at the edge of the hole (`functional.mirrored_places`).
         engine: "dense" computes every position; "rows" only those that are needed, from the first layer on from which
             the network allows it (`row_engine`); "auto" decides on a CPU for each batch in eval mode which is cheaper,
             and is dense elsewhere. Both give the same result but for rounding.
@@ -68,6 +70,7 @@ class LayerMasking(nn.Module):
 
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
+        InputError: the padding is unknown.
 
     Examples:
         >>> masked = LayerMasking(torchvision.models.resnet50())
@@ -80,11 +83,14 @@ class LayerMasking(nn.Module):
         *,
         merge: MergeRule = "intersection",
         detach_padding: bool = True,
+        padding: PaddingRule = "mean",
         engine: Engine = "auto",
         checkpoint_segments: int = 0,
     ) -> None:
         super().__init__()
-        self.options = MaskingOptions(merge, detach_padding)
+        if padding not in PADDINGS:
+            raise InputError(f"padding must be one of {', '.join(PADDINGS)}, got '{padding}'; choose one of these.")
+        self.options = MaskingOptions(merge, detach_padding, padding)
         self.network = network
         self.engine = engine
         self.checkpoint_segments = checkpoint_segments
@@ -131,6 +137,19 @@ class LayerMasking(nn.Module):
         if visible_map.may_be_read:
             self._recipes = {visible.shape[2:]: visible_map.recipe}
         return output
+
+    def with_padding(self, padding: PaddingRule) -> "LayerMasking":
+        """The same network under another padding, with all other options as here; weights are shared."""
+        if padding == self.options.padding:
+            return self
+        return LayerMasking(
+            self.network,
+            merge=self.options.merge,
+            detach_padding=self.options.detach_padding,
+            padding=padding,
+            engine=self.engine,
+            checkpoint_segments=self.checkpoint_segments,
+        )
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse TorchScript: `torch.jit.script` calls this for each module that it reads."""

@@ -6,20 +6,20 @@ is computed once in a forward pass and kept with it: layers that see the same `V
 
 import math
 import operator
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.morphology import RingRows, propagate_visible, ring_rows
+from maskrobust.lm_modules.masking.morphology import PADDINGS, PaddingRows, propagate_visible
 from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, zero_rows
 
 MergeRule = Literal["intersection", "union"]
+PaddingRule = Literal["mean", "mirror"]
 Padding = tuple[int, int, int, int]
 
 
@@ -76,22 +76,25 @@ class MaskingOptions:
     Attributes:
         merge: which positions are visible after a residual sum: those visible in both branches (the paper), or in
             either branch, a hidden branch counting as 0.
-        detach_padding: values that neighbour padding fills in carry no gradient (the paper).
+        detach_padding: values filled in beside visible positions carry no gradient (the paper).
+        padding: what these values are: the mean of known neighbours, ring by ring (the paper), or the features mirrored
+            at the edge of the hole.
     """
 
     merge: MergeRule = "intersection"
     detach_padding: bool = True
+    padding: PaddingRule = "mean"
 
 
 class Recipe(NamedTuple):
     """What a network needs of a map.
 
     Attributes:
-        rings: of neighbour padding.
+        rings: numbers of rings of padding, each planned by itself.
         windows: that are slid over it, each with what is needed of the map after it.
     """
 
-    rings: int = 0
+    rings: tuple[int, ...] = ()
     windows: tuple[tuple[Window, "Recipe"], ...] = ()
 
 
@@ -107,9 +110,8 @@ class VisibleMap:
 
     positions: Tensor
     options: MaskingOptions
-    _rings: dict[int, list[tuple[Tensor, Tensor]]] = field(default_factory=dict, repr=False)
-    _ring_rows: list[RingRows] = field(default_factory=list, repr=False)
-    _asked_rings: int = field(default=0, repr=False)
+    _padding: dict[int, Any] = field(default_factory=dict, repr=False)
+    _padding_rows: dict[int, list[PaddingRows]] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
     _within: list["VisibleMap"] = field(default_factory=list, repr=False)
 
@@ -176,21 +178,18 @@ class VisibleMap:
         """(B, 1, H x W) float32: 1 at visible positions, 0 at hidden ones."""
         return self.positions.flatten(2).to(torch.float32)
 
-    def rings(self, count: int) -> list[tuple[Tensor, Tensor]]:
-        """The padding plan of `functional.neighbour_rings`."""
-        if count not in self._rings:
-            self._rings[count] = functional.neighbour_rings(self.positions, count)
-        return self._rings[count]
+    def pad(self, features: Tensor, rings: int) -> Tensor:
+        """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
+        plan_padding, pad = _PADDINGS[self.options.padding]
+        if rings not in self._padding:
+            self._padding[rings] = plan_padding(self.positions, rings)
+        return pad(features, self.positions, self._padding[rings], detach_padding=self.options.detach_padding)
 
-    def ring_rows(self, count: int) -> list[RingRows]:
-        """The first rings of `morphology.ring_rows`, or all that there are; each is planned once."""
-        self._asked_rings = max(self._asked_rings, count)
-        self._ring_rows += islice(self._further_rings, max(0, count - len(self._ring_rows)))
-        return self._ring_rows[:count]
-
-    @cached_property
-    def _further_rings(self) -> Iterator[RingRows]:
-        return ring_rows(self.positions)
+    def padding_rows(self, rings: int) -> list[PaddingRows]:
+        """The plan of `morphology.PADDINGS`; made once."""
+        if rings not in self._padding_rows:
+            self._padding_rows[rings] = PADDINGS[self.options.padding](self.positions, rings)
+        return self._padding_rows[rings]
 
     def window(self, window: Window) -> "VisibleMap":
         """The map after a convolution or pool; see `functional.propagate_visible` and `derive`."""
@@ -212,12 +211,12 @@ class VisibleMap:
     def recipe(self) -> "Recipe":
         """What has been planned so far."""
         windows = ((key, after.recipe) for key, after in self._derived.items() if isinstance(key, Window))
-        return Recipe(self._asked_rings, tuple(windows))
+        return Recipe(tuple(self._padding_rows), tuple(windows))
 
     def prepare(self, recipe: "Recipe") -> None:
         """Plan what a recipe says, all at once: NumPy's code is fetched anew after each layer otherwise."""
-        if recipe.rings and not self.everything:
-            self.ring_rows(recipe.rings)
+        for rings in recipe.rings if not self.everything else ():
+            self.padding_rows(rings)
         for window, further in recipe.windows:
             self.window(window).prepare(further)
 
@@ -275,6 +274,10 @@ class VisibleMap:
 
 
 _SINGLE_POSITION = Window((1, 1))
+_PADDINGS: dict[str, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
+    "mean": (functional.neighbour_rings, functional.neighbour_padding),
+    "mirror": (functional.mirrored_places, functional.mirrored_padding),
+}
 
 
 @dataclass(eq=False, slots=True)
@@ -371,16 +374,14 @@ class Masked:
         return x.ndim == 4 and not self.channels_last and x.element_size() >= 4
 
     def with_neighbour_padding(self, count: int) -> Tensor:
-        """The features with `count` rings of hidden positions filled from their neighbours, (B, C, H, W)."""
+        """The features with `count` rings of hidden positions filled by the options' padding, (B, C, H, W)."""
         count = count // 2 if self.halves_padding else count
         if count == 0 or self.visible.everything:
             return self.features
-        detach_padding = self.visible.options.detach_padding
         if not self.visible.may_be_read:
-            plan = self.visible.rings(count)
-            positions = self.visible.positions
-            return functional.neighbour_padding(self.features, positions, plan, detach_padding=detach_padding)
-        return pad_rows(self.features, self.visible.ring_rows(count), detach_padding=detach_padding)
+            return self.visible.pad(self.features, count)
+        detach_padding = self.visible.options.detach_padding
+        return pad_rows(self.features, self.visible.padding_rows(count), detach_padding=detach_padding)
 
 
 @dataclass(eq=False, slots=True)

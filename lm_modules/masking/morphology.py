@@ -6,9 +6,11 @@ slices many bytes at a time. `functional` does the same with tensors under `torc
 positions a ring has.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from maskrobust.lm_modules.masking import functional
 
 _Map = NDArray[np.bool_]
 _Bytes = NDArray[np.uint8]
+
+_IN_CACHE = 200_000
+"""Positions that are planned together: their keys stay in a core's cache."""
 
 _COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.int64)
 _WEIGHTS = (1.0 / _COUNTS.clip(min=1)).astype(np.float32)
@@ -52,6 +57,32 @@ class RingRows:
         if self.weights.dtype == dtype:
             return self.weights
         return self.exact_weights if dtype == torch.float64 else self.weights.to(dtype)
+
+    def values(self, rows: Tensor) -> Tensor:
+        """What the ring is filled with, (N, C), from rows (., C)."""
+        weights = self.weights_in(rows.dtype)
+        # F.embedding_bag takes as long to look at its arguments as a small ring.
+        return torch.embedding_bag(rows, self.neighbours, self.starts, False, 0, False, weights)[0]
+
+
+@dataclass(frozen=True)
+class CopiedRows:
+    """Padding that copies visible positions.
+
+    Attributes:
+        rows: (N,) int64, the rows that are filled.
+        neighbours: (N,) int64, the row of the visible position that each one copies.
+    """
+
+    rows: Tensor
+    neighbours: Tensor
+
+    def values(self, rows: Tensor) -> Tensor:
+        """What the rows are filled with, (N, C), from rows (., C)."""
+        return rows.index_select(0, self.neighbours)
+
+
+PaddingRows = RingRows | CopiedRows
 
 
 def ring_rows(visible: Tensor) -> Iterator[RingRows]:
@@ -98,6 +129,65 @@ def _neighbour_codes(framed: _Bytes, line: int) -> _Bytes:
     beside = (left + 2 * right)[line:-line]
     codes: _Bytes = across[: -2 * line] + 8 * beside + 32 * across[2 * line :]
     return codes
+
+
+def mirrored_rows(visible: Tensor, rings: int) -> list[PaddingRows]:
+    """The plan of `functional.mirrored_places` as rows: one `CopiedRows`, or none where there is nothing to fill.
+
+    Args:
+        visible: (B, 1, H, W) bool.
+        rings: at least 1.
+    """
+    positions = visible[:, 0].cpu().numpy()
+    batch, height, width = positions.shape
+    at_once = max(1, _IN_CACHE // (height * width))
+    parts = [_mirrored_rows(positions[start : start + at_once], rings) for start in range(0, batch, at_once)]
+    shifted = [part + index * at_once * height * width for index, part in enumerate(parts)]
+    rows, copied = torch.from_numpy(np.concatenate(shifted, axis=1)).to(visible.device)
+    return [CopiedRows(rows, copied)] if len(rows) else []
+
+
+def _mirrored_rows(positions: _Map, rings: int) -> NDArray[np.int64]:
+    """The rows that are filled, and those that they copy, (2, N).
+
+    Keys as in `functional.mirrored_places`, whose steps are slices of one flat array here: `reach` hidden columns end
+    each line, as many hidden lines each image, and both precede the first image.
+    """
+    batch, height, width = positions.shape
+    reach = math.isqrt(2 * rings * rings)
+    size, line = 2 * reach + 1, width + reach
+    beyond = (2 * rings * rings + 1) * size * size
+    dtype = np.min_scalar_type(beyond + (reach * reach + 1) * size * size)
+    start, total = reach * line + reach, batch * (height + reach) * line
+    framed = np.zeros(total + 2 * start, np.bool_)
+
+    def images(flat: NDArray[Any]) -> NDArray[Any]:
+        return flat.reshape(batch, height + reach, line)[:, :height, :width]
+
+    images(framed[start : start + total])[...] = positions
+    keys = np.where(framed, dtype.type(0), dtype.type(beyond))
+    for stride, tie in ((line, size), (1, 1)):
+        length = keys.size - 2 * reach * stride
+        nearest, shifted = np.full(length, beyond, dtype), np.empty(length, dtype)
+        for index, step in enumerate(range(-reach, reach + 1)):
+            cost = dtype.type(step * step * size * size + index * tie)
+            np.add(keys[index * stride : index * stride + length], cost, out=shifted)
+            np.minimum(nearest, shifted, out=nearest)
+        keys = nearest
+    filled = np.zeros(total, np.bool_)
+    images(filled)[...] = (images(keys) >= size * size) & (images(keys) < beyond)
+    rows, places = np.flatnonzero(images(filled)), np.flatnonzero(filled)
+    found = keys.take(places).astype(np.int64)
+    down, across = found // size % size - reach, found % size - reach
+    steps = np.where(framed.take(places + start + 2 * (down * line + across)), 2, 1)
+    return np.stack([rows, rows + steps * (down * width + across)])
+
+
+PADDINGS: dict[str, Callable[[Tensor, int], list[PaddingRows]]] = {
+    "mean": lambda visible, rings: list(islice(ring_rows(visible), rings)),
+    "mirror": mirrored_rows,
+}
+"""Plans of padding by the name of the padding, from (B, 1, H, W) bool and a number of rings."""
 
 
 def propagate_visible(

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.masked import VisibleMap, Window
-from maskrobust.lm_modules.masking.morphology import RingRows
-from maskrobust.lm_modules.masking.rows import weighted_sum
+from maskrobust.lm_modules.masking.morphology import PaddingRows
 
 
 class WindowRows(NamedTuple):
@@ -22,7 +21,7 @@ class WindowRows(NamedTuple):
         inputs: (N x kernel positions,) rows under the window of each output; the last row holds zeros.
     """
 
-    rings: Sequence[RingRows]
+    rings: Sequence[PaddingRows]
     inputs: Tensor
 
 
@@ -64,7 +63,7 @@ class Rows:
         values = self.values
         source = values.detach() if self.held.options.detach_padding else values
         for ring in found.rings:
-            filled = weighted_sum(source, ring)
+            filled = ring.values(source)
             values, source = torch.cat([values, filled]), torch.cat([source, filled])
         values = torch.cat([values, values.new_zeros(1, values.shape[1])])
         width = math.prod(window.kernel_size) * values.shape[1]
@@ -91,7 +90,7 @@ def find_window_rows(held: VisibleMap, outputs: VisibleMap, window: Window) -> W
     count = len(held.row_indices)
     row_of[held.row_indices] = torch.arange(count, device=row_of.device)
     rings = []
-    for ring in held.ring_rows(_rings(held, outputs, window)):
+    for ring in held.padding_rows(_rings(held, outputs, window)):
         rings.append(replace(ring, neighbours=row_of[ring.neighbours]))
         row_of[ring.rows] = torch.arange(count, count + len(ring.rows), device=row_of.device)
         count += len(ring.rows)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.morphology import RingRows
+from maskrobust.lm_modules.masking.morphology import PaddingRows
 
 
 def to_rows(features: Tensor) -> Tensor:
@@ -24,8 +24,8 @@ def row_indices(positions: Tensor) -> Tensor:
     return positions.flatten().nonzero().squeeze(1)
 
 
-def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = True) -> Tensor:
-    """`functional.neighbour_padding`, leaving hidden positions beyond the last ring as they are.
+def pad_rows(features: Tensor, plan: list[PaddingRows], *, detach_padding: bool = True) -> Tensor:
+    """Padding as in `functional`, leaving hidden positions out of reach as they are.
 
     Values at hidden positions mean nothing, so with detached padding channels-last features are filled where they lie:
     `features` itself changes at hidden positions, and nothing is copied. Backward passes of earlier operations read
@@ -33,7 +33,7 @@ def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = T
 
     Args:
         features: (B, C, H, W) float; read at visible positions only.
-        plan: from `morphology.ring_rows`.
+        plan: from `morphology.PADDINGS`.
         detach_padding: filled values carry no gradient.
 
     Returns:
@@ -48,7 +48,7 @@ def pad_rows(features: Tensor, plan: list[RingRows], *, detach_padding: bool = T
         return padded
     rows = to_rows(features)
     for ring in plan:
-        rows = rows.index_copy(0, ring.rows, weighted_sum(rows, ring))
+        rows = rows.index_copy(0, ring.rows, ring.values(rows))
     return rows.reshape(features.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
 
 
@@ -69,10 +69,10 @@ def zero_rows(features: Tensor, rows: Tensor) -> Tensor:
 
 
 class _PadRows(torch.autograd.Function):
-    """Neighbour padding whose filled rows carry no gradient."""
+    """Padding whose filled rows carry no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, plan: list[RingRows]) -> Tensor:
+    def forward(ctx: Any, features: Tensor, plan: list[PaddingRows]) -> Tensor:
         ctx.plan = plan
         # Through `data`, for autograd would otherwise refuse the changed values at positions that it multiplies by 0.
         padded = _padded_in_place(features.data, plan)
@@ -86,20 +86,13 @@ class _PadRows(torch.autograd.Function):
         return gradient, None
 
 
-def weighted_sum(rows: Tensor, ring: RingRows) -> Tensor:
-    """What a ring is filled with, (N, C), from rows (., C)."""
-    weights = ring.weights_in(rows.dtype)
-    # F.embedding_bag takes as long to look at its arguments as a small ring.
-    return torch.embedding_bag(rows, ring.neighbours, ring.starts, False, 0, False, weights)[0]
-
-
-def _padded_in_place(features: Tensor, plan: list[RingRows]) -> Tensor:
+def _padded_in_place(features: Tensor, plan: list[PaddingRows]) -> Tensor:
     if not features.is_contiguous(memory_format=torch.channels_last):
         features = features.clone(memory_format=torch.channels_last)
     rows = to_rows(features)
     numbers = _large_numbers(rows)
     for ring in plan:
-        numbers.index_copy_(0, ring.rows, weighted_sum(rows, ring).view(numbers.dtype))
+        numbers.index_copy_(0, ring.rows, ring.values(rows).view(numbers.dtype))
     return features
 
 

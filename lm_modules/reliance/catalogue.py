@@ -17,12 +17,15 @@ from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import measures
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator, Statistic, estimate
+from maskrobust.lm_modules.reliance.crossed import CrossedStatistic
+from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator, Statistic, estimate, estimate_difference
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-Group = Literal["outline", "leak", "accuracy", "remains", "information", "curves", "transfer", "training", "own"]
+Group = Literal[
+    "outline", "leak", "accuracy", "remains", "information", "classes", "curves", "transfer", "training", "own"
+]
 """Measures that are shown together, in this order."""
 
 Unit = Literal["fraction", "number", "bits", "nats", "logits"]
@@ -40,11 +43,8 @@ MeasureFunction = TypeVar("MeasureFunction", bound=Make)
 HEADLINE = "used_share"
 """The measure whose magnitude is called reliance, and which networks are compared by."""
 
-SCENES = "scene_2afc"
-"""The measure that speaks where the headline is undefined, as with many classes and few objects."""
-
-SCENE_SHARE = "scene_share"
-"""The measure that is drawn where the headline is undefined."""
+OUTLINE_PULL = "outline_pull"
+"""The measure that speaks and is drawn where the headline is undefined, as with many classes and few objects."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,15 @@ class AskedMeasure:
         if isinstance(self.made, Statistic):
             return estimate(self.made, runs, replicates=replicates, seed=seed)
         return self.made(runs, replicates, seed)
+
+    def difference(
+        self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes], *, replicates: int, seed: int = 0
+    ) -> Estimate:
+        """The measure of network A minus that of network B, paired by seed; of measures that are compared."""
+        if isinstance(self.made, CrossedStatistic):
+            return self.made.difference(runs_a, runs_b)
+        assert isinstance(self.made, Statistic)
+        return estimate_difference(self.made, runs_a, runs_b, replicates=replicates, seed=seed)
 
 
 def once(_plan: ReliancePlan) -> Sequence[Parameters]:

@@ -21,13 +21,13 @@ _NO_IMAGE = "undefined because no image is valid for it."
 
 
 class Columns(NamedTuple):
-    """What a statistic averages: over images, or over pairs of objects.
+    """What a statistic averages over images.
 
     Attributes:
-        ids: (N,) int64 ids of the images that count, or of the pairs.
-        objects: (N,) int64 which object each image shows; or (N, 2), which two each pair is of.
+        ids: (N,) int64 ids of the images that count.
+        objects: (N,) int64 which object each image shows.
         values: (C, N) float64, one row for each quantity.
-        left_out: number of images or pairs that do not count.
+        left_out: number of images that do not count.
         none_because: one sentence, why there is no number where none counts.
     """
 
@@ -85,8 +85,8 @@ class Estimate:
         value: the number; None where it is undefined.
         low: lower end of the interval; None where there is none.
         high: upper end of the interval; None where there is none.
-        images: number of images it rests on, or of pairs of objects; of a statistic with a condition, those that meet
-            it in any of the runs.
+        images: number of images it rests on, or of objects whose shapes are cut out; of a statistic with a condition,
+            those that meet it in any of the runs.
         left_out: number of images left out: no object, no room for the companion blob, no swap partner, or the
             condition not met.
         undefined_because: one sentence; None where the number is defined.
@@ -249,7 +249,7 @@ def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
 
 
 def _common(columns: Sequence[Columns]) -> list[Columns]:
-    """The images, or pairs, that count in all of several columns about the same images.
+    """The images that count in all of several columns about the same images.
 
     They differ where images have no labels: what a network takes for the class decides which images count.
     """

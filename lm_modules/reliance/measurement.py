@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,26 +9,25 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.centring import centred
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import CENTRED, MaskingMethod, Predictor, uncentred
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Context, asked_measures
-from maskrobust.lm_modules.reliance.estimation import Statistic, estimate_difference
+from maskrobust.lm_modules.reliance.crossed import CrossedStatistic
+from maskrobust.lm_modules.reliance.estimation import Statistic
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.reliance.scenes import (
-    ScenePairs,
-    ScenePulls,
+    EmptyScenes,
+    SceneLogits,
+    Shapes,
     ask_pass,
-    mean_pulls,
-    scene_pairs,
+    draw_shapes,
+    scene_answers,
     scene_passes,
 )
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
-from maskrobust.lm_modules.trained_network import TrainedNetwork
-
-Classifier = MaskRobustClassifier | TrainedNetwork
 
 Asked = tuple[str, MaskingMethod]
 """A network by its name, and the masking method under which it is asked."""
@@ -38,7 +36,7 @@ Plans = Mapping[MaskingMethod, ReliancePlan]
 """What a network is asked under each masking method."""
 
 
-def check_plans(classifier: Classifier, plans: Plans) -> None:
+def check_plans(classifier: TrainedNetwork, plans: Plans) -> None:
     """Refuse what a network cannot be asked, before anything is measured.
 
     Raises:
@@ -49,18 +47,6 @@ def check_plans(classifier: Classifier, plans: Plans) -> None:
         classifier.predictor(uncentred(method))
         for layer in (None, *plan.layers) if plan.features else ():
             classifier.feature_extractor(uncentred(method), layer)
-
-
-class Answers(NamedTuple):
-    """What networks answered about a batch.
-
-    Attributes:
-        outcomes: by network and masking method, features included.
-        pixels: of the objects in it that are to be shown in pictures without objects, by sample id.
-    """
-
-    outcomes: dict[Asked, Outcomes]
-    pixels: dict[int, Tensor]
 
 
 class Measurement:
@@ -78,8 +64,7 @@ class Measurement:
         predictors: in place of a classifier's own, by its name, for the methods that they are given for; a centred
             method takes that of the method which is centred.
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
-        scenes: (S, C, H, W) float in [0, 1], pictures without objects on the classifiers' device, for plans that ask
-            about them; None where there are none.
+        scenes: pictures without objects, on the classifiers' device, for plans that ask about some; None for no such.
         backgrounds: (n, C, H, W) float in [0, 1], pictures to centre by, for methods that end in `methods.CENTRED`;
             see `lm_modules.centring`.
 
@@ -94,7 +79,7 @@ class Measurement:
 
     def __init__(
         self,
-        classifiers: Mapping[str, Classifier],
+        classifiers: Mapping[str, TrainedNetwork],
         bank: SilhouetteBank,
         plans: Plans,
         *,
@@ -102,7 +87,7 @@ class Measurement:
         seed: int,
         predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
         object_of: Callable[[Tensor], Tensor] = torch.clone,
-        scenes: Tensor | None = None,
+        scenes: EmptyScenes | None = None,
         backgrounds: Tensor | None = None,
     ) -> None:
         given = predictors or {}
@@ -134,49 +119,47 @@ class Measurement:
         union = ReliancePlan.union(plans.values())
         self._suite = RelianceSuite[Asked](bank, num_classes, union, seed=seed, object_of=object_of)
         self._in_scenes = {key: each for key, each in self._predictors.items() if plans[key[1]].scenes}
-        self._pairs: ScenePairs | None = None
+        self._shapes: Shapes | None = None
         if self._in_scenes:
-            self._pairs = scene_pairs(bank, object_of(bank.ids), count=union.scene_pairs, seed=seed)
-            self._scenes = self._pairs.check_scenes(scenes)
+            known = replace(bank, objects=object_of(bank.ids))
+            self._shapes = draw_shapes(known, count=union.scene_objects, seed=seed)
+            self._scenes = self._shapes.check(scenes)
 
-    def ask(self, batch: Batch) -> Answers:
+    def ask(self, batch: Batch) -> dict[Asked, Outcomes]:
         """What every network answers about a batch of annotated images under each masking method."""
         clean: dict[Asked, Tensor] = {}
         with torch.inference_mode():
             for name, classifier in self._classifiers.items():
                 clean |= dict.fromkeys([(name, method) for method in self._plans], classifier(batch.images))
             plans = {key: self._plans[key[1]] for key in self.asked}
-            outcomes = self._suite.ask(self._predictors, batch, clean, self._extractors, plans)
-        return Answers(outcomes, {} if self._pairs is None else self._pairs.pixels_of(batch))
+            return self._suite.ask(self._predictors, batch, clean, self._extractors, plans)
 
     @property
     def passes(self) -> Sequence[Tensor]:
         """What `ask_in_scenes` is to be asked about, part by part; none where no plan asks about scenes."""
-        return () if self._pairs is None else scene_passes(self._pairs, len(self._scenes))
+        return () if self._shapes is None else scene_passes(self._shapes, len(self._scenes.images))
 
-    def ask_in_scenes(self, rows: Tensor, pixels: Mapping[int, Tensor]) -> dict[Asked, ScenePulls]:
-        """How far the networks follow some pairs of shapes in pictures without objects; see `reliance.scenes`.
+    def ask_in_scenes(self, rows: Tensor) -> dict[Asked, SceneLogits]:
+        """What the networks answer about some shapes in pictures without objects; see `reliance.scenes`.
 
         Args:
             rows: one of `passes`.
-            pixels: of the objects in all batches, by sample id.
         """
-        assert self._pairs is not None
-        plain = {key: self._classifiers[key[0]] for key in self._in_scenes}
-        return ask_pass(self._pairs, self._scenes, rows, pixels, self._in_scenes, plain, seed=self._seed)
+        assert self._shapes is not None
+        return ask_pass(self._shapes, self._scenes.images, rows, self._in_scenes, seed=self._seed)
 
-    def outcomes(self, key: Asked, parts: Sequence[Outcomes], pulls: Sequence[ScenePulls]) -> Outcomes:
+    def outcomes(self, key: Asked, parts: Sequence[Outcomes], in_scenes: Sequence[SceneLogits]) -> Outcomes:
         """All that one network answered under one masking method, features turned into predictions of a linear probe.
 
         Args:
             key: network and masking method.
             parts: of all batches, in any order.
-            pulls: of all passes, in any order.
+            in_scenes: of all passes, in any order.
         """
         found = with_feature_predictions(Outcomes.merge(parts))
-        if self._pairs is None or key not in self._in_scenes:
+        if self._shapes is None or key not in self._in_scenes:
             return found
-        return replace(found, pairs=mean_pulls(self._pairs, len(self._scenes), pulls))
+        return replace(found, scenes=scene_answers(self._shapes, self._scenes, in_scenes))
 
     def run(self, batches: Iterable[Batch]) -> dict[str, dict[MaskingMethod, Outcomes]]:
         """All that the networks answer, by network and method, features turned into predictions of a linear probe.
@@ -185,13 +168,12 @@ class Measurement:
             batches: every image of a split, annotated, on the classifiers' device.
         """
         found = [self.ask(batch) for batch in batches]
-        pixels = {sample: each for answers in found for sample, each in answers.pixels.items()}
-        pulls = [self.ask_in_scenes(rows, pixels) for rows in self.passes]
+        in_scenes = [self.ask_in_scenes(rows) for rows in self.passes]
         runs: dict[str, dict[MaskingMethod, Outcomes]] = {name: {} for name in self._classifiers}
         for name, method in self.asked:
             key = name, method
-            parts = [answers.outcomes[key] for answers in found]
-            runs[name][method] = self.outcomes(key, parts, [each[key] for each in pulls if key in each])
+            parts = [answers[key] for answers in found]
+            runs[name][method] = self.outcomes(key, parts, [each[key] for each in in_scenes if key in each])
         return runs
 
 
@@ -273,9 +255,9 @@ def difference_rows(
         seed: decides the resamples.
     """
     for asked in asked_measures(context):
-        if asked.measure.compared and isinstance(asked.made, Statistic):
+        if asked.measure.compared and isinstance(asked.made, Statistic | CrossedStatistic):
             yield Row.of(
-                estimate_difference(asked.made, *runs, replicates=replicates, seed=seed),
+                asked.difference(*runs, replicates=replicates, seed=seed),
                 network=network,
                 method=method,
                 measure=asked.measure.name,

@@ -12,25 +12,31 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
 _BY_CONDITION = ("predictions", "features", "information")
-_OTHER_THAN_IMAGES = ("num_classes", "pairs", *_BY_CONDITION)
+_OTHER_THAN_IMAGES = ("num_classes", "scenes", *_BY_CONDITION)
 
 
-class PairAnswers(NamedTuple):
-    """How far one network follows each of two objects in pictures without objects; see `reliance.scenes`.
+SCENE_KINDS = ("flat", "noise", "photographs")
+"""Kinds of pictures without objects: plain colours, noise of several spectra, and photographs."""
+
+
+class SceneAnswers(NamedTuple):
+    """What one network answers about N shapes cut as holes into S pictures without objects; see `reliance.scenes`.
 
     Attributes:
-        scenes: number of pictures without objects; 0 where the data have none.
-        ids: (P,) int64 number of each pair, ascending.
-        objects: (P, 2) int64, the two objects of each pair.
-        hidden: (P,) float64 in logits, the pull of two holes in their shapes, averaged over the pictures.
-        shown: (P,) float64 in logits, the pull of the objects themselves; NaN where their pixels are not known.
+        kinds: (S,) int64, the kind of each picture, its position in `SCENE_KINDS`.
+        energy: (S,) float64, its texture energy.
+        objects: (N,) int64, the object of each shape.
+        columns: (N,) int64, the column of its class in `logits`.
+        pairs: (P, 2) int64 positions of shapes that are compared.
+        logits: (N, S, K) float32, those of the K classes of the shapes.
     """
 
-    scenes: int
-    ids: IntArray
+    kinds: IntArray
+    energy: FloatArray
     objects: IntArray
-    hidden: FloatArray
-    shown: FloatArray
+    columns: IntArray
+    pairs: IntArray
+    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +61,7 @@ class Outcomes:
         swap_valid: (N,) bool, False where the bank has no two other classes.
         sensitivity: (N,) float64, largest absolute change of a logit when the pixels hidden by the silhouette are
             redrawn; NaN where not `object_valid`.
-        pairs: answers about pictures without objects; None where it was not asked about them.
+        scenes: answers about pictures without objects; None where it was not asked about them.
         information: (N,) float64 in bits by name of features, what a probe on them told of the class
             (`lm_modules.reliance.pointwise`); NaN where an image was not asked, empty where no features were probed.
     """
@@ -73,7 +79,7 @@ class Outcomes:
     object_valid: BoolArray
     swap_valid: BoolArray
     sensitivity: FloatArray
-    pairs: PairAnswers | None = None
+    scenes: SceneAnswers | None = None
     information: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -83,7 +89,7 @@ class Outcomes:
     def merge(cls, parts: Sequence[Self]) -> Self:
         """Join the outcomes of several batches or ranks; of a repeated id the first occurrence is kept.
 
-        Answers about pairs are those of the first part that has some.
+        Answers about scenes are those of the first part that has some.
 
         Args:
             parts: at least one, of the same classes and conditions.
@@ -116,8 +122,8 @@ class Outcomes:
                 condition: joined(lambda part, name=name, condition=condition: getattr(part, name)[condition])  # type: ignore[misc]
                 for condition in getattr(first, name)
             }
-        pairs = next((part.pairs for part in parts if part.pairs is not None), None)
-        return cls(num_classes=first.num_classes, pairs=pairs, **per_image)
+        scenes = next((part.scenes for part in parts if part.scenes is not None), None)
+        return cls(num_classes=first.num_classes, scenes=scenes, **per_image)
 
     def predictions_under(self, condition: str) -> IntArray:
         """Predictions (N,) int64 under a condition; -1 where an image was not asked.
@@ -144,7 +150,7 @@ class Outcomes:
         Raises:
             InputError: the file is missing, is no readable npz archive, or lacks a field.
         """
-        plain = [field.name for field in fields(cls) if field.name not in ("pairs", *_BY_CONDITION)]
+        plain = [field.name for field in fields(cls) if field.name not in ("scenes", *_BY_CONDITION)]
         found = read_arrays(path, [*plain, "predictions/clean"])
         arrays: dict[str, Any] = {name: found[name] for name in plain}
         for group in _BY_CONDITION:
@@ -152,9 +158,9 @@ class Outcomes:
             arrays[group] = {
                 name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)
             }
-        of_pairs = {name: found[f"pairs/{name}"] for name in PairAnswers._fields if f"pairs/{name}" in found}
-        pairs = PairAnswers(**(of_pairs | {"scenes": int(of_pairs["scenes"])})) if of_pairs else None
-        return cls(**(arrays | {"num_classes": int(arrays["num_classes"]), "pairs": pairs}))
+        of_scenes = {name: found[f"scenes/{name}"] for name in SceneAnswers._fields if f"scenes/{name}" in found}
+        scenes = SceneAnswers(**of_scenes) if of_scenes else None
+        return cls(**(arrays | {"num_classes": int(arrays["num_classes"]), "scenes": scenes}))
 
     @property
     def _conditions(self) -> list[str]:
@@ -162,12 +168,12 @@ class Outcomes:
 
     def _arrays(self) -> dict[str, Any]:
         """Every array by its name in a file; those of a condition as "group/condition"."""
-        others = ("pairs", *_BY_CONDITION)
+        others = ("scenes", *_BY_CONDITION)
         plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
         by_condition = {
             f"{group}/{condition}": values
             for group in _BY_CONDITION
             for condition, values in getattr(self, group).items()
         }
-        of_pairs = {} if self.pairs is None else self.pairs._asdict()
-        return plain | by_condition | {f"pairs/{name}": values for name, values in of_pairs.items()}
+        of_scenes = {} if self.scenes is None else self.scenes._asdict()
+        return plain | by_condition | {f"scenes/{name}": values for name, values in of_scenes.items()}

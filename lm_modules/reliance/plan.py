@@ -32,8 +32,8 @@ class ReliancePlan:
         margins: pixels by which objects are grown before they are hidden; 0 for as they are.
         leak_controls: whether to ask about the leak with another ring between outline and circle, and behind the
             silhouette of another object.
-        scenes: pictures without objects into which pairs of shapes are cut; 0 for none.
-        scene_pairs: pairs of objects, at most.
+        scenes: pictures without objects into which shapes of objects are cut (outline pull); 0 for none.
+        scene_objects: objects whose shapes are cut into each of them, at most.
         own_measures: measures of the user's own, each named after its module as in my_module.my_measure.
 
     Raises:
@@ -55,7 +55,7 @@ class ReliancePlan:
     margins: tuple[float, ...] = ()
     leak_controls: bool = False
     scenes: int = 0
-    scene_pairs: int = 200
+    scene_objects: int = 200
     own_measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class ReliancePlan:
             raise InputError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
         if min(self.margins, default=0.0) < 0.0:
             raise InputError(f"margins must be at least 0 pixels, got {min(self.margins)}; leave it out.")
-        for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_pairs", 1)):
+        for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_objects", 2)):
             check_at_least(name, getattr(self, name), smallest)
         for name, choices in (
             ("curve_families", CURVE_FAMILIES),

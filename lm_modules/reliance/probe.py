@@ -15,7 +15,7 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
-from maskrobust.lm_modules.reliance.close_ups import close_ups
+from maskrobust.lm_modules.reliance.object_crops import object_crops
 
 FOLDS = 5
 """Of a cross-validated probe."""
@@ -31,7 +31,7 @@ class OutlineProbe:
     """A trained mask-only probe.
 
     Attributes:
-        network: close-ups of object masks, (B, 4, 32, 32) float32 -> logits (B, num_classes), in eval mode.
+        network: object crops of object masks, (B, 4, 32, 32) float32 -> logits (B, num_classes), in eval mode.
         validation_accuracy: fraction of the held-out masks it reads rightly, in [0, 1].
         epochs: number of the epoch whose weights were kept, from 1.
     """
@@ -51,7 +51,7 @@ class OutlineProbe:
         """
         with torch.inference_mode():
             parts = object_mask.split(_EVALUATION_BATCH_SIZE)
-            return torch.cat([self.network(close_ups(part)).argmax(dim=1) for part in parts])
+            return torch.cat([self.network(object_crops(part)).argmax(dim=1) for part in parts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +121,10 @@ def train_probe(
 ) -> OutlineProbe:
     """Train the probe; the epoch that reads the held-out masks best is kept.
 
-    A convolutional network looks at the close-up of a mask, and knows where it was taken and how large; AdamW with a
-    one-cycle schedule. On 12,000 Fashion-MNIST outlines it reads 86 % of unseen ones (a random forest on the same
-    close-ups 84 %), and more passes or random shifts and flips of the masks add nothing. The result depends on the
-    arguments alone, on one machine with one number of threads; global random state is neither read nor changed.
+    A convolutional network looks at a crop of the mask around its object, and knows where it was taken and how large;
+    AdamW with a one-cycle schedule. On 12,000 Fashion-MNIST outlines it reads 86 % of unseen ones (a random forest on
+    the same object crops 84 %), and more passes or random shifts and flips of the masks add nothing. The result depends
+    on the arguments alone, on one machine with one number of threads; global random state is neither read nor changed.
 
     Args:
         train_masks: (N, 1, H, W) bool object masks; its device is the one trained on. Leave images without an object
@@ -157,7 +157,7 @@ def train_probe(
         for chosen in torch.randperm(len(train_masks), generator=generator).split(_BATCH_SIZE):
             on_device = chosen.to(device)
             optimizer.zero_grad(set_to_none=True)
-            logits = network(close_ups(train_masks[on_device]))
+            logits = network(object_crops(train_masks[on_device]))
             cross_entropy(logits, train_labels[on_device], label_smoothing=0.1).backward()
             optimizer.step()
             schedule.step()

@@ -22,14 +22,14 @@ from webdataset.compat import WebDataset
 from maskrobust.augment import Batch, FillName, apply_fill, patches, sample_keys
 from maskrobust.augment.families import FamilyName, MaskFamily, build_family
 from maskrobust.augment.policy import IMAGENET_MEAN
-from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data import Shards
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.data.shards.format import shard_name, write_shard
-from maskrobust.train.data.shards.manifest import MANIFEST, Manifest
+from maskrobust.train.data.shards.manifest import MANIFEST, Manifest, SplitRecord
 from maskrobust.train.data.stored import EncodedSample, encode_png
-from maskrobust.train.devices import find_device
-from maskrobust.train.files import write_json
+from maskrobust.train.running.devices import find_device
+from maskrobust.train.storage.files import write_json
 from report import JSON, Row, report
 from timing import alternate, median_ratio
 
@@ -225,9 +225,15 @@ def write_photographs(folder: Path, images: int, *, masks: bool = True) -> None:
         samples = (sample if masks else sample._replace(object_mask=None) for sample in drawn)
         records.append(write_shard(folder / shard_name("train", shard), samples))
     manifest = Manifest(
-        ("a", "b"), IMAGENET_MEAN, IMAGENET_STD, {}, per_shard, {"train": tuple(records)}, shuffle_seed=0
+        class_names=("a", "b"),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        source={},
+        samples_per_shard=per_shard,
+        splits={"train": SplitRecord(shards=tuple(records))},
+        shuffle_seed=0,
     )
-    write_json(folder / MANIFEST, manifest.to_json())
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
 def _draw(number: int) -> EncodedSample:

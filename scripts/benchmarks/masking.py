@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import patches, sample_keys
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import build_network
-from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.train.devices import find_device
+from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
+from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.train.running.devices import find_device
 from report import JSON, Row, report
 from timing import alternate, count_waits, median_ratio, peak_memory
 
-Precision = Literal["32", "bf16", "fp16"]
+Arithmetic = Literal["32", "bf16", "fp16"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,10 +28,17 @@ SMALL_AREAS = ("box of 80 x 80", "a tenth of the patches")
 """Masks that leave little visible, for the engine whose cost follows the visible area."""
 
 
+class Case(NamedTuple):
+    """A mask by name, and how layer masking fills the hole."""
+
+    mask: str
+    padding: PaddingRule
+
+
 def masking(
     networks: tuple[str, ...] = NETWORKS,
     batch: int = 8,
-    precision: Precision = "32",
+    precision: Arithmetic = "32",
     compile: bool = False,
     rounds: int = 7,
     device: str | None = None,
@@ -39,10 +46,11 @@ def masking(
 ) -> None:
     """What layer masking costs: time and memory over the plain network's, by network, mask, and eval or training.
 
-    A row has hidden (fraction of pixels), positions (fraction of those inside the network that are visible: the mean
-    over convolutions), plain_seconds, time and memory as ratios over the plain network's, waits (times that Python
-    waits for a CUDA device in one call; empty elsewhere), and sensitivity (largest change of a logit when the hidden
-    pixels are redrawn, which must be 0; empty in training).
+    A row is of one padding of `LayerMasking`, "mean" or "mirror", all of them in the same rounds. It has hidden
+    (fraction of pixels), positions (fraction of those inside the network that are visible: the mean over convolutions),
+    plain_seconds, time and memory as ratios over the plain network's, waits (times that Python waits for a CUDA device
+    in one call; empty elsewhere), and sensitivity (largest change of a logit when the hidden pixels are redrawn, which
+    must be 0; empty in training).
 
     Args:
         networks: of torchvision, or timm/NAME.
@@ -78,34 +86,35 @@ def draw_mask(name: str, batch: int) -> Tensor:
 
 
 def _measure(
-    networks: Sequence[str], batch: int, precision: Precision, rounds: int, device: torch.device, *, compiles: bool
+    networks: Sequence[str], batch: int, precision: Arithmetic, rounds: int, device: torch.device, *, compiles: bool
 ) -> Iterator[Row]:
-    """One row for each network, mode and mask; see `masking`."""
-    cases = [(network, mode) for network in networks for mode in ("eval", "training step")]
+    """One row for each network, mode, mask and padding; see `masking`."""
+    places = [(network, mode) for network in networks for mode in ("eval", "training step")]
     make = partial(_make, batch=batch, device=device, precision=precision, compiles=compiles)
     memory = {
-        (network, mode, mask): peak_memory(partial(make, network, mode, mask), device)
-        for network, mode in cases
-        for mask in (None, *_masks(network, mode))
+        (network, mode, case): peak_memory(partial(make, network, mode, case), device)
+        for network, mode in places
+        for case in (None, *_cases(network, mode))
     }
-    for network, mode in cases:
-        masks = _masks(network, mode)
-        functions = {mask: make(network, mode, mask) for mask in (None, *masks)}
-        seconds = alternate({str(mask): function for mask, function in functions.items()}, rounds, device)
+    for network, mode in places:
+        cases = _cases(network, mode)
+        functions = {case: make(network, mode, case) for case in (None, *cases)}
+        seconds = alternate({str(case): function for case, function in functions.items()}, rounds, device)
         plain = seconds["None"]
-        for mask in masks:
-            visible = draw_mask(mask, batch)
+        for case in cases:
+            visible = draw_mask(case.mask, batch)
             yield {
                 "network": network,
                 "mode": mode,
-                "mask": mask,
+                "mask": case.mask,
+                "padding": case.padding,
                 "hidden": 1.0 - visible.double().mean().item(),
                 "positions": visible_positions(network, visible),
                 "plain_seconds": median(plain),
-                "time": median_ratio(seconds[mask], plain),
-                "memory": memory[network, mode, mask] / memory[network, mode, None],
-                "waits": count_waits(functions[mask], device),
-                "sensitivity": _sensitivity(functions[mask], visible.to(device)) if mode == "eval" else None,
+                "time": median_ratio(seconds[str(case)], plain),
+                "memory": memory[network, mode, case] / memory[network, mode, None],
+                "waits": count_waits(functions[case], device),
+                "sensitivity": _sensitivity(functions[case], visible.to(device)) if mode == "eval" else None,
             }
 
 
@@ -117,21 +126,22 @@ def visible_positions(network: str, visible: Tensor) -> float:
     return sum(fractions) / len(fractions)
 
 
-def _masks(network: str, mode: str) -> tuple[str, ...]:
-    return COMMON_MASKS + SMALL_AREAS if network == "resnet50" and mode == "eval" else COMMON_MASKS
+def _cases(network: str, mode: str) -> list[Case]:
+    masks = COMMON_MASKS + SMALL_AREAS if network == "resnet50" and mode == "eval" else COMMON_MASKS
+    return [Case(mask, padding) for mask in masks for padding in get_args(PaddingRule)]
 
 
 def _make(
     network: str,
     mode: str,
-    mask: str | None,
+    case: Case | None,
     batch: int,
     device: torch.device,
-    precision: Precision,
+    precision: Arithmetic,
     *,
     compiles: bool,
 ) -> Callable[..., Any]:
-    """One forward pass, or one training step, of a network under a mask; None for the plain network.
+    """One forward pass, or one training step, of a network with a hole; None for the plain network.
 
     The forward pass takes other images than its own, too, and returns logits.
     """
@@ -140,8 +150,8 @@ def _make(
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     own_images = _draw_images(batch, device, seed=0)
     labels = torch.arange(batch, device=device)
-    module = plain if mask is None else LayerMasking(plain)
-    visible = () if mask is None else (draw_mask(mask, batch).to(device),)
+    module = plain if case is None else LayerMasking(plain, padding=case.padding)
+    visible = () if case is None else (draw_mask(case.mask, batch).to(device),)
     module.train(mode != "eval")
     call = torch.compile(module) if compiles else module
 

@@ -9,10 +9,6 @@ from maskrobust.augment import Batch, check_visible
 IMAGES = torch.zeros(2, 3, 5, 7)
 
 
-def test_batch_fields_are_ids_images_object_mask_labels() -> None:
-    assert Batch._fields == ("ids", "images", "object_mask", "labels")
-
-
 BATCH = Batch(torch.arange(3), torch.rand(3, 3, 4, 5), torch.rand(3, 1, 4, 5) < 0.5, torch.tensor([2, 0, 1]))
 
 
@@ -20,11 +16,6 @@ BATCH = Batch(torch.arange(3), torch.rand(3, 3, 4, 5), torch.rand(3, 1, 4, 5) < 
 def test_selecting_takes_the_same_samples_of_every_tensor(index: torch.Tensor | slice | int) -> None:
     for field, selected in zip(BATCH, BATCH.select(index), strict=True):
         assert torch.equal(selected, field[index])
-
-
-def test_batches_are_joined_in_their_order() -> None:
-    joined = Batch.cat([BATCH.select(slice(1)), BATCH.select(slice(1, 3))])
-    assert all(torch.equal(field, whole) for field, whole in zip(joined, BATCH, strict=True))
 
 
 def test_a_batch_moves_to_a_device_as_a_whole() -> None:
@@ -67,8 +58,3 @@ def test_a_visible_of_another_shape_is_refused_even_where_it_would_broadcast(sha
         check_visible(IMAGES, torch.ones(shape, dtype=torch.bool))
     assert str(shape) in str(caught.value)
     assert "(2, 1, 5, 7)" in str(caught.value)
-
-
-def test_a_visible_on_another_device_is_refused_naming_both_devices() -> None:
-    with pytest.raises(ValueError, match="visible is on meta but images are on cpu"):
-        check_visible(IMAGES, torch.ones(2, 1, 5, 7, dtype=torch.bool, device="meta"))

@@ -67,27 +67,10 @@ def test_sample_keys_agree_with_unbounded_integers() -> None:
         assert unsigned(sample_keys(seed, torch.tensor(EXTREMES))) == [mix(fold(key, seed)) for key in EXTREMES]
 
 
-def test_fold_in_keeps_the_shape_of_the_keys() -> None:
-    keys = torch.arange(6).reshape(2, 3)
-    assert torch.equal(fold_in(keys, 4).flatten(), fold_in(keys.flatten(), 4))
-
-
 @pytest.mark.parametrize("batch_size", [0, 1, 5])
 def test_uniform_has_one_draw_of_the_given_shape_for_each_key(batch_size: int) -> None:
     for shape in [(), (1,), (0,), (3,), (2, 3), (3, 1, 1)]:
         assert uniform(torch.arange(batch_size), *shape).shape == (batch_size, *shape)
-
-
-def test_a_longer_draw_begins_with_the_shorter_one() -> None:
-    keys = torch.tensor(EXTREMES)
-    assert torch.equal(uniform(keys, 12)[:, :5], uniform(keys, 5))
-    assert torch.equal(uniform(keys, 12).reshape(-1, 3, 4), uniform(keys, 3, 4))
-
-
-def test_uniform_lies_in_the_half_open_interval_on_multiples_of_2_to_the_minus_24() -> None:
-    drawn = uniform(sample_keys(0, torch.arange(1000)), 300)
-    assert drawn.min() >= 0 and drawn.max() < 1
-    assert torch.equal(drawn * 2**24, (drawn * 2**24).round())
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -26,6 +26,7 @@ class Run:
     Attributes:
         merge: "intersection" or "union".
         detach_padding: whether filled values carry no gradient.
+        padding: "mean" or "mirror".
         kink: smallest distance of a visible value to a point where the gradient jumps, such as 0 for ReLU, or of the
             largest value under a max pool to the second.
         pole: smallest magnitude of what is divided by, rooted or logarithmised at a visible position.
@@ -33,6 +34,7 @@ class Run:
 
     merge: str = "intersection"
     detach_padding: bool = True
+    padding: str = "mean"
     kink: float = math.inf
     pole: float = math.inf
 
@@ -138,8 +140,11 @@ def sum_of_neighbours(x: Tensor) -> Tensor:
 
 
 def fill(seen: Seen) -> Tensor:
-    """Neighbour padding until nothing is left to fill."""
+    """Padding until nothing is left to fill."""
     values, known = (seen.x.detach() if seen.run.detach_padding else seen.x), seen.v[:, None]
+    if seen.run.padding == "mirror":
+        mirrored = torch.stack([mirror(x, v) for x, v in zip(values, seen.v, strict=True)])
+        return torch.where(known, seen.x, mirrored)
     while True:
         counts = sum_of_neighbours(known.to(values.dtype))
         ring = (counts > 0.5) & ~known
@@ -147,6 +152,22 @@ def fill(seen: Seen) -> Tensor:
             return torch.where(seen.v[:, None], seen.x, values)
         values = torch.where(ring, sum_of_neighbours(values) / counts.clamp(min=1), values)
         known = known | ring
+
+
+def mirror(x: Tensor, v: Tensor) -> Tensor:
+    """What is hidden of one image (C, H, W): its features mirrored at the nearest visible position."""
+    places, hidden = v.nonzero(), (~v).nonzero()  # both in reading order
+    if not len(places):
+        return x
+    squares = (hidden[:, None] - places).square().sum(dim=2)
+    nearest = places[(squares * len(places) + torch.arange(len(places))).argmin(dim=1)]
+    across = 2 * nearest - hidden
+    inside = ((across >= 0) & (across < torch.tensor(v.shape))).all(dim=1, keepdim=True)
+    across = torch.where(inside, across, nearest)
+    down, right = torch.where(v[tuple(across.T)][:, None], across, nearest).T
+    filled = x.clone()
+    filled[:, hidden[:, 0], hidden[:, 1]] = x[:, down, right]
+    return filled
 
 
 def both(value: Any) -> tuple[int, int]:

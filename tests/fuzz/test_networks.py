@@ -58,7 +58,8 @@ class Try(NamedTuple):
 
     def masked(self, **options: Any) -> LayerMasking:
         network = copy.deepcopy(self.example.network).train(self.training)
-        return LayerMasking(network, merge=self.run.merge, detach_padding=self.run.detach_padding, **options)  # type: ignore[arg-type]
+        how = {name: getattr(self.run, name) for name in ("merge", "detach_padding", "padding")}
+        return LayerMasking(network, **how, **options)
 
     def images(self) -> Tensor:
         """With NaN, or a large number, where they are hidden."""
@@ -336,7 +337,8 @@ def draw_try(name: str, seed: str) -> Try:
     kind, chance = KINDS[name], random.Random(f"{name} {seed}, choices")
     example = draw_example(f"{name} {seed}", kind.blocks, averages=kind.averages, least=3 if kind.averages else 2)
     merge = "intersection" if name == "rows" else chance.choice(["intersection", "union"])
-    return Try(example, chance, Run(merge, chance.random() < 0.6), chance.choice(kind.modes))
+    run = Run(merge, chance.random() < 0.6, chance.choice(["mean", "mirror"]))
+    return Try(example, chance, run, chance.choice(kind.modes))
 
 
 def try_network(name: str, seed: int) -> Counter[str]:

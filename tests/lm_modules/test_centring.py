@@ -6,12 +6,12 @@ from torch import Tensor
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.centring import centred
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import feature_extractor, predictor
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_bank, shape_batch
 
 STATISTICS = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)
@@ -64,7 +64,7 @@ def test_pictures_of_another_size_are_refused() -> None:
 
 def test_networks_are_asked_under_the_centred_method_by_its_name() -> None:
     torch.manual_seed(0)
-    classifier, bank = MaskRobustClassifier("small_resnet", NUM_CLASSES).eval(), shape_bank(16)
+    network, bank = MaskRobustClassifier("small_resnet", NUM_CLASSES).trained_network(), shape_bank(16)
     batch = shape_batch(12, seed=5)
     plan = ReliancePlan(patch_size=4, all_shapes=False, features=True)
     pictures = torch.rand(3, *batch.images.shape[1:], generator=torch.Generator().manual_seed(1))
@@ -72,11 +72,11 @@ def test_networks_are_asked_under_the_centred_method_by_its_name() -> None:
     def outcomes_of(**options):
         methods = ("black", "black+centred")
         return Measurement(
-            {"a": classifier}, bank, dict.fromkeys(methods, plan), num_classes=NUM_CLASSES, seed=3, **options
+            {"a": network}, bank, dict.fromkeys(methods, plan), num_classes=NUM_CLASSES, seed=3, **options
         )
 
     found = outcomes_of(backgrounds=pictures).ask(Batch(*batch)).outcomes
-    by_hand = centred(classifier.predictor("black"), pictures)
+    by_hand = centred(network.predictor("black"), pictures)
     expected = outcomes_of(backgrounds=pictures, predictors={"a": {"black": by_hand}}).ask(Batch(*batch)).outcomes
     for name, predictions in expected["a", "black"].predictions.items():
         assert (found["a", "black+centred"].predictions[name] == predictions).all()

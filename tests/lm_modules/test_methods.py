@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import FILLS, apply_fill, enclosing_circles, sample_keys
-from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.masking.masked import MaskingOptions
 from maskrobust.lm_modules.methods import (
+    WRAPPERS,
     check_methods,
     feature_extractor,
     illustrate,
@@ -16,6 +17,7 @@ from maskrobust.lm_modules.methods import (
     normalise,
     predictor,
 )
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 
 METHODS_OF_CNNS = (*FILLS, "layer_masking")
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)
@@ -78,8 +80,8 @@ def test_normalising_in_inference_mode_leaves_later_gradients_possible() -> None
     torch.testing.assert_close(images.grad, 1 / torch.tensor(STD)[:, None, None].expand_as(images))
 
 
-def test_there_is_a_method_for_each_fill_and_two_without_one() -> None:
-    assert masking_methods() == (*FILLS, "layer_masking", "token_dropping")
+def test_there_is_a_method_for_each_fill_and_three_without_one() -> None:
+    assert masking_methods() == (*FILLS, "layer_masking", "layer_masking_mirror", "token_dropping")
     check_methods(masking_methods(), "methods")
     with pytest.raises(ValueError, match=r"methods must be one of black, .*, token_dropping.* got 'blue'"):
         check_methods(["black", "blue"], "methods")
@@ -127,6 +129,21 @@ def test_a_fill_is_drawn_before_normalising_and_the_network_knows_nothing_of_the
         assert (shown[~visible.expand_as(shown)].abs() < 1e-6).all()
     if fill == "mean":
         assert (network.images[~visible.expand_as(shown)] == 0).all()
+
+
+def test_a_method_names_the_padding_of_the_network_that_it_asks(inputs) -> None:
+    network = LayerMasking(SmallResNet(3, width=16).eval(), merge="union", detach_padding=False)
+    mirrored = WRAPPERS["layer_masking_mirror"](network)
+    assert mirrored.options == MaskingOptions("union", detach_padding=False, padding="mirror")
+    assert WRAPPERS["layer_masking"](mirrored).options == network.options
+    assert WRAPPERS["layer_masking_mirror"](mirrored) is mirrored and mirrored.network is network.network
+    asked = [
+        predictor(each, name, MEAN, STD)(*inputs)
+        for each, name in ((network, "layer_masking"), (mirrored, "layer_masking_mirror"))
+    ]
+    assert not torch.equal(*asked)
+    with pytest.raises(ValueError, match=r"^method 'layer_masking_mirror' .* with padding 'mean'; .*\.$"):
+        predictor(network, "layer_masking_mirror", MEAN, STD)
 
 
 def test_layer_masking_gets_the_images_and_the_hole(inputs) -> None:

@@ -10,12 +10,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.token_dropping import TokenDropping
-from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 
 SIDE, PATCH = 32, 8
 SMALL = {"img_size": SIDE, "patch_size": PATCH, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 5}
@@ -128,8 +128,8 @@ def test_it_is_a_masking_method_with_features(name: str) -> None:
     by_name = TrainedNetwork("tokens", network, Preprocessing((0.5,) * 3, (0.5,) * 3), 5)
     expected = TokenDropping(network)(pictures * 2 - 1, visible)
     torch.testing.assert_close(by_name.predictor("token_dropping")(pictures, visible, keys), expected)
-    classifier = MaskRobustClassifier(network, 5, mean=(0.5,) * 3, std=(0.5,) * 3).eval()
-    torch.testing.assert_close(classifier.predictor("token_dropping")(pictures, visible, keys), expected)
+    trained = MaskRobustClassifier(network, 5, mean=(0.5,) * 3, std=(0.5,) * 3).trained_network()
+    torch.testing.assert_close(trained.predictor("token_dropping")(pictures, visible, keys), expected)
     features = by_name.feature_extractor("token_dropping")(pictures, visible, keys)
     assert features.shape == (5, 24)
     if name == "vit":

@@ -16,9 +16,9 @@ class Interruption(pl.Callback):
     """Does something to its own process, after a training step or within the validation that follows it.
 
     Args:
-        kind: "kill" for SIGKILL while a checkpoint is being written, "term" for SIGTERM, "interrupt" for SIGINT,
-            "group" for SIGTERM to the process group, "wait" to wait for a signal from elsewhere, "nan" for a batch that
-            holds no numbers, "full" for files that cannot grow beyond 10 kB any more.
+        kind: "kill" for SIGKILL while a checkpoint is being written, or within a validation, "term" for SIGTERM,
+            "interrupt" for SIGINT, "group" for SIGTERM to the process group, "wait" to wait for a signal from
+            elsewhere, "nan" for a batch that holds no numbers, "full" for files that cannot grow beyond 10 kB any more.
         step: optimiser steps before it happens.
         rank: process that it happens to.
         validating: wait for the first batch of the next validation.
@@ -43,7 +43,7 @@ class Interruption(pl.Callback):
             self._happen()
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint):
-        if self.kind == "kill" and self._is_due(trainer):
+        if self.kind == "kill" and not self.validating and self._is_due(trainer):
             checkpoint["bomb"] = Bomb()
 
     def _is_due(self, trainer):
@@ -59,6 +59,8 @@ class Interruption(pl.Callback):
             waiting = signal.getsignal(signal.SIGTERM)
             while signal.getsignal(signal.SIGTERM) == waiting:  # which the first signal changes
                 time.sleep(0.05)
+        elif self.kind == "kill" and self.validating:
+            os.kill(os.getpid(), signal.SIGKILL)
         elif self.kind in ("term", "interrupt"):
             os.kill(os.getpid(), signal.SIGTERM if self.kind == "term" else signal.SIGINT)
 

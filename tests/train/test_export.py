@@ -12,10 +12,10 @@ import torch
 from markdown_it import MarkdownIt
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.lm_modules.loading import load_network
-from maskrobust.lm_modules.preprocessing import Preprocessing
-from maskrobust.lm_modules.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.export import model_card
 from tests.train.test_cli import sentence_of
@@ -23,7 +23,7 @@ from tests.train.tiny import tiny_fit
 
 MODULE = "own_network_of_test_export"
 OWN = """
-from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 
 
 class Net(SmallResNet):
@@ -44,7 +44,7 @@ def answers(name: str) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    main(["fit", *tiny_fit("cues.yaml", folder), "--model.layer_masking={merge: union}"])
+    main(["fit", *tiny_fit("cues.yaml", folder), "--model.layer_masking={merge: union, padding: mirror}"])
     return next(folder.rglob("last.ckpt"))
 
 
@@ -64,7 +64,7 @@ def test_a_training_is_exported_with_its_classes_colours_and_arguments(trained: 
     before, after = load_network(str(trained)), load_network(str(tmp_path / "out"))
     assert torch.equal(answers(str(trained)), answers(str(tmp_path / "out")))
     assert (after.class_names, after.preprocessing) == (before.class_names, before.preprocessing)
-    assert after.origin is not None and after.origin.layer_masking == {"merge": "union"}
+    assert after.origin is not None and after.origin.layer_masking == {"merge": "union", "padding": "mirror"}
     assert after.origin.training["learning_rate"] == pytest.approx(0.1)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert "learning\\_rate" in (tmp_path / "out/README.md").read_text()

@@ -25,9 +25,9 @@ from maskrobust.train.claim.runs import (
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.examples import claim_examples
-from maskrobust.train.files import write_json, write_text
-from maskrobust.train.quiet import quiet_lightning
+from maskrobust.train.fit.quiet import quiet_lightning
 from maskrobust.train.report import render_claim, results_table, verdict_panel
+from maskrobust.train.storage.files import write_json, write_text
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -50,11 +50,11 @@ def main(arguments: Sequence[str]) -> None:
         left = f"still missing: {missing}" if missing else "all runs are there: join them with --collect alone."
         console.print(left, markup=False, soft_wrap=True)
         return
-    claim = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
-    write_json(config.out / "claim.json", claim)
-    write_text(config.out / "report.html", render_claim(claim, claim_examples(config, runs)))
-    console.print(results_table("claim", claim))
-    console.print(verdict_panel(claim))
+    results = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
+    write_json(config.out / "claim.json", results.as_json())
+    write_text(config.out / "report.html", render_claim(results, claim_examples(config, runs)))
+    console.print(results_table(results))
+    console.print(verdict_panel(results))
     written = f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}"
     console.print(written, markup=False, soft_wrap=True)
 

@@ -20,19 +20,20 @@ from maskrobust.augment import Batch, fold_in, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
 from maskrobust.lm_modules.callbacks import ShownImages, StepSeed
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.networks.weights import load_weights, read_state_dict
 from maskrobust.lm_modules.reliance.measurement import check_plans
-from maskrobust.lm_modules.training_masks import build_masking
-from maskrobust.lm_modules.weights import load_weights, read_state_dict
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.training_masks import build_masking
 from maskrobust.train.arguments import PARSER_OPTIONS
-from maskrobust.train.checkpoints import AtomicCheckpointIO
 from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import STATE, StoredRun
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.devices import choose_accelerator
-from maskrobust.train.loggers import WandbRun, log_configuration
+from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
+from maskrobust.train.fit.loggers import WandbRun, log_configuration
+from maskrobust.train.running.devices import choose_accelerator
 from maskrobust.train.sentences import about_arguments
 
 CALIBRATION_IMAGES = 4000
@@ -44,7 +45,7 @@ _FILL_STREAM = 2  # as in `RandomMasking`
 
 
 @dataclass(frozen=True)
-class TrainedNetwork(LearningArm):
+class TrainingArm(LearningArm):
     """A network of its own, trained with the seed of a run: initial weights, order of images and masks."""
 
     learned: ClassVar[str] = "weights.safetensors"
@@ -154,19 +155,19 @@ class CalibratedNetwork(LearningArm):
         save_file(tensors, folder / self.learned)
         return {}
 
-    def predictors(self, run: StoredRun, classifier: MaskRobustClassifier) -> dict[MaskingMethod, Predictor]:
+    def predictors(self, run: StoredRun, network: TrainedNetwork) -> dict[MaskingMethod, Predictor]:
         """The network's predictors with mapped logits."""
         stored = read_state_dict(run.learned)
         return {
             method: calibrated(
-                classifier.predictor(method),
+                network.predictor(method),
                 AffineCalibration(*(stored[f"{method}.{part}"] for part in AffineCalibration._fields)),
             )
             for method in dict.fromkeys(map(uncentred, run.outcomes))
         }
 
 
-KINDS: dict[str, type[Arm]] = {"calibration": CalibratedNetwork, "network_of": NetworkAsItIs, "title": TrainedNetwork}
+KINDS: dict[str, type[Arm]] = {"calibration": CalibratedNetwork, "network_of": NetworkAsItIs, "title": TrainingArm}
 """Kinds of arm by the key of the YAML that tells an arm of this kind; the first one that is there counts."""
 
 
@@ -177,7 +178,7 @@ def read_arm(name: str, given: Mapping[str, Any]) -> Arm:
         InputError: a key is missing or unknown, or a value of the wrong type.
     """
     told = [key for key in KINDS if given.get(key)]
-    kind = KINDS[told[0]] if told else TrainedNetwork
+    kind = KINDS[told[0]] if told else TrainingArm
     parser = ArgumentParser(**PARSER_OPTIONS)
     parser.add_class_arguments(kind)
     try:
@@ -203,7 +204,7 @@ def check_networks(config: ClaimConfig) -> None:
         InputError, UnsupportedNetworkError: see `check_plans`.
     """
     for arm in config.only_arms:
-        check_plans(_new_network(config, arm, config.only_seeds[0]), config.plans_of(arm))
+        check_plans(_new_network(config, arm, config.only_seeds[0]).trained_network(arm), config.plans_of(arm))
 
 
 def first_images(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
@@ -296,7 +297,8 @@ def _fit(
         source=config.data,
         device=classifier.device,
     )
-    predictors = {method: classifier.predictor(method) for method in map(uncentred, run.outcomes)}
+    network = classifier.trained_network(run.arm)
+    predictors = {method: network.predictor(method) for method in map(uncentred, run.outcomes)}
     logits: dict[MaskingMethod, list[Tensor]] = {method: [] for method in predictors}
     targets = []
     batches = batches_on(first_images(config.data.training_batches(), CALIBRATION_IMAGES), classifier.device)

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from maskrobust.augment import FamilyName
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.curves import CurveFamily
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.fingerprints import fingerprint
-from maskrobust.train.loggers import WandbOptions
+from maskrobust.train.fit.loggers import WandbOptions
+from maskrobust.train.storage.fingerprints import fingerprint
 from maskrobust.train.types import Split
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ else:  # ranges that the argument parser checks
 
     PositiveFraction = restricted_number_type("PositiveFraction", float, [(">", 0), ("<=", 1)])
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+TrainerPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ class LearningArm(Arm):
             InputError: the training diverged.
         """
 
-    def predictors(self, run: StoredRun, classifier: MaskRobustClassifier) -> dict[MaskingMethod, Predictor]:
-        """What the arm predicts by masking method, where that is not what `classifier`, its network, predicts itself.
+    def predictors(self, run: StoredRun, network: TrainedNetwork) -> dict[MaskingMethod, Predictor]:
+        """What the arm predicts by masking method, where that is not what its network predicts itself.
 
         Methods are those without `methods.CENTRED`: the measurement centres what is predicted under them.
 
         Args:
             run: that is there.
-            classifier: with the trained weights, in eval mode.
+            network: with the trained weights, in eval mode.
         """
         return {}
 
@@ -123,7 +123,7 @@ class Training:
 
     epochs: PositiveInt
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    precision: Precision = "32-true"
+    precision: TrainerPrecision = "32-true"
     images_by_seed: bool = False
 
 
@@ -146,6 +146,8 @@ class Evaluation:
         sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about.
         features: whether to probe penultimate features for what they hold of the outline.
         layers: inner layers to probe as well, by which the outline may enter.
+        scenes: pictures without objects into which shapes of objects are cut, for the outline pull; 0 for none.
+        scene_objects: objects whose shapes are cut into each of them, at most.
         own_measures: measures of your own, each named after its module as in my_module.my_measure.
     """
 
@@ -162,6 +164,8 @@ class Evaluation:
     sampled_share: PositiveFraction = 1.0
     features: bool = False
     layers: tuple[str, ...] = ()
+    scenes: int = 0
+    scene_objects: int = 200
     own_measures: tuple[str, ...] = ()
 
     def plans(self, own_methods: Collection[MaskingMethod]) -> dict[MaskingMethod, ReliancePlan]:
@@ -179,6 +183,8 @@ class Evaluation:
             sampled_share=self.sampled_share,
             features=self.features,
             layers=self.layers,
+            scenes=self.scenes,
+            scene_objects=self.scene_objects,
             own_measures=self.own_measures,
         )
         without_curves = replace(full, curve_families=())
@@ -194,7 +200,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Rule:
+class DecisionRule:
     """When the claim counts as supported or refuted.
 
     Attributes:
@@ -246,7 +252,7 @@ class ClaimConfig:
     seeds: list[int]
     training: Training
     evaluation: Evaluation
-    rule: Rule
+    rule: DecisionRule
     question: str
     content: dict[str, Any]
     only_arms: list[str]
@@ -278,7 +284,7 @@ class ClaimConfig:
         folder = self.out / "arms" / name / f"seed-{seed}"
         settings, plans = fingerprint(learning.follows_from(self, name, seed)), self.plans_of(name)
         asked = {method: asdict(plan) for method, plan in plans.items()}
-        taught = self.taught if learning.network_of is None else {}  # the others are not examined
+        checks = self.manipulation_checks if learning.network_of is None else {}
         return StoredRun(
             arm=name,
             seed=seed,
@@ -287,7 +293,7 @@ class ClaimConfig:
             settings=settings,
             outcomes={method: folder / f"outcomes-{method}.npz" for method in plans},
             validation={method: folder / f"validation-{method}.npz" for method in self.evaluation.methods},
-            measured=fingerprint([settings, self.content_of("evaluation"), asked, taught]),
+            measured=fingerprint([settings, self.content_of("evaluation"), asked, {"manipulation_checks": checks}]),
         )
 
     def source_of(self, arm: str, seed: int) -> StoredRun:
@@ -295,8 +301,8 @@ class ClaimConfig:
         return self.run_of(self.arms[arm].network_of or arm, seed)
 
     @property
-    def taught(self) -> dict[str, dict[str, Any]]:
-        """Model arguments of the arms that train on masks: what every network is examined in; see `claim.lessons`."""
+    def manipulation_checks(self) -> dict[str, dict[str, Any]]:
+        """Model arguments of the arms that train on masks, by which `claim.manipulation_check` asks every network."""
         return {
             name: self.models[name]
             for name, arm in self.arms.items()

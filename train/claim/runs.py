@@ -14,14 +14,14 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.arms import first_images, frozen_network
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.lessons import LESSON_IMAGES, examine
+from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, manipulation_check
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun, is_done
 from maskrobust.train.data.batches import batches_on, split_batches
-from maskrobust.train.data.centring import pictures_to_centre_by
-from maskrobust.train.files import atomic_path, read_json, write_json
-from maskrobust.train.fingerprints import fingerprint
+from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
+from maskrobust.train.storage.files import atomic_path, read_json, write_json
+from maskrobust.train.storage.fingerprints import fingerprint
 from maskrobust.train.types import Split
 
 _PROBE_SEED = 0
@@ -33,12 +33,12 @@ class MeasuredRun(NamedTuple):
     Attributes:
         outcomes: by masking method, on the split that is measured.
         validation: by masking method, on the validation split.
-        learnt: by arm, how well it does behind the masks of that arm's training; see `examine`.
+        manipulation_check: by arm, how well it does under the masks of that arm's training.
     """
 
     outcomes: Mapping[MaskingMethod, Outcomes]
     validation: Mapping[MaskingMethod, Outcomes]
-    learnt: Mapping[str, float | None]
+    manipulation_check: Mapping[str, float | None]
 
 
 def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress) -> MeasuredRun:
@@ -67,7 +67,7 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
     return MeasuredRun(
         {method: Outcomes.load(path) for method, path in run.outcomes.items()},
         {method: Outcomes.load(path) for method, path in run.validation.items()},
-        read_json(run.evaluation_record).get("learnt", {}),
+        read_json(run.evaluation_record).get("manipulation_check", {}),
     )
 
 
@@ -85,6 +85,7 @@ def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress) -> None:
     arm, evaluation = config.learning_arm(run.arm), config.evaluation
     classifier = frozen_network(config, run.arm, run.seed)
+    network = classifier.trained_network(run.arm)
     progress.start("measuring", f"{arm.title}, seed {run.seed}")
     asked: list[tuple[Split, Plans, dict[MaskingMethod, Path]]] = [
         (evaluation.split, config.plans_of(run.arm), run.outcomes),
@@ -92,24 +93,25 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     ]
     for split, plans, paths in asked:
         measurement = Measurement(
-            {run.arm: classifier},
+            {run.arm: network},
             bank,
             plans,
             num_classes=config.data.num_classes,
             seed=evaluation.seed,
-            predictors={run.arm: arm.predictors(run, classifier)},
+            predictors={run.arm: arm.predictors(run, network)},
             object_of=config.data.object_of,
+            scenes=scenes_to_ask_about(config.data, split, plans.values(), classifier.device),
             backgrounds=pictures_to_centre_by(config.data, split, plans),
         )
         batches = batches_on(split_batches(config.data, split), classifier.device)
         for method, outcomes in measurement.run(progress.track_batches(batches))[run.arm].items():
             with atomic_path(paths[method]) as path:
                 outcomes.save(path)
-    learnt = {}
+    checks = {}
     if arm.network_of is None:
-        few = Batch.cat([*first_images(split_batches(config.data, evaluation.split), LESSON_IMAGES)])
-        learnt = examine(config, classifier, few.to(classifier.device))
-    write_json(run.evaluation_record, {"fingerprint": run.measured, "learnt": learnt})
+        few = Batch.cat([*first_images(split_batches(config.data, evaluation.split), CHECK_IMAGES)])
+        checks = manipulation_check(config, classifier, few.to(classifier.device))
+    write_json(run.evaluation_record, {"fingerprint": run.measured, "manipulation_check": checks})
 
 
 def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:

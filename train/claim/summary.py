@@ -19,20 +19,20 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.cases import CASES, CaseName, choose_cases
-from maskrobust.train.claim.config import ClaimConfig, Rule
-from maskrobust.train.claim.lessons import LESSON_IMAGES, lesson_in_words
+from maskrobust.train.claim.config import ClaimConfig, DecisionRule
+from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, check_in_words
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
-from maskrobust.train.provenance import provenance
-from maskrobust.train.report.results import FORMATS, TRAINING, is_of_the_rule
+from maskrobust.train.report.results import TRAINING, Results, is_of_the_rule
 from maskrobust.train.report.wording import in_sentence, listed, method_title
+from maskrobust.train.storage.provenance import provenance
 
-Runs = Mapping[str, Mapping[int, MeasuredRun]]
+ArmRuns = Mapping[str, Mapping[int, MeasuredRun]]
 """By arm and seed."""
 
 
-def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds: float, command: str) -> dict[str, Any]:
-    """Everything that claim.json holds, as plain values.
+def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, seconds: float, command: str) -> Results:
+    """Everything that claim.json holds.
 
     Args:
         config: the claim.
@@ -62,10 +62,9 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
         *_loss_rows(config, losses),
         *_data_rows(config, runs, probe),
         *(row for arm in config.arms for row in _arm_rows(config, arm, runs[arm], probe)),
-        *learnt_rows(config, runs),
+        *manipulation_check_rows(config, runs),
     ]
-    return {
-        "format": FORMATS["claim"],
+    content = {
         "question": config.question,
         "claim": CLAIM,
         "verdict": {
@@ -89,17 +88,21 @@ def summarise(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes, *, seconds:
                 "validation": {method: each._asdict() for method, each in cases[name].candidates.items()},
                 "training": arm.model,
                 "trained_on": _trained_on(config.models[name]),
-                "lesson": lesson_in_words(config.taught[name]) if name in config.taught else "",
+                "manipulation_check": ""
+                if (check := config.manipulation_checks.get(name)) is None
+                else check_in_words(check),
             }
             for name, arm in config.arms.items()
         },
-        "rows": [row.as_json() for row in rows],
         "config": config.content,
         "provenance": provenance(seconds, command),
     }
+    return Results("claim", content, rows)
 
 
-def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Comparison], probe: ProbeOutcomes) -> str:
+def _without_training(
+    config: ClaimConfig, runs: ArmRuns, comparisons: Sequence[Comparison], probe: ProbeOutcomes
+) -> str:
     """A sentence where a baseline without masks reads as little under fills that refute the claim; empty otherwise."""
     rule = config.rule
     if config.models[rule.baseline]["masking"] != "none":
@@ -118,8 +121,8 @@ def _without_training(config: ClaimConfig, runs: Runs, comparisons: Sequence[Com
 
 def compare(
     config: ClaimConfig,
-    rule: Rule,
-    runs: Runs,
+    rule: DecisionRule,
+    runs: ArmRuns,
     methods: Mapping[str, MaskingMethod],
     probe: ProbeOutcomes,
     losses: Mapping[str, Estimate],
@@ -150,7 +153,11 @@ def compare(
 
 
 def _beyond_layer_masking(
-    config: ClaimConfig, rule: Rule, runs: Runs, looked_at: Mapping[str, Sequence[Outcomes]], probe: ProbeOutcomes
+    config: ClaimConfig,
+    rule: DecisionRule,
+    runs: ArmRuns,
+    looked_at: Mapping[str, Sequence[Outcomes]],
+    probe: ProbeOutcomes,
 ) -> dict[str, ComparedMagnitude]:
     """Outcomes by name, one for each seed, against those of the layer-masking arm under its own method."""
     reference = _runs_of(runs, rule.layer_masking_arm, config.arms[rule.layer_masking_arm].method)
@@ -164,27 +171,27 @@ def _beyond_layer_masking(
     )
 
 
-def learnt_rows(config: ClaimConfig, runs: Runs) -> Iterator[Row]:
+def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]:
     """How well each arm that trains on masks, and the baseline, do in what the former was trained for.
 
     The value is a mean over seeds; from two seeds on it has an interval over seeds, see `mean_fraction_interval`.
     """
-    for taught, network in itertools.product(config.taught, config.arms):
-        if network in (taught, config.rule.baseline):
-            found = [run.learnt.get(taught) for run in runs[network].values()]
+    for training, network in itertools.product(config.manipulation_checks, config.arms):
+        if network in (training, config.rule.baseline):
+            found = [run.manipulation_check.get(training) for run in runs[network].values()]
             values = [value for value in found if value is not None]
             if values:
                 low, high = mean_fraction_interval(values)
                 yield Row(
                     network,
                     TRAINING,
-                    "learnt",
+                    "manipulation_check",
                     float(np.mean(values)),
                     low,
                     high,
-                    images=LESSON_IMAGES,
+                    images=CHECK_IMAGES,
                     left_out=0,
-                    parameters={"training": taught},
+                    parameters={"training": training},
                 )
 
 
@@ -194,7 +201,7 @@ def _compared_arms(config: ClaimConfig) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def _comparison_rows(rule: Rule, comparisons: Sequence[Comparison], case: CaseName) -> Iterator[Row]:
+def _comparison_rows(rule: DecisionRule, comparisons: Sequence[Comparison], case: CaseName) -> Iterator[Row]:
     for each in comparisons:
         yield Row.of(
             each.compared.difference,
@@ -220,7 +227,7 @@ def _loss_rows(config: ClaimConfig, losses: Mapping[str, Estimate]) -> Iterator[
         )
 
 
-def _data_rows(config: ClaimConfig, runs: Runs, probe: ProbeOutcomes) -> list[Row]:
+def _data_rows(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes) -> list[Row]:
     baseline = config.rule.baseline
     plan = config.plans_of(baseline)[config.arms[baseline].method]
     first = _runs_of(runs, baseline, config.arms[baseline].method)[0]
@@ -244,7 +251,7 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _clean_accuracy_difference(config: ClaimConfig, runs: Runs, arm: str) -> Estimate:
+def _clean_accuracy_difference(config: ClaimConfig, runs: ArmRuns, arm: str) -> Estimate:
     return estimate_difference(
         clean_accuracy(),
         _runs_of(runs, arm, config.arms[arm].method),
@@ -258,6 +265,6 @@ def _loss(difference: Estimate) -> float:
     return -difference.value
 
 
-def _runs_of(runs: Runs, arm: str, method: MaskingMethod) -> list[Outcomes]:
+def _runs_of(runs: ArmRuns, arm: str, method: MaskingMethod) -> list[Outcomes]:
     """The arm's outcomes under a masking method, one for each seed."""
     return [run.outcomes[method] for run in runs[arm].values()]

@@ -15,7 +15,7 @@ from typing import Literal
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, Reading
-from maskrobust.train.claim.config import Rule
+from maskrobust.train.claim.config import DecisionRule
 from maskrobust.train.report.wording import listed
 
 CLAIM = "Training with mask augmentation alone does not stop a network from reading the shape of the hole."
@@ -70,7 +70,7 @@ class Verdict:
     reason: str
 
 
-def rule_in_words(rule: Rule, titles: Mapping[str, str]) -> list[str]:
+def rule_in_words(rule: DecisionRule, titles: Mapping[str, str]) -> list[str]:
     """The rule as sentences, for the report.
 
     Args:
@@ -121,7 +121,7 @@ def caveat(seeds: int) -> str | None:
     )
 
 
-def decide(rule: Rule, comparisons: Sequence[Comparison], layer_masking_loss: float) -> Verdict:
+def decide(rule: DecisionRule, comparisons: Sequence[Comparison], layer_masking_loss: float) -> Verdict:
     """Apply the rule.
 
     Args:

@@ -2,7 +2,7 @@
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes
 from maskrobust.train.data.loading import (
     EpochSampler,
     Loader,
@@ -200,17 +201,25 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return ids
 
-    def empty_scenes(self, split: Split, count: int) -> Tensor | None:
-        """Backgrounds of a split without an object, drawn as those behind its objects are.
+    def empty_scenes(self, split: Split, count: int) -> EmptyScenes | None:
+        """Pictures of a split without an object, such as backgrounds drawn as those behind its objects are.
 
         Args:
             split: whose backgrounds.
             count: how many; a larger count adds to a smaller one.
 
         Returns:
-            (count, 3, H, W) float32 in [0, 1], the same at each call; None where the data have no such backgrounds.
+            So many (3, H, W) float32, the same at each call; None where the data have none.
         """
         return None
+
+    def relabelled(self, labels: Mapping[int, int]) -> "AnnotatedDataModule":
+        """The same images with other labels, where they have none; classes are named by their number.
+
+        Args:
+            labels: in [0, number of classes) by sample id, of every sample that is asked about afterwards.
+        """
+        raise InputError(f"{type(self).__name__} has labels, and takes no others; leave them as they are.")
 
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
@@ -326,6 +335,16 @@ def as_fetched(batch: Fetched) -> Fetched:
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:
     """Images (N, H, W, 3) uint8, as they are drawn, as (N, 3, H, W) float32 in [0, 1]."""
     return in_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def numbered_classes(labels: Mapping[int, int]) -> tuple[str, ...]:
+    """Names of the classes up to the largest of some labels: their numbers."""
+    return tuple(f"{number}" for number in range(max(labels.values()) + 1))
+
+
+def photographs(images: NDArray[np.uint8]) -> EmptyScenes:
+    """Photographs (S, H, W, 3) uint8 that show no object."""
+    return EmptyScenes(as_float_images(images), ("photographs",) * len(images))
 
 
 def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """`maskrobust evaluate`: how far trained networks read the outline of what is hidden from them, side by side."""
 
+import functools
 import shlex
 import sys
 import time
@@ -8,8 +9,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.train.evaluate.config import parse_config
-from maskrobust.train.files import check_folder, write_json, write_text
-from maskrobust.train.progress import counting_display
+from maskrobust.train.running.progress import counting_display
+from maskrobust.train.storage.files import check_folder, write_json, write_text
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -19,11 +20,12 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.measure import measure
     from maskrobust.train.evaluate.networks import answer_similarities, load_networks
     from maskrobust.train.evaluate.partial import Partial, settings_of
+    from maskrobust.train.evaluate.predictions import predictions_csv
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
-    from maskrobust.train.lock import locked
-    from maskrobust.train.processes import first_of_each_machine_first, is_first, joined
-    from maskrobust.train.report import Results, headline, render_reliance, results_table
+    from maskrobust.train.report import headline, render_reliance, results_table
+    from maskrobust.train.running.lock import locked
+    from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
 
     check_folder(config.out)
     with joined():
@@ -39,15 +41,19 @@ def main(arguments: Sequence[str]) -> None:
             if found is None:
                 return
             runs, probe = found
-            reliance = summarise(
+            results = summarise(
                 config, runs, probe, similarities, seconds=time.monotonic() - start, command=shlex.join(sys.argv)
             )
-            results = Results.read("reliance", reliance)
-            page = render_reliance(reliance, evaluation_examples(config, runs, networks))
-            write_json(config.out / "reliance.json", reliance)
+            page = render_reliance(results, evaluation_examples(config, runs, networks))
+            write_json(config.out / "reliance.json", results.as_json())
             write_text(config.out / "reliance.csv", results.as_csv())
             write_text(config.out / "report.html", page)
+            if config.predictions:
+                names = config.data.class_names if config.data.num_classes else ()
+                sample_name = functools.partial(config.data.sample_name, config.split)
+                predictions = predictions_csv(runs, config.hidden_fractions, names, sample_name)
+                write_text(config.out / "predictions.csv", predictions)
             partial.remove()
-    console.print(results_table("reliance", reliance), headline(results), sep="\n", markup=False)
+    console.print(results_table(results), headline(results), sep="\n", markup=False)
     numbers = f"{config.out / 'reliance.json'}, {config.out / 'reliance.csv'}"
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)

@@ -12,13 +12,13 @@ from jsonargparse import ArgumentParser
 from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods, uncentred
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
-from maskrobust.lm_modules.trained_network import Precision
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
-from maskrobust.train.devices import find_device
+from maskrobust.train.running.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 
@@ -63,9 +63,9 @@ class EvaluationConfig:
             16 and 32; masks of photographs are imprecise.
         leak_controls: whether to ask about the leak with another ring between outline and circle, behind the silhouette
             of another object, by coverage and by contact with the border.
-        scenes: pictures without objects, of the data that can make some, into which the shapes of two objects are cut
-            to see which of them the networks follow; 0 for none.
-        scene_pairs: pairs of objects to ask about there, at most.
+        scenes: pictures without objects, of the data that can make some, into which shapes of objects are cut, to see
+            how far these pull the networks towards their objects; 0 for none.
+        scene_objects: objects whose shapes are cut into each of them, at most.
         own_measures: measures of your own, each named after its module as in my_module.my_measure.
         wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
             prediction and label along the curves, where the classes are named by WordNet ids; None leaves it out.
@@ -73,6 +73,7 @@ class EvaluationConfig:
             default it learns from the training split; where there is none, it is cross-validated.
         replicates: bootstrap resamples behind each interval.
         seed: of holes, probe and resamples.
+        predictions: whether to write predictions.csv, too: what each network answered about each image.
         data_options: how `data` was made, its class_path and init_args; empty where that is not known.
     """
 
@@ -99,13 +100,14 @@ class EvaluationConfig:
     layers: tuple[str, ...] = ()
     margins: tuple[float, ...] = ()
     leak_controls: bool = False
-    scenes: int = 8
-    scene_pairs: int = 200
+    scenes: int = 24
+    scene_objects: int = 200
     own_measures: tuple[str, ...] = ()
     wordnet: Path | None = None
     probe_outlines: Path | None = None
     replicates: int = 2000
     seed: int = 0
+    predictions: bool = False
     data_options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -132,7 +134,7 @@ class EvaluationConfig:
             margins=self.margins,
             leak_controls=self.leak_controls,
             scenes=self.scenes,
-            scene_pairs=self.scene_pairs,
+            scene_objects=self.scene_objects,
             own_measures=self.own_measures,
         )
         return with_transfer_methods(dict.fromkeys(self.methods, plan), self.transfer_methods)

@@ -18,23 +18,23 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
-from maskrobust.lm_modules.reliance.measurement import Answers, Asked, Measurement
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.scenes import ScenePulls
-from maskrobust.lm_modules.trained_network import TrainedNetwork
-from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
+from maskrobust.lm_modules.reliance.scenes import SceneLogits
+from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
-from maskrobust.train.data.centring import pictures_to_centre_by
+from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.partial import Partial
-from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of, relabelled
-from maskrobust.train.files import write_archive
-from maskrobust.train.fingerprints import bank_digest
+from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of
 from maskrobust.train.probe import read_outlines
-from maskrobust.train.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
+from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
+from maskrobust.train.storage.files import write_archive
+from maskrobust.train.storage.fingerprints import bank_digest
 from maskrobust.train.types import Split
 
 Found = TypeVar("Found")
@@ -49,7 +49,7 @@ _PROBE, _IMAGES, _SCENES, _JOINED = "probe", "images", "scenes", "joined"
 """What is kept: outcomes of the mask-only probe, answers about batches, those about passes of scenes, and all answers
 of a network under a masking method."""
 
-_PROBE_FILE, _PIXELS = "probe.npz", "pixels.npz"
+_PROBE_FILE = "probe.npz"
 
 
 def measure(
@@ -86,7 +86,7 @@ def measure(
     bank = _read_bank(data, config.split)
     partial = replace(partial, settings={**partial.settings, "objects of the data": bank_digest(bank)})
     partial.check()
-    if isinstance(data, EvaluationImages) and not data.labelled:
+    if not data.num_classes:
         return _measure_unlabelled(config, data, classifiers, bank, partial, progress)
     probe = _kept_probe(partial, lambda: read_outlines(data, config.split, bank, config.probe_outlines, config.seed))
     runs = _ask(config, classifiers, bank, backgrounds, partial, progress)
@@ -166,7 +166,6 @@ def _ask(
     progress: Progress,
 ) -> Runs | None:
     data, device = config.data, config.torch_device
-    scenes = data.empty_scenes(config.split, config.scenes) if config.scenes else None
     measurement = Measurement(
         networks,
         bank,
@@ -174,43 +173,42 @@ def _ask(
         num_classes=data.num_classes,
         seed=config.seed,
         object_of=data.object_of,
-        scenes=None if scenes is None else scenes.to(device),
+        scenes=scenes_to_ask_about(data, config.split, config.plans.values(), device),
         backgrounds=backgrounds,
     )
     batches = split_batches(data, config.split)
     files = {(name, method): f"{list(networks).index(name)}-{method}.npz" for name, method in measurement.asked}
 
-    def ask(numbers: Iterator[int]) -> Iterator[tuple[int, Answers]]:
+    def ask(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, Outcomes]]]:
         for number, batch in numbered_batches(batches, numbers):
             yield number, measurement.ask(batch.to(device))
 
-    def write_answers(folder: Path, found: Sequence[Answers]) -> None:
+    def write_answers(folder: Path, found: Sequence[dict[Asked, Outcomes]]) -> None:
         for key, file in files.items():
-            Outcomes.merge([answers.outcomes[key] for answers in found]).save(folder / file)
-        pixels = {str(sample): each.numpy() for answers in found for sample, each in answers.pixels.items()}
-        if pixels:
-            write_archive(folder / _PIXELS, pixels)
+            Outcomes.merge([answers[key] for answers in found]).save(folder / file)
 
     _share(partial, progress, _Work(_IMAGES, "asking about images", length_hint(batches), ask, write_answers))
-    pixels = _read_pixels(partial) if measurement.passes else {}
 
-    def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, ScenePulls]]]:
+    def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, SceneLogits]]]:
         for number, rows in at_numbers(measurement.passes, numbers):
-            yield number, measurement.ask_in_scenes(rows, pixels)
+            yield number, measurement.ask_in_scenes(rows)
 
-    def write_pulls(folder: Path, found: Sequence[dict[Asked, ScenePulls]]) -> None:
+    def write_in_scenes(folder: Path, found: Sequence[dict[Asked, SceneLogits]]) -> None:
         for key in found[0]:
-            columns = zip(*(pulls[key] for pulls in found), strict=True)
-            write_archive(folder / files[key], dict(zip(ScenePulls._fields, map(np.concatenate, columns), strict=True)))
+            columns = zip(*(each[key] for each in found), strict=True)
+            write_archive(
+                folder / files[key], dict(zip(SceneLogits._fields, map(np.concatenate, columns), strict=True))
+            )
 
     passes = len(measurement.passes)
-    _share(partial, progress, _Work(_SCENES, "asking about scenes", passes, ask_in_scenes, write_pulls))
+    _share(partial, progress, _Work(_SCENES, "asking about scenes", passes, ask_in_scenes, write_in_scenes))
 
     def join(numbers: Iterator[int]) -> Iterator[tuple[int, tuple[Asked, Outcomes]]]:
         for number, key in at_numbers(measurement.asked, numbers):
             parts = [Outcomes.load(path) for path in partial.files(_IMAGES, files[key])]
-            pulls = [ScenePulls(**read_arrays(path, ScenePulls._fields)) for path in partial.files(_SCENES, files[key])]
-            yield number, (key, measurement.outcomes(key, parts, pulls))
+            paths = partial.files(_SCENES, files[key])
+            in_scenes = [SceneLogits(**read_arrays(path, SceneLogits._fields)) for path in paths]
+            yield number, (key, measurement.outcomes(key, parts, in_scenes))
 
     def write_joined(folder: Path, found: Sequence[tuple[Asked, Outcomes]]) -> None:
         for key, outcomes in found:
@@ -270,15 +268,9 @@ def _in_chunks(found: Iterable[Found]) -> Iterator[list[Found]]:
         yield chunk
 
 
-def _read_pixels(partial: Partial) -> dict[int, Tensor]:
-    """Those of the objects that are shown in scenes, by sample id."""
-    found = [read_arrays(path, ()) for path in partial.files(_IMAGES, _PIXELS)]
-    return {int(sample): torch.from_numpy(pixels) for each in found for sample, pixels in each.items()}
-
-
 def _measure_unlabelled(
     config: EvaluationConfig,
-    data: EvaluationImages,
+    data: AnnotatedDataModule,
     networks: Mapping[str, TrainedNetwork],
     bank: SilhouetteBank,
     partial: Partial,
@@ -291,7 +283,7 @@ def _measure_unlabelled(
         wait_for_all()
         answering, labels = answering_itself(network, dict(ChainMap(*of_all_ranks(seen))))
         labels_of_bank = torch.tensor([labels[each] for each in bank.ids.tolist()])
-        own = replace(config, data=relabelled(data, labels))
+        own = replace(config, data=data.relabelled(labels))
         answered = {name: answering.to(config.torch_device)}
         part = replace(partial, name=f"network-{place}")
         runs |= _ask(own, answered, replace(bank, labels=labels_of_bank), None, part, progress) or {}

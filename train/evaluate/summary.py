@@ -2,23 +2,23 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, SCENES, Context
+from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
+from maskrobust.lm_modules.reliance.measures.class_accuracy import class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.readings import with_readings
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
 from maskrobust.train.probe import probe_source
-from maskrobust.train.provenance import provenance
-from maskrobust.train.report.results import FORMATS
+from maskrobust.train.report.results import Results
+from maskrobust.train.storage.provenance import provenance
 
 Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""
@@ -39,8 +39,8 @@ def summarise(
     *,
     seconds: float,
     command: str,
-) -> dict[str, Any]:
-    """Everything that reliance.json holds, as plain values.
+) -> Results:
+    """Everything that reliance.json holds.
 
     Args:
         config: what was measured.
@@ -67,16 +67,13 @@ def summarise(
             row
             for name, by_method in runs.items()
             for method, outcomes in by_method.items()
-            for row in map(
-                _with_reading,
-                result_rows(
-                    name,
-                    method,
-                    {0: outcomes},
-                    Context(plans[method], probe, similarities[name]),
-                    replicates=config.replicates,
-                    seed=config.seed,
-                ),
+            for row in result_rows(
+                name,
+                method,
+                {0: outcomes},
+                Context(plans[method], probe, similarities[name]),
+                replicates=config.replicates,
+                seed=config.seed,
             )
         ),
         *(
@@ -94,14 +91,18 @@ def summarise(
             )
         ),
     ]
-    if not config.data.num_classes:
+    rows = with_readings(rows, config.data.num_classes)
+    if config.data.num_classes:
+        fraction, sampling = config.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
+        for name, by_method in runs.items():
+            asked = {method: by_method[method] for method in config.methods}
+            rows += class_rows(name, asked, config.data.class_names, fraction, **sampling)
+    else:
         rows = [without_labels(row) for row in rows]
-    return {
-        "format": FORMATS["reliance"],
+    content = {
         "networks": list(runs),
         "methods": list(config.methods),
         "compared_with": first,
-        "rows": [row.as_json() for row in rows],
         "settings": {
             "split": config.split,
             "labels": "of the data" if config.data.num_classes else OWN_PREDICTIONS,
@@ -117,21 +118,7 @@ def summarise(
         },
         "provenance": provenance(seconds, command),
     }
-
-
-def _with_reading(row: Row) -> Row:
-    """A used share or a scene 2AFC with what its own 95 % interval says.
-
-    A network relies on outlines where its used share is not 0, whatever the sign; it tells holes apart where its 2AFC
-    is above .5.
-    """
-    if row.low is None or row.high is None:
-        return row
-    if row.measure == HEADLINE:
-        return replace(row, reading="not shown" if row.low <= 0.0 <= row.high else "relies on outlines")
-    if row.measure == SCENES:
-        return replace(row, reading="told apart" if row.low > 0.5 else "not shown")
-    return row
+    return Results("reliance", content, rows)
 
 
 def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes) -> Iterator[Row]:

@@ -6,10 +6,9 @@ from dataclasses import replace
 import torch
 
 from maskrobust.augment import Batch
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.trained_network import TrainedNetwork
-from maskrobust.train.data import EvaluationImages
 
 OWN_PREDICTIONS = "none: each network's predictions with nothing hidden stand for them"
 NEED_LABELS = ("clean_accuracy", "used_share", "reliance", "probe_accuracy", "majority_fraction")
@@ -44,14 +43,6 @@ def answering_itself(network: TrainedNetwork, seen: Mapping[int, int]) -> tuple[
     """
     outputs = sorted(set(seen.values()))
     return network.select_outputs(outputs), {each: outputs.index(output) for each, output in seen.items()}
-
-
-def relabelled(data: EvaluationImages, labels: Mapping[int, int]) -> EvaluationImages:
-    """The same images with other labels, by sample id in [0, number of classes); classes are named by their number."""
-    return data.with_files(
-        [f"{number}" for number in range(max(labels.values()) + 1)],
-        [file._replace(label=labels[file.id]) for file in data.files("val")],
-    )
 
 
 def without_labels(row: Row) -> Row:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from maskrobust.train.files import check_folder, write_text
 from maskrobust.train.masks.config import parse_config
-from maskrobust.train.progress import counting_display
+from maskrobust.train.running.progress import counting_display
+from maskrobust.train.storage.files import check_folder, write_text
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust masks` with command-line arguments, the command first."""
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     from maskrobust.train.masks.drawing import draw_gallery
-    from maskrobust.train.report.gallery import render_gallery
+    from maskrobust.train.report.pictures.masks import render_gallery
 
     check_folder(config.out)
     console = Console()

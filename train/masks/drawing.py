@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
+from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from maskrobust.augment import (
@@ -24,10 +27,11 @@ from maskrobust.lm_modules.methods import illustrate
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.report.examples import annotated_examples, to_pictures
-from maskrobust.train.report.gallery import Gallery, GalleryImage, GalleryRow, Picture, draw_outlines
+from maskrobust.train.report.pictures.masks import OUTLINE, Gallery, GalleryImage, GalleryRow, Picture
 from maskrobust.train.types import Split
 
 _SEARCHED_BATCHES = 20
+_OUTLINES_ACROSS = 100
 
 
 def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
@@ -159,3 +163,22 @@ def _with_outlines(images: Tensor, batch: Batch) -> tuple[Picture, ...]:
 def _in_colour(images: Tensor) -> Tensor:
     """(B, C, H, W) with one or three channels as (B, 3, H, W)."""
     return images.expand(-1, 3, -1, -1)
+
+
+def draw_outlines(pictures: Sequence[Picture], object_masks: NDArray[np.bool_]) -> tuple[Picture, ...]:
+    """Draw the outline of each object into its picture, inside the object and a hundredth of the picture wide.
+
+    Args:
+        pictures: B of (H, W, 3) uint8.
+        object_masks: (B, H, W) bool, True on the object.
+
+    Returns:
+        Copies of the pictures.
+    """
+    return tuple(_outlined(picture, inside) for picture, inside in zip(pictures, object_masks, strict=True))
+
+
+def _outlined(picture: Picture, inside: NDArray[np.bool_]) -> Picture:
+    width = max(1, round(max(inside.shape) / _OUTLINES_ACROSS))
+    edge = inside & binary_dilation(~inside, iterations=width, border_value=1)
+    return np.where(edge[..., None], np.array(OUTLINE, dtype=np.uint8), picture)

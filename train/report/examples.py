@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.methods import MaskingMethod, illustrate, is_fill
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.methods import MaskingMethod, illustrate
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.train.report.wording import capitalised, in_words, method_title
+from maskrobust.train.report.wording import capitalised, in_words
 
 ANOTHER_CLASS = "another class"
 """Name of an answer that is none of the data's classes."""
@@ -58,34 +58,6 @@ class ExampleStrip(NamedTuple):
     classes: tuple[str, ...] = ()
     answers: tuple[tuple[Answer, ...], ...] = ()
     networks: tuple[int, ...] = ()
-
-
-class ExampleGroup(NamedTuple):
-    """The example pictures of one masking method.
-
-    Attributes:
-        title: of the method.
-        masked: whether the network is given the hole itself, not a filled image.
-        strips: its rows of pictures.
-    """
-
-    title: str
-    masked: bool
-    strips: list[ExampleStrip]
-
-
-def example_groups(examples: Sequence[ExampleStrip]) -> list[ExampleGroup]:
-    """Strips by masking method, in order; those without pictures are left out."""
-    groups: dict[str | None, list[ExampleStrip]] = {}
-    for strip in examples:
-        if strip.images:
-            groups.setdefault(strip.method, []).append(strip)
-    return [
-        ExampleGroup("Nothing hidden", masked=False, strips=strips)
-        if method is None
-        else ExampleGroup(method_title(method), masked=not is_fill(method), strips=strips)
-        for method, strips in groups.items()
-    ]
 
 
 def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None:

@@ -1,4 +1,4 @@
-"""claim.json and reliance.json as pages and terminal read them: networks, masking methods and rows."""
+"""What a claim or an evaluation has found: networks, masking methods and rows, as pages, terminal and files take it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,17 +8,20 @@ from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
-from maskrobust.train.plain_text import printable
+from maskrobust.train.storage.plain_text import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 4, "reliance": 2}
+FORMATS: dict[Name, int] = {"claim": 5, "reliance": 2}
 """Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 TRAINING = "training"
 """In place of a masking method: images as a training shows them."""
+
+MEANINGLESS = "means nothing: "
+"""Begins the reading of a number that means nothing; the reason follows."""
 
 COLOURS = 12
 """Number of colours that the pages define: the variables --arm-1 to --arm-12."""
@@ -47,38 +50,45 @@ class Network(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """The content of one file.
+    """All that claim.json or reliance.json holds.
 
     Attributes:
         name: "claim" or "reliance".
-        content: all of it.
-        networks: in order.
+        content: all but the rows, as plain values.
         rows: all numbers.
     """
 
     name: Name
     content: Mapping[str, Any]
-    networks: Sequence[Network]
     rows: Sequence[Row]
 
     @classmethod
-    def read(cls, name: Name, content: Mapping[str, Any]) -> Self:
-        """Read the content of claim.json or reliance.json.
+    def read(cls, name: Name, written: Mapping[str, Any]) -> Self:
+        """Take what `as_json` has written.
 
         Raises:
             InputError: it has another format.
         """
-        if content.get("format") != FORMATS[name]:
+        if written.get("format") != FORMATS[name]:
             raise InputError(
-                f"the report shows {name}.json of format {FORMATS[name]}, got {content.get('format')}; run the command "
+                f"the report shows {name}.json of format {FORMATS[name]}, got {written.get('format')}; run the command "
                 "again."
             )
-        if name == "claim":
-            named = [(key, arm["title"], arm) for key, arm in content["arms"].items()]
+        content = {key: value for key, value in written.items() if key not in ("format", "rows")}
+        return cls(name, content, [Row(**row) for row in written["rows"]])
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: the content of the file."""
+        return {"format": FORMATS[self.name], **self.content, "rows": [row.as_json() for row in self.rows]}
+
+    @cached_property
+    def networks(self) -> Sequence[Network]:
+        """Arms or networks, in order."""
+        if self.name == "claim":
+            named = [(key, arm["title"], arm) for key, arm in self.content["arms"].items()]
         else:
-            named = [(path, title, {}) for path, title in short_names(content["networks"]).items()]
-        networks = [Network(key, title, number, arm) for number, (key, title, arm) in enumerate(named, start=1)]
-        return cls(name, content, networks, [Row(**row) for row in content["rows"]])
+            named = [(path, title, {}) for path, title in short_names(self.content["networks"]).items()]
+        return [Network(key, title, number, arm) for number, (key, title, arm) in enumerate(named, start=1)]
 
     @property
     def methods(self) -> Sequence[str]:
@@ -120,6 +130,11 @@ class Results:
         """Whether a network is one of the arms that the rule of a claim compares."""
         arm = network.arm
         return bool(arm) and bool(arm["augmentation_only"] or network.name == self.content["rule"]["layer_masking_arm"])
+
+
+def meaningless_because(row: Row) -> str:
+    """Why a number means nothing although it is defined, such as that of a network with one answer; empty otherwise."""
+    return row.reading.removeprefix(MEANINGLESS) if row.reading.startswith(MEANINGLESS) else ""
 
 
 def is_of_the_rule(found: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:

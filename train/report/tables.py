@@ -1,16 +1,16 @@
-"""Rows as tables: cells with footnotes, one table for each group of measures, and intervals as bars on one scale."""
+"""Rows of the result table as tables of a page."""
 
-import itertools
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from string import ascii_lowercase
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
-from maskrobust.lm_modules.reliance.catalogue import Group, catalogue
+from markupsafe import Markup
+
+from maskrobust.lm_modules.reliance.catalogue import Group as GroupName, catalogue
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.report.blocks import Cell, Group, Line, bars, block, html, named, table
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.wording import PERCENT, count, interval, writer
 
-GROUP_TITLES: dict[Group, str] = {
+GROUP_TITLES: Mapping[GroupName, str] = {
     "outline": "Reading the outline",
     "leak": "The leak in detail",
     "accuracy": "Accuracy",
@@ -20,121 +20,106 @@ GROUP_TITLES: dict[Group, str] = {
 }
 """Of the groups that have a table; curves and transfer have sections of their own."""
 
-
-class Cell(NamedTuple):
-    """A row as a table shows it.
-
-    Attributes:
-        value: its value; "undefined" where it is.
-        interval: in brackets; empty where there is none.
-        note: letter of the footnote that says why it is undefined; empty where it is defined.
-    """
-
-    value: str
-    interval: str
-    note: str
+LineOf = Callable[[Row], tuple[str | Markup, str]]
+"""The line that a row stands in: its title, and its CSS classes."""
 
 
-class CellWriter:
-    """Writes the cells of one page, and gives each reason why one is undefined a letter: a to z, aa, bb, ...
-
-    Attributes:
-        notes: letter by reason, in order of appearance.
-    """
-
-    def __init__(self) -> None:
-        self.notes: dict[str, str] = {}
-
-    def write(self, row: Row | None, *, sign: bool = True) -> Cell:
-        """A cell in the unit of its measure; an empty one where there is no row. `sign`: with a percent sign."""
-        if row is None:
-            return Cell("", "", "")
-        if row.value is None:
-            place, reason = len(self.notes), row.undefined_because or ""
-            letter = self.notes.setdefault(reason, ascii_lowercase[place % 26] * (place // 26 + 1))
-            return Cell("undefined", "", letter)
-        write = writer(catalogue()[row.measure].unit, difference=bool(row.compared_with))
-        value = write(row.value)
-        return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), "")
+def cell_of(row: Row | None, *, sign: bool = True, look: str = "") -> Cell:
+    """A number in the unit of its measure; empty where there is no row. `sign`: with a percent sign."""
+    if row is None or row.value is None:
+        return Cell(look=look) if row is None else Cell("undefined", reason=row.undefined_because or "", look=look)
+    write = writer(catalogue()[row.measure].unit, difference=bool(row.compared_with))
+    value = write(row.value)
+    return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), look=look)
 
 
-class Head(NamedTuple):
-    """What a line of a table is called.
-
-    Attributes:
-        title: in words.
-        marker: of the masking method in the chart, as `points` of a polygon; empty for none.
-        marked: whether the line is tinted.
-    """
-
-    title: str
-    marker: str = ""
-    marked: bool = False
+def inline(row: Row | None) -> Markup:
+    """A number with its interval within a sentence."""
+    return block("cell", cell_of(row), "", "")
 
 
-class Table(NamedTuple):
-    """The measures of one group.
-
-    Attributes:
-        identity: of the element.
-        title: of the group.
-        headings: of the columns.
-        blocks: networks, each with its lines: head and cells.
-        counts: for each column how many images its numbers rest on, and how many were left out.
-    """
-
-    identity: str
-    title: str
-    headings: list[str]
-    blocks: list[tuple[Network, list[tuple[Head, list[Cell]]]]]
-    counts: list[tuple[str, str]]
-
-
-def measure_tables(
-    identity: str, rows: Sequence[Row], results: Results, cells: CellWriter, head_of: Callable[[Row], Head]
-) -> list[Table]:
+def measure_tables(identity: str, first: str, rows: Sequence[Row], results: Results, line_of: LineOf) -> Markup:
     """One table for each group of measures that any row is of: networks, and under each its lines.
 
     Args:
         identity: prefix of the tables' ids.
+        first: heading of the lines.
         rows: one for each network, line and column.
         results: whose rows they are.
-        cells: writes the cells.
-        head_of: the line that a row stands in.
+        line_of: the line that a row stands in.
     """
-    by_group: dict[str, list[Row]] = {group: [] for group in GROUP_TITLES}
-    for row in rows:
-        by_group.get(catalogue()[row.measure].group, []).append(row)
-    return [
-        _table(f"{identity}-{group}", title, by_group[group], results, cells, head_of)
-        for group, title in GROUP_TITLES.items()
-        if by_group[group]
-    ]
+    tables = []
+    for group, title in GROUP_TITLES.items():
+        own = [row for row in rows if catalogue()[row.measure].group == group]
+        if own:
+            order = list(catalogue())
+            columns: dict[Hashable, list[Row]] = {}
+            for row in sorted(own, key=lambda row: order.index(row.measure)):
+                columns.setdefault(_column(row), []).append(row)
+            headings = [catalogue()[found[0].measure].heading(found[0].parameters) for found in columns.values()]
+            tables += [
+                html("<h3>{{ title }}</h3>", title=title),
+                pivot(f"{identity}-{group}", title, [first, *headings], columns, results, line_of),
+            ]
+    return Markup().join(tables)
 
 
-def _table(
+def pivot(
     identity: str,
-    title: str,
-    rows: Sequence[Row],
+    label: str,
+    headings: Sequence[str],
+    columns: Mapping[Hashable, Sequence[Row]],
     results: Results,
-    cells: CellWriter,
-    head_of: Callable[[Row], Head],
-) -> Table:
-    order = list(catalogue())
-    columns: dict[Hashable, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: order.index(row.measure)):
-        columns.setdefault(_column(row), []).append(row)
-    placed = {(row.network, head_of(row), _column(row)): row for row in rows}
-    blocks = []
+    line_of: LineOf,
+) -> Markup:
+    """Networks, and under each its lines, with the rows of every column, and how many images each rests on.
+
+    Args:
+        identity: id of the table.
+        label: says what it shows.
+        headings: that of the lines, then one for each column.
+        columns: rows, at most one for each network and line.
+        results: whose rows they are.
+        line_of: the line that a row stands in.
+    """
+    placed = {(row.network, line_of(row), column): row for column, found in columns.items() for row in found}
+    groups = []
     for network in results.networks:
-        heads = dict.fromkeys(head_of(row) for row in rows if row.network == network.name)
+        heads = dict.fromkeys(head for name, head, _ in placed if name == network.name)
         lines = [
-            (head, [cells.write(placed.get((network.name, head, column))) for column in columns]) for head in heads
+            Line(title, [cell_of(placed.get((network.name, (title, look), column))) for column in columns], look)
+            for title, look in heads
         ]
         if lines:
-            blocks.append((network, lines))
-    headings = [catalogue()[found[0].measure].heading(found[0].parameters) for found in columns.values()]
-    return Table(identity, title, headings, blocks, [_counts(found) for found in columns.values()])
+            groups.append(Group(lines, _titled(network)))
+    foot = Line("Images", [_counts(found) for found in columns.values()])
+    return table(identity, label, headings, groups, foot=foot)
+
+
+def bar_groups(
+    rows: Sequence[tuple[str, Sequence[Network], Row, Sequence[Cell]]], margin: float | None = None, *, muted: str = ""
+) -> list[Group]:
+    """Rows with their intervals drawn on one scale, by the title of their group.
+
+    Args:
+        rows: title of the group, the network and, where there is one, the one that it is compared with, the row, and
+            further cells.
+        margin: of the rule of a claim.
+        muted: reading of the rows that the rule passes over.
+    """
+    ends = [(row.low, row.value, row.high) for _, _, row, _ in rows]
+    drawn = bars(ends, [networks[0].colour for _, networks, _, _ in rows], margin)
+    groups: dict[str, list[Line]] = {}
+    for (title, networks, row, further), each in zip(rows, drawn, strict=True):
+        cells = [cell_of(row), Cell(each, look="bar-cell"), *further]
+        look = "muted" if muted and row.reading == muted else ""
+        groups.setdefault(title, []).append(Line(Markup(" minus ").join(map(named, networks)), cells, look))
+    return [Group(lines, title) for title, lines in groups.items()]
+
+
+def _titled(network: Network) -> Markup:
+    tag = '{% if tagged %}<span class="tag">augmentation only</span>{% endif %}'
+    return html("{{ network }} " + tag, network=named(network), tagged=network.arm.get("augmentation_only"))
 
 
 def _column(row: Row) -> Hashable:
@@ -142,47 +127,8 @@ def _column(row: Row) -> Hashable:
     return row.measure, *((name, value) for name, value in row.parameters.items() if name != "layer")
 
 
-def _counts(rows: Sequence[Row]) -> tuple[str, str]:
+def _counts(rows: Sequence[Row]) -> Cell:
     images, left_out = ([getattr(row, name) for row in rows] for name in ("images", "left_out"))
-    return (
-        count(min(images), max(images)),
-        f"{count(min(left_out), max(left_out))} left out" if any(left_out) else "",
+    return Cell(
+        count(min(images), max(images)), f"{count(min(left_out), max(left_out))} left out" if any(left_out) else ""
     )
-
-
-class Bar(NamedTuple):
-    """An interval on a scale that all bars of a table share; everything in percent of the scale's length.
-
-    Attributes:
-        low: lower bound.
-        value: the value.
-        high: upper bound.
-        zero: the place of 0.
-        margin: the place of the rule's margin; None where there is no rule.
-    """
-
-    low: float
-    value: float
-    high: float
-    zero: float
-    margin: float | None
-
-
-def bars_of(rows: Iterable[Row], margin: float | None = None) -> list[Bar | None]:
-    """The intervals on a scale that holds them all, 0 and the margin, with a little room; None where there is none."""
-    ends = [(row.low, row.value, row.high) for row in rows]
-    numbers = [number for number in (0.0, margin, *itertools.chain(*ends)) if number is not None]
-    room = 0.05 * (max(numbers) - min(numbers)) or 0.01
-    start, end = min(numbers) - room, max(numbers) + room
-
-    def place(number: float) -> float:
-        return 100.0 * (number - start) / (end - start)
-
-    bars: list[Bar | None] = []
-    for low, value, high in ends:
-        if low is None or value is None or high is None:
-            bars.append(None)
-        else:
-            margin_at = None if margin is None else place(margin)
-            bars.append(Bar(place(low), place(value), place(high), place(0.0), margin_at))
-    return bars

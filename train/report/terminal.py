@@ -1,6 +1,5 @@
 """Results in a terminal: a table that folds its intervals where the line is short, and the verdict in a frame."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rich import box
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.report.results import Name, Results
+from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import CONCLUSIONS, decimal, in_sentence, interval, method_title, short
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
@@ -53,22 +52,14 @@ class TerminalCell(NamedTuple):
         yield text
 
 
-def results_table(name: Name, content: Mapping[str, Any]) -> Table:
+def results_table(results: Results) -> Table:
     """Networks, and under each its masking methods, with the measures that have a column in the terminal.
 
     One that is undefined everywhere is left out, unless it is the headline.
 
     Lines that a claim's rule compares have a bold used share. Fits 120 columns on one line per row where no more than
     one fraction of the patches is hidden and no scenes are asked about; in fewer the intervals move below their values.
-
-    Args:
-        name: "claim" or "reliance".
-        content: of claim.json or reliance.json.
-
-    Raises:
-        InputError: it has another format.
     """
-    results = Results.read(name, content)
     columns = [
         (measure, parameters)
         for measure in catalogue().values()
@@ -101,9 +92,10 @@ def _members(results: Results, measure: str) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def verdict_panel(claim: Mapping[str, Any]) -> Panel:
+def verdict_panel(results: Results) -> Panel:
     """The claim and what has come of it, the reason, every comparison behind it, and its caveat where it has one."""
-    results, verdict = Results.read("claim", claim), claim["verdict"]
+    claim = results.content
+    verdict = claim["verdict"]
     colour = _COLOURS[verdict["outcome"]]
     conclusion = Text(CONCLUSIONS[verdict["outcome"]], style="bold")
     lines = [Text(f"Claim: {claim['claim']}", style="dim"), conclusion, Text(verdict["reason"])]

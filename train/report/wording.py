@@ -36,6 +36,7 @@ METHOD_TITLES = {
     "inpainting": "Inpainting",
     "exemplar": "Exemplar",
     "layer_masking": "Layer masking",
+    "layer_masking_mirror": "Layer masking, mirrored",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from maskrobust.errors import InputError
-from maskrobust.train.progress import counting_display
+from maskrobust.train.running.progress import counting_display
 from maskrobust.train.shards.config import parse_config, parse_verification
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust shards` with command-line arguments, the command first."""
     console = Console()
     if "--verify" in arguments:
-        _verify(parse_verification(arguments[1:]).out, console)
+        _verify(parse_verification(arguments[1:]), console)
         return
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     from maskrobust.train.data.shards.manifest import MANIFEST
@@ -35,18 +35,19 @@ def _verify(folder: Path, console: Console) -> None:
 
     with counting_display(console) as progress:
         manifest, problems = verify_shards(folder, progress)
-    for place, what in problems.items():
-        console.print(f"'{place}' {what}", markup=False, highlight=False, soft_wrap=True)
+    for problem in problems:
+        console.print(problem, markup=False, highlight=False, soft_wrap=True)
     if problems:
         raise InputError(
-            f"the shards in '{folder}' must be as they were written, but {len(problems)} places are not; write them "
-            "again with the same maskrobust shards --data, which keeps those that are whole."
+            f"the shards in '{folder}' must be as they were written, but have the faults above; write them again with "
+            "the same maskrobust shards --data, which keeps those that are whole."
         )
     _tell(manifest, console)
     console.print("verified: every file has its checksum, and every sample can be read", soft_wrap=True)
 
 
 def _tell(manifest: "Manifest", console: Console) -> None:
-    for split, records in manifest.splits.items():
-        samples, masks, size = (sum(getattr(each, name) for each in records) for name in ("samples", "masks", "bytes"))
-        console.print(f"{split}: {samples} samples, {masks} with a mask; {size / 1e6:.1f} MB; shards: {len(records)}")
+    for split, held in manifest.splits.items():
+        size = sum(each.bytes for each in held.shards) / 1e6
+        shards = len(held.shards)
+        console.print(f"{split}: {held.samples} samples, {held.masks} with a mask; {size:.1f} MB; shards: {shards}")

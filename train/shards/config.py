@@ -75,24 +75,14 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     return config
 
 
-@dataclass(frozen=True)
-class VerificationConfig:
-    """What to verify.
-
-    Attributes:
-        out: folder of the shards and of manifest.json.
-    """
-
-    out: Path
-
-
-def parse_verification(arguments: Sequence[str]) -> VerificationConfig:
-    """Parse the arguments of `maskrobust shards --verify`.
+def parse_verification(arguments: Sequence[str]) -> Path:
+    """Parse the arguments of `maskrobust shards --verify`: the folder of the shards.
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
     """
     parser = ArgumentParser(prog="maskrobust shards --verify", **PARSER_OPTIONS)
     parser.add_argument("--verify", **_VERIFY)
-    parser.add_class_arguments(VerificationConfig)
-    return VerificationConfig(parser.parse_args(list(arguments)).out)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards and of manifest.json")
+    folder: Path = parser.parse_args(list(arguments)).out
+    return folder

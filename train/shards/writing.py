@@ -1,16 +1,17 @@
-"""Writing shards in parallel, each atomically, so that a killed run resumes."""
+"""Writing shards in parallel, each with an index: a shard with its index is done, the others are written again."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from itertools import chain, islice
 from operator import length_hint
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from pydantic import ValidationError
 from pytorch_lightning.utilities import rank_zero_warn
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from torch import Tensor
 
 from maskrobust.errors import InputError
@@ -22,27 +23,39 @@ from maskrobust.train.data.shards.format import (
     shard_name,
     write_shard,
 )
-from maskrobust.train.data.shards.manifest import Manifest
+from maskrobust.train.data.shards.manifest import MANIFEST, Manifest, SplitRecord
 from maskrobust.train.data.shards.objects import ObjectTable
 from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
-from maskrobust.train.shards.journal import Journal
 from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
-from maskrobust.train.types import Split
+from maskrobust.train.storage.files import write_json, write_text
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 Item = TypeVar("Item")
+
+SETTINGS = "settings.json"
+"""The file that says what decides the shards of a folder."""
+
+
+class Index(ShardRecord):
+    """What lies beside a shard, under its name with the suffix "json".
+
+    Attributes:
+        made_from: SHA-256 of the samples' states (`StoredSample.state`) when they were written.
+    """
+
+    made_from: str
 
 
 def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     """Write every sample of the splits once, in random order, and the manifest when all are there.
 
-    Shards that an earlier run wrote stay as they are where they have their checksum, and the samples that belong there
-    have the state that they were made from; the others are written again. The same configuration gives the same bytes,
-    whatever the number of processes.
+    A shard stays as it is where it has the checksum of its index, and its samples have the state that they were made
+    from; the others are written again. The same configuration gives the same bytes, whatever the number of processes.
 
-    The order is that of `shard_format.order_keys`. Samples that the data yield one by one, not as a sequence, keep the
-    order in which they come, with a warning and without `Manifest.shuffle_seed` where it is another one.
+    The order is that of `format.order_keys`. Samples that the data yield one by one, not as a sequence, keep the order
+    in which they come, with a warning and without `Manifest.shuffle_seed` where it is another one.
 
     Args:
         config: what to write.
@@ -53,46 +66,53 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     """
     data = config.data
     data.prepare_data()
-    nothing: dict[Split, tuple[ShardRecord, ...]] = {split: () for split in config.splits}
-    settings = Manifest(
-        data.class_names, data.mean, data.std, config.source, config.samples_per_shard, nothing, config.resize
-    )
-    journal = Journal(config.out, settings)
-    _remove_leftovers(config.out)
+    settings = {
+        **{name: getattr(data, name) for name in ("class_names", "mean", "std")},
+        **{name: getattr(config, name) for name in ("source", "samples_per_shard", "resize")},
+    }
+    _prepare(config.out, json.dumps(settings | {"splits": config.splits}))
     ids: dict[Split, list[Tensor]] = {split: [] for split in config.splits}
-    calls = chain.from_iterable(_calls(config, split, journal, ids[split], progress) for split in config.splits)
     records: dict[Split, list[ShardRecord]] = {split: [] for split in config.splits}
-    with closing(call_in_processes(write_or_keep, calls, config.workers)) as written:  # stopped, it begins no more
-        for split, task, record in written:
-            journal.note(record)
-            records[split].append(record)
-            progress.advance(task, record.samples)
+    tasks = {split: progress.add_task(f"writing {split}", total=None) for split in config.splits}
+
+    def calls() -> Iterator[tuple[Any, ...]]:
+        for split in config.splits:
+            data.setup_split(split)
+            samples = data.stored_samples(split)
+            progress.update(tasks[split], total=length_hint(samples) or None)
+            for number, chunk in enumerate(in_chunks(shuffled(samples), config.samples_per_shard)):
+                ids[split].append(torch.tensor([sample.id for sample in chunk]))
+                yield split, config.out / shard_name(split, number), chunk, config.resize
+
+    for split, record in call_in_processes(write_or_keep, calls(), config.workers):
+        records[split].append(record)
+        progress.advance(tasks[split], record.samples)
     empty = [split for split in config.splits if not records[split]]
     if empty:
         raise InputError(f"the split '{empty[0]}' must hold samples, but holds none; leave it out of --splits.")
     by_split = [torch.cat(parts) for parts in ids.values()]
-    is_shuffled = all(bool((order_keys(each).diff() >= 0).all()) for each in by_split)
-    if not is_shuffled:
-        rank_zero_warn(
-            f"the stored_samples of {type(data).__name__} must return a sequence to be written in random order, but it "
-            "yields them one by one, so the shards keep their order; change it, and write the shards again."
-        )
-    objects = ObjectTable.of((each, data.object_of(each)) for each in by_split)
-    shards = {split: tuple(records[split]) for split in config.splits}
-    return journal.finish(shards, objects, SHUFFLE_SEED if is_shuffled else None)
+    manifest = Manifest(
+        **settings,
+        splits={split: SplitRecord(shards=tuple(shards)) for split, shards in records.items()},
+        objects=ObjectTable.of((each, data.object_of(each)) for each in by_split).write(config.out),
+        shuffle_seed=_shuffle_seed(data, by_split),
+    )
+    for path in {*config.out.glob("*.tar")} - {config.out / each.name for each in chain(*records.values())}:
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
+    write_json(config.out / MANIFEST, manifest.model_dump(mode="json"))
+    return manifest
 
 
-def _calls(
-    config: ShardsConfig, split: Split, journal: Journal, ids: list[Tensor], progress: Progress
-) -> Iterator[tuple[Any, ...]]:
-    """The arguments of `write_or_keep` for each shard of a split; the ids of its samples join `ids`."""
-    config.data.setup_split(split)
-    samples = config.data.stored_samples(split)
-    task = progress.add_task(f"writing {split}", total=length_hint(samples) or None)
-    for number, chunk in enumerate(in_chunks(shuffled(samples), config.samples_per_shard)):
-        ids.append(torch.tensor([sample.id for sample in chunk]))
-        path = config.out / shard_name(split, number)
-        yield split, task, path, chunk, journal.known(path.name), config.resize
+def _shuffle_seed(data: AnnotatedDataModule, by_split: Sequence[Tensor]) -> int | None:
+    """That of the order in which the ids of each split were written; None, with a warning, for another order."""
+    if all(bool((order_keys(each).diff() >= 0).all()) for each in by_split):
+        return SHUFFLE_SEED
+    rank_zero_warn(
+        f"the stored_samples of {type(data).__name__} must return a sequence to be written in random order, but it "
+        "yields them one by one, so the shards keep their order; change it, and write the shards again."
+    )
+    return None
 
 
 def shuffled(samples: Iterable[StoredSample]) -> Iterable[StoredSample]:
@@ -103,22 +123,22 @@ def shuffled(samples: Iterable[StoredSample]) -> Iterable[StoredSample]:
     return (samples[place] for place in order.tolist())
 
 
+def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Items in lists of `size`; the last may be shorter."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
 def write_or_keep(
-    split: Split,
-    task: TaskID,
-    path: Path,
-    samples: list[StoredSample],
-    known: ShardRecord | None,
-    shorter_side: int | None,
-) -> tuple[Split, TaskID, ShardRecord]:
-    """Write a shard, unless it is there as it is known to be, and made from the same samples.
+    split: Split, path: Path, samples: list[StoredSample], shorter_side: int | None
+) -> tuple[Split, ShardRecord]:
+    """Write a shard and its index, unless both are there, and made from the same samples.
 
     Args:
-        split: handed back with the result.
-        task: handed back, too.
+        split: handed back with the record.
         path: of the shard.
-        samples: to encode.
-        known: what was written there earlier; None for nothing.
+        samples: to encode, in order.
         shorter_side: that larger images are reduced to, in pixels; None to store them as they are.
 
     Raises:
@@ -127,24 +147,33 @@ def write_or_keep(
     states = hashlib.sha256()
     for sample in samples:
         states.update(hashlib.sha256(sample.state()).digest())
-    made_from = states.hexdigest()
-    if known is not None and known.made_from == made_from and path.is_file() and sha256_of(path) == known.sha256:
-        return split, task, known
+    made_from, index = states.hexdigest(), path.with_suffix(".json")
+    try:
+        known = Index.model_validate_json(index.read_bytes())
+        if known.made_from == made_from and known.sha256 == sha256_of(path):
+            return split, known
+    except (FileNotFoundError, ValidationError):
+        pass  # nothing that is done
     encoded = (
         sample.encode() if shorter_side is None else shrink(sample.encode(), shorter_side, sample.name)
         for sample in samples
     )
-    return split, task, write_shard(path, encoded)._replace(made_from=made_from)
+    record = write_shard(path, encoded)
+    write_json(index, record.model_dump() | {"made_from": made_from})
+    return split, record
 
 
-def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Items in lists of `size`; the last may be shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _prepare(folder: Path, settings: str) -> None:
+    """Note the settings, and delete what a killed run had not finished, and the manifest until all shards are there.
 
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete what a killed run had not finished; see `files.atomic_path`."""
-    for path in folder.glob(".*.tar.*"):
-        path.unlink(missing_ok=True)
+    Raises:
+        InputError: the folder holds shards of other settings, or that somebody else has written.
+    """
+    path = folder / SETTINGS
+    if any(folder.glob("*.tar")) and not (path.is_file() and path.read_text(encoding="utf-8") == settings):
+        raise InputError(
+            f"'{folder}' holds shards of other data or settings; choose another --out, or delete it to write them anew."
+        )
+    write_text(path, settings)
+    for leftover in (folder / MANIFEST, *folder.glob(".*.tar.*"), *folder.glob(".*.json.*")):
+        leftover.unlink(missing_ok=True)

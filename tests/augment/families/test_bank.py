@@ -37,13 +37,6 @@ def test_each_mask_is_of_an_object_of_its_own_unless_a_file_says_otherwise(tmp_p
     assert torch.equal(SilhouetteBank.load(tmp_path / "bank.safetensors").objects, fields["ids"])
 
 
-def test_a_bank_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
-    for count in (3, 5):
-        bank_of(count).save(str(tmp_path / "bank.safetensors"))
-    assert len(SilhouetteBank.load(str(tmp_path / "bank.safetensors"))) == 5
-    assert [path.name for path in tmp_path.iterdir()] == ["bank.safetensors"]
-
-
 def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bank.safetensors"
     bank_of(3).save(path)
@@ -56,13 +49,6 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="disk full"):
         bank_of(5).save(path)
     assert len(SilhouetteBank.load(path)) == 3 and len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_part_of_a_larger_tensor_can_be_saved(tmp_path: Path) -> None:
-    whole = bank_of(8)
-    part = SilhouetteBank(whole.object_masks[::2], whole.labels[::2], whole.ids[::2])
-    part.save(tmp_path / "bank.safetensors")
-    assert torch.equal(SilhouetteBank.load(tmp_path / "bank.safetensors").object_masks, part.object_masks)
 
 
 FAULTS: list[tuple[Callable[[Fields], Fields], str]] = [

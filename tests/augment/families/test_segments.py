@@ -13,7 +13,6 @@ from maskrobust.augment import (
     random_order,
     sample_keys,
     segment_batch,
-    segment_sums,
     uniform,
 )
 from maskrobust.augment.families import SegmentationMethod
@@ -65,23 +64,6 @@ def test_holes_are_nested_exact_at_both_ends_and_else_to_half_a_segment() -> Non
         assert ((hole.sum(dim=(1, 2)) - fraction * 63).abs() <= (largest + 1) / 2).all()
 
 
-def test_each_image_may_have_its_own_fraction() -> None:
-    segments = uneven_segments(6)
-    order = some_order(segments)
-    own = torch.linspace(0, 1, 6)
-    together = hide_in_order(segments, order, own.unsqueeze(0))[0]
-    assert together.shape == (6, 1, 7, 9) and together.dtype == torch.bool
-    for row in range(6):
-        alone = hide_in_order(segments[row : row + 1], order[row : row + 1], own[row].reshape(1, 1))
-        assert torch.equal(alone[0, 0], together[row])
-
-
-def test_where_a_segment_that_does_not_occur_stands_makes_no_difference() -> None:
-    segments = torch.tensor([[[0, 0, 3], [3, 5, 5]]])
-    plain = holes(segments, torch.tensor([[3, 5, 0, 1, 2, 4]]), FRACTIONS)
-    assert torch.equal(plain, holes(segments, torch.tensor([[4, 2, 3, 1, 5, 0]]), FRACTIONS))
-
-
 def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch() -> None:
     segments = uneven_segments(20)
     keys = sample_keys(0, torch.arange(20))
@@ -90,13 +72,6 @@ def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch() 
     for row in range(20):
         alone = random_order(keys[row : row + 1], segments[row : row + 1])[0]
         assert alone.tolist() == [segment for segment in order[row].tolist() if segment < len(alone)]
-
-
-def test_sums_are_those_of_a_loop_over_segments() -> None:
-    segments, values = uneven_segments(4), uniform(torch.arange(4), 7, 9) < 0.5
-    sums = segment_sums(segments, values, 15)
-    expected = [[int((values[row] & (segments[row] == segment)).sum()) for segment in range(15)] for row in range(4)]
-    assert sums.tolist() == expected
 
 
 @pytest.mark.parametrize(("height", "width", "patch_size"), [(8, 12, 4), (7, 5, 3), (1, 9, 16), (5, 4, 1)])
@@ -120,9 +95,3 @@ def test_a_batch_is_segmented_image_by_image(method: SegmentationMethod) -> None
     assert segments.dtype == torch.int32
     for image, found in zip(images, segments, strict=True):
         assert found.tolist() == segment_image(method, image.permute(1, 2, 0).numpy()).tolist()
-
-
-def test_an_empty_batch_has_empty_holes() -> None:
-    segments = torch.zeros(0, 4, 5, dtype=torch.int64)
-    order = random_order(torch.zeros(0, dtype=torch.int64), segments)
-    assert hide_in_order(segments, order, torch.zeros(3, 0)).shape == (3, 0, 1, 4, 5)

@@ -16,7 +16,6 @@ from maskrobust.augment import (
     sample_keys,
     silhouettes,
 )
-from maskrobust.augment.families.bank import unique_first
 
 HEIGHT, WIDTH = 6, 9
 
@@ -45,17 +44,6 @@ def test_the_bank_keeps_mask_label_and_id_together_and_sorted_by_id() -> None:
     assert len(bank) == 5
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("batch_size", [1, 3, 20])
-def test_the_bank_does_not_depend_on_batch_size_or_order(batch_size: int, seed: int) -> None:
-    expected = SilhouetteBank.from_batches([batch_of(list(range(20)))])
-    order = torch.randperm(20, generator=torch.Generator().manual_seed(seed))
-    bank = SilhouetteBank.from_batches(batch_of(part.tolist()) for part in order.split(batch_size))
-    assert torch.equal(bank.ids, expected.ids)
-    assert torch.equal(bank.labels, expected.labels)
-    assert torch.equal(bank.object_masks, expected.object_masks)
-
-
 def test_repeated_ids_are_kept_once_within_and_over_batches() -> None:
     bank = SilhouetteBank.from_batches([batch_of([8, 3, 8]), batch_of([3, 9, 8])])
     assert bank.ids.tolist() == [3, 8, 9]
@@ -72,24 +60,6 @@ def test_a_bank_without_any_object_is_refused() -> None:
         SilhouetteBank.from_batches([batch_of([1, 2], frozenset({1, 2}))])
     with pytest.raises(ValueError, match="at least one batch, got none"):
         SilhouetteBank.from_batches([])
-
-
-def test_a_bank_moves_to_a_device_as_a_whole() -> None:
-    moved = SilhouetteBank.from_batches([batch_of([1, 2])]).to(torch.device("meta"))
-    assert {moved.object_masks.device.type, moved.labels.device.type, moved.ids.device.type} == {"meta"}
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_unique_first_finds_the_first_occurrence_of_each_id(seed: int) -> None:
-    ids = torch.randint(-20, 20, (100,), generator=torch.Generator().manual_seed(seed))
-    unique, first = unique_first(ids)
-    assert unique.tolist() == sorted(set(ids.tolist()))
-    assert first.tolist() == [ids.tolist().index(number) for number in unique.tolist()]
-
-
-def test_unique_first_of_nothing_is_nothing() -> None:
-    unique, first = unique_first(torch.empty(0, dtype=torch.int64))
-    assert unique.shape == first.shape == (0,)
 
 
 def drawn_from(bank: SilhouetteBank, keys: Tensor) -> Tensor:
@@ -109,13 +79,6 @@ def test_every_silhouette_of_the_bank_is_drawn_unchanged_and_equally_often(size:
     assert size == 1 or stats.chisquare(counts.numpy()).pvalue > 1e-3
 
 
-def test_the_hidden_area_is_that_of_the_drawn_object() -> None:
-    bank = SilhouetteBank.from_batches([batch_of(list(range(37)))])
-    keys = sample_keys(0, torch.arange(200))
-    hidden = (~silhouettes(keys, HEIGHT, WIDTH, bank=bank)).sum(dim=(1, 2, 3))
-    assert torch.equal(hidden, bank.object_masks.sum(dim=(1, 2, 3))[drawn_from(bank, keys)])
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_the_class_of_the_outline_is_independent_of_the_class_of_the_image(seed: int) -> None:
     bank = SilhouetteBank.from_batches([batch_of(list(range(40)))])
@@ -123,12 +86,6 @@ def test_the_class_of_the_outline_is_independent_of_the_class_of_the_image(seed:
     outline_class = bank.labels[drawn_from(bank, sample_keys(seed, ids))]
     table = torch.bincount((ids % 4) * 4 + outline_class, minlength=16).reshape(4, 4)
     assert stats.chi2_contingency(table.numpy()).pvalue > 1e-3
-
-
-def test_drawing_does_not_change_the_bank() -> None:
-    bank = SilhouetteBank.from_batches([batch_of(list(range(10)))])
-    silhouettes(torch.arange(50), HEIGHT, WIDTH, bank=bank).logical_not_()
-    assert torch.equal(bank.object_masks, object_masks(bank.ids))
 
 
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH + 1), (WIDTH, HEIGHT), (1, 1)])
@@ -255,14 +212,3 @@ def test_a_scale_multiplies_the_area_by_its_square(scale: float) -> None:
     area = int(bank.object_masks.sum())
     assert abs(int(hidden.sum()) - scale**2 * area) < 4 * scale * 18
     assert scale != 1.0 or torch.equal(hidden, bank.object_masks)
-
-
-def test_a_moved_silhouette_depends_on_its_key_alone() -> None:
-    bank, keys = class_bank(), sample_keys(5, torch.arange(60))
-    still = ~silhouettes(keys, HEIGHT, WIDTH, bank=bank)
-    moved = ~silhouettes(keys, HEIGHT, WIDTH, bank=bank, scaled=(0.5, 2.0), shifted=0.5, flipped=True)
-    assert not torch.equal(moved, still)
-    alone = [
-        ~silhouettes(k[None], HEIGHT, WIDTH, bank=bank, scaled=(0.5, 2.0), shifted=0.5, flipped=True) for k in keys
-    ]
-    assert torch.equal(torch.cat(alone), moved)

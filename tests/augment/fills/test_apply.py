@@ -56,13 +56,6 @@ def fill(name: FillName, pictures: Tensor, visible: Tensor) -> Tensor:
     return apply_fill(name, pictures, visible, keys=KEYS, mean=MEAN)
 
 
-def test_every_fill_has_a_name() -> None:
-    colours = ("black", "mean", "image_mean", "random_colour")
-    others = ("uniform_noise", "gaussian_noise", "blur", "linear_imputation", "inpainting", "exemplar")
-    assert [*colours, *others] == list(FILLS)
-    assert LOOKS_INTO_HOLE == ["blur"]
-
-
 def test_the_names_stand_for_the_functions() -> None:
     for visible in HOLES.values():
         pictures = images(torch.float32)
@@ -149,20 +142,6 @@ def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name: Fi
 
 
 @every_fill
-def test_any_number_of_channels_is_filled(name: FillName) -> None:
-    for channels in (1, 2, 4):
-        pictures = torch.full((4, channels, 1, 1), 1.0 if name in LOOKS_INTO_HOLE else 7.0)
-        filled = apply_fill(name, pictures, torch.zeros(4, 1, 1, 1, dtype=torch.bool), keys=KEYS, mean=[0.5] * channels)
-        assert filled.shape == pictures.shape and (filled <= 1).all()
-
-
-@every_fill
-def test_a_visible_that_would_only_broadcast_is_refused(name: FillName) -> None:
-    with pytest.raises(ValueError, match="visible must have shape"):
-        fill(name, images(torch.float32), torch.ones(1, 1, 5, 7, dtype=torch.bool))
-
-
-@every_fill
 def test_eight_bits_show_what_floats_show(name: FillName) -> None:
     for visible in HOLES.values():
         pictures = images(torch.uint8)
@@ -212,14 +191,6 @@ def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name: FillName) -> 
 
 
 @every_fill
-def test_an_empty_batch_stays_empty(name: FillName) -> None:
-    for dtype in BITS:
-        pictures, visible = torch.zeros(0, 3, 5, 7, dtype=dtype), torch.zeros(0, 1, 5, 7, dtype=torch.bool)
-        filled = apply_fill(name, pictures, visible, keys=KEYS[:0], mean=MEAN)
-        assert filled.shape == pictures.shape and filled.dtype == dtype
-
-
-@every_fill
 def test_any_size_is_filled(name: FillName) -> None:
     for size in ((1, 1), (1, 2), (2, 1), (1, 512), (512, 1), (3, 3), (31, 17), (127, 130)):
         key = torch.tensor([9])
@@ -247,9 +218,3 @@ def test_autocast_changes_nothing(name: FillName) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         filled = fill(name, pictures, visible)
     assert torch.equal(filled, fill(name, pictures, visible))
-
-
-@every_fill
-def test_images_that_are_neither_float_nor_bytes_are_refused(name: FillName) -> None:
-    with pytest.raises(TypeError, match=r"float in .* or uint8 in .*, got torch\.int64"):
-        fill(name, torch.zeros(4, 3, 5, 7, dtype=torch.int64), SOME)

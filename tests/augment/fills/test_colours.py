@@ -4,16 +4,10 @@ import pytest
 import torch
 from scipy import stats
 
-from maskrobust.augment import fill_black, fill_mean, fill_random_colour, sample_keys
+from maskrobust.augment import fill_mean, fill_random_colour, sample_keys
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
-
-
-@every_dtype
-def test_black_is_zero(dtype: torch.dtype) -> None:
-    filled = fill_black(torch.ones(2, 3, 4, 4, dtype=dtype), torch.zeros(2, 1, 4, 4, dtype=torch.bool))
-    assert not filled.any()
 
 
 @every_dtype
@@ -39,16 +33,3 @@ def test_random_colours_are_uniform_and_independent_over_images_and_channels() -
         assert stats.kstest(channel, "uniform").pvalue > 1e-3
     for first, second in [(red, green), (red, blue), (green, blue), (red[1:], red[:-1])]:
         assert stats.pearsonr(first, second).pvalue > 1e-3
-
-
-@every_dtype
-def test_a_random_colour_follows_its_key_alone(dtype: torch.dtype) -> None:
-    keys, images = sample_keys(0, torch.arange(30)), torch.ones(30, 3, 2, 2, dtype=dtype)
-    visible = torch.zeros(30, 1, 2, 2, dtype=torch.bool)
-    colours = fill_random_colour(images, visible, keys)
-    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(fill_random_colour(images, visible, keys[order]), colours[order])
-    assert torch.equal(fill_random_colour(images[:1], visible[:1], keys[7:8]), colours[7:8])
-    assert (
-        (fill_random_colour(images, visible, sample_keys(1, torch.arange(30))) != colours).flatten(1).any(dim=1).all()
-    )

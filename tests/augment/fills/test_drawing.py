@@ -39,19 +39,6 @@ def test_a_batch_is_drawn_in_one_pass_or_in_one_for_each_plane(
     assert len(sizes) == passes and sum(sizes) == images.numel()
 
 
-@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format], ids=str)
-def test_more_channels_than_an_image_of_opencv_has_are_drawn_alike(memory_format: torch.memory_format) -> None:
-    images, visible = torch.ones(2, 600, 3, 2).contiguous(memory_format=memory_format), uniform(KEYS[:2], 1, 3, 2) < 0.5
-    drawn = draw(images, visible, torch.zeros(()))
-    assert torch.equal(drawn, visible.expand_as(images).float()) and drawn.is_contiguous(memory_format=memory_format)
-
-
-def test_a_view_of_a_larger_image_is_drawn_into_alike() -> None:
-    images, visible = uniform(KEYS, 3, 12, 10)[:, :, 1::2, 2:7], uniform(KEYS + 1, 1, 12, 10)[:, :, 1::2, 2:7] < 0.5
-    fill = torch.zeros(())
-    assert torch.equal(draw(images, visible, fill), torch.where(visible, images, fill))
-
-
 def test_what_needs_a_gradient_gets_one_and_is_drawn_alike() -> None:
     images, visible = uniform(KEYS, 3, 6, 5), uniform(KEYS + 1, 1, 6, 5) < 0.5
     fill = torch.full((), 0.25)
@@ -65,8 +52,3 @@ def test_bytes_become_numbers_and_bytes_again() -> None:
     assert torch.equal(from_pixels(pixels), torch.arange(256) / 255)
     assert torch.equal(to_pixels(from_pixels(pixels), torch.uint8), pixels)
     assert to_pixels(torch.tensor([-0.2, 0.0019, 0.002, 1.3]), torch.uint8).tolist() == [0, 0, 1, 255]
-
-
-@pytest.mark.parametrize(("dtype", "as_numbers"), [(torch.float16, torch.float32), (torch.float64, torch.float64)])
-def test_numbers_are_at_least_float32(dtype: torch.dtype, as_numbers: torch.dtype) -> None:
-    assert from_pixels(torch.ones(2, dtype=dtype)).dtype == as_numbers

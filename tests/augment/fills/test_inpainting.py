@@ -45,16 +45,3 @@ def test_opencv_would_read_what_the_hole_holds() -> None:
     other = np.where(hole, 255 - pixels, pixels).astype(np.uint8)
     shown = [cv2.inpaint(image, hole, 3, cv2.INPAINT_TELEA) for image in (pixels, other)]
     assert (shown[0] != shown[1]).any()
-
-
-def test_visible_pixels_between_two_bytes_are_not_rounded() -> None:
-    images = torch.full((3, 3, 33, 46), 0.3001)
-    filled = fill_inpainting(images, VISIBLE, (0.5, 0.5, 0.5))
-    everywhere = VISIBLE.expand_as(images)
-    assert (filled[everywhere] == images[everywhere]).all()
-    assert ((filled[~everywhere] * 255 - (filled[~everywhere] * 255).round()).abs() < 1e-4).all()
-
-
-def test_a_mean_of_another_number_of_channels_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 channels, got 2"):
-        fill_inpainting(torch.ones(3, 3, 33, 46), VISIBLE, (0.5, 0.5))

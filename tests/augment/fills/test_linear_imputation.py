@@ -72,12 +72,6 @@ def test_it_agrees_with_a_direct_solution_in_every_channel(visible: Tensor) -> N
     np.testing.assert_allclose(solved, expected, rtol=0, atol=1e-4)
 
 
-def test_a_large_image_with_one_visible_pixel_becomes_that_pixel() -> None:
-    visible = one_pixel(256, 253, 50, 200)
-    solved = impute(torch.full((1, 1, 256, 253), 0.75), visible, torch.full((1, 1, 1, 1), 0.65))
-    assert (solved - 0.75).abs().max() < 1e-4
-
-
 @pytest.mark.parametrize("name", ["most patches", "three rows"])
 def test_an_accelerator_solves_the_same_equations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     visible, images = MASKS[name].repeat(2, 1, 1, 1), uniform(KEY.repeat(2), 2, *MASKS[name].shape[2:])
@@ -107,17 +101,6 @@ def test_the_noise_is_gaussian_with_a_deviation_of_a_hundredth() -> None:
     images = torch.full((40, 3, 32, 32), 0.5)
     noise = (fill_linear_imputation(images, visible, keys, (0.5,) * 3) - images)[~visible.expand_as(images)] / 0.01
     assert stats.kstest(noise, "norm").pvalue > 1e-3
-
-
-def test_the_noise_follows_the_key_and_the_solution_does_not() -> None:
-    visible = patches(KEY, 32, 32, hidden_fraction=(0.5, 0.5), patch_size=8)
-    images = uniform(KEY, 3, 32, 32) * 0.5 + 0.25
-    many, keys = images.repeat(100, 1, 1, 1), sample_keys(0, torch.arange(100))
-    drawn = fill_linear_imputation(many, visible.repeat(100, 1, 1, 1), keys, (0.5,) * 3)
-    solution = impute(images, visible, torch.full((1, 3, 1, 1), 0.5))
-    hole = ~visible.expand_as(images)
-    assert (drawn[0] != drawn[1])[hole[0]].float().mean() > 0.99
-    assert (drawn.mean(dim=0, keepdim=True) - solution)[hole].abs().max() < 5 * 0.01 / 100**0.5
 
 
 def test_a_visible_nan_spoils_no_other_image() -> None:

@@ -44,27 +44,8 @@ def test_the_hole_shows_the_partner_at_the_same_place(dtype: torch.dtype) -> Non
                 assert torch.equal(mixed[image, :, row, column], images[source, :, row, column])
 
 
-def test_what_was_hidden_of_an_image_itself_does_not_matter() -> None:
-    images = uniform(KEYS, 3, 7, 9)
-    partners = torch.tensor([3, 0, 0, 0, 0])
-    other = images.clone()
-    other[1] = torch.where(VISIBLE[1], other[1], float("nan"))
-    assert torch.equal(mix_images(other, VISIBLE, partners), mix_images(images, VISIBLE, partners))
-
-
-def test_the_gradient_is_one_where_an_image_is_its_own_and_zero_elsewhere() -> None:
-    images = uniform(KEYS, 3, 7, 9).requires_grad_()
-    mix_images(images, VISIBLE, draw_partners(KEYS)).sum().backward()
-    assert images.grad is not None and torch.equal(images.grad, VISIBLE.expand_as(images).float())
-
-
 def test_the_own_weight_is_the_visible_share() -> None:
     visible = torch.ones(3, 1, 4, 5, dtype=torch.bool)
     visible[1, :, :3], visible[2] = False, False
     assert own_weight(visible).tolist() == [1.0, 0.25, 0.0]
     assert own_weight(VISIBLE[:0]).shape == (0,)
-
-
-def test_a_visible_that_would_only_broadcast_is_refused() -> None:
-    with pytest.raises(ValueError, match="visible must have shape"):
-        mix_images(uniform(KEYS, 3, 7, 9), VISIBLE[:1], torch.zeros(5, dtype=torch.int64))

@@ -57,14 +57,6 @@ def test_every_family_hides_some_of_the_image_and_comes_back_from_json(family, b
     assert np.array_equal(run(restored, mask=disc(20, 20), label=1)["visible"], done["visible"])
 
 
-def test_the_object_of_the_mask_is_what_is_hidden():
-    mask = disc(20, 20) * 7
-    for given in (mask, mask[..., None], mask.astype(bool)):
-        done = run(HideRegions("objects", p=1.0), mask=given)
-        assert np.array_equal(done["visible"] == 0, mask > 0)
-        assert np.array_equal(done["mask"], given)
-
-
 def test_the_object_is_hidden_where_earlier_transforms_have_put_it():
     pipeline = A.Compose(
         [A.HorizontalFlip(p=1.0), HideRegions("objects", p=1.0)], additional_targets={"visible": "mask"}
@@ -94,20 +86,10 @@ def test_a_family_that_needs_a_bank_says_so_when_it_is_made(family):
     assert one_sentence(error)
 
 
-@pytest.mark.parametrize("family", [*sorted({*FAMILIES} - {*OF_OBJECTS, *OF_A_BANK}), "silhouettes"])
-def test_the_other_families_need_neither_mask_nor_label(family, bank):
-    assert (run(HideRegions(family, bank=bank, p=1.0))["visible"] == 0).any()
-
-
 def test_a_label_is_known_to_a_strict_compose(bank):
     transform = HideRegions("own_class_silhouettes", bank=bank, p=1.0)
     pipeline = A.Compose([transform], additional_targets={"visible": "mask"}, strict=True)
     assert (pipeline(image=image(), label=2)["visible"] == 0).any()
-
-
-def test_a_missing_bank_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors"):
-        HideRegions("silhouettes", bank=tmp_path / "nowhere.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -132,16 +114,3 @@ def test_visible_must_be_declared_as_a_mask_target(transform):
         with pytest.raises(ValueError, match=r"additional_targets=\{'visible': 'mask'\}") as error:
             A.Compose([transform], additional_targets=targets)(image=image())
         assert one_sentence(error)
-
-
-def test_an_image_that_is_no_longer_an_array_is_refused():
-    pipeline = A.Compose([A.ToTensorV2(), HideRegions(p=1.0)], additional_targets={"visible": "mask"})
-    with pytest.raises(ValueError, match="before ToTensorV2") as error:
-        pipeline(image=image())
-    assert one_sentence(error)
-
-
-def test_images_of_another_type_are_refused():
-    pipeline = A.Compose([HideRegions(p=1.0)], additional_targets={"visible": "mask"})
-    with pytest.raises(ValueError, match=r"float32 in \[0, 1\], got float64"):
-        pipeline(image=image() / 255)

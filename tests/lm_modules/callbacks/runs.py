@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.callbacks import RelianceCallback
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 
 TRAINING = [shape_batch(16, seed, first_id=16 * seed) for seed in range(4)]
@@ -26,6 +27,10 @@ class Shapes(pl.LightningDataModule):
     def annotated_batches(self, split: str) -> Iterator[Batch]:
         torch.rand(7)  # as a DataLoader draws from the global generator
         yield from TRAINING
+
+    def empty_scenes(self, split: str, count: int) -> EmptyScenes:
+        pictures = torch.rand(count, *VALIDATION[0].images.shape[1:], generator=torch.Generator().manual_seed(count))
+        return EmptyScenes(pictures, ("noise",) * count)
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(TRAINING, batch_size=None, shuffle=True)

@@ -11,13 +11,14 @@ from torch.utils.data import DataLoader
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention
 from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
 from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, Shapes, build, callback, csv_logger, fit, logged
 from tests.lm_modules.reliance.shapes import NUM_CLASSES
 
@@ -28,6 +29,8 @@ EVERYTHING = ReliancePlan(
     curve_fractions=(0.0, 0.5, 1.0),
     transfer_families=("rectangles", "silhouettes"),
     features=True,
+    scenes=3,
+    scene_objects=12,
 )
 
 
@@ -61,12 +64,19 @@ def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path: P
         "transfer_accuracy_silhouettes",
         "worst_family",
         "carried_information",
+        "outline_pull",
     }
     names = {f"reliance/{method}/{name}" for method in ("black", "layer_masking") for name in added}
     assert names <= set(everything)
     assert not names & set(default)
     for name in names:
         assert everything[f"{name}_low"][0] <= everything[name][0] <= everything[f"{name}_high"][0]
+
+
+def test_scenes_are_refused_where_the_data_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shapes, "empty_scenes", lambda *_: None)
+    with pytest.raises(InputError, match="asks about 3 scenes, but Shapes has no pictures without objects"):
+        fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
 
 
 def test_a_plan_whose_families_hide_the_whole_object_has_no_worst_family(tmp_path: Path) -> None:
@@ -89,7 +99,7 @@ def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: 
     suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, PLAN)
     classifier.eval()
     for batch in VALIDATION:
-        suite.update({method: classifier.predictor(method)}, batch)
+        suite.update({method: classifier.trained_network().predictor(method)}, batch)
     outcomes, numbers = suite.outcomes()[method], logged(folder)
     statistics = {"silhouette_leak": silhouette_leak(), "swap_pull": swap_pull(), "retention_0.5": retention(0.5)}
     for key, measure in statistics.items():
@@ -132,12 +142,8 @@ def test_only_every_nth_epoch_is_measured_and_the_sanity_check_is_not(tmp_path: 
 
 def test_no_more_images_are_measured_than_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    update = RelianceSuite.update
-    monkeypatch.setattr(
-        RelianceSuite,
-        "update",
-        lambda self, predictors, batch, **rest: asked.append(len(batch.ids)) or update(self, predictors, batch, **rest),
-    )
+    ask = Measurement.ask
+    monkeypatch.setattr(Measurement, "ask", lambda self, batch: asked.append(len(batch.ids)) or ask(self, batch))
     fit(csv_logger(tmp_path), callback(max_images=20), epochs=1)
     assert asked == [16, 4]
 
@@ -178,5 +184,5 @@ def test_a_network_whose_logits_are_not_finite_is_not_measured() -> None:
     with torch.no_grad():
         [*classifier.parameters()][-1][1] = torch.nan
     trainer = pl.Trainer(callbacks=[callback()], logger=False, enable_checkpointing=False, accelerator="cpu")
-    with pytest.raises(InputError, match=r"'black' must be finite.*nothing hidden"):
+    with pytest.raises(InputError, match=r"under black' must be finite.*nothing hidden"):
         trainer.validate(classifier, Shapes())

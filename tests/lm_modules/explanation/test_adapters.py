@@ -68,12 +68,6 @@ def test_an_answer_depends_on_the_map_alone_and_random_fills_on_the_key(predict)
         np.testing.assert_allclose(classify(arrays[::-1])[::-1], forward(maps), atol=1e-6)
 
 
-def test_another_key_draws_another_random_fill(network):
-    predict = predictor(network, "uniform_noise", *STATISTICS)
-    first, second = (visibility_forward(predict, IMAGE, key)(VISIBLE.float()) for key in (0, 7))
-    assert not torch.allclose(first, second, atol=1e-4)
-
-
 def test_a_pixel_is_hidden_where_any_channel_is_nan(network):
     network_of_nan = NanNetwork(predictor(LayerMasking(network), "layer_masking", *STATISTICS))
     one_channel = torch.where(VISIBLE.expand(-1, 3, -1, -1) | (torch.arange(3) != 1)[:, None, None], IMAGE, torch.nan)
@@ -87,11 +81,6 @@ def test_gradients_of_images_with_nan_are_finite_and_zero_where_hidden(network):
     ].sum().backward()
     assert images.grad.isfinite().all() and images.grad.abs().max() > 0
     assert not images.grad[~VISIBLE.expand_as(images)].any()
-
-
-def test_explainers_of_visibility_ask_for_no_gradient(network):
-    forward = visibility_forward(predictor(LayerMasking(network), "layer_masking", *STATISTICS), IMAGE)
-    assert not forward(torch.ones(1, 1, 16, 12, requires_grad=True)).requires_grad
 
 
 def additive(images, visible, keys):

@@ -3,7 +3,7 @@
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maskrobust import Segments, ask, draw_independent, visibility_forward
+from maskrobust import Segments, ask, draw_independent
 
 IMAGE = torch.rand(3, 16, 12, generator=torch.Generator().manual_seed(0))
 SEGMENTS = Segments.patches(IMAGE[None], 8)
@@ -28,18 +28,3 @@ def test_the_loop_reads_no_value_back():
     with Reads() as reads:
         ask(lambda _images, visible, _keys: visible.flatten(1) * visible.sum().item(), IMAGE, queries, batch_size=8)
     assert reads.count == 5
-
-
-def test_batches_are_channels_last_views_of_one_image():
-    given = []
-
-    def predict(images, visible, keys):
-        given.append(images)
-        return visible.flatten(1).float()
-
-    ask(predict, IMAGE, SEGMENTS.queries(0, draw_independent(0, 40, 4)), batch_size=16)
-    visibility_forward(predict, IMAGE)(torch.ones(5, 1, 16, 12))
-    assert [len(images) for images in given] == [16, 16, 8, 5]
-    assert {images.stride() for images in given} == {(0, 1, 36, 3)}
-    assert len({images.data_ptr() for images in given[:3]}) == 1
-    assert all(torch.equal(images, IMAGE.expand_as(images)) for images in given)

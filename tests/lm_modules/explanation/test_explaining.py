@@ -16,11 +16,8 @@ from maskrobust import (
     kernel_shap,
     leave_one_out,
     lime,
-    occlusion,
-    patches,
     predictor,
     rise,
-    sample_keys,
     window_occlusion,
     window_queries,
     with_ends,
@@ -62,12 +59,6 @@ def test_a_label_map_of_ones_own_is_taken_and_scores_are_spread_over_it():
     assert segments.labels.dtype == torch.int64 and segments.count(0) == 2
     heat = segments.heat_map(0, np.array([[1.0, 2.0], [3.0, 4.0]]))
     assert heat.shape == (24, 20, 2) and (heat[:, :10] == [1, 2]).all() and (heat[:, 10:] == [3, 4]).all()
-
-
-def test_slic_segments_count_from_0():
-    photograph = IMAGES[:1, :, :6, :6].repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
-    labels = Segments.superpixels(photograph).labels
-    assert labels.unique().tolist() == list(range(int(labels.max()) + 1))
 
 
 @pytest.mark.parametrize("scale", ["probability", "logit", "log_odds"])
@@ -121,24 +112,6 @@ def test_explanations_under_layer_masking_ignore_hidden_pixels_to_the_last_bit(n
     assert not np.allclose(black, plain, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["layer_masking", "uniform_noise"])
-def test_answers_do_not_depend_on_the_batch_size(network, method):
-    masked = LayerMasking(network) if method == "layer_masking" else network
-    predict = predictor(masked, method, (0.5,) * 3, (0.25,) * 3)
-    segments = Segments.patches(IMAGES, 8)
-    queries = segments.queries(0, draw_independent(5, 20, segments.count(0)))
-    found = [ask(predict, IMAGES[0], queries, key=3, batch_size=size) for size in (1, 7, 64)]
-    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=1e-5)
-
-
-def test_occlusion_recovers_an_additive_network():
-    segments = Segments.patches(IMAGES, 8)
-    queries = segments.queries(0, leave_one_out(segments.count(0)))
-    scores = occlusion(ask(additive, IMAGES[0], queries, scale="logit"))
-    expected = [IMAGES[0][:, segments.labels[0] == each].sum(dim=1).tolist() for each in range(segments.count(0))]
-    np.testing.assert_allclose(scores, expected, atol=1e-3)
-
-
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (7, 3), (1, 1), (20, 5)])
 def test_window_occlusion_is_the_mean_fall_over_the_windows_that_hide_a_pixel(window, stride):
     queries = window_queries(24, 20, window, stride)
@@ -171,15 +144,6 @@ def test_rises_intervals_hold_the_truth_at_their_level():
         truth = 1 + effects.sum() / 2 + effects[:, None] / 2  # the mean answer while a segment is visible
         held.append((found.low <= truth) & (truth <= found.high))
     assert np.mean(held) == pytest.approx(0.95, abs=0.02)
-
-
-def test_rise_takes_pixels_under_shifted_cells():
-    keys = sample_keys(0, torch.arange(200))
-    visible = patches(keys, 24, 20, hidden_fraction=(0.5, 0.5), patch_size=8, random_offset=True)
-    answers = ask(additive, IMAGES[0], Queries.of(visible), scale="logit")
-    found = rise(visible[:, 0], answers, 0.5)
-    assert found.scores.shape == (24, 20, 3) and found.r_squared is None
-    np.testing.assert_allclose(found.scores[3, 4], (answers * visible[:, 0, 3, 4].numpy()[:, None]).mean(axis=0) / 0.5)
 
 
 def gap():

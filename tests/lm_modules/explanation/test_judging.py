@@ -6,8 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 from maskrobust import Segments, SilhouetteBank, ask
 from maskrobust.augment import Batch
@@ -60,13 +58,6 @@ def test_a_decoy_has_the_shape_of_another_class_and_does_not_touch_the_object(ke
     segments = PATCHES.with_first(OBJECT, decoy.inside)
     labels = segments.labels[0].numpy()
     assert np.array_equal(labels == 0, OBJECT) and np.array_equal(labels == 1, decoy.inside)
-
-
-def test_there_is_no_decoy_where_there_is_no_room_or_no_other_class():
-    assert draw_decoy(0, np.ones((SIDE, SIDE), dtype=bool), 0, silhouettes()) is None
-    bank = silhouettes()
-    alone = SilhouetteBank(bank.object_masks[:1], bank.labels[:1], bank.ids[:1])
-    assert draw_decoy(0, OBJECT, 0, alone) is None
 
 
 def judged(predict, methods=1, without=None, **judging):
@@ -275,14 +266,6 @@ def test_there_is_no_planted_cue_where_the_prediction_stays_or_there_is_no_room(
     assert area.shape == (1, 1) and np.isnan(area).all()
 
 
-def test_the_area_under_roc_is_that_of_scikit_learn():
-    for seed in range(20):
-        scores = np.random.default_rng(seed).integers(0, 5, 12).astype(float)
-        area, rank = place_of_cue(scores)
-        assert area == pytest.approx(roc_auc_score([1, *[0] * 11], scores))
-        assert rank == pytest.approx(stats.rankdata(-scores)[0])
-
-
 def test_localisation_is_by_its_formulas():
     shares = object_fractions(PATCHES, OBJECT)
     assert shares.sum() * 36 == OBJECT.sum() and shares[0] == pytest.approx(25 / 36)
@@ -330,26 +313,6 @@ def test_what_is_evaluated_under_its_own_method_is_called_circular():
     ]
     own = next(row for row in alone if row.method == "black" and row.parameters["evaluated_under"] == "mean")
     assert own.value == pytest.approx(values[:, 0, 0, 1].mean())
-
-
-def test_rows_of_the_top_k_say_k_and_those_of_colours_no_masking_method():
-    generator = np.random.default_rng(0)
-    kept = generator.random((30, 1, 2, 2, 3))
-    kept[..., 2] = np.nan
-    colours = generator.random((30, 1, 1))
-    members = {
-        f"top_k_kept__{name}_{k}": ((("evaluated_under", name), ("k", k)), kept[:, :, :, i, j])
-        for (i, name), (j, k) in itertools.product(enumerate(("black", "mean")), enumerate((1, 5, 50)))
-    }
-    images = images_with(**members, colour_consistency=((), colours))
-    rows = [*judged_rows(images, np.arange(30), ("net",), ("black", "mean"), replicates=50)]
-    about = {"segments": "slic", "explainer": "lime", "evaluated_under": "black", "k": 5}
-    own = [row for row in rows if row.parameters == about]
-    assert [row.method for row in own] == ["black", "mean"] and [row.reading for row in own] == [CIRCULAR, ""]
-    assert own[1].value == pytest.approx(kept[:, 0, 1, 0, 1].mean())
-    assert all(row.value is None and row.left_out == 30 for row in rows if row.parameters.get("k") == 50)
-    (row,) = (row for row in rows if row.measure == "colour_consistency")
-    assert row.method == "constant_colours" and row.value == pytest.approx(colours.mean())
 
 
 def test_a_ratio_is_undefined_where_the_object_has_no_effect_of_its_own():

@@ -21,10 +21,8 @@ from maskrobust import (
     occlusion,
     predictor,
     visibility_forward,
-    window_occlusion,
-    window_queries,
 )
-from tests.commands import blocks
+from tests.pages.commands import blocks
 
 PAGE = Path(__file__).parents[3] / "docs" / "explainers-of-others.md"
 IMAGE = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -121,28 +119,6 @@ def test_coefficients_are_those_of_captums_kernel_shap_on_its_coalitions(predict
     assert np.ptp(theirs[0].numpy()) > 0.02
 
 
-def test_coefficients_are_those_of_captums_lime_with_a_ridge_and_its_kernel_where_segments_are_of_one_size(predict):
-    captum = pytest.importorskip("captum.attr")
-    models = pytest.importorskip("captum._utils.models.linear_model")
-    kernel = pytest.importorskip("captum.attr._core.lime").get_exp_kernel_similarity_function("cosine", 0.25)
-    forward = Recorded(visibility_forward(predict, IMAGE))
-    explainer = captum.Lime(forward, interpretable_model=models.SkLearnRidge(alpha=1.0), similarity_func=kernel)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        theirs = explainer.attribute(
-            EVERYTHING,
-            target=CLASS,
-            feature_mask=NINTHS.labels[:, None],
-            n_samples=100,
-            perturbations_per_eval=100,
-            return_input_shape=False,
-        )
-    z = queries_of(np.concatenate(forward.given)[:, 0] == 1, NINTHS)
-    ours = lime(z, np.concatenate(forward.answers), kernel_width=0.25 * ROOT_TWO)
-    np.testing.assert_allclose(ours.scores[:, CLASS], theirs[0], atol=1e-5)
-    assert np.ptp(theirs[0].numpy()) > 0.02
-
-
 @pytest.mark.parametrize("perturbations_per_eval", [1, 3])
 def test_captums_feature_ablation_is_our_occlusion_of_segments(predict, perturbations_per_eval):
     captum = pytest.importorskip("captum.attr")
@@ -155,31 +131,6 @@ def test_captums_feature_ablation_is_our_occlusion_of_segments(predict, perturba
     ours = occlusion(ask(predict, IMAGE, NINTHS.queries(0, leave_one_out(9))))
     np.testing.assert_allclose(NINTHS.heat_map(0, ours)[..., CLASS], theirs[0, 0], atol=1e-6)
     assert np.ptp(ours[:, CLASS]) > 0.02
-
-
-def test_captums_occlusion_is_our_window_occlusion_where_strides_end_at_the_border(predict):
-    captum = pytest.importorskip("captum.attr")
-    theirs = captum.Occlusion(visibility_forward(predict, IMAGE)).attribute(
-        EVERYTHING, target=CLASS, sliding_window_shapes=(1, 8, 8), strides=(1, 4, 4), perturbations_per_eval=5
-    )
-    ours = window_occlusion(ask(predict, IMAGE, window_queries(24, 24, 8, 4)), 24, 24, 8, 4)
-    np.testing.assert_allclose(ours[..., CLASS], theirs[0, 0], atol=1e-6)
-    assert np.ptp(theirs.numpy()) > 0.02
-
-
-def test_captums_shapley_values_are_ours_of_all_coalitions(predict):
-    captum = pytest.importorskip("captum.attr")
-    forward, given = visibility_forward(predict, IMAGE), {"target": CLASS, "feature_mask": QUARTERS.labels[:, None]}
-    exact = captum.ShapleyValues(forward).attribute(EVERYTHING, **given, perturbations_per_eval=2)
-    ours = QUARTERS.heat_map(0, shapley_values(predict, QUARTERS))[..., CLASS]
-    np.testing.assert_allclose(ours, exact[0, 0], atol=1e-5)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        sampled = captum.ShapleyValueSampling(forward).attribute(
-            EVERYTHING, **given, n_samples=100, perturbations_per_eval=5
-        )
-    spread = np.ptp(ours)
-    assert np.abs(sampled[0, 0].numpy() - ours).max() < 0.2 * spread and spread > 0.02
 
 
 def test_shapiqs_shapley_values_are_ours_of_all_coalitions(predict):

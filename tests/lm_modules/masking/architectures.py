@@ -8,7 +8,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import timm
 import torch
@@ -16,9 +16,10 @@ import torchvision
 from rich.progress import track
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.architectures import build_outline
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
-from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.masking.masked import PaddingRule
+from maskrobust.lm_modules.networks.architectures import build_outline
+from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 
 PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
 USUAL_SIZE = 64
@@ -124,11 +125,11 @@ class Case(NamedTuple):
 
 
 @torch.no_grad()
-def _case(network: nn.Module, image_size: int) -> Case:
+def _case(network: nn.Module, image_size: int, padding: PaddingRule) -> Case:
     images, visible = draw_images(image_size), draw_visible(image_size)
-    masked, rows = LayerMasking(network), None
+    masked, rows = LayerMasking(network, padding=padding), None
     if masked.row_suffix is not None:
-        masked, rows = LayerMasking(network, engine="dense"), LayerMasking(network, engine="rows")
+        masked, rows = (LayerMasking(network, padding=padding, engine=engine) for engine in ("dense", "rows"))
     return Case(network, masked, rows, images, visible, network(images), masked(images, visible))
 
 
@@ -221,18 +222,19 @@ MEANINGS = """\
 """
 
 
-def check(network: nn.Module, image_size: int) -> dict[str, bool | str]:
+def check(network: nn.Module, image_size: int, padding: PaddingRule = "mean") -> dict[str, bool | str]:
     """All six properties of a network.
 
     Args:
         network: in eval mode; gets gradients, and batch norm statistics of the images.
         image_size: side of the images.
+        padding: of `LayerMasking`.
 
     Returns:
         For each of COLUMNS True, or what is wrong.
     """
     try:
-        case = _case(network, image_size)
+        case = _case(network, image_size, padding)
     except UnsupportedNetworkError as error:
         return dict.fromkeys(COLUMNS, str(error))
     return {"wraps": True} | {column: _verdict(holds, case) for column, holds in PROPERTIES.items()}
@@ -280,8 +282,8 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
         f"`scripts/architectures` has checked {len(results)} networks with {versions}: {len(results) - failed} have "
         f"all six properties, {failed} do not.",
         MEANINGS.rstrip(),
-        "Weights are random, images have 32 to 299 pixels a side. A network that is not listed works when wrapping it "
-        "raises no `UnsupportedNetworkError`; `maskrobust arches NAME` tries it.",
+        "Weights are random, images have 32 to 299 pixels a side, and both paddings are checked. A network that is not "
+        "listed works when wrapping it raises no `UnsupportedNetworkError`; `maskrobust arches NAME` tries it.",
         f"## torchvision: {len(TORCHVISION)} networks",
         _table(results, {name: name for name in TORCHVISION}),
         f"## timm: {sum(map(len, TIMM.values()))} networks of {len(TIMM)} families",
@@ -310,7 +312,10 @@ def main() -> None:
     """Check every listed network, write the page, and exit with status 1 where a property fails."""
     results: dict[str, dict[str, bool | str]] = {}
     for architecture in track(architectures(), "checking"):
-        results[architecture] = check(build(architecture), size_of(architecture))
+        for padding in get_args(PaddingRule):
+            found = check(build(architecture), size_of(architecture), padding)
+            failed = {column: f"{padding}: {verdict}" for column, verdict in found.items() if verdict is not True}
+            results[architecture] = found | results.get(architecture, {}) | failed
     PAGE.write_text(page(results), encoding="utf-8")
     failures = [
         f"{architecture}, {column}: {verdict}"

@@ -32,6 +32,23 @@ def neighbour_padding(features: Features, visible: Visible, rings: int) -> tuple
     return filled, known
 
 
+def mirrored_padding(features: Features, visible: Visible, rings: int) -> tuple[Features, Visible]:
+    """Features mirrored at the nearest visible position, its own where the mirror is hidden; 0 further away."""
+    filled, known = np.where(visible[:, None], features, 0.0), visible.copy()
+    for b, y, x in np.ndindex(visible.shape):
+        shown = [(math.dist((j, i), (y, x)), j, i) for j, i in np.ndindex(visible.shape[1:]) if visible[b, j, i]]
+        if not visible[b, y, x] and shown:
+            distance, j, i = min(shown)
+            far = 2 * j - y, 2 * i - x
+            is_seen = inside(*far, *visible.shape[1:]) and visible[b, *far]
+            known[b, y, x] = distance <= math.sqrt(2) * rings + 1e-9
+            filled[b, :, y, x] = known[b, y, x] * features[b, :, *(far if is_seen else (j, i))]
+    return filled, known
+
+
+PADDINGS = {"mean": neighbour_padding, "mirror": mirrored_padding}
+
+
 def inside(y: int, x: int, height: int, width: int) -> bool:
     return 0 <= y < height and 0 <= x < width
 
@@ -85,10 +102,11 @@ def convolution(
     padding: Padding = ((0, 0), (0, 0)),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    hole: str = "mean",
 ) -> tuple[Features, Visible]:
     kernel = weight.shape[2:]
     rings = max((size - 1) * step for size, step in zip(kernel, dilation, strict=True))
-    filled, _ = neighbour_padding(features, visible, rings)
+    filled, _ = PADDINGS[hole](features, visible, rings)
     seen = propagate(visible, kernel, stride, padding, dilation)
     result = np.zeros((len(features), len(weight), *seen.shape[1:]))
     inputs, outputs = features.shape[1] // groups, len(weight) // groups

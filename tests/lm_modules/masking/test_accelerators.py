@@ -10,16 +10,19 @@ import torch
 from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, VisibleMap
+from maskrobust.lm_modules.masking.masked import PaddingRule
 from tests.lm_modules.masking.architectures import build
 from tests.lm_modules.masking.networks import draw_images, holes
 
 ARCHITECTURES = ["resnet18", "mobilenet_v3_small", "timm/test_convnext", "timm/test_efficientnet"]
+every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 @every_architecture
-def test_a_training_step_does_not_wait_for_the_device(architecture: str) -> None:
-    masked = LayerMasking(build(architecture)).to("meta").train()
+@every_padding
+def test_a_training_step_does_not_wait_for_the_device(architecture: str, padding: PaddingRule) -> None:
+    masked = LayerMasking(build(architecture), padding=padding).to("meta").train()
     logits = masked(draw_images().to("meta"), holes().to("meta"))
     nn.functional.cross_entropy(logits, torch.zeros(3, dtype=torch.int64, device="meta")).backward()
     assert all(parameter.grad is not None for parameter in masked.parameters())
@@ -40,13 +43,14 @@ def test_in_eval_mode_it_waits_for_whether_everything_is_visible_alone(
 
 @pytest.mark.parametrize("architecture", ["timm/test_convnext", "timm/test_efficientnet"])
 @pytest.mark.parametrize("training", [False, True])
+@every_padding
 def test_logits_and_gradients_are_those_of_a_cpu(
-    architecture: str, training: bool, monkeypatch: pytest.MonkeyPatch
+    architecture: str, training: bool, padding: PaddingRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = build(architecture).double()
     results = []
     for may_be_read in (True, False):
-        masked = LayerMasking(copy.deepcopy(network)).train(training)
+        masked = LayerMasking(copy.deepcopy(network), padding=padding).train(training)
         with monkeypatch.context() as patch, torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of dropout
             if not may_be_read:

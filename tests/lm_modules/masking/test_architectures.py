@@ -10,10 +10,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.architectures import build_outline
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.rules import RULES, Rule
-from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.architectures import build_outline
+from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 from tests.lm_modules.masking.architectures import (
     COLUMNS,
     PAGE,
@@ -41,6 +41,10 @@ CHECKED_HERE = [
 """Together they use every rule that the listed networks use; `scripts/architectures` checks all of those."""
 
 
+ALSO_MIRRORED = ["mobilenet_v3_small", "resnet18", "timm/inception_v3", "timm/test_convnext"]
+"""Under mirrored padding, too: rows, depthwise, dilated and asymmetric windows."""
+
+
 @pytest.fixture(autouse=True, scope="module")
 def no_repeated_search_for_garbage():
     """Spares the collector all objects of torch and timm each time that a network is traced."""
@@ -50,10 +54,13 @@ def no_repeated_search_for_garbage():
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("architecture", CHECKED_HERE)
-def test_network_has_all_six_properties(architecture):
+@pytest.mark.parametrize(
+    ("architecture", "padding"),
+    [*((each, "mean") for each in CHECKED_HERE), *((each, "mirror") for each in ALSO_MIRRORED)],
+)
+def test_network_has_all_six_properties(architecture, padding):
     network = build(architecture, **SMALLER.get(architecture, {}))
-    assert check(network, size_of(architecture)) == dict.fromkeys(COLUMNS, True)
+    assert check(network, size_of(architecture), padding) == dict.fromkeys(COLUMNS, True)
 
 
 @pytest.mark.parametrize("name", {refusal.reason: name for name, refusal in REFUSED.items()}.values())
@@ -80,7 +87,7 @@ def test_the_lists_hold_every_family_of_timm_once():
     families = {family for family in timm.list_modules() if timm.list_models(module=family)}
     refused = {name.removeprefix("timm/") for name in REFUSED if name.startswith("timm/")}
     unknown = families - TIMM.keys() - refused
-    assert not unknown, f"lm_modules/tested_architectures.py does not know timm's families {sorted(unknown)}"
+    assert not unknown, f"lm_modules/networks/tested_architectures.py does not know timm's families {sorted(unknown)}"
     assert len(TIMM) >= 43 and refused.isdisjoint(TIMM)
     assert {*TIMM, *refused} == families
 

@@ -78,19 +78,6 @@ def test_outputs_statistics_and_gradients_are_those_of_the_visible_positions(
         torch.testing.assert_close(buffer, expected_module.get_buffer(name), rtol=1e-5, atol=1e-6)
 
 
-@BOTH_PATHS
-def test_hidden_positions_get_no_gradient_and_do_not_matter(path: str) -> None:
-    visible, features = draw_visible(4, 5), draw_features(6, CHANNELS, 4, 5, torch.float32)
-    outputs = []
-    for hidden_value in (0.0, 1e6):
-        leaf = torch.where(visible, features, hidden_value).requires_grad_()
-        output = torch.where(visible, normalise(path, draw_module(), leaf, visible), 0)
-        (gradient,) = torch.autograd.grad(output.square().sum(), leaf)
-        assert torch.equal(torch.where(visible, 0, gradient), torch.zeros_like(gradient))
-        outputs.append(output)
-    assert torch.equal(*outputs)
-
-
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_with_next_to_nothing_visible_everything_stays_finite(count: int, momentum: float | None) -> None:
@@ -142,24 +129,6 @@ def test_a_mean_of_a_thousand_standard_deviations_costs_no_digits(
     assert (gradient - exact_gradient).abs().max() < rounding * exact_gradient.abs().max() / 3
     assert (module.running_var / exact_module.running_var - 1).abs().max() < 1e-6
     assert (module.running_mean / exact_module.running_mean - 1).abs().max() < 1e-6
-
-
-def test_half_precision_is_normalised_in_single_precision() -> None:
-    module, visible = draw_module(), draw_visible(6, 6)
-    features = (100 + draw_features(6, CHANNELS, 6, 6, torch.float32)).bfloat16()
-    output = masked_batch_norm(module, features, visible)
-    expected = by_hand(draw_module(), features.float(), visible)
-    assert output.dtype == torch.bfloat16
-    torch.testing.assert_close(picked(output, visible).float(), expected, rtol=1e-2, atol=1e-2)
-
-
-def test_synchronised_batch_norm_without_processes_is_that_of_one_process() -> None:
-    visible, features = draw_visible(4, 4), draw_features(6, CHANNELS, 4, 4, torch.float32)
-    module, expected_module = draw_module(nn.SyncBatchNorm), draw_module()
-    assert torch.equal(
-        masked_batch_norm(module, features, visible), masked_batch_norm(expected_module, features, visible)
-    )
-    assert torch.equal(module.running_mean, expected_module.running_mean)
 
 
 SPLITS = {  # visible positions of four samples, the first two on rank 0

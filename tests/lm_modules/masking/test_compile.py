@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.masking.masked import PaddingRule
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.architectures import build
 from tests.lm_modules.masking.networks import draw_images, holes, randomise
 
+every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
@@ -22,9 +24,10 @@ def network() -> nn.Module:
         return randomise(SmallResNet(3, width=16))
 
 
+@every_padding
 @torch.no_grad()
-def test_the_compiled_network_equals_the_eager_one(network: nn.Module) -> None:
-    masked = LayerMasking(network).eval()
+def test_the_compiled_network_equals_the_eager_one(network: nn.Module, padding: PaddingRule) -> None:
+    masked = LayerMasking(network, padding=padding).eval()
     compiled = torch.compile(masked, fullgraph=True, backend="eager")
     for visible in (holes(32), holes(32).flip(2), torch.ones_like(holes(32)), torch.zeros_like(holes(32))):
         images = torch.where(visible, draw_images(size=32), math.nan)
@@ -50,8 +53,9 @@ def test_the_compiled_training_pass_updates_the_same_statistics(network: nn.Modu
     torch.testing.assert_close(masked.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-5)
 
 
-def test_the_compiled_backward_pass_equals_the_eager_one(network: nn.Module) -> None:
-    masked = LayerMasking(network).train()
+@every_padding
+def test_the_compiled_backward_pass_equals_the_eager_one(network: nn.Module, padding: PaddingRule) -> None:
+    masked = LayerMasking(network, padding=padding, detach_padding=padding == "mean").train()
     twin, visible = copy.deepcopy(masked), holes(32)
     compiled = torch.compile(masked, fullgraph=True, backend="aot_eager")
     gradients = []

@@ -45,6 +45,7 @@ class Windowed(nn.Module):
 
 CASES: dict[str, Callable[[], LayerMasking]] = {
     "modern": lambda: LayerMasking(Modern().eval()),
+    "mirrored": lambda: LayerMasking(Modern().eval(), padding="mirror"),
     "windowed, union, differentiable padding": lambda: LayerMasking(
         randomise(Windowed()).eval(), merge="union", detach_padding=False
     ),

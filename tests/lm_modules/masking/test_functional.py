@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking import functional, morphology
+from maskrobust.lm_modules.masking import VisibleMap, functional, morphology
+from maskrobust.lm_modules.masking.masked import MaskingOptions, PaddingRule
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     MEMORY_FORMATS,
@@ -23,31 +24,72 @@ every_format = pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=str)
 NAN = torch.tensor(float("nan"))
 
 
-def pad(features: Tensor, visible: Tensor, rings: int, *, detach_padding: bool = True) -> Tensor:
-    plan = functional.neighbour_rings(visible, rings)
-    return functional.neighbour_padding(features, visible, plan, detach_padding=detach_padding)
+every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
+
+
+def pad(
+    features: Tensor, visible: Tensor, rings: int, *, detach_padding: bool = True, padding: PaddingRule = "mean"
+) -> Tensor:
+    return VisibleMap(visible, MaskingOptions(detach_padding=detach_padding, padding=padding)).pad(features, rings)
 
 
 @every_size
-@pytest.mark.parametrize("rings", range(7))
-def test_neighbour_padding_is_the_mean_of_known_neighbours_ring_by_ring(height: int, width: int, rings: int) -> None:
+@every_padding
+@pytest.mark.parametrize("rings", range(1, 7))
+def test_padding_is_that_of_the_loops(height: int, width: int, rings: int, padding: PaddingRule) -> None:
     visible, features = draw_visible(height, width), draw_features(6, 3, height, width)
-    expected, _ = reference.neighbour_padding(exact(features), visible[:, 0].numpy(), rings)
-    assert_close(pad(features, visible, rings), expected, TOLERANCE[torch.float64])
+    expected, _ = reference.PADDINGS[padding](exact(features), visible[:, 0].numpy(), rings)
+    assert_close(pad(features, visible, rings, padding=padding), expected, TOLERANCE[torch.float64])
 
 
 @every_dtype
 @every_format
+@every_padding
 @pytest.mark.parametrize("detach_padding", [True, False])
-def test_neighbour_padding_in_every_precision_and_memory_format(
-    dtype: torch.dtype, memory_format: torch.memory_format, detach_padding: bool
+def test_padding_in_every_precision_and_memory_format(
+    dtype: torch.dtype, memory_format: torch.memory_format, padding: PaddingRule, detach_padding: bool
 ) -> None:
     visible = draw_visible(7, 9)
     features = draw_features(6, 4, 7, 9, dtype).contiguous(memory_format=memory_format)
-    expected, _ = reference.neighbour_padding(exact(features), visible[:, 0].numpy(), rings=2)
-    padded = pad(features, visible, 2, detach_padding=detach_padding)
+    expected, _ = reference.PADDINGS[padding](exact(features), visible[:, 0].numpy(), 2)
+    padded = pad(features, visible, 2, detach_padding=detach_padding, padding=padding)
     assert padded.dtype == dtype
+    assert padding == "mean" or padded.is_contiguous(memory_format=memory_format)
     assert_close(padded, expected, TOLERANCE[dtype])
+
+
+def test_features_are_mirrored_at_the_edge_of_the_hole_as_worked_out_by_hand() -> None:
+    visible = torch.tensor([[1, 1, 1, 0, 0, 0, 0, 0, 0, 1]]).bool()[None, None]
+    features = torch.arange(10.0)[None, None, None]
+    one_ring, three_rings = [0, 1, 2, 1, 0, 0, 0, 0, 9, 9], [0, 1, 2, 1, 0, 2, 9, 9, 9, 9]
+    assert pad(features, visible, 1, padding="mirror").flatten().tolist() == one_ring
+    assert pad(features, visible, 3, padding="mirror").flatten().tolist() == three_rings
+
+
+def test_of_two_nearest_positions_the_topmost_and_then_the_leftmost_is_mirrored_at() -> None:
+    visible, features = torch.zeros(1, 1, 3, 3).bool(), torch.arange(9.0).reshape(1, 1, 3, 3)
+    visible[0, 0, [0, 1, 1, 2], [1, 0, 2, 1]] = True
+    padded = pad(features, visible, 1, padding="mirror")
+    assert padded[0, 0].tolist() == [[1, 1, 1], [3, 1, 5], [3, 7, 5]]
+    visible[0, 0, 0, 1] = False
+    assert pad(features, visible, 1, padding="mirror")[0, 0, 1, 1] == 3
+    flipped = pad(features.flip(3), visible.flip(3), 1, padding="mirror")
+    assert flipped[0, 0, 1, 1] == 5
+
+
+@pytest.mark.parametrize("rings", [1, 2, 3, 6, 9, 40])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 17), (13, 9), (40, 40)])
+def test_the_plan_of_a_cpu_is_that_of_an_accelerator(rings: int, height: int, width: int, monkeypatch) -> None:
+    visible = draw_visible(height, width)
+    in_image = functional.mirrored_places(visible, rings)
+    expected = in_image + torch.arange(6)[:, None] * height * width
+    for images_at_once in (6, 2):
+        monkeypatch.setattr(morphology, "_IN_CACHE", images_at_once * height * width)
+        places = torch.arange(visible.numel())
+        for part in morphology.PADDINGS["mirror"](visible, rings):
+            assert not visible.flatten()[part.rows].any() and visible.flatten()[part.neighbours].all()
+            places[part.rows] = part.neighbours
+        assert torch.equal(places.view(6, -1), expected)
 
 
 def test_two_visible_positions_spread_as_worked_out_by_hand() -> None:
@@ -75,11 +117,14 @@ def test_the_plan_of_two_visible_positions_counts_their_neighbours() -> None:
 
 
 @every_dtype
-def test_visible_positions_are_kept_bit_for_bit_and_hidden_ones_are_never_read(dtype: torch.dtype) -> None:
+@every_padding
+def test_visible_positions_are_kept_bit_for_bit_and_hidden_ones_are_never_read(
+    dtype: torch.dtype, padding: PaddingRule
+) -> None:
     visible, features = draw_visible(6, 7), draw_features(6, 2, 6, 7, dtype)
-    padded = pad(features, visible, 3)
+    padded = pad(features, visible, 3, padding=padding)
     assert torch.equal(torch.where(visible, padded, 0), torch.where(visible, features, 0))
-    assert torch.equal(pad(torch.where(visible, features, NAN.to(dtype)), visible, 3), padded)
+    assert torch.equal(pad(torch.where(visible, features, NAN.to(dtype)), visible, 3, padding=padding), padded)
 
 
 @every_dtype
@@ -91,15 +136,6 @@ def test_a_constant_stays_constant_wherever_it_is_filled(dtype: torch.dtype) -> 
     assert_close(padded, expected, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("detach_padding", [True, False])
-def test_neighbour_padding_is_linear_in_the_features(detach_padding: bool) -> None:
-    visible = draw_visible(6, 5)
-    first, second = draw_features(6, 2, 6, 5, seed=1), draw_features(6, 2, 6, 5, seed=2)
-    combined = pad(3 * first - second, visible, 3, detach_padding=detach_padding)
-    parts = [pad(part, visible, 3, detach_padding=detach_padding) for part in (first, second)]
-    assert_close(combined, 3 * parts[0] - parts[1], 1e-12)
-
-
 def test_filled_values_stay_between_the_least_and_the_greatest_visible_value() -> None:
     visible, features = draw_visible(9, 9), draw_features(6, 1, 9, 9)
     padded = pad(features, visible, 8)
@@ -108,29 +144,32 @@ def test_filled_values_stay_between_the_least_and_the_greatest_visible_value() -
         assert seen.min() - 1e-6 <= padded[sample].min() and padded[sample].max() <= seen.max() + 1e-6
 
 
-def test_detached_padding_gives_filled_values_no_gradient() -> None:
+@every_padding
+def test_detached_padding_gives_filled_values_no_gradient(padding: PaddingRule) -> None:
     visible, features = draw_visible(6, 5), draw_features(6, 2, 6, 5).requires_grad_()
-    padded = pad(features, visible, 3)
+    padded = pad(features, visible, 3, padding=padding)
     (gradient,) = torch.autograd.grad((padded * padded.detach()).sum(), features)
     assert torch.equal(gradient, torch.where(visible, features, 0).detach())
 
 
+@every_padding
 @pytest.mark.parametrize("detach_padding", [True, False])
-def test_gradients_are_those_of_finite_differences(detach_padding: bool) -> None:
+def test_gradients_are_those_of_finite_differences(detach_padding: bool, padding: PaddingRule) -> None:
     visible = draw_visible(3, 4)
-    plan = functional.neighbour_rings(visible, 2)
     fixed = pad(draw_features(6, 1, 3, 4), visible, 2)
 
     def padded(features: Tensor) -> Tensor:
-        result = functional.neighbour_padding(features, visible, plan, detach_padding=detach_padding)
+        result = pad(features, visible, 2, detach_padding=detach_padding, padding=padding)
         return torch.where(visible, result, fixed) if detach_padding else result
 
     assert torch.autograd.gradcheck(padded, draw_features(6, 1, 3, 4).requires_grad_())
 
 
-def test_differentiable_padding_hands_every_gradient_to_visible_positions() -> None:
+@every_padding
+def test_differentiable_padding_hands_every_gradient_to_visible_positions(padding: PaddingRule) -> None:
     visible, features = draw_visible(6, 5), draw_features(6, 1, 6, 5).requires_grad_()
-    (gradient,) = torch.autograd.grad(pad(features, visible, 8, detach_padding=False).sum(), features)
+    padded = pad(features, visible, 8, detach_padding=False, padding=padding)
+    (gradient,) = torch.autograd.grad(padded.sum(), features)
     assert torch.equal(gradient[~visible], torch.zeros_like(gradient[~visible]))
     filled = torch.tensor([30, 30, 30, 0, 30, 30], dtype=torch.float64)
     torch.testing.assert_close(gradient.sum(dim=(1, 2, 3)), filled, rtol=1e-6, atol=0)

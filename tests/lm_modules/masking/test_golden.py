@@ -16,7 +16,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.lm_modules.masking import LayerMasking, masked, morphology
+from maskrobust.lm_modules.masking import LayerMasking, morphology
 
 SIZE = 128
 
@@ -94,7 +94,7 @@ def test_masked_logits_agree_with_the_papers_code(masked_network, images, visibl
 @torch.no_grad()
 def test_the_difference_is_an_epsilon_in_the_papers_means(masked_network, images, visible, golden, monkeypatch) -> None:
     """The paper's code divides the sum of n known neighbours by n + 1e-5. In float64, to see past rounding."""
-    true_rings = masked.ring_rows
+    true_rings = morphology.ring_rows
 
     def papers_rings(visible: Tensor) -> Iterator[morphology.RingRows]:
         for ring in true_rings(visible):
@@ -104,6 +104,6 @@ def test_the_difference_is_an_epsilon_in_the_papers_means(masked_network, images
     network = copy.deepcopy(masked_network).double()
     with_true_means = network(images[2:].double(), visible[2:])
     assert relative_difference(with_true_means, golden["masked_logits"][2:]) > 1e-5
-    monkeypatch.setattr(masked, "ring_rows", papers_rings)
+    monkeypatch.setattr(morphology, "ring_rows", papers_rings)
     for logits, expected in zip(network(images.double(), visible), golden["masked_logits"], strict=True):
         assert relative_difference(logits, expected) < 1e-6

@@ -23,15 +23,6 @@ def assert_same_state(first: nn.Module, second: nn.Module) -> None:
     assert all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in first.state_dict().items())
 
 
-@every_network
-@pytest.mark.parametrize("size", [56, 64])
-@torch.no_grad()
-def test_all_visible_is_the_plain_network_bit_for_bit(name: str, size: int) -> None:
-    network, images = build(name), draw_images(size=size)
-    masked = LayerMasking(network)
-    assert torch.equal(masked(images, torch.ones_like(holes(size))), network(images))
-
-
 @torch.no_grad()
 def test_all_visible_costs_no_step_of_layer_masking() -> None:
     masked, asked = LayerMasking(build("small_resnet")), []
@@ -62,53 +53,6 @@ def test_without_a_mask_it_is_exactly_the_plain_network(name: str, training: boo
     assert_same_state(network, masked.network)
 
 
-@every_network
-@both_modes
-@torch.no_grad()
-def test_what_hidden_pixels_hold_changes_no_bit(name: str, training: bool) -> None:
-    images, outcomes = draw_images(), []
-    for hidden_value in (images, math.nan, math.inf, -1e30):
-        masked = LayerMasking(build(name)).train(training)
-        outcomes.append((masked(torch.where(VISIBLE, images, hidden_value), VISIBLE), masked))
-    (logits, masked), *others = outcomes
-    assert logits.isfinite().all() and logits.shape == (3, CLASSES)
-    assert not torch.equal(logits, masked(images, torch.ones_like(VISIBLE)))
-    for other_logits, other in others:
-        assert torch.equal(other_logits, logits)
-        if training:
-            assert all(tensor.isfinite().all() for tensor in other.state_dict().values())
-
-
-@every_network
-@both_modes
-@pytest.mark.parametrize("detach_padding", [True, False])
-def test_hidden_pixels_get_a_gradient_of_exactly_zero_and_visible_ones_do_not(
-    name: str, training: bool, detach_padding: bool
-) -> None:
-    masked = LayerMasking(build(name), detach_padding=detach_padding).train(training)
-    images = torch.where(VISIBLE, draw_images(), math.nan).requires_grad_()
-    masked(images, VISIBLE).square().sum().backward()
-    magnitude = images.grad.abs().sum(dim=1, keepdim=True)
-    assert (magnitude[~VISIBLE] == 0).all()
-    for sample, seen in zip(magnitude, VISIBLE, strict=True):
-        assert (sample[seen] > 0).float().mean() > 0.5
-    assert all(parameter.grad.isfinite().all() for parameter in masked.parameters())
-
-
-@every_network
-@both_modes
-def test_nothing_visible_is_finite_forward_and_backward(name: str, training: bool) -> None:
-    masked = LayerMasking(build(name)).train(training)
-    before = state(masked)
-    images = torch.full((2, 3, 64, 64), math.nan, requires_grad=True)
-    logits = masked(images, torch.zeros(2, 1, 64, 64, dtype=torch.bool))
-    logits.square().sum().backward()
-    assert torch.equal(logits, masked.network.fc.bias.expand_as(logits))
-    assert torch.equal(images.grad, torch.zeros_like(images))
-    assert all(parameter.grad.isfinite().all() for parameter in masked.parameters())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in masked.state_dict().items())
-
-
 @pytest.mark.parametrize("visible_pixels", [1, 2])
 def test_a_pixel_or_two_in_a_training_batch_are_enough_to_stay_finite(visible_pixels: int) -> None:
     masked = LayerMasking(build("small_resnet")).train()
@@ -118,17 +62,6 @@ def test_a_pixel_or_two_in_a_training_batch_are_enough_to_stay_finite(visible_pi
     logits.square().sum().backward()
     assert logits.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in masked.parameters())
-
-
-@every_network
-@torch.no_grad()
-def test_logits_of_a_sample_do_not_depend_on_its_batch(name: str) -> None:
-    masked, images = LayerMasking(build(name)).double(), draw_images(5).double()
-    visible = torch.cat([VISIBLE, torch.ones_like(VISIBLE[:1]), torch.zeros_like(VISIBLE[:1])])
-    together = masked(images, visible)
-    for i in range(5):
-        alone = masked(images[i : i + 1], visible[i : i + 1])
-        torch.testing.assert_close(alone[0], together[i], rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ from types import ModuleType
 import pytest
 import torch
 
-from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.masking import (
     LayerMasking,
     Masked,
@@ -13,9 +12,12 @@ from maskrobust.lm_modules.masking import (
     functional,
     layer_masking,
     masked as masked_module,
+    morphology,
 )
 from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
+from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.cases import UNION, draw_features, draw_visible, masked
 
 GEOMETRIES = [
@@ -32,10 +34,7 @@ SAME = Window((3, 3), (1, 1), (1, 1, 1, 1))
 
 def test_plans_and_windows_of_a_map_are_computed_once() -> None:
     visible = VisibleMap(draw_visible(7, 7), MaskingOptions())
-    assert visible.rings(2) is visible.rings(2)
-    first, second, third = visible.ring_rows(3)
-    assert visible.ring_rows(2) == [first, second]
-    assert visible.ring_rows(4)[:3] == [first, second, third]
+    assert len(visible.padding_rows(3)) == 3 and visible.padding_rows(3) is visible.padding_rows(3)
     assert visible.row_indices is visible.row_indices
     assert visible.window(SAME) is visible.window(SAME)
     assert visible.window(SAME) is not visible.window(SAME._replace(stride=(2, 2)))
@@ -67,8 +66,8 @@ def test_merging_a_branch_with_its_input_is_right_for_every_window(options: Mask
 
 def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    true_plan = masked_module.ring_rows
-    monkeypatch.setattr(masked_module, "ring_rows", lambda *args: calls.append(1) or true_plan(*args))
+    true_plan = PADDINGS["mean"]
+    monkeypatch.setitem(PADDINGS, "mean", lambda *args: calls.append(1) or true_plan(*args))
     counts = []
     for blocks in (2, 5):
         calls.clear()
@@ -88,7 +87,7 @@ def test_what_a_pass_needed_is_planned_ahead_of_the_next(monkeypatch: pytest.Mon
     network = LayerMasking(SmallResNet(3, width=16), engine="dense").eval()
     images, visible = draw_features(6, 3, 32, 32).float(), draw_visible(32, 32)
     first = network(images, visible)
-    logged(masked_module, "ring_rows"), logged(masked_module, "propagate_visible"), logged(layer_masking, "hide")
+    logged(morphology, "ring_rows"), logged(masked_module, "propagate_visible"), logged(layer_masking, "hide")
     assert torch.equal(network(images, visible), first)
     assert events[-1] == "hide" and {"ring_rows", "propagate_visible"} < set(events)
     other = images[..., :16, :], visible[..., :16, :].flip(2)
@@ -126,7 +125,7 @@ def test_a_stem_whose_windows_see_whole_patches_is_not_padded() -> None:
     convolution = torch.nn.Conv2d(3, 2, 4, 4)
     x = masked(torch.where(visible, draw_features(6, 3, 16, 12).float(), 1e6), visible)
     result = convolution_rule(convolution, x)
-    assert x.visible.recipe.rings == 0
+    assert x.visible.recipe.rings == ()
     shown, expected = result.with_hidden_zero(), convolution(functional.hide(x.features, visible))
     assert torch.equal(shown, functional.hide(expected, result.visible.positions))
 

@@ -55,7 +55,7 @@ def test_padding_fills_the_values_of_the_page() -> None:
     x, expected = features(), values("filled")
     filled = x.with_neighbour_padding(2)
     torch.testing.assert_close(filled[~expected.isnan()], expected[~expected.isnan()])
-    reached = torch.cat([ring.rows for ring in x.visible.ring_rows(2)] + [x.visible.row_indices])
+    reached = torch.cat([ring.rows for ring in x.visible.padding_rows(2)] + [x.visible.row_indices])
     assert sorted(reached.tolist()) == (~expected.isnan()).flatten().nonzero().flatten().tolist()
 
 

@@ -69,11 +69,6 @@ def test_the_plan_is_the_one_worked_out_by_hand() -> None:
     assert differing == []
 
 
-def test_the_union_rule_shows_more_after_a_sum() -> None:
-    plan = LayerMasking(Tiny(), merge="union").plan(torch.zeros(2, 1, 8, 6), corner_of_one_of_two())
-    assert [round(row.visible_fraction, 4) for row in plan if row.rule in ("residual", "index")] == [9 / 24] * 3
-
-
 def test_a_plan_prints_as_a_table() -> None:
     lines = str(LayerMasking(Tiny()).plan(torch.zeros(2, 1, 8, 6), corner_of_one_of_two())).splitlines()
     assert lines[0].split() == ["layer", "operation", "rule", "resolution", "rings", "visible"]

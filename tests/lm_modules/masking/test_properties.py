@@ -3,6 +3,7 @@
 import copy
 import math
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -20,15 +21,18 @@ SIZE = 32
 VISIBLE = holes(SIZE)
 
 
+every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
+
+
 @cache
-def _wrapped(kind: type[nn.Module], merge: str, detach_padding: bool) -> LayerMasking:
+def _wrapped(kind: type[nn.Module], **options: Any) -> LayerMasking:
     torch.manual_seed(0)
-    return LayerMasking(randomise(kind()).eval(), merge=merge, detach_padding=detach_padding)
+    return LayerMasking(randomise(kind()).eval(), **options)
 
 
-def wrapped(kind: type[nn.Module], merge: str = "intersection", *, detach_padding: bool = True) -> LayerMasking:
+def wrapped(kind: type[nn.Module], **options: Any) -> LayerMasking:
     """A fresh copy of the same masked network each time, in eval mode."""
-    return copy.deepcopy(_wrapped(kind, merge, detach_padding))
+    return copy.deepcopy(_wrapped(kind, **options))
 
 
 def logits_of(masked: LayerMasking, images: Tensor, visible: Tensor) -> Tensor:
@@ -48,7 +52,7 @@ def test_all_visible_is_the_plain_network_bit_for_bit(kind: type[nn.Module]) -> 
 @both_merges
 @torch.no_grad()
 def test_a_whole_image_among_masked_ones_has_the_logits_of_the_plain_network(kind: type[nn.Module], merge: str) -> None:
-    masked, images = wrapped(kind, merge), draw_images(4, SIZE)
+    masked, images = wrapped(kind, merge=merge), draw_images(4, SIZE)
     logits, plain = masked(images, torch.cat([VISIBLE, torch.ones_like(VISIBLE[:1])])), masked.network(images)
     torch.testing.assert_close(logits[3], plain[3], rtol=1e-4, atol=1e-5)
     assert ((logits[:3] - plain[:3]).abs() > 1e-3).any(dim=1).all()
@@ -56,10 +60,10 @@ def test_a_whole_image_among_masked_ones_has_the_logits_of_the_plain_network(kin
 
 @every_network
 @both_modes
-@both_merges
+@pytest.mark.parametrize("options", [{}, {"merge": "union"}, {"padding": "mirror"}], ids=str)
 @torch.no_grad()
-def test_what_hidden_pixels_hold_changes_no_bit(kind: type[nn.Module], training: bool, merge: str) -> None:
-    masked, images = wrapped(kind, merge).train(training), draw_images(size=SIZE)
+def test_what_hidden_pixels_hold_changes_no_bit(kind: type[nn.Module], training: bool, options: dict[str, str]) -> None:
+    masked, images = wrapped(kind, **options).train(training), draw_images(size=SIZE)
     expected = logits_of(masked, images, VISIBLE)
     for hidden_value in (math.nan, -1e30):
         assert torch.equal(logits_of(masked, torch.where(VISIBLE, images, hidden_value), VISIBLE), expected)
@@ -69,11 +73,12 @@ def test_what_hidden_pixels_hold_changes_no_bit(kind: type[nn.Module], training:
 
 @every_network
 @both_modes
+@every_padding
 @pytest.mark.parametrize("detach_padding", [True, False])
 def test_hidden_pixels_get_a_gradient_of_exactly_zero_and_visible_ones_do_not(
-    kind: type[nn.Module], training: bool, detach_padding: bool
+    kind: type[nn.Module], training: bool, padding: str, detach_padding: bool
 ) -> None:
-    masked = wrapped(kind, detach_padding=detach_padding).train(training)
+    masked = wrapped(kind, padding=padding, detach_padding=detach_padding).train(training)
     images = torch.where(VISIBLE, draw_images(size=SIZE), math.nan).requires_grad_()
     logits_of(masked, images, VISIBLE).square().sum().backward()
     magnitude = images.grad.abs().sum(dim=1, keepdim=True)
@@ -95,9 +100,10 @@ def test_nothing_visible_is_finite_forward_and_backward(kind: type[nn.Module], t
 
 
 @every_network
+@every_padding
 @torch.no_grad()
-def test_logits_of_an_image_do_not_depend_on_its_batch(kind: type[nn.Module]) -> None:
-    masked, images = wrapped(kind).double(), draw_images(4, SIZE).double()
+def test_logits_of_an_image_do_not_depend_on_its_batch(kind: type[nn.Module], padding: str) -> None:
+    masked, images = wrapped(kind, padding=padding).double(), draw_images(4, SIZE).double()
     visible = torch.cat([VISIBLE, torch.zeros_like(VISIBLE[:1])])
     together = masked(images, visible)
     for i in range(4):

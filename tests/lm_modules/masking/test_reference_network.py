@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.lm_modules.masking.masked import MergeRule
+from maskrobust.lm_modules.masking.masked import MergeRule, PaddingRule
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import draw_features, draw_visible, exact
 from tests.lm_modules.masking.networks import randomise
 from tests.lm_modules.masking.reference import Features, Visible
 
 Norm = Callable[[nn.BatchNorm2d, Features, Visible], Features]
+every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 BOTH_MERGES = pytest.mark.parametrize("merge", ["intersection", "union"])
 
 
@@ -74,45 +75,48 @@ def train_norm(module: nn.BatchNorm2d, features: Features, visible: Visible) -> 
     )
 
 
-def convolved(module: nn.Conv2d, x: Features, visible: Visible) -> tuple[Features, Visible]:
+def convolved(module: nn.Conv2d, x: Features, visible: Visible, hole: str) -> tuple[Features, Visible]:
     padding = [(size, size) for size in module.padding]
-    return reference.convolution(x, visible, exact(module.weight), None, module.stride, padding)
+    return reference.convolution(x, visible, exact(module.weight), None, module.stride, padding, hole=hole)
 
 
 def reference_block(
-    block: nn.Module, x: Features, visible: Visible, merge: MergeRule, norm: Norm
+    block: nn.Module, x: Features, visible: Visible, merge: MergeRule, norm: Norm, hole: str
 ) -> tuple[Features, Visible]:
-    out, seen = convolved(block.conv1, x, visible)
+    out, seen = convolved(block.conv1, x, visible, hole)
     out = np.maximum(norm(block.bn1, out, seen), 0)
-    out, seen = convolved(block.conv2, out, seen)
+    out, seen = convolved(block.conv2, out, seen, hole)
     out = norm(block.bn2, out, seen)
     if isinstance(block.shortcut, nn.Conv2d):
-        x, visible = convolved(block.shortcut, x, visible)
+        x, visible = convolved(block.shortcut, x, visible, hole)
     if merge == "union":
         out, x = np.where(seen[:, None], out, 0), np.where(visible[:, None], x, 0)
         return np.maximum(out + x, 0), seen | visible
     return np.maximum(out + x, 0), seen & visible
 
 
-def reference_logits(network: nn.Module, images: Features, visible: Visible, merge: MergeRule, norm: Norm) -> Features:
-    x, seen = convolved(network.stem, images, visible)
+def reference_logits(
+    network: nn.Module, images: Features, visible: Visible, merge: MergeRule, norm: Norm, hole: str
+) -> Features:
+    x, seen = convolved(network.stem, images, visible, hole)
     x = np.maximum(norm(network.bn, x, seen), 0)
     x, seen = reference.pool(x, seen, (3, 3), (2, 2), ((1, 1), (1, 1)))
     for block in network.blocks:
-        x, seen = reference_block(block, x, seen, merge, norm)
+        x, seen = reference_block(block, x, seen, merge, norm, hole)
     return reference.masked_mean(x, seen) @ exact(network.fc.weight).T + exact(network.fc.bias)
 
 
 @BOTH_MERGES
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("size", [(14, 11), (9, 16)])
+@every_padding
 def test_logits_are_those_of_the_loops(
-    network: nn.Module, merge: MergeRule, training: bool, size: tuple[int, int]
+    network: nn.Module, merge: MergeRule, training: bool, size: tuple[int, int], padding: PaddingRule
 ) -> None:
     images, visible = draw_features(6, 2, *size), draw_visible(*size)
     norm = train_norm if training else eval_norm
-    expected = reference_logits(network, exact(images), visible[:, 0].numpy(), merge, norm)
-    logits = LayerMasking(network, merge=merge).train(training)(images, visible)
+    expected = reference_logits(network, exact(images), visible[:, 0].numpy(), merge, norm, padding)
+    logits = LayerMasking(network, merge=merge, padding=padding).train(training)(images, visible)
     torch.testing.assert_close(logits, torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
 
 
@@ -124,10 +128,11 @@ def test_the_merge_rules_differ(network: nn.Module) -> None:
 
 @BOTH_MERGES
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@every_padding
 def test_with_differentiable_padding_gradients_are_those_of_finite_differences(
-    network: nn.Module, merge: MergeRule, training: bool
+    network: nn.Module, merge: MergeRule, training: bool, padding: PaddingRule
 ) -> None:
-    masked = LayerMasking(network, merge=merge, detach_padding=False).train(training)
+    masked = LayerMasking(network, merge=merge, detach_padding=False, padding=padding).train(training)
     images, visible = draw_features(2, 2, 5, 4).requires_grad_(), draw_visible(5, 4)[1:3]
     assert torch.autograd.gradcheck(lambda x: masked(x, visible), images, atol=1e-4, fast_mode=True)
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ NETWORKS = {name: BUILDERS[name] for name in ("basic_resnet", "dilated", "small_
     "resnet50": lambda: resnet50(num_classes=CLASSES),
     "wide_resnet": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, width_per_group=128),
 }
+every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 every_network = pytest.mark.parametrize("name", ["basic_resnet", "dilated", "small_resnet", "wide_resnet"])
 
 
@@ -43,16 +45,16 @@ ALL_MASKS = torch.cat([mask_of(kind) for kind in MASKS])
 
 
 @cache
-def _engines(name: str, detach_padding: bool) -> tuple[LayerMasking, LayerMasking]:
+def _engines(name: str, **options: Any) -> tuple[LayerMasking, LayerMasking]:
     torch.manual_seed(0)
     network = randomise(NETWORKS[name]()).eval()
-    rows, dense = (LayerMasking(network, detach_padding=detach_padding, engine=engine) for engine in ("rows", "dense"))
+    rows, dense = (LayerMasking(network, engine=engine, **options) for engine in ("rows", "dense"))
     return rows, dense
 
 
-def engines(name: str, *, detach_padding: bool = True) -> tuple[LayerMasking, LayerMasking]:
+def engines(name: str, **options: Any) -> tuple[LayerMasking, LayerMasking]:
     """The same network in eval mode, computed on rows and on dense features."""
-    return copy.deepcopy(_engines(name, detach_padding))
+    return copy.deepcopy(_engines(name, **options))
 
 
 def spy_on_rows(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -67,9 +69,10 @@ def relative_error(given: Tensor, expected: Tensor) -> float:
 
 
 @every_network
+@every_padding
 @torch.no_grad()
-def test_rows_have_the_logits_of_dense_features(name: str) -> None:
-    rows, dense = engines(name)
+def test_rows_have_the_logits_of_dense_features(name: str, padding: str) -> None:
+    rows, dense = engines(name, padding=padding)
     images = draw_images(len(MASKS), SIZE)
     together = dense(images, ALL_MASKS)
     assert relative_error(rows(images, ALL_MASKS), together) < 1e-5
@@ -80,10 +83,11 @@ def test_rows_have_the_logits_of_dense_features(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["basic_resnet", "dilated"])
+@every_padding
 @pytest.mark.parametrize("detach_padding", [True, False])
-def test_rows_have_the_gradients_of_dense_features(name: str, detach_padding: bool) -> None:
+def test_rows_have_the_gradients_of_dense_features(name: str, padding: str, detach_padding: bool) -> None:
     gradients = []
-    for engine in engines(name, detach_padding=detach_padding):
+    for engine in engines(name, padding=padding, detach_padding=detach_padding):
         images = draw_images(len(MASKS), SIZE).double().requires_grad_()
         engine.double()(images, ALL_MASKS).square().sum().backward()
         gradients.append([images.grad, *(parameter.grad.clone() for parameter in engine.parameters())])
@@ -95,8 +99,9 @@ def test_rows_have_the_gradients_of_dense_features(name: str, detach_padding: bo
 
 @pytest.mark.parametrize("name", ["basic_resnet", "small_resnet"])
 @pytest.mark.parametrize("hidden_value", [math.nan, -1e30])
-def test_what_hidden_pixels_hold_changes_no_bit_on_rows(name: str, hidden_value: float) -> None:
-    rows, images = engines(name)[0], draw_images(len(MASKS), SIZE)
+@every_padding
+def test_what_hidden_pixels_hold_changes_no_bit_on_rows(name: str, hidden_value: float, padding: str) -> None:
+    rows, images = engines(name, padding=padding)[0], draw_images(len(MASKS), SIZE)
     garbled = torch.where(ALL_MASKS, images, hidden_value).requires_grad_()
     logits = rows(garbled, ALL_MASKS)
     assert torch.equal(logits, rows(images, ALL_MASKS))
@@ -109,7 +114,7 @@ def test_auto_takes_rows_for_a_small_box_and_dense_features_for_half_of_the_patc
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shares = spy_on_rows(monkeypatch)
-    masked = LayerMasking(_engines("resnet50", True)[0].network)
+    masked = LayerMasking(_engines("resnet50")[0].network)
     images, (_, patches, box) = draw_images(2, SIZE), holes(SIZE)
     masked(images, box.expand(2, 1, -1, -1))
     assert len(shares) == 1 and 0.1 < shares[0] < 0.5

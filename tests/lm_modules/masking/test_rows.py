@@ -1,13 +1,12 @@
 """Padding by rows: the same numbers as the dense functions, from the positions that need them alone."""
 
-from itertools import islice
-
 import pytest
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking import functional, rows
-from maskrobust.lm_modules.masking.morphology import RingRows, ring_rows
+from maskrobust.lm_modules.masking import VisibleMap, functional, rows
+from maskrobust.lm_modules.masking.masked import MaskingOptions, PaddingRule
+from maskrobust.lm_modules.masking.morphology import PADDINGS, PaddingRows
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     MEMORY_FORMATS,
@@ -19,9 +18,11 @@ from tests.lm_modules.masking.cases import (
     exact,
 )
 
+every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 
-def planned(visible: Tensor, rings: int) -> list[RingRows]:
-    return list(islice(ring_rows(visible), rings))
+
+def planned(visible: Tensor, rings: int, padding: str = "mean") -> list[PaddingRows]:
+    return PADDINGS[padding](visible, rings)
 
 
 def known_after(visible: Tensor, rings: int) -> Tensor:
@@ -31,20 +32,22 @@ def known_after(visible: Tensor, rings: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-@pytest.mark.parametrize("rings", range(7))
-def test_padded_rows_are_the_mean_of_known_neighbours(height: int, width: int, rings: int) -> None:
+@pytest.mark.parametrize("rings", range(1, 7))
+@every_padding
+def test_padded_rows_are_those_of_the_loops(height: int, width: int, rings: int, padding: str) -> None:
     visible, features = draw_visible(height, width), draw_features(6, 3, height, width)
-    padded = rows.pad_rows(functional.hide(features, visible), planned(visible, rings))
-    expected, _ = reference.neighbour_padding(exact(features), visible[:, 0].numpy(), rings)
+    padded = rows.pad_rows(functional.hide(features, visible), planned(visible, rings, padding))
+    expected, _ = reference.PADDINGS[padding](exact(features), visible[:, 0].numpy(), rings)
     assert_close(padded, expected, TOLERANCE[torch.float64])
 
 
+@every_padding
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=str)
 @pytest.mark.parametrize("detach_padding", [True, False])
 @pytest.mark.parametrize("rings", [1, 3])
 def test_rows_and_dense_agree_in_values_and_gradients(
-    dtype: torch.dtype, memory_format: torch.memory_format, detach_padding: bool, rings: int
+    dtype: torch.dtype, memory_format: torch.memory_format, detach_padding: bool, rings: int, padding: PaddingRule
 ) -> None:
     visible = draw_visible(7, 9)
     features = draw_features(6, 4, 7, 9, dtype).contiguous(memory_format=memory_format)
@@ -53,11 +56,11 @@ def test_rows_and_dense_agree_in_values_and_gradients(
     for by_rows in (True, False):
         leaf = features.clone().requires_grad_()
         if by_rows:
-            plan = planned(visible, rings)
+            plan = planned(visible, rings, padding)
             padded = rows.pad_rows(functional.hide(leaf, visible), plan, detach_padding=detach_padding)
         else:
-            plan = functional.neighbour_rings(visible, rings)
-            padded = functional.neighbour_padding(leaf, visible, plan, detach_padding=detach_padding)
+            options = MaskingOptions(detach_padding=detach_padding, padding=padding)
+            padded = VisibleMap(visible, options).pad(leaf, rings)
         (gradient,) = torch.autograd.grad((padded * slope).sum(), leaf)
         assert padded.dtype == dtype
         results.append((padded, gradient))
@@ -103,11 +106,12 @@ def test_differentiable_rows_have_the_gradients_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x: rows.pad_rows(x, plan, detach_padding=False), features)
 
 
+@every_padding
 @pytest.mark.parametrize("visible", [torch.ones(2, 1, 3, 3).bool(), torch.zeros(2, 1, 3, 3).bool()])
-def test_with_nothing_to_fill_the_plan_is_empty_and_the_features_are_handed_back(visible: Tensor) -> None:
+def test_with_nothing_to_fill_the_plan_is_empty_and_the_features_are_handed_back(visible: Tensor, padding: str) -> None:
     features = draw_features(2, 3, 3, 3)
-    assert planned(visible, 5) == []
-    assert rows.pad_rows(features, planned(visible, 5)) is features
+    assert planned(visible, 5, padding) == []
+    assert rows.pad_rows(features, planned(visible, 5, padding)) is features
 
 
 def test_rows_are_positions_in_order_without_a_copy_where_these_lie_in_memory() -> None:

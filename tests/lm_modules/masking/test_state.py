@@ -2,14 +2,13 @@
 
 import copy
 import io
-import pickle
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import LayerMasking
-from tests.lm_modules.masking.networks import BUILDERS, build, draw_images, holes, randomise
+from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
 
 
 class Trunk(nn.Module):
@@ -76,15 +75,6 @@ def test_a_deep_copy_is_independent() -> None:
         parameter.zero_()
     assert torch.equal(masked(images, visible), before)
     assert not twin(images, visible).any()
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-@torch.no_grad()
-def test_a_pickled_wrapper_computes_the_same(name: str) -> None:
-    masked, images, visible = LayerMasking(build(name)), draw_images(), holes()
-    again = pickle.loads(pickle.dumps(masked))
-    assert torch.equal(again(images, visible), masked(images, visible))
-    assert_equal(again.state_dict(), masked.state_dict())
 
 
 @torch.no_grad()

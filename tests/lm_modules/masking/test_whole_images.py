@@ -57,11 +57,3 @@ def test_a_compiled_network_computes_it_likewise() -> None:
     network, (images, visible) = build("padding beyond the window"), batch()
     compiled = torch.compile(LayerMasking(network), fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(images, visible)[1], network(images)[1])
-
-
-def test_an_image_that_becomes_whole_on_the_way_stays_so() -> None:
-    images, visible = batch()
-    visible[0, :, :6], visible[0, :, 6:] = True, False
-    network = nn.Sequential(nn.Conv2d(3, 4, 7, stride=6), nn.ZeroPad2d(1), nn.Identity(), nn.Flatten())
-    plan = LayerMasking(network).plan(images[:1, :, :7, :7], visible[:1, :, :7, :7])
-    assert [row.visible_fraction for row in plan[:3]] == [1.0, 1.0, 1.0]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from maskrobust.lm_modules.reliance.conditions import retention_condition
-from maskrobust.lm_modules.reliance.outcomes import Outcomes, PairAnswers
+from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
 
 NUM_CLASSES = 3
 
@@ -44,12 +44,13 @@ def make_outcomes(
         object_valid=valid,
         swap_valid=valid,
         sensitivity=rng.random(images),
-        pairs=PairAnswers(
-            scenes=8,
-            ids=np.arange(30),
-            objects=np.stack([np.arange(30), 1 + np.arange(30)], axis=1),
-            hidden=rng.normal(0.3, 1.0, 30),
-            shown=rng.normal(2.0, 1.0, 30),
+        scenes=SceneAnswers(
+            kinds=np.arange(6) % 3,
+            energy=np.linspace(0.0, 0.1, 6),
+            objects=np.arange(31),
+            columns=np.arange(31) % NUM_CLASSES,
+            pairs=np.stack([np.arange(30), 1 + np.arange(30)], axis=1),
+            logits=rng.normal(size=(31, 6, NUM_CLASSES)).astype(np.float32),
         ),
     )
 

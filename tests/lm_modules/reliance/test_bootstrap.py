@@ -178,16 +178,3 @@ def test_copies_of_an_image_add_nothing() -> None:
     columns = np.random.default_rng(0).normal(size=(2, 1, 40))
     copies = hierarchical_bootstrap_means(columns.repeat(6, axis=2), 100, 4, np.arange(40).repeat(6))
     assert np.allclose(copies, hierarchical_bootstrap_means(columns, 100, 4), atol=1e-12)
-
-
-def test_the_spread_of_means_over_pairs_is_the_sum_over_pairs_that_share_an_object() -> None:
-    rng = np.random.default_rng(7)
-    effects = rng.normal(size=12)
-    objects = np.array([(j, k) for j in range(12) for k in range(j) if rng.random() < 0.5 or j == k + 1])
-    values = effects[objects].sum(axis=1) + 0.1 * rng.normal(size=len(objects))
-    means = hierarchical_bootstrap_means(values[np.newaxis, np.newaxis], 40_000, 0, objects)
-    deviations = values - values.mean()
-    shared = (objects[:, None, :, None] == objects[None, :, None, :]).any(axis=(2, 3))
-    variance = (np.outer(deviations, deviations) * shared).sum() / len(objects) ** 2 * 12 / 9
-    assert means.var() == pytest.approx(variance, rel=0.03)
-    assert means.mean() == pytest.approx(values.mean(), abs=4 * np.sqrt(variance / 40_000))

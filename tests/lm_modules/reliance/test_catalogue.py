@@ -13,8 +13,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module
 from maskrobust.lm_modules.reliance.catalogue import (
     HEADLINE,
-    SCENE_SHARE,
-    SCENES,
+    OUTLINE_PULL,
     Context,
     Group,
     Measure,
@@ -70,7 +69,7 @@ def test_entries_stand_by_group_and_the_headline_first() -> None:
 
 
 def test_measures_that_code_knows_by_name_are_entries() -> None:
-    assert {HEADLINE, SCENES, SCENE_SHARE} <= ENTRIES.keys()
+    assert {HEADLINE, OUTLINE_PULL} <= ENTRIES.keys()
 
 
 def test_a_measure_without_what_it_needs_is_not_asked() -> None:

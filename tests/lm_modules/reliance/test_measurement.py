@@ -5,12 +5,13 @@ import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance import conditions as conditions_module
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.lm_modules.reliance.results import select
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_bank, shape_batch
 
 PLAN = ReliancePlan(
@@ -20,9 +21,9 @@ PLAN = ReliancePlan(
 PLANS = with_transfer_methods({"black": PLAN, "layer_masking": ReliancePlan(patch_size=4)}, ["mean"])
 
 
-def classifier(seed: int) -> MaskRobustClassifier:
+def classifier(seed: int) -> TrainedNetwork:
     torch.manual_seed(seed)
-    return MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=seed).eval()
+    return MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=seed).trained_network()
 
 
 def as_batches() -> list[Batch]:
@@ -35,7 +36,7 @@ def bank() -> SilhouetteBank:
     return shape_bank(16)
 
 
-def rows_of(networks: dict[str, MaskRobustClassifier], bank: SilhouetteBank):
+def rows_of(networks: dict[str, TrainedNetwork], bank: SilhouetteBank):
     runs = Measurement(networks, bank, PLANS, num_classes=NUM_CLASSES, seed=3).run(as_batches())
     return [
         row

@@ -14,8 +14,8 @@ def test_pictures_are_scenes_of_another_split(split, other) -> None:
     data = Cues(**TINY_DATA)
     data.setup("fit")
     found = pictures_to_centre_by(data, split, ["black", "mean+centred"])
-    assert torch.equal(found, data.empty_scenes(other, 8))
-    assert not any(torch.equal(one, each) for one in found for each in data.empty_scenes(split, 8))
+    assert torch.equal(found, data.empty_scenes(other, 8).images)
+    assert not any(torch.equal(one, each) for one in found for each in data.empty_scenes(split, 8).images)
 
 
 def test_nothing_is_drawn_where_nothing_is_centred() -> None:

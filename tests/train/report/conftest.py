@@ -88,7 +88,7 @@ def summarised_claim(folder: Path) -> Content:
             seed: MeasuredRun(
                 _answers(config.plans_of(arm), 100 * place + seed),
                 _answers(config.evaluation.validation_plans, 500 + 100 * place + seed),
-                {taught: 0.5 + 0.01 * place + 0.1 * seed for taught in config.taught},
+                {training: 0.5 + 0.01 * place + 0.1 * seed for training in config.manipulation_checks},
             )
             for seed in config.seeds
         }
@@ -96,7 +96,8 @@ def summarised_claim(folder: Path) -> Content:
     }
     some = next(iter(next(iter(runs.values())).values())).outcomes["black"]
     probe = probe_of(some)
-    return claim_summary.summarise(config, runs, probe, seconds=300.1, command="maskrobust claim --config a.yaml")
+    command = "maskrobust claim --config a.yaml"
+    return claim_summary.summarise(config, runs, probe, seconds=300.1, command=command).as_json()
 
 
 def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **changes: Any) -> Content:
@@ -123,7 +124,8 @@ def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **chan
     runs[networks[0]]["black"] = overflown  # its sensitivity is undefined
     probe = probe_of(runs[networks[0]]["black"])
     command = "maskrobust evaluate --data=Cues"
-    return evaluation_summary.summarise(config, runs, probe, dict.fromkeys(runs), seconds=30.0, command=command)
+    results = evaluation_summary.summarise(config, runs, probe, dict.fromkeys(runs), seconds=30.0, command=command)
+    return results.as_json()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from maskrobust.train.report import Answer, ExampleStrip, render_claim, render_reliance
+from maskrobust.train.report import Answer, ExampleStrip, Results, render_claim, render_reliance
 from tests.train.report.pages import brightness, measured
 from tests.train.report.test_pages import HOSTILE, hostile_copy, pictures
 
@@ -23,7 +23,7 @@ LAYOUT = """
           && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1) overlaps.push([one, other]);
     }));
   }
-  const charts = [...page.querySelectorAll("figure.chart svg[role=img], figure.curves svg[role=img]")]
+  const charts = [...page.querySelectorAll("figure svg[role=img]")]
     .filter(each => each.getClientRects().length);
   const sizes = charts.flatMap(each => [...each.querySelectorAll("text")])
     .map(each => each.getBoundingClientRect().height);
@@ -62,8 +62,8 @@ CONTRAST = """
     found[name] = Math.min(...[...page.querySelectorAll(selector)]
       .map(each => contrast(style(each).color, ground(each))));
   found.background = style(page.body).backgroundColor;
-  found.numbers = Math.min(...[...page.querySelectorAll(".curves text[style*='--arm']")]
-    .map(each => contrast(style(each).fill, ground(page.querySelector(".curves")))));
+  found.numbers = Math.min(...[...page.querySelectorAll(".panels text[style*='--arm']")]
+    .map(each => contrast(style(each).fill, ground(page.querySelector(".panels")))));
   return found;
 """
 
@@ -86,7 +86,10 @@ def full_pages(made_claim, made_reliance):
     for row in claim["rows"]:
         if row["network"] == "no_masks" and row["measure"] == "used_share":
             row |= {"value": None, "low": None, "high": None, "undefined_because": LONG}
-    return {"claim": render_claim(claim, example_strips()), "reliance": render_reliance(reliance, example_strips())}
+    return {
+        "claim": render_claim(Results.read("claim", claim), example_strips()),
+        "reliance": render_reliance(Results.read("reliance", reliance), example_strips()),
+    }
 
 
 def test_pages_neither_overflow_nor_overlap_and_charts_are_legible_on_every_screen(chromium, tmp_path, full_pages):
@@ -96,7 +99,7 @@ def test_pages_neither_overflow_nor_overlap_and_charts_are_legible_on_every_scre
         assert page["scrollWidth"] <= page["width"] and page["right"] <= page["width"], name
         assert page["regions"] <= page["width"] and page["overlaps"] == [] and page["stacked"], name
         assert page["smallest"] >= 8, name
-        assert page["charts"] == {"claim": 4, "reliance": 6}[name.rstrip("0123456789")], name
+        assert page["charts"] == {"claim": 4, "reliance": 8}[name.rstrip("0123456789")], name
 
 
 @pytest.mark.parametrize(("scheme", "dark"), [("0", True), ("1", False)], ids=["dark", "light"])
@@ -126,5 +129,7 @@ def test_on_paper_tables_fit_and_nothing_sticks(chromium, tmp_path, full_pages):
 
 def test_hostile_texts_make_no_elements(chromium, tmp_path, claim):
     script = 'return [page.querySelectorAll("b").length, page.getElementById("claim").textContent];'
-    found = measured(chromium, tmp_path, script, [("hostile", 1280, render_claim(hostile_copy(claim), []))])
+    found = measured(
+        chromium, tmp_path, script, [("hostile", 1280, render_claim(Results.read("claim", hostile_copy(claim)), []))]
+    )
     assert found["hostile"] == [0, HOSTILE]

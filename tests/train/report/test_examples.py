@@ -3,12 +3,11 @@ import pytest
 import torch
 
 from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill
-from maskrobust.lm_modules.methods import masking_methods
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
-from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.report import (
     Answer,
     ExampleStrip,
@@ -61,55 +60,39 @@ def as_bytes(images):
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("method", FILLS)
+@pytest.mark.parametrize("method", [*FILLS, "layer_masking"])
 def test_pictures_are_what_the_measures_show_to_the_network(batch, method):
     original, *strips = strips_of(batch, method)
-    assert np.array_equal(np.stack(original.images), as_bytes(batch.images)[:3])
-    shown = {
-        pixels.tobytes()
-        for images, visible, keys in holes_of_the_measures(batch)
-        for pixels in as_bytes(apply_fill(method, images, visible, keys=keys, mean=MEAN))
-    }
+    assert np.array_equal(np.stack(original.images), as_bytes(batch.images)[:3])  # the last image has no object
+    assert {strip.ids for strip in strips} == {(100, 101, 102)} and {strip.labels for strip in strips} == {(0, 1, 2)}
+    assert [strip.condition for strip in strips] == ["retention/0.5", "silhouette", "circle"]
     for strip in strips:
-        assert {picture.tobytes() for picture in strip.images} <= shown, strip.label
+        fill = "black" if method == "layer_masking" else method
+        shown = [
+            (as_bytes(apply_fill(fill, images, visible, keys=keys, mean=MEAN)), visible[:, 0].numpy())
+            for images, visible, keys in holes_of_the_measures(batch)
+        ]
+        for picture, clean in zip(strip.images, original.images, strict=True):
+            if method == "layer_masking":  # a grey checkerboard is drawn for the reader: compare what is visible
+                holes = (picture != clean).any(axis=2)
+                assert len(np.unique(picture[holes], axis=0)) == 2
+                assert any((holes <= ~seen).all() for _, visible in shown for seen in visible)
+            else:
+                assert picture.tobytes() in {each.tobytes() for pixels, _ in shown for each in pixels}, strip.label
     assert len({np.stack(strip.images).tobytes() for strip in strips}) == 3
 
 
-def test_layer_masking_shows_hidden_pixels_as_a_grey_checkerboard(batch):
-    _, *black = strips_of(batch, "black")
-    original, *masked = strips_of(batch, "layer_masking")
-    for strip, filled in zip(masked, black, strict=True):
-        assert strip.method == "layer_masking" and strip.label == filled.label
-        for picture, dark, clean in zip(strip.images, filled.images, original.images, strict=True):
-            hidden = (dark == 0).all(axis=2) & (clean != 0).any(axis=2)
-            assert np.array_equal(picture[~hidden & (dark != 0).any(axis=2)], clean[~hidden & (dark != 0).any(axis=2)])
-            greys = np.unique(picture[hidden], axis=0)
-            assert len(greys) == 2 and (greys == greys[:, :1]).all()
-
-
 def test_holes_are_where_their_labels_say(batch):
-    _, patches, outline, circle = strips_of(batch, "black")
-    objects = batch.object_mask[:3, 0].numpy()
-    assert "Half of the patches" in patches.label and "outline" in outline.label and "circle" in circle.label
-    for strip in (outline, circle):
-        assert all((picture[one] == 0).all() for picture, one in zip(strip.images, objects, strict=True))
-    for picture in patches.images:
-        cells = (picture == 0).all(axis=2).reshape(6, 8, 6, 8).all(axis=(1, 3))
-        assert cells.sum() == 18
-
-
-def test_labels_name_the_hidden_fraction(batch):
-    _, patches, *_ = example_strips(
+    _, patches, outline, circle = example_strips(
         batch, ["black"], seed=SEED, patch_size=PATCH_SIZE, preprocessing=LOOK, hidden_fraction=0.25
     )
-    assert patches.label == "25\u202f% of the patches hidden"
+    objects = batch.object_mask[:3, 0].numpy()
+    assert (
+        patches.label == "25\u202f% of the patches hidden" and "outline" in outline.label and "circle" in circle.label
+    )
+    for strip in (outline, circle):
+        assert all((picture[one] == 0).all() for picture, one in zip(strip.images, objects, strict=True))
     assert [(picture == 0).all(axis=2).sum() for picture in patches.images] == pytest.approx([576] * 3, abs=2)
-
-
-def test_images_without_an_object_are_passed_over(batch):
-    assert {len(strip.images) for strip in strips_of(batch, "black", "mean")} == {3}
-    with pytest.raises(ValueError, match="silhouette bank"):
-        strips_of(batch.select(torch.tensor([3])), "black")
 
 
 def without_objects(batch, rows):
@@ -118,45 +101,22 @@ def without_objects(batch, rows):
     return batch._replace(object_mask=object_mask)
 
 
-def test_examples_are_the_first_images_with_an_object_however_many_batches_it_takes():
-    whole = without_objects(make_batch(12)._replace(labels=torch.arange(12)), [0, 1, 2, 5])
-    batches = [whole.select(slice(start, start + 3)) for start in range(0, 12, 3)]
-    chosen = annotated_examples(iter(batches))
-    assert chosen.ids.tolist() == [103, 104, 106, 107]
-    for found, given in zip(chosen, whole.select(torch.tensor([3, 4, 6, 7])), strict=True):
-        assert torch.equal(found, given)
+def test_examples_are_images_with_an_object_of_different_classes_from_as_few_batches_as_it_takes(batch):
+    whole = without_objects(
+        make_batch(12)._replace(labels=torch.tensor([0, 0, 0, 5, 5, 9, 5, 2, 5, 2, 7, 5])), [0, 1, 2, 5]
+    )
 
-
-def test_examples_are_of_different_classes_where_the_batches_read_hold_them():
-    batch = make_batch(9)._replace(labels=torch.tensor([5, 5, 5, 2, 5, 2, 7, 5, 0]))
-    assert annotated_examples([batch]).labels.tolist() == [5, 2, 7, 5]
-    assert annotated_examples([batch]).ids.tolist() == [100, 103, 106, 101]
-
-
-def test_no_more_batches_are_read_than_needed():
     def batches():
-        yield make_batch(3)
-        yield make_batch(4)
-        raise AssertionError("a third batch was asked for")
+        yield from (whole.select(slice(start, start + 3)) for start in range(0, 9, 3))
+        raise AssertionError("another batch was asked for")
 
-    assert len(annotated_examples(batches()).ids) == 4
-
-
-def test_fewer_images_with_an_object_give_fewer_examples(batch):
+    chosen = annotated_examples(batches())
+    assert chosen.ids.tolist() == [103, 107, 104, 106] and chosen.labels.tolist() == [5, 2, 5, 5]
+    assert torch.equal(chosen.images, whole.images[[3, 7, 4, 6]])
     assert annotated_examples([without_objects(batch, [1])]).ids.tolist() == [100, 102]
     assert annotated_examples([without_objects(batch, slice(None))]) is None
-    assert annotated_examples([]) is None
-
-
-def test_strips_say_which_images_they_show_and_under_which_condition(batch):
-    strips = strips_of(batch, "black", "mean")
-    assert {strip.ids for strip in strips} == {(100, 101, 102)} and {strip.labels for strip in strips} == {(0, 1, 2)}
-    assert [strip.condition for strip in strips] == ["clean", *["retention/0.5", "silhouette", "circle"] * 2]
-
-
-def test_strips_come_in_the_order_of_the_methods(batch):
-    strips = strips_of(batch, *masking_methods())
-    assert [strip.method for strip in strips] == [None, *(method for method in masking_methods() for _ in range(3))]
+    with pytest.raises(ValueError, match="silhouette bank"):
+        strips_of(batch.select(torch.tensor([3])), "black")
 
 
 def test_a_picture_depends_on_seed_and_id_alone(batch):
@@ -229,16 +189,8 @@ def test_answers_are_those_of_the_images_and_the_condition_and_networks_that_agr
         (Answer("boot", True, (1, 4)),),
         (Answer("shirt", True, (1,)), Answer("coat", False, (4,))),
     )
+    unasked = {1: outcomes(circle=[0, 0, -1, 0, 0, 0])}
+    (shown,) = with_predictions([strip("mean", "circle")._replace(ids=(12, 10, 99))], {"mean": unasked}, NAMES)
+    assert shown.answers == ((), (Answer("boot", True, (1,)),), ())
     (circle,) = with_predictions([strip("black", "circle")], {"black": runs}, NAMES)
     assert {answer.class_name for found in circle.answers for answer in found} == {"shirt"}
-
-
-def test_images_that_a_network_was_not_asked_about_have_no_answer_of_it():
-    runs = {1: outcomes(circle=[0, 0, -1, 0, 0, 0])}
-    (shown,) = with_predictions([strip("mean", "circle")._replace(ids=(12, 10, 99))], {"mean": runs}, NAMES)
-    assert shown.answers == ((), (Answer("boot", True, (1,)),), ())
-
-
-def test_methods_without_networks_have_pictures_alone():
-    (shown,) = with_predictions([strip("mean", "circle")], {"black": {1: outcomes()}}, NAMES)
-    assert shown.answers == ((), (), ()) and len(shown.images) == 3

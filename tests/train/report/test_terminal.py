@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console, RenderableType
 
-from maskrobust.train.report import results_table, verdict_panel
+from maskrobust.train.report import Results, results_table, verdict_panel
 from maskrobust.train.report.wording import in_sentence, method_title, short
 from tests.train.report.conftest import Content
 
@@ -28,7 +28,7 @@ def test_numbers_are_short(value: float, text: str) -> None:
 
 
 def test_at_120_columns_every_row_is_one_line_with_its_intervals(made_claim: Content) -> None:
-    lines = printed(results_table("claim", made_claim), 120)
+    lines = printed(results_table(Results.read("claim", made_claim)), 120)
     assert max(map(len, lines)) <= 120
     expected = []
     for arm in made_claim["arms"]:
@@ -52,12 +52,12 @@ def test_at_120_columns_every_row_is_one_line_with_its_intervals(made_claim: Con
 def test_on_short_lines_no_number_is_lost_and_each_share_of_patches_has_a_column(
     made_reliance: Content, width: int
 ) -> None:
-    lines = printed(results_table("reliance", made_reliance), width)
+    lines = printed(results_table(Results.read("reliance", made_reliance)), width)
     assert max(map(len, lines)) <= width
     expected = [
         short(row[end])
         for row in made_reliance["rows"]
-        if row["measure"] in (*COLUMNS, "scene_2afc") and row["network"] and not row["compared_with"]
+        if row["measure"] in (*COLUMNS, "outline_pull") and row["network"] and not row["compared_with"]
         and row["method"] in made_reliance["methods"]
         for end in ("value", "low", "high")
     ]  # fmt: skip
@@ -70,9 +70,9 @@ def test_undefined_numbers_are_named_and_titles_are_not_read_as_markup(claim: Co
     for row in claim["rows"]:
         if (row["network"], row["method"], row["measure"]) == ("no_masks", "black", "used_share"):
             row |= {"value": None, "low": None, "high": None}
-    text = "\n".join(printed(results_table("claim", claim), 120))
+    text = "\n".join(printed(results_table(Results.read("claim", claim)), 120))
     assert text.count("undefined") == 1 and "[red]A[/]" in text
-    assert "[b]x[/b] [/]" in "\n".join(printed(verdict_panel(claim), 120))
+    assert "[b]x[/b] [/]" in "\n".join(printed(verdict_panel(Results.read("claim", claim)), 120))
 
 
 @pytest.mark.parametrize("width", [60, 120])
@@ -82,7 +82,7 @@ def test_the_panel_says_verdict_reason_comparisons_and_caveat(claim: Content, wi
     first["method"] = second["method"] = "mean"
     first |= {"value": 0.21, "low": 0.15, "high": 0.27}
     second |= {"value": None, "low": None, "high": None, "reading": "undefined"}
-    lines = printed(verdict_panel(claim), width)
+    lines = printed(verdict_panel(Results.read("claim", claim)), width)
     text = " ".join(" ".join(line.strip("│╭╮╰╯─ ") for line in lines).split())
     verdict = claim["verdict"]
     assert max(map(len, lines)) <= width and verdict["outcome"] in lines[0]

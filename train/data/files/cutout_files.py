@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.imagenet import are_wordnet_ids, imagenet_names
+from maskrobust.lm_modules.networks.imagenet import are_wordnet_ids, imagenet_names
 from maskrobust.train.data.files.image_files import decode_cutout, id_of, list_classes, read_file
 
 DEBIAN_STAMPS = Path("/usr/share/tuxpaint/stamps")
@@ -75,15 +75,17 @@ def list_cutouts(
 
     Args:
         root: folder of the pictures.
-        classes: "imagenet" for `SHIPPED_CLASSES`; "folders" for the folder in `root` that a picture lies in, at any
-            depth; else a CSV file with the columns `file`, a path below `root`, and `class`, any name. A class of the
-            form of a WordNet id (n01514859) must be one of ImageNet's thousand.
+        classes: "imagenet" for `SHIPPED_CLASSES`; "none" for the same files without labels; "folders" for the folder in
+            `root` that a picture lies in, at any depth; else a CSV file with the columns `file`, a path below `root`,
+            and `class`, any name. A class of the form of a WordNet id (n01514859) must be one of ImageNet's thousand.
         leave_out: names of folders that "folders" passes over, at any depth.
 
     Raises:
         MissingFileError: the CSV file, or a picture that it names, is missing; or there is no folder of a class.
         InputError: the CSV file is not as described, a class has no picture, or two pictures have the same id.
     """
+    if classes == "none":
+        return _in_order(root, dict.fromkeys(_by_file(root, SHIPPED_CLASSES), UNLABELLED)), ()
     named = _by_folder(root, leave_out) if classes == "folders" else _by_file(root, _mapping_file(classes))
     class_names = tuple(sorted(set(named.values())))
     labels = {name: label for label, name in enumerate(class_names)}

@@ -1,10 +1,11 @@
 """Image files for evaluation alone, in whichever layout: a subclass lists them."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.train.data.base import numbered_classes
 from maskrobust.train.data.files.file_data import FileDataModule
 from maskrobust.train.data.files.image_files import ImageFile
 from maskrobust.train.types import Split
@@ -64,6 +65,11 @@ class EvaluationImages(FileDataModule):
             if file.id in known:
                 raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
             known.add(file.id)
+
+    def relabelled(self, labels: Mapping[int, int]) -> "EvaluationImages":
+        """The images with other labels; see `AnnotatedDataModule`."""
+        files = [file._replace(label=labels[file.id]) for file in self._files]
+        return self.with_files(numbered_classes(labels), files)
 
     def without_classes(self, names: Sequence[str]) -> "EvaluationImages":
         """The images of the other classes.

@@ -62,6 +62,23 @@ PHOTOGRAPH_PARTS: dict[Split, tuple[PhotographPart, ...]] = {
 }
 """The scenes of each split; no photograph is in two."""
 
+DEBIAN_SHARE = Path("/usr/share")
+"""Where Debian's packages put their pictures."""
+
+INSTALLED_PHOTOGRAPHS = (
+    *(
+        f"backgrounds/mate/nature/{name}.jpg"
+        for name in ("Blinds", "Dune", "GreenMeadow", "RainDrops", "Storm", "Wood")
+    ),
+    *(f"wallpapers/{name}/contents/images/2560x1600.jpg" for name in ("BytheWater", "FallenLeaf", "Grey", "Path")),
+    *(f"wallpapers/{name}/contents/images/5120x2880.jpg" for name in ("OneStandsOut", "Volna")),
+)
+"""Photographs without ImageNet's objects in Debian's mate-backgrounds and plasma-workspace-wallpapers."""
+
+NOISE_SPECTRA = (0.0, 0.5, 1.0, 1.5)
+"""Exponents of noise: the amplitude at a frequency f is proportional to f to the minus this."""
+
+_NOISE_STD = 0.15
 _WIDTHS = (0.6, 1.0)
 _UPRIGHT = [3, 5]
 _STRAIGHT = 0.75
@@ -104,6 +121,11 @@ def list_scenes(with_background: str | Path, split: Split) -> tuple[Scene, ...]:
     return tuple({"test": found[:first], "val": found[first:second], "train": found[second:]}[split])
 
 
+def installed_photographs() -> tuple[Path, ...]:
+    """Those of `INSTALLED_PHOTOGRAPHS` that are installed."""
+    return tuple(path for name in INSTALLED_PHOTOGRAPHS if (path := DEBIAN_SHARE / name).is_file())
+
+
 def draw_scenes(
     scenes: Sequence[Scene], choice: NDArray[np.int64], image_size: int, numbers: NDArray[np.float32], *, blurred: bool
 ) -> NDArray[np.uint8]:
@@ -137,6 +159,27 @@ def draw_scenes(
             if blurred:
                 images[row] = cv2.GaussianBlur(images[row], (0, 0), _BLUR * image_size)
     return images
+
+
+def draw_noise(spectra: Sequence[float], colours: NDArray[np.float32], white: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Noise of given spectra around a colour, with a standard deviation of .15 before it is clipped to [0, 1].
+
+    Args:
+        spectra: N exponents; see `NOISE_SPECTRA`.
+        colours: (N, 3) uniform numbers in [0, 1), for colours from [64, 192).
+        white: (N, 3, S, S) uniform numbers in [0, 1).
+
+    Returns:
+        (N, S, S, 3) uint8.
+    """
+    size = white.shape[-1]
+    frequencies = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
+    frequencies[0, 0] = np.inf  # no mean
+    scale = frequencies ** -np.asarray(spectra, dtype=np.float64)[:, None, None, None] * np.isfinite(frequencies)
+    noise = np.fft.irfft2(np.fft.rfft2(white) * scale, s=(size, size))
+    noise *= _NOISE_STD / noise.std(axis=(2, 3), keepdims=True)
+    images = (64 + 128 * colours[:, :, None, None] + 255 * noise).clip(0, 255)
+    return np.asarray(np.rint(images), dtype=np.uint8).transpose(0, 2, 3, 1)
 
 
 def _read_scene(scene: Scene) -> NDArray[np.uint8]:

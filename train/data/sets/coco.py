@@ -12,11 +12,11 @@ from torch import Tensor
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.files.evaluation_images import EvaluationImages, check_folders
 from maskrobust.train.data.files.image_files import MOST_PIXELS, ImageFile, id_of, read_file, turned_like
-from maskrobust.train.files import read_json
+from maskrobust.train.storage.files import read_json
 
 Value = TypeVar("Value", int, str)
 Record = Mapping[str, Any]
-Runs = tuple[int, ...]
+Lengths = tuple[int, ...]
 
 _LONGEST_NAME = 255
 _LONGEST_OUTLINE = 2**22
@@ -64,7 +64,7 @@ class RunLengths(NamedTuple):
 
     height: int
     width: int
-    runs: Runs
+    runs: Lengths
     image: Path
     name: str
 
@@ -133,7 +133,7 @@ def _listed(images: Path, content: Any, path: Path) -> tuple[tuple[str, ...], li
     return tuple(names[category] for category in sorted(names)), files
 
 
-def _largest_object(annotations: Sequence[Record], height: int, width: int) -> tuple[Record, Runs] | None:
+def _largest_object(annotations: Sequence[Record], height: int, width: int) -> tuple[Record, Lengths] | None:
     """The largest annotation but for crowds, and its runs; None where there is none, or another of its category."""
     read = [(each, _runs_of(each, height, width)) for each in annotations if not each.get("iscrowd")]
     if not read:
@@ -143,7 +143,7 @@ def _largest_object(annotations: Sequence[Record], height: int, width: int) -> t
     return (largest, runs) if alone and any(runs[1::2]) else None
 
 
-def _runs_of(annotation: Record, height: int, width: int) -> Runs:
+def _runs_of(annotation: Record, height: int, width: int) -> Lengths:
     """The runs of an annotation's mask; see `RunLengths`."""
     segmentation = annotation.get("segmentation")
     try:
@@ -162,7 +162,7 @@ def _runs_of(annotation: Record, height: int, width: int) -> Runs:
     )
 
 
-def _decoded(code: bytes) -> Runs:
+def _decoded(code: bytes) -> Lengths:
     """The runs of COCO's compressed code.
 
     A number is written in characters of five bits from 48 on, the lowest first; a sixth bit says that more follow, and

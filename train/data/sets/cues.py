@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes
+from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform, photographs
 from maskrobust.train.data.files.photographs import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
@@ -165,9 +166,9 @@ class Cues(InMemoryDataModule):
         images = torch.from_numpy(np.where(object_mask[..., None], inside, outside)).permute(0, 3, 1, 2).contiguous()
         return Samples(ids, images, torch.from_numpy(object_mask).unsqueeze(1), causes.labels)
 
-    def empty_scenes(self, split: Split, count: int) -> Tensor:
+    def empty_scenes(self, split: Split, count: int) -> EmptyScenes:
         """Backgrounds without an object, other crops than those of the samples; see `AnnotatedDataModule`."""
-        return as_float_images(self._backgrounds(torch.arange(count) + _FIRST_ID[split], "empty scene"))
+        return photographs(self._backgrounds(torch.arange(count) + _FIRST_ID[split], "empty scene"))
 
     def without_object(self, split: Split, ids: Tensor) -> Tensor:
         """The samples' backgrounds; see `AnnotatedDataModule`."""

@@ -1,6 +1,7 @@
 """Photographs of objects, cut out with an alpha channel, on photograph backgrounds that show no object."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.imagenet import imagenet_names
-from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.imagenet import imagenet_names
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes
 from maskrobust.train.data.base import (
     ALL_SPLITS,
     SPLITS_OF_STAGE,
@@ -21,6 +24,7 @@ from maskrobust.train.data.base import (
     Samples,
     as_float_images,
     draw_uniform,
+    numbered_classes,
 )
 from maskrobust.train.data.files.cutout_files import (
     OBJECT_BITS,
@@ -31,7 +35,15 @@ from maskrobust.train.data.files.cutout_files import (
     list_others,
     read_cutout,
 )
-from maskrobust.train.data.files.scenes import SCENE_NUMBERS, draw_scenes, list_scenes
+from maskrobust.train.data.files.scenes import (
+    NOISE_SPECTRA,
+    SCENE_NUMBERS,
+    Scene,
+    draw_noise,
+    draw_scenes,
+    installed_photographs,
+    list_scenes,
+)
 from maskrobust.train.types import Split
 
 PLACE_NUMBERS = 4
@@ -59,8 +71,9 @@ class Cutouts(InMemoryDataModule):
     Args:
         folder: of the pictures, PNG with an alpha channel, or of an unpacked Debian package; None for where Debian
             installs it.
-        classes: "imagenet": WordNet ids of ImageNet's classes, for the pictures of Debian's package; "folders": the
-            folder that a picture lies in; or a CSV file, as `cutout_files.list_cutouts` describes it.
+        classes: "imagenet": WordNet ids of ImageNet's classes, for the pictures of Debian's package; "none": all 419
+            photographs of the package without labels, for `evaluate` to take a network's own answers for them;
+            "folders": the folder that a picture lies in; or a CSV file, as `cutout_files.list_cutouts` describes it.
         leave_out: with "folders", names of folders to pass over, at any depth.
         with_background: "photographs" without an object, "blurred" ones, "empty" (a plain colour for each image), or a
             folder of images.
@@ -106,6 +119,8 @@ class Cutouts(InMemoryDataModule):
             raise InputError(f"views must be below {2**_VIEW_BITS}, got {views}; give a smaller number.")
         self.folder = find_cutouts(folder)
         self.cutouts, self.class_names = list_cutouts(self.folder, classes, leave_out)
+        if classes == "none":
+            self.cutouts = tuple(sorted((*self.cutouts, *list_others(self.folder))))
         self.with_background, self.training_objects = with_background, training_objects
         self.views, self.image_size, self.mean, self.std = views, image_size, mean, std
         self._others: tuple[Cutout, ...] = ()
@@ -187,11 +202,41 @@ class Cutouts(InMemoryDataModule):
             torch.tensor([each.label for each in objects]).repeat(self.views),
         )
 
-    def empty_scenes(self, split: Split, count: int) -> Tensor:
-        """Scenes of a split in turn, other crops than those of the samples; see `AnnotatedDataModule`."""
-        ids = torch.arange(count)
-        numbers = self._draw(ids, f"empty {split} scene", SCENE_NUMBERS)
-        return as_float_images(self._draw_scenes(split, ids.numpy(), numbers))
+    def relabelled(self, labels: Mapping[int, int]) -> "Cutouts":
+        """The images with other labels; see `AnnotatedDataModule`."""
+        again = copy.copy(self)
+        again.class_names = numbered_classes(labels)
+        again.num_classes = len(again.class_names)
+        again._samples = {
+            split: samples._replace(labels=torch.tensor([labels[sample] for sample in samples.ids.tolist()]))
+            for split, samples in self._samples.items()
+            if labels.keys() >= set(samples.ids.tolist())
+        }
+        return again
+
+    def empty_scenes(self, split: Split, count: int) -> EmptyScenes:
+        """Plain colours, noise and photographs in turn; see `AnnotatedDataModule`.
+
+        Noise has the spectra `NOISE_SPECTRA` in turn. Photographs are other crops of those behind the samples, on the
+        test split then of `INSTALLED_PHOTOGRAPHS`. Where `with_background` is not photographs, all scenes are like it.
+        """
+        own: tuple[str, ...] = ("flat",) if self.with_background == "empty" else ("photographs",)
+        kinds = SCENE_KINDS if self.with_background == "photographs" else own
+        photographs = self._scenes[split]
+        if self.with_background == "photographs" and split == "test":
+            photographs += installed_photographs()
+        images = np.empty((count, self.image_size, self.image_size, 3), dtype=np.uint8)
+        for first, kind in enumerate(kinds):
+            turns = torch.arange(len(images[first :: len(kinds)]))
+            numbers = self._draw(turns, f"empty {split} scene", SCENE_NUMBERS)
+            if kind == "noise":
+                white = self._draw(turns, f"noise of {split}", 3, self.image_size, self.image_size)
+                spectra = [NOISE_SPECTRA[turn % len(NOISE_SPECTRA)] for turn in turns.tolist()]
+                images[first :: len(kinds)] = draw_noise(spectra, numbers[:, :3], white)
+            else:
+                scenes = photographs if kind == "photographs" else ()
+                images[first :: len(kinds)] = self._draw_scenes(scenes, turns.numpy(), numbers)
+        return EmptyScenes(as_float_images(images), tuple(kinds[turn % len(kinds)] for turn in range(count)))
 
     def without_object(self, split: Split, ids: Tensor) -> Tensor:
         """The samples' scenes; see `AnnotatedDataModule`."""
@@ -213,10 +258,12 @@ class Cutouts(InMemoryDataModule):
         """One scene for each sample: the views of an object go through the scenes from one drawn for it."""
         first_view = ids - (_view_of(ids) << OBJECT_BITS)
         start = (self._draw(first_view, "first scene") * max(1, len(self._scenes[split]))).astype(np.int64)
-        return self._draw_scenes(split, start + _view_of(ids).numpy(), self._draw(ids, "scene", SCENE_NUMBERS))
+        numbers = self._draw(ids, "scene", SCENE_NUMBERS)
+        return self._draw_scenes(self._scenes[split], start + _view_of(ids).numpy(), numbers)
 
-    def _draw_scenes(self, split: Split, turns: NDArray[np.int64], numbers: NDArray[np.float32]) -> NDArray[np.uint8]:
-        scenes = self._scenes[split]
+    def _draw_scenes(
+        self, scenes: Sequence[Scene], turns: NDArray[np.int64], numbers: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
         blurred = self.with_background == "blurred"
         return draw_scenes(scenes, turns % max(1, len(scenes)), self.image_size, numbers, blurred=blurred)
 

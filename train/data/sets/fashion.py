@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform
+from maskrobust.lm_modules.reliance.scenes import EmptyScenes
+from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform, photographs
 from maskrobust.train.data.files.idx import GARMENT_CLASSES, OFFICIAL_SIZES, OfficialSplit, find_files, read_garments
 from maskrobust.train.data.files.photographs import (
     CROP_NUMBERS,
@@ -134,9 +135,9 @@ class Fashion(InMemoryDataModule):
             torch.from_numpy(labels[rows]),
         )
 
-    def empty_scenes(self, split: Split, count: int) -> Tensor:
+    def empty_scenes(self, split: Split, count: int) -> EmptyScenes:
         """Backgrounds without a garment, other crops than those of the samples; see `AnnotatedDataModule`."""
-        return as_float_images(self._backgrounds(split, torch.arange(count), f"empty {split} scene "))
+        return photographs(self._backgrounds(split, torch.arange(count), f"empty {split} scene "))
 
     def without_object(self, split: Split, ids: Tensor) -> Tensor:
         """The samples' backgrounds; see `AnnotatedDataModule`."""

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -23,7 +23,7 @@ from maskrobust.train.data.loading import (
 from maskrobust.train.data.shards.format import ShardRecord
 from maskrobust.train.data.shards.manifest import read_manifest
 from maskrobust.train.data.shards.objects import read_objects
-from maskrobust.train.data.shards.reader import Faults, ShardReader
+from maskrobust.train.data.shards.reader import ShardReader
 from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream
 from maskrobust.train.types import Split
 
@@ -40,8 +40,8 @@ class Shards(AnnotatedDataModule):
     the order of the shards.
 
     A shard that breaks off or cannot be opened, an image or mask that cannot be read, a mask that is missing though one
-    was written, a label out of range, and a key that comes twice in a shard are faults. Each is named in the log and
-    passed over, until one process has met more than are tolerated.
+    was written, a label out of range, and a key that comes twice in a shard are faults, which are named in an
+    `InputError`. A stream that breaks off is opened again first.
 
     Args:
         root: folder with manifest.json and the shards, or an address: what WebDataset takes (https:, pipe:, gs:, hf:,
@@ -54,8 +54,6 @@ class Shards(AnnotatedDataModule):
         shuffle_buffer: encoded samples that each loader process keeps to shuffle, at least 1, and reads before its
             first batch; at 100 kB each, 1000 take 100 MB.
         steps_per_epoch: training batches for each rank and epoch, at least 1; None for as many as there are samples.
-        max_faults: faulty places that each loader process passes over in training, at least 0.
-        max_evaluation_faults: those that it passes over in evaluation, at least 0.
         seed: at least 0; decides the training stream, unless `order_seed` is set to another number afterwards.
 
     Raises:
@@ -74,17 +72,14 @@ class Shards(AnnotatedDataModule):
         num_workers: int = 2,
         shuffle_buffer: int = 1000,
         steps_per_epoch: int | None = None,
-        max_faults: int = 10,
-        max_evaluation_faults: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         at_least_1 = {"image_size": image_size, "batch_size": batch_size, "shuffle_buffer": shuffle_buffer}
-        at_least_0 = {"num_workers": num_workers, "max_faults": max_faults, "seed": seed}
+        at_least_0 = {"num_workers": num_workers, "seed": seed}
         for minimum, numbers in ((1, at_least_1), (0, at_least_0)):
             for name, number in numbers.items():
                 check_at_least(name, number, minimum)
-        check_at_least("max_evaluation_faults", max_evaluation_faults, 0)
         if steps_per_epoch is not None:
             check_at_least("steps_per_epoch", steps_per_epoch, 1)
         self.root = root
@@ -95,13 +90,12 @@ class Shards(AnnotatedDataModule):
         self.view: View = view
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.shuffle_buffer, self.steps_per_epoch = shuffle_buffer, steps_per_epoch
-        self.max_faults, self.max_evaluation_faults = max_faults, max_evaluation_faults
         self.seed = self.order_seed = seed
 
     @property
     def splits(self) -> tuple[Split, ...]:
         """Those that were written."""
-        return tuple(split for split, records in self.manifest.splits.items() if any(each.samples for each in records))
+        return tuple(split for split in get_args(Split) if split in self.manifest.splits)
 
     def object_of(self, ids: Tensor) -> Tensor:
         """What the data said that the shards were written from; see `AnnotatedDataModule`."""
@@ -113,18 +107,17 @@ class Shards(AnnotatedDataModule):
         Raises:
             InputError: none were written.
         """
-        records = tuple(record for record in self.manifest.splits.get(split, ()) if record.samples)
-        if not records:
+        if split not in self.manifest.splits:
             written = ", ".join(self.manifest.splits)
             raise InputError(f"'{self.root}' must hold the split '{split}', but holds {written}; write it, too.")
-        return records
+        return self.manifest.splits[split].shards
 
     def setup(self, stage: str | None = None) -> None:
         """Tell what the splits hold that `stage` needs."""
         for split in SPLITS_OF_STAGE[stage]:
-            records = self.records(split)
-            count, masks = sum(each.samples for each in records), sum(each.masks for each in records)
-            rank_zero_info(f"{split}: {count} images, {masks} with an object mask; shards: {len(records)}")
+            shards = len(self.records(split))
+            held = self.manifest.splits[split]
+            rank_zero_info(f"{split}: {held.samples} images, {held.masks} with an object mask; shards: {shards}")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The resampled stream of this rank, from the trainer's position on where there is a trainer."""
@@ -137,11 +130,11 @@ class Shards(AnnotatedDataModule):
             )
         rank, ranks = rank_and_number()
         stream = TrainingStream(
-            self._reader(self.max_faults),
+            self._reader(),
             records,
             training_view(self.image_size) if self.view == "crop" else None,
             self.batch_size,
-            self.steps_per_epoch or max(1, sum(each.samples for each in records) // (self.batch_size * ranks)),
+            self.steps_per_epoch or max(1, self.manifest.splits["train"].samples // (self.batch_size * ranks)),
             self.order_seed,
             rank,
             self.shuffle_buffer,
@@ -150,11 +143,11 @@ class Shards(AnnotatedDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the validation split."""
-        return self._loader_of(self.records("val"), self.max_evaluation_faults, *rank_and_number())
+        return self._loader_of(self.records("val"), *rank_and_number())
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the test split."""
-        return self._loader_of(self.records("test"), self.max_evaluation_faults, *rank_and_number())
+        return self._loader_of(self.records("test"), *rank_and_number())
 
     def training_batches(self) -> DataLoader[Batch]:
         """All of the training split in order, in the view of evaluation, on every rank."""
@@ -162,26 +155,20 @@ class Shards(AnnotatedDataModule):
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """All of a split in order, in the view of evaluation, on every rank."""
-        return self._loader_of(self.records(split), self._faults_of(split))
+        return self._loader_of(self.records(split))
 
     def annotated_batches(self, split: Split) -> DataLoader[Batch]:
         """The shards that hold a mask, or where there is none the first shard; the others are not read."""
         records = self.records(split)
-        return self._loader_of([each for each in records if each.masks] or records[:1], self._faults_of(split))
+        return self._loader_of([each for each in records if each.masks] or records[:1])
 
-    def _faults_of(self, split: Split) -> int:
-        return self.max_faults if split == "train" else self.max_evaluation_faults
-
-    def _loader_of(
-        self, records: Sequence[ShardRecord], max_faults: int, rank: int = 0, ranks: int = 1
-    ) -> DataLoader[Batch]:
+    def _loader_of(self, records: Sequence[ShardRecord], rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
         view = evaluation_view(self.image_size) if self.view == "crop" else None
-        stream = EvaluationStream(self._reader(max_faults), records, view, self.batch_size, rank, ranks)
+        stream = EvaluationStream(self._reader(), records, view, self.batch_size, rank, ranks)
         return Loader(stream, **self._loader_options())
 
-    def _reader(self, max_faults: int) -> ShardReader:
-        exact_size = self.image_size if self.view == "as_is" else None
-        return ShardReader(self.root, self.num_classes, Faults(max_faults), exact_size)
+    def _reader(self) -> ShardReader:
+        return ShardReader(self.root, self.num_classes, self.image_size if self.view == "as_is" else None)
 
     def _loader_options(self) -> dict[str, Any]:
         # Lightning suspects that every loader process yields all of it.

@@ -6,23 +6,25 @@ mask.
 """
 
 import hashlib
-import io
 import json
 import re
 import shlex
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self, cast
+from typing import Annotated, BinaryIO, NamedTuple, Self, cast
 
 import fsspec
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from webdataset.gopen import gopen, gopen_schemes
+from webdataset.writer import TarWriter
 
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.train.data.stored import EncodedSample
-from maskrobust.train.files import atomic_path
+from maskrobust.train.storage.files import atomic_path
 from maskrobust.train.types import Split
 
 LARGEST_SHARD = 10**6
@@ -34,14 +36,19 @@ SHUFFLE_SEED = 0
 LARGEST_FILE = 256 * 2**20
 """Most bytes of a file in a shard."""
 
+_SMALLEST_SAMPLE = 1024  # the header and one block of a file
 _KEY_DIGITS = 19
 _FILES_OF_A_SAMPLE = 3
 _MASK_SUFFIX, _LABEL_SUFFIX = "mask.png", "json"
 _FILE_NAME = re.compile(rf"[0-9]{{{_KEY_DIGITS}}}\.[a-z0-9]+(\.png)?")
 
 
-class ShardRecord(NamedTuple):
-    """What is known of one shard.
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""SHA-256, in hexadecimal digits."""
+
+
+class ShardRecord(BaseModel):
+    """What is known of one shard; a stranger may have written it.
 
     Attributes:
         name: of the file, below the folder of shards.
@@ -49,15 +56,21 @@ class ShardRecord(NamedTuple):
         masks: how many of them have an object mask.
         bytes: size of the file.
         sha256: of the file, in hexadecimal digits.
-        made_from: SHA-256 of the samples' states (`StoredSample.state`) when they were written; None where unknown.
     """
 
-    name: str
-    samples: int
-    masks: int
-    bytes: int
-    sha256: str
-    made_from: str | None = None
+    model_config = ConfigDict(frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^(train|val|test)-[0-9]{6,12}\.tar$")]
+    samples: Annotated[int, Field(strict=True, ge=1, le=LARGEST_SHARD)]
+    masks: Annotated[int, Field(strict=True, ge=0)]
+    bytes: Annotated[int, Field(strict=True, le=2**62)]
+    sha256: Digest
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> Self:
+        if self.masks > self.samples or self.samples > self.bytes // _SMALLEST_SAMPLE:
+            raise ValueError(f"{self.name} cannot hold {self.samples} samples and {self.masks} masks")
+        return self
 
 
 class _Header(tarfile.TarInfo):
@@ -128,27 +141,25 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> ShardRecord:
     keys: set[str] = set()
     masks = 0
     with atomic_path(path) as temporary:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with (
+            temporary.open("wb") as file,
+            closing(TarWriter(file, user="", group="", compress=False, encoder=False, mtime=0)) as tar,
+        ):
             for sample in samples:
                 key = f"{sample.id:0{_KEY_DIGITS}d}"
                 if key in keys:
                     raise InputError(f"ids must be unique, got {sample.id} twice for '{path.name}'; correct the data.")
                 keys.add(key)
                 masks += sample.object_mask is not None
-                for suffix, content in _files_of(sample):
-                    entry = tarfile.TarInfo(f"{key}.{suffix}")  # of time 0, and of nobody
-                    entry.size = len(content)
-                    tar.addfile(entry, io.BytesIO(content))
+                tar.write({"__key__": key, **_files_of(sample)})
         size, digest = temporary.stat().st_size, sha256_of(temporary)
-    return ShardRecord(path.name, len(keys), masks, size, digest)
+    return ShardRecord(name=path.name, samples=len(keys), masks=masks, bytes=size, sha256=digest)
 
 
-def _files_of(sample: EncodedSample) -> Iterator[tuple[str, bytes]]:
+def _files_of(sample: EncodedSample) -> dict[str, bytes]:
     about = {"id": sample.id, "label": sample.label, "mask": sample.object_mask is not None}
-    yield _LABEL_SUFFIX, json.dumps(about).encode()
-    yield sample.suffix, sample.image
-    if sample.object_mask is not None:
-        yield _MASK_SUFFIX, sample.object_mask
+    mask = {} if sample.object_mask is None else {_MASK_SUFFIX: sample.object_mask}
+    return {_LABEL_SUFFIX: json.dumps(about).encode(), sample.suffix: sample.image, **mask}
 
 
 def read_shard(stream: BinaryIO, is_wanted: Callable[[int], bool] | None = None) -> Iterator[TarSample]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.shards.format import open_address
-from maskrobust.train.files import atomic_path
+from maskrobust.train.storage.files import atomic_path
 
 OBJECTS = "objects.bin"
 
@@ -76,25 +76,19 @@ def read_objects(root: str, sha256: str | None, samples: int) -> ObjectTable:
     if sha256 is None:
         return ObjectTable(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
     largest = min(2 * samples * _NUMBER.itemsize, _LARGEST)
+    content = bytearray()
     try:
         with open_address(root, OBJECTS) as stream:
-            content = bytearray()
             while len(content) <= largest and (piece := stream.read(_PIECE)):
                 content += piece
-    except OSError as error:
+        if len(content) > largest or hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("its size or its checksum is another")
+        numbers: NDArray[np.int64] = np.frombuffer(content, _NUMBER).astype(np.int64).reshape(2, -1)
+        if not (np.diff(numbers[0]) > 0).all():
+            raise ValueError("its ids do not ascend")
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"'{root}' must hold {OBJECTS}, as its manifest says, which cannot be read ({error}); write the shards "
-            "again with maskrobust shards."
+            f"'{root}' must hold the {OBJECTS} that its manifest names by its checksum, but does not ({error}); "
+            "write the shards again with maskrobust shards."
         ) from error
-    if len(content) > largest or len(content) % (2 * _NUMBER.itemsize) or hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError(
-            f"'{root}' must hold the {OBJECTS} that its manifest names by its checksum, got another one; write the "
-            "shards again with maskrobust shards."
-        )
-    numbers: NDArray[np.int64] = np.frombuffer(content, _NUMBER).astype(np.int64).reshape(2, -1)
-    ids, objects = torch.from_numpy(numbers)
-    if not bool((ids.diff() > 0).all()):
-        raise InputError(
-            f"the ids in '{root}/{OBJECTS}' must ascend, and do not; write the shards again with maskrobust shards."
-        )
-    return ObjectTable(ids, objects)
+    return ObjectTable(*torch.from_numpy(numbers))

@@ -5,7 +5,7 @@ import random
 import zlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from math import ceil
 from typing import Any, Self
@@ -15,7 +15,6 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys
-from maskrobust.errors import InputError
 from maskrobust.train.data.files.views import View
 from maskrobust.train.data.loading import Position, PresentAhead
 from maskrobust.train.data.shards.format import ShardRecord, TarSample
@@ -32,8 +31,7 @@ class TrainingStream(IterableDataset[Batch]):
     next one. Blocks go on from epoch to epoch: what a process has read at the end of an epoch is used in the next.
 
     The batches w, w + n, w + 2 n, ... of each epoch are those of process w of n. Each batch is a function of (seed,
-    rank, w, n, epoch, its number) alone, so that a pass may start at any of them. Faulty samples are passed over, and
-    move the later batches of the same epoch.
+    rank, w, n, epoch, its number) alone, so that a pass may start at any of them.
 
     Args:
         reader: of the shards.
@@ -67,7 +65,7 @@ class TrainingStream(IterableDataset[Batch]):
         self.shuffle_buffer = shuffle_buffer
         self.present_ahead: PresentAhead | None = None
         self._position = torch.tensor(Position(0, 0)).share_memory_()
-        self._read_on: _ShuffledSamples | None = None
+        self._read_on: tuple[tuple[int, int], Iterator[tuple[ShardRecord, TarSample]]] | None = None
 
     @property
     def position(self) -> Position:
@@ -90,56 +88,31 @@ class TrainingStream(IterableDataset[Batch]):
         worker = steps.start % workers
         key = _key(self.seed, self.rank, worker)
         first = position.epoch * len(range(worker, self.steps, workers)) + steps.start // workers
-        samples, self._read_on = self._read_on, None
-        if samples is None or (samples.key, samples.position) != (key, first * self.batch_size):
-            samples = _ShuffledSamples(self.reader, self.records, self.shuffle_buffer, key, first * self.batch_size)
+        at, read_on, self._read_on = (key, first * self.batch_size), self._read_on, None
+        samples = read_on[1] if read_on is not None and read_on[0] == at else self._shuffled(*at)
         optimiser_steps = islice(position.steps(), process, None, workers)
         for number, (step, optimiser_step) in enumerate(zip(steps, optimiser_steps, strict=False), first):
-            chosen = [next(samples) for _ in range(self.batch_size)]
+            chosen = [self.reader.decode(*sample) for sample in islice(samples, self.batch_size)]
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key + number)
                 batch = collate([as_seen(sample, self.view) for sample in chosen])
             if step == steps[-1]:
-                self._read_on = samples
+                self._read_on = (key, (number + 1) * self.batch_size), samples
             yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
 
+    def _shuffled(self, key: int, position: int) -> Iterator[tuple[ShardRecord, TarSample]]:
+        """Samples of shards that are drawn with replacement, without an end, shuffled in blocks.
 
-class _ShuffledSamples(Iterator[Sample]):
-    """Samples of shards that are drawn with replacement, without an end, shuffled in blocks.
-
-    Args:
-        reader: of the shards.
-        records: of the shards to draw from.
-        block: samples in a block.
-        key: decides which shards are drawn, and the order within each block.
-        position: samples to leave out at the beginning.
-
-    Attributes:
-        position: of the next sample; faulty ones count, by the numbers of samples in the manifest.
-    """
-
-    def __init__(
-        self, reader: ShardReader, records: Sequence[ShardRecord], block: int, key: int, position: int
-    ) -> None:
-        self.reader, self.records, self.block = reader, records, block
-        self.key, self.position = key, position
-        self._encoded = self._shuffled(*divmod(position, block))
-
-    def __next__(self) -> Sample:
-        while True:
-            record, encoded = next(self._encoded)
-            self.position += 1
-            sample = None if encoded is None else self.reader.decode(record, encoded)
-            if sample is not None:
-                return sample
-
-    def _shuffled(self, number: int, left_out: int) -> Iterator[tuple[ShardRecord, TarSample | None]]:
-        """The samples from a block on, but for the first of them."""
-        drawn = self._drawn(number * self.block)
-        ahead = [*islice(drawn, self.block)]
+        Args:
+            key: decides which shards are drawn, and the order within each block.
+            position: samples to leave out at the beginning.
+        """
+        number, left_out = divmod(position, self.shuffle_buffer)
+        drawn = self._drawn(key, number * self.shuffle_buffer)
+        ahead = [*islice(drawn, self.shuffle_buffer)]
         while True:
             block, ahead = ahead, []
-            random.Random(_key(self.key, number)).shuffle(block)
+            random.Random(_key(key, number)).shuffle(block)
             while block:
                 ahead.append(next(drawn))
                 sample = block.pop()
@@ -148,9 +121,9 @@ class _ShuffledSamples(Iterator[Sample]):
                 left_out = max(0, left_out - 1)
             number += 1
 
-    def _drawn(self, position: int) -> Iterator[tuple[ShardRecord, TarSample | None]]:
+    def _drawn(self, key: int, position: int) -> Iterator[tuple[ShardRecord, TarSample]]:
         """The samples from a position on in the order of the shards."""
-        generator = random.Random(self.key)
+        generator = random.Random(key)
         while True:
             record = generator.choice(self.records)
             for encoded in samples_at(self.reader, record, range(position, record.samples)):
@@ -163,7 +136,7 @@ class EvaluationStream(IterableDataset[Batch]):
 
     Sample p is read by rank p mod n, in an order that does not depend on loader processes; ranks have equally many
     batches, whose sizes differ by one at most, for a network in training exchanges its buffers before each of them.
-    Only where that leaves a batch empty, or a tolerated fault leaves a gap, a sample comes twice: ids tell.
+    Only where that leaves a batch empty, a sample comes twice: ids tell.
 
     A loader process passes over the samples of the others: it seeks in a local file, but reads all of a stream.
 
@@ -202,36 +175,30 @@ class EvaluationStream(IterableDataset[Batch]):
         """All batches, or in a loader process its part."""
         worker, workers = _worker_and_number()
         own = self.batches[worker::workers]
-        positions = [position for batch in own for position in batch]
-        samples = fill_gaps(self._samples(positions))
+        samples = self._samples([position for batch in own for position in batch])
         for batch in own:
             yield collate([next(samples) for _ in batch])
 
-    def _samples(self, positions: Sequence[int]) -> Iterator[Sample | None]:
-        """The sample at each of the ascending positions; None for one that is faulty."""
+    def _samples(self, positions: Sequence[int]) -> Iterator[Sample]:
+        """The sample at each of the ascending positions."""
         first = 0
         for record in self.records:
             start, stop = (bisect_left(positions, end) for end in (first, first + record.samples))
             for encoded in samples_at(self.reader, record, [position - first for position in positions[start:stop]]):
-                sample = None if encoded is None else self.reader.decode(record, encoded)
-                yield sample and as_seen(sample, self.view)
+                yield as_seen(self.reader.decode(record, encoded), self.view)
             first += record.samples
 
 
-def samples_at(reader: ShardReader, record: ShardRecord, positions: Sequence[int]) -> Iterator[TarSample | None]:
-    """The sample at each of the ascending positions of a shard, not decoded; None where there is none.
+def samples_at(reader: ShardReader, record: ShardRecord, positions: Sequence[int]) -> Iterator[TarSample]:
+    """The sample at each of the ascending positions of a shard, not decoded.
 
     Raises:
-        InputError: a fault too many.
+        InputError: the shard is not as the manifest says.
     """
-    if not positions:
-        return
     wanted = Counter(positions)
-    left = len(positions)
-    for position, encoded in enumerate(reader.encoded(record, wanted.__contains__)):
-        left -= wanted[position]
-        yield from [encoded] * wanted[position]
-    yield from [None] * left
+    if wanted:
+        for position, encoded in enumerate(reader.encoded(record, wanted.__contains__)):
+            yield from [encoded] * wanted[position]
 
 
 def deal_positions(total: int, batch_size: int, rank: int, ranks: int) -> list[range]:
@@ -251,24 +218,6 @@ def deal_positions(total: int, batch_size: int, rank: int, ranks: int) -> list[r
     number = ceil(ceil(total / ranks) / batch_size)
     cuts = [len(own) * batch // number for batch in range(number + 1)]
     return [own[start : max(stop, start + 1)] for start, stop in pairwise(cuts)]
-
-
-def fill_gaps(samples: Iterable[Sample | None]) -> Iterator[Sample]:
-    """As many samples as there are places: one that is missing is the one before it again, or else the first.
-
-    Raises:
-        InputError: all are missing.
-    """
-    last, gaps = None, 0
-    for sample in samples:
-        last = sample or last
-        if last is None:
-            gaps += 1
-            continue
-        yield from [last] * (gaps + 1)
-        gaps = 0
-    if gaps:
-        raise InputError(f"none of {gaps} samples can be read; write the shards again with maskrobust shards.")
 
 
 def as_seen(sample: Sample, view: View | None) -> Sample:

@@ -80,25 +80,6 @@ def test_a_convolution_sees_filled_neighbours_and_marks_what_it_sees(geometry: d
     assert_agrees(masked_forward(module, masked(features, visible)), expected_of(module, features, visible))
 
 
-@even_kernels
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_the_gradient_of_a_convolution_is_that_of_finite_differences(geometry: dict) -> None:
-    assert_differentiable(nn.Conv2d(4, 4, **geometry, dtype=torch.float64), 4)
-
-
-@even_kernels
-@pytest.mark.parametrize("geometry", GEOMETRIES[:13], ids=str)
-def test_what_is_filled_in_ahead_of_a_convolution_carries_no_gradient(geometry: dict) -> None:
-    assert_fillings_carry_no_gradient(nn.Conv2d(4, 4, **geometry, dtype=torch.float64), 4)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 2)])
-def test_a_convolution_agrees_on_the_smallest_maps(size: tuple[int, int]) -> None:
-    module = nn.Conv2d(2, 3, 3, padding=1, dtype=torch.float64)
-    features, visible = draw_features(6, 2, *size), draw_visible(*size)
-    assert_agrees(masked_forward(module, masked(features, visible)), expected_of(module, features, visible))
-
-
 @pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": 1}, {"padding": "same", "dilation": 2, "groups": 2}])
 @pytest.mark.parametrize("convolve", [F.conv2d, torch.conv2d])
 def test_a_functional_call_is_the_module(convolve, geometry: dict) -> None:
@@ -109,15 +90,6 @@ def test_a_functional_call_is_the_module(convolve, geometry: dict) -> None:
     result, expected = masked_forward(called, x), masked_forward(module, x)
     assert torch.equal(result.features, expected.features)
     assert torch.equal(result.visible.positions, expected.visible.positions)
-
-
-def test_tensors_may_be_named_in_a_functional_call() -> None:
-    weight = draw_features(4, 4, 3, 3, seed=1)
-    x = masked(draw_features(6, 4, 9, 8), draw_visible(9, 8))
-    named = masked_forward(Function(lambda features: F.conv2d(input=features, weight=weight)), x)
-    assert torch.equal(
-        named.features, masked_forward(Function(lambda features: F.conv2d(features, weight)), x).features
-    )
 
 
 @pytest.mark.parametrize("geometry", TRANSPOSED, ids=str)

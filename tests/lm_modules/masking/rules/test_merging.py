@@ -12,7 +12,6 @@ from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.masked import MaskingOptions
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
-    DIFFERENTIABLE,
     UNION,
     Function,
     assert_agrees,
@@ -65,13 +64,6 @@ def test_a_residual_sum_is_visible_where_the_merge_rule_says(name: str, options:
     sign = -1 if "sub" in name else 1
     expected = reference.hide(left, left_seen) + sign * reference.hide(right, right_seen)
     assert_agrees(masked_forward(module, masked(features, visible, options)), (expected, seen))
-
-
-def test_a_scaled_sum_scales_its_second_branch() -> None:
-    module, features, visible = Branches(lambda a, b: torch.add(a, b, alpha=3)), draw_features(6, 4, 5, 6), None
-    visible = draw_visible(5, 6)
-    (left, _), (right, seen) = branches_of(module, features, visible)
-    assert_agrees(masked_forward(module, masked(features, visible)), (left + 3 * right, seen))
 
 
 PRODUCTS = {
@@ -149,20 +141,6 @@ def test_a_gate_reads_the_mean_over_visible_positions(pool) -> None:
     expected = exact(features * module.fc(squeezed).sigmoid()), seen
     assert_agrees(masked_forward(module, masked(features, visible)), expected)
     assert_differentiable(module, 4)
-
-
-@pytest.mark.parametrize("merge", [operator.add, operator.mul, lambda a, b: torch.cat([a, b], 1)])
-@both_rules
-def test_merged_branches_have_the_gradient_of_finite_differences(merge, options: MaskingOptions) -> None:
-    module, visible = Branches(merge), draw_visible(5, 6)[[1, 5]]
-    kept = MaskingOptions(options.merge, DIFFERENTIABLE.detach_padding)
-    x = masked(draw_features(2, 4, 5, 6).requires_grad_(), visible, kept)
-
-    def shown(features: Tensor) -> Tensor:
-        result = masked_forward(module, masked(features, visible, kept).with_features(features))
-        return torch.where(result.positions, result.features, 0)
-
-    assert torch.autograd.gradcheck(shown, x.features, atol=1e-5, fast_mode=True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import Masked
-from maskrobust.lm_modules.masking.rules import RULES
 from maskrobust.lm_modules.masking.rules.pointwise import ACTIVATIONS
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
@@ -59,11 +58,6 @@ def test_functions_and_methods_compute_each_position_alone(name: str) -> None:
     module, x = Function(CALLS[name]), masked(draw_features(6, 4, 3, 4), draw_visible(3, 4))
     assert_agrees(masked_forward(module, x), plain(module, x.features, x.visible.positions))
     assert_differentiable(module, 4)
-
-
-def test_every_listed_activation_is_in_the_table() -> None:
-    assert len(ACTIVATIONS) > 40
-    assert {RULES[target].apply.__name__ for target in ACTIVATIONS} == {"elementwise"}
 
 
 @pytest.mark.parametrize(
@@ -117,13 +111,6 @@ def test_a_linear_layer_over_channels_is_a_convolution_of_one_position(functiona
     expected = reference.convolution(exact(features), visible[:, 0].numpy(), weight, bias)
     assert_agrees(masked_forward(module, masked(features, visible)), expected)
     assert_differentiable(module, 4)
-
-
-def test_a_gate_may_be_given_the_shape_of_the_features() -> None:
-    gate = draw_features(1, 4, 1, 1, seed=1)
-    module = Function(lambda x: x * gate.expand_as(x))
-    features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
-    assert_agrees(masked_forward(module, masked(features, visible)), (exact(features * gate), visible[:, 0].numpy()))
 
 
 def test_features_may_be_cast() -> None:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
-from maskrobust.lm_modules.masking.rules import find_rule
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
     Function,
@@ -175,9 +174,3 @@ def test_a_reduction_over_channels_is_position_by_position(name: str, keepdim: b
 def test_a_reduction_over_one_of_height_and_width_is_refused(reduce, named: str) -> None:
     with pytest.raises(UnsupportedNetworkError, match=named):
         pooled(nn.Sequential(Function(reduce)), draw_features(6, 4, 5, 6), draw_visible(5, 6))
-
-
-def test_only_a_pool_to_one_bin_ends_masking() -> None:
-    for kind in (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d):
-        ends = find_rule(kind).ends_masking
-        assert [ends(kind(size)) for size in (1, (1, 1), 2, (1, 2), (None, 1))] == [True, True, False, False, False]

@@ -10,7 +10,6 @@ from tests.lm_modules.masking.cases import (
     Function,
     assert_agrees,
     assert_differentiable,
-    assert_fillings_carry_no_gradient,
     draw_features,
     draw_visible,
     exact,
@@ -52,10 +51,6 @@ def test_a_bilinear_position_is_visible_when_one_of_its_four_is_and_reads_filled
     assert_differentiable(module, 2)
 
 
-def test_what_is_filled_in_ahead_of_interpolation_carries_no_gradient() -> None:
-    assert_fillings_carry_no_gradient(nn.Upsample(scale_factor=2, mode="bilinear"), 2)
-
-
 @pytest.mark.parametrize("module", [nn.PixelUnshuffle(2), Function(lambda x: F.pixel_unshuffle(x, 2))])
 def test_a_block_that_becomes_channels_is_visible_where_any_of_it_is(module: nn.Module) -> None:
     features, visible = draw_features(6, 2, 6, 8), draw_visible(6, 8)
@@ -77,10 +72,3 @@ def test_channels_that_become_a_block_are_as_visible_as_where_they_were(module: 
         seen[:, y, x] = visible[:, 0, y // 2, x // 2]
     assert_agrees(masked_forward(module, masked(features, visible)), (expected.numpy(), seen.numpy()))
     assert_differentiable(module, 8)
-
-
-def test_shuffling_undoes_unshuffling_where_blocks_are_whole() -> None:
-    module = nn.Sequential(nn.PixelUnshuffle(2), nn.PixelShuffle(2))
-    blocks = draw_visible(3, 4).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    features = draw_features(6, 2, 6, 8)
-    assert_agrees(masked_forward(module, masked(features, blocks)), (exact(features), blocks[:, 0].numpy()))

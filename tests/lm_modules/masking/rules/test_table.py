@@ -50,14 +50,6 @@ def test_the_latest_rule_and_the_nearest_class_win() -> None:
     assert not find_rule(Own).ends_masking(Own())
 
 
-def test_whether_masking_ends_may_depend_on_the_operation() -> None:
-    @masking_rule("own_method", ends_masking=lambda _operation, _x, axis: axis == 2)
-    def own(operation, x, axis):
-        return operation(x.features, axis)
-
-    assert [find_rule("own_method").ends_masking(None, None, axis) for axis in (1, 2)] == [False, True]
-
-
 def test_a_check_refuses_an_operation_when_the_network_is_wrapped() -> None:
     class Scaled(nn.Module):
         def __init__(self, factor: float) -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from timm.layers import BatchNormAct2d, DropPath, StdConv2d, freeze_batch_norm_2d
+from timm.layers import BatchNormAct2d, DropPath, StdConv2d
 from timm.layers.cond_conv2d import CondConv2d
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
@@ -108,13 +108,6 @@ def test_a_same_pool_pads_as_the_size_of_the_features_asks(name: str, size: tupl
     assert_agrees(masked_forward(kind(3, stride), masked(features, visible)), expected)
 
 
-def test_a_dilated_same_pool_pads_for_its_dilation() -> None:
-    module, features, visible = MaxPool2dSame(2, 1, dilation=3), draw_features(6, 2, 9, 8), draw_visible(9, 8)
-    geometry = (2, 2), (1, 1), same((9, 8), (2, 2), (1, 1), (3, 3)), (3, 3)
-    expected = reference.pool(exact(features), visible[:, 0].numpy(), *geometry)
-    assert_agrees(masked_forward(module, masked(features, visible)), expected)
-
-
 class Conditional(nn.Module):
     """A convolution whose kernel each image mixes for itself, from its own global mean."""
 
@@ -182,21 +175,6 @@ def test_a_batch_norm_with_an_activation_is_both(training: bool) -> None:
     expected = masked_forward(plain, masked(features, visible), training=training)
     assert_agrees(result, (exact(expected.features), visible[:, 0].numpy()))
     torch.testing.assert_close(module.running_mean, plain[0].running_mean)
-
-
-def test_one_visible_position_is_normalised_and_activated_too() -> None:
-    visible = torch.zeros(2, 1, 5, 6, dtype=torch.bool)
-    visible[0, 0, 2, 3] = True
-    module = norm_act()
-    result = masked_forward(module, masked(draw_features(2, 4, 5, 6), visible), training=True)
-    torch.testing.assert_close(result.features[0, :, 2, 3], F.silu(module.bias))
-
-
-def test_a_frozen_batch_norm_is_what_it_was_in_eval_mode() -> None:
-    x = masked(draw_features(6, 4, 5, 6), draw_visible(5, 6))
-    expected = masked_forward(norm_act(), x).features
-    frozen = freeze_batch_norm_2d(nn.Sequential(norm_act()))
-    torch.testing.assert_close(masked_forward(frozen, x, training=True).features, expected)
 
 
 def test_drop_path_keeps_or_drops_whole_images_in_training_alone() -> None:

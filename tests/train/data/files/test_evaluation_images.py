@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import ExifTags, Image, ImageOps
 
 from maskrobust.errors import InputError
@@ -85,24 +84,6 @@ def test_classes_left_out_are_passed_over_and_the_others_keep_their_images(name:
     kept = [each for each in drawn() if CLASSES[name][each.label] != gone]
     assert 0 < len(kept) == len(data.files("val")) < IMAGES
     assert all(read_whole(data, each.stem)[1] == CLASSES[name][each.label] for each in kept)
-
-
-def test_classes_to_leave_out_are_some_of_the_data(tmp_path: Path) -> None:
-    options: dict[str, Any] = write_pairs(tmp_path) | SMALL
-    with pytest.raises(InputError, match="got 'person'; choose from box, disc, wedge"):
-        ImagesWithMasks(**options, leave_out=["person"])
-    with pytest.raises(InputError, match="names all 3 classes"):
-        ImagesWithMasks(**options, leave_out=NAMES)
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_batches_show_the_object_where_its_mask_is(name: str, tmp_path: Path) -> None:
-    data = make(name, tmp_path)
-    data.setup("validate")
-    batch = joined(data.val_dataloader())
-    red = (batch.images[:, :1] - batch.images[:, 1:2]) > 0.5
-    assert (red == batch.object_mask).double().mean() > 0.93
-    assert len(batch.ids.unique()) == IMAGES and torch.equal(data.object_of(batch.ids), batch.ids)
 
 
 def test_the_border_of_voc_belongs_to_the_object_that_it_touches_alone(tmp_path: Path) -> None:
@@ -289,13 +270,3 @@ def test_a_wrong_layout_is_one_sentence(
     with pytest.raises(InputError, match=message) as refusal:
         joined(kind(**options, **SMALL).val_dataloader())  # type: ignore[arg-type]
     assert str(refusal.value).endswith(".") and "\n" not in str(refusal.value)
-
-
-def test_pairs_take_the_code_of_their_masks(tmp_path: Path) -> None:
-    options = write_pairs(tmp_path)
-    expected = {each.stem: each.object_mask for each in drawn()}
-    for each in drawn():
-        save(np.where(each.object_mask, 1, 2).astype(np.uint8), tmp_path / "masks" / f"{each.stem}.png")
-    data = ImagesWithMasks(**options, mask_code="trimap", **SMALL)
-    for stem, object_mask in expected.items():
-        assert np.array_equal(read_whole(data, stem)[0], object_mask)

@@ -36,32 +36,12 @@ def test_files_are_found_in_every_layout_below_a_given_root(tmp_path, layout, co
     assert len(read_garments(folder, "test")[0]) == 20
 
 
-@pytest.mark.parametrize("missing", NAMES)
-def test_a_root_without_one_of_the_files_is_refused(fashion_root, missing):
-    (fashion_root / missing).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"^root must hold the four files .* but '{fashion_root}' does not;"):
-        find_files(fashion_root)
-
-
 def test_a_given_root_that_is_empty_is_refused_although_other_sources_exist(tmp_path, monkeypatch):
     monkeypatch.setattr(idx, "DEBIAN_FOLDER", write_fashion_files(tmp_path / "debian"))
     (tmp_path / "empty").mkdir()
     for root in (tmp_path / "empty", tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=f"^root must hold .* but '{root}' does not;"):
             find_files(root)
-
-
-def test_an_empty_root_is_not_the_working_directory(fashion_root, monkeypatch):
-    monkeypatch.chdir(fashion_root)
-    with pytest.raises(FileNotFoundError, match=r"^root must hold .* but '' does not;"):
-        find_files("")
-
-
-def test_debians_files_come_before_the_cache(no_usual_places, tmp_path):
-    cached = write_fashion_files(no_usual_places / "FashionMNIST" / "raw")
-    assert find_files(None) == cached
-    debian = write_fashion_files(tmp_path / "debian", compressed=True)
-    assert find_files(None) == debian
 
 
 def test_torchvision_downloads_into_the_cache_once(no_usual_places, monkeypatch):
@@ -92,13 +72,6 @@ def test_when_nothing_works_one_error_names_the_three_ways(no_usual_places, monk
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 WHOLE = idx_bytes(square_garments(40)[0])
 COMPRESSED = gzip.compress(WHOLE, mtime=0)
-
-
-def test_the_bytes_of_an_idx_file_are_read_back(fashion_root):
-    array = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
-    (fashion_root / IMAGES).write_bytes(idx_bytes(array))
-    images, _ = read_garments(fashion_root, "train")
-    assert images.dtype == np.uint8 and (images == array).all()
 
 
 @pytest.mark.parametrize(
@@ -147,9 +120,3 @@ def test_labels_that_do_not_fit_the_images_are_refused(fashion_root, labels, mes
     (fashion_root / LABELS).write_bytes(idx_bytes(labels))
     with pytest.raises(InputError, match=f"^'{fashion_root}' must hold a label below 10 for .*{message}"):
         read_garments(fashion_root, "train")
-
-
-def test_a_file_that_went_missing_is_named(fashion_root):
-    (fashion_root / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"^'{fashion_root}/t10k-labels-idx1-ubyte' must exist"):
-        read_garments(fashion_root, "test")

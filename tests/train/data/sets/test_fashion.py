@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from maskrobust.train.data import Fashion
-from maskrobust.train.data.files import idx
 from maskrobust.train.data.files.idx import DEBIAN_FOLDER, read_garments
 from tests.conftest import require_component
-from tests.train.data.conftest import square_garments, write_fashion_files
+from tests.train.data.conftest import square_garments
 
 SIZES = {"train_images": 24, "val_images": 6, "test_images": 10}
 
@@ -42,23 +41,6 @@ def test_the_training_garments_are_a_choice_by_seed_that_leaves_the_validation_g
     assert torch.equal(small.samples("val").ids, large.samples("val").ids)
     assert set(small.samples("train").ids.tolist()) < set(large.samples("train").ids.tolist())
     assert not torch.equal(small.samples("train").ids, other.samples("train").ids)
-
-
-def test_without_a_root_the_usual_places_are_searched(tmp_path, monkeypatch):
-    monkeypatch.setattr(idx, "DEBIAN_FOLDER", write_fashion_files(tmp_path / "debian", compressed=True))
-    data = Fashion(**SIZES)
-    data.prepare_data()
-    assert len(data.samples("test").ids) == 10
-
-
-def test_a_given_root_comes_before_the_usual_places(tmp_path, monkeypatch, fashion_root):
-    monkeypatch.setattr(idx, "DEBIAN_FOLDER", write_fashion_files(tmp_path / "debian", train=3, test=3))
-    assert len(Fashion(fashion_root, **SIZES).samples("train").ids) == 24
-
-
-def test_a_root_without_files_is_refused_at_once(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"^root must hold .* but '{tmp_path}' does not;"):
-        Fashion(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +84,6 @@ def test_garments_are_brighter_than_their_surroundings_in_some_images_and_darker
     assert (inside > outside + 15).float().mean() > 0.2
     assert (inside < outside - 15).float().mean() > 0.2
     assert ((inside - outside).abs() > 15).float().mean() > 0.7
-
-
-def test_mean_and_std_are_those_of_the_training_split(debian_data):
-    pixels = debian_data.samples("train").images.double().div(255).permute(1, 0, 2, 3).flatten(1)
-    assert pixels.mean(dim=1).tolist() == pytest.approx(Fashion.mean, abs=0.015)
-    assert pixels.std(dim=1).tolist() == pytest.approx(Fashion.std, abs=0.015)
 
 
 def test_draws_of_the_training_split_share_no_garment_with_each_other_or_with_validation(fashion_root):

@@ -1,6 +1,5 @@
 """Image folders with parallel masks."""
 
-import re
 import shlex
 import shutil
 from pathlib import Path
@@ -9,15 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import stats
-from torchvision.transforms import v2
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
-from maskrobust.train.data.files.file_data import FileTable, train_val_split
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, id_of, list_images
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, id_of, list_images
 from maskrobust.train.data.loading import Position
 from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.conftest import joined
@@ -77,12 +73,6 @@ def test_batches_keep_the_contract(tree):
         assert batch.images.max() > 127
 
 
-def test_every_image_comes_once_under_an_id_of_its_own(tree):
-    ids = [joined(batches).ids.tolist() for batches in loaders(make(tree))]
-    assert [len(each) for each in ids] == list(SIZES.values())
-    assert len({one for each in ids for one in each}) == sum(SIZES.values())
-
-
 def test_ids_stay_when_files_are_added_or_the_folder_is_moved(tree, tmp_path):
     before = {file.image.name: file.id for file in make(tree).files("train")}
     Image.fromarray(draw(3)[0]).save(tree[0] / "train" / "bird" / "0a.png")
@@ -116,14 +106,6 @@ def test_images_without_a_mask_are_kept_and_counted(tree, caplog):
     assert not joined(Folder(str(tree[0]), image_size=32, num_workers=0).test_dataloader()).object_mask.any()
 
 
-def test_the_view_of_evaluation_is_torchvisions(tree):
-    data = make(tree, image_size=48)
-    file = data.files("val")[2]
-    image = v2.functional.pil_to_tensor(Image.open(file.image))
-    expected = v2.CenterCrop(48)(v2.Resize(55)(image)).float() / 255
-    assert torch.equal(joined(data.val_dataloader()).images[2], expected)
-
-
 def test_crops_depend_on_seed_and_epoch_and_not_on_workers(tree):
     def epochs(**options):
         batches = make(tree, **options).train_dataloader()
@@ -142,13 +124,6 @@ def test_crops_depend_on_seed_and_epoch_and_not_on_workers(tree):
     assert torch.equal(joined(within.train_dataloader()).images, second.images[2 * within.batch_size :])
     other = epochs(seed=1)[0]
     assert not torch.equal(other.images[other.ids == sample], first.images[first.ids == sample])
-
-
-def test_reading_leaves_the_global_random_state_alone(tree):
-    data = make(tree)
-    before = torch.get_rng_state()
-    data.train_dataloader().dataset[0]
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def places(data: Folder) -> dict[str, set[Path]]:
@@ -188,27 +163,12 @@ def test_a_fraction_that_would_leave_the_validation_folder_unused_is_refused(tre
         make(tree, val_fraction=0.3)
 
 
-def test_training_and_validation_images_depend_on_seed_and_id_alone():
-    files = [ImageFile(number, Path(f"{number}.png"), None, 0) for number in range(4000)]
-    train, val = train_val_split(files, 0.25, seed=3)
-    assert stats.binomtest(len(val), 4000, 0.25).pvalue > 0.001
-    assert sorted(train + val) == files
-    assert train_val_split(files[::-2], 0.25, seed=3)[1] == [file for file in files[::-2] if file in set(val)]
-    assert train_val_split(files, 0.25, seed=4)[1] != val
-
-
 @pytest.mark.parametrize(("splits", "expected"), [(("train", "val", "test"), "test"), (("train", "val"), "val")])
 def test_evaluation_takes_the_test_split_where_there_is_one(tmp_path, splits, expected):
     root, _ = write_tree(tmp_path, splits)
     given = ["--network=a.ckpt", "--out=out", "--data=Folder", f"--data.root={root}"]
     assert parse_config(given).split == expected
     assert parse_config([*given, "--split=train"]).split == "train"
-
-
-def test_shards_are_written_of_the_splits_that_there_are(tmp_path):
-    root, _ = write_tree(tmp_path, ("train", "val"))
-    main(["shards", "--data=Folder", f"--data.root={root}", f"--out={tmp_path / 'out'}", "--workers=1"])
-    assert {path.name for path in (tmp_path / "out").glob("*.tar")} == {"train-000000.tar", "val-000000.tar"}
 
 
 @pytest.mark.parametrize("split", SIZES)
@@ -282,18 +242,6 @@ def test_a_number_out_of_its_range_is_refused(tree, argument, value):
     assert argument in refusal(ValueError, tree, **{argument: value})
 
 
-@pytest.mark.parametrize("val_fraction", [0.0, 1.0, float("nan")])
-def test_a_fraction_out_of_its_range_is_refused(tmp_path, val_fraction):
-    with pytest.raises(InputError, match=r"^val_fraction must lie in \(0, 1\), got"):
-        make(write_tree(tmp_path, ("train", "val")), val_fraction=val_fraction)
-
-
-def test_no_image_is_an_error(tmp_path):
-    (tmp_path / "train" / "bird").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="must hold images"):
-        list_images(tmp_path, "train", None, {"bird": 0})
-
-
 def test_images_at_any_depth_are_listed_in_the_order_of_their_paths_without_asking_about_each(tmp_path, monkeypatch):
     root, mask_root = tmp_path / "images", tmp_path / "masks"
     names = ["a!.jpg", "a/c.png", "a/b/d.e.JPG", "a.jpg", "b.jpg", "c.png/x.jpg"]
@@ -324,21 +272,6 @@ def test_files_that_are_no_images_by_their_suffix_are_counted_and_one_is_named(t
     assert len(data.files("train")) == SIZES["train"]  # and it is said once
 
 
-def test_hidden_files_are_left_out_without_a_word(tree):
-    folder = tree[0] / "train" / "cat"
-    (folder / ".ipynb_checkpoints").mkdir()
-    (tree[0] / "train" / ".ipynb_checkpoints").mkdir()
-    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._1.png", ".ipynb_checkpoints/1-checkpoint.png"):
-        (folder / name).write_bytes(b"?")
-    assert make(tree).class_names == ("bird", "cat")
-    assert len(joined(make(tree).training_batches()).ids) == SIZES["train"]
-
-
-def test_the_page_lists_the_suffixes_that_are_read():
-    sentence = re.search(r"^Images are (.*?) files", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
-    assert sorted(re.findall(r"\.[a-z]+", sentence)) == sorted(IMAGE_SUFFIXES)
-
-
 def test_images_are_read_whatever_their_format(tree):
     image = Image.fromarray(draw(3)[0])
     folder = tree[0] / "train" / "cat"
@@ -358,18 +291,3 @@ def test_a_class_of_files_that_are_no_images_by_their_suffix_is_refused(tree, sp
         path.rename(path.with_suffix(".heic"))
     with pytest.raises(ValueError, match=rf"/{split}/cat' must hold images \(.*\), but holds only .*'1.heic' among"):
         make(tree).files(split)
-
-
-def test_the_files_of_a_loader_are_those_that_were_listed(tree, tmp_path):
-    files = make(tree).files("train")
-    own = ImageFile(7, tmp_path / "\udcff.png", mask=OwnMask(), label=1)  # a name that is no UTF-8
-    table = FileTable([*files, own])
-    assert [table[place] for place in range(len(table))] == [*files, own]
-    assert any(file.mask is None for file in files) and any(isinstance(file.mask, Path) for file in files)
-
-
-class OwnMask:
-    """A mask that reads itself."""
-
-    def read(self) -> torch.Tensor:
-        raise NotImplementedError

@@ -10,7 +10,6 @@ from maskrobust.train.data.sets.outlines import (
     POINTS,
     base_outlines,
     deform,
-    enclose,
     enclosing_circle,
     rasterise,
 )
@@ -38,12 +37,6 @@ def test_no_circle_smaller_than_the_unit_circle_holds_the_curve(kind):
     assert min(farthest(curve, shift) for shift in shifts) > 1
 
 
-def test_enclose_moves_the_circle_to_where_it_was_asked_for(deformed):
-    curve = enclose(deformed[2, 0], np.array([20.0, 30.0]), 12.0)
-    centre, radius = cv2.minEnclosingCircle(curve.astype(np.float32))
-    assert (*centre, radius) == pytest.approx((20, 30, 12), abs=1e-2)
-
-
 @pytest.mark.parametrize("kind", KINDS, ids=OUTLINE_NAMES)
 def test_the_circle_of_the_filled_pixels_is_the_one_asked_for_whatever_the_kind(deformed, kind):
     generator, errors = np.random.default_rng(1), []
@@ -61,15 +54,6 @@ def test_all_kinds_fill_nearly_the_same_share_of_their_circle_in_one_piece(defor
     masks = [rasterise(curve, np.array([32.0, 32.0]), 28.0, 64) for curve in deformed[kind]]
     assert 0.44 < np.mean(masks) * 64**2 / (np.pi * 28**2) < 0.51
     assert all(cv2.connectedComponents(mask.astype(np.uint8))[0] == 2 for mask in masks)
-
-
-def test_filled_pixels_are_those_inside_the_curve(deformed):
-    curve = enclose(deformed[3, 1], np.array([60.0, 60.0]), 50.0)
-    filled = rasterise(deformed[3, 1], np.array([60.0, 60.0]), 50.0, 120)
-    polygon = curve.astype(np.float32).reshape(-1, 1, 2)
-    distances = np.array([[cv2.pointPolygonTest(polygon, (x, y), True) for x in range(120)] for y in range(120)])
-    assert filled[distances > 1.5].all()
-    assert not filled[distances < -1.5].any()
 
 
 def test_deformation_turns_by_at_most_25_degrees_and_bends_a_little():

@@ -1,0 +1,99 @@
+"""Outline pull: how far a hole in a picture without objects moves the answer towards the object of its shape."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Parameters, measure
+from maskrobust.lm_modules.reliance.crossed import (
+    CrossedStatistic,
+    outline_pulls,
+    permutation_p_value,
+    scene_answers_of,
+    single_scene_wins,
+)
+from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator
+from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+
+_PULL = (
+    "By how many logits a hole in the shape of an object moves the margin between its class and another's towards its "
+    "own, against a hole of like area and enclosing circle in the shape of the other's; both in the middle of "
+    "the same picture without objects. 0: not towards the own class."
+)
+_INTERVAL = "Objects and pictures are random; bounds are Student's."
+
+
+def _where_scenes(plan: ReliancePlan) -> Sequence[Parameters]:
+    return ({},) if plan.scenes else ()
+
+
+def _where_kinds(plan: ReliancePlan) -> Sequence[Parameters]:
+    return [{"scenes": kind} for kind in SCENE_KINDS] if plan.scenes else ()
+
+
+@measure(
+    title="Outline pull (logits)",
+    definition=f"{_PULL} {_INTERVAL}",
+    name=OUTLINE_PULL,
+    group="outline",
+    unit="logits",
+    asked=_where_scenes,
+    in_training=True,
+    in_terminal=True,
+    compared=True,
+)
+def outline_pull_of_all() -> CrossedStatistic:
+    """The mean of `crossed.outline_pulls` over pairs and scenes, in logits."""
+    return CrossedStatistic(outline_pulls)
+
+
+@measure(
+    title="Outline pull (logits), {scenes}",
+    definition=f"{_PULL} In pictures of one kind: flat colours, noise, or photographs. {_INTERVAL}",
+    group="outline",
+    unit="logits",
+    asked=_where_kinds,
+    compared=True,
+)
+def outline_pull_on(scenes: str) -> CrossedStatistic:
+    """The same over the scenes of one kind."""
+    return CrossedStatistic(outline_pulls, kind=scenes)
+
+
+@measure(
+    title="Single-scene 2AFC",
+    definition="How often the outline pull of a pair of objects is above 0 in a single picture (two-alternative forced "
+    "choice; what is within rounding counts half). Chance level: 50 %, best value of an outline reader: 100 %; it does "
+    f"not depend on the number of pictures. {_INTERVAL}",
+    group="outline",
+    unit="fraction",
+    goal="none",
+    asked=_where_scenes,
+    compared=True,
+)
+def outline_2afc() -> CrossedStatistic:
+    """The mean of `crossed.single_scene_wins` over pairs and scenes, in [0, 1]."""
+    return CrossedStatistic(single_scene_wins, bounds=(0.0, 1.0))
+
+
+@measure(
+    title="Outline pull, p",
+    definition="How often classes dealt to the shapes at random give an outline pull of at least the one observed.",
+    group="outline",
+    goal="none",
+    asked=_where_scenes,
+)
+def outline_pull_p() -> Estimator:
+    """One-sided p-value of as many permutations as replicates, always the same; see `crossed.permutation_p_value`."""
+
+    def estimate(runs: Sequence[Outcomes], replicates: int, _seed: int) -> Estimate:
+        found, because = scene_answers_of(runs)
+        if because is not None:
+            return Estimate(None, None, None, 0, 0, because)
+        first = found[0]
+        logits = np.mean([each.logits for each in found], axis=0)
+        p = permutation_p_value(logits, first.columns, first.pairs, permutations=replicates)
+        return Estimate(p, None, None, len(first.objects), 0)
+
+    return estimate

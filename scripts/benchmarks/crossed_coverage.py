@@ -1,0 +1,90 @@
+"""Coverage of the intervals over objects crossed with scenes, by simulation.
+
+    python scripts/benchmarks/crossed_coverage.py --trials 1000
+
+The pull of pair (i, j) in scene s is b_s + (u_i + u_j + v_is + v_js) / 2 + e_ijs, with effects of objects u, of scenes
+b, of objects within scenes v, and noise e; the mean that an interval should hold is 0. Objects are paired with those of
+like size, 15 % of all pairs, at least one for every two objects.
+"""
+
+import argparse
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance.crossed import crossed_mean
+
+LEVELS = (0.95, 0.992)
+
+
+class Effects(NamedTuple):
+    """Standard deviations of the effects; `skewed`: those of objects and scenes are log-normal instead of normal."""
+
+    objects: float
+    scenes: float
+    within: float
+    noise: float
+    skewed: bool = False
+
+
+EFFECTS = {
+    "all vary": Effects(1.0, 0.3, 0.6, 0.3),
+    "objects vary": Effects(1.0, 0.0, 0.0, 0.5),
+    "scenes vary": Effects(0.5, 1.0, 0.3, 0.2),
+    "all vary, skewed": Effects(1.0, 0.3, 0.6, 0.3, skewed=True),
+}
+
+
+def draw(effects: Effects, objects: int, scenes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Values (1, P, scenes) and pairs (P, 2)."""
+    sizes = rng.normal(size=objects)
+    first, second = np.triu_indices(objects, 1)
+    count = max(objects // 2, round(0.15 * len(first)))
+    chosen = np.argsort(np.abs(sizes[first] - sizes[second]))[:count]
+    pairs = np.stack([first[chosen], second[chosen]], axis=1)
+
+    def drawn(number: int) -> np.ndarray:
+        normal = rng.normal(size=number)
+        return (np.exp(0.8 * normal) - np.exp(0.32)) if effects.skewed else normal
+
+    of_objects = effects.objects * drawn(objects)[:, None] + effects.within * rng.normal(size=(objects, scenes))
+    values = effects.scenes * drawn(scenes) + of_objects[pairs].sum(axis=1) / 2.0
+    return (values + effects.noise * rng.normal(size=values.shape))[None], pairs
+
+
+def coverage(effects: Effects, objects: int, scenes: int, trials: int, seed: int = 0) -> tuple[list[float], float, int]:
+    """Fractions of trials whose interval holds 0, at each of `LEVELS`; median width of the first; trials without."""
+    rng = np.random.default_rng(seed)
+    held: list[list[bool]] = []
+    widths = []
+    for _ in range(trials):
+        values, pairs = draw(effects, objects, scenes, rng)
+        try:
+            mean = crossed_mean(values, pairs)
+        except InputError:
+            continue  # counted as a trial without an interval
+        bounds = [mean.interval(level) for level in LEVELS]
+        held.append([each.low <= 0.0 <= each.high for each in bounds])
+        widths.append(bounds[0].high - bounds[0].low)
+    return np.mean(held, axis=0).tolist(), float(np.median(widths)), trials - len(held)
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000)
+    trials = parser.parse_args().trials
+    print("| effects | objects | scenes | 95 % holds | 99.2 % holds | median width (95 %) | no interval |")
+    print("|---|---|---|---|---|---|---|")
+    for (name, effects), objects, scenes in itertools.product(EFFECTS.items(), (8, 20, 100), (2, 4, 8, 16)):
+        (usual, strict), width, none = coverage(effects, objects, scenes, trials)
+        print(
+            f"| {name} | {objects} | {scenes} | {usual:.1%} | {strict:.1%} | {width:.2f} | {none / trials:.1%} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Every contradiction in a claim's configuration: one sentence that names what was given and says what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import ArgumentError
+
+from maskrobust.train.claim import main
+from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.arms import TrainingArm
+from maskrobust.train.sentences import one_sentence
+from tests.train.data.sets.test_folder import write_tree
+from tests.train.tiny import tiny_claim
+
+REFUSALS: list[tuple[str, Any, str]] = [
+    ("seeds", [], "got []"),
+    ("seeds", [1, 1], "got [1, 1]"),
+    ("evaluation.methods", ["mean", "layer_masking"], "must contain 'black'"),
+    ("evaluation.transfer_methods", ["blue"], "evaluation.transfer_methods must be one of"),
+    ("evaluation.transfer_families", ["stripes"], "got 'stripes'"),
+    ("rule.baseline", "nobody", "got 'nobody'"),
+    ("rule.layer_masking_arm", "no_masks", "got 'no_masks'"),
+    ("rule.layer_masking_arm", "patches_mean", "got 'patches_mean'"),
+    ("arms.a/b", {"title": "x"}, "got 'a/b'"),
+    ("arms.layer_masking.model.masking", "everything", "arm 'layer_masking' does not fit the model"),
+    ("arms.patches_mean.model.masking", "layer_masking", "got 'layer_masking'"),
+    ("arms.x", {"title": "x", "network_of": "nobody"}, "got 'nobody'"),
+    ("arms.x", {"title": "x", "network_of": "x"}, "got 'x'"),
+    ("arms.no_masks.network_of", "layer_masking", "got masking"),
+    ("arms.x", {"title": "x", "calibration": True}, "got none"),
+    ("arms.x", {"title": "x", "network_of": "no_masks", "model": {"fill": "mean"}}, "may say nothing, got fill"),
+    (
+        "arms.x",
+        {"title": "x", "network_of": "no_masks", "calibration": True, "model": {"patch_size": 4, "learning_rate": 1}},
+        "may say mask_family, hidden_fraction, patch_size, got learning_rate",
+    ),
+    ("arms.x", {"title": "x", "network_of": "no_masks", "augmentation_only": True}, "got network_of 'no_masks'"),
+    ("arms.x", {"title": "x", "netwrok_of": "no_masks"}, "netwrok_of"),
+    ("arms.x", {"title": "x", "method": "grey"}, "grey"),
+    ("arms.x", {"method": "mean"}, "title"),
+]
+
+OUT_OF_RANGE = [
+    ("training.epochs", 0),
+    ("evaluation.hidden_fraction", 0.0),
+    ("evaluation.hidden_fraction", 1.5),
+    ("evaluation.sampled_share", 0.0),
+    ("evaluation.patch_size", 0),
+    ("evaluation.replicates", 0),
+    ("rule.confidence", 1.0),
+    ("rule.margin", -0.1),
+    ("rule.clean_accuracy_tolerance", -0.1),
+]
+
+
+def changed(config: Path, key: str, value: Any) -> Path:
+    content = yaml.safe_load(config.read_text())
+    *parents, last = key.split(".")
+    place = content
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    config.write_text(yaml.safe_dump(content))
+    return config
+
+
+def refusal(config: Path, *options: str) -> str:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (what it says is what the tests look at)
+        parse_config([f"--config={config}", f"--out={config.parent / 'out'}", *options])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "value", "given"), REFUSALS, ids=[f"{key}={value}" for key, value, _ in REFUSALS])
+def test_a_contradiction_is_named_with_what_to_do(tmp_path: Path, key: str, value: Any, given: str) -> None:
+    message = refusal(changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), key, value))
+    assert given in message
+    _, semicolon, remedy = message.rpartition("; ")
+    assert semicolon and remedy.endswith(".")
+
+
+@pytest.mark.parametrize(("key", "value"), OUT_OF_RANGE, ids=[f"{key}={value}" for key, value in OUT_OF_RANGE])
+def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path: Path, key: str, value: float) -> None:
+    config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), key, value)
+    with pytest.raises(ArgumentError) as caught:
+        parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
+    sentence = one_sentence(caught.value, "claim")
+    assert sentence is not None and key.rpartition(".")[2] in sentence and str(value) in sentence
+
+
+def test_a_layer_that_networks_lack_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), "evaluation.features", value=True)
+    changed(config, "evaluation.layers", ["layer9"])
+    with pytest.raises(ValueError, match="got 'layer9'"):
+        main(["claim", f"--config={config}", f"--out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out" / "arms").exists()
+
+
+def test_a_key_of_another_kind_that_is_false_or_null_tells_nothing(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    changed(config, "arms.no_masks.calibration", value=False)
+    changed(config, "arms.no_masks.network_of", value=None)
+    parsed = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
+    assert isinstance(parsed.arms["no_masks"], TrainingArm)
+
+
+def test_data_with_one_training_split_cannot_be_drawn_anew_for_each_seed(tmp_path: Path) -> None:
+    root, mask_root = write_tree(tmp_path / "folder", ("train", "val"))
+    files = {"root": str(root), "mask_root": str(mask_root), "mask_code": "binary", "val_fraction": 0.2}
+    config = changed(
+        tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), "data", {"class_path": "Folder", "init_args": files}
+    )
+    assert "got draw 0" in refusal(changed(config, "training.images_by_seed", value=True))
+
+
+def test_a_claim_about_nothing_is_refused(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    for arm in ("patches_mean", "silhouettes_random_colour"):
+        changed(config, f"arms.{arm}.augmentation_only", value=False)
+    assert "got none; mark" in refusal(config)
+
+
+def test_networks_are_not_taken_from_an_arm_that_takes_its_own_from_another(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    changed(config, "arms.first", {"title": "First", "network_of": "no_masks"})
+    changed(config, "arms.second", {"title": "Second", "network_of": "first"})
+    message = refusal(config)
+    assert "got 'first'" in message and "first," not in message
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (["--arm=nobody"], "layer_masking, got 'nobody'"),
+        (["--arm=[no_masks, nobody]"], "got 'nobody'"),
+        (["--seed=7"], "--seed must be one of 1, 2, got 7"),
+        (["--seed=1", "--collect"], "--collect joins all runs"),
+        (["--arm=no_masks", "--collect"], "--collect joins all runs"),
+    ],
+)
+def test_a_part_that_the_claim_does_not_have_is_refused(tmp_path: Path, options: list[str], given: str) -> None:
+    message = refusal(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), *options)
+    assert given in message and "; " in message
+
+
+def test_an_arm_that_uses_a_network_has_the_model_that_was_trained(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    changed(config, "arms.no_masks.model.learning_rate", 0.01)
+    given = {"title": "MCal", "network_of": "no_masks", "calibration": True, "model": {"patch_size": 4}}
+    changed(config, "arms.mcal", given)
+    changed(config, "arms.looked_at", {"title": "As it is", "network_of": "no_masks", "method": "mean"})
+    models = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"]).models
+    assert models["looked_at"] == models["no_masks"]
+    assert models["mcal"] == {**models["no_masks"], "patch_size": 4}
+
+
+def test_arms_are_made_after_those_whose_networks_they_use(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    changed(config, "arms.a_look", {"title": "A look", "network_of": "no_masks"})
+    parsed = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
+    first, *others = parsed.arms
+    assert first == "a_look"
+    assert parsed.execution_order == [*others, first]

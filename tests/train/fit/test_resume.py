@@ -1,0 +1,284 @@
+"""Nothing is lost: a run that was interrupted, however, ends with the weights of one that was not."""
+
+import json
+from functools import cache
+
+import pytest
+import torch
+import yaml
+
+from maskrobust.train.cli import main
+from tests.train.runs import last, rows, run
+from tests.train.test_cli import sentence_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
+
+BEST = {"monitor": "val/accuracy", "mode": "max", "filename": "best"}
+CALLBACKS = [
+    {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}},
+    {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": BEST},
+]
+DATA = {"train_images": 90, "val_images": 12, "image_size": 32, "batch_size": 8}  # 12 steps an epoch, the last with 2
+EXACT = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "global_step")
+
+
+def arguments(folder, *more, interruption=None, ckpt_path=None, **data):
+    """Those of a training of two epochs with dropout, an average of weights, and holes."""
+    callbacks = list(CALLBACKS)
+    if interruption:
+        callbacks.append({"class_path": "tests.train.interruptions.Interruption", "init_args": interruption})
+    config = {
+        "run_name": "run",
+        "trainer": {
+            "max_epochs": 2, "accelerator": "cpu", "devices": 1, "default_root_dir": str(folder),
+            "enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1, "callbacks": callbacks,
+        },
+        "model": {
+            "architecture": {"class_path": "tests.train.networks.Tiny"}, "learning_rate": 0.01, "masking": "fill",
+            "patch_size": 8,
+        },
+        "data": {"class_path": "Cues", "init_args": {**DATA, **data}},
+        "ckpt_path": ckpt_path,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{'again' if ckpt_path else 'first'}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return ["fit", f"--config={path}", *more]
+
+
+def assert_same(left, right, name=""):
+    """Equal to the last bit, in all that a checkpoint holds."""
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), name
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), name
+        for key in left:
+            assert_same(left[key], right[key], f"{name}.{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), name
+        for number, (one, other) in enumerate(zip(left, right, strict=True)):
+            assert_same(one, other, f"{name}.{number}")
+    else:
+        assert left == right, name
+
+
+def assert_ends_the_same(folder, undisturbed):
+    ended = torch.load(last(folder))
+    for name in EXACT:
+        assert_same(ended[name], undisturbed[name], name)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Where a training with these further options ran that nothing happened to; each is run once."""
+
+    @cache
+    def train(*more):
+        folder = tmp_path_factory.mktemp("whole")
+        main(arguments(folder, *more))
+        return folder
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def undisturbed(whole):
+    """The last checkpoint of a training that nothing happened to."""
+    return torch.load(last(whole()))
+
+
+def validations(folder):
+    """(epoch, val/accuracy, val/loss) of every validation, over all versions of a run."""
+    found = []
+    for path in sorted(folder.rglob("metrics.csv")):
+        validated = [row for row in rows(path.parent) if row.get("val/loss")]
+        found += [(row["epoch"], row["val/accuracy"], row["val/loss"]) for row in validated]
+    return found
+
+
+def stopped(given, capsys):
+    """Run the command in this process until a signal ends it; its status, and its line on standard error."""
+    with pytest.raises(SystemExit) as end:
+        main(given)
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("maskrobust: stopped by ")
+    return end.value.code, line
+
+
+def test_a_run_killed_while_it_saves_within_an_epoch_ends_as_if_it_had_not_been(tmp_path, undisturbed):
+    interruption = {"kind": "kill", "step": 20}
+    run(arguments(tmp_path, "--save_every_n_steps=4", interruption=interruption, num_workers=2), status=-9)
+    assert torch.load(last(tmp_path))["global_step"] == 16
+    assert sorted(path.name for path in last(tmp_path).parent.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+    main(arguments(tmp_path, ckpt_path="last", num_workers=2))
+    assert_ends_the_same(tmp_path, undisturbed)
+
+
+def test_a_run_killed_within_a_validation_runs_it_again_and_no_step(tmp_path, undisturbed, whole):
+    run(arguments(tmp_path, interruption={"kind": "kill", "step": 12, "validating": True}), status=-9)
+    assert torch.load(last(tmp_path))["global_step"] == 12
+    main(arguments(tmp_path, ckpt_path="last"))
+    assert_ends_the_same(tmp_path, undisturbed)
+    assert validations(tmp_path) == validations(whole())
+
+
+def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_path, undisturbed):
+    errors = run(arguments(tmp_path, interruption={"kind": "group", "step": 7}, num_workers=2), status=143)
+    saved = last(tmp_path)
+    assert f"stopped by SIGTERM after 7 steps; the state is in '{saved}'" in errors and "--ckpt_path last" in errors
+    assert "Traceback" not in errors
+    assert torch.load(saved)["global_step"] == 7
+    main(arguments(tmp_path, ckpt_path="last"))
+    assert_ends_the_same(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("interruption", "more"),
+    [
+        ({"kind": "term", "step": 12}, []),
+        ({"kind": "term", "step": 12, "validating": True}, []),
+        ({"kind": "interrupt", "step": 24, "validating": True}, []),
+        ({"kind": "term", "step": 4}, ["--trainer.accumulate_grad_batches=2"]),
+        ({"kind": "term", "step": 4, "batches": 1}, ["--trainer.accumulate_grad_batches=2"]),
+        ({"kind": "term", "step": 5}, ["--trainer.val_check_interval=5"]),
+        (
+            {"kind": "term", "step": 2, "batches": 1},
+            ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"],
+        ),
+        (
+            {"kind": "term", "step": 2, "validating": True},
+            ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"],
+        ),
+        ({"kind": "term", "step": 12, "validating": True}, ["--trainer.max_steps=20", "--trainer.max_epochs=-1"]),
+        ({"kind": "term", "step": 24, "validating": True}, ["--trainer.max_steps=24", "--trainer.max_epochs=-1"]),
+    ],
+    ids=[
+        "epoch's end",
+        "validation",
+        "last validation",
+        "accumulation",
+        "in a step",
+        "mid-epoch validation",
+        "in a step ahead of a validation",
+        "validation in a step",
+        "max_steps",
+        "validation after max_steps",
+    ],
+)
+def test_a_run_stopped_at_an_awkward_moment_leaves_nothing_out(tmp_path, whole, capsys, interruption, more):
+    status, line = stopped(arguments(tmp_path, *more, interruption=interruption), capsys)
+    assert status == {"term": 143, "interrupt": 130}[interruption["kind"]] and str(last(tmp_path)) in line
+    main(arguments(tmp_path, *more, ckpt_path="last"))
+    assert_ends_the_same(tmp_path, torch.load(last(whole(*more))))
+    assert validations(tmp_path) == validations(whole(*more))
+
+
+def test_a_run_that_goes_on_after_an_epoch_given_max_steps_ends_as_if_it_had_not_stopped(tmp_path):
+    steps = ["--trainer.max_epochs=-1", "--model.schedule=constant", "--model.warmup_fraction=0"]
+    main(arguments(tmp_path / "whole", *steps, "--trainer.max_steps=24"))
+    main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=12"))
+    main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=24", ckpt_path="last", num_workers=2))
+    assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
+
+
+def test_a_validation_after_max_steps_that_is_no_longer_wanted_is_no_step_more(tmp_path, capsys):
+    steps = ["--trainer.max_steps=12", "--trainer.max_epochs=-1"]
+    stopped(arguments(tmp_path, *steps, interruption={"kind": "term", "step": 12, "validating": True}), capsys)
+    main(arguments(tmp_path, *steps, "--trainer.limit_val_batches=0", ckpt_path="last"))
+    assert torch.load(last(tmp_path))["global_step"] == 12
+    assert validations(tmp_path) == []
+
+
+def test_a_run_that_goes_on_from_the_best_state_counts_no_validation_twice(tmp_path):
+    counting = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+    counting += ["--trainer.callbacks.patience=50", "--trainer.callbacks+=ModelCheckpoint"]
+    counting += ["--trainer.callbacks.filename={step}", "--trainer.callbacks.save_top_k=-1"]
+    counting += ["--trainer.callbacks.monitor=val/loss", "--trainer.val_check_interval=5"]
+    main(arguments(tmp_path / "whole", *counting))
+    (state,) = (tmp_path / "whole").rglob("step=5.ckpt")
+    main(arguments(tmp_path / "parts", *counting, ckpt_path=str(state)))
+    assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
+    assert validations(tmp_path / "parts") == validations(tmp_path / "whole")[1:]
+    one, other = (torch.load(last(tmp_path / name))["callbacks"] for name in ("parts", "whole"))
+    counted = next(key for key in one if key.startswith("EarlyStopping"))
+    assert one[counted]["wait_count"] == other[counted]["wait_count"]
+
+
+def test_a_run_stopped_before_it_has_trained_has_nothing_to_save(tmp_path, capsys):
+    interruption = {"kind": "term", "step": 0, "validating": True}
+    status, line = stopped(arguments(tmp_path, interruption=interruption), capsys)
+    assert status == 143 and line.endswith("after 0 steps; there is nothing to save yet.")
+    assert list(tmp_path.rglob("*.ckpt")) == []
+
+
+def test_two_processes_stop_together_whichever_is_told_to(tmp_path):
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    run(arguments(tmp_path / "whole", *two))
+    interruption = {"kind": "term", "step": 4, "rank": 1}
+    errors = run(arguments(tmp_path / "parts", *two, interruption=interruption, num_workers=1), status=143)
+    assert errors.count("stopped by SIGTERM after 4 steps") == 1
+    assert torch.load(last(tmp_path / "parts"))["Cues"] == {"epoch": 0, "batches": 4, "batch_size": 16}
+    run(arguments(tmp_path / "parts", *two, ckpt_path="last", num_workers=1))
+    assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_sentence_that_names_what_was_saved(tmp_path, capsys):
+    sentence = sentence_of(arguments(tmp_path, interruption={"kind": "nan", "step": 14}), capsys)
+    saved = last(tmp_path)
+    record = saved.parent.parent / "not_finite.json"
+    assert sentence.startswith("the loss is nan in step 14 at learning rate 0.00")
+    assert f"'{record}'" in sentence and f"'{saved}'" in sentence
+    assert torch.load(saved)["global_step"] == 12
+    content = json.loads(record.read_text())
+    assert (content["step"], content["epoch"]) == (14, 1)
+    (batch,) = content["batches"]
+    assert (batch["rank"], batch["loss"], len(set(batch["ids"]))) == (0, "nan", 8)
+
+
+def test_a_loss_that_is_no_number_in_one_process_ends_all_and_is_told_once(tmp_path):
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    errors = run(arguments(tmp_path, *two, interruption={"kind": "nan", "step": 4, "rank": 1}), status=2)
+    assert errors.count("maskrobust: error: the loss is nan in step 4") == 1
+    (record,) = tmp_path.rglob("not_finite.json")
+    assert [batch["rank"] for batch in json.loads(record.read_text())["batches"]] == [1]
+
+
+def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_path):
+    errors = run(arguments(tmp_path, interruption={"kind": "full", "step": 14}), status=2)
+    saved = last(tmp_path)
+    assert f"maskrobust: error: the checkpoint '{saved}' cannot be written (File too large); make room" in errors
+    assert "Traceback" not in errors
+    assert torch.load(saved)["global_step"] == 12
+    assert [path.name for path in saved.parent.iterdir() if "ckpt" in path.name and path.suffix != ".ckpt"] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "data", "named"),
+    [
+        (["--model.architecture=resnet18"], {}, "got resnet18;"),
+        (["--model.learning_rate=0.1"], {}, "model.learning_rate 0.01, got 0.1;"),  # the default
+        (["--config=overlays/no_masks.yaml"], {}, "model.masking fill, got none;"),  # the default, too
+        (["--data=Fashion"], {}, "data maskrobust.train.data.Cues, got maskrobust.train.data.Fashion;"),
+        ([], {"batch_size": 4}, "8 images in a batch of all processes together, but there are 4 now;"),
+    ],
+)
+def test_a_run_does_not_go_on_as_another_one(tmp_path, capsys, within_an_epoch, more, data, named):
+    path = str(within_an_epoch)
+    assert named in sentence_of(arguments(tmp_path, *more, ckpt_path=path, **data), capsys)
+
+
+def test_a_run_does_not_go_on_with_other_classes(tmp_path, capsys, within_an_epoch):
+    content = torch.load(within_an_epoch)
+    content["hyper_parameters"]["num_classes"] = 5
+    torch.save(content, tmp_path / "five.ckpt")
+    sentence = sentence_of(arguments(tmp_path, ckpt_path=str(tmp_path / "five.ckpt")), capsys)
+    assert "was trained with data.num_classes 5, got 8; go on with the same" in sentence
+
+
+@pytest.fixture(scope="module")
+def within_an_epoch(tmp_path_factory):
+    """A checkpoint of a run that was stopped within its first epoch."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(SystemExit):
+        main(arguments(folder, interruption={"kind": "term", "step": 3}))
+    return last(folder)

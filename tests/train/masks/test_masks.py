@@ -1,0 +1,339 @@
+"""`maskrobust masks`: every cell shows what its label says, and the page needs nothing from anywhere else."""
+
+import base64
+import html
+import io
+import itertools
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import Progress
+from scipy import ndimage
+
+from maskrobust.augment import FAMILIES, FILLS, family_needs
+from maskrobust.train.cli import main
+from maskrobust.train.data.base import InMemoryDataModule, Samples
+from maskrobust.train.masks.config import GalleryConfig
+from maskrobust.train.masks.drawing import draw_gallery, draw_outlines
+from maskrobust.train.report.pictures.masks import OUTLINE
+from maskrobust.train.report.wording import family_title, method_title
+from maskrobust.train.types import Split
+from tests.conftest import require_component
+from tests.train.data.layouts import write_pairs
+from tests.train.report.pages import Page, brightness, measured
+from tests.train.test_cli import sentence_of
+
+SIZE = 40
+COLUMNS = (*FILLS, "layer_masking", "other_image")
+OF_A_BANK = [name for name in FAMILIES if "bank" in family_needs(name)]
+OF_OBJECTS = [name for name in FAMILIES if "object_mask" in family_needs(name) and name not in OF_A_BANK]
+
+
+class Discs(InMemoryDataModule):
+    """Images of four colours, nowhere black; unless `annotated` is False, with discs of two classes as objects."""
+
+    num_classes = 2
+    class_names = ("left <b>disc</b>", "right disc")
+    mean = std = (0.5, 0.5, 0.5)
+
+    def __init__(self, annotated: bool = True, count: int = 8) -> None:
+        super().__init__(batch_size=4, num_workers=0, seed=0)
+        self.annotated = annotated
+        self.count = count
+
+    def make_samples(self, split: Split) -> Samples:
+        ids = torch.arange(self.count) + 100 * ("train", "val", "test").index(split)
+        labels = ids % 2
+        down, across = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+        centre = 12 + 14 * labels[:, None, None]
+        discs = (down - 16 - ids[:, None, None] % 8).square() + (across - centre).square() < 60
+        colours = torch.randint(40, 250, (self.count, 3, 2, 2), generator=torch.Generator().manual_seed(0))
+        images = colours.repeat_interleave(SIZE // 2, 2).repeat_interleave(SIZE // 2, 3).to(torch.uint8)
+        return Samples(ids, images, (discs & self.annotated).unsqueeze(1), labels)
+
+
+DISCS = f"--data={__name__}.Discs"
+
+
+def make_page(folder: Path, *options: str) -> str:
+    main(["masks", DISCS, "--patch_size=8", f"--out={folder}", *options])
+    return (folder / "masks.html").read_text(encoding="utf-8")
+
+
+def pictures_of(page: Page) -> dict[str, list[NDArray[np.uint8]]]:
+    """Pixels of every picture by its description, in the order of the page."""
+    found: dict[str, list[NDArray[np.uint8]]] = {}
+    for tag, attributes in page.elements:
+        if tag == "img":
+            raw = base64.b64decode(attributes["src"].split(";base64,")[1])
+            found.setdefault(attributes["alt"], []).append(np.asarray(Image.open(io.BytesIO(raw))))
+    return found
+
+
+@pytest.fixture(scope="module")
+def page_text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_page(tmp_path_factory.mktemp("masks"), "--images=2")
+
+
+@pytest.fixture(scope="module")
+def page(page_text: str) -> Page:
+    return Page(page_text)
+
+
+def test_every_image_has_a_row_for_each_family_and_a_column_for_each_fill(page: Page) -> None:
+    assert list(page.tables) == ["gallery-1", "gallery-2"]
+    for rows in page.tables.values():
+        assert rows[0] == ["Family", "Visible", *map(method_title, COLUMNS)]
+        assert [row[0] for row in rows[1:]] == list(map(family_title, FAMILIES))
+        assert {len(row) for row in rows} == {len(COLUMNS) + 2}
+    assert "left-out" not in page.texts
+
+
+def test_the_label_is_the_fraction_that_is_hidden_in_the_picture(page: Page) -> None:
+    pictures = pictures_of(page)
+    for place, family in itertools.product(range(2), FAMILIES):
+        row = page.tables[f"gallery-{place + 1}"][1 + list(FAMILIES).index(family)]
+        hidden = (pictures[f"{family_title(family)}, Black fill"][place] == 0).all(axis=2)
+        assert set(row[1:]) == {f"{100 * hidden.mean():.1f}\u202f%"}
+        assert 0 < hidden.mean() < 1
+
+
+def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page: Page) -> None:
+    pictures = pictures_of(page)
+    original = pictures["left <b>disc</b>, image 100, nothing hidden"][0]
+    for family in map(family_title, FAMILIES):
+        hole = (pictures[f"{family}, Black fill"][0] == 0).all(axis=2)
+        for column in COLUMNS:
+            picture = pictures[f"{family}, {method_title(column)}"][0]
+            outside = ~hole & ~(original == OUTLINE).all(axis=2)
+            assert np.array_equal(picture[outside], original[outside])
+        visible = pictures[f"{family}, Visible"][0]
+        drawn = (visible == OUTLINE).all(axis=2)
+        assert np.array_equal((visible == 0).all(axis=2), hole & ~drawn)
+        assert np.array_equal(drawn, (original == OUTLINE).all(axis=2))
+
+
+def test_patch_mixing_shows_the_other_image(page: Page) -> None:
+    pictures = pictures_of(page)
+    hole = (pictures["Patches, Black fill"][0] == 0).all(axis=2)
+    other = pictures["right disc, image 101, nothing hidden"][0]
+    inside = hole & ~(other == OUTLINE).all(axis=2)
+    assert np.array_equal(pictures["Patches, Other image"][0][inside], other[inside])
+
+
+def test_the_outline_runs_inside_the_object_and_around_it() -> None:
+    inside = np.zeros((2, 9, 9), dtype=bool)
+    inside[0, 2:7, 0:5] = True
+    picture = np.zeros((9, 9, 3), dtype=np.uint8)
+    outlined, empty = draw_outlines([picture, picture], inside)
+    expected = inside[0].copy()
+    expected[3:6, 1:4] = False
+    assert np.array_equal((outlined == OUTLINE).all(axis=2), expected)
+    assert not empty.any() and not picture.any()
+
+
+def test_the_page_loads_nothing_and_names_are_no_markup(page: Page, page_text: str) -> None:
+    policy = next(each["content"] for tag, each in page.elements if each.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert not {"script", "b", "link", "iframe"} & {tag for tag, _ in page.elements}
+    sources = [each[key] for _, each in page.elements for key in ("src", "href") if key in each]
+    assert all(source.startswith(("data:image/png;base64,", "#image-")) for source in sources)
+    assert "url(" not in page_text and "http" not in page_text.replace("http-equiv", "")
+
+
+def test_the_same_arguments_draw_the_same_gallery_and_another_seed_another() -> None:
+    def drawn(seed: int) -> NDArray[np.uint8]:
+        config = GalleryConfig(data=Discs(), out=Path(), images=1, families=("patches",), fills=("black",), seed=seed)
+        return draw_gallery(config, Progress(disable=True)).images[0].rows[0].pictures[1]
+
+    assert np.array_equal(drawn(1), drawn(1))
+    assert not np.array_equal(drawn(1), drawn(2))
+
+
+def test_families_that_the_data_cannot_serve_are_left_out_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Page(make_page(tmp_path, "--data.init_args.annotated=false", "--fills=[black]", "--images=1"))
+    shown = [row[0] for row in page.tables["gallery-1"][1:]]
+    assert shown == [family_title(name) for name in FAMILIES if name not in OF_A_BANK + OF_OBJECTS]
+    for name in OF_A_BANK:
+        assert f"{family_title(name)}a silhouette bank needs" in page.texts["left-out"].replace("\n", "").replace(
+            "    ", ""
+        )
+    assert page.texts["left-out"].count("none of these images has one") == len(OF_OBJECTS)
+    assert capsys.readouterr().out.count("left out: ") == len(OF_A_BANK + OF_OBJECTS)
+
+
+LONG_NAME = "IMG_20240817_193512_portrait_mode_edited_for_the_family_album.jpg"
+
+
+@pytest.fixture(scope="module")
+def folder_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Photographs from files, at 96 pixels."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for split, name in (("train", "one.jpg"), ("train", "two.jpg"), ("test", "one.jpg"), ("val", LONG_NAME)):
+        path = folder / "images" / split / "cup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(skimage.data.coffee()).save(path)
+    options = [f"--data.root={folder / 'images'}", "--data.image_size=96", "--data.num_workers=0"]
+    options += ["--images=1", "--families=[rectangles]", "--fills=[black,uniform_noise]", f"--out={folder}"]
+    main(["masks", "--data=Folder", *options])
+    return (folder / "masks.html").read_text(encoding="utf-8")
+
+
+def test_an_image_from_a_file_is_called_by_the_name_of_the_file(folder_page: str) -> None:
+    assert next(iter(pictures_of(Page(folder_page)))) == f"cup, {LONG_NAME}, nothing hidden"
+
+
+def test_photographs_are_short_and_keep_their_colours_and_masks_their_pixels(folder_page: str) -> None:
+    pictures = {name: found[0] for name, found in pictures_of(Page(folder_page)).items()}
+    sources = {each["alt"]: each["src"] for tag, each in Page(folder_page).elements if tag == "img"}
+    visible = pictures["Rectangles, Visible"]
+    assert set(np.unique(visible)) == {0, 255} and sources["Rectangles, Visible"].startswith("data:image/png;")
+    hole = (visible == 0).all(axis=2)
+    filled = pictures["Rectangles, Black fill"].astype(int)
+    original = pictures[f"cup, {LONG_NAME}, nothing hidden"].astype(int)
+    assert np.abs(filled - original)[~hole].mean() < 3 and filled[hole].mean() < 3
+    noise = pictures["Rectangles, Uniform noise"].astype(int)
+    assert (noise - noise.mean(axis=2, keepdims=True))[hole].std() > 50  # of numbers in [0, 255]: 60
+    for name in ("Rectangles, Black fill", f"cup, {LONG_NAME}, nothing hidden"):
+        lossless = io.BytesIO()
+        Image.fromarray(pictures[name]).save(lossless, "png", optimize=True)
+        assert len(sources[name]) < 0.6 * len(base64.b64encode(lossless.getvalue()))
+
+
+def test_images_for_evaluation_alone_lend_their_own_silhouettes(tmp_path: Path) -> None:
+    given = {**write_pairs(tmp_path, by_class=True), "image_size": 32, "num_workers": 0}
+    data = [f"--data.{name}={value}" for name, value in given.items()]
+    main(["masks", "--data=ImagesWithMasks", *data, "--families=[silhouettes]", f"--out={tmp_path / 'out'}"])
+    page = Page((tmp_path / "out" / "masks.html").read_text())
+    assert page.tables["gallery-1"][1][0].startswith(family_title("silhouettes"))
+
+
+def test_a_split_of_one_image_has_none_to_mix_in(tmp_path: Path) -> None:
+    page = Page(make_page(tmp_path, "--data.init_args.count=1", "--families=[patches]", "--fills=[black,other_image]"))
+    assert page.tables["gallery-1"][0] == ["Family", "Visible", "Black fill"]
+    assert "Other image" in page.texts["left-out"]
+
+
+def test_data_come_from_a_shipped_configuration_and_can_be_changed(tmp_path: Path) -> None:
+    sizes = ["--data.init_args.image_size=32", "--data.init_args.val_images=8", "--data.init_args.train_images=8"]
+    options = [*sizes, "--families=[rectangles]", "--fills=[mean]", "--images=1", "--hidden_fraction=[0.25, 0.25]"]
+    for name in ("cues", "claim_cues"):
+        main(["masks", "-c", name, f"--out={tmp_path / name}", *options])
+        pictures = pictures_of(Page((tmp_path / name / "masks.html").read_text(encoding="utf-8")))
+        assert pictures["Rectangles, Mean colour fill"][0].shape == (32, 32, 3)
+
+
+FAULTS = [
+    ("--families=[circles]", "circles"),
+    ("--families=[{rectangles: {counts: 3}}]", "families 'rectangles' takes the options"),
+    ("--fills=[green]", "green"),
+    ("--families=[]", "families must name at least one"),
+    ("--images=0", "images must be at least 1"),
+    ("--patch_size=0", "patch_size must be at least 1"),
+    ("--hidden_fraction=[0.9, 0.1]", "hidden_fraction must be a range"),
+    ("--split=trial", "split"),
+    ("--data=nowhere.Data", "No module named 'nowhere'"),
+    ("--config=nowhere", "nowhere"),
+    ("--colour=red", "colour"),
+]
+
+
+@pytest.mark.parametrize(("argument", "named"), FAULTS)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    argument: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named in sentence_of(["masks", DISCS, f"--out={tmp_path / 'out'}", argument], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_are_taken_from_the_one_configuration_that_has_them(tmp_path: Path) -> None:
+    (tmp_path / "discs.yaml").write_text(f"data: {__name__}.Discs\n")
+    configs = [f"--config={tmp_path / 'discs.yaml'}", "--config=overlays/no_masks.yaml"]
+    main(["masks", *configs, "--patch_size=8", "--images=1", f"--out={tmp_path / 'out'}"])
+    assert (tmp_path / "out/masks.html").exists()
+
+
+def test_data_of_two_configurations_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    discs, cues = tmp_path / "discs.yaml", tmp_path / "cues.yaml"
+    discs.write_text(f"data: {__name__}.Discs\n")
+    cues.write_text("data: Cues\n")
+    sentence = sentence_of(["masks", f"--config={discs}", f"--config={cues}", f"--out={tmp_path}"], capsys)
+    assert sentence == f"data must be in one configuration, but is in '{discs}' and '{cues}'; give one of them."
+
+
+def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path: Path) -> None:
+    families = (
+        "--families=[rectangles, {rectangles: {count: 3, hidden_fraction: [0.1, 0.1]}}, {patches: 1, objects: 1}]"
+    )
+    page = Page(make_page(tmp_path, families, "--fills=[black]", "--images=1"))
+    titles = [row[0] for row in page.tables["gallery-1"][1:]]
+    assert titles == ["Rectangles", "Rectangles (count 3, hidden fraction [0.1, 0.1])", "Patches and objects"]
+    pictures = pictures_of(page)
+    one, three = ((pictures[f"{title}, Black fill"][0] == 0).all(axis=2) for title in titles[:2])
+    assert ndimage.label(one)[1] == 1 < ndimage.label(three)[1] <= 3
+
+
+def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_place_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["masks", DISCS, "--patch_size=8", "--images=1", f"--out={tmp_path / 'my page'}"]
+    monkeypatch.setattr("sys.argv", ["maskrobust", *given])
+    main(given)
+    assert capsys.readouterr().out == f"masks: {tmp_path / 'my page/masks.html'}\n"
+    page = html.unescape((tmp_path / "my page/masks.html").read_text(encoding="utf-8"))
+    assert shlex.join(["maskrobust", *given]) in page
+
+
+@pytest.mark.parametrize("below", ["", "/page"])
+def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_drawn(
+    below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskrobust.train.masks.drawing.draw_gallery", lambda *_: pytest.fail("has drawn"))
+    (tmp_path / "file").write_text("")
+    sentence = sentence_of(["masks", DISCS, f"--out={tmp_path}/file{below}"], capsys)
+    assert sentence.startswith(f"'{tmp_path}/file' cannot be used (Not a directory)")
+
+
+def test_a_configuration_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("model: {}\n")
+    assert "says nothing about data" in sentence_of(["masks", f"--config={path}", "--out=x"], capsys)
+    path.write_text("data: [\n")
+    assert "own.yaml" in sentence_of(["masks", f"--config={path}", "--out=x"], capsys)
+
+
+MEASURE = """
+  const tiles = [...page.querySelectorAll(".gallery .tile")].map(each => each.getBoundingClientRect());
+  const parts = [...page.querySelectorAll("main > *, .gallery-top li")].map(each => each.getBoundingClientRect());
+  return {
+    scrollWidth: root.scrollWidth, width: root.clientWidth, right: Math.max(...parts.map(box => box.right)),
+    smallest: Math.min(...tiles.map(box => Math.min(box.width, box.height))),
+    square: tiles.every(box => Math.abs(box.width - box.height) < 1),
+    loaded: [...page.images].every(each => each.complete && each.naturalWidth > 0),
+    background: view.getComputedStyle(page.body).backgroundColor,
+  };
+"""
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("0", True), ("1", False)])
+def test_in_a_browser_nothing_overflows_and_light_and_dark_follow_the_system(
+    scheme: str, dark: bool, page_text: str, folder_page: str, tmp_path: Path
+) -> None:
+    require_component("chromium", "apt install chromium")
+    pages = [(f"w{width}", width, page_text) for width in (320, 390, 1280, 1800)]
+    pages += [(f"files{width}", width, folder_page) for width in (320, 1280)]
+    option = f"--blink-settings=preferredColorScheme={scheme}"
+    found = measured("chromium", tmp_path, MEASURE, pages, option)
+    assert len(found) == 6
+    for each in found.values():
+        assert each["scrollWidth"] <= each["width"] and each["right"] <= each["width"]
+        assert each["loaded"] and each["square"] and each["smallest"] >= 72
+        assert (brightness(each["background"]) < 150) is dark

@@ -1,0 +1,444 @@
+"""`maskrobust shards`: bytes as they were, the same ones at every call, and a killed run that goes on."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import tarfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError
+from maskrobust.train.cli import main
+from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards
+from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.shards.format import sha256_of
+from maskrobust.train.data.stored import EncodedSample, encode_png
+from maskrobust.train.shards.processes import call_in_processes
+from maskrobust.train.shards.shrinking import shrink
+from maskrobust.train.storage.files import read_json
+from maskrobust.train.types import Split
+from tests.processes import run_command, started
+from tests.train.data.sets.test_folder import write_tree
+from tests.train.test_cli import sentence_of
+
+SIZES = ["--data.train_images=20", "--data.val_images=5", "--data.test_images=3"]
+
+
+def write(out: Path, *options: str, data: str = "Cues", sizes: list[str] = SIZES, workers: int = 1) -> Path:
+    main(
+        ["shards", f"--data={data}", *sizes, "--samples_per_shard=8", f"--out={out}", f"--workers={workers}", *options]
+    )
+    return out
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in folder.iterdir()}
+
+
+def by_id(batches) -> Batch:
+    batch = Batch.cat(batches)
+    order = batch.ids.argsort()
+    return Batch(*(column[order] for column in batch))
+
+
+def test_shards_of_generated_images_hold_every_pixel_and_id(tmp_path):
+    folder = write(tmp_path / "out")
+    data, shards = Cues(20, 5, 3), Shards(str(folder), view="as_is", image_size=48, num_workers=0)
+    assert (shards.class_names, shards.mean, shards.std) == (data.class_names, data.mean, data.std)
+    for own, stored in (
+        (data.training_batches(), shards.training_batches()),
+        (data.val_dataloader(), shards.val_dataloader()),
+        (data.test_dataloader(), shards.test_dataloader()),
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(by_id(own), by_id(stored), strict=True))
+
+
+def test_shards_hold_all_classes_in_random_order_whatever_the_order_of_the_files(tmp_path):
+    classes, images = 4, 20
+    for split in ("train", "val"):
+        for number in range(classes * images):
+            path = tmp_path / "images" / split / f"class_{number // images}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    given = [f"--data.root={tmp_path / 'images'}", "--splits=[train,val]"]
+    folder = write(tmp_path / "out", f"--samples_per_shard={images}", data="Folder", sizes=given)
+    for split in ("train", "val"):
+        held = [labels_in(path) for path in sorted(folder.glob(f"{split}-*.tar"))]
+        assert [len(labels) for labels in held] == [images] * classes
+        for labels in held:  # expected: 5 of each class, and 15 neighbours of different classes
+            assert len(set(labels)) == classes and max(map(labels.count, labels)) <= 11
+            assert sum(a != b for a, b in pairwise(labels)) >= 8
+    assert read_json(folder / "manifest.json")["shuffle_seed"] == 0
+
+
+def labels_in(path: Path) -> list[int]:
+    with tarfile.open(path) as tar:
+        return [json.loads(tar.extractfile(each).read())["label"] for each in tar if each.name.endswith(".json")]
+
+
+def test_the_same_call_writes_the_same_bytes_on_any_number_of_processes(tmp_path, capsys):
+    first = checksums(write(tmp_path / "one"))
+    shards = {"train-000000.tar", "train-000001.tar", "train-000002.tar", "val-000000.tar", "test-000000.tar"}
+    indexes = {str(Path(name).with_suffix(".json")) for name in shards}
+    assert first.keys() == {"manifest.json", "settings.json", *shards, *indexes}
+    assert checksums(write(tmp_path / "two", workers=2)) == first
+    assert "train: 20 samples, 20 with a mask; 0.2 MB; shards: 3" in capsys.readouterr().out
+
+
+def test_image_files_are_kept_byte_for_byte_with_a_mask_of_the_same_pixels(tmp_path):
+    root, mask_root = write_tree(tmp_path)
+    photo = root / "train" / "cat" / "photo.JPEG"
+    Image.effect_noise((70, 50), 60).convert("RGB").save(photo)
+    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
+    folder = write(tmp_path / "out", data="Folder", sizes=sizes)
+    stored: dict[int, dict[str, bytes]] = {}
+    for path in folder.glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                stored.setdefault(int(key), {})[suffix] = tar.extractfile(member).read()
+    data = Folder(str(root), str(mask_root))
+    files = [file for split in ("train", "val", "test") for file in data.files(split)]
+    assert stored.keys() == {file.id for file in files}
+    assert photo in {file.image for file in files}
+    for file in files:
+        parts = stored[file.id]
+        assert parts[file.image.suffix.lower()[1:]] == file.image.read_bytes()
+        assert json.loads(parts["json"]) == {"id": file.id, "label": file.label, "mask": file.mask is not None}
+        assert ("mask.png" in parts) is (file.mask is not None)
+        if file.mask is not None:
+            written, own = Image.open(io.BytesIO(parts["mask.png"])), np.asarray(Image.open(file.mask))
+            assert written.mode == "1" and np.array_equal(np.asarray(written), own > 0)
+    main(["shards", "--verify", f"--out={folder}"])
+
+
+def test_an_image_has_the_same_pixels_in_a_folder_and_in_shards_of_it(tmp_path):
+    root, mask_root = tmp_path / "images", tmp_path / "masks"
+    photo = Image.effect_noise((70, 50), 60).convert("RGB")
+    depth = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (50, 70), dtype=np.uint16))
+    inside = np.zeros((50, 70), dtype=np.uint8)
+    inside[5:20, 10:60] = 255
+    for split in ("train", "val", "test"):
+        for folder in (root, mask_root):
+            (folder / split / "cat").mkdir(parents=True)
+        for orientation in range(1, 9):
+            tags = Image.Exif()
+            tags[ExifTags.Base.Orientation] = orientation
+            name = f"{split}/cat/{orientation}"
+            photo.save(root / f"{name}.jpg", exif=tags)
+            depth.save(root / f"{name}-depth.png", exif=tags)
+            depth.save(root / f"{name}-depth2.tif", exif=tags)
+            for end in ("", "-depth", "-depth2"):  # drawn on what is seen
+                Image.fromarray(upright(inside, orientation)).save(mask_root / f"{name}{end}.png")
+    own = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
+    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
+    stored = Shards(str(write(tmp_path / "out", data="Folder", sizes=sizes)), image_size=32, num_workers=0)
+    for read in ("training_batches", "val_dataloader"):
+        one, other = getattr(own, read)(), getattr(stored, read)()
+        first, second = by_id(one), by_id(other)
+        assert first.object_mask.flatten(1).any(dim=1).all()
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    exchanged = pixels.T if orientation > 4 else pixels
+    down, across = -1 if orientation in (3, 4, 7, 8) else 1, -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(exchanged[::down, ::across])
+
+
+def test_evaluation_shows_the_same_pixels_of_larger_images_that_were_reduced_to_its_own_size(tmp_path):
+    root, mask_root = write_tree(tmp_path)
+    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
+    folder = write(tmp_path / "out", "--resize=37", data="Folder", sizes=sizes)  # 256 / 224 of 32
+    assert read_json(folder / "manifest.json")["resize"] == 37
+    own = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
+    stored = Shards(str(folder), image_size=32, num_workers=0)
+    for read in ("training_batches", "val_dataloader"):
+        assert all(
+            torch.equal(a, b) for a, b in zip(by_id(getattr(own, read)()), by_id(getattr(stored, read)()), strict=True)
+        )
+
+
+def test_an_image_is_reduced_as_pillow_reduces_it_and_its_mask_to_the_nearest_pixel():
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 256, (9, 12), dtype=np.uint8)).resize((120, 90)).convert("RGB")
+    mask = random.random((90, 120)) < 0.3
+    tags, stream = Image.Exif(), io.BytesIO()
+    tags[ExifTags.Base.Orientation] = 6  # a quarter turn to the right
+    image.transpose(Image.Transpose.ROTATE_90).save(stream, "jpeg", quality=100, subsampling=0, exif=tags)
+    sample = EncodedSample(7, stream.getvalue(), "jfif", encode_png(mask), 3)
+    small = shrink(sample, 40, "photo")
+    assert (small.id, small.suffix, small.label) == (7, "jpg", 3)
+    found = Image.open(io.BytesIO(small.image))
+    assert (found.format, found.size, dict(found.getexif())) == ("JPEG", (53, 40), {})
+    expected = np.asarray(image.resize((53, 40), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(np.asarray(found).astype(int) - expected).max() < 8  # a nearest pixel is off by 60
+    rows, columns = np.arange(40) * 90 // 40, np.arange(53) * 120 // 53
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(small.object_mask))), mask[rows][:, columns])
+    assert shrink(sample, 90, "photo") == sample
+    speck = np.zeros((90, 120), dtype=bool)
+    speck[1, 1] = True
+    assert shrink(sample._replace(object_mask=encode_png(speck)), 40, "photo").object_mask is None
+
+
+class Plain(AnnotatedDataModule):
+    """A data module that knows nothing but its batches."""
+
+    num_classes, class_names, mean, std = 2, ("a", "b"), (0.5,) * 3, (0.5,) * 3
+
+    def batches(self):
+        grey = torch.arange(0, 256, dtype=torch.float32).reshape(1, 1, 16, 16) / 255
+        yield Batch(torch.tensor([5]), grey.expand(1, 3, -1, -1), torch.zeros(1, 1, 16, 16).bool(), torch.tensor([1]))
+
+    training_batches = val_dataloader = test_dataloader = batches
+
+
+def test_any_data_module_is_written_without_loss(tmp_path):
+    folder = write(tmp_path / "out", "--splits=[val]", data=f"{__name__}.Plain", sizes=[])
+    (batch,) = Shards(str(folder), view="as_is", image_size=16, num_workers=0).val_dataloader()
+    batch = batch.to("cpu")
+    (expected,) = Plain().batches()
+    assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
+
+
+class Stream(Plain):
+    """Batches one by one, in order of their classes."""
+
+    def batches(self):
+        (batch,) = Plain.batches(self)
+        for number in range(8):
+            yield Batch(batch.ids + number, batch.images, batch.object_mask, torch.tensor([number // 4]))
+
+    training_batches = val_dataloader = test_dataloader = batches
+
+
+def test_samples_that_come_one_by_one_keep_their_order_with_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match="the stored_samples of Stream must return a sequence"):
+        folder = write(tmp_path / "out", "--splits=[train]", data=f"{__name__}.Stream", sizes=[])
+    assert labels_in(folder / "train-000000.tar") == [0] * 4 + [1] * 4
+    with pytest.warns(UserWarning, match="must be in random order"):
+        Shards(str(folder), view="as_is", image_size=16, num_workers=0).train_dataloader()
+
+
+class Views(InMemoryDataModule):
+    """Twelve objects, each in four views that hold much the same; nothing to train on."""
+
+    class_names, num_classes, mean, std = ("a", "b"), 2, (0.5,) * 3, (0.5,) * 3
+    splits = ("val", "test")
+
+    def __init__(self) -> None:
+        super().__init__(batch_size=8, num_workers=0, seed=0)
+
+    def make_samples(self, split: Split) -> Samples:
+        ids = torch.arange(48) + 48 * (split == "test")
+        random = np.random.default_rng(0)
+        object_mask = torch.zeros(48, 1, 32, 32, dtype=torch.bool)
+        for place, number in enumerate((self.object_of(ids) % 12).tolist()):
+            object_mask[place, :, 4 : 10 + number, 6:20] = True
+        images = torch.from_numpy(random.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)).repeat_interleave(4, dim=0)
+        return Samples(ids, images, object_mask, self.object_of(ids) % 2)
+
+    def object_of(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids // 4
+
+
+def test_shards_know_which_views_show_one_object(tmp_path):
+    folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
+    main(["shards", "--verify", f"--out={folder}"])
+    again = [f"--data.root={folder}", "--data.view=as_is", "--data.image_size=32"]
+    copied = write(tmp_path / "copied", data="Shards", sizes=again)
+    data, shards = Views(), Shards(str(copied))
+    assert shards.splits == data.splits
+    ids = torch.cat([data.samples(split).ids for split in data.splits]).flip(0)
+    assert torch.equal(shards.object_of(ids), data.object_of(ids))
+    assert shards.object_of(torch.tensor([1000, 5])).tolist() == [1000, 1]
+
+
+@pytest.mark.parametrize("change", ["a flipped bit", "too long", "missing"])
+def test_other_objects_than_those_that_were_written_are_refused(change, tmp_path, capsys):
+    folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
+    path = folder / "objects.bin"
+    content = path.read_bytes()
+    if change == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content + bytes(16) if change == "too long" else bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(InputError, match=r"must hold .*objects\.bin"):
+        Shards(str(folder))
+    with pytest.raises(SystemExit):
+        main(["shards", "--verify", f"--out={folder}"])
+    assert "must hold the objects.bin that its manifest names" in capsys.readouterr().out
+    write(folder, data=f"{__name__}.Views", sizes=[])
+    assert path.read_bytes() == content
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each shard was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+
+
+def written_again(old: dict[str, int], folder: Path) -> set[str]:
+    new = written(folder)
+    return {name for name in old.keys() & new.keys() if old[name] != new[name]}
+
+
+def test_a_shard_with_its_index_is_done_and_the_others_are_written_again(tmp_path):
+    folder = write(tmp_path / "out")
+    before, old = checksums(folder), written(folder)
+    (folder / "train-000001.tar").unlink()
+    (folder / "train-000002.json").unlink()
+    (folder / "test-000000.json").write_text("{")
+    damaged = bytearray((folder / "val-000000.tar").read_bytes())
+    damaged[1000] ^= 1
+    (folder / "val-000000.tar").write_bytes(damaged)
+    write(folder)
+    assert checksums(folder) == before
+    lost = {"train-000001.tar", "train-000002.tar", "test-000000.tar", "val-000000.tar"}
+    assert written_again(old, folder) == lost
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(workers, tmp_path):
+    many = ["--data.train_images=600", "--samples_per_shard=8", "--splits=[train]", "--resize=40"]
+    given = ["shards", "--data=Cues", *SIZES, *many, f"--workers={workers}", f"--out={tmp_path / 'out'}"]
+    with started(run_command, given) as process:
+        while len([*(tmp_path / "out").glob("*.json")]) < 4 and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    (tmp_path / "out" / ".train-000002.tar.1").write_text("half")
+    done = {path.stem for path in (tmp_path / "out").glob("train-*.json")}
+    assert len(done) < 75 and not (tmp_path / "out" / "manifest.json").exists()
+    old = {name: when for name, when in written(tmp_path / "out").items() if name.removesuffix(".tar") in done}
+    main([*given, "--data.batch_size=3"])
+    assert not written_again(old, tmp_path / "out")
+    main([*given[:-1], f"--out={tmp_path / 'whole'}"])
+    assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
+
+
+def write_fours(folder: Path, root: Path, mask_root: Path) -> Path:
+    given = [f"--data.root={root}", f"--data.mask_root={mask_root}", "--splits=[train]"]
+    return write(folder, "--samples_per_shard=4", data="Folder", sizes=given)
+
+
+@pytest.mark.parametrize("change", ["image", "mask", "mask removed", "image added", "a shard fewer"])
+def test_shards_of_samples_that_have_changed_are_written_again_and_no_other(change, tmp_path, capsys):
+    root, mask_root = write_tree(tmp_path, ("train",))  # 6 birds, then 6 cats
+    birds, cats = (sorted((root / "train" / name).iterdir()) for name in ("bird", "cat"))
+    masks = sorted((mask_root / "train").rglob("*.png"))
+    folder = write_fours(tmp_path / "out", root, mask_root)
+    old = written(folder)
+    match change:
+        case "image":
+            shutil.copy(cats[0], birds[0])
+            os.utime(birds[0], ns=(0, 0))  # older, as a copy may be
+        case "mask":
+            Image.fromarray(1 - np.asarray(Image.open(masks[0]))).save(masks[0])
+        case "mask removed":
+            masks[0].unlink()
+        case "image added":
+            shutil.copy(birds[0], birds[0].with_name("-.png"))
+        case "a shard fewer":
+            for path in cats[2:]:
+                path.unlink()
+    anew = write_fours(tmp_path / "anew", root, mask_root)
+    capsys.readouterr()
+    assert checksums(write_fours(folder, root, mask_root)) == checksums(anew)
+    left = len([*(root / "train").rglob("*.png")]), len([*(mask_root / "train").rglob("*.png")])
+    assert (
+        f"train: {left[0]} samples, {left[1] - 2 * (change == 'a shard fewer')} with a mask" in capsys.readouterr().out
+    )
+    assert len(written_again(old, folder)) == 1 or change in ("image added", "a shard fewer")
+    main(["shards", "--verify", f"--out={folder}"])
+
+
+def refuse(number: int) -> int:
+    from maskrobust.errors import check_at_least
+
+    check_at_least("number", number, 0)
+    return number
+
+
+def test_calls_come_back_in_order_and_are_taken_as_others_finish():
+    taken = []
+
+    def arguments():
+        for number in range(9):
+            taken.append(number)
+            yield (number,)
+
+    results = call_in_processes(refuse, arguments(), 2)
+    assert next(results) == 0 and len(taken) <= 5
+    assert list(results) == list(range(1, 9))
+
+
+def test_what_a_process_of_the_pool_finds_wrong_is_one_sentence(tmp_path, capsys):
+    root, mask_root = write_tree(tmp_path)
+    mask = next((mask_root / "train").rglob("*.png"))
+    Image.fromarray(np.ones((9, 8), dtype=np.uint8)).save(mask)
+    given = ["shards", "--data=Folder", f"--data.root={root}", f"--data.mask_root={mask_root}", "--workers=2"]
+    sentence = sentence_of([*given, f"--out={tmp_path / 'out'}"], capsys)
+    assert sentence.startswith(f"'{mask}' must have the size of its image") and sentence.endswith("from that image.")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_other_data_or_settings_in_the_same_folder_are_refused(tmp_path, capsys):
+    folder = write(tmp_path / "out")
+    before = checksums(folder)
+    given = ["shards", "--data=Cues", *SIZES, "--samples_per_shard=8", f"--out={folder}"]
+    for change in ("--data.seed=1", "--samples_per_shard=9", "--splits=[train,val]", "--resize=40"):
+        assert "holds shards of other data or settings" in sentence_of([*given, change], capsys)
+    assert checksums(folder) == before
+    (folder / "settings.json").unlink()  # as version 0.2, or another program, wrote it
+    assert "holds shards of other data or settings" in sentence_of(given, capsys)
+    assert (folder / "manifest.json").exists()
+
+
+def test_verify_finds_a_flipped_byte_and_names_the_sample(tmp_path, capsys):
+    folder = write(tmp_path / "out")
+    main(["shards", "--verify", f"--out={folder}"])
+    assert "verified" in capsys.readouterr().out
+    path = folder / "train-000001.tar"
+    content = bytearray(path.read_bytes())
+    with tarfile.open(path) as tar:
+        image = next(member for member in tar if member.name.endswith(".png") and "mask" not in member.name)
+    content[image.offset_data + image.size // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(["shards", "--verify", f"--out={folder}"])
+    captured = capsys.readouterr()
+    key = image.name.split(".")[0]
+    assert f"'train-000001.tar/{key}'" in captured.out or "'train-000001.tar' must have" in captured.out
+    assert "but have the faults above; write them again" in captured.err
+    (folder / "val-000000.tar").unlink()
+    with pytest.raises(SystemExit):
+        main(["shards", "--verify", f"--out={folder}"])
+    assert "'val-000000.tar' breaks off after 0 of 5 samples" in capsys.readouterr().out
+
+
+def test_verify_finds_an_id_that_comes_twice_in_a_split(tmp_path, capsys):
+    folder = write(tmp_path / "out")
+    manifest = read_json(folder / "manifest.json")
+    manifest["splits"]["train"]["shards"][1] = manifest["splits"]["train"]["shards"][0]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SystemExit):
+        main(["shards", "--verify", f"--out={folder}"])
+    assert "8 ids come more than once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "option", ["--samples_per_shard=0", "--workers=0", "--resize=31", "--splits=[]", "--splits=[val,val]"]
+)
+def test_an_option_out_of_its_range_is_refused(option, tmp_path, capsys):
+    name = option.split("=")[0].removeprefix("--")
+    assert sentence_of(["shards", "--data=Cues", f"--out={tmp_path / 'out'}", option], capsys).startswith(name)
+    assert not (tmp_path / "out").exists()

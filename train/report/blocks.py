@@ -1,0 +1,280 @@
+"""The one page, and the blocks that its sections are made of: text, tables, bars, panels of charts, pictures.
+
+Whatever goes into a block or a page is escaped, and what is invisible in it spelt out; `Markup` alone stays as it is.
+"""
+
+import base64
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+from PIL import Image
+
+from maskrobust.train.report import wording
+from maskrobust.train.report.results import Network
+from maskrobust.train.storage.plain_text import printable
+
+_LARGEST_PICTURE = 160
+_LARGEST_LOSSLESS = 64
+"""Sides in pixels: of pictures on a page, and of those that keep every pixel, which a page shows enlarged."""
+_PNG = {"format": "png", "optimize": True}
+_JPEG = {"format": "jpeg", "quality": 85, "subsampling": 0, "optimize": True}  # subsampled, coloured noise turns grey
+
+Content = TypeVar("Content")
+
+
+class Section(NamedTuple, Generic[Content]):
+    """A part of a page under a heading.
+
+    Attributes:
+        anchor: its id on the page.
+        title: its heading.
+        show: what stands below the heading; None where there is nothing to show: the section is left out.
+    """
+
+    anchor: str
+    title: str
+    show: Callable[[Content], Markup | None]
+
+
+class Cell(NamedTuple):
+    """One cell of a table.
+
+    Attributes:
+        value: text, or `Markup` such as a picture.
+        interval: in brackets; empty where there is none.
+        reason: why the value is undefined, for a footnote; empty where it is defined.
+        look: CSS classes of the cell, and of its heading when in the first line.
+        shade: depth of its colour in [0, 1]; None for no colour.
+    """
+
+    value: str | Markup = ""
+    interval: str = ""
+    reason: str = ""
+    look: str = ""
+    shade: float | None = None
+
+
+class Line(NamedTuple):
+    """One line of a table.
+
+    Attributes:
+        title: its first cell.
+        cells: the others.
+        look: CSS classes.
+    """
+
+    title: str | Markup
+    cells: Sequence[Cell]
+    look: str = ""
+
+
+class Group(NamedTuple):
+    """Lines of a table below a title of their own, which may be empty."""
+
+    lines: Sequence[Line]
+    title: str | Markup = ""
+
+
+def html(template: str, **content: Any) -> Markup:
+    """A template of Jinja in which the blocks of `blocks.html` are known as `blocks`, rendered; values are escaped."""
+    return Markup(_compiled(template).render(**content))
+
+
+def block(name: str, *content: Any, **further: Any) -> Markup:
+    """A block of `blocks.html`."""
+    return Markup(getattr(_environment().get_template("blocks.html").module, name)(*content, **further))
+
+
+def prose(name: str, **content: Any) -> Markup:
+    """Words of `prose.html`, with what they name."""
+    return Markup(getattr(_environment().get_template("prose.html").module, name)(**content))
+
+
+def render_page(
+    command: str,
+    title: str,
+    header: Markup,
+    sections: Iterable[Section[Content]],
+    content: Content,
+    *,
+    look: str = "",
+    style: str = "",
+) -> str:
+    """One self-contained page: it loads nothing, runs nothing, and follows the system's light or dark.
+
+    Args:
+        command: that made it.
+        title: of the document.
+        header: what stands above all sections.
+        sections: in order; those that have nothing to show are left out.
+        content: what each section is given.
+        look: CSS class of the page.
+        style: further rules of CSS.
+
+    Returns:
+        HTML with a content security policy that forbids scripts and every request; equal arguments give equal text.
+    """
+    sheet = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+    return _environment().get_template("page.html").render(
+        command=command,
+        title=title,
+        header=header,
+        sections=[(each, found) for each in sections if (found := each.show(content))],
+        look=look,
+        style=Markup(f"{sheet}{style}"),
+    )  # fmt: skip
+
+
+def named(network: Network) -> Markup:
+    """A network's number in its colour, and its title."""
+    return block("named", network)
+
+
+def table(
+    identity: str,
+    label: str,
+    headings: Sequence[str | Markup],
+    groups: Sequence[Group],
+    *,
+    look: str = "figures",
+    foot: Line | None = None,
+) -> Markup:
+    """A table that scrolls sideways where it must, with a footnote for each reason why a number is undefined.
+
+    Args:
+        identity: its id.
+        label: says what it shows, for those who cannot see it.
+        headings: of the columns, that of the lines' titles first.
+        groups: its lines, at least one.
+        look: CSS classes.
+        foot: a last line apart from the others.
+    """
+    fits = "".join(f" {name}" for name, most in (("fits", 9), ("roomy", 7)) if len(headings) <= most)
+    reasons = dict.fromkeys(cell.reason for group in groups for line in group.lines for cell in line.cells)
+    letters = (ascii_lowercase[n % 26] * (n // 26 + 1) for n in itertools.count())
+    notes = {"": ""} | {reason: next(letters) for reason in reasons if reason}
+    return block("table", identity, label, headings, groups, foot, look + fits * (look == "figures"), notes)
+
+
+def bars(
+    ends: Sequence[tuple[float | None, float | None, float | None]], colours: Sequence[int], margin: float | None = None
+) -> list[Markup]:
+    """Intervals drawn on a scale that holds them all, 0 and the margin; empty where there is none.
+
+    Args:
+        ends: low, value and high of each.
+        colours: number of each one's colour.
+        margin: of the rule of a claim; None for no rule.
+    """
+    numbers = [number for number in (0.0, margin, *itertools.chain(*ends)) if number is not None]
+    room = 0.05 * (max(numbers) - min(numbers)) or 0.01
+    start, end = min(numbers) - room, max(numbers) + room
+
+    def place(number: float | None) -> float | None:
+        return None if number is None else round(100.0 * (float(number) - start) / (end - start), 2)
+
+    return [
+        Markup() if None in each else block("bar", *map(place, (*each, 0.0, margin)), colour)
+        for each, colour in zip(ends, colours, strict=True)
+    ]
+
+
+def legend(networks: Iterable[Network], label: str = "Networks") -> Markup:
+    """Which number and colour stands for which network."""
+    return block("legend", label, [named(network) for network in networks])
+
+
+def panels(drawings: Iterable[Markup], caption: Markup | str = "") -> Markup:
+    """Charts beside and below each other, as there is room."""
+    return block("panels", list(drawings), caption)
+
+
+def facts(items: Iterable[tuple[str | Markup, Any]], identity: str = "", look: str = "facts") -> Markup:
+    """A list of terms, each with what is said of it: text as it is, everything else as JSON."""
+    return block("facts", list(items), identity, look)
+
+
+def folded(summary: str | Markup, content: Markup, *, is_open: bool = False) -> Markup:
+    """What the reader may open."""
+    return html(
+        "<details{% if is_open %} open{% endif %}><summary>{{ summary }}</summary>{{ content }}</details>",
+        summary=summary,
+        content=content,
+        is_open=is_open,
+    )
+
+
+def download(name: str, text: str, kind: str) -> Markup:
+    """A link that saves a text as a file; `kind` is its MIME type."""
+    data = base64.b64encode(text.encode()).decode()
+    identity = f"download-{name.rpartition('.')[2]}"
+    return Markup('<a id="{}" download="{}" href="data:{};base64,{}">Download {}</a>').format(
+        identity, name, kind, data, name
+    )
+
+
+def compact_json(content: Mapping[str, Any]) -> str:
+    """JSON without white space.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return json.dumps(content, allow_nan=False, separators=(",", ":"))
+
+
+def picture_address(pixels: Any, largest: int | None = _LARGEST_PICTURE) -> str:
+    """A picture, at most `largest` wide and high: PNG where small or transparent, else PNG or JPEG, the shorter."""
+    picture = Image.fromarray(pixels)
+    if largest is not None:
+        picture.thumbnail((largest, largest))
+    formats = [_PNG] if max(picture.size) <= _LARGEST_LOSSLESS or picture.mode == "RGBA" else [_PNG, _JPEG]
+    return min((_as_address(picture, **options) for options in formats), key=len)
+
+
+def full_picture(pixels: Any) -> str:
+    """`picture_address` in the picture's own size."""
+    return picture_address(pixels, None)
+
+
+def _as_address(picture: Image.Image, **options: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, **options)
+    return f"data:image/{options['format']};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = ("percent", "points", "compact", "duration", "family_title", "method_title")
+    environment.filters |= {name: getattr(wording, name) for name in names}
+    environment.filters |= {"picture": picture_address, "full_picture": full_picture, "plain": _plain}
+    return environment
+
+
+@cache
+def _compiled(template: str) -> Template:
+    return _environment().from_string("{% import 'blocks.html' as blocks %}" + template)
+
+
+def _visible(value: Any) -> Any:
+    """A value as it goes into a page: text without control characters; what is markup already stays as it is."""
+    return printable(value) if type(value) is str else value
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else json.dumps(value)

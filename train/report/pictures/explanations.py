@@ -1,0 +1,248 @@
+"""The page of `maskrobust explain`: a row an image, a column a masking method, on one diverging colour scale."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
+from maskrobust.lm_modules.explanation.judges.agreement import mean_rank_correlation
+from maskrobust.lm_modules.explanation.overlays import (
+    AGAINST_CLASS,
+    FOR_CLASS,
+    centres,
+    difference_overlay,
+    faded_overlay,
+    grey,
+    score_overlay,
+    shown_scores,
+    strongest,
+)
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.report.blocks import (
+    Cell,
+    Group,
+    Line,
+    Section,
+    bars,
+    block,
+    compact_json,
+    download,
+    facts,
+    html,
+    prose,
+    render_page,
+    table,
+)
+from maskrobust.train.report.pictures.judged import judged
+from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title, segments_title
+from maskrobust.train.report.sections.run import command_line, machine_facts
+from maskrobust.train.report.wording import decimal, method_title
+
+MOST_IMAGES = 20
+"""Images that the page shows."""
+
+_ALONE = 0.15
+_NUMBERED = 5
+_ORANGE, _BLUE = 2, 5
+"""Numbers of colours of the page."""
+
+_SCALES = {"probability": "probability", "logit": "logit", "log_odds": "log-odds"}
+
+
+def _choices(shown: Explanations) -> dict[str, list[str]]:
+    """What the reader picks: an explainer, segments, and a class."""
+    settings, first = shown.settings, next(iter(shown.images.values())).classes
+    if settings["judge"]:
+        classes = ["the image's own"]
+    elif isinstance(settings["classes"], str):
+        classes = ["likeliest", *(f"{_ordinal(rank + 1)} likeliest" for rank in range(1, len(first)))]
+    else:
+        classes = [shown.class_names[each] for each in first]
+    return {
+        "Explainer": [find_explainer(each).title for each in settings["explainers"]],
+        "Segments": [segments_title(each) for each in settings["segments"]],
+        "Class": classes,
+    }
+
+
+def _style(shown: Explanations) -> Markup:
+    """Each picture once, and rules that show the view which is picked."""
+    return prose(
+        "style",
+        methods=len(shown.methods),
+        colour_for=FOR_CLASS,
+        against=AGAINST_CLASS,
+        pictures=[each.picture for each in _pictured(shown).values() if each.picture is not None],
+        grey=grey,
+        choices=_choices(shown).values(),
+    )
+
+
+def _pictured(shown: Explanations) -> dict[str, ExplainedImage]:
+    return dict(itertools.islice(shown.images.items(), MOST_IMAGES))
+
+
+def _header(shown: Explanations) -> Markup:
+    return prose("explain_header", scale=_SCALES[shown.settings["scale"]])
+
+
+def glance(shown: Explanations) -> Markup:
+    """Of the first class, the mean over the images: R^2 by masking method, and how far the methods agree."""
+    lines, several = [], len(shown.methods) > 1
+    for explainer, segments, (number, network) in itertools.product(
+        shown.settings["explainers"], shown.settings["segments"], enumerate(shown.networks)
+    ):
+        found = [each.explanations[Explained(segments, explainer)] for each in shown.images.values()]
+        means = np.mean([each.r_squared[number, :, 0] for each in found if each.r_squared is not None], axis=0)
+        alike = float(np.mean([mean_rank_correlation(each.scores[number, ..., 0]) for each in found]))
+        has_surrogate = find_explainer(explainer).has_surrogate
+        cells = [
+            Cell(WARNING + decimal(mean) if mean < TRUSTED else decimal(mean), look="weak" if mean < TRUSTED else "")
+            if has_surrogate
+            else Cell("no surrogate")
+            for mean in means
+        ]
+        title = explainer_title(explainer, segments) + f", {network}" * (len(shown.networks) > 1)
+        lines.append(Line(title, [*cells, *[Cell(_number(alike))] * several]))
+    headings = [f"{method_title(each)}: R²" for each in shown.methods]
+    headings = ["Explainer and segments", *headings, *["Rank correlation between methods"] * several]
+    text = prose("glance", trusted=TRUSTED)
+    return text + table("glance", "At a glance", headings, [Group(lines)])
+
+
+def explanations(shown: Explanations) -> Markup:
+    """What to pick, and every view of every image: a line each, with a picture for each masking method."""
+    text = prose("explanations", choices=_choices(shown), left_out=len(shown.images) - MOST_IMAGES)
+    lines = [
+        _line(shown, place, title, found, number, view)
+        for place, (title, found) in enumerate(_pictured(shown).items(), start=1)
+        for number in range(len(shown.networks))
+        for view in itertools.product(
+            enumerate(shown.settings["explainers"], start=1),
+            enumerate(shown.settings["segments"], start=1),
+            enumerate(found.classes, start=1),
+        )
+    ]
+    differ = ["Where methods differ"] * (len(shown.methods) > 1)
+    headings = ["Image", *map(method_title, shown.methods), *differ]
+    return text + table("explanations", "Explanations", headings, [Group(lines)], look="gallery")
+
+
+def _line(
+    shown: Explanations, place: int, title: str, found: ExplainedImage, number: int, view: Sequence[tuple[int, Any]]
+) -> Line:
+    """One explainer's explanation of one class of one image by one network, under every masking method."""
+    (_, explainer), (_, segments), (rank, label) = view
+    labels = found.segments[segments]
+    raw, low, high, r_squared = (
+        each[number, ..., rank - 1] for each in found.explanations[Explained(segments, explainer)] if each is not None
+    )
+    scores = shown_scores(explainer, raw, axis=1)
+    low, high = (np.where(np.isfinite(each), each - raw + scores, scores) for each in (low, high))
+    largest = float(np.abs(scores).max())
+    numbered = np.argsort(-np.abs(scores).max(axis=0), kind="stable")[:_NUMBERED]
+    class_name = shown.class_names[label]
+    subject = block(
+        "subject",
+        place=place,
+        title=title,
+        marked=list(enumerate(centres(labels, numbered), start=1)),
+        network=shown.networks[number] if len(shown.networks) > 1 else "",
+        class_name=class_name,
+        probability=float(found.whole[number, rank - 1]),
+        predicted=shown.class_names[found.predicted[number]],
+        confidence=float(found.confidence[number]),
+        largest=largest,
+    )
+    drawn = _bars(low[:, numbered], scores[:, numbered], high[:, numbered], largest)
+    cells = [
+        Cell(
+            block(
+                "scores",
+                place=place,
+                title=f"{title}, {class_name}, {method_title(method)}",
+                overlay=score_overlay(labels, scores[at], largest),
+                alone=faded_overlay(strongest(labels, scores[at], _ALONE)),
+                fit=_fit(explainer, float(r_squared[at])),
+                weak=r_squared[at] < TRUSTED,
+                bars=drawn[at],
+            )
+        )
+        for at, method in enumerate(shown.methods)
+    ]
+    if len(shown.methods) > 1:
+        overlay = difference_overlay(labels, scores.max(axis=0) - scores.min(axis=0), largest)
+        alike = _number(mean_rank_correlation(scores))
+        cells.append(
+            Cell(block("difference", place=place, title=f"{title}, {class_name}", overlay=overlay, alike=alike))
+        )
+    return Line(subject, cells, " ".join(["view", *(f"is-{n}-{at}" for n, (at, _) in enumerate(view, start=1))]))
+
+
+def _bars(low: FloatArray, scores: FloatArray, high: FloatArray, largest: float) -> list[list[tuple[int, Markup, str]]]:
+    """For each masking method the numbered segments' scores (T, M) as bars on one scale, with the score in words."""
+    decimals = max(2 - math.floor(math.log10(largest)) if largest > 0 else 2, 0)
+    flat: NDArray[Any] = np.stack([low, scores, high], axis=-1).reshape(-1, 3)
+    drawn = bars(flat.tolist(), [_ORANGE if score > 0 else _BLUE for score in scores.flat])
+    texts = [f"{score:.{decimals}f}".replace("-", "−") for score in scores.flat]
+    count = scores.shape[1]
+    parts = [(place % count + 1, *each) for place, each in enumerate(zip(drawn, texts, strict=True))]
+    return [parts[start : start + count] for start in range(0, len(parts), count)]
+
+
+def _fit(explainer: str, r_squared: float) -> str:
+    if not find_explainer(explainer).has_surrogate:
+        return "no surrogate"
+    if np.isnan(r_squared):
+        return "R² undefined: answers do not vary"
+    found = f"R² {decimal(r_squared)}"
+    return f"{WARNING}{found}: explains little" if r_squared < TRUSTED else found
+
+
+def _number(value: float) -> str:
+    return "undefined" if np.isnan(value) else decimal(value)
+
+
+def _ordinal(number: int) -> str:
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number if number < 20 else number % 10, 'th') }"
+
+
+def how_to_read(shown: Explanations) -> Markup:
+    """What the pictures mean."""
+    return prose("how_to_read", scale=_SCALES[shown.settings["scale"]], settings=shown.settings, alone=_ALONE)
+
+
+def how_it_was_run(shown: Explanations) -> Markup:
+    """Command, settings, machine, and the file to download."""
+    about = [("Networks", ", ".join(shown.networks)), *shown.settings.items(), *machine_facts(shown.content)]
+    return html(
+        """{{ command }}{{ about }}<p class="downloads">{{ json }}</p>""",
+        command=command_line(shown.content["provenance"]["command"]),
+        about=facts(about, "settings"),
+        json=download("explanations.json", compact_json(shown.content), "application/json"),
+    )
+
+
+SECTIONS: tuple[Section[Explanations], ...] = (
+    Section("overview", "At a glance", glance),
+    Section("pictures", "The explanations", explanations),
+    Section("judged", "How good the explanations are", judged),
+    Section("reading", "How to read it", how_to_read),
+    Section("run", "How it was run", how_it_was_run),
+)
+
+
+def render_explanations(
+    content: Mapping[str, Any], rows: Sequence[Row], images: Mapping[str, ExplainedImage], class_names: Sequence[str]
+) -> str:
+    """The page, as `render_page` makes it; the arguments are those of `Explanations`."""
+    shown = Explanations(content, rows, images, class_names)
+    title = "Explanations: what predictions rest on"
+    return render_page("explain", title, _header(shown), SECTIONS, shown, look="wide explanations", style=_style(shown))

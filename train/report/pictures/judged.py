@@ -1,0 +1,127 @@
+"""How good explanations are, as tables: one for each measure, a line an explainer, a column a masking method."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from maskrobust.lm_modules.explanation.explained import Explained
+from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
+from maskrobust.lm_modules.explanation.judges.ablation import HIDDEN_FRACTIONS
+from maskrobust.lm_modules.explanation.judges.registry import JUDGES
+from maskrobust.lm_modules.explanation.plan import JudgingPlan
+from maskrobust.lm_modules.reliance.catalogue import Described
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.report.blocks import Cell, Group, Line, block, folded, html, panels, prose, table
+from maskrobust.train.report.charts import Curve, line_chart
+from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title
+from maskrobust.train.report.wording import GOALS, count, in_sentence, interval, method_title, writer
+
+
+def judged(shown: Explanations) -> Markup | None:
+    """A table for each judge, and deletion and insertion curves; None where nothing was judged."""
+    if not shown.settings["judge"]:
+        return None
+    text = prose("judged")
+    return text + Markup().join(judged_table(shown, each) for each in JUDGES.values()) + _curves(shown)
+
+
+def judged_table(shown: Explanations, judge: Described) -> Markup:
+    """The values of one judge, with what they mean and rest on; empty where it has none."""
+    rows = [row for row in shown.rows if row.measure == judge.name]
+    ks = list(dict.fromkeys(row.parameters["k"] for row in rows if "k" in row.parameters))
+    kept = [k for k in ks if k in JudgingPlan.top_k] or ks[: len(JudgingPlan.top_k)]
+    rows = [row for row in rows if not ks or row.parameters["k"] in kept]
+    if not rows:
+        return Markup()
+    columns = [each for each in (*shown.methods, CONSTANT_COLOURS) if any(row.method == each for row in rows)]
+    lines: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        about = (str(row.parameters.get(name, "")) for name in ("explainer", "segments", "evaluated_under", "k"))
+        lines.setdefault((row.network, *about), []).append(row)
+    made = table(
+        f"judged-{judge.name}",
+        judge.title,
+        ["Explainer and segments", *map(method_title, columns), "Told apart"],
+        [Group([_line(shown, *about, rows=found, columns=columns) for about, found in lines.items()])],
+        look="figures judged",
+    )
+    counted = [row for row in rows if row.value is not None] or rows
+    images, left_out = ([getattr(row, name) for row in counted] for name in ("images", "left_out"))
+    return prose(
+        "judged_table",
+        judge=judge,
+        goal=GOALS[judge.goal],
+        images=count(min(images), max(images)),
+        left_out=count(min(left_out), max(left_out)),
+        few=min(images) < FEW_OBJECTS,
+        is_matrix="evaluated_under" in rows[0].parameters,
+        table=folded(f"{judge.title}, in numbers", made) if ks else made,
+    )
+
+
+def _line(
+    shown: Explanations, network: str, explainer: str, segments: str, evaluated: str, k: str,
+    *, rows: Sequence[Row], columns: Sequence[str],
+) -> Line:  # fmt: skip
+    parts = [explainer_title(explainer, segments)]
+    parts += [f"evaluated under {method_title(evaluated)}"] if evaluated else []
+    parts += [f"k = {k}"] if k else []
+    parts += [network] if len(shown.networks) > 1 else []
+    values = {row.method: row for row in rows if "minus" not in row.parameters}
+    settled = [
+        f"{method_title(row.method)} {'>' if row.reading == 'above' else '<'} "
+        f"{method_title(str(row.parameters['minus']))}"
+        for row in rows
+        if "minus" in row.parameters and row.reading in ("above", "below")
+    ]
+    told_apart = Markup("<br>").join(settled or ["none"])
+    return Line(", ".join(parts), [*(_cell(values[each]) for each in columns), Cell(told_apart, look="words")])
+
+
+def _cell(row: Row) -> Cell:
+    if row.value is None:
+        return Cell("undefined", reason=row.undefined_because or "")
+    write = writer(JUDGES[row.measure].unit)
+    value, ends = write(row.value), interval(row.low, row.high, write)
+    if row.reading == CIRCULAR:
+        return Cell(f"({value})", ends, look="quiet")
+    if row.measure in ("fidelity", "stability") and row.value < TRUSTED:
+        return Cell(WARNING + value, ends, look="weak")
+    return Cell(value, ends)
+
+
+def _curves(shown: Explanations) -> Markup:
+    """Deletion and insertion of each network's explainers, a chart for each method to evaluate under."""
+    key = '<span class="key" style="background: var(--arm-{{ number }})"></span>{{ title }}'
+    keys = [html(key, number=each, title=method_title(method)) for each, method in enumerate(shown.methods, start=2)]
+    text = prose("curves", legend=block("legend", "Explained under", keys))
+    asked = itertools.product(shown.settings["explainers"], shown.settings["segments"])
+    for (place, about), (number, network) in itertools.product(enumerate(asked), enumerate(shown.networks)):
+        explainer, segments = about
+        found = {
+            which: np.mean(
+                [each.curves[Explained(segments, explainer), which][number] for each in shown.images.values()], axis=0
+            )
+            for which in ("insertion", "deletion")
+        }
+        title = explainer_title(explainer, segments) + f", {network}" * (len(shown.networks) > 1)
+        drawings = [
+            line_chart(
+                [
+                    Curve(explained + 2, HIDDEN_FRACTIONS, values[explained, at], strong=explained != at, dashed=dashed)
+                    for explained in range(len(shown.methods))
+                    for values, dashed in ((found["insertion"], False), (found["deletion"], True))
+                ],
+                f"curves-{number}-{place}-{at}",
+                f"Evaluated under {in_sentence(method_title(method))}",
+                "Hidden area (%)",
+                "Probability (%)",
+                label=f"Deletion and insertion of {title}",
+                limits=(0.0, 1.05 * max(values.max() for values in found.values())),
+            )
+            for at, method in enumerate(shown.methods)
+        ]
+        text += html("<h4>{{ title }}</h4>", title=title) + panels(drawings)
+    return text

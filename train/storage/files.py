@@ -1,0 +1,95 @@
+"""Files that are written atomically."""
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from maskrobust.errors import InputError
+
+LARGEST_JSON = 32 * 2**20
+"""Most bytes of a JSON file that are read: parsed, 32 MiB take less than 1 GiB, whatever they hold."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it takes the place of `path` when the block ends without an error.
+
+    The folder is made when missing. After an error, or a kill, `path` is what it was before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # a process id is unique on one machine alone
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made since a file is in its way, before work is put into what it is to hold.
+
+    Raises:
+        NotADirectoryError: it, or a folder that it lies in, is a file.
+    """
+    for each in (folder, *folder.parents):
+        if each.exists() and not each.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to `path`, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to `path` as indented JSON, atomically; numbers that are not finite are refused.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_archive(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name to `path` as a compressed npz archive, atomically."""
+    import numpy as np  # every command imports this module
+
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def parse_json(content: bytes) -> Any:
+    """Parse UTF-8 encoded JSON of at most `LARGEST_JSON` bytes.
+
+    Raises:
+        ValueError: it is too large, not JSON, not UTF-8, nested too deeply, or has a number of thousands of digits.
+    """
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
+    try:
+        return json.loads(content.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path, remedy: str = "delete it to have it made again") -> Any:
+    """Read a JSON file; see `parse_json`.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it cannot be read, for the message.
+
+    Raises:
+        InputError: the file is not such JSON.
+    """
+    try:
+        with path.open("rb") as stream:
+            return parse_json(stream.read(LARGEST_JSON + 1))
+    except ValueError as error:
+        raise InputError(f"'{path}' is not readable JSON ({error}); {remedy}.") from error
