@@ -78,12 +78,12 @@ def fill_exemplar(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Ten
     pixels = to_pixels(from_pixels(shown).nan_to_num(), torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     for sample, seen in enumerate(visible[:, 0].cpu().numpy()):
         if seen.any() and not seen.all():
-            place = torch.from_numpy(sources(pixels[sample], seen)).to(images.device)
+            place = torch.from_numpy(sources(pixels[sample], seen)[0]).to(images.device)
             drawn[sample] = shown[sample].flatten(1)[:, place]
     return draw(images, visible, drawn)
 
 
-def sources(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> NDArray[np.int64]:
+def sources(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Where each pixel of one picture gets its value from: itself where visible, a visible pixel elsewhere.
 
     Args:
@@ -91,9 +91,9 @@ def sources(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> NDArray[np
         visible: (H, W), True somewhere.
 
     Returns:
-        (H, W), row x W + column.
+        (H, W) row x W + column, and (H, W) whether an offset leads there: hidden pixels that are not mirrored.
     """
-    place = _mirrored(visible)
+    place, matched = mirrored(visible), np.zeros_like(visible)
     labels, boxes = _holes(visible)
     if len(boxes):
         offsets = _best_offsets(_Level(np.where(visible[..., None], pixels, np.uint8(0)), labels), boxes)
@@ -103,11 +103,19 @@ def sources(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> NDArray[np
         )
         seen = inside & visible.reshape(-1)[there]
         place[row[seen], column[seen]] = there[seen]
-    return place
+        matched[row[seen], column[seen]] = True
+    return place, matched
 
 
-def _mirrored(visible: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Hidden pixel p from 2 q - p, q its nearest visible pixel; from q where that place is hidden or outside."""
+def mirrored(visible: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """As `sources`, without offsets: hidden pixel p from 2 q - p, with q the nearest visible pixel, or from q.
+
+    Args:
+        visible: (H, W), True somewhere.
+
+    Returns:
+        (H, W) row x W + column.
+    """
     import cv2
 
     place = np.arange(visible.size).reshape(visible.shape)
