@@ -50,6 +50,7 @@ from maskrobust.augment.fills import (
     fill as fill,
     fill_black as fill_black,
     fill_blur as fill_blur,
+    fill_exemplar as fill_exemplar,
     fill_gaussian_noise as fill_gaussian_noise,
     fill_image_mean as fill_image_mean,
     fill_inpainting as fill_inpainting,

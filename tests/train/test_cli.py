@@ -125,7 +125,7 @@ SENTENCES = [
 OWN_SENTENCES = [
     (
         "fit --data=Cues --trainer.max_epochs=1 --model.fill=blak",
-        "inpainting, other_image, or named after its own module",
+        "exemplar, other_image, or named after its own module",
     ),
     ("evaluate --data=Cues --out=o --network=x --methods=[grey]", "token_dropping, or named after its own module"),
 ]
