@@ -44,8 +44,9 @@ def render_template(name: str, styles: Sequence[str], **content: Any) -> str:
         "compact": wording.compact,
         "duration": wording.duration,
         "family_title": wording.family_title,
-        "picture": _picture_address,
-        "full_picture": partial(_picture_address, largest=None),
+        "method_title": wording.method_title,
+        "picture": picture_address,
+        "full_picture": partial(picture_address, largest=None),
         "plain": _plain,
         "pretty_json": _pretty_json,
         "for_script": _for_script,
@@ -69,7 +70,7 @@ def _visible(value: Any) -> Any:
     return printable(value) if type(value) is str else value
 
 
-def _picture_address(pixels: Any, largest: int | None = _LARGEST_PICTURE) -> str:
+def picture_address(pixels: Any, largest: int | None = _LARGEST_PICTURE) -> str:
     """A picture, at most `largest` wide and high: PNG where small or transparent, else PNG or JPEG, the shorter."""
     picture = Image.fromarray(pixels)
     if largest is not None:

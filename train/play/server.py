@@ -1,0 +1,60 @@
+"""The page served by Gradio: on this machine alone, and loading nothing from elsewhere."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from maskrobust.train.play.config import PlayConfig
+
+_LARGEST_UPLOAD = 16 * 2**20
+_SESSIONS = 100
+
+
+@contextmanager
+def served(config: PlayConfig, console: Console) -> Iterator[str]:
+    """Serve the page, and yield its address; the block's end stops it.
+
+    What Gradio would take from the environment is forgotten: nothing there opens the page to others.
+
+    Raises:
+        ImportError: Gradio is missing.
+        MissingFileError, InputError: a network or a picture cannot be loaded.
+    """
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory(prefix="maskrobust-play-") as uploads:
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
+        import gradio as gr
+
+        from maskrobust.train.play.networks import load_networks
+        from maskrobust.train.play.page import Page
+        from maskrobust.train.play.pictures import offered_pictures
+
+        networks = load_networks(config, console)
+        page = Page(config, networks, offered_pictures(config)).blocks()
+        try:
+            _, address, _ = page.launch(
+                server_name=config.host,
+                server_port=config.port,
+                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+                css_paths=Path(__file__).parent / "page.css",
+                footer_links=[],
+                max_file_size=_LARGEST_UPLOAD,
+                state_session_capacity=_SESSIONS,
+                share=False,
+                inbrowser=False,
+                quiet=True,
+                pwa=False,
+                ssr_mode=False,
+                mcp_server=False,
+                run_history=False,
+                enable_monitoring=False,
+                prevent_thread_lock=True,
+            )
+            yield address
+        finally:
+            page.close(verbose=False)
