@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.objectives import distillation_loss
 from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.estimation import Estimate, Statistic, estimate, estimate_difference
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.objectives import distillation_loss
 from maskrobust.train.data import Cutouts
 from maskrobust.train.networks import answering_data, load_for
 

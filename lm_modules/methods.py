@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from maskrobust.augment import FILLS, apply_fill
 from maskrobust.augment.batch import check_floating
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import head_of
 from maskrobust.lm_modules.masking import LayerMasking, Masked
+from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.lm_modules.token_dropping import TokenDropping
 
 MaskingMethod = str

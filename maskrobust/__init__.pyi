@@ -16,9 +16,7 @@ from .augment import (
     sample_keys as sample_keys,
     uniform as uniform,
 )
-from .lm_modules.architectures import build_network as build_network
 from .lm_modules.centring import centred as centred
-from .lm_modules.classifier import MaskRobustClassifier as MaskRobustClassifier
 from .lm_modules.explanation.adapters import (
     NanNetwork as NanNetwork,
     coalition_game as coalition_game,
@@ -50,7 +48,6 @@ from .lm_modules.explanation.sampling import (
     with_ends as with_ends,
 )
 from .lm_modules.explanation.segments import Segments as Segments
-from .lm_modules.loading import load_network as load_network
 from .lm_modules.masking import (
     LayerMasking as LayerMasking,
     Masked as Masked,
@@ -62,11 +59,14 @@ from .lm_modules.methods import (
     masking_methods as masking_methods,
     predictor as predictor,
 )
-from .lm_modules.preprocessing import Preprocessing as Preprocessing
+from .lm_modules.networks.architectures import build_network as build_network
+from .lm_modules.networks.loading import load_network as load_network
+from .lm_modules.networks.preprocessing import Preprocessing as Preprocessing
+from .lm_modules.networks.trained_network import TrainedNetwork as TrainedNetwork
 from .lm_modules.reliance.catalogue import measure as measure, where_shapes as where_shapes
 from .lm_modules.reliance.estimation import Estimate as Estimate, Statistic as Statistic, right_answers as right_answers
 from .lm_modules.reliance.plan import ReliancePlan as ReliancePlan
 from .lm_modules.token_dropping import TokenDropping as TokenDropping
-from .lm_modules.trained_network import TrainedNetwork as TrainedNetwork
+from .lm_modules.training.classifier import MaskRobustClassifier as MaskRobustClassifier
 
 __version__: str

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.networks.architectures import build_network
 from tests.train.tiny import TINY_DATA
 
 ROOT = Path(__file__).parents[1]

@@ -8,9 +8,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from maskrobust.lm_modules.architectures import build_outline, build_own_network, is_own_class
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.architectures import build_outline, build_own_network, is_own_class
+from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 
 _ANY_CLASSES = 1000
 

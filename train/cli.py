@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from maskrobust.train.arguments import Source
 
 _COMMANDS = {
-    "fit": ("maskrobust.train.fit", "train or fine-tune a classifier"),
-    "validate": ("maskrobust.train.fit", "measure a checkpoint on the validation split"),
-    "test": ("maskrobust.train.fit", "measure a checkpoint on the test split"),
+    "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
+    "validate": ("maskrobust.train.fit.command", "measure a checkpoint on the validation split"),
+    "test": ("maskrobust.train.fit.command", "measure a checkpoint on the test split"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks read the outline of holes"),
     "export": ("maskrobust.train.export", "write a network to a folder to share, with a model card"),
     "claim": ("maskrobust.train.claim", "train matched arms and decide whether mask augmentation is enough"),
@@ -83,7 +83,7 @@ def _run(given: Sequence[str]) -> None:
     try:
         from maskrobust.train.arguments import check_names, with_config_paths
 
-        if module == "maskrobust.train.fit":
+        if module == "maskrobust.train.fit.command":
             check_names(given[1:], FIT_OPTIONS, fit_groups())
         importlib.import_module(module).main(with_config_paths(given))
     except Exception as error:
@@ -103,8 +103,8 @@ def fit_groups() -> dict[str, "Source"]:
     ours = Path(__file__).parents[1]
     lightning = find_spec("pytorch_lightning")
     groups = {
-        "model": Source(ours / "lm_modules/classifier.py", "MaskRobustClassifier"),
-        "wandb": Source(ours / "train/loggers.py", "WandbOptions"),
+        "model": Source(ours / "lm_modules/training/classifier.py", "MaskRobustClassifier"),
+        "wandb": Source(ours / "train/fit/loggers.py", "WandbOptions"),
     }
     if lightning is not None and lightning.origin is not None:  # where it is missing, its import says so
         groups["trainer"] = Source(Path(lightning.origin).parent / "trainer/trainer.py", "Trainer")
@@ -171,7 +171,7 @@ first steps, which need no data of your own:
 
 
 def _fail(sentence: str) -> None:
-    from maskrobust.train.plain_text import printable  # what is wrong may quote a file, at any length
+    from maskrobust.train.storage.plain_text import printable  # what is wrong may quote a file, at any length
 
     if not _speaks_for_all():  # what all find wrong the first says, and its end has torchrun stop the others
         time.sleep(_SECONDS_FOR_THE_FIRST)

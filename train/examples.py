@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, joined_strips, with_predictions
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 if TYPE_CHECKING:  # each command imports this module
-    from maskrobust.lm_modules.trained_network import TrainedNetwork
+    from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
     from maskrobust.train.claim.config import ClaimConfig
     from maskrobust.train.claim.runs import MeasuredRun
     from maskrobust.train.evaluate.config import EvaluationConfig

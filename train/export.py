@@ -11,11 +11,11 @@ from jsonargparse import ArgumentParser
 
 from maskrobust.errors import InputError
 from maskrobust.train.arguments import PARSER_OPTIONS
-from maskrobust.train.files import check_folder, read_json, write_text
-from maskrobust.train.plain_text import printable
+from maskrobust.train.storage.files import check_folder, read_json, write_text
+from maskrobust.train.storage.plain_text import printable
 
 if TYPE_CHECKING:  # the command line imports this module for its help
-    from maskrobust.lm_modules.trained_network import TrainedNetwork
+    from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
 _LONGEST_TEXT = 200
 _MOST_ROWS = 500
@@ -56,8 +56,8 @@ def export(name: str, out: Path, rows: Sequence[Mapping[str, Any]] = ()) -> None
     Raises:
         MissingFileError, InputError: see `load_network`; or the network is another one when it is read back.
     """
-    from maskrobust.lm_modules.exported import write_export
-    from maskrobust.lm_modules.loading import load_network
+    from maskrobust.lm_modules.networks.exported import write_export
+    from maskrobust.lm_modules.networks.loading import load_network
 
     network = load_network(name)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def _check_export(network: "TrainedNetwork", folder: Path) -> None:
     """
     import torch
 
-    from maskrobust.lm_modules.loading import load_network
+    from maskrobust.lm_modules.networks.loading import load_network
 
     assert network.origin is not None  # write_export has refused it
     own = f"{network.origin.architecture}:" if network.origin.is_own_class else ""

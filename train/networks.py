@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.class_matching import match_classes
-from maskrobust.lm_modules.loading import load_network
-from maskrobust.lm_modules.trained_network import Precision, TrainedNetwork
+from maskrobust.lm_modules.networks.class_matching import match_classes
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.trained_network import Precision, TrainedNetwork
 from maskrobust.train.arguments import read_options
 from maskrobust.train.data.base import AnnotatedDataModule
 

@@ -10,13 +10,13 @@ from maskrobust.augment import Batch, fold_in, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.panel import draw_grid
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 
 
 class ExplanationPanel(pl.Callback):

@@ -11,7 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
-from maskrobust.lm_modules.progress import note_progress
+from maskrobust.lm_modules.training.progress import note_progress
 
 _VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 

@@ -14,7 +14,6 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import define_metric, log_picture, log_table
 from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, check_methods
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
@@ -24,7 +23,8 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
-from maskrobust.lm_modules.training_masks import SilhouetteSource
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 
 TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images", "left_out")
 """Of the table that Weights & Biases gets: a row for each measure, masking method and measured epoch."""

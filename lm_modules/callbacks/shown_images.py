@@ -6,7 +6,7 @@ from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.panel import draw_training_panel
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 
 
 class ShownImages(pl.Callback):

@@ -10,8 +10,8 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.centring import centred
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import CENTRED, MaskingMethod, Predictor, uncentred
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Context, asked_measures
 from maskrobust.lm_modules.reliance.estimation import Statistic, estimate_difference
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
@@ -27,7 +27,7 @@ from maskrobust.lm_modules.reliance.scenes import (
     scene_passes,
 )
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
-from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 
 Classifier = MaskRobustClassifier | TrainedNetwork
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.explanation.adapters import nan_classifier, visibility_forward
 from maskrobust.lm_modules.explanation.answers import ask
 from maskrobust.lm_modules.explanation.explainers.linear import lime
@@ -20,7 +19,8 @@ from maskrobust.lm_modules.explanation.sampling import draw_independent
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, predictor
-from maskrobust.train.devices import find_device
+from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.train.running.devices import find_device
 from report import JSON, Row, report
 from timing import alternate, median_ratio
 

@@ -22,14 +22,14 @@ from webdataset.compat import WebDataset
 from maskrobust.augment import Batch, FillName, apply_fill, patches, sample_keys
 from maskrobust.augment.families import FamilyName, MaskFamily, build_family
 from maskrobust.augment.policy import IMAGENET_MEAN
-from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data import Shards
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.data.shards.format import shard_name, write_shard
 from maskrobust.train.data.shards.manifest import MANIFEST, Manifest
 from maskrobust.train.data.stored import EncodedSample, encode_png
-from maskrobust.train.devices import find_device
-from maskrobust.train.files import write_json
+from maskrobust.train.running.devices import find_device
+from maskrobust.train.storage.files import write_json
 from report import JSON, Row, report
 from timing import alternate, median_ratio
 

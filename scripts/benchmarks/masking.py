@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from maskrobust.augment import patches, sample_keys
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.train.devices import find_device
+from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.train.running.devices import find_device
 from report import JSON, Row, report
 from timing import alternate, count_waits, median_ratio, peak_memory
 

@@ -9,8 +9,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from maskrobust.train.files import write_json
-from maskrobust.train.provenance import device_name
+from maskrobust.train.storage.files import write_json
+from maskrobust.train.storage.provenance import device_name
 
 Row = dict[str, Any]
 JSON = Path("runs/bench.json")

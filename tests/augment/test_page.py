@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, build_family, read_families
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 
 PAGE = (Path(__file__).parents[2] / "docs" / "masks.md").read_text(encoding="utf-8")
 

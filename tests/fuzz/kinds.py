@@ -17,23 +17,16 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.exported import CONFIG, WEIGHTS, write_export
-from maskrobust.lm_modules.loading import load_network
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.exported import CONFIG, WEIGHTS, write_export
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.networks.weights import load_weights
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.reliance.wordnet import read_wordnet_nouns
-from maskrobust.lm_modules.trained_network import Origin, TrainedNetwork
-from maskrobust.lm_modules.weights import load_weights
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import with_config_paths
-from maskrobust.train.checkpoints import (
-    AtomicCheckpointIO,
-    check_classes,
-    check_same_training,
-    check_size,
-    limit_reached,
-)
 from maskrobust.train.claim.runs import is_done
 from maskrobust.train.data import Shards
 from maskrobust.train.data.files.cutout_files import list_cutouts, read_cutout
@@ -48,7 +41,14 @@ from maskrobust.train.data.shards.manifest import read_manifest
 from maskrobust.train.data.shards.objects import read_objects
 from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
-from maskrobust.train.loggers import WandbOptions, _run_to_go_on_with
+from maskrobust.train.fit.checkpoints import (
+    AtomicCheckpointIO,
+    check_classes,
+    check_same_training,
+    check_size,
+    limit_reached,
+)
+from maskrobust.train.fit.loggers import WandbOptions, _run_to_go_on_with
 from maskrobust.train.networks import read_classes
 from maskrobust.train.shards.verifying import verify_shard
 from tests.fuzz.mutations import (

@@ -6,12 +6,12 @@ from torch import Tensor
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.centring import centred
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import feature_extractor, predictor
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_bank, shape_batch
 
 STATISTICS = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)

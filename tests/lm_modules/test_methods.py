@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import FILLS, apply_fill, enclosing_circles, sample_keys
-from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import (
     check_methods,
@@ -16,6 +15,7 @@ from maskrobust.lm_modules.methods import (
     normalise,
     predictor,
 )
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 
 METHODS_OF_CNNS = (*FILLS, "layer_masking")
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)

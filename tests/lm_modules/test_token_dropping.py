@@ -10,12 +10,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.token_dropping import TokenDropping
-from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 
 SIDE, PATCH = 32, 8
 SMALL = {"img_size": SIDE, "patch_size": PATCH, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 5}

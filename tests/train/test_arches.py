@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 from maskrobust.train.arches import try_to_wrap
 from maskrobust.train.cli import main
 

@@ -10,10 +10,10 @@ import torch
 import torchvision
 import yaml
 
-from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.train.cli import FIT_OPTIONS, fit_groups, main
-from maskrobust.train.fit import FitCLI, main as fit_main
-from maskrobust.train.loggers import WandbOptions
+from maskrobust.train.fit.command import FitCLI, main as fit_main
+from maskrobust.train.fit.loggers import WandbOptions
 from tests.train.tiny import tiny_claim, tiny_fit
 
 

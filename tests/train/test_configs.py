@@ -11,7 +11,7 @@ import pytest
 import torch
 import wandb
 
-from maskrobust.lm_modules.architectures import build_network
+from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.cli import main
 from tests.test_house import CONFIGS
 from tests.train.runs import rows

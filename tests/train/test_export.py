@@ -12,10 +12,10 @@ import torch
 from markdown_it import MarkdownIt
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.architectures import SmallResNet
-from maskrobust.lm_modules.loading import load_network
-from maskrobust.lm_modules.preprocessing import Preprocessing
-from maskrobust.lm_modules.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.export import model_card
 from tests.train.test_cli import sentence_of
@@ -23,7 +23,7 @@ from tests.train.tiny import tiny_fit
 
 MODULE = "own_network_of_test_export"
 OWN = """
-from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 
 
 class Net(SmallResNet):

@@ -25,9 +25,9 @@ from maskrobust.train.claim.runs import (
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.examples import claim_examples
-from maskrobust.train.files import write_json, write_text
-from maskrobust.train.quiet import quiet_lightning
+from maskrobust.train.fit.quiet import quiet_lightning
 from maskrobust.train.report import render_claim, results_table, verdict_panel
+from maskrobust.train.storage.files import write_json, write_text
 
 
 def main(arguments: Sequence[str]) -> None:

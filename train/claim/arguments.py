@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.classifier_arguments import check_arguments
 from maskrobust.lm_modules.methods import check_methods
 from maskrobust.lm_modules.reliance.catalogue import import_measures
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.classifier_arguments import check_arguments
 from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
 from maskrobust.train.claim.arms import read_arm
 from maskrobust.train.claim.config import Arm, ClaimConfig, Evaluation, Rule, Training
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.loggers import WandbOptions, wandb_options
+from maskrobust.train.fit.loggers import WandbOptions, wandb_options
 from maskrobust.train.sentences import about_arguments
 
 _DESCRIPTION = "Train matched arms, measure what each reads from the outline of a hole, and apply the rule."

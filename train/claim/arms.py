@@ -20,19 +20,19 @@ from maskrobust.augment import Batch, fold_in, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
 from maskrobust.lm_modules.callbacks import ShownImages, StepSeed
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
+from maskrobust.lm_modules.networks.weights import load_weights, read_state_dict
 from maskrobust.lm_modules.reliance.measurement import check_plans
-from maskrobust.lm_modules.training_masks import build_masking
-from maskrobust.lm_modules.weights import load_weights, read_state_dict
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.training_masks import build_masking
 from maskrobust.train.arguments import PARSER_OPTIONS
-from maskrobust.train.checkpoints import AtomicCheckpointIO
 from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import STATE, StoredRun
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.devices import choose_accelerator
-from maskrobust.train.loggers import WandbRun, log_configuration
+from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
+from maskrobust.train.fit.loggers import WandbRun, log_configuration
+from maskrobust.train.running.devices import choose_accelerator
 from maskrobust.train.sentences import about_arguments
 
 CALIBRATION_IMAGES = 4000

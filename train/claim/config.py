@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from maskrobust.augment import FamilyName
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.reliance.curves import CurveFamily
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.fingerprints import fingerprint
-from maskrobust.train.loggers import WandbOptions
+from maskrobust.train.fit.loggers import WandbOptions
+from maskrobust.train.storage.fingerprints import fingerprint
 from maskrobust.train.types import Split
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.presented_images import PresentedImages
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.presented_images import PresentedImages
 from maskrobust.train.claim.config import ClaimConfig
 
 LESSON_IMAGES = 256

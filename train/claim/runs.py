@@ -19,9 +19,9 @@ from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun, is_done
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by
-from maskrobust.train.files import atomic_path, read_json, write_json
-from maskrobust.train.fingerprints import fingerprint
 from maskrobust.train.probe import train_outline_probe
+from maskrobust.train.storage.files import atomic_path, read_json, write_json
+from maskrobust.train.storage.fingerprints import fingerprint
 from maskrobust.train.types import Split
 
 _PROBE_SEED = 0

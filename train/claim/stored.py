@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.train.files import read_json, write_json
-from maskrobust.train.provenance import provenance
+from maskrobust.train.storage.files import read_json, write_json
+from maskrobust.train.storage.provenance import provenance
 
 STATE = "state.ckpt"
 """The newest state of a training in an unfinished folder."""

@@ -23,9 +23,9 @@ from maskrobust.train.claim.config import ClaimConfig, Rule
 from maskrobust.train.claim.lessons import LESSON_IMAGES, lesson_in_words
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
-from maskrobust.train.provenance import provenance
 from maskrobust.train.report.results import FORMATS, TRAINING, is_of_the_rule
 from maskrobust.train.report.wording import in_sentence, listed, method_title
+from maskrobust.train.storage.provenance import provenance
 
 Runs = Mapping[str, Mapping[int, MeasuredRun]]
 """By arm and seed."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.train.evaluate.config import parse_config
-from maskrobust.train.files import check_folder, write_json, write_text
-from maskrobust.train.progress import counting_display
+from maskrobust.train.running.progress import counting_display
+from maskrobust.train.storage.files import check_folder, write_json, write_text
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,9 +21,9 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.partial import Partial, settings_of
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
-    from maskrobust.train.lock import locked
-    from maskrobust.train.processes import first_of_each_machine_first, is_first, joined
     from maskrobust.train.report import Results, headline, render_reliance, results_table
+    from maskrobust.train.running.lock import locked
+    from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
 
     check_folder(config.out)
     with joined():

@@ -12,13 +12,13 @@ from jsonargparse import ArgumentParser
 from maskrobust.augment import FamilyName
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods, uncentred
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.curves import CURVE_ORDERS, CurveFamily, CurveOrder
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
-from maskrobust.lm_modules.trained_network import Precision
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
-from maskrobust.train.devices import find_device
+from maskrobust.train.running.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 

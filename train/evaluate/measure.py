@@ -18,12 +18,12 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.reliance.measurement import Answers, Asked, Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.scenes import ScenePulls
-from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
 from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by
@@ -31,10 +31,10 @@ from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.partial import Partial
 from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of, relabelled
-from maskrobust.train.files import write_archive
-from maskrobust.train.fingerprints import bank_digest
 from maskrobust.train.probe import read_outlines
-from maskrobust.train.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
+from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
+from maskrobust.train.storage.files import write_archive
+from maskrobust.train.storage.fingerprints import bank_digest
 from maskrobust.train.types import Split
 
 Found = TypeVar("Found")

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from maskrobust.lm_modules.class_matching import first_few, known_classes
+from maskrobust.lm_modules.networks.class_matching import first_few, known_classes
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
-from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import EvaluationImages
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.networks import answering_data, load_for, read_classes
-from maskrobust.train.plain_text import printable
+from maskrobust.train.storage.plain_text import printable
 
 
 def load_networks(config: EvaluationConfig) -> tuple[EvaluationConfig, dict[str, TrainedNetwork]]:

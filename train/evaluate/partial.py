@@ -16,12 +16,12 @@ import torch
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import uncentred
-from maskrobust.lm_modules.progress import note_progress
-from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.training.progress import note_progress
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.files import read_json, write_json
-from maskrobust.train.fingerprints import bank_digest, network_fingerprint, own_code
-from maskrobust.train.processes import from_first, is_first
+from maskrobust.train.running.processes import from_first, is_first
+from maskrobust.train.storage.files import read_json, write_json
+from maskrobust.train.storage.fingerprints import bank_digest, network_fingerprint, own_code
 
 _SETTINGS, _NUMBERS = "settings.json", "numbers.json"
 _WITHOUT_INFLUENCE = ("data", "network", "out", "device", "wordnet", "replicates")

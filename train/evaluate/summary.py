@@ -17,8 +17,8 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
 from maskrobust.train.probe import probe_source
-from maskrobust.train.provenance import provenance
 from maskrobust.train.report.results import FORMATS
+from maskrobust.train.storage.provenance import provenance
 
 Runs = Mapping[str, Mapping[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 
 from maskrobust.augment import Batch
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data import EvaluationImages
 
 OWN_PREDICTIONS = "none: each network's predictions with nothing hidden stand for them"

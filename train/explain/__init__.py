@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.train.explain.config import parse_config
-from maskrobust.train.files import check_folder
-from maskrobust.train.progress import counting_display
+from maskrobust.train.running.progress import counting_display
+from maskrobust.train.storage.files import check_folder
 
 
 def main(arguments: Sequence[str]) -> None:

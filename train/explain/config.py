@@ -13,10 +13,10 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.answers import Scale
 from maskrobust.lm_modules.explanation.plan import Design, ExplainerName, ExplanationPlan, JudgingPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
-from maskrobust.lm_modules.preprocessing import Preprocessing
-from maskrobust.lm_modules.trained_network import Precision
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.train.arguments import DATA_HELP, PARSER_OPTIONS, check_labelled
-from maskrobust.train.devices import find_device
+from maskrobust.train.running.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 _SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")

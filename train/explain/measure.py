@@ -19,16 +19,16 @@ from maskrobust.lm_modules.explanation.judges.registry import DECOYS, ImageToJud
 from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import IntArray
-from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.devices import find_device
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.explain.stored import read_explained, write_explained
-from maskrobust.train.fingerprints import digest, fingerprint, network_fingerprint, own_code
 from maskrobust.train.networks import answering_data, load_for, read_classes
-from maskrobust.train.plain_text import printable
+from maskrobust.train.running.devices import find_device
+from maskrobust.train.storage.fingerprints import digest, fingerprint, network_fingerprint, own_code
+from maskrobust.train.storage.plain_text import printable
 
 FORMAT = 2
 """Of explanations.json, explanations.npz and what is kept of an image."""

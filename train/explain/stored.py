@@ -7,7 +7,7 @@ import numpy as np
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.reliance.arrays import read_arrays
-from maskrobust.train.files import write_archive
+from maskrobust.train.storage.files import write_archive
 
 _FINGERPRINT = "fingerprint"
 

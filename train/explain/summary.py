@@ -20,10 +20,10 @@ from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_ov
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.measure import FORMAT, ExplainedImages
-from maskrobust.train.files import atomic_path, write_archive, write_json, write_text
-from maskrobust.train.provenance import provenance
 from maskrobust.train.report.explanations import MOST_IMAGES, render_explanations
 from maskrobust.train.report.results import as_text, harmless_csv
+from maskrobust.train.storage.files import atomic_path, write_archive, write_json, write_text
+from maskrobust.train.storage.provenance import provenance
 
 
 def write_results(

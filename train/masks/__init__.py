@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from maskrobust.train.files import check_folder, write_text
 from maskrobust.train.masks.config import parse_config
-from maskrobust.train.progress import counting_display
+from maskrobust.train.running.progress import counting_display
+from maskrobust.train.storage.files import check_folder, write_text
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate, is_fill
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
-from maskrobust.train.plain_text import printable
+from maskrobust.train.storage.plain_text import printable
 
 Name = Literal["claim", "reliance"]
 

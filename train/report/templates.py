@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from maskrobust.train.plain_text import printable
 from maskrobust.train.report import wording
+from maskrobust.train.storage.plain_text import printable
 
 _LARGEST_PICTURE = 160
 _LARGEST_LOSSLESS = 64

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from maskrobust.errors import InputError
-from maskrobust.train.progress import counting_display
+from maskrobust.train.running.progress import counting_display
 from maskrobust.train.shards.config import parse_config, parse_verification
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from maskrobust.errors import InputError
 from maskrobust.train.data.shards.format import ShardRecord
 from maskrobust.train.data.shards.manifest import MANIFEST, Manifest, read_record
 from maskrobust.train.data.shards.objects import ObjectTable
-from maskrobust.train.files import parse_json, read_json, write_json, write_text
+from maskrobust.train.storage.files import parse_json, read_json, write_json, write_text
 
 _JOURNAL = "written.jsonl"
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from maskrobust.lm_modules.callbacks import ShownImages, shown_images
 from maskrobust.lm_modules.callbacks.panel import draw_training_panel
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.methods import mark_hidden
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import TRAINING, csv_logger, fit
 
 SIDE = TRAINING[0].images.shape[-1]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.callbacks import Throughput
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import TRAINING, Shapes, csv_logger, fit, logged
 
 

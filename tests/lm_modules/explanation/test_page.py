@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.commands import blocks
+from tests.pages.commands import blocks
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanations.md"
 

@@ -24,7 +24,7 @@ from maskrobust import (
     window_occlusion,
     window_queries,
 )
-from tests.commands import blocks
+from tests.pages.commands import blocks
 
 PAGE = Path(__file__).parents[3] / "docs" / "explainers-of-others.md"
 IMAGE = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(0))

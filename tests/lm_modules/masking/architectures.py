@@ -16,9 +16,9 @@ import torchvision
 from rich.progress import track
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.architectures import build_outline
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
-from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.architectures import build_outline
+from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 
 PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
 USUAL_SIZE = 64

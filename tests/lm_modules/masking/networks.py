@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 
 CLASSES = 5
 BUILDERS = {

@@ -10,10 +10,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.architectures import build_outline
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.rules import RULES, Rule
-from maskrobust.lm_modules.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.architectures import build_outline
+from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 from tests.lm_modules.masking.architectures import (
     COLUMNS,
     PAGE,
@@ -80,7 +80,7 @@ def test_the_lists_hold_every_family_of_timm_once():
     families = {family for family in timm.list_modules() if timm.list_models(module=family)}
     refused = {name.removeprefix("timm/") for name in REFUSED if name.startswith("timm/")}
     unknown = families - TIMM.keys() - refused
-    assert not unknown, f"lm_modules/tested_architectures.py does not know timm's families {sorted(unknown)}"
+    assert not unknown, f"lm_modules/networks/tested_architectures.py does not know timm's families {sorted(unknown)}"
     assert len(TIMM) >= 43 and refused.isdisjoint(TIMM)
     assert {*TIMM, *refused} == families
 

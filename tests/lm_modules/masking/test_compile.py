@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.architectures import build
 from tests.lm_modules.masking.networks import draw_images, holes, randomise
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.architectures import build_network
 from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.networks.architectures import build_network
 from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
 from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
 

@@ -18,8 +18,8 @@ from torch.testing import assert_close
 from torchvision.models import resnet18
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.compilation import CompiledNetwork
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.networks.compilation import CompiledNetwork
 from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
 
 IMAGES, VISIBLE = draw_images(), holes()

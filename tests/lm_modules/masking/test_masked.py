@@ -5,7 +5,6 @@ from types import ModuleType
 import pytest
 import torch
 
-from maskrobust.lm_modules.architectures import SmallResNet
 from maskrobust.lm_modules.masking import (
     LayerMasking,
     Masked,
@@ -16,6 +15,7 @@ from maskrobust.lm_modules.masking import (
 )
 from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
 from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.cases import UNION, draw_features, draw_visible, masked
 
 GEOMETRIES = [

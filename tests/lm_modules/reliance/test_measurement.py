@@ -5,12 +5,12 @@ import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.reliance import conditions as conditions_module
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.lm_modules.reliance.results import select
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_bank, shape_batch
 
 PLAN = ReliancePlan(

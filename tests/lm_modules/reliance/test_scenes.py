@@ -13,7 +13,6 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows
@@ -27,6 +26,7 @@ from maskrobust.lm_modules.reliance.outcomes import PairAnswers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import only
 from maskrobust.lm_modules.reliance.scenes import ScenePairs, ask_pass, mean_pulls, scene_pairs, scene_passes
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import (
     NUM_CLASSES,
     SIZE,

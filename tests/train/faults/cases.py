@@ -9,9 +9,9 @@ import torch
 import torchvision
 from PIL import ExifTags, Image
 
-from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.train.cli import main
-from tests.lm_modules.test_weights import Malicious
+from tests.lm_modules.networks.test_weights import Malicious
 from tests.train.data.conftest import write_fashion_files
 from tests.train.data.sets import test_shards as shards
 from tests.train.faults.inputs import CHECKPOINT, CLAIM, CUES, EVALUATE, FOLDER, SHARDS, WRITE_SHARDS

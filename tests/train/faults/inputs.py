@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from maskrobust.lm_modules.architectures import SmallResNet
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.train.cli import main
 from tests.train.data.sets.test_shards import write_folder
 from tests.train.tiny import tiny_claim, tiny_fit

@@ -4,11 +4,11 @@ import torch
 
 from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.methods import masking_methods
-from maskrobust.lm_modules.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
-from maskrobust.lm_modules.trained_network import TrainedNetwork
 from maskrobust.train.report import (
     Answer,
     ExampleStrip,

@@ -17,7 +17,7 @@ from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched, draw_uniform
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
@@ -32,7 +32,7 @@ from maskrobust.train.data.files.image_files import (
 from maskrobust.train.data.files.views import evaluation_view, training_view
 from maskrobust.train.data.loading import EpochSampler, Loader, TrainingLoader, TrainingSamples, loading_options
 from maskrobust.train.data.stored import EncodedSample, encode_png
-from maskrobust.train.plain_text import printable
+from maskrobust.train.storage.plain_text import printable
 from maskrobust.train.types import Split
 
 _GEOMETRY = zlib.crc32(b"geometry")

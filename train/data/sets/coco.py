@@ -12,7 +12,7 @@ from torch import Tensor
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.files.evaluation_images import EvaluationImages, check_folders
 from maskrobust.train.data.files.image_files import MOST_PIXELS, ImageFile, id_of, read_file, turned_like
-from maskrobust.train.files import read_json
+from maskrobust.train.storage.files import read_json
 
 Value = TypeVar("Value", int, str)
 Record = Mapping[str, Any]

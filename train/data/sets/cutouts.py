@@ -12,8 +12,8 @@ from torch import Tensor
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.imagenet import imagenet_names
-from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.imagenet import imagenet_names
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import (
     ALL_SPLITS,
     SPLITS_OF_STAGE,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
 from maskrobust.train.data.files.image_files import ImageFile, MaskCode, list_classes, list_images

@@ -16,7 +16,7 @@ from maskrobust.train.data.files.image_files import (
     list_folder,
     list_images,
 )
-from maskrobust.train.files import LARGEST_JSON, parse_json
+from maskrobust.train.storage.files import LARGEST_JSON, parse_json
 
 _LONGEST_NAME = 255
 

@@ -8,7 +8,7 @@ from torchvision.datasets import OxfordIIITPet
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split
 from maskrobust.train.data.files.image_files import ImageFile, id_of
 from maskrobust.train.types import Split

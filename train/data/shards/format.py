@@ -22,7 +22,7 @@ from webdataset.gopen import gopen, gopen_schemes
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.train.data.stored import EncodedSample
-from maskrobust.train.files import atomic_path
+from maskrobust.train.storage.files import atomic_path
 from maskrobust.train.types import Split
 
 LARGEST_SHARD = 10**6

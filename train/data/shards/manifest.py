@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.shards.format import LARGEST_SHARD, ShardRecord, open_address
-from maskrobust.train.files import LARGEST_JSON, parse_json
+from maskrobust.train.storage.files import LARGEST_JSON, parse_json
 from maskrobust.train.types import Split
 
 MANIFEST = "manifest.json"

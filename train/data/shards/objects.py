@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.shards.format import open_address
-from maskrobust.train.files import atomic_path
+from maskrobust.train.storage.files import atomic_path
 
 OBJECTS = "objects.bin"
 

@@ -12,8 +12,8 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.data.files.image_files import decode_image, decode_mask
 from maskrobust.train.data.shards.format import ShardRecord, TarSample, open_address, read_shard
-from maskrobust.train.files import parse_json
-from maskrobust.train.plain_text import printable
+from maskrobust.train.storage.files import parse_json
+from maskrobust.train.storage.plain_text import printable
 
 _log = logging.getLogger(__name__)
 _FAULTS_IN_A_ROW = 1000

@@ -21,8 +21,8 @@ from maskrobust.train.data.shards.manifest import Manifest
 from maskrobust.train.data.shards.reader import Faults, Sample, ShardReader
 from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream, deal_positions, fill_gaps
 from maskrobust.train.data.stored import EncodedSample, PixelSample
-from maskrobust.train.files import read_json, write_json
 from maskrobust.train.shards.writing import in_chunks, shuffled
+from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.types import Split
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree

@@ -10,7 +10,7 @@ import pytest
 from maskrobust.train.data import Shards
 from maskrobust.train.data.shards.format import open_address
 from maskrobust.train.data.shards.manifest import Manifest
-from maskrobust.train.files import LARGEST_JSON, read_json
+from maskrobust.train.storage.files import LARGEST_JSON, read_json
 from tests.train.data.sets.test_shards import write_folder
 from tests.train.test_cli import sentence_of
 

@@ -1,0 +1,147 @@
+"""The folder of an exported network: weights as safetensors, and config.json with what else makes it.
+
+Folders come from strangers: a class that one names is never imported, and names, sizes and options are checked.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.networks.checkpoint_file import check_options
+from maskrobust.lm_modules.networks.imagenet import OutputNames, are_wordnet_ids, read_class_names
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.training.classifier_arguments import check_layer_masking
+from maskrobust.tensor_files import read_safetensors
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+MOST_OUTPUTS = 100_000
+"""Most outputs that a network of a file may have."""
+
+_FORMAT = 1
+_LARGEST_CONFIG = 16 * 2**20
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class ExportedNetwork:
+    """What a folder holds.
+
+    Attributes:
+        origin: the architecture, by name or by the name of a class, and how it was trained.
+        num_outputs: number of outputs.
+        names: of the outputs.
+        preprocessing: how the network wants to be shown a picture.
+        weights: its state dict.
+    """
+
+    origin: Origin
+    num_outputs: int
+    names: OutputNames
+    preprocessing: Preprocessing
+    weights: Mapping[str, Tensor]
+
+
+def write_export(network: TrainedNetwork, folder: Path) -> None:
+    """Write weights and config.json into an existing folder.
+
+    Args:
+        network: as `load_network` returns it.
+        folder: for both files.
+
+    Raises:
+        InputError: the network does not say what it is made of.
+    """
+    origin = network.origin
+    if origin is None:
+        raise InputError(f"an export needs a network from load_network, got '{network.name}'; load it by its name.")
+    content = {
+        "format": _FORMAT,
+        "maskrobust": version("maskrobust"),
+        "own_class" if origin.is_own_class else "architecture": origin.architecture,
+        "architecture_options": origin.options,
+        "layer_masking": origin.layer_masking,
+        "num_classes": network.num_classes,
+        "class_names": network.class_names,
+        "wordnet_ids": network.wordnet_ids,
+        "preprocessing": asdict(network.preprocessing),
+        "training": origin.training,
+    }
+    (folder / CONFIG).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    plain = network.network.network if isinstance(network.network, LayerMasking) else network.network
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in plain.state_dict().items()}
+    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+
+
+def read_export(folder: Path) -> ExportedNetwork:
+    """Read what `write_export` wrote; nothing is built or imported.
+
+    Raises:
+        MissingFileError: the folder has no such files.
+        InputError: they hold something else.
+    """
+    path = folder / CONFIG
+    for each in (path, folder / WEIGHTS):
+        if not each.is_file():
+            raise MissingFileError(f"'{folder}' must hold {CONFIG} and {WEIGHTS}, but has no {each.name}; export it.")
+    content = _read_config(path)
+    count = content["num_classes"]
+    if not isinstance(count, int) or not 2 <= count <= MOST_OUTPUTS:
+        raise InputError(f"'{path}' must have 2 to {MOST_OUTPUTS} classes, got {count!r}; export the network again.")
+    return ExportedNetwork(
+        _read_origin(content, path),
+        count,
+        _read_names(content, count, str(path)),
+        Preprocessing().with_changes(content["preprocessing"]),
+        read_safetensors(folder / WEIGHTS),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    needed = {"format": int, "num_classes": int, "preprocessing": dict, "architecture_options": dict,
+              "layer_masking": dict, "training": dict}  # fmt: skip
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_LARGEST_CONFIG + 1)
+        if len(text) > _LARGEST_CONFIG:
+            raise ValueError(f"it has more than {_LARGEST_CONFIG >> 20} MiB")
+        content = json.loads(text.decode())
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise ValueError(f"it is not of format {_FORMAT}")
+        wrong = [name for name, kind in needed.items() if not isinstance(content.get(name), kind)]
+        if wrong:
+            raise ValueError(f"it has no valid {wrong[0]}")
+    except (ValueError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"'{path}' is not that of an exported network ({reason}); export it again.") from error
+    return content
+
+
+def _read_origin(content: Mapping[str, Any], path: Path) -> Origin:
+    own = content.get("own_class")
+    name = content.get("architecture") if own is None else own
+    if not isinstance(name, str) or not re.fullmatch(r"[\w./-]+", name) or len(name) > _LONGEST_NAME:
+        raise InputError(f"'{path}' must name an architecture, but does not; export the network again.")
+    check_options(content["architecture_options"], path)
+    check_layer_masking(content["layer_masking"])
+    return Origin(name, content["architecture_options"], own is not None, content["layer_masking"], content["training"])
+
+
+def _read_names(content: Mapping[str, Any], count: int, source: str) -> OutputNames:
+    names, ids = (
+        None if content.get(key) is None else read_class_names(content[key], count, source)
+        for key in ("class_names", "wordnet_ids")
+    )
+    if ids is not None and not are_wordnet_ids(ids):
+        raise InputError(f"'{source}' must have WordNet ids such as n01440764, but has others; export it again.")
+    return OutputNames(names, ids)

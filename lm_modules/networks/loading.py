@@ -1,0 +1,392 @@
+"""Trained networks by name: `load_network`.
+
+torchvision, timm and huggingface_hub fetch weights as they always do, with their own caches and offline switches. A
+class is imported where the user names it, never where a file does.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.networks.architectures import (
+    TIMM_PREFIX,
+    build_network,
+    build_outline,
+    build_own_network,
+    check_known,
+    head_of,
+    is_own_class,
+)
+from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit, check_options
+from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, read_export
+from maskrobust.lm_modules.networks.imagenet import (
+    OutputNames,
+    are_wordnet_ids,
+    imagenet_names,
+    named_outputs,
+    read_class_names,
+)
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.networks.weights import (
+    load_tensors,
+    load_weights,
+    read_checkpoint,
+    read_state_dict,
+    unwrapped,
+)
+
+RANDOM = "random"
+"""In place of weights: none, drawn with seed 0; for tests and comparisons."""
+
+PRETRAINED = "pretrained"
+"""In place of weights: timm's own of that name."""
+
+_HUB_PREFIX = "hf-hub:"
+_WEIGHT_FILES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+_MOST_CHOICES = 20
+_TRANSFORMING = ("googlenet", "inception_v3")
+
+Made = TypeVar("Made")
+
+
+def load_network(
+    name: str, preprocess: Mapping[str, Any] | None = None, *, num_classes: int | None = None
+) -> TrainedNetwork:
+    """A trained network, with the preprocessing and the classes of its weights.
+
+    | name | network |
+    |---|---|
+    | `resnet50:IMAGENET1K_V2` | torchvision's, with weights of torchvision's by their name |
+    | `timm/resnet50.a1_in1k:pretrained` | timm's, with its own weights |
+    | `timm/resnet50:FILE` | any of both, or small_resnet; a state dict, safetensors file or Lightning checkpoint |
+    | `hf-hub:user/name` | of timm's on the Hugging Face hub |
+    | `runs/a/last.ckpt` | checkpoint of `maskrobust fit` |
+    | `exported/` | folder of `maskrobust export` |
+    | `my_module.MyNet:FILE` | your own class or function; FILE may be an exported folder |
+    | `resnet50:random` | random weights, for tests and comparisons |
+
+    Your own class is called without arguments, but for `num_classes` where it has that parameter and FILE, of `fit` or
+    `export`, says how many there are.
+
+    The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or the mean and
+    standard deviation of the training. With a FILE it is that of the architecture's default weights; without any it is
+    ImageNet's mean and standard deviation, at the pictures' own size. 1000 outputs without names are ImageNet's.
+
+    Args:
+        name: as above. What a FILE says is never imported or executed.
+        preprocess: values of `Preprocessing` to change.
+        num_classes: number of outputs of random weights; None for 1000, or 10 of small_resnet.
+
+    Raises:
+        MissingFileError: a file is missing.
+        InputError: the name is unknown or says nothing of weights, weights cannot be fetched or do not fit, or
+            `preprocess` is out of its range.
+    """
+    network = _load(name, num_classes)
+    return network.with_preprocessing(network.preprocessing.with_changes(preprocess)) if preprocess else network
+
+
+def read_weights(architecture: str | None, weights: str) -> dict[str, Tensor]:
+    """A state dict by the name of weights of an architecture, or from a file.
+
+    Args:
+        architecture: name of torchvision's or timm's; None for another network, whose weights are in a file.
+        weights: the name of torchvision's weights for it, such as "IMAGENET1K_V2"; "pretrained" for timm's; or a file.
+
+    Raises:
+        MissingFileError, InputError: see `load_network`.
+    """
+    if architecture is None or _is_file(weights):
+        return read_state_dict(weights)
+    check_known(architecture)
+    if weights not in _weight_names(architecture):
+        raise InputError(_about_weights(architecture, weights))
+    return _with_named_weights(architecture, weights).state_dict()
+
+
+def _load(name: str, num_classes: int | None) -> TrainedNetwork:
+    if name.startswith(_HUB_PREFIX):
+        return _from_hub(name)
+    if Path(name).is_file():
+        return _from_checkpoint(name)
+    if Path(name).is_dir():
+        return _from_export(name, name, None)
+    architecture, colon, weights = name.partition(":")
+    if not colon and name.endswith(_WEIGHT_FILES):
+        raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
+    if is_own_class(architecture):
+        return _from_own_class(name, architecture, weights if colon else None)
+    return _from_architecture(name, architecture, weights, num_classes)
+
+
+def _from_architecture(name: str, architecture: str, weights: str, num_classes: int | None) -> TrainedNetwork:
+    check_known(architecture)
+    origin = Origin(architecture)
+    if weights in _weight_names(architecture):
+        network = _with_named_weights(architecture, weights)
+        if architecture.startswith(TIMM_PREFIX):
+            return _named_by_timm(name, network, origin)
+        return _named_by_torchvision(name, network, architecture, weights)
+    if weights == RANDOM:
+        count = num_classes or (10 if architecture == "small_resnet" else 1000)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = build_network(architecture, count)
+        names = _unnamed(count) if num_classes is None else OutputNames()
+        return _trained(name, network, _default_preprocessing(architecture), count, names, origin)
+    if not _is_file(weights):
+        raise InputError(_about_weights(architecture, weights))
+    if architecture in _TRANSFORMING:
+        raise InputError(
+            f"'{architecture}' transforms its input for torchvision's own weights alone, which a file does not tell; "
+            f"name a function of yours that makes the network, as in my_module.my_function:{weights}."
+        )
+    network = build_network(architecture, _outputs_in(weights, architecture))
+    return _with_file(name, network, weights, _default_preprocessing(architecture), origin)
+
+
+def _from_checkpoint(path: str) -> TrainedNetwork:
+    from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+
+    if path.endswith(".safetensors"):
+        raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
+    classifier = MaskRobustClassifier.from_checkpoint(path)
+    shown, count = Preprocessing(classifier.mean, classifier.std), classifier.num_classes
+    saved = dict(classifier.hparams)
+    origin = Origin(
+        saved.pop("architecture"),
+        saved.pop("architecture_options") or {},
+        layer_masking=saved.pop("layer_masking") or {},
+        training=saved,
+    )
+    return _trained(path, classifier.network, shown, count, named_outputs(classifier.class_names), origin)
+
+
+def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
+    """What `maskrobust export` has written; the network of a class is that of `own`, which the user has named."""
+    found = read_export(Path(folder))
+    origin = found.origin
+    if own is None and origin.is_own_class:
+        raise InputError(
+            f"'{folder}' holds a network of the class '{origin.architecture}', which is not imported because a file "
+            f"names it; if you trust it, name it yourself, as in my_module.MyNet:{folder}."
+        )
+    network = None if own is None else build_own_network(own, found.num_outputs)
+    try:
+        with allocation_limit(found.weights.values(), folder):
+            network = network or build_network(origin.architecture, found.num_outputs, dict(origin.options))
+        load_tensors(network, found.weights, folder)
+    except InputError:
+        raise
+    except Exception as error:  # a file's options can be anything, and make a constructor raise anything
+        raise InputError(
+            f"'{folder}' has options that its architecture does not take ({type(error).__name__}); export it again."
+        ) from error
+    if origin.layer_masking:
+        network = LayerMasking(network, **origin.layer_masking)
+    return _trained(name, network, found.preprocessing, found.num_outputs, found.names, origin)
+
+
+def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
+    """A network with weights from a file; a checkpoint of `fit` says its colours and classes as well."""
+    load_weights(network, path)
+    count = _outputs_of(network, name)
+    content = {} if path.endswith(".safetensors") else read_checkpoint(path)
+    saved = content.get("hyper_parameters")
+    if isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys():
+        shown = Preprocessing().with_changes({"mean": saved["mean"], "std": saved["std"]})
+    names = _unnamed(count)
+    if "class_names" in content:
+        names = named_outputs(read_class_names(content["class_names"], count, path))
+    return _trained(name, network, shown, count, names, origin)
+
+
+def _unnamed(count: int) -> OutputNames:
+    """What outputs without names are: ImageNet's where there are 1000 of them."""
+    return imagenet_names(count) if count == 1000 else OutputNames()
+
+
+def _is_file(weights: str) -> bool:
+    return weights.endswith(_WEIGHT_FILES) or Path(weights).is_file()
+
+
+def _weight_names(architecture: str) -> list[str]:
+    """The names of torchvision's or timm's own weights for an architecture of theirs."""
+    import timm
+    from torchvision.models import get_model_weights
+
+    if architecture.startswith(TIMM_PREFIX):
+        return [PRETRAINED] if timm.is_model_pretrained(architecture.removeprefix(TIMM_PREFIX)) else []
+    return [] if architecture == "small_resnet" else [each.name for each in get_model_weights(architecture)]
+
+
+def _about_weights(architecture: str, given: str) -> str:
+    """What the weights of an architecture can be, as an error says it."""
+    import timm
+
+    names = [f"{architecture}:{each}" for each in _weight_names(architecture)]
+    if architecture.startswith(TIMM_PREFIX) and "." not in architecture:
+        tagged = timm.list_pretrained(f"{architecture.removeprefix(TIMM_PREFIX)}.*")
+        names = [f"{TIMM_PREFIX}{each}:{PRETRAINED}" for each in tagged[:_MOST_CHOICES]]
+    choice = ", ".join([*names, f"{architecture}:FILE"])
+    return (
+        f"'{architecture}' needs weights, got '{given}'; name some as in {choice}, or {architecture}:{RANDOM} for a "
+        "comparison."
+    )
+
+
+def _with_named_weights(architecture: str, weights: str) -> nn.Module:
+    """A network of torchvision's or timm's with their own weights."""
+    import timm
+    from torchvision.models import get_model
+
+    def fetch() -> nn.Module:
+        network: nn.Module
+        if architecture.startswith(TIMM_PREFIX):
+            network = timm.create_model(architecture.removeprefix(TIMM_PREFIX), pretrained=True)
+        else:
+            network = get_model(architecture, weights=weights)
+        return network
+
+    return _fetched(f"{architecture}:{weights}", fetch)
+
+
+def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weights: str) -> TrainedNetwork:
+    from torchvision.models import get_model_weights
+
+    found = get_model_weights(architecture)[weights]
+    categories = tuple(found.meta["categories"])
+    names = OutputNames(categories, imagenet_names(len(categories)).wordnet_ids)
+    shown = _shown_by_torchvision(found)
+    return _trained(name, network, shown, len(categories), names, Origin(architecture))
+
+
+def _default_preprocessing(architecture: str) -> Preprocessing:
+    """That of an architecture's default weights; ImageNet's colours where it has none."""
+    from torchvision.models import get_model_weights
+
+    if architecture == "small_resnet":
+        return Preprocessing()
+    if architecture.startswith(TIMM_PREFIX):
+        return _shown_by_timm(build_outline(architecture, 2))
+    return _shown_by_torchvision(get_model_weights(architecture)["DEFAULT"])
+
+
+def _shown_by_torchvision(weights: Any) -> Preprocessing:
+    transforms = weights.transforms()
+    (cut,), (resized,) = transforms.crop_size[:1], transforms.resize_size[:1]
+    return Preprocessing(
+        tuple(transforms.mean), tuple(transforms.std), (cut, cut), cut / resized, transforms.interpolation.value
+    )
+
+
+def _from_hub(name: str) -> TrainedNetwork:
+    import timm
+
+    _, architecture, options = _fetched(
+        name, lambda: timm.models.load_model_config_from_hf(name.removeprefix(_HUB_PREFIX))
+    )
+    check_options(options, name)
+    network = _fetched(name, lambda: timm.create_model(name, pretrained=True))
+    return _named_by_timm(name, network, Origin(f"{TIMM_PREFIX}{architecture}", options))
+
+
+def _named_by_timm(name: str, network: nn.Module, origin: Origin) -> TrainedNetwork:
+    """A network of timm's with its own weights, whose configuration may come from the hub."""
+    count = int(network.num_classes)  # type: ignore[arg-type]
+    about: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    given, described = about.get("label_names"), about.get("label_descriptions")
+    names = imagenet_names(count)
+    if given is not None:
+        labels = read_class_names(given, count, name)
+        texts = [described.get(label) for label in labels] if isinstance(described, Mapping) else given
+        names = OutputNames(read_class_names(texts, count, name), labels if are_wordnet_ids(labels) else None)
+    return _trained(name, network, _shown_by_timm(network), count, names, origin)
+
+
+def _shown_by_timm(network: nn.Module) -> Preprocessing:
+    from timm.data.config import resolve_model_data_config
+
+    found = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+    channels, height, width = found["input_size"]
+    if channels != 3:
+        raise InputError(f"networks are shown 3 channels, but {type(network).__name__} takes {channels}; name another.")
+    return Preprocessing(
+        tuple(found["mean"]), tuple(found["std"]), (height, width), found["crop_pct"], found["interpolation"]
+    )
+
+
+def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
+    if path is not None and Path(path).is_dir():
+        return _from_export(name, path, dotted)
+    origin = Origin(dotted, is_own_class=True)
+    network = build_own_network(dotted, None if path is None else _classes_in(path))
+    if path is not None:
+        return _with_file(name, network, path, Preprocessing(), origin)
+    count = _outputs_of(network, name)
+    return _trained(name, network, Preprocessing(), count, _unnamed(count), origin)
+
+
+def _classes_in(path: str) -> int | None:
+    """How many classes a checkpoint of `fit` says that its network has; None for another file."""
+    saved = {} if path.endswith(".safetensors") else read_checkpoint(path).get("hyper_parameters")
+    count = saved.get("num_classes") if isinstance(saved, Mapping) else None
+    return count if isinstance(count, int) and 2 <= count <= MOST_OUTPUTS else None
+
+
+def _outputs_of(network: nn.Module, named: str) -> int:
+    """How many logits a network of any class returns: its `num_classes`, or else what its last linear layer does."""
+    count = getattr(network, "num_classes", None)
+    head = head_of(network)
+    if count is None and head is not None:
+        count = network.get_submodule(head).out_features
+    if not isinstance(count, int) or count < 2:
+        raise InputError(
+            f"'{named}' must have at least two outputs, and say so in an attribute num_classes or by its last linear "
+            f"layer, got {count}; set num_classes."
+        )
+    return count
+
+
+def _outputs_in(path: str, architecture: str) -> int:
+    """How many outputs the head of a file's network has; 1000 where it has no head that could say."""
+    head = head_of(build_outline(architecture, 2))
+    for tensors in unwrapped(read_state_dict(path)):
+        if f"{head}.weight" in tensors:
+            count = len(tensors[f"{head}.weight"])
+            if not 2 <= count <= MOST_OUTPUTS:
+                raise InputError(f"'{path}' must have 2 to {MOST_OUTPUTS} outputs, got {count}; give another file.")
+            return count
+    return 1000
+
+
+def _trained(
+    name: str, network: nn.Module, shown: Preprocessing, count: int, names: OutputNames, origin: Origin
+) -> TrainedNetwork:
+    return TrainedNetwork(
+        name,
+        network,
+        shown,
+        count,
+        class_names=names.class_names,
+        wordnet_ids=names.wordnet_ids,
+        origin=origin,
+    )
+
+
+def _fetched(name: str, fetch: Callable[[], Made]) -> Made:
+    """What torchvision, timm or the hub returns, from its cache or from its place."""
+    try:
+        return fetch()
+    except Exception as error:  # there are as many kinds of errors as ways to fetch
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"'{name}' cannot be fetched, and is not in the cache ({reason.rstrip('.')}); check the name and the "
+            "network, or give its weights as a file."
+        ) from error

@@ -1,0 +1,197 @@
+"""Weights from files. Files come from strangers: nothing in them is executed or imported."""
+
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.networks.architectures import head_of
+from maskrobust.lm_modules.networks.checkpoint_file import CheckpointFaultError, load_plain
+from maskrobust.tensor_files import is_plain, read_safetensors
+
+_TEACHER_PREFIX = "teacher."
+_WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors file, a `torch.save`d state dict, or a Lightning checkpoint.
+
+    Returns:
+        The tensors under the keys of the file, on the CPU.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: the file is not one of these kinds, or holds more than plain tensors and numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"weights must be a file, but '{path}' {_no_file(path)}.")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    content = read_checkpoint(path)
+    return plain_tensors(content.get("state_dict", content), path)
+
+
+def plain_tensors(content: object, path: str | Path) -> dict[str, Tensor]:
+    """A state dict that has been read from a file.
+
+    Raises:
+        InputError: it holds anything but dense tensors of real numbers under names.
+    """
+    named = content if isinstance(content, Mapping) else {"all of it": content}
+    for name, value in named.items():
+        if not isinstance(name, str) or not is_plain(value):
+            found = f"a tensor of {value.dtype}, {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(
+                f"'{path}' must hold a state dict of dense real tensors or a Lightning checkpoint, but '{name}' is "
+                f"{found}; save one."
+            )
+    return dict(named)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a file written by `torch.save` that holds a dict of tensors and plain values, on the CPU.
+
+    Its tensors stay in the file until they are used; see `checkpoint_file.load_plain` for what is refused.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: the file cannot be read, or would execute code.
+    """
+    if not Path(path).is_file():
+        raise MissingFileError(f"the checkpoint '{path}' {_no_file(Path(path))}.")
+    try:
+        content = load_plain(Path(path))
+    except CheckpointFaultError as error:
+        raise InputError(f"'{path}' is not read as a checkpoint ({error}); write it again with torch.save.") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"'{path}' is damaged or holds more than tensors and plain values, so it was not loaded (it could run "
+            "code); save the state dict alone, best as safetensors."
+        ) from error
+    except Exception as error:  # a damaged file can make the reader raise anything
+        raise InputError(f"'{path}' is not a readable checkpoint ({type(error).__name__}); write it again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"'{path}' must hold a dict, got {type(content).__name__}; save a state dict.")
+    return content
+
+
+def load_weights(network: nn.Module, path: str | Path, *, new_head: bool = False) -> None:
+    """Load weights from a file into a network in place; see `load_tensors` and `read_state_dict`."""
+    load_tensors(network, read_state_dict(path), str(path), new_head=new_head)
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str, *, new_head: bool = False) -> None:
+    """Load weights into a network in place; every key and shape must match, and values be those of a network.
+
+    Prefixes that wrappers added to every key ("network.", "module.", "_orig_mod.", "model.") are taken off where the
+    network does not have them itself. Only batch norm's `num_batches_tracked` may be missing, as it is from files older
+    than that count.
+
+    Args:
+        network: a classifier.
+        tensors: a state dict.
+        source: where it comes from, for messages.
+        new_head: leave the last linear layer as it is, for fine-tuning on other classes.
+
+    Raises:
+        InputError: keys or shapes differ, or values are refused by `check_values`; nothing was loaded.
+    """
+    expected = network.state_dict()
+    given = max(unwrapped(tensors), key=lambda candidate: len(candidate.keys() & expected.keys()))
+    head = head_of(network)
+    if new_head and head is None:
+        raise InputError(
+            f"new_head needs a network with a linear layer, but {type(network).__name__} has none; leave new_head out."
+        )
+    if new_head:
+        head_keys = {key for key in expected if key.startswith(f"{head}.")}
+        given = {key: value for key, value in given.items() if key not in head_keys}
+        expected = {key: value for key, value in expected.items() if key not in head_keys}
+    _check_classes(given, expected, head, source)
+    required = {key for key in expected if not key.endswith("num_batches_tracked")}
+    missing, unexpected = sorted(required - given.keys()), sorted(given.keys() - expected.keys())
+    if missing or unexpected:
+        raise InputError(
+            f"'{source}' does not fit {type(network).__name__}: it {_misfit(missing, unexpected)}; check the "
+            "architecture."
+        )
+    wrong = [key for key in given if given[key].shape != expected[key].shape]
+    if wrong:
+        raise InputError(
+            f"'{source}' does not fit {type(network).__name__}: '{wrong[0]}' has shape {tuple(given[wrong[0]].shape)}, "
+            f"expected {tuple(expected[wrong[0]].shape)}; check the architecture and its options."
+        )
+    check_values(given, expected, source)
+    network.load_state_dict(given, strict=not new_head)
+
+
+def check_values(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Refuse values that torch would convert without a word, or that no finished training has.
+
+    Infinity may be there, as networks keep it in buffers; and a count, such as batch norm's `num_batches_tracked`, may
+    be given as a floating-point number, as averages of state dicts have it.
+
+    Args:
+        given: tensors by name.
+        expected: those that they will replace; names that are not in both are passed over.
+        source: where the tensors come from, for messages.
+
+    Raises:
+        InputError: integers or truth values are given for floating-point numbers, or NaN is among these.
+    """
+    for name in sorted(given.keys() & expected.keys()):
+        if not expected[name].is_floating_point():
+            continue
+        if not given[name].is_floating_point():
+            wanted, found = (str(each[name].dtype).removeprefix("torch.") for each in (expected, given))
+            raise InputError(
+                f"'{source}' must hold '{name}' as floating-point numbers, such as {wanted}, got {found}; save the "
+                "weights as they were trained, not quantised."
+            )
+        if given[name].float().isnan().any():
+            raise InputError(
+                f"'{source}' must hold trained weights, but '{name}' is NaN in places, as after a training that "
+                "diverged; give those from before that."
+            )
+
+
+def _no_file(path: Path) -> str:
+    return "is a folder; give a file in it" if path.is_dir() else "does not exist; check the path"
+
+
+def _check_classes(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: str | None, source: str) -> None:
+    key = f"{head}.weight"
+    if key in given and key in expected and given[key].shape[0] != expected[key].shape[0]:
+        raise InputError(
+            f"'{source}' has {given[key].shape[0]} classes but the model has {expected[key].shape[0]}; set num_classes "
+            "to match, or new_head to true to train a new head."
+        )
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """A state dict as it is, then without the teacher of a distillation and the prefix of one wrapper after another."""
+    yield tensors
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(_TEACHER_PREFIX)}
+    for prefix in _WRAPPER_PREFIXES:
+        if tensors and all(key.startswith(prefix) for key in tensors):
+            yield from unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})
+
+
+def _misfit(missing: list[str], unexpected: list[str]) -> str:
+    """What is wrong with the keys of a file, of which some are missing, or too many, or both."""
+    parts = [
+        f"{verb} {_some(keys, kind)}"
+        for verb, keys, kind in (("lacks", missing, "key"), ("has", unexpected, "unknown key"))
+        if keys
+    ]
+    return " and ".join(parts)
+
+
+def _some(keys: list[str], kind: str) -> str:
+    """How many keys there are, and the first few of them."""
+    shown = ", ".join(f"'{key}'" for key in keys[:3])
+    return f"{len(keys)} {kind}{'s' * (len(keys) > 1)} ({shown}{', ...' if len(keys) > 3 else ''})"

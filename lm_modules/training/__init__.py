@@ -1,0 +1,1 @@
+"""Training: the LightningModule, its masks, objectives and optimisers."""

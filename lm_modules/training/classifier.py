@@ -1,0 +1,507 @@
+"""The LightningModule: a CNN trained with random masks, with layer masking in the forward pass, or both."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from maskrobust.augment import Batch, RandomMasking, patches, sample_keys
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.program import mode
+from maskrobust.lm_modules.methods import (
+    LAYER_MASKING,
+    WRAPPERS,
+    FeatureExtractor,
+    MaskingMethod,
+    Predictor,
+    feature_extractor,
+    normalise,
+    predictor,
+    unwrapped,
+)
+from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
+from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit
+from maskrobust.lm_modules.networks.compilation import CompiledNetwork
+from maskrobust.lm_modules.networks.imagenet import read_class_names
+from maskrobust.lm_modules.networks.loading import read_weights
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.weights import check_values, load_tensors, plain_tensors, read_checkpoint
+from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, arguments_in, check_arguments
+from maskrobust.lm_modules.training.objectives import (
+    Objective,
+    abstention_step,
+    consistency_step,
+    cross_entropy_step,
+    distillation_step,
+    worst_presented,
+)
+from maskrobust.lm_modules.training.optimisation import (
+    OptimiserName,
+    ScheduleName,
+    build_optimiser,
+    build_schedule,
+    follow_length,
+    train_only,
+)
+from maskrobust.lm_modules.training.presented_images import (
+    LoadedBatch,
+    PresentedBatch,
+    PresentedImages,
+    Presenter,
+    present_whole,
+)
+from maskrobust.lm_modules.training.sample_mean import SampleMean
+from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
+from maskrobust.lm_modules.training.training_masks import TrainingMasking, build_masking, evaluation_fill
+
+_METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
+_BY_LAYER_MASKING = ("layer_masking", "mixture")
+
+
+class MaskRobustClassifier(pl.LightningModule):
+    """A classifier trained on masked images.
+
+    The hole of a training image follows from (`seed`, sample id, optimiser step) alone, so a resumed run, or one on
+    more processes, draws the same holes.
+
+    Args:
+        architecture: name for `maskrobust.build_network`; or a class or function of your own, as in "my_module.MyNet";
+            or a network that returns logits.
+        num_classes: number of classes, and of the outputs of an architecture that takes it.
+        architecture_options: further keyword arguments of the architecture, for example ``{"width": 32}``.
+        mean: channel means in [0, 1], for normalisation and for the fill "mean".
+        std: channel standard deviations, for normalisation.
+        masking: how training images are presented: "none" (never masked), "fill" (the hole is filled), "layer_masking"
+            (the hole goes through the network as `visible`), or "mixture" (each image one of the last two, evenly).
+        mask_family: how the hole is drawn, a name of `augment.FAMILIES`; or several names, from which each image draws
+            its own, each with its weight or with its options, as in
+            ``{"patches": 2.0, "rectangles": {"weight": 1.0, "count": 3}}``. A family of your own is named with its
+            module, as in "my_masks.stripes". Silhouettes are those of the data module's training objects.
+        hidden_fraction: (low, high) fraction of the image hidden, by the families that can choose it.
+        patch_size: side of a patch in pixels.
+        mask_probability: chance that a training image is masked.
+        mask_ramp: fraction of the training, in [0, 1], over which the upper end of `hidden_fraction` grows linearly
+            from the lower one; 0 draws from the whole range from the start.
+        fill: drawn into the hole, a name of `augment.FILLS` or "other_image"; or several, as for `mask_family`. Under
+            "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the heaviest one, or "mean"
+            instead of "other_image", for what it shows must not depend on the batch.
+        worst_of: number of holes drawn for each masked image, of which the training step takes the one with the highest
+            cross-entropy under the network as it is, in eval mode; 1 takes the only one. It is one round of the greedy
+            search for worst-case masks of Saha et al., "Revisiting Image Classifier Training for Improved Certified
+            Robust Defense against Adversarial Patches", arXiv 2306.12610.
+        layer_masking: options of layer masking: `merge`, `detach_padding`, `checkpoint_segments`.
+        objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
+            of the masked view with it (`objectives.consistency_loss`), or "abstention":
+            cross-entropy, but an even prediction where the hole leaves nothing of the object
+            (`objectives.abstention_loss`), as holes of the family "covers" do; or "distillation":
+            the network as it starts out, frozen, is the teacher of its own masked views, and labels do not count
+            (`objectives.distillation_loss`). The teacher sees the whole picture; where the hole
+            leaves nothing of the object, it sees the picture without it, which the data module must know. Validation
+            then counts answers that are the teacher's.
+        consistency_weight: of that agreement.
+        optimiser: "sgd" (Nesterov) or "adamw".
+        learning_rate: peak learning rate.
+        momentum: of "sgd".
+        weight_decay: of weights with two or more axes.
+        schedule: "cosine" to 0, or "constant".
+        warmup_fraction: fraction of all steps spent on linear warm-up.
+        label_smoothing: in [0, 1), of the objectives "cross_entropy" and "abstention".
+        weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
+            "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
+        new_head: start the last linear layer anew, for fine-tuning on other classes.
+        trainable: paths of the modules that are trained, such as ["layer4", "fc"] of a ResNet; all others stay as they
+            are, and those ahead of them cost no backward pass. The network then keeps to eval mode, so that all batch
+            norms keep their statistics. None trains all.
+        channels_last: keep images and weights in channels-last memory format (faster on most devices).
+        seed: of the training masks.
+
+    Attributes:
+        num_classes: as given.
+        class_names: one for each class, where `from_checkpoint` has found them; None otherwise.
+
+    Raises:
+        InputError, MissingFileError: an argument is out of its range, or weights do not fit.
+        UnsupportedNetworkError: `masking` is "layer_masking" or "mixture", and layer masking cannot read the network.
+            Without layer masking any network can be trained.
+    """
+
+    def __init__(
+        self,
+        architecture: str | nn.Module = "small_resnet",
+        num_classes: int = 10,
+        *,
+        architecture_options: dict[str, Any] | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        masking: TrainingMasking = "none",
+        mask_family: str | dict[str, float | dict[str, Any]] = "patches",
+        hidden_fraction: tuple[float, float] = (0.1, 0.9),
+        patch_size: int = 16,
+        mask_probability: float = 0.5,
+        mask_ramp: float = 0.0,
+        fill: str | dict[str, float | dict[str, Any]] = "black",
+        worst_of: int = 1,
+        layer_masking: LayerMaskingOptions | None = None,
+        objective: Objective = "cross_entropy",
+        consistency_weight: float = 1.0,
+        optimiser: OptimiserName = "sgd",
+        learning_rate: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        schedule: ScheduleName = "cosine",
+        warmup_fraction: float = 0.1,
+        label_smoothing: float = 0.0,
+        weights: str | None = None,
+        new_head: bool = False,
+        trainable: Sequence[str] | None = None,
+        channels_last: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
+        check_arguments(self.hparams)
+        named = None
+        if isinstance(architecture, str):
+            named = None if is_own_class(architecture) else architecture
+            build = build_network if named else build_own_network
+            architecture = build(architecture, num_classes, architecture_options)
+        if weights is not None:
+            tensors = read_weights(named, weights)
+            load_tensors(architecture, tensors, weights, new_head=new_head)
+        self.teacher = copy.deepcopy(architecture).requires_grad_(False) if objective == "distillation" else None
+        if trainable is not None:
+            train_only(architecture, trainable)
+        self.network = self._with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
+        for each in (self.network, self.teacher):
+            if channels_last and each is not None:
+                each.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.num_classes = num_classes
+        self.class_names: tuple[str, ...] | None = None
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.masking, self.objective = masking, objective
+        self.validation_method = "layer_masking" if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
+        self.metrics = nn.ModuleDict({name: SampleMean() for name in _METRICS})
+        self.training_masks: RandomMasking | None = None
+        self._compiled: CompiledNetwork | None = None
+        self._spare_told = False
+        self._restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
+
+    @classmethod
+    def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
+        """Rebuild a classifier from its Lightning checkpoint; nothing in the file is executed or imported.
+
+        A mask family or fill of the training that is not registered, such as an own one that nobody has imported, is
+        replaced by the default: the network can be measured without it.
+
+        Raises:
+            MissingFileError, InputError: the file is missing, unreadable, or not a checkpoint of this class with an
+                architecture given by name.
+        """
+        checkpoint = read_checkpoint(path)
+        arguments = arguments_in(checkpoint, cls, path)
+        weights = plain_tensors(checkpoint["state_dict"], path)
+        try:
+            with allocation_limit(weights.values(), path):
+                classifier = cls(**arguments)
+            check_values(weights, classifier.state_dict(), path)
+            classifier.load_state_dict(weights)
+        except (InputError, UnsupportedNetworkError):
+            raise
+        except Exception as error:  # a file's arguments can be anything, and make a constructor raise anything
+            raise InputError(
+                f"'{path}' holds arguments or weights that no {cls.__name__} takes ({type(error).__name__}); write it "
+                "again."
+            ) from error
+        if "class_names" in checkpoint:
+            classifier.class_names = read_class_names(checkpoint["class_names"], classifier.num_classes, path)
+        return classifier
+
+    def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Logits of images in pixel space.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1].
+            visible: (B, 1, H, W) bool for layer masking; None shows everything.
+
+        Returns:
+            (B, num_classes), or with more columns where a network of your own has more outputs.
+
+        Raises:
+            UnsupportedNetworkError: `visible` is given, and layer masking cannot read the network.
+            InputError: the network returns something else.
+        """
+        images = self._normalise(images)
+        network = self.network if visible is None else self._layer_masking()
+        call = self._compiled if self._compiled is not None and self.training else network
+        return self._checked(call(images) if visible is None else call(images, visible))
+
+    def compile_training(self) -> None:
+        """Compile the network's forward and backward pass of training steps with `torch.compile`, at the first of them.
+
+        Each batch size gets one graph, and what does not fit into one is an error, never computed eagerly. Evaluation
+        stays eager: it takes hooks and rows of visible positions.
+        """
+        self._compiled = CompiledNetwork(self.network)
+
+    def predictor(self, method: MaskingMethod) -> Predictor:
+        """What the network predicts for images with a hole under a masking method; see `maskrobust.lm_modules.methods`.
+
+        Raises:
+            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+        """
+        return predictor(self._network_for(method), method, self.mean, self.std)
+
+    def feature_extractor(self, method: MaskingMethod, layer: str | None = None) -> FeatureExtractor:
+        """What the network makes of images with a hole ahead of its prediction; see `maskrobust.lm_modules.methods`.
+
+        Raises:
+            UnsupportedNetworkError: `method` is "layer_masking" or "token_dropping", and cannot read the network.
+            InputError: the network has no linear layer, or no module at `layer`.
+        """
+        return feature_extractor(self._network_for(method), method, self.mean, self.std, layer)
+
+    def setup(self, stage: str) -> None:
+        """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms.
+
+        Raises:
+            InputError: the trainer is on an Apple GPU, which lacks float64.
+        """
+        if self.trainer.strategy.root_device.type == "mps":
+            raise InputError(
+                "the trainer's accelerator must have float64, in which holes are drawn and Apple's GPUs lack, got mps; "
+                "give it accelerator cpu."
+            )
+        keep_layers_in_sync(self.trainer.strategy)
+
+    def on_fit_start(self) -> None:
+        """Build the mask policy, with the data module's silhouettes where it asks for them.
+
+        Raises:
+            InputError: silhouettes are asked for and there are none, or a distillation has no weights to learn from.
+        """
+        by_name, resumed = isinstance(self.hparams.get("architecture"), str), self.trainer.ckpt_path is not None
+        if self.teacher is not None and by_name and not resumed and self.hparams["weights"] is None:
+            raise InputError(
+                "objective 'distillation' learns from the network as it starts out, got random weights; give it "
+                "trained ones as weights."
+            )
+        self.build_masks(getattr(self.trainer, "datamodule", None))
+
+    def build_masks(self, source: object) -> None:
+        """Build the mask policy that `present` draws from; a fit does so when it starts.
+
+        Args:
+            source: a `SilhouetteSource` where a mask family draws silhouettes, such as the data module.
+
+        Raises:
+            InputError: silhouettes are asked for and the source has none to give.
+        """
+        if self.masking == "none":
+            return
+        self.training_masks = build_masking(
+            self.hparams["mask_family"],
+            self.hparams["fill"],
+            hidden_fraction=self.hparams["hidden_fraction"],
+            patch_size=int(self.hparams["patch_size"]),
+            probability=float(self.hparams["mask_probability"]),
+            mean=self.mean,
+            source=source,
+            device=self.device,
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Put the teacher, and a network of which a part is trained, into eval mode."""
+        if self.hparams["trainable"] is not None:
+            self.network.eval()
+        if self.teacher is not None:
+            self.teacher.eval()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, () float."""
+        shown, smoothing = self.present(batch), float(self.hparams["label_smoothing"])
+        if self.objective == "consistency":
+            loss = consistency_step(self, batch, shown, float(self.hparams["consistency_weight"]))
+        elif self.objective == "abstention":
+            loss = abstention_step(self, batch, shown, smoothing)
+        elif self.objective == "distillation":
+            loss = distillation_step(self, batch, shown, self._taught, getattr(self.trainer, "datamodule", None))
+        else:
+            loss = cross_entropy_step(self, batch, shown, smoothing)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def present(self, batch: Batch) -> PresentedImages:
+        """A batch as the training step sees it at this point of the training.
+
+        Raises:
+            RuntimeError: the training masks images, and no fit has started.
+        """
+        if self.masking == "none":
+            return present_whole(batch)
+        if self.training_masks is None:
+            raise RuntimeError(
+                "training with masks needs the mask policy, which is built when a fit starts, got a training step "
+                "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
+            )
+        candidates = batch.candidates(self.global_step) if isinstance(batch, PresentedBatch) else None
+        if candidates is None:
+            there = batch.to("cpu") if self.training_masks.on_cpu else batch
+            presented = self._presenter(self.training_masks)(there, self.global_step)
+            candidates = [each.to(batch.images.device) for each in presented]
+        if len(candidates) == 1:
+            return candidates[0]
+        with mode(self.network, training=False):
+            return worst_presented(self, candidates, batch.labels)
+
+    @property
+    def present_ahead(self) -> Callable[[Batch, int], LoadedBatch] | None:
+        """What loader processes are to do with a training batch, and the optimiser step that it is for.
+
+        They fill holes where the fill works on the CPU, image by image; None where the training step is to do it all.
+        """
+        masks = self.training_masks
+        return self._presenter(masks).ahead if masks is not None and masks.on_cpu else None
+
+    def _presenter(self, masks: RandomMasking) -> Presenter:
+        options, ramp = self.hparams, float(self.hparams["mask_ramp"])
+        steps = self._total_steps() if ramp > 0 else 1
+        return Presenter(masks, self.masking, int(options["seed"]), int(options["worst_of"]), ramp, steps)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
+
+        Under the objective "distillation" the teacher's answers stand for the labels.
+        """
+        logits = self(batch.images)
+        labels = batch.labels if self.teacher is None else self._taught(batch.images).argmax(dim=1)
+        keys = sample_keys(0, batch.ids)
+        height, width = batch.images.shape[2:]
+        half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
+        masked_logits = self.predictor(self.validation_method)(batch.images, half, keys)
+        self._log_mean("val/loss", batch, F.cross_entropy(logits, labels, reduction="none"))
+        self._log_mean("val/accuracy", batch, _is_right(logits, labels), prog_bar=True)
+        self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, labels), prog_bar=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the accuracy of clean images."""
+        self._log_mean("test/accuracy", batch, _is_right(self(batch.images), batch.labels))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Optimiser and per-step schedule of the hyperparameters, also for a training that goes on with another length.
+
+        Lightning calls this after `on_load_checkpoint`, and reads the states afterwards.
+        """
+        options = self.hparams
+        optimiser = build_optimiser(
+            self.network, options["optimiser"], options["learning_rate"], options["weight_decay"], options["momentum"]
+        )
+        course = options["schedule"], self._total_steps(), options["warmup_fraction"]
+        for states in self._restored:
+            follow_length(*states, *course)
+        self._restored = []
+        schedule = build_schedule(optimiser, *course)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "train/learning_rate"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the names of the data module's classes into the checkpoint, as "class_names"."""
+        data = getattr(self._trainer, "datamodule", None)
+        names = getattr(data, "class_names", self.class_names)
+        if names is not None:
+            checkpoint["class_names"] = list(names)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for.
+
+        Raises:
+            InputError: weights in it are refused by `maskrobust.lm_modules.networks.weights.check_values`.
+        """
+        source = "the checkpoint" if self._trainer is None else str(self._trainer.ckpt_path)
+        check_values(checkpoint.get("state_dict", {}), self.state_dict(), source)
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            states = checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ())
+            self._restored = list(zip(*states, strict=True))
+
+    def _log_mean(self, name: str, batch: Batch, values: Tensor, *, prog_bar: bool = False) -> None:
+        """Log the mean over all samples of an epoch, of which `values`, (B,), are those of a batch."""
+        mean = cast(SampleMean, self.metrics[name])
+        mean.update(batch.ids, values)
+        self.log(name, mean, prog_bar=prog_bar, batch_size=len(batch.ids))
+
+    def _total_steps(self) -> int:
+        """Optimiser steps of the whole training; 1 where it has no end and nothing depends on one."""
+        steps = self.trainer.estimated_stepping_batches
+        if math.isfinite(steps):
+            return int(steps)
+        options = self.hparams
+        if options["schedule"] != "constant" or options["warmup_fraction"] > 0 or options["mask_ramp"] > 0:
+            raise InputError(
+                "a schedule, a warm-up and mask_ramp need to know how long the training is, got one without an end; "
+                "set the trainer's max_epochs or max_steps, or schedule constant, warmup_fraction 0 and mask_ramp 0."
+            )
+        return 1
+
+    @torch.no_grad()
+    def _taught(self, images: Tensor) -> Tensor:
+        """The teacher's logits (B, num_classes) of images in pixel space."""
+        assert self.teacher is not None
+        logits: Tensor = self.teacher(self._normalise(images))
+        return logits
+
+    def _layer_masking(self) -> nn.Module:
+        """The network with layer masking; the error that says why where it cannot be read."""
+        return self._with_layer_masking(self.network, required=True)
+
+    def _checked(self, logits: object) -> Tensor:
+        """The logits of a network of any class, where there is one for each class at least; more are told once."""
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < self.num_classes:
+            given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(
+                f"the network must return logits (B, {self.num_classes}), one for each class, got {given}; give it as "
+                "many outputs."
+            )
+        spare = logits.shape[1] - self.num_classes
+        if spare and not self._spare_told:
+            self._spare_told = True
+            rank_zero_info(
+                f"the network has {logits.shape[1]} outputs but the data have {self.num_classes} classes: its last "
+                f"{spare} are trained never to be the answer."
+            )
+        return logits
+
+    def _with_layer_masking(self, network: nn.Module, *, required: bool) -> nn.Module:
+        """A network with layer masking; as it is where layer masking cannot read it and is not required."""
+        if isinstance(network, LayerMasking):
+            return network
+        try:
+            return LayerMasking(network, **(self.hparams["layer_masking"] or {}))
+        except UnsupportedNetworkError:
+            if required:
+                raise
+            return network
+
+    def _network_for(self, method: MaskingMethod) -> nn.Module:
+        if method == LAYER_MASKING:
+            return self._layer_masking()
+        return WRAPPERS[method](unwrapped(self.network)) if method in WRAPPERS else self.network
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if self.hparams["channels_last"]:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return normalise(images, self.mean, self.std)
+
+
+def _is_right(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.argmax(dim=1) == labels

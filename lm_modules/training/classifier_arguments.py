@@ -1,0 +1,153 @@
+"""What the arguments of `MaskRobustClassifier` may be."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict, get_args
+
+from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_families, read_fills
+from maskrobust.augment.families import check_hidden_fraction
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import MergeRule
+from maskrobust.lm_modules.networks.architectures import is_own_class
+from maskrobust.lm_modules.networks.checkpoint_file import check_options
+from maskrobust.lm_modules.training.objectives import Objective
+from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
+from maskrobust.lm_modules.training.training_masks import TrainingMasking
+
+
+class LayerMaskingOptions(TypedDict, total=False):
+    """Options of `maskrobust.lm_modules.masking.LayerMasking`, where all of them are described."""
+
+    merge: MergeRule
+    detach_padding: bool
+    checkpoint_segments: int
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "masking": get_args(TrainingMasking),
+    "objective": get_args(Objective),
+    "optimiser": get_args(OptimiserName),
+    "schedule": get_args(ScheduleName),
+}
+_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
+    "worst_of": (lambda value: value >= 1 and value == int(value), "be a whole number of holes, at least 1"),
+    "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    "consistency_weight": (lambda value: value >= 0, "be at least 0"),
+    "learning_rate": (lambda value: value > 0, "be above 0"),
+    "momentum": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    "weight_decay": (lambda value: value >= 0, "be at least 0"),
+    "warmup_fraction": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    "label_smoothing": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
+}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of `MaskRobustClassifier`, by name, that are out of their ranges or contradict each other.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    check_hidden_fraction(arguments["hidden_fraction"])
+    check_mean(arguments["mean"])
+    if not all(value > 0 for value in arguments["std"]):
+        raise InputError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
+    read_families(arguments["mask_family"])
+    fills = read_fills(arguments["fill"])
+    check_layer_masking(arguments["layer_masking"] or {})
+    for name, choices in _CHOICES.items():
+        if arguments[name] not in choices:
+            raise InputError(
+                f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
+            )
+    for name, (holds, expected) in _RANGES.items():
+        if not holds(arguments[name]):
+            raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
+    objective, mixes = arguments["objective"], any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills)
+    if objective != "cross_entropy" and arguments["masking"] == "none":
+        raise InputError(f"objective '{objective}' needs a masked view; set masking to 'fill' or 'layer_masking'.")
+    if objective != "cross_entropy" and mixes:
+        raise InputError(
+            f"objective '{objective}' is about the label of one image, got fill 'other_image', which mixes two images; "
+            "choose another fill, or objective 'cross_entropy'."
+        )
+    if arguments["worst_of"] > 1 and (arguments["masking"] == "none" or mixes):
+        raise InputError(
+            f"worst_of {arguments['worst_of']} chooses among holes of one image, got "
+            f"{'masking none' if arguments['masking'] == 'none' else 'fill other_image'}; leave it out."
+        )
+    if arguments["worst_of"] > 1 and objective == "distillation":
+        raise InputError(
+            f"worst_of {arguments['worst_of']} judges holes by labels, which objective 'distillation' does without; "
+            "leave it out."
+        )
+
+
+def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[str, Any]:
+    """The arguments that a classifier is rebuilt with from a checkpoint of its own, which holds its weights.
+
+    Args:
+        checkpoint: content of a Lightning checkpoint.
+        kind: the classifier's class.
+        path: of the file, for messages.
+
+    Returns:
+        By name, without mask families and fills that are not registered.
+
+    Raises:
+        InputError: it is not the checkpoint of such a classifier with an architecture given by name.
+    """
+    saved = checkpoint.get("hyper_parameters", {})
+    named = saved.items() if isinstance(saved, Mapping) else ()
+    arguments = {name: value for name, value in named if name != "_instantiator"}  # of LightningCLI
+    is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(kind).parameters.keys()
+    architecture = arguments.get("architecture")
+    own = architecture.get("class_path") if isinstance(architecture, Mapping) else architecture
+    if is_ours and (isinstance(architecture, Mapping) or (isinstance(own, str) and is_own_class(own))):
+        raise InputError(
+            f"'{path}' is the checkpoint of a network of its own class ('{own}'), which "
+            "is not imported because a file names it; if you trust it, name it yourself, or a function that makes "
+            f"it, as in my_module.MyNet:{path}."
+        )
+    if not is_ours or not isinstance(architecture, str):
+        raise InputError(
+            f"'{path}' is not the checkpoint of a {kind.__name__} with an architecture given by name; name the "
+            f"architecture of its weights as well, as in resnet50:{path}."
+        )
+    check_options(arguments.get("architecture_options"), path)
+    return {name: value for name, value in arguments.items() if _is_registered(name, value)} | {"weights": None}
+
+
+def check_layer_masking(options: Mapping[str, Any]) -> None:
+    """Refuse options that `LayerMaskingOptions` does not have.
+
+    Raises:
+        InputError: naming the option.
+    """
+    unknown = [name for name in options if name not in LayerMaskingOptions.__annotations__]
+    if unknown:
+        expected = ", ".join(LayerMaskingOptions.__annotations__)
+        raise InputError(f"layer_masking takes the options {expected}, got '{unknown[0]}'; correct it.")
+    merge, segments = options.get("merge", "intersection"), options.get("checkpoint_segments", 0)
+    if merge not in get_args(MergeRule):
+        raise InputError(
+            f"layer_masking.merge must be one of {', '.join(get_args(MergeRule))}, got '{merge}'; choose one of these."
+        )
+    if not isinstance(options.get("detach_padding", True), bool):
+        raise InputError(
+            f"layer_masking.detach_padding must be true or false, got {options['detach_padding']!r}; change it."
+        )
+    if not isinstance(segments, int) or segments < 0:
+        raise InputError(
+            f"layer_masking.checkpoint_segments must be a whole number, at least 0, got {segments!r}; change it."
+        )
+
+
+def _is_registered(argument: str, value: object) -> bool:
+    """Whether all mask families or fills that an argument names are known; True for any other argument."""
+    if argument not in ("mask_family", "fill"):
+        return True
+    registry = FAMILIES if argument == "mask_family" else FILLS
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, Mapping) else []
+    return all(name == OTHER_IMAGE or registry.knows(str(name)) for name in names)

@@ -1,0 +1,173 @@
+"""The compiled step and evaluation: one graph or an error, the eager numbers, and checkpoints with the same keys."""
+
+import copy
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.networks.compilation import CompiledNetwork
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from tests.processes import started
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
+
+
+@pytest.fixture
+def cheap_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+def build(network: nn.Module) -> MaskRobustClassifier:
+    return MaskRobustClassifier(network, 3, masking="layer_masking")
+
+
+def draw(batch_size: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(batch_size, 3, 32, 32, generator=generator)
+    return images, torch.rand(batch_size, 1, 32, 32, generator=generator) < 0.5
+
+
+def small_network() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head(4))
+
+
+def head(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3))
+
+
+@pytest.mark.parametrize(("backend", "network"), [("aot_eager", small_network()), ("inductor", head(3))])
+def test_a_compiled_step_has_the_gradients_of_an_eager_one(
+    backend: str, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inductor, the backend of a training, takes a second or more for each kernel: it gets a network with few."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    classifier = build(network).double()
+    twin = copy.deepcopy(classifier)
+    classifier.compile_training()
+    images = draw()[0].double()
+    for each in (classifier, twin):
+        each(images).square().sum().backward()
+    for compiled, eager in zip(classifier.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(compiled.grad, eager.grad, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(classifier.state_dict(), twin.state_dict(), rtol=1e-8, atol=1e-10)
+
+
+def test_state_dicts_keep_their_keys_and_modules_their_number(cheap_backend: None) -> None:
+    classifier, plain = build(small_network()), build(small_network())
+    classifier.compile_training()
+    classifier(*draw())
+    assert classifier.state_dict().keys() == plain.state_dict().keys()
+    assert len([*classifier.modules()]) == len([*plain.modules()])
+    plain.load_state_dict(classifier.state_dict())
+
+
+def test_a_copy_computes_with_its_own_weights(cheap_backend: None) -> None:
+    classifier = build(small_network())
+    classifier.compile_training()
+    expected = classifier(*draw())
+    twin = copy.deepcopy(classifier)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert torch.equal(twin(*draw()), torch.zeros(4, 3))
+    torch.testing.assert_close(classifier(*draw()), expected)
+
+
+def test_evaluation_stays_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Tensor) -> Tensor:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(torch, "compile", lambda *_args, **_options: refuse)
+    classifier, plain = build(small_network()).eval(), build(small_network()).eval()
+    classifier.compile_training()
+    assert torch.equal(classifier(*draw()), plain(*draw()))
+    with pytest.raises(AssertionError, match="compiled"):
+        classifier.train()(*draw())
+
+
+class Branching(nn.Module):
+    """Takes the way that its input tells, which no single graph can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.mean(dim=(2, 3)) + (1 if x.sum() > 0 else 2))
+
+
+def test_what_does_not_compile_is_one_sentence_and_never_eager(cheap_backend: None) -> None:
+    classifier = MaskRobustClassifier(Branching(), 3)
+    classifier.compile_training()
+    with pytest.raises(ValueError, match=r"one graph of Branching, but cannot \(.+\); compute it without") as refusal:
+        classifier(draw()[0])
+    assert "\n" not in str(refusal.value)
+
+
+def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend: None) -> None:
+    classifier = build(head(3))
+    classifier.compile_training()
+    for batch_size in range(2, 10):
+        classifier(draw(batch_size)[0])
+    with pytest.raises(ValueError, match=r"one graph of Sequential, but cannot \(.*limit"):
+        classifier(draw(10)[0])
+
+
+def test_passes_of_one_size_need_predictions_that_do_not_depend_on_the_batch() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), head(3))
+    with pytest.raises(InputError, match="Sequential has batch norms without running statistics; compute it without"):
+        CompiledNetwork(network, pass_size=2)
+
+
+def step_and_evaluation(network: nn.Module, rank: int, *, compiles: bool) -> dict[str, Tensor]:
+    """Logits, gradients and statistics of a step, and logits of an evaluation whose last pass is smaller.
+
+    Rank 1 sees more of its images, and evaluates more of them.
+    """
+    classifier = build(nn.SyncBatchNorm.convert_sync_batchnorm(network)).double()
+    if compiles:
+        classifier.compile_training()
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(rank), dtype=torch.float64)
+    visible = images[:, :1] < (0.02, 0.9)[rank]
+    logits = classifier(images, visible)
+    logits.square().sum().backward()
+    found = {"logits": logits.detach(), **dict(classifier.named_buffers())}
+    found |= {f"{name} (gradient)": each.grad for name, each in classifier.named_parameters()}
+    masked, shown = classifier.eval().network, slice(1 + 2 * rank)
+    evaluate = CompiledNetwork(masked, pass_size=2) if compiles else masked
+    with torch.inference_mode():
+        return found | {"evaluated": evaluate(images[shown], visible[shown]).clone()}
+
+
+def run_rank(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.compile = partial(torch.compile, backend="aot_eager")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    found = [step_and_evaluation(small_network(), rank, compiles=compiles) for compiles in (False, True)]
+    torch.save((found, counters["stats"]["unique_graphs"]), folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_compile_a_step_and_an_evaluation_to_one_graph_each(tmp_path: Path) -> None:
+    """The synchronised statistics of visible positions are in the graph, collective operations included."""
+    with ExitStack() as stack:
+        said = tmp_path / "errors"
+        processes = [stack.enter_context(started(run_rank, rank, tmp_path, errors=said)) for rank in range(2)]
+        assert [process.wait() for process in processes] == [0, 0], said.read_text()
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    for (eager, compiled), graphs in ranks:
+        assert graphs == 2
+        torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-11)
+    (first, _), (second, _) = (found for found, _ in ranks)
+    (name,) = (each for each in first if each.endswith("running_mean"))
+    torch.testing.assert_close(first[name], second[name])
+    assert [len(found["evaluated"]) for found in (first, second)] == [1, 3]

@@ -1,0 +1,316 @@
+"""`load_network`: every kind of name, through the code of torchvision, timm and huggingface_hub itself."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
+from torch import nn
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+
+COMMIT = "0" * 40
+SMALL_TORCHVISION, ITS_FILE = "shufflenet_v2_x0_5", "shufflenetv2_x0.5-f707e7126e.pth"
+OWN = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6))
+
+
+class Needy(nn.Identity):
+    def __init__(self, width):
+        super().__init__()
+
+
+def number():
+    return 3
+
+
+def headless():
+    return nn.Conv2d(3, 4, 3)
+"""
+
+
+@pytest.fixture
+def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of torch.hub's."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
+    return tmp_path / "torch/hub/checkpoints"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., nn.Module]:
+    """Puts a network into an otherwise empty cache of the hub's, which is offline; by its repository."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def put(repository: str, name: str = "test_resnet", num_classes: int = 1000, **config: object) -> nn.Module:
+        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs/main").write_text(COMMIT)
+        snapshot = folder / "snapshots" / COMMIT
+        snapshot.mkdir(parents=True)
+        network = timm.create_model(name, num_classes=num_classes).eval()
+        safetensors.torch.save_file(network.state_dict(), snapshot / "model.safetensors")
+        about = {"architecture": name, "num_classes": num_classes, **config}
+        (snapshot / "config.json").write_text(json.dumps(about))
+        return network
+
+    return put
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of a user's own, by its name."""
+    name = "own_networks_of_test_loading"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def images(side: int = 64) -> torch.Tensor:
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def same(network: nn.Module, other: nn.Module) -> bool:
+    found, expected = network.state_dict(), other.state_dict()
+    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_torchvisions_weights_come_with_their_preprocessing_and_classes(torch_home: Path) -> None:
+    expected = torchvision.models.get_model(SMALL_TORCHVISION)
+    torch.save(expected.state_dict(), torch_home / ITS_FILE)
+    found = load_network(f"{SMALL_TORCHVISION}:IMAGENET1K_V1")
+    assert same(found.network, expected) and not found.training and found.num_classes == 1000
+    weights = torchvision.models.get_model_weights(SMALL_TORCHVISION)["IMAGENET1K_V1"]
+    assert found.class_names == tuple(weights.meta["categories"])
+    assert found.wordnet_ids == tuple(ImageNetInfo().label_names())
+    transforms = weights.transforms()
+    assert found.preprocessing == Preprocessing(
+        tuple(transforms.mean), tuple(transforms.std), (224, 224), 224 / 256, "bilinear"
+    )
+
+
+def test_every_one_of_torchvisions_weights_has_a_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskrobust.lm_modules.networks.loading import _shown_by_torchvision
+
+    for name in torchvision.models.list_models(module=torchvision.models):
+        for weights in torchvision.models.get_model_weights(name):
+            shown = _shown_by_torchvision(weights)
+            assert shown.size == tuple(weights.transforms().crop_size * 2) and 0.8 < shown.crop <= 1
+
+
+def test_timms_weights_come_with_their_preprocessing_and_classes(hub: Callable[..., nn.Module]) -> None:
+    expected = hub("timm/test_resnet.r160_in1k")
+    for name in ("timm/test_resnet.r160_in1k:pretrained", "timm/test_resnet:pretrained"):
+        found = load_network(name)
+        assert same(found.network, expected) and found.name == name
+        assert found.preprocessing == Preprocessing((0.5,) * 3, (0.5,) * 3, (160, 160), 0.95, "bilinear")
+        assert found.wordnet_ids == tuple(ImageNetInfo().label_names())
+        assert found.class_names is not None and found.class_names[1] == "goldfish, Carassius auratus"
+
+
+def test_a_picture_at_timms_resolution_is_shown_as_timm_shows_it() -> None:
+    import PIL.Image
+
+    network = timm.create_model("test_efficientnet")
+    found = load_network("timm/test_efficientnet:random").preprocessing
+    pixels = (images(200)[0].permute(1, 2, 0) * 255).to(torch.uint8)
+    expected = create_transform(**resolve_model_data_config(network))(PIL.Image.fromarray(pixels.numpy()))
+    shown = found.resize(pixels.permute(2, 0, 1)[None].float() / 255)
+    normalised = (shown[0] - torch.tensor(found.mean)[:, None, None]) / torch.tensor(found.std)[:, None, None]
+    assert normalised.shape == expected.shape and (normalised - expected).abs().mean() < 0.25
+
+
+def test_a_network_of_the_hub_says_its_classes_itself(hub: Callable[..., nn.Module]) -> None:
+    expected = hub(
+        "me/pets", num_classes=3, label_names=["cat", "dog", "eel"],
+        pretrained_cfg={"input_size": [3, 96, 96], "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "crop_pct": 0.8,
+                        "interpolation": "bicubic", "first_conv": "conv1.0", "classifier": "fc"},
+    )  # fmt: skip
+    found = load_network("hf-hub:me/pets")
+    assert same(found.network, expected) and found.class_names == ("cat", "dog", "eel") and found.wordnet_ids is None
+    assert found.preprocessing == Preprocessing((0.1, 0.2, 0.3), (1, 1, 1), (96, 96), 0.8, "bicubic")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"label_names": ["cat"]}, {"label_names": ["cat", "dog", 3]}, {"label_names": ["cat", "dog", "x" * 501]},
+        {"model_args": {"pretrained_path": "/etc/passwd"}}, {"pretrained_cfg": {"input_size": [3, 96, 10**6]}},
+        {"pretrained_cfg": {"mean": [5, 5, 5]}}, {"pretrained_cfg": {"input_size": [1, 96, 96]}},
+    ],
+)  # fmt: skip
+def test_a_configuration_of_the_hubs_that_cannot_be_is_one_sentence(
+    hub: Callable[..., nn.Module], config: dict
+) -> None:
+    hub("me/pets", num_classes=3, **config)
+    with pytest.raises(InputError) as refusal:
+        load_network("hf-hub:me/pets")
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_cannot_be_fetched_is_one_sentence(
+    hub: Callable[..., nn.Module], torch_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    for name in (
+        "timm/test_resnet:pretrained", "hf-hub:me/none", f"{SMALL_TORCHVISION}:IMAGENET1K_V1", "hf-hub:a/b/c",
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="cannot be fetched") as refusal:
+            load_network(name)
+        assert name in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "make"),
+    [
+        ("small_resnet", lambda: SmallResNet(7)),
+        ("resnet18", lambda: torchvision.models.resnet18(num_classes=7)),
+        ("timm/test_resnet", lambda: timm.create_model("test_resnet", num_classes=7)),
+    ],
+)
+def test_weights_from_a_file_say_how_many_outputs_there_are(
+    architecture: str, make: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    path = tmp_path / "a:b.safetensors"
+    safetensors.torch.save_file(make().state_dict(), path)
+    found = load_network(f"{architecture}:{path}")
+    assert found.num_classes == 7 and found.class_names is None and found.wordnet_ids is None
+    assert same(found.network, _loaded(make(), path))
+
+
+def _loaded(network: nn.Module, path: Path) -> nn.Module:
+    network.load_state_dict(safetensors.torch.load_file(path))
+    return network
+
+
+def test_a_checkpoint_of_fit_knows_its_colours(tmp_path: Path) -> None:
+    import pytorch_lightning as pl
+
+    classifier = MaskRobustClassifier(num_classes=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
+    trainer.strategy.connect(classifier)
+    path = tmp_path / "with:colon.ckpt"
+    trainer.save_checkpoint(path)
+    found = load_network(str(path))
+    assert found.preprocessing == Preprocessing((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)) and found.num_classes == 4
+    torch.testing.assert_close(found(images()), classifier.eval()(images()))
+
+
+def test_a_class_of_ones_own_is_made_where_the_user_names_it(own_module: str, tmp_path: Path) -> None:
+    alone = load_network(f"{own_module}.Net")
+    torch.save(alone.network.state_dict(), tmp_path / "own.pt")
+    found = load_network(f"{own_module}.Net:{tmp_path / 'own.pt'}", {"size": 20, "crop": 0.5})
+    assert same(found.network, alone.network) and found.num_classes == 6
+    assert found.preprocessing == Preprocessing(size=(20, 20), crop=0.5)
+
+
+def test_random_weights_are_those_of_one_seed_and_leave_the_others_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    first, again = load_network("small_resnet:random"), load_network("small_resnet:random")
+    assert same(first.network, again.network) and torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("resnet50", "resnet50:IMAGENET1K_V1, resnet50:IMAGENET1K_V2, resnet50:FILE"),
+        ("resnet50:IMAGENET1K_V9", "IMAGENET1K_V2"),
+        ("timm/test_resnet", "timm/test_resnet.r160_in1k:pretrained"),
+        ("timm/resnet50.none:pretrained", "resnet50"),
+        ("resnet51:IMAGENET1K_V1", "resnet50"),
+        ("small_resnet", "random"),
+        ("nowhere.ckpt", "does not exist"),
+        ("runs/nowhere/last.ckpt", "does not exist"),
+        ("resnet18:nowhere.pt", "does not exist"),
+        ("googlenet:nowhere.pt", "transforms its input"),
+        ("no_such_module.Net", "no_such_module"),
+        ("{own}.Missing", "has no 'Missing'"),
+        ("{own}.Needy", "without arguments"),
+        ("{own}.number", "nn.Module"),
+        ("{own}.headless", "num_classes"),
+    ],
+)
+def test_a_name_that_says_no_network_is_one_sentence(name: str, named: str, own_module: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        load_network(name.format(own=own_module))
+    assert named in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_training_starts_from_the_names_that_are_measured(torch_home: Path, hub: Callable[..., nn.Module]) -> None:
+    theirs = torchvision.models.get_model(SMALL_TORCHVISION)
+    torch.save(theirs.state_dict(), torch_home / ITS_FILE)
+    ours = MaskRobustClassifier(SMALL_TORCHVISION, 3, weights="IMAGENET1K_V1", new_head=True).network.network
+    assert torch.equal(ours.conv1[0].weight, theirs.conv1[0].weight) and ours.fc.out_features == 3
+    theirs = hub("timm/test_resnet.r160_in1k")
+    ours = MaskRobustClassifier("timm/test_resnet.r160_in1k", 3, weights="pretrained", new_head=True).network.network
+    assert torch.equal(ours.conv1[0].weight, theirs.conv1[0].weight) and ours.fc.out_features == 3
+    whole = MaskRobustClassifier("timm/test_resnet", 1000, weights="pretrained").network.network
+    assert same(whole, theirs)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "named"),
+    [
+        ("resnet18", "IMAGENET1K_V9", "resnet18:IMAGENET1K_V1"),
+        ("timm/test_resnet", "IMAGENET1K_V1", "timm/test_resnet.r160_in1k:pretrained"),
+        ("small_resnet", "pretrained", "small_resnet:FILE"),
+        ("resnet18", "nowhere.pt", "does not exist"),
+    ],
+)
+def test_a_training_from_weights_that_there_are_none_of_is_one_sentence(
+    architecture: str, weights: str, named: str
+) -> None:
+    with pytest.raises(InputError) as refusal:
+        MaskRobustClassifier(architecture, 10, weights=weights)
+    assert named in str(refusal.value)
+
+
+def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own_module: str, tmp_path: Path) -> None:
+    alone = load_network(f"{own_module}.Net")
+    content = {
+        "state_dict": {f"network.{name}": tensor for name, tensor in alone.network.state_dict().items()},
+        "hyper_parameters": {
+            "architecture": {"class_path": f"{own_module}.Net"},
+            "mean": (0.1, 0.2, 0.3),
+            "std": [1, 1, 1],
+        },
+        "class_names": list("abcdef"),
+    }
+    torch.save(content, tmp_path / "own.ckpt")
+    with pytest.raises(InputError, match="a file names it"):
+        load_network(str(tmp_path / "own.ckpt"))
+    found = load_network(f"{own_module}.Net:{tmp_path / 'own.ckpt'}")
+    assert same(found.network, alone.network) and found.class_names == tuple("abcdef")
+    assert found.preprocessing == Preprocessing((0.1, 0.2, 0.3), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_names": list("abcde")}, {"class_names": 3}, {"class_names": ["x" * 501, *"bcdef"]},
+        {"class_names": [*"abcde", ""]}, {"hyper_parameters": {"mean": "blue", "std": [1, 1, 1]}},
+    ],
+)  # fmt: skip
+def test_what_a_checkpoint_says_that_cannot_be_is_one_sentence(changes: dict, own_module: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": load_network(f"{own_module}.Net").network.state_dict(), **changes}, tmp_path / "own.ckpt")
+    with pytest.raises(InputError) as refusal:
+        load_network(f"{own_module}.Net:{tmp_path / 'own.ckpt'}")
+    assert "\n" not in str(refusal.value)

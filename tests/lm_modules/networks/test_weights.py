@@ -1,0 +1,289 @@
+"""Weights from files: what is read, what is refused, and that nothing in a file is executed."""
+
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.weights import load_weights, read_checkpoint, read_state_dict
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+
+PREFIXES = ["", "network.", "model.", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.model."]
+
+
+def draw(num_classes: int = 4, seed: int = 0) -> SmallResNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = SmallResNet(num_classes, width=16)
+        network.bn1.running_mean.uniform_()
+        return network
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
+    message = str(refusal.value)
+    assert all(name in message for name in named), message
+    assert message.endswith(".") and ". " not in message and "\n" not in message
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("kind", ["safetensors", "state dict", "checkpoint"])
+def test_every_kind_of_file_loads_whatever_wrapped_the_network(tmp_path: Path, kind: str, prefix: str) -> None:
+    source, target = draw(seed=1), draw()
+    state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
+    if kind == "safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state if kind == "state dict" else {"state_dict": state, "epoch": 3, "lr": [0.1]}, path)
+    assert_equal(read_state_dict(path), state)
+    load_weights(target, str(path))
+    assert_equal(target.state_dict(), source.state_dict())
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("name", ["network", "model", "module"])
+def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path, name: str, prefix: str) -> None:
+    source, target = nn.Sequential(OrderedDict({name: draw(seed=1)})), nn.Sequential(OrderedDict({name: draw()}))
+    torch.save({prefix + key: tensor for key, tensor in source.state_dict().items()}, tmp_path / "weights.pt")
+    load_weights(target, tmp_path / "weights.pt")
+    assert_equal(target.state_dict(), source.state_dict())
+
+
+def test_a_prefix_that_only_some_keys_have_is_a_name(tmp_path: Path) -> None:
+    source = nn.ModuleDict({"model": nn.Linear(1, 2), "head": nn.Linear(1, 2)})
+    target = nn.ModuleDict({"model": nn.Linear(1, 2), "head": nn.Linear(1, 2)})
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    load_weights(target, tmp_path / "weights.pt")
+    assert_equal(target.state_dict(), source.state_dict())
+
+
+def test_a_masked_networks_file_loads_into_the_plain_one_and_back(tmp_path: Path) -> None:
+    source = draw(seed=1)
+    torch.save(LayerMasking(source).state_dict(), tmp_path / "weights.pt")
+    for target in (draw(), LayerMasking(draw())):
+        load_weights(target, tmp_path / "weights.pt")
+        assert_equal(target.state_dict(), source.state_dict())
+
+
+def test_a_new_head_keeps_its_own_weights_and_takes_the_rest(tmp_path: Path) -> None:
+    source, target = draw(9, seed=1), draw(4)
+    head = target.fc.weight.clone(), target.fc.bias.clone()
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    load_weights(target, tmp_path / "weights.pt", new_head=True)
+    assert torch.equal(target.fc.weight, head[0]) and torch.equal(target.fc.bias, head[1])
+    assert torch.equal(target.conv1.weight, source.conv1.weight)
+    assert torch.equal(target.bn1.running_mean, source.bn1.running_mean)
+
+
+def test_files_older_than_the_count_of_batches_load(tmp_path: Path) -> None:
+    source, target = draw(seed=1), draw()
+    state = {name: tensor for name, tensor in source.state_dict().items() if "num_batches" not in name}
+    torch.save(state, tmp_path / "weights.pt")
+    load_weights(target, tmp_path / "weights.pt")
+    assert_equal(target.state_dict(), source.state_dict())
+
+
+def test_a_network_without_a_linear_layer_loads_but_has_no_head_to_renew(tmp_path: Path) -> None:
+    source, target = nn.Sequential(nn.Conv2d(3, 2, 1)), nn.Sequential(nn.Conv2d(3, 2, 1))
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    load_weights(target, tmp_path / "weights.pt")
+    assert_equal(target.state_dict(), source.state_dict())
+    with pytest.raises(ValueError, match="linear layer") as refusal:
+        load_weights(target, tmp_path / "weights.pt", new_head=True)
+    assert_one_sentence(refusal, "new_head", "Sequential")
+
+
+def saved(folder: Path, kind: str, state: dict[str, Tensor]) -> Path:
+    path = folder / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
+    if kind == "safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize("name", ["layer2.0.conv1.weight", "bn1.running_var"])
+@pytest.mark.parametrize("kind", ["safetensors", "state dict"])
+def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_loaded(
+    kind: str, name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    state, target = draw(seed=1).state_dict(), draw()
+    path = saved(tmp_path, kind, {**state, name: state[name].to(dtype)})
+    with pytest.raises(InputError) as refusal:
+        load_weights(target, path)
+    assert_one_sentence(refusal, str(path), name, str(dtype).removeprefix("torch."))
+    assert_equal(target.state_dict(), draw().state_dict())
+
+
+def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path: Path) -> None:
+    source = draw(seed=1)
+    source.bn1.num_batches_tracked += 7
+    state = source.state_dict()
+    for dtype in (torch.bfloat16, torch.float64):
+        changed = {name: tensor.to(dtype) for name, tensor in state.items()}  # as averages of state dicts have them
+        target = draw()
+        load_weights(target, saved(tmp_path, "safetensors", changed))
+        assert_equal(target.state_dict(), {name: tensor.to(state[name].dtype) for name, tensor in changed.items()})
+        assert target.bn1.num_batches_tracked == 7
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "state dict"])
+def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers_are_not(
+    kind: str, tmp_path: Path
+) -> None:
+    state, target = draw(seed=1).state_dict(), draw()
+    state["bn1.running_mean"][0] = torch.inf
+    load_weights(target, saved(tmp_path, kind, state))
+    assert_equal(target.state_dict(), state)
+    state["fc.weight"][1, 2] = torch.nan
+    with pytest.raises(InputError) as refusal:
+        load_weights(target, saved(tmp_path, kind, state))
+    assert_one_sentence(refusal, "'fc.weight'", "NaN", "diverged")
+
+
+@pytest.mark.parametrize("value", [torch.zeros(16, dtype=torch.int32), torch.full((16,), torch.nan)])
+def test_a_checkpoint_of_fit_is_held_to_the_same(value: Tensor, tmp_path: Path) -> None:
+    classifier, path = MaskRobustClassifier(num_classes=4), tmp_path / "last.ckpt"
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", barebones=True)
+    trainer.strategy.connect(classifier)
+    trainer.save_checkpoint(path, weights_only=True)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["network.bn1.bias"] = value
+    torch.save(checkpoint, path)
+    with pytest.raises(InputError, match=r"'network\.bn1\.bias'"):
+        MaskRobustClassifier.from_checkpoint(str(path))
+    with pytest.raises(InputError, match=r"'network\.bn1\.bias'"):
+        trainer.validate(classifier, [], ckpt_path=path, weights_only=True)
+
+
+def renamed(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
+    return {name.replace(old, new): tensor for name, tensor in state.items()}
+
+
+def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in state.items() if key != name}
+
+
+MISFITS = [
+    # what is wrong with a state dict, new_head, what the message names
+    (lambda _: draw(7).state_dict(), False, ["7 classes", "has 4", "num_classes", "new_head"]),
+    (
+        lambda state: renamed(state, "layer1", "stage1"),
+        False,
+        ["it lacks 10 keys ('layer1.0.bn1.bias', ", ", ...) and has 12 unknown keys ('stage1.0.bn1.bias', "],
+    ),
+    (lambda state: renamed(state, "layer1", "stage1"), True, ["'layer1.0.bn1.bias'", "'stage1.0.bn1.bias'"]),
+    (lambda state: {**state, "more": torch.zeros(1)}, False, ["SmallResNet: it has 1 unknown key ('more'); check"]),
+    (lambda state: {**state, "conv1.weight": torch.zeros(8, 3, 3, 3)}, False, ["conv1.weight", "(8, 3, 3, 3)"]),
+    (lambda state: without(state, "fc.bias"), False, ["SmallResNet: it lacks 1 key ('fc.bias'); check"]),
+    (lambda _: {}, False, ["SmallResNet: it lacks ", ", ...); check"]),
+]
+
+
+@pytest.mark.parametrize(("spoil", "new_head", "named"), MISFITS)
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(
+    tmp_path: Path, spoil, new_head: bool, named: list[str]
+) -> None:
+    target = draw()
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    torch.save(dict(spoil(draw(seed=1).state_dict())), tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="weights") as refusal:
+        load_weights(target, tmp_path / "weights.pt", new_head=new_head)
+    assert_one_sentence(refusal, *named)
+    assert_equal(target.state_dict(), before)
+
+
+def contents(kind: str) -> bytes:
+    good = pickle.dumps({"weight": 1}, protocol=2)
+    return {"empty": b"", "text": b"these are not weights", "cut pickle": good[:-4], "zeros": bytes(200)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut pickle", "zeros"])
+@pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".safetensors"])
+def test_a_damaged_file_is_refused(tmp_path: Path, kind: str, suffix: str) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(contents(kind))
+    with pytest.raises(ValueError, match="weights") as refusal:
+        read_state_dict(path)
+    assert_one_sentence(refusal, str(path))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("kept", [0.02, 0.3, 0.9, 0.999])
+def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str, kept: float) -> None:
+    path = tmp_path / f"weights{suffix}"
+    save = torch.save if suffix == ".pt" else safetensors.torch.save_file
+    save(dict(draw().state_dict()), path)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ValueError, match="weights") as refusal:
+        read_state_dict(path)
+    assert_one_sentence(refusal, str(path))
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], torch.zeros(3), {"a": 1}, {"state_dict": {"a": "b"}}, "text"])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="must hold") as refusal:
+        read_state_dict(tmp_path / "weights.pt")
+    assert_one_sentence(refusal, "weights.pt")
+
+
+def test_whatever_byte_is_damaged_the_file_is_refused_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    good, refusals = path.read_bytes(), []
+    for position in range(0, len(good), 3):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 0b1010101]) + good[position + 1 :])
+        try:
+            read_checkpoint(path)
+        except ValueError as refusal:
+            refusals.append(str(refusal))
+    assert len(refusals) > 20
+    assert all(str(path) in message and "\n" not in message for message in refusals)
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("read", [read_state_dict, read_checkpoint, lambda path: load_weights(draw(), path)])
+def test_nothing_in_a_file_is_executed(tmp_path: Path, zipped: bool, read) -> None:
+    marker, path = tmp_path / "executed", tmp_path / "weights.pt"
+    state = OrderedDict(draw().state_dict(), extra=Malicious(marker))
+    torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="run code") as refusal:
+        read(path)
+    assert not marker.exists()
+    assert_one_sentence(refusal, str(path))
+    torch.load(path, weights_only=False)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("read", [read_state_dict, read_checkpoint, lambda path: load_weights(draw(), path)])
+@pytest.mark.parametrize("name", ["missing.pt", "missing.safetensors", "."])
+def test_a_missing_file_is_named(tmp_path: Path, read, name: str) -> None:
+    with pytest.raises(FileNotFoundError) as refusal:
+        read(tmp_path / name)
+    assert_one_sentence(refusal, str(tmp_path / name))

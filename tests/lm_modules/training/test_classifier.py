@@ -1,0 +1,706 @@
+"""`MaskRobustClassifier` in a real trainer, on tiny data."""
+
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.utilities.model_summary import ModelSummary
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from maskrobust.augment import FAMILIES, FILLS, Batch, apply_fill, fold_in, patches, sample_keys
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.presented_images import present_masked
+from tests.lm_modules.networks.test_weights import Malicious
+
+CLASSES, SIZE = 3, 16
+MASKINGS = ["none", "fill", "layer_masking", "mixture"]
+
+
+def draw_batch(ids: Tensor) -> Batch:
+    """Images whose colour tells the class, with an object in the middle."""
+    labels = ids % CLASSES
+    noise = torch.stack([torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(int(i))) for i in ids])
+    images = 0.5 * noise + 0.5 * F.one_hot(labels, CLASSES)[:, :, None, None]
+    object_mask = torch.zeros(len(ids), 1, SIZE, SIZE, dtype=torch.bool)
+    object_mask[:, :, 4:12, 3:10] = True
+    return Batch(ids, images, object_mask, labels)
+
+
+class Data(pl.LightningDataModule):
+    """The same few samples in every epoch, in a given order."""
+
+    def __init__(self, *orders: list[int], num_classes: int = CLASSES) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.batches = [draw_batch(torch.tensor(order)) for order in orders or ([0, 1, 2, 3, 4, 5], [6, 7, 8, 9])]
+
+    def annotated_batches(self, split: str) -> Iterator[Batch]:
+        yield from self.batches
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.batches, batch_size=None)
+
+    val_dataloader = test_dataloader = train_dataloader
+
+
+class CommandLineData(Data):
+    """With arguments that a command line can give."""
+
+    def __init__(self, num_classes: int = 5) -> None:
+        super().__init__(num_classes=num_classes)
+
+
+class Recorder:
+    """What a classifier's network is called with, and the losses."""
+
+    def __init__(self, classifier: MaskRobustClassifier) -> None:
+        self.calls: list[tuple[Tensor, Tensor | None]] = []
+        classifier.network.register_forward_pre_hook(lambda _module, inputs: self.calls.append((*inputs, None)[:2]))
+
+
+class Watcher(pl.Callback):
+    """Learning rate and loss of every step."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict, *_: object) -> None:
+        self.losses.append(outputs["loss"].item())
+
+
+def build(**arguments) -> MaskRobustClassifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        defaults = {"architecture_options": {"width": 16}, "patch_size": 4, "mask_probability": 1.0}
+        return MaskRobustClassifier(num_classes=CLASSES, **{**defaults, **arguments})
+
+
+def make_trainer(steps: int = 2, **options) -> pl.Trainer:
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return pl.Trainer(max_steps=steps, accelerator="cpu", num_sanity_val_steps=0, **{**quiet, **options})
+
+
+def fit(classifier: MaskRobustClassifier, data: Data | None = None, steps: int = 2, **options) -> pl.Trainer:
+    trainer = make_trainer(steps, limit_val_batches=0, **options)
+    trainer.fit(classifier, datamodule=data or Data())
+    return trainer
+
+
+def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
+    message = str(refusal.value)
+    assert all(name in message for name in named), message
+    assert message.endswith((".", "?")) and ". " not in message and "\n" not in message
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", "consistency", "abstention"])
+@pytest.mark.parametrize("mask_family", ["patches", "rectangles", "silhouettes"])
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_every_way_of_training_takes_its_steps(masking: str, mask_family: str, objective: str) -> None:
+    if masking == "none" and (objective != "cross_entropy" or mask_family != "patches"):
+        with pytest.raises(ValueError, match="consistency"):
+            build(masking="none", objective="consistency")
+        return
+    classifier = build(masking=masking, mask_family=mask_family, objective=objective)
+    before = {name: parameter.clone() for name, parameter in classifier.named_parameters()}
+    recorder = Recorder(classifier)
+    trainer = fit(classifier)
+    assert trainer.global_step == 2 and len(recorder.calls) == 2
+    assert trainer.callback_metrics["train/loss"].isfinite()
+    assert all(not torch.equal(parameter, before[name]) for name, parameter in classifier.named_parameters())
+
+
+def shown(
+    masking: str, objective: str = "cross_entropy", **arguments
+) -> tuple[Tensor, Tensor | None, MaskRobustClassifier]:
+    """What the network is called with in the first training step, in pixel space."""
+    classifier = build(masking=masking, objective=objective, mean=(0.5,) * 3, std=(0.25,) * 3, **arguments)
+    recorder = Recorder(classifier)
+    fit(classifier, steps=1)
+    images, visible = recorder.calls[0]
+    return images * 0.25 + 0.5, visible, classifier
+
+
+def test_without_masking_the_network_sees_the_images() -> None:
+    images, visible, _ = shown("none")
+    torch.testing.assert_close(images, draw_batch(torch.arange(6)).images)
+    assert visible is None
+
+
+def expected_hole(classifier: MaskRobustClassifier, ids: Tensor, step: int = 0) -> Tensor:
+    keys = fold_in(sample_keys(classifier.hparams["seed"], ids), step)
+    assert classifier.training_masks is not None
+    return classifier.training_masks.draw_visible(keys, draw_batch(ids))
+
+
+def test_a_fill_is_in_the_image_and_layer_masking_beside_it() -> None:
+    clean = draw_batch(torch.arange(6)).images
+    filled, visible, classifier = shown("fill", fill="mean")
+    hole = expected_hole(classifier, torch.arange(6))
+    assert visible is None and not hole.all()
+    torch.testing.assert_close(filled, torch.where(hole, clean, 0.5))
+    images, visible, _ = shown("layer_masking")
+    torch.testing.assert_close(images, clean)
+    assert torch.equal(visible, hole)
+
+
+def test_a_mixture_presents_each_image_one_way_or_the_other() -> None:
+    ids = list(range(60))
+    classifier = build(masking="mixture", mean=(0.5,) * 3, std=(0.25,) * 3, fill="mean")
+    recorder = Recorder(classifier)
+    fit(classifier, Data(ids), steps=1)
+    (images, visible), clean = recorder.calls[0], draw_batch(torch.tensor(ids)).images
+    hole = expected_hole(classifier, torch.tensor(ids))
+    by_fill = visible.flatten(1).all(dim=1)
+    assert 15 < by_fill.sum() < 45
+    assert torch.equal(visible[~by_fill], hole[~by_fill])
+    pictured = images * 0.25 + 0.5
+    torch.testing.assert_close(pictured[~by_fill], clean[~by_fill])
+    torch.testing.assert_close(pictured[by_fill], torch.where(hole, clean, 0.5)[by_fill])
+
+
+def test_the_label_is_mixed_as_the_image_is() -> None:
+    images, visible, classifier = shown("fill", fill="other_image", mask_probability=1.0)
+    batch = draw_batch(torch.arange(6))
+    keys = fold_in(sample_keys(classifier.hparams["seed"], batch.ids), 0)
+    assert visible is None and classifier.training_masks is not None
+    masked = classifier.training_masks(keys, batch)
+    torch.testing.assert_close(images, masked.images)
+    fresh = build(masking="fill", fill="other_image", mask_probability=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
+    fresh.training_masks = classifier.training_masks
+    presented = fresh.present(batch)
+    assert torch.equal(presented.partners, masked.partners) and (presented.partners != torch.arange(6)).all()
+    assert torch.equal(presented.own_weight, masked.own_weight) and (presented.own_weight < 1).all()
+
+
+def test_how_an_image_is_presented_says_nothing_about_its_fill() -> None:
+    classifier = build(masking="mixture", fill={"black": 1.0, "other_image": 1.0}, mask_probability=1.0)
+    fit(classifier, steps=1)
+    batch = draw_batch(torch.arange(6)).select(torch.arange(400) % 6)
+    presented = classifier.present(batch._replace(ids=torch.arange(400)))
+    assert presented.visible is not None
+    by_fill = presented.visible.flatten(1).all(dim=1)
+    mixed = presented.own_weight < 1
+    assert 150 < by_fill.sum() < 250 and not (mixed & ~by_fill).any()
+    assert 60 < mixed.sum() < 140
+
+
+def test_a_training_without_an_end_needs_nothing_that_depends_on_it() -> None:
+    stop = {"max_epochs": -1, "max_time": {"seconds": 1}}
+    options = {"schedule": "constant", "warmup_fraction": 0.0}
+    trainer = make_trainer(-1, limit_val_batches=0, **stop)
+    trainer.fit(build(**options), datamodule=Data())
+    assert trainer.global_step > 0
+    for needs in ({"schedule": "cosine"}, {"warmup_fraction": 0.1}, {"mask_ramp": 0.5, "masking": "fill"}):
+        with pytest.raises(ValueError, match="need to know how long the training is") as refusal:
+            make_trainer(-1, limit_val_batches=0, **stop).fit(build(**{**options, **needs}), datamodule=Data())
+        assert_one_sentence(refusal, "max_steps")
+
+
+@pytest.mark.parametrize("masking", ["fill", "layer_masking", "mixture"])
+def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking: str) -> None:
+    batch, data = draw_batch(torch.arange(40)), Data()
+    found = {}
+    for count in (1, 3):
+        classifier = build(masking=masking, worst_of=count, mask_probability=0.6, fill="random_colour")
+        classifier.build_masks(data)
+        found[count] = classifier.train().present(batch)
+    assert classifier.training and all(module.training for module in classifier.network.modules())
+    classifier.eval()
+    masks = classifier.training_masks
+    assert masks is not None
+    keys = fold_in(sample_keys(0, batch.ids), 0)
+    with torch.no_grad():
+        every = [present_masked(masks, masking, keys, batch, 1.0, candidate) for candidate in range(3)]
+        losses = [F.cross_entropy(classifier(each[0], each[1]), batch.labels, reduction="none") for each in every]
+        worst = F.cross_entropy(classifier(*found[3][:2]), batch.labels, reduction="none")
+    torch.testing.assert_close(worst, torch.stack(losses).amax(dim=0))
+    assert torch.equal(found[1].is_masked, found[3].is_masked) and 0 < found[1].is_masked.sum() < 40
+    assert (worst > losses[0] + 1e-6).any()
+
+
+def test_an_object_is_hidden_where_a_cover_lies_over_it() -> None:
+    batch = draw_batch(torch.arange(30))
+    classifier = build(masking="fill", mask_family={"covers": 1, "patches": 1}, mask_probability=0.8)
+    classifier.build_masks(Data())
+    presented, masks = classifier.present(batch), classifier.training_masks
+    assert masks is not None
+    visible = masks.draw_visible(fold_in(sample_keys(0, batch.ids), 0), batch)
+    left = (visible & batch.object_mask).flatten(1).any(dim=1)
+    assert torch.equal(presented.hides_object, ~left & batch.object_mask.flatten(1).any(dim=1))
+    assert 5 < presented.hides_object.sum() < presented.is_masked.sum() < 30
+
+
+def test_layer_masking_mixes_no_labels() -> None:
+    classifier = build(masking="layer_masking", fill="other_image", mask_probability=1.0)
+    fit(classifier, steps=1)
+    presented = classifier.present(draw_batch(torch.arange(6)))
+    assert (presented.own_weight == 1).all() and presented.visible is not None and not presented.visible.all()
+
+
+def test_several_families_and_fills_are_trained_with_at_once() -> None:
+    families, fills = {"patches": 1.0, "rectangles": 2.0}, {"black": 1.0, "mean": 1.0}
+    classifier = build(masking="fill", mask_family=families, fill=fills)
+    assert fit(classifier).global_step == 2
+
+
+def test_the_hidden_fraction_grows_over_the_ramp() -> None:
+    classifier = build(masking="layer_masking", mask_ramp=0.5, hidden_fraction=(0.25, 0.75), mask_probability=1.0)
+    recorder = Recorder(classifier)
+    fit(classifier, steps=4)
+    hidden = [(~visible).double().mean(dim=(1, 2, 3)) for _, visible in recorder.calls]
+    assert (hidden[0] == 0.25).all()
+    assert (hidden[1] <= 0.5).all() and hidden[2].max() > 0.5
+
+
+@pytest.mark.parametrize("masking", ["fill", "layer_masking"])
+def test_two_views_go_through_the_network_in_one_batch(masking: str) -> None:
+    images, visible, classifier = shown(masking, "consistency")
+    clean, hole = draw_batch(torch.arange(6)).images, expected_hole(classifier, torch.arange(6))
+    assert len(images) == 12
+    torch.testing.assert_close(images[:6], clean)
+    if masking == "layer_masking":
+        assert visible[:6].all() and torch.equal(visible[6:], hole)
+        torch.testing.assert_close(images[6:], clean)
+    else:
+        assert visible is None
+        torch.testing.assert_close(images[6:], torch.where(hole, clean, 0.0), rtol=0, atol=1e-6)
+
+
+def test_the_labels_teach_the_clean_view_and_the_clean_view_the_masked_one() -> None:
+    classifier = build(masking="layer_masking", objective="consistency", consistency_weight=0.5)
+    step = fit(classifier).global_step
+    classifier.eval().log = lambda *_arguments, **_options: None
+    batch = Data().batches[0]
+    clean = classifier(batch.images)
+    masked = classifier(batch.images, expected_hole(classifier, batch.ids, step))
+    agreement = -(clean.softmax(dim=1) * masked.log_softmax(dim=1)).sum(dim=1).mean()
+    expected = F.nll_loss(clean.log_softmax(dim=1), batch.labels) + 0.5 * agreement
+    torch.testing.assert_close(classifier.training_step(batch, 0), expected)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_some_images_stay_whole(probability: float) -> None:
+    classifier = build(masking="layer_masking", mask_probability=probability)
+    recorder = Recorder(classifier)
+    fit(classifier, Data(list(range(40))), steps=1)
+    whole = recorder.calls[0][1].flatten(1).all(dim=1).float().mean()
+    assert whole == 1 if probability == 0 else 0.2 < whole < 0.8
+
+
+def holes_by_sample(orders: list[list[int]], seed: int = 0) -> dict[tuple[int, int], Tensor]:
+    """Hole of each (step, id)."""
+    classifier = build(masking="layer_masking", hidden_fraction=(0.3, 0.7), seed=seed)
+    recorder = Recorder(classifier)
+    fit(classifier, Data(*orders), steps=len(orders))
+    pairs = zip(orders, recorder.calls, strict=True)
+    return {(step, i): visible[row] for step, (ids, (_, visible)) in enumerate(pairs) for row, i in enumerate(ids)}
+
+
+def test_a_hole_depends_on_seed_sample_and_step_alone() -> None:
+    straight = holes_by_sample([[0, 1, 2, 3], [0, 1, 2, 3]])
+    shuffled = holes_by_sample([[3, 7, 1, 0, 2], [2, 9, 8, 0, 1, 3]])
+    assert all(torch.equal(hole, shuffled[key]) for key, hole in straight.items())
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(straight.values(), 2))
+    reseeded = holes_by_sample([[0, 1, 2, 3], [0, 1, 2, 3]], seed=1)
+    assert all(not torch.equal(hole, reseeded[key]) for key, hole in straight.items())
+
+
+def test_a_resumed_run_draws_the_holes_of_an_unbroken_one(tmp_path: Path) -> None:
+    unbroken, data = build(masking="layer_masking"), Data([0, 1, 2, 3, 4, 5])
+    whole, keep = Recorder(unbroken), ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    fit(unbroken, data, steps=4, callbacks=[keep], enable_checkpointing=True)
+    resumed = build(masking="layer_masking")
+    rest = Recorder(resumed)
+    torch.save({**torch.load(tmp_path / "epoch=1.ckpt"), "callbacks": {}}, tmp_path / "half.ckpt")
+    make_trainer(4, limit_val_batches=0).fit(resumed, datamodule=data, ckpt_path=tmp_path / "half.ckpt")
+    assert len(rest.calls) == 2
+    for (_, visible), (_, expected) in zip(rest.calls, whole.calls[2:], strict=True):
+        assert torch.equal(visible, expected)
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), unbroken.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("masking", ["none", "layer_masking"])
+def test_the_loss_goes_down_on_a_toy_problem(masking: str) -> None:
+    classifier = build(masking=masking, hidden_fraction=(0.1, 0.5), learning_rate=0.05, schedule="constant")
+    watcher = Watcher()
+    fit(classifier, Data(list(range(24))), steps=30, callbacks=[watcher])
+    assert sum(watcher.losses[-5:]) < 0.5 * sum(watcher.losses[:5])
+
+
+def test_validation_and_test_log_what_the_network_gets_right() -> None:
+    classifier, data = build(masking="layer_masking").eval(), Data()
+    trainer = make_trainer()
+    (validated,) = trainer.validate(classifier, datamodule=data, verbose=False)
+    (tested,) = trainer.test(classifier, datamodule=data, verbose=False)
+    right, right_masked, losses, count = 0, 0, 0.0, 0
+    for batch in data.batches:
+        keys = sample_keys(0, batch.ids)
+        half = patches(keys, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+        with torch.no_grad():
+            logits, masked_logits = classifier(batch.images), classifier(batch.images, half)
+        right += int((logits.argmax(dim=1) == batch.labels).sum())
+        right_masked += int((masked_logits.argmax(dim=1) == batch.labels).sum())
+        losses += F.cross_entropy(logits, batch.labels, reduction="sum").item()
+        count += len(batch.ids)
+    assert validated["val/accuracy"] == tested["test/accuracy"] == pytest.approx(right / count)
+    assert validated["val/accuracy_half_hidden"] == pytest.approx(right_masked / count)
+    assert validated["val/loss"] == pytest.approx(losses / count, rel=1e-5)
+
+
+def test_a_classifier_trained_with_a_fill_is_validated_with_it() -> None:
+    classifier, data = build(masking="fill", fill="random_colour"), Data()
+    recorder = Recorder(classifier)
+    make_trainer().validate(classifier, datamodule=data, verbose=False)
+    batch, (images, visible) = data.batches[0], recorder.calls[1]
+    keys = sample_keys(0, batch.ids)
+    half = patches(keys, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+    filled = apply_fill("random_colour", batch.images, half, keys=keys, mean=classifier.mean)
+    assert visible is None
+    mean, std = (torch.tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
+    torch.testing.assert_close(images, (filled - mean) / std)
+
+
+class Unreadable(nn.Module):
+    """What its forward does depends on the data, so layer masking cannot read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
+        self.fc = nn.Linear(8, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.conv1(images if images.mean() > 0 else -images)
+        return self.fc(features.relu().mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("masking", ["none", "fill"])
+def test_a_network_that_layer_masking_cannot_read_is_trained_without_it(masking: str, tmp_path: Path) -> None:
+    classifier = build(architecture=Unreadable(), architecture_options=None, masking=masking)
+    before = classifier.network.fc.weight.clone()
+    trainer = fit(classifier)
+    assert not torch.equal(classifier.network.fc.weight, before)
+    trainer.validate(classifier, datamodule=Data(), verbose=False)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    assert "network.conv1.weight" in torch.load(tmp_path / "last.ckpt")["state_dict"]
+    again = build(architecture=Unreadable(), architecture_options=None, weights=str(tmp_path / "last.ckpt"))
+    assert torch.equal(again.network.fc.weight, classifier.network.fc.weight)
+
+
+@pytest.mark.parametrize("masking", ["layer_masking", "mixture"])
+def test_layer_masking_in_training_needs_a_network_it_can_read(masking: str) -> None:
+    with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
+        build(architecture=Unreadable(), architecture_options=None, masking=masking)
+
+
+def test_layer_masking_in_measuring_needs_a_network_it_can_read() -> None:
+    classifier, batch = build(architecture=Unreadable(), architecture_options=None), Data().batches[0]
+    assert classifier.predictor("black")(batch.images, batch.object_mask, batch.ids).shape == (6, CLASSES)
+    with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
+        classifier.predictor("layer_masking")
+    with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
+        classifier(batch.images, batch.object_mask)
+
+
+@pytest.mark.parametrize("masking", MASKINGS[1:])
+def test_a_training_step_without_the_mask_policy_is_refused(masking: str) -> None:
+    with pytest.raises(RuntimeError, match="mask policy") as refusal:
+        build(masking=masking).training_step(Data().batches[0], 0)
+    assert_one_sentence(refusal, "build_masks")
+
+
+def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_not() -> None:
+    classifier, loader = build(masking="fill", mask_family="silhouettes"), Data().train_dataloader()
+    make_trainer().test(classifier, loader, verbose=False)
+    with pytest.raises(ValueError, match="annotated_batches") as refusal:
+        make_trainer(limit_val_batches=0).fit(classifier, loader, loader)
+    assert_one_sentence(refusal, "silhouettes", "NoneType")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_schedule_spans_the_training(schedule: str) -> None:
+    classifier, watcher = build(schedule=schedule, warmup_fraction=0.5, learning_rate=0.2), Watcher()
+    fit(classifier, steps=8, callbacks=[watcher])
+    rates = watcher.rates
+    assert rates[0] == pytest.approx(0.002) and rates[4] == pytest.approx(0.2)
+    assert rates[6] == pytest.approx(0.1 if schedule == "cosine" else 0.2)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_the_loss_is_cross_entropy_with_the_smoothing_asked_for(label_smoothing: float) -> None:
+    classifier = build(label_smoothing=label_smoothing).eval()
+    batch = Data().batches[0]
+    classifier.log = lambda *_arguments, **_options: None
+    log_probabilities = classifier(batch.images).log_softmax(dim=1)
+    right = log_probabilities[torch.arange(6), batch.labels]
+    expected = -((1 - label_smoothing) * right + label_smoothing * log_probabilities.mean(dim=1)).mean()
+    torch.testing.assert_close(classifier.training_step(batch, 0), expected)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_memory_format_is_that_asked_for(channels_last: bool) -> None:
+    classifier = build(channels_last=channels_last)
+    recorder = Recorder(classifier)
+    classifier(torch.rand(2, 3, SIZE, SIZE))
+    for tensor in (recorder.calls[0][0], classifier.network.network.layer1[0].conv1.weight):
+        assert tensor.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+def test_a_checkpoint_gives_the_classifier_back(tmp_path: Path) -> None:
+    classifier = build(masking="mixture", mean=(0.4, 0.5, 0.6))
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    torch.load(tmp_path / "last.ckpt", weights_only=True)
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert dict(again.hparams) == dict(classifier.hparams)
+    images, visible = torch.rand(4, 3, SIZE, SIZE), torch.rand(4, 1, SIZE, SIZE) < 0.5
+    assert torch.equal(again.eval()(images, visible), classifier.eval()(images, visible))
+
+
+def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
+    torch.save(build_network("small_resnet", 9, {"width": 16}).state_dict(), tmp_path / "weights.pt")
+    classifier = build(weights=str(tmp_path / "weights.pt"), new_head=True)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    (tmp_path / "weights.pt").unlink()
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), classifier.parameters(), strict=True))
+
+
+def test_weights_to_start_from_are_loaded(tmp_path: Path) -> None:
+    trained = build()
+    fit(trained).save_checkpoint(tmp_path / "last.ckpt")
+    started = build(weights=str(tmp_path / "last.ckpt"))
+    assert all(torch.equal(a, b) for a, b in zip(started.parameters(), trained.parameters(), strict=True))
+
+
+WEIGHTED = ["--model.masking=fill", '--model.mask_family={"patches": 1, "rectangles": 2.5}', "--model.mask_ramp=0.5"]
+
+
+@pytest.mark.parametrize(
+    "options", [[], [*WEIGHTED, "--model.fill=blur"], [*WEIGHTED, '--model.fill={"black": 1, "other_image": 3}']]
+)
+def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fit"])
+    quiet = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
+    arguments = [f"--trainer.{name}=false" for name in quiet]
+    arguments += ["--trainer.accelerator=cpu", "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
+    cli = LightningCLI(
+        MaskRobustClassifier,
+        CommandLineData,
+        args=["fit", *arguments, "--model.num_classes=5", '--model.architecture_options={"width": 16}', *options],
+        save_config_callback=None,
+        seed_everything_default=False,
+    )
+    cli.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert again.network.network.fc.weight.equal(cli.model.network.network.fc.weight)
+    assert [again.hparams[name] for name in ("mask_family", "fill", "mask_ramp")] == [
+        cli.model.hparams[name] for name in ("mask_family", "fill", "mask_ramp")
+    ]
+
+
+def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(tmp_path: Path) -> None:
+    classifier = build(architecture=SmallResNet(CLASSES, width=16), architecture_options=None)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="weights") as refusal:
+        MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert_one_sentence(refusal, "last.ckpt", "by name")
+    network = SmallResNet(CLASSES, width=16)
+    again = build(architecture=network, architecture_options=None, weights=str(tmp_path / "last.ckpt"))
+    assert torch.equal(again.network.network.conv1.weight, classifier.network.network.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SmallResNet(3, width=16).state_dict(),
+        {"state_dict": {}, "hyper_parameters": {"architecture": "small_resnet", "another_option": 3}},
+        {"state_dict": {}, "hyper_parameters": {}},
+        {"hyper_parameters": {"architecture": "small_resnet"}},
+    ],
+)
+def test_what_is_not_a_checkpoint_of_a_classifier_is_refused(tmp_path: Path, content: dict) -> None:
+    torch.save(dict(content), tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="weights") as refusal:
+        MaskRobustClassifier.from_checkpoint(str(tmp_path / "other.ckpt"))
+    assert_one_sentence(refusal, "other.ckpt")
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    fit(build()).save_checkpoint(tmp_path / "last.ckpt")
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    torch.save({**content, "callbacks": Malicious(tmp_path / "executed")}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="run code"):
+        MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert not (tmp_path / "executed").exists()
+
+
+REFUSALS = [
+    ({"hidden_fraction": (0.8, 0.2)}, ["hidden_fraction", "(0.8, 0.2)"]),
+    ({"hidden_fraction": (-0.1, 0.2)}, ["hidden_fraction", "-0.1"]),
+    ({"patch_size": 0}, ["patch_size", "got 0"]),
+    ({"mask_probability": 1.5}, ["mask_probability", "1.5"]),
+    ({"mask_probability": float("nan")}, ["mask_probability", "nan"]),
+    ({"learning_rate": 0.0}, ["learning_rate", "0.0"]),
+    ({"momentum": 1.0}, ["momentum", "1.0"]),
+    ({"weight_decay": -1e-4}, ["weight_decay", "-0.0001"]),
+    ({"warmup_fraction": 1.0}, ["warmup_fraction", "1.0"]),
+    ({"label_smoothing": 1.0}, ["label_smoothing", "1.0"]),
+    ({"consistency_weight": -1.0}, ["consistency_weight", "-1.0"]),
+    ({"masking": "layer-masking"}, ["masking", "'layer-masking'", "layer_masking, mixture"]),
+    ({"mask_family": "circles"}, ["mask_family", "'circles'", "patches, rectangles, "]),
+    ({"mask_family": {"patches": 1.0, "circles": 1.0}}, ["mask_family", "'circles'"]),
+    ({"mask_family": {"patches": 0.0}}, ["mask_family", "'patches': 0.0"]),
+    ({"mask_family": {"rectangles": {"counts": 2}}}, ["mask_family 'rectangles'", "'counts'", "aspect_ratio, count"]),
+    ({"mask_family": {"rectangles": {"count": 0}}}, ["count", "got 0"]),
+    ({"fill": {"black": 1.0, "mean": -1.0}}, ["fill 'mean'", "-1.0"]),
+    ({"layer_masking": {"merges": "union"}}, ["layer_masking", "merge, detach_padding", "'merges'"]),
+    ({"layer_masking": {"merge": "sum"}}, ["layer_masking.merge", "'sum'", "intersection, union"]),
+    ({"layer_masking": {"detach_padding": 1}}, ["layer_masking.detach_padding", "got 1"]),
+    ({"layer_masking": {"checkpoint_segments": -1}}, ["layer_masking.checkpoint_segments", "got -1"]),
+    ({"mean": (124.0, 116.0, 104.0)}, ["mean", "124.0"]),
+    ({"std": (0.2, 0.0, 0.2)}, ["std", "0.0"]),
+    ({"patch_size": 2.5}, ["patch_size", "2.5"]),
+    ({"mask_ramp": 1.5}, ["mask_ramp", "1.5"]),
+    (
+        {"objective": "consistency", "masking": "fill", "fill": {"black": 1.0, "other_image": 1.0}},
+        ["consistency", "'other_image'"],
+    ),
+    ({"fill": "blue"}, ["fill", "'blue'", "black"]),
+    ({"objective": "mse"}, ["objective", "'mse'", "consistency"]),
+    ({"optimiser": "lion"}, ["optimiser", "'lion'", "sgd, adamw"]),
+    ({"schedule": "linear"}, ["schedule", "'linear'", "constant, cosine"]),
+    ({"objective": "consistency", "masking": "none"}, ["consistency", "masking"]),
+    ({"objective": "abstention", "masking": "none"}, ["abstention", "masking"]),
+    ({"worst_of": 0}, ["worst_of", "got 0"]),
+    ({"worst_of": 2, "masking": "none"}, ["worst_of 2", "masking none"]),
+    ({"worst_of": 2, "masking": "fill", "fill": "other_image"}, ["worst_of 2", "other_image"]),
+    ({"architecture": "resnet5O"}, ["'resnet5O'", "resnet50"]),
+    ({"architecture_options": {"depth": 2}}, ["small_resnet", "depth"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), REFUSALS, ids=[str(arguments) for arguments, _ in REFUSALS])
+def test_an_argument_out_of_its_range_is_refused_in_one_sentence(arguments: dict, named: list[str]) -> None:
+    with pytest.raises(ValueError, match=named[0]) as refusal:
+        build(**arguments)
+    assert_one_sentence(refusal, *named)
+
+
+def test_layer_masking_takes_its_options_and_a_checkpoint_keeps_them(tmp_path: Path) -> None:
+    options = {"merge": "union", "detach_padding": False, "checkpoint_segments": 2}
+    classifier = build(masking="layer_masking", layer_masking=options)
+    network = classifier.network
+    assert network.options == MaskingOptions("union", detach_padding=False) and network.checkpoint_segments == 2
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert again.hparams["layer_masking"] == options and again.network.options == network.options
+
+
+def test_a_checkpoint_from_before_there_were_options_of_layer_masking_is_read(tmp_path: Path) -> None:
+    fit(build()).save_checkpoint(tmp_path / "last.ckpt")
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    del content["hyper_parameters"]["layer_masking"]
+    torch.save(content, tmp_path / "last.ckpt")
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert again.network.options == MaskingOptions()
+
+
+OWN = """
+from maskrobust import fill, mask_family
+
+@mask_family("{name}")
+def hide_left(images, *, columns: int = 3):
+    visible = images[:, :1] >= 0
+    visible[..., :columns] = False
+    return visible
+
+@fill("{name}")
+def leave(images, visible):
+    return images
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The dotted name of a family, and of a fill, in a module that has not been imported."""
+    name = f"masks_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(OWN.format(name=name))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield f"{name}.{name}"
+    for registry in (FAMILIES, FILLS):
+        registry.pop(name, None)
+    sys.modules.pop(name, None)
+
+
+def test_an_own_family_and_fill_are_trained_with_but_not_imported_by_a_checkpoint(tmp_path: Path, own: str) -> None:
+    classifier = build(masking="fill", mask_family={own: {"columns": 5}}, fill=own)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    hole = expected_hole(classifier, torch.arange(6))
+    assert not hole[..., :5].any() and hole[..., 5:].all()
+    known = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert known.hparams["mask_family"] == {own: {"columns": 5}} and known.validation_method == own
+    name = own.partition(".")[0]
+    del sys.modules[name], FAMILIES[name], FILLS[name]
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert name not in sys.modules and again.hparams["mask_family"] == "patches" and again.hparams["fill"] == "black"
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), classifier.parameters(), strict=True))
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    for refused in (
+        lambda: build(weights=str(tmp_path / "none.pt")),
+        lambda: MaskRobustClassifier.from_checkpoint(str(tmp_path / "none.pt")),
+    ):
+        with pytest.raises(FileNotFoundError, match=r"none\.pt") as refusal:
+            refused()
+        assert_one_sentence(refusal)
+
+
+def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
+    classifier, batch = build(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval(), Data().batches[0]
+    visible = patches(batch.ids, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+    masked = classifier.predictor("layer_masking")(batch.images, visible, batch.ids)
+    torch.testing.assert_close(masked, classifier(batch.images, visible))
+    filled = classifier.predictor("black")(batch.images, visible, batch.ids)
+    torch.testing.assert_close(filled, classifier(torch.where(visible, batch.images, 0)))
+    assert isinstance(classifier.network, LayerMasking) and isinstance(classifier.network.network, nn.Module)
+
+
+@torch.no_grad()
+def test_the_features_are_those_that_the_prediction_is_made_of() -> None:
+    classifier, batch = build(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval(), Data().batches[0]
+    visible = patches(batch.ids, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
+    for method in ("layer_masking", "black"):
+        features = classifier.feature_extractor(method)(batch.images, visible, batch.ids)
+        logits = classifier.predictor(method)(batch.images, visible, batch.ids)
+        torch.testing.assert_close(classifier.network.get_submodule("network.fc")(features), logits)
+    shown = classifier.feature_extractor("black", "layer1")(batch.images, visible, batch.ids)
+    assert not torch.allclose(
+        classifier.feature_extractor("layer_masking", "layer1")(batch.images, visible, batch.ids), shown
+    )
+
+
+def test_a_summary_has_one_row_for_all_metrics() -> None:
+    _, *rows = str(ModelSummary(MaskRobustClassifier())).splitlines()[1:4]
+    assert [row.split("|")[1].strip() for row in rows] == ["network", "metrics"]

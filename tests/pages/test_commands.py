@@ -1,0 +1,279 @@
+"""Every command of README, CONTRIBUTING and docs runs as it is written, made short by further options.
+
+A page's commands run in order and in one folder, so that later ones find what earlier ones have made. The Python of
+README and of the guide runs, too; that of masks.md, layer-masking.md, explanations.md and
+explainers-of-others.md has tests of its own.
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Collection, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+import yaml
+from PIL import Image
+from skimage.data import coffee
+
+from maskrobust.augment import FAMILIES, FILLS
+from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.train.cli import main
+from tests.pages.commands import Block, blocks, commands
+from tests.scripts.test_scripts import make_clone, run
+from tests.test_house import ROOT
+from tests.train.data.sets.test_folder import write_tree
+from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
+
+PAGES = [
+    page
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md")))
+    if any(block.language == "bash" for block in blocks(page))
+]
+WITH_PYTHON = ("README.md", "guide.md")
+NOT_RUN = {
+    "scripts/test": "runs these tests; tests/scripts/test_scripts.py",
+    "scripts/demo": "takes minutes; tests/scripts/test_scripts.py and tests/train/claim/test_claim.py",
+    "scripts/bench": "takes minutes; tests/scripts/test_bench.py",
+    "scripts/docs": "writes into the clone; tests/scripts/test_scripts.py and tests/pages/test_site.py",
+    "pre-commit": "writes into the clone's .git",
+    "wandb": "needs an account",
+}
+SHORT_FIT = [
+    *TINY_NETWORK,
+    *TWO_STEPS,
+    "--trainer.limit_val_batches=2",
+    "--trainer.limit_test_batches=2",
+    "--trainer.strategy=auto",
+    "--trainer.devices=1",
+    "--trainer.sync_batchnorm=false",
+    "--trainer.precision=32-true",
+    "--compile=false",
+]
+SHORT_EXPLANATION = [
+    "--network=small_resnet:random",
+    "--images=PHOTOS",
+    "--image_size=48",
+    "--patch_size=12",
+    "--window=24",
+    "--samples=128",
+]
+SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--samples=32", "--max_images=2", "--replicates=20"]
+SHORT_EVALUATION = [
+    *("--curve_families=[patches]", "--curve_orders=[random]", "--transfer_families=[]"),
+    *("--scenes=2", "--scene_pairs=16", "--replicates=20"),
+]
+FEW_IMAGES = {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that commands run in, with what their capital letters stand for, and modules to import."""
+    write_tree(tmp_path / "given")
+    for name in ("images", "masks"):
+        (tmp_path / "given" / name).rename(tmp_path / name.upper())
+    (tmp_path / "PHOTOS").mkdir()
+    Image.fromarray(coffee()).save(tmp_path / "PHOTOS" / "coffee.png")
+    torch.save(build_network("small_resnet", 1000, {"width": 16}).state_dict(), tmp_path / "WEIGHTS")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    registered, imported = [dict(registry) for registry in (FAMILIES, FILLS)], set(sys.modules)
+    yield tmp_path
+    wandb.finish()
+    for registry, before in zip((FAMILIES, FILLS), registered, strict=True):
+        registry.clear()
+        registry.update(before)
+    for name in set(sys.modules) - imported:  # a page's own modules, which other tests have under the same names
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_runs(page: Path, folder: Path) -> None:
+    shown: dict[str, Any] = {}
+    words_of_page = {word for block in blocks(page) for word in re.findall(r"\w+", block.text)}
+    for block in blocks(page):
+        if block.file_name is not None:
+            (folder / block.file_name).write_text(block.text)
+        elif block.language == "python" and page.name in WITH_PYTHON:
+            exec(compile(block.text, page.name, "exec"), shown)
+        elif block.language == "bash":
+            for words in commands(block):
+                run_command(words, folder, words_of_page)
+
+
+def run_command(words: list[str], folder: Path, words_of_page: Collection[str] = ()) -> None:
+    program, *arguments = words
+    if program in NOT_RUN:
+        return
+    if program == "maskrobust":
+        run_maskrobust(arguments, folder, words_of_page)
+    elif program == "scripts/launch_multi_gpu":
+        run_launcher(folder, "launch_multi_gpu", arguments)
+        kind = "evaluate" if arguments[0] == "evaluate" else "fit"
+        run_maskrobust([kind, *arguments[arguments.index("--") + 1 :]], folder, words_of_page)
+    elif program == "scripts/launch_slurm":
+        run_launcher(folder, "launch_slurm", arguments)
+        run_maskrobust([arguments[0], *arguments[arguments.index("--") + 1 :]], folder, words_of_page)
+    else:
+        pytest.fail(f"nothing here runs '{' '.join(words)}'; teach run_command to, or say in NOT_RUN why not")
+
+
+def run_launcher(folder: Path, script: str, arguments: list[str]) -> None:
+    """What the launcher would do, in a clone whose Python and maskrobust are stand-ins."""
+    clone = folder / "my clone"
+    if not clone.exists():
+        make_clone(folder)
+        run(clone, "demo")
+    answered = run(clone, script, *arguments[: arguments.index("--")], "--dry_run", *arguments[arguments.index("--") :])
+    assert (answered.returncode, answered.stderr) == (0, "")
+
+
+def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection[str]) -> None:
+    command = arguments[0]
+    if command == "fit":
+        assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
+    if command in ("fit", "validate", "test"):
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
+    elif command == "evaluate":
+        if "[a.ckpt, b.ckpt]" in arguments:
+            make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
+        untrained = ["--network=small_resnet:random"] if "resnet50:IMAGENET1K_V2" in arguments else []
+        if untrained and "Cutouts" in arguments:
+            (folder / "classes.txt").write_text("cat 0\ndog 1\n")
+            untrained.append("--classes=classes.txt")
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION, *untrained])
+    elif command == "explain" and "--judge" in arguments:
+        make_checkpoints(folder / "a.ckpt")
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING])
+    elif command == "explain" and "--config" in arguments:
+        untrained = ["--network=small_resnet:random", "--outputs=classes.txt"]
+        (folder / "classes.txt").write_text("cat 0\ndog 1\n")
+        run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING, *untrained])
+    elif command == "explain":
+        run_short([*arguments, *SHORT_EXPLANATION])
+    elif command == "claim":
+        run_claim(arguments, folder, words_of_page)
+    elif command in ("masks", "shards"):
+        run_short([*arguments, *data_options(arguments, folder)])
+    else:
+        run_short(arguments)
+
+
+def run_short(arguments: list[str]) -> None:
+    """Run a command; to print its options, and then to stop, is success, too."""
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        if stopped.code != 0:
+            pytest.fail(f"exit status {stopped.code}: maskrobust {' '.join(arguments)}")
+
+
+def says_how_long(arguments: list[str]) -> bool:
+    """Whether a `fit` does so by itself: `SHORT_FIT` would hide that it does not."""
+    trainers = [content_of(name).get("trainer", {}) for name in option(arguments, "--config")]
+    return "--trainer.max_epochs" in arguments or any("max_epochs" in trainer for trainer in trainers)
+
+
+def option(arguments: list[str], name: str) -> list[str]:
+    return [value for given, value in pairwise(arguments) if given == name]
+
+
+def data_options(arguments: list[str], folder: Path) -> list[str]:
+    """Options that make the data small, which a command names itself or by its configurations."""
+    configs = [content_of(name) for name in option(arguments, "--config")]
+    named = [config["data"] for config in configs if "data" in config]
+    classes = option(arguments, "--data") or [data["class_path"] for data in named]
+    if not classes:
+        return []
+    small = dict(made_data(classes[-1], folder))
+    if any(argument.startswith(("--data.root", "--data.init_args.root")) for argument in arguments) or (
+        named and named[-1]["init_args"].get("root") == "IMAGES"
+    ):
+        small = {name: value for name, value in small.items() if "root" not in name and name != "val_fraction"}
+    return [f"--data.init_args.{name}={value}" for name, value in small.items()]
+
+
+def made_data(data: str, folder: Path) -> dict[str, Any]:
+    """`tiny_data`, written once for each page."""
+    made = folder / "made" / f"{data}.yaml"
+    if not made.exists():
+        made.parent.mkdir(exist_ok=True)
+        made.write_text(yaml.safe_dump(tiny_data(data, folder / "made")))
+    content: dict[str, Any] = yaml.safe_load(made.read_text())
+    return content
+
+
+def make_checkpoints(*paths: Path) -> None:
+    """Checkpoints of the training that README evaluates."""
+    out = paths[0].with_suffix("")
+    sizes = data_options(["--config", "cues.yaml"], out.parent)
+    main(["fit", "--config=cues.yaml", f"--trainer.default_root_dir={out}", *sizes, *SHORT_FIT])
+    for path in paths:
+        shutil.copy(next(out.rglob("best.ckpt")), path)
+
+
+def run_claim(arguments: list[str], folder: Path, words_of_page: Collection[str]) -> None:
+    """A claim with those arms and seeds alone that its rule needs or its page names; all, before it collects."""
+    (name,), (out,) = option(arguments, "--config"), option(arguments, "--out")
+    tiny = folder / f"tiny-{Path(out).name}-{name}"
+    if not tiny.exists():
+        write_claim(name, tiny, folder, words_of_page)
+    short = ["claim", f"--config={tiny}", *arguments[1:]]
+    del short[short.index("--config") : short.index("--config") + 2]
+    if "--collect" in arguments:
+        main(["claim", f"--config={tiny}", f"--out={out}"])
+    main(short)
+
+
+def write_claim(name: str, path: Path, folder: Path, words_of_page: Collection[str]) -> None:
+    content = content_of(name)
+    rule, compared = content["rule"], [arm for arm, each in content["arms"].items() if each.get("augmentation_only")]
+    named = [arm for arm in compared if arm in words_of_page] or compared[:1]
+    arms = [rule["baseline"], *named, rule["layer_masking_arm"]]
+    small = made_data(content["data"]["class_path"], folder) | FEW_IMAGES
+    few = {"replicates": 20, "curve_families": [], "transfer_families": [], "transfer_methods": [], "features": False}
+    changes = {
+        "arms": {arm: content["arms"][arm] for arm in arms},
+        "seeds": [seed for seed in content["seeds"][:2] if str(seed) in words_of_page] or content["seeds"][:1],
+        "data": content["data"] | {"init_args": content["data"]["init_args"] | small},
+        "evaluation": content["evaluation"] | few,
+    }
+    tiny_claim(name, path, **changes)
+
+
+def test_pages_with_commands_are_found() -> None:
+    assert {"README.md", "CONTRIBUTING.md", "guide.md", "claim.md", "data.md"} <= {page.name for page in PAGES}
+
+
+def test_commands_are_read_from_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```bash\n.venv/bin/maskrobust fit --x '[a, b]'  # comment\nA=b ./scripts/test \\\n  -k c\n```\n"
+        "```yaml\n# own.yaml\nx: 1\n```\n"
+    )
+    first, second = blocks(page)
+    assert commands(first) == [["maskrobust", "fit", "--x", "[a, b]"], ["scripts/test", "-k", "c"]]
+    assert (first.file_name, second.file_name) == (None, "own.yaml")
+    assert second == Block("yaml", "# own.yaml\nx: 1\n")
+
+
+def test_a_command_that_nothing_runs_fails(tmp_path: Path) -> None:
+    with pytest.raises(pytest.fail.Exception, match="nothing here runs 'rm -r x'"):
+        run_command(["rm", "-r", "x"], tmp_path)
+
+
+def test_every_reason_not_to_run_a_command_is_still_needed() -> None:
+    programs = {
+        words[0] for page in PAGES for block in blocks(page) if block.language == "bash" for words in commands(block)
+    }
+    assert NOT_RUN.keys() - programs <= {"wandb"}

@@ -1,0 +1,137 @@
+"""The documentation as a site: it is built without a warning, loads nothing from elsewhere, and is searched."""
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from docs.hooks import notebook_page, site_links
+from tests.conftest import require_component
+from tests.pages.test_reference import PUBLIC
+from tests.test_house import ROOT
+
+LOADED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
+
+
+class Addresses(HTMLParser):
+    """The addresses of a page.
+
+    Attributes:
+        linked: those a reader can follow.
+        loaded: those a browser fetches by itself.
+        ids: the places within the page.
+    """
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.linked: list[str] = []
+        self.loaded: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        self.ids.update(value for name, value in attributes if name in ("id", "name") and value)
+        if tag == "a" and given.get("href"):
+            self.linked.append(str(given["href"]))
+        if tag in LOADED and given.get(LOADED[tag]):
+            self.loaded.append(str(given[LOADED[tag]]))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site."""
+    if find_spec("mkdocs") is None:
+        require_component("mkdocs", "install the extra dependencies: pip install 'maskrobust[docs]'")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    folder = tmp_path_factory.mktemp("site")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        patched.setenv("NO_MKDOCS_2_WARNING", "1")
+        build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True))
+    return folder
+
+
+def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
+    pages = {page: Addresses(page) for page in sorted(site.rglob("*.html")) if page.name != "404.html"}
+    dead = []
+    for page, addresses in pages.items():
+        for address in {*addresses.linked, *addresses.loaded}:
+            parts = urlsplit(address)
+            if parts.scheme:
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            target = target / "index.html" if target.is_dir() else target
+            if not target.exists() or (parts.fragment and target in pages and parts.fragment not in pages[target].ids):
+                dead.append(f"{page.relative_to(site)}: {address}")
+    assert dead == []
+    assert len(pages) > 15
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        schemes = {urlsplit(address).scheme for address in Addresses(page).loaded}
+        assert schemes <= {"", "data"}, page.name
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(https?:)?//|@import", sheet.read_text(encoding="utf-8")), sheet.name
+
+
+@pytest.mark.parametrize(
+    ("asked", "page"),
+    [
+        ("LIME", "explanations.html"),
+        ("my own network", "index.html"),
+        ("SLURM", "guide.html"),
+        ("mask family", "masks.html"),
+        ("kernel_shap", "reference.html"),
+    ],
+)
+def test_search_finds(site: Path, asked: str, page: str) -> None:
+    entries: list[dict[str, Any]] = json.loads((site / "search" / "search_index.json").read_text())["docs"]
+    found = {
+        entry["location"].partition("#")[0]
+        for entry in entries
+        if asked.lower() in re.sub(r"<[^>]+>", "", f"{entry['title']} {entry['text']}").lower()
+    }
+    assert page in found
+
+
+def test_the_reference_shows_every_name_with_its_docstring(site: Path) -> None:
+    text = (site / "reference.html").read_text(encoding="utf-8")
+    for name in PUBLIC:
+        (heading,) = re.finditer(rf'<h3 id="maskrobust\.(?:\w+\.)*{name}"', text)
+        described = text[heading.end() :].partition('<div class="doc doc-contents')[2]
+        assert "<p>" in re.split("<h[234] ", described)[0], name
+
+
+def test_links_that_leave_the_folder_become_those_of_the_site() -> None:
+    assert site_links("[a](../CONTRIBUTING.md#add-a-fill)", "docs/masks.md") == "[a](CONTRIBUTING.md#add-a-fill)"
+    assert site_links("[docs/data.md](docs/data.md)", "CONTRIBUTING.md") == "[Data](data.md)"
+    assert site_links("[the arms](../train/claim/arms.py)", "docs/claim.md") == "the arms (`train/claim/arms.py`)"
+    assert site_links("[a](notebooks/plain_pytorch.ipynb)", "docs/index.md") == "[a](notebooks/plain_pytorch.md)"
+    assert site_links("[guide](../guide.md#evaluate)", "docs/notebooks/x.md") == "[guide](../guide.md#evaluate)"
+    assert site_links("[a](nowhere.md) [b](https://c.d/e)", "docs/x.md") == "[a](nowhere.md) [b](https://c.d/e)"
+
+
+def test_a_notebook_becomes_a_page() -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "text"]},
+        {
+            "cell_type": "code",
+            "source": ["print(1)"],
+            "outputs": [
+                {"output_type": "stream", "text": ["1\n"]},
+                {"output_type": "display_data", "data": {"image/png": "QQ==", "text/plain": ["a dot"]}},
+            ],
+        },
+    ]
+    page = notebook_page({"cells": cells}, "x.ipynb")
+    assert page.startswith('# Title\ntext\n\n<a href="x.ipynb" download>')
+    assert page.endswith("```python\nprint(1)\n```\n\n```text\n1\n```\n\n![a dot](data:image/png;base64,QQ==)\n")

@@ -1,0 +1,185 @@
+"""The benchmarks run, count what they say they count, and write what they print."""
+
+import itertools
+import json
+import runpy
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from explaining import METHODS, explainers
+from feeding import FAMILIES, FILLS, HIDDEN, bare_loader, masks_and_fills, shards_loader, write_photographs
+from masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
+from tests.processes import started
+from timing import alternate, count_waits, median_ratio, peak_memory
+
+BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
+
+
+def bench(arguments: Sequence[str]) -> None:
+    """`scripts/bench` in this process, on the CPU, one round, without what keeps `.venv` in step."""
+    sys.argv = [str(BENCHMARKS), *arguments, "--device=cpu", "--rounds=1"]
+    runpy.run_path(str(BENCHMARKS), run_name="__main__")
+
+
+def rows_of(part: str, path: Path) -> list[dict[str, Any]]:
+    content = json.loads(path.read_text())
+    assert content.keys() == {"machine", "torch", part}
+    rows: list[dict[str, Any]] = content[part]["rows"]
+    return rows
+
+
+def test_every_function_is_called_once_a_round_in_turn_and_the_first_round_does_not_count() -> None:
+    calls: list[str] = []
+    seconds = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, torch.device("cpu"))
+    assert calls == ["a", "b"] * 4
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_waits_are_counted_as_cuda_tells_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def step() -> None:
+        warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+        warnings.warn("something else", UserWarning, stacklevel=1)
+        warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+
+    assert count_waits(step, torch.device("cuda")) == 2
+    assert modes == ["warn", "default"]
+    with pytest.raises(ZeroDivisionError):
+        count_waits(lambda: 1 / 0, torch.device("cuda"))
+    assert modes[-1] == "default"
+    assert count_waits(step, torch.device("cpu")) is None
+
+
+def test_the_ratio_is_the_median_of_those_within_a_round() -> None:
+    assert median_ratio([2.0, 30.0, 9.0], [1.0, 10.0, 9.0]) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("mask", "shown"),
+    list(zip(COMMON_MASKS + SMALL_AREAS, (1.0, 0.75, 0.5, 80 * 80 / 224**2, 0.1), strict=True)),
+)
+def test_masks_show_what_their_names_say(mask: str, shown: float) -> None:
+    assert draw_mask(mask, 2).shape == (2, 1, 224, 224)
+    assert draw_mask(mask, 2).double().mean().item() == pytest.approx(shown, abs=0.01)
+
+
+def test_more_is_visible_inside_than_in_the_image_but_not_everything() -> None:
+    assert 0.1 < visible_positions("squeezenet1_1", draw_mask("a tenth of the patches", 1)) < 0.9
+
+
+def test_an_unknown_mask_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^there is no mask 'hole'; name one of all visible, "):
+        draw_mask("hole", 1)
+
+
+def test_masking_has_a_row_for_each_network_mode_and_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bench.json"
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = ["masking", "--networks=[squeezenet1_1]", "--batch=1", "--precision=32", f"--json={path}"]
+    with started(bench, arguments, output=tmp_path / "printed") as process:
+        assert process.wait() == 0
+    rows, printed = rows_of("masking", path), (tmp_path / "printed").read_text()
+    assert [(row["mode"], row["mask"]) for row in rows] == [
+        (mode, mask) for mode in ("eval", "training step") for mask in COMMON_MASKS
+    ]
+    assert all(row["time"] > 0 and row["memory"] > 0 and row["plain_seconds"] > 0 for row in rows)
+    assert {(row["mode"], row["sensitivity"]) for row in rows} == {("eval", 0.0), ("training step", None)}
+    assert "squeezenet1_1" in printed and str(path) in printed
+
+
+def test_explaining_has_a_row_for_each_method_and_explainer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bench.json"
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", [])
+    bench(["explaining", "--networks=[small_resnet]", "--image_size=32", "--masks=52", f"--json={path}"])
+    rows, printed = rows_of("explaining", path), capsys.readouterr().out
+    named = ["ask", "lime"]
+    named += ["the package lime"] if find_spec("lime") else []
+    named += ["Captum's Lime", "Captum's KernelShap"] if find_spec("captum") else []
+    assert [(row["method"], row["explainer"]) for row in rows] == list(itertools.product(METHODS, named))
+    assert all(row["time"] > 0 and row["bare_seconds"] > 0 and row["explainer"] in printed for row in rows)
+
+
+def test_feeding_has_a_row_for_each_way_of_each_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bench.json"
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", [])
+    bench(["feeding", "--batch=2", "--loaded=12", "--loaded_batch=4", f"--json={path}"])
+    rows, printed = rows_of("feeding", path), capsys.readouterr().out
+    methods: dict[str, set[str]] = {}
+    for row in rows:
+        assert row["microseconds"] > 0 and (row["time"] == 1.0 or row["task"] in methods) and row["method"] in printed
+        methods.setdefault(row["task"], set()).add(row["method"])
+    assert methods.keys() == {"mask", "mask and black fill", "fill", "loading"}
+    assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
+    assert methods["fill"] - {"memory, copied"} == set(FILLS) and len(methods["loading"]) == 3
+
+
+def test_both_loaders_of_shards_yield_crops_of_one_size_and_type(tmp_path: Path) -> None:
+    write_photographs(tmp_path, 8)
+    batch = next(iter(shards_loader(tmp_path, 4, 0)))
+    images = next(iter(bare_loader(tmp_path, 4, 0, 2)))
+    assert batch.images.shape == images.shape == (4, 3, 224, 224)
+    assert batch.images.dtype == images.dtype == torch.uint8 and 50 < images.float().mean() < 200
+    assert batch.object_mask.flatten(1).any(dim=1).sum() >= 3
+
+
+def test_every_explainer_asks_about_as_many_masks_and_captum_anew_for_each_class() -> None:
+    asked: list[int] = []
+
+    def predict(images: torch.Tensor, visible: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        asked.append(len(images))
+        return (images * visible).mean(dim=(2, 3)) * torch.tensor([1.0, 2.0, 3.0])
+
+    with torch.random.fork_rng(devices=[]):
+        for name, explain in explainers(predict, torch.rand(3, 32, 32), 52, 20).items():
+            asked.clear()
+            explain()
+            assert asked == [20, 20, 12] * (3 if name.startswith("Captum") else 1), name
+
+
+def test_every_method_hides_the_same_fraction_of_an_image() -> None:
+    hidden: dict[str, list[float]] = {}
+    for case in masks_and_fills(2, torch.device("cpu")):
+        for _ in range(3):
+            hidden.setdefault(case.method, []).extend(map(black_fraction, case.function()))
+    hidden.pop("memory, copied")
+    assert len(hidden) == len(FAMILIES) + 4
+    for method, fractions in hidden.items():
+        assert np.mean(fractions) == pytest.approx(HIDDEN, abs=0.02), method
+
+
+def black_fraction(image: Any) -> float:
+    """Fraction of pixels that are 0 in all channels, of an array (H, W, 3) or a tensor (3, H, W)."""
+    pixels = image if isinstance(image, np.ndarray) else image.permute(1, 2, 0).numpy()
+    return float((pixels == 0).all(axis=2).mean())
+
+
+def hold_eight_million_floats_twice(told: Path) -> None:
+    def make() -> Callable[[], torch.Tensor]:
+        kept = torch.ones(8 << 20)
+        return lambda: kept + 1
+
+    told.write_text(str(peak_memory(make, torch.device("cpu"))))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_peak_memory_counts_what_is_held_at_once(tmp_path: Path) -> None:
+    """In a process that has computed nothing yet, as peak_memory asks for."""
+    with started(hold_eight_million_floats_twice, tmp_path / "told") as process:
+        assert process.wait() == 0
+    assert 60 << 20 < int((tmp_path / "told").read_text()) < 110 << 20

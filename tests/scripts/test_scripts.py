@@ -1,0 +1,200 @@
+"""The shell scripts: they parse, set themselves up once, and refuse in one sentence. Python is played by a stand-in.
+
+The launchers are in test_launchers.py.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = [
+    *(path for path in sorted((ROOT / "scripts").iterdir()) if path.is_file() and path.name[0] != "_"),
+    ROOT / ".ci" / "run",
+]
+STAND_IN = """#!/usr/bin/env bash
+if [[ $1 == -c ]]; then [[ $2 != *version_info* || ! -e $CLONE/old-python ]]; exit; fi
+echo "$@" >>"$CLONE/calls"
+[[ $* != *--list* ]] || printf '%s\n' '--arm=[no_masks,mcal] --seed=1' '--arm=[patches] --seed=1'
+case "$1 $2" in
+    "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/maskrobust" ;;
+    "-m pip") [[ ! -e $CLONE/pip-fails ]] ;;
+    "-m ${FAILING:-nothing}") exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    return make_clone(tmp_path)
+
+
+def make_clone(tmp_path):
+    """A clone with a blank in its path: the scripts, a pyproject.toml, and a PATH that holds the stand-in alone."""
+    clone = tmp_path / "my clone"
+    shutil.copytree(ROOT / "scripts", clone / "scripts")
+    (clone / "pyproject.toml").write_text("[project]\n")
+    (clone / "maskrobust").mkdir()
+    path = tmp_path / "path"
+    path.mkdir()
+    for tool in ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "ln", "mkdir", "rm"):
+        (path / tool).symlink_to(shutil.which(tool))
+    (path / "python3").write_text(STAND_IN)
+    (path / "python3").chmod(0o755)
+    return clone
+
+
+def run(clone, script, *arguments, **environment):
+    environment |= {"PATH": str(clone.parent / "path"), "CLONE": str(clone)}
+    command = [str(clone / "scripts" / script), *arguments]
+    options = {"cwd": clone.parent, "env": environment, "capture_output": True, "text": True}
+    return subprocess.run(command, **options, check=False, timeout=60)
+
+
+def calls(clone):
+    """What the stand-in was asked to do since the last time, the clone's path shortened."""
+    log = clone / "calls"
+    lines = log.read_text().replace(str(clone), "CLONE").splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return lines
+
+
+CREATE = "-m venv CLONE/.venv"
+INSTALL = "-m pip install --editable CLONE"
+INSTALL_DEV = f"{INSTALL}[dev]"
+PYTEST = "-m pytest -q -n auto --maxprocesses 8 --dist loadfile"
+CLAIM = "claim --config claim_cues.yaml --out CLONE/runs/demo"
+
+
+@pytest.mark.parametrize("script", [*COMMANDS, ROOT / "scripts" / "_setup.sh"], ids=lambda script: script.name)
+def test_script_parses(script):
+    subprocess.run(["bash", "-n", str(script)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("script", COMMANDS, ids=lambda script: script.name)
+def test_command_is_executable(script):
+    assert os.access(script, os.X_OK)
+
+
+def test_demo_sets_itself_up_once(clone):
+    first = run(clone, "demo")
+    assert (first.returncode, first.stdout) == (0, "")
+    assert calls(clone) == [CREATE, INSTALL, CLAIM]
+    run(clone, "demo")
+    assert calls(clone) == [CLAIM]
+
+
+def test_setting_up_shows_the_folders_below_the_name_that_is_imported(clone):
+    (clone / "train").mkdir()
+    (clone / "train" / "cli.py").touch()
+    run(clone, "demo")
+    assert (clone / "maskrobust" / "train" / "cli.py").exists()
+    moved = clone.rename(clone.parent / "moved")
+    run(moved, "demo")
+    assert (moved / "maskrobust" / "train" / "cli.py").exists()
+
+
+def test_a_changed_pyproject_is_installed_again(clone):
+    run(clone, "demo")
+    calls(clone)
+    (clone / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    run(clone, "demo")
+    assert calls(clone) == [INSTALL, CLAIM]
+
+
+def test_a_moved_clone_is_installed_again(clone):
+    run(clone, "demo")
+    calls(clone)
+    moved = clone.rename(clone.parent / "moved")
+    run(moved, "demo")
+    assert calls(moved) == [INSTALL, CLAIM]
+
+
+def test_a_failed_installation_is_tried_again(clone):
+    (clone / "pip-fails").touch()
+    failed = run(clone, "demo")
+    assert failed.returncode == 1
+    assert "failed" in failed.stderr.splitlines()[-1]
+    (clone / "pip-fails").unlink()
+    assert calls(clone) == [CREATE, INSTALL]
+    assert run(clone, "demo").returncode == 0
+    assert calls(clone) == [INSTALL, CLAIM]
+
+
+def test_what_the_tests_need_serves_the_demo_but_not_the_other_way_round(clone):
+    run(clone, "demo")
+    run(clone, "test")
+    assert INSTALL_DEV in calls(clone)
+    run(clone, "demo")
+    assert calls(clone) == [CLAIM]
+
+
+def test_demo_takes_the_data_and_hands_on_the_rest(clone):
+    run(clone, "demo")
+    calls(clone)
+    assert run(clone, "demo", "--data", "fashion", "--", "--trainer.max_epochs", "1").returncode == 0
+    assert calls(clone) == [
+        "claim --config claim_fashion.yaml --out CLONE/runs/demo-fashion --trainer.max_epochs 1",
+    ]
+    run(clone, "demo", "--data=cues")
+    assert calls(clone) == [CLAIM]
+
+
+@pytest.mark.parametrize("arguments", [["--data", "birds"], ["--data"], ["--seeds"]], ids=" ".join)
+def test_demo_refuses_in_one_line_before_it_installs_anything(clone, arguments):
+    refused = run(clone, "demo", *arguments)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert arguments[-1] in refused.stderr
+    assert calls(clone) == []
+
+
+def test_demo_explains_itself_before_it_installs_anything(clone):
+    explained = run(clone, "demo", "--help")
+    assert explained.returncode == 0
+    assert "--data cues|fashion" in explained.stdout
+    assert calls(clone) == []
+
+
+def test_an_old_python_is_refused_in_one_line(clone):
+    (clone / "old-python").touch()
+    refused = run(clone, "demo")
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) == 1
+    assert "Python 3.11" in refused.stderr
+    assert calls(clone) == []
+
+
+def test_the_checks_run_all_and_hand_their_arguments_to_pytest(clone):
+    assert run(clone, "test", "-k", "leak").returncode == 0
+    assert calls(clone)[2:] == ["-m ruff check .", "-m ruff format --check .", "-m mypy", f"{PYTEST} -k leak"]
+
+
+def test_the_check_of_architectures_sets_itself_up_and_runs(clone):
+    assert run(clone, "architectures").returncode == 0
+    assert calls(clone) == [CREATE, INSTALL, "-m tests.lm_modules.masking.architectures"]
+
+
+def test_the_site_is_built_with_what_it_needs(clone):
+    assert run(clone, "docs").returncode == 0
+    assert calls(clone) == [CREATE, f"{INSTALL}[docs]", "-m mkdocs build"]
+    run(clone, "docs", "serve", "--dev-addr", "localhost:8001")
+    run(clone, "demo")
+    assert calls(clone) == ["-m mkdocs serve --dev-addr localhost:8001", CLAIM]
+
+
+def test_the_site_is_built_or_served_and_nothing_else(clone):
+    refused = run(clone, "docs", "deploy")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert calls(clone) == []
+
+
+@pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest"])
+def test_one_failed_check_fails_the_run_but_lets_the_others_speak(clone, failing):
+    checked = run(clone, "test", FAILING=failing)
+    assert checked.returncode == 1
+    assert failing in checked.stderr.splitlines()[-1]
+    assert calls(clone)[-1] == PYTEST

@@ -1,0 +1,94 @@
+"""What a calibration is fitted on: the first training images, each with its own hole, and the network's own word."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from torch import Tensor
+
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.calibration import AffineCalibration
+from maskrobust.lm_modules.networks.weights import read_state_dict
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.claim import arms
+from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.arms import first_images
+from maskrobust.train.claim.progress import Progress
+from tests.train.tiny import tiny_claim
+
+Fit = tuple[Tensor, Tensor]
+
+
+def batch(ids: range) -> Batch:
+    size = len(ids)
+    return Batch(torch.tensor(ids), torch.zeros(size, 3, 4, 4), torch.zeros(size, 1, 4, 4) > 0, torch.zeros(size) > 0)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3, 1]), (6, [3, 3]), (100, [3, 3, 2]), (2, [2])])
+def test_images_are_taken_up_to_a_count(count: int, sizes: list[int]) -> None:
+    taken = list(first_images([batch(range(3)), batch(range(3, 6)), batch(range(6, 8))], count))
+    assert [len(each.ids) for each in taken] == sizes
+    assert torch.cat([each.ids for each in taken]).tolist() == list(range(min(count, 8)))
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
+    """What is fitted, in place of a fit; 20 images are enough."""
+    asked: list[Fit] = []
+
+    def fit(masked_logits: Tensor, targets: Tensor) -> AffineCalibration:
+        asked.append((masked_logits, targets))
+        return AffineCalibration(torch.full((4, 4), float(len(asked))), torch.zeros(4))
+
+    monkeypatch.setattr(arms, "fit_calibration", fit)
+    monkeypatch.setattr(arms, "CALIBRATION_IMAGES", 20)
+    return asked
+
+
+def calibrated(
+    folder: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[MaskRobustClassifier, Tensor, dict[str, Tensor]]:
+    """An untrained network, the first 20 training images, and what a calibration of that network has learned."""
+    path = tiny_claim("claim_cues.yaml", folder / "claim.yaml")
+    content = yaml.safe_load(path.read_text())
+    content["data"]["init_args"]["batch_size"] = batch_size
+    content["evaluation"]["methods"].append("mean+centred")  # whose map is that of the mean
+    content["arms"]["mcal"] = {"title": "MCal", "network_of": "no_masks", "calibration": True}
+    path.write_text(yaml.safe_dump(content))
+    config = parse_config([f"--config={path}", f"--out={folder / 'out'}"])
+    config.data.setup("fit")
+    torch.manual_seed(0)
+    classifier = MaskRobustClassifier(num_classes=4, **config.models["mcal"]).eval()
+    monkeypatch.setattr(arms, "frozen_network", lambda *_: classifier)
+    run = config.run_of("mcal", 1)
+    config.learning_arm("mcal").learn(config, run, folder, Progress(Console(file=StringIO()), runs=1))
+    images = config.data.samples("train").images[:20] / 255  # type: ignore[attr-defined]
+    return classifier, images, read_state_dict(folder / run.learned.name)
+
+
+def test_masked_images_are_to_be_predicted_as_the_network_predicts_them_with_nothing_hidden(
+    fits: list[Fit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier, images, maps = calibrated(tmp_path, 16, monkeypatch)
+    with torch.no_grad():
+        clean = classifier(images)
+    first = {name: float(each.flatten()[0]) for name, each in maps.items()}
+    assert first == {
+        **{"black.weight": 1.0, "mean.weight": 2.0, "layer_masking.weight": 3.0},
+        **{"black.bias": 0.0, "mean.bias": 0.0, "layer_masking.bias": 0.0},
+    }
+    for logits, targets in fits:
+        assert torch.equal(targets, clean.argmax(dim=1))
+        assert logits.shape == (20, 4)
+        assert not (logits - clean).abs().amax(dim=1).lt(1e-6).any()
+
+
+def test_holes_do_not_depend_on_the_batches(fits: list[Fit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for batch_size in (16, 5):
+        (tmp_path / str(batch_size)).mkdir()
+        calibrated(tmp_path / str(batch_size), batch_size, monkeypatch)
+    for (first, _), (second, _) in zip(fits[:3], fits[3:], strict=True):
+        assert torch.allclose(first, second, atol=1e-5)

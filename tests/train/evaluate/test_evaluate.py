@@ -1,0 +1,427 @@
+"""`maskrobust evaluate`: the numbers of checkpoints, side by side, and what it refuses."""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.estimation import estimate_difference
+from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.results import Row, select
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.cli import main
+from maskrobust.train.data import Cues
+from maskrobust.train.data.batches import batches_on
+from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.networks import answer_similarities
+from maskrobust.train.evaluate.summary import summarise
+from maskrobust.train.networks import answering_data, load_for, read_classes
+from tests.lm_modules.reliance.tables import make_outcomes
+from tests.train.data.layouts import write_pairs
+from tests.train.report.pages import Page
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import TINY_DATA, tiny_fit
+
+DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
+QUICK = ["--methods=[black, layer_masking]", "--patch_size=8", "--scenes=2", "--scene_pairs=16", "--replicates=50"]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    found = []
+    for masking in ("none", "layer_masking"):
+        folder = tmp_path_factory.mktemp(masking)
+        main(["fit", *tiny_fit("cues.yaml", folder), f"--model.masking={masking}"])
+        found.append(str(next(folder.rglob("last.ckpt"))))
+    return found
+
+
+@pytest.fixture(scope="module")
+def evaluated(checkpoints: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluated")
+    main(["evaluate", f"--network={json.dumps(checkpoints)}", *DATA, *QUICK, f"--out={out}"])
+    return out
+
+
+def outcomes_of(path: str, method: str) -> Outcomes:
+    data = Cues(**TINY_DATA)
+    bank = SilhouetteBank.from_batches(data.test_dataloader())
+    suite = RelianceSuite(bank, data.num_classes, ReliancePlan(patch_size=8, hidden_fractions=(0.5,)))
+    classifier = MaskRobustClassifier.from_checkpoint(path).eval()
+    for batch in batches_on(data.test_dataloader(), "cpu"):
+        suite.update({method: classifier.predictor(method)}, batch)
+    return suite.outcomes()[method]
+
+
+def rows_of(folder: Path, **wanted: Any) -> list[Row]:
+    return select([Row(**row) for row in json.loads((folder / "reliance.json").read_text())["rows"]], **wanted)
+
+
+def test_the_rows_are_those_of_the_networks_in_the_files(evaluated: Path, checkpoints: list[str]) -> None:
+    assert json.loads((evaluated / "reliance.json").read_text())["networks"] == checkpoints
+    for path in checkpoints:
+        for method in ("black", "layer_masking"):
+            rows, outcomes = (
+                rows_of(evaluated, network=path, method=method, compared_with=""),
+                outcomes_of(path, method),
+            )
+            for name, condition in (
+                ("clean_accuracy", "clean"),
+                ("silhouette_accuracy", "silhouette"),
+                ("retention_0.5", "retention/0.5"),
+            ):
+                right = outcomes.predictions_under(condition) == outcomes.labels
+                asked = outcomes.object_valid if condition == "silhouette" else slice(None)
+                (row,) = (row for row in rows if row.name == name)
+                assert row.value == pytest.approx(right[asked].mean()) and row.images == right[asked].size
+    masked = rows_of(evaluated, network=checkpoints[1], method="layer_masking", measure="hidden_pixel_sensitivity")
+    assert [row.value for row in masked] == [0]
+
+
+def test_further_checkpoints_are_compared_with_the_first_image_by_image(
+    evaluated: Path, checkpoints: list[str]
+) -> None:
+    differences = [row for row in rows_of(evaluated) if row.compared_with]
+    assert {(row.network, row.compared_with) for row in differences} == {(checkpoints[1], checkpoints[0])}
+    (found,) = select(differences, method="black", measure="silhouette_accuracy")
+    runs = [[outcomes_of(path, "black")] for path in reversed(checkpoints)]
+    expected = estimate_difference(silhouette_accuracy(), *runs, replicates=50)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path: Path) -> None:
+    reliance, runs = made_up(tmp_path, {"first": 0.0, "further": 0.5})
+    for name, condition in (("clean_accuracy", "clean"), ("silhouette_accuracy", "silhouette")):
+        before, after = (
+            (run["black"].predictions_under(condition) == run["black"].labels).mean() for run in runs.values()
+        )
+        (row,) = (row for row in reliance["rows"] if (row["measure"], row["compared_with"]) == (name, "first"))
+        assert row["value"] == pytest.approx(after - before) != 0
+
+
+def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_their_used_shares(tmp_path: Path) -> None:
+    skills = {"low": 0.0, "high": 0.9, "also_low": 0.0}
+    reliance, _ = made_up(tmp_path, skills, images=300)
+    readings = {
+        (row["network"], row["compared_with"]): row["reading"]
+        for row in reliance["rows"]
+        if row["measure"] == "reliance"
+    }
+    assert readings == {
+        ("high", "low"): "relies more",
+        ("also_low", "low"): "not told apart",
+        ("also_low", "high"): "relies less",
+    }
+
+
+def made_up(
+    folder: Path, skills: Mapping[str, float], images: int = 80, resampling_seed: int = 0
+) -> tuple[dict[str, Any], dict[str, dict[MaskingMethod, Outcomes]]]:
+    """What is summarised of made-up outcomes of networks that read outlines with these skills, and the outcomes."""
+    runs: dict[str, dict[MaskingMethod, Outcomes]] = {
+        name: {"black": make_outcomes(images, seed, skill=skill)} for seed, (name, skill) in enumerate(skills.items())
+    }
+    some = next(iter(runs.values()))["black"]
+    config = EvaluationConfig(
+        Cues(**TINY_DATA), folder, list(runs), methods=("black",), replicates=400,
+        features=False, curve_families=(), transfer_families=(), seed=resampling_seed,
+    )  # fmt: skip
+    probe = ProbeOutcomes(some.ids, some.labels, some.labels)
+    return summarise(config, runs, probe, dict.fromkeys(runs), seconds=0.0, command=""), runs
+
+
+def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_path: Path) -> None:
+    skills = {"a": 0.5, "b": 0.2}
+    first, second = (made_up(tmp_path, skills, resampling_seed=seed)[0]["rows"] for seed in (0, 1))
+    assert [row["value"] for row in first] == [row["value"] for row in second]
+    kinds = [(row["measure"], row["compared_with"]) for row in first]
+    changed = {kind for kind, one, other in zip(kinds, first, second, strict=True) if one["low"] != other["low"]}
+    assert {("reliance", "a"), ("used_share", ""), ("used_share", "a"), ("majority_fraction", "")} <= changed
+
+
+def test_holes_are_told_apart_where_the_interval_lies_above_a_half(evaluated: Path) -> None:
+    rows = [row for row in rows_of(evaluated, measure="scene_2afc") if row.low is not None and not row.compared_with]
+    assert any(row.low <= 0.5 for row in rows)
+    for row in rows:
+        assert row.reading == ("told apart" if row.low > 0.5 else "not shown")
+
+
+def test_a_network_cuts_what_the_datas_pictures_do_not_leave_out_already() -> None:
+    data = Cues(**TINY_DATA)
+    name = "resnet18:random"  # its default weights want a central crop of 224 / 256
+    assert load_for(name, data, "32").preprocessing.crop == pytest.approx(1.0)
+    data.crop_fraction = 1.0
+    assert load_for(name, data, "32").preprocessing.crop == pytest.approx(224 / 256)
+    assert load_for(name, None, "32").preprocessing.crop == pytest.approx(1.0)
+    assert load_for(name, data, "bf16", preprocess={"crop": 0.5}).preprocessing.crop == 0.5
+
+
+def test_the_csv_holds_every_row(evaluated: Path) -> None:
+    lines = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
+    for line, row in zip(lines, rows_of(evaluated), strict=True):
+        assert (line["network"], line["method"], line["measure"]) == (row.network, row.method, row.measure)
+        assert line["value"] == ("" if row.value is None else str(row.value))
+
+
+def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(evaluated: Path) -> None:
+    page = Page((evaluated / "report.html").read_text())
+    reliance = json.loads((evaluated / "reliance.json").read_text())
+    assert json.loads(page.texts["reliance-json"]) == reliance
+    assert all(path in page.texts["networks"] for path in reliance["networks"])
+    names = [name.replace("_", " ") for name in Cues(**TINY_DATA).class_names]
+    assert any(name.replace("_", " ") in page.texts["examples"] for name in names)
+
+
+def test_weights_of_a_named_architecture_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # in fewer, words of the first column are folded
+    weights = tmp_path / "weights.pt"
+    data = Cues(**TINY_DATA)
+    classifier = MaskRobustClassifier("small_resnet", data.num_classes, architecture_options={"width": 16})
+    torch.save(classifier.network.state_dict(), weights)
+    main(["evaluate", f"--network=small_resnet:{weights}", *DATA, *QUICK, f"--out={tmp_path / 'out'}"])
+    printed = capsys.readouterr().out
+    assert {"layer", "masking", "Used", "share"} <= set(printed.split()) and "reliance.json" in printed
+    assert not any(row.compared_with for row in rows_of(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--network=[nowhere.ckpt]"], "'nowhere.ckpt' does not exist"),
+        (["--network=[]"], "network must name at least one"),
+        (["--network=[a.ckpt, a.ckpt]"], "different networks"),
+        (["--network=[a.ckpt]", "--hidden_fractions=[1.5]"], "hidden_fractions"),
+        (["--network=[a.ckpt]", "--methods=[]"], "methods"),
+        (["--network=[a.ckpt]", "--replicates=0"], "replicates"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_and_nothing_written(
+    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named in sentence_of(["evaluate", *options, *DATA, f"--out={tmp_path / 'out'}"], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.measure", lambda *_: pytest.fail("has measured"))
+    (tmp_path / "file").write_text("")
+    sentence = sentence_of(["evaluate", "--network=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
+    assert sentence.startswith(f"'{tmp_path / 'file'}' cannot be used (Not a directory)")
+
+
+FEW = [*QUICK, "--curve_families=[]", "--transfer_families=[]", "--device=cpu"]
+FEWER = ["--data.test_images=16", "--replicates=20"]
+
+
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
+    """A folder of weights and classes, two networks of different size and number of outputs, and what both take."""
+    folder = tmp_path_factory.mktemp("networks")
+    torch.save(SmallResNet(9, width=16).state_dict(), folder / "weights.pt")
+    classes = {name: 2 * place % 9 for place, name in enumerate(Cues(**TINY_DATA).class_names)}
+    (folder / "classes.yaml").write_text(json.dumps(classes))
+    networks = [f"small_resnet:{folder / 'weights.pt'}", "timm/test_resnet:random"]
+    options = [*DATA, *FEW, *FEWER, f"--classes={folder / 'classes.yaml'}"]
+    main(["evaluate", f"--network={json.dumps(networks)}", *options, f"--out={folder / 'both'}"])
+    return folder, networks, options
+
+
+def test_rows_of_networks_of_different_sizes_and_outputs_are_those_of_calls_of_their_own(
+    side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
+) -> None:
+    folder, networks, options = side_by_side
+    for name in networks:
+        out = tmp_path / name[:4]
+        main(["evaluate", f"--network={name}", *options, f"--out={out}"])
+        alone = rows_of(out, network=name, compared_with="")
+        assert alone and rows_of(folder / "both", network=name, compared_with="") == alone
+
+
+def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
+    side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
+) -> None:
+    folder, networks, options = side_by_side
+    present = ["--answers=present", "--methods=[black]", "--features=false", "--scenes=0", f"--out={tmp_path}"]
+    main(["evaluate", f"--network={networks[1]}", *options, *present])
+    data, network = Cues(**{**TINY_DATA, "test_images": 16}), load_network(networks[1])
+    outputs = [2 * place % 9 for place in range(data.num_classes)]
+    batch = Batch.cat(list(data.test_dataloader())).to("cpu")
+    with torch.no_grad():
+        logits = network(batch.images)
+    wanted = torch.tensor(outputs)[batch.labels]
+    for out, right in (
+        (folder / "both", logits.argmax(dim=1) == wanted),
+        (tmp_path, logits[:, outputs].argmax(dim=1) == batch.labels),
+    ):
+        (row,) = rows_of(out, network=networks[1], method="black", measure="clean_accuracy", compared_with="")
+        assert row.value == pytest.approx(right.float().mean().item())
+    assert "another class" in Page((folder / "both/report.html").read_text()).texts["examples"]
+
+
+def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(
+    checkpoints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--network={checkpoints[0]}", *DATA, "--data.num_classes=3", *FEW]
+    main(["evaluate", *options, f"--out={tmp_path / 'out'}"])
+    some = rows_of(tmp_path / "out", measure="clean_accuracy", method="black")
+    data = Cues(**{**TINY_DATA, "num_classes": 3})
+    classifier = MaskRobustClassifier.from_checkpoint(checkpoints[0]).eval()
+    assert classifier.class_names == Cues(**TINY_DATA).class_names
+    outputs = torch.tensor([classifier.class_names.index(name) for name in data.class_names])
+    batch = Batch.cat(list(data.test_dataloader())).to("cpu")
+    with torch.no_grad():
+        right = classifier(batch.images).argmax(dim=1) == outputs[batch.labels]
+    assert [row.value for row in some] == [pytest.approx(right.float().mean().item())]
+
+
+OWN_NETWORK = """
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+
+
+class MyNet(SmallResNet):
+    def __init__(self):
+        super().__init__(8, width=20)
+"""
+
+
+def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_network_of_test_evaluate.py").write_text(OWN_NETWORK)
+    torch.save(SmallResNet(8, width=20).state_dict(), tmp_path / "weights.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    name = "my_network_of_test_evaluate.MyNet:weights.pt"
+    main(["evaluate", "--network", name, *DATA, *FEW, "--precision=bf16", "--preprocess={size: 32}", "--out=out"])
+    assert rows_of(tmp_path / "out", network=name, measure="clean_accuracy")
+    settings = json.loads((tmp_path / "out/reliance.json").read_text())["settings"]
+    assert settings["precision"] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--checkpoint=a.ckpt"], "--network"),
+        (["--network=a", "--architecture", "resnet50"], "--network NAME:FILE"),
+        (["--network=a", "--architecture_options.width=3"], "--network"),
+        (["--network=resnet18:random", "--classes={folder}/empty.yaml"], "'brick ellipse'"),
+        (["--network=small_resnet:{folder}/five.pt"], "has 5 classes but the data have 8"),
+        (["--network=timm/test_resnet"], "test_resnet.r160_in1k:pretrained"),
+        (["--network=small_resnet:random", "--classes=nowhere.txt"], "'nowhere.txt' does not exist"),
+        (["--network=small_resnet:random", "--classes={folder}/list.yaml"], "YAML"),
+        (["--network=small_resnet:random", "--classes={folder}/value.yaml"], "3.5"),
+        (["--network=small_resnet:random", "--classes={folder}/line.txt"], "line 2"),
+        (["--network=small_resnet:random", "--preprocess={zoom: 3}"], "'zoom'"),
+        (["--network=small_resnet:random", "--preprocess={crop: 3}"], "crop"),
+        (["--network=small_resnet:random", "--device=warp"], "device"),
+        (["--network=small_resnet:random", "--device=cuda:99"], "device"),
+        (["--network=small_resnet:random", "--layers=[nowhere]", "--methods=[black]"], "'nowhere'"),
+        (["--network=squeezenet1_1:random", "--methods=[black]"], "linear"),
+        (["--network=swin_t:random"], "transformer"),
+        (["--network=small_resnet:random", "--unknown_classes=leave_out"], "Coco and PascalVOC, got Cues"),
+    ],
+)
+def test_a_network_that_the_data_do_not_fit_is_one_sentence(
+    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.yaml").write_text("[a, b]")
+    (tmp_path / "value.yaml").write_text("a: 3.5")
+    (tmp_path / "line.txt").write_text("a 1\nb\n")
+    (tmp_path / "empty.yaml").write_text("{}")
+    torch.save(SmallResNet(5).state_dict(), tmp_path / "five.pt")
+    given = [option.replace("{folder}", str(tmp_path)) for option in options]
+    assert named in sentence_of(["evaluate", *given, *DATA, f"--out={tmp_path / 'out'}"], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["small_resnet:random", "resnet18:random", "timm/test_resnet:random"])
+def test_random_weights_have_as_many_outputs_as_the_data_have_classes(name: str) -> None:
+    data = Cues(num_classes=3)
+    network = answering_data(load_for(name, data, "32"), data)
+    assert network(torch.rand(2, 3, 48, 48)).shape == (2, 3) and network.class_names is None
+    assert load_for(name, None, "32").num_classes == (10 if name.startswith("small") else 1000)
+
+
+def test_an_evaluation_of_random_weights_needs_no_more_than_their_name(tmp_path: Path) -> None:
+    main(["evaluate", "--network=small_resnet:random", *DATA, *FEW, f"--out={tmp_path / 'out'}"])
+    (row,) = rows_of(tmp_path / "out", measure="clean_accuracy", method="black")
+    assert row.images == 24
+
+
+def test_classes_are_read_from_two_columns(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("n01440764 0\n\ngolden retriever\tn02099601\n4 5\n")
+    assert read_classes(path) == {"n01440764": 0, "golden retriever": "n02099601", "4": 5}
+    path.write_text(f"cat {'9' * 5000}\n")
+    assert read_classes(path) == {"cat": "9" * 5000}  # no output is called so
+
+
+def test_a_class_that_two_lines_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("cat 0\ndog 1\ncat 2\n")
+    with pytest.raises(InputError, match="names 'cat' twice"):
+        read_classes(path)
+
+
+def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path: Path) -> None:
+    # root <- animal <- cat, root <- stone
+    (tmp_path / "data.noun").write_text(
+        "00000001 03 n 01 root 0 000 | \n"
+        "00000002 03 n 01 animal 0 001 @ 00000001 n 0000 | \n"
+        "00000003 03 n 01 cat 0 001 @ 00000002 n 0000 | \n"
+        "00000004 03 n 01 stone 0 001 @ 00000001 n 0000 | \n"
+    )
+    ids = [f"n0000000{place}" for place in (4, 1, 3, 2)]
+    network = TrainedNetwork("net", torch.nn.Identity(), Preprocessing(), 4, wordnet_ids=ids).select_outputs([2, 0])
+    alike = network.select_outputs([2, 0])
+    data: Any = SimpleNamespace(class_names=("cat", "stone"), num_classes=2)
+    config = EvaluationConfig(data, tmp_path, ["net", "alike"], wordnet=tmp_path)
+    found = answer_similarities(config, {"net": network, "alike": alike})
+    assert found["net"] is found["alike"] and found["net"] is not None
+    # cat, stone, root, animal with cat and stone: 1 / (1 + steps)
+    assert found["net"].tolist() == [[1, 1 / 4], [1 / 4, 1], [1 / 3, 1 / 2], [1 / 2, 1 / 3]]
+    assert answer_similarities(replace(config, wordnet=None), {"net": network}) == {"net": None}
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(
+    labels: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = SmallResNet(8, width=16).state_dict()
+    state["conv1.weight"][0] = torch.inf  # allowed in a file; the logits are NaN
+    torch.save(state, tmp_path / "broken.pt")
+    data = DATA
+    if not labels:
+        pairs = write_pairs(tmp_path)
+        data = [
+            "--data=ImagesWithMasks",
+            *(f"--data.{name}={path}" for name, path in pairs.items() if name != "labels"),
+        ]
+        data += ["--data.image_size=32"]
+    command = ["evaluate", f"--network=small_resnet:{tmp_path / 'broken.pt'}", *data, *FEW, f"--out={tmp_path / 'out'}"]
+    sentence = sentence_of(command, capsys)
+    assert "broken.pt" in sentence and "must be finite, but are NaN or infinite for" in sentence
+    assert "pictures with nothing hidden; check the network's weights" in sentence
+    assert not (tmp_path / "out" / "reliance.json").exists()

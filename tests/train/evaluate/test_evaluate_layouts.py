@@ -1,0 +1,274 @@
+"""`maskrobust evaluate` on images for evaluation alone: from raw files of each layout to rows and page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from maskrobust.augment import SilhouetteBank
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.probe import cross_validate_probe
+from maskrobust.train.cli import main
+from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
+from maskrobust.train.evaluate.config import parse_config
+from maskrobust.train.evaluate.networks import load_networks
+from maskrobust.train.probe import read_outlines
+from tests.train.data.conftest import joined
+from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
+from tests.train.data.layouts import IMAGES, write_pairs
+from tests.train.evaluate.test_evaluate import rows_of
+from tests.train.report.pages import Page
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import TINY_DATA
+
+CROSS_VALIDATED = "cross-validated within the split, in 5 folds of objects"
+QUICK = [
+    *("--methods=[black]", "--replicates=20", "--features=false", "--curve_families=[]", "--transfer_families=[]"),
+]
+
+
+def evaluate(data: AnnotatedDataModule, options: Mapping[str, object], folder: Path, *others: str) -> list[str]:
+    """Arguments that measure a network of random weights on data made with these options."""
+    torch.manual_seed(0)
+    torch.save(SmallResNet(data.num_classes).state_dict(), folder / "weights.pt")
+    given = [f"--data.{name}={value}" for name, value in options.items()]
+    run = [f"--network=small_resnet:{folder / 'weights.pt'}", *QUICK, f"--out={folder / 'out'}"]
+    return ["evaluate", f"--data={type(data).__name__}", *given, *run, *others]
+
+
+def settings_of(out: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((out / "reliance.json").read_text())["settings"]
+    return settings
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_is_measured_from_its_files_to_the_page(name: str, tmp_path: Path) -> None:
+    kind, write = LAYOUTS[name]
+    options = {**write(tmp_path), **SMALL}
+    data = kind(**options)  # type: ignore[arg-type]
+    main(evaluate(data, options, tmp_path))
+    assert settings_of(tmp_path / "out")["probe"] == CROSS_VALIDATED
+    assert Page((tmp_path / "out" / "report.html").read_text()).texts["probe-source"] == CROSS_VALIDATED
+    (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
+    (probe,) = rows_of(tmp_path / "out", measure="probe_accuracy")
+    assert clean.images == IMAGES
+    bank = SilhouetteBank.from_batches(data.val_dataloader())
+    read = cross_validate_probe(bank, bank.ids, data.num_classes, seed=0)
+    assert probe.value == pytest.approx(np.mean(read.predictions == read.labels)) and probe.images == IMAGES
+
+
+def test_a_folder_needs_no_training_images(tmp_path: Path) -> None:
+    write_pairs(tmp_path, by_class=True)
+    for name in ("images", "masks"):
+        (tmp_path / name).rename(tmp_path / "val")
+        (tmp_path / name).mkdir()
+        (tmp_path / "val").rename(tmp_path / name / "val")
+    options = {"root": str(tmp_path / "images"), "mask_root": str(tmp_path / "masks"), **SMALL}
+    main(evaluate(Folder(**options), options, tmp_path))
+    assert settings_of(tmp_path / "out")["probe"] == CROSS_VALIDATED
+    (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
+    assert clean.images == IMAGES
+
+
+def test_outlines_of_a_file_teach_the_probe(tmp_path: Path) -> None:
+    data = Cues(**TINY_DATA)
+    data.setup()
+    SilhouetteBank.from_batches(data.training_batches()).save(tmp_path / "bank.safetensors")
+    main(evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}"))
+    assert settings_of(tmp_path / "out")["probe"] == f"trained on the outlines of {tmp_path / 'bank.safetensors'}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", "bank.safetensors' does not exist"),
+        ("same images", "but some are in both; collect them from a split that shares none"),
+        ("other classes", "must have labels in [0, 8), as the data have, got 0 to 8"),
+    ],
+)
+def test_outlines_that_the_probe_cannot_learn_from_are_refused(
+    change: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Cues(**TINY_DATA)
+    bank = SilhouetteBank.from_batches(data.test_dataloader() if change == "same images" else data.training_batches())
+    if change == "other classes":
+        bank.labels[bank.labels == bank.labels.max()] = data.num_classes
+    if change != "missing":
+        bank.save(tmp_path / "bank.safetensors")
+    arguments = evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}")
+    assert message in sentence_of(arguments, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+class OneShape(InMemoryDataModule):
+    """Eight objects of two classes, the image of each shown five times; nothing to train on."""
+
+    class_names, num_classes, mean, std = ("a", "b"), 2, (0.5,) * 3, (0.5,) * 3
+    splits = ("val",)
+
+    def __init__(self) -> None:
+        super().__init__(batch_size=8, num_workers=0, seed=0)
+
+    def make_samples(self, split: Split) -> Samples:
+        ids = torch.arange(40)
+        object_mask = torch.zeros(40, 1, 32, 32, dtype=torch.bool)
+        for place, number in enumerate(self.object_of(ids).tolist()):
+            object_mask[place, :, 4 : 10 + 2 * number, 6:20] = True
+        images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
+        return Samples(ids, images, object_mask, self.object_of(ids) % 2)
+
+    def object_of(self, ids: Tensor) -> Tensor:
+        return ids // 5
+
+
+def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them() -> None:
+    data = OneShape()
+    bank = SilhouetteBank.from_batches(data.val_dataloader())
+    read = read_outlines(data, "val", bank, None, seed=0)
+    expected = cross_validate_probe(bank, torch.arange(40) // 5, 2, seed=0)
+    assert read.predictions.tolist() == expected.predictions.tolist()
+    by_image = cross_validate_probe(bank, bank.ids, 2, seed=0)
+    assert (by_image.predictions == by_image.labels).mean() > (read.predictions == read.labels).mean() + 0.2
+
+
+def test_other_pictures_of_the_same_objects_teach_the_probe_nothing(tmp_path: Path) -> None:
+    data = OneShape()
+    bank = SilhouetteBank.from_batches(data.val_dataloader())
+    first = SilhouetteBank(bank.object_masks[::5], bank.labels[::5], bank.ids[::5])
+    others = SilhouetteBank(bank.object_masks[1::5], bank.labels[1::5], bank.ids[1::5])
+    others.save(tmp_path / "bank.safetensors")
+    with pytest.raises(InputError, match="of other objects than those that are evaluated"):
+        read_outlines(data, "val", first, tmp_path / "bank.safetensors", seed=0)
+
+
+def test_too_few_objects_for_cross_validation_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {**write_pairs(tmp_path, by_class=True), **SMALL}
+    for path in sorted((tmp_path / "images").rglob("*.jpg"))[4:]:
+        path.unlink()
+    data = LAYOUTS["folders"][0](**options)  # type: ignore[arg-type]
+    assert "needs at least 5 objects, one a fold, got 4" in sentence_of(evaluate(data, options, tmp_path), capsys)
+
+
+class Brightness(nn.Sequential):
+    """Names the nearest of five brightnesses: red, green and blue of a quarter of the picture each count alike."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+        centres = torch.linspace(-1.4, -0.2, 5)
+        with torch.no_grad():
+            self[2].weight.copy_((2 * centres / 12)[:, None].expand(5, 12))
+            self[2].bias.copy_(-centres.square())
+
+
+def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path: Path) -> None:
+    options = {**write_pairs(tmp_path), **SMALL}
+    data = ImagesWithMasks(**options)  # type: ignore[arg-type]
+    first, second = (f"{__name__}.Brightness:{tmp_path / name}" for name in ("first.pt", "second.pt"))
+    torch.save(Brightness().state_dict(), tmp_path / "first.pt")
+    torch.save({name: weights.flip(0) for name, weights in Brightness().state_dict().items()}, tmp_path / "second.pt")
+    network = load_network(first, None)
+    network = network.with_preprocessing(network.preprocessing.after_crop(data.crop_fraction))
+    seen = network(joined(data.val_dataloader()).images).argmax(dim=1).tolist()
+    assert len(set(seen)) >= 3
+    names = [file.image.stem for file in data.files("val")]
+    (tmp_path / "own.json").write_text(json.dumps(dict(zip(names, map(str, seen), strict=True))))
+    for out, networks, labels in (
+        ("labelled", f"[{first}]", [f"--data.labels={tmp_path / 'own.json'}"]),
+        ("unlabelled", f"[{first}, {second}]", []),
+    ):
+        arguments = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
+        run = [f"--network={networks}", *QUICK, f"--out={tmp_path / out}"]
+        main(["evaluate", "--data=ImagesWithMasks", *arguments, *labels, *run])
+    expected = {(row.network, row.name): row for row in rows_of(tmp_path / "labelled")}
+    rows = {(row.network, row.name): row for row in rows_of(tmp_path / "unlabelled", compared_with="")}
+    need_labels = {(first, "clean_accuracy"), (first, "used_share"), ("", "probe_accuracy"), ("", "majority_fraction")}
+    assert expected.keys() == {each for each in rows if each[0] != second}
+    assert all(rows[each] == row for each, row in expected.items() if each not in need_labels)
+    assert all(rows[each].undefined_because == "The images have no labels." for each in need_labels)
+    assert rows[first, "swap_pull"].value not in (0, None)
+    assert [row.reading for row in rows_of(tmp_path / "unlabelled", measure="reliance")] == ["undefined"]
+    pages = [Page((tmp_path / out / "report.html").read_text()) for out in ("labelled", "unlabelled")]
+    assert ["labels" in page.texts for page in pages] == [False, True]
+
+
+def test_classes_that_a_network_does_not_know_are_left_out_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {**write_pairs(tmp_path), **SMALL}
+    (tmp_path / "outputs.yaml").write_text("{disc: 5, wedge: 2, unicorn: 0}")
+    given = [f"--data.{name}={value}" for name, value in options.items()]
+    networks = ["--network=small_resnet:random", f"--classes={tmp_path / 'outputs.yaml'}"]
+    arguments = ["evaluate", "--data=ImagesWithMasks", *given, *networks, *QUICK, f"--out={tmp_path / 'out'}"]
+    assert "'box' of the data's 3 match none or several" in sentence_of(arguments, capsys)
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
+        main([*arguments, "--unknown_classes=leave_out"])
+    (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
+    assert clean.images == 8
+    assert settings_of(tmp_path / "out")["left_out_classes"] == ["box"]
+    assert "'box': 1 of 3 classes left out" in caplog.text and "with 4 of 12 images" in caplog.text
+    none = ImagesWithMasks(**options, leave_out=["box"]).without_classes(["disc"])  # type: ignore[arg-type]
+    assert none.left_out_classes == ("box", "disc") and none.class_names == ("wedge",)
+
+
+class OfPairs(ImagesWithMasks):
+    """Two images that follow each other show one object."""
+
+    def object_of(self, ids: Tensor) -> Tensor:
+        return ids // 2
+
+
+def test_what_a_class_of_ones_own_says_holds_for_fewer_classes_too(tmp_path: Path) -> None:
+    data = OfPairs(**write_pairs(tmp_path), **SMALL).without_classes(["box"])  # type: ignore[arg-type]
+    assert data.object_of(torch.tensor([6, 7])).tolist() == [3, 3] and len(data.files("val")) == 8
+
+
+def test_a_network_without_names_answers_in_its_order_whatever_is_left_out(tmp_path: Path) -> None:
+    """Beside one that knows two of the three classes, named by numbers that are outputs, too."""
+    options = {**write_pairs(tmp_path), **SMALL}
+    table = Path(str(options["labels"]))
+    table.write_text(table.read_text().replace("box", "1").replace("disc", "2").replace("wedge", "3"))
+    config = parse_config(
+        [
+            *("--data=ImagesWithMasks", *(f"--data.{name}={value}" for name, value in options.items())),
+            *("--network=[small_resnet:random, named]", "--unknown_classes=leave_out", f"--out={tmp_path / 'out'}"),
+        ]
+    )
+    unnamed, named = (
+        TrainedNetwork(name, SmallResNet(count).eval(), Preprocessing(), count, class_names=names)
+        for name, count, names in (("small_resnet:random", 3, None), ("named", 2, ("1", "2")))
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        loaded = {"small_resnet:random": unnamed, "named": named}
+        patch.setattr("maskrobust.train.evaluate.networks.load_for", lambda name, *_args, **_options: loaded[name])
+        found, networks = load_networks(config)
+    assert found.data.class_names == ("1", "2")
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(networks["small_resnet:random"](images)[:, :2], unnamed(images)[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["masks"], "maskrobust masks needs images with labels, but these have none"),
+        (["shards"], "maskrobust shards needs images with labels, but these have none"),
+        (["evaluate", "--network=x", "--answers=present"], "answers is about the classes of the images"),
+        (["evaluate", "--network=x", "--unknown_classes=leave_out"], "unknown_classes is about the classes of the"),
+    ],
+)
+def test_what_needs_labels_refuses_images_without(
+    command: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {**write_pairs(tmp_path), **SMALL}
+    given = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
+    arguments = [*command, "--data=ImagesWithMasks", *given, f"--out={tmp_path / 'out'}"]
+    assert message in sentence_of(arguments, capsys)

@@ -1,0 +1,296 @@
+"""`maskrobust evaluate` on several processes, and stopped and called again: the same rows to the last digit.
+
+All have one thread, as torch's sums on a CPU can depend on their number.
+"""
+
+import json
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.train.cli import main
+from maskrobust.train.data import Cues
+from maskrobust.train.evaluate import measure
+from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.partial import settings_of
+from tests.processes import Process, started
+from tests.train.evaluate.test_evaluate_layouts import SMALL, Brightness, write_pairs
+from tests.train.networks import MeanColour
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import TINY_DATA
+
+BATCHES = 6
+DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA | {"batch_size": 4}).items())]
+QUICK = ["--methods=[random_colour, layer_masking]", "--patch_size=8", "--curve_families=[patches]", "--replicates=50"]
+SCENES = ["--scenes=2", "--scene_pairs=20", "--transfer_families=[rectangles]", "--device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("networks")
+    networks = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(MeanColour().state_dict(), folder / f"{seed}.pt")
+        networks.append(f"tests.train.networks.MeanColour:{folder / f'{seed}.pt'}")
+    return ["evaluate", f"--network={json.dumps(networks)}", *DATA, *QUICK, *SCENES]
+
+
+@pytest.fixture(scope="module")
+def alone(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    out = tmp_path_factory.mktemp("alone") / "out"
+    assert run_all(command, out, 1) == [0]
+    return rows_in(out)
+
+
+def rows_in(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((out / "reliance.json").read_text())["rows"]
+    return rows
+
+
+def run_rank(arguments: list[str], rank: int, ranks: int, port: int, asked: Path, saves_until_kill: int | None) -> None:
+    """A process as torchrun starts it, which keeps every batch by itself and may be killed while it writes."""
+    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+    measure.SECONDS_A_CHUNK = 0.0
+    torch.set_num_threads(1)
+    ask, save = Measurement.ask, Outcomes.save
+    saves = 0
+
+    def counted(self: Measurement, batch: Any) -> Any:
+        with asked.open("a") as file:
+            file.write(f"{rank} {sorted(batch.ids.tolist())}\n")
+        return ask(self, batch)
+
+    def killed(self: Outcomes, path: Path) -> None:
+        nonlocal saves
+        saves += 1
+        save(self, path)
+        if saves == saves_until_kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Measurement.ask, Outcomes.save = counted, killed  # type: ignore[method-assign]
+    main(arguments)
+
+
+def start_all(
+    stack: ExitStack, command: list[str], out: Path, ranks: int, saves_until_kill: dict[int, int] | None = None
+) -> list[Process]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    given = [*command, f"--out={out}"]
+    kills = saves_until_kill or {}
+    return [
+        stack.enter_context(
+            started(
+                *(run_rank, given, rank, ranks, port, out.parent / "asked", kills.get(rank)),
+                output=out.parent / f"said-{rank}",
+                errors=out.parent / f"errors-{rank}",
+            )
+        )
+        for rank in range(ranks)
+    ]
+
+
+def run_all(command: list[str], out: Path, ranks: int, **options: Any) -> list[int]:
+    with ExitStack() as stack:
+        return [process.wait() for process in start_all(stack, command, out, ranks, **options)]
+
+
+def asked_in(folder: Path) -> list[str]:
+    return (folder / "asked").read_text().splitlines()
+
+
+@pytest.mark.parametrize(("total", "there"), [(0, 14), (9, 14), (14, 14), (20, 14)])
+def test_processes_share_what_is_not_kept_in_runs_as_far_as_the_total_is_known(
+    total: int, there: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, shares = {2, 3, 11}, []
+    for rank in range(3):
+        monkeypatch.setattr(measure, "rank_and_number", lambda rank=rank: (rank, 3))
+        shares.append([number for number in islice(measure._own_numbers(kept, total), there) if number < there])
+    assert sorted(chain.from_iterable(shares)) == [number for number in range(there) if number not in kept]
+    assert all(share == sorted(share) for share in shares)
+    known = [number for share in shares for number in share if number < total]
+    assert known == sorted(known)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_whole_evaluation_takes_one_graph_of_a_network_and_one_with_layer_masking(
+    command: list[str], alone: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (network, _), others = json.loads(command[1].removeprefix("--network=")), command[2:]
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    counters.clear()
+    with torch._dynamo.config.patch(error_on_recompile=True):  # monkeypatch would leave torch without the option
+        main(["evaluate", f"--network={network}", *others, "--compile=true", f"--out={tmp_path}"])
+    assert counters["stats"]["unique_graphs"] == 2
+    expected = [row for row in alone if row["network"] in (network, "") and not row["compared_with"]]
+    found = rows_in(tmp_path)
+    assert len(found) == len(expected) > 0
+    for row, eager in zip(found, expected, strict=True):
+        for name, value in eager.items():  # the end of an interval may be the next resample of 24 images
+            near = pytest.approx(value, abs=0.1 if name in ("low", "high") else 1e-4)
+            assert row[name] == (near if isinstance(value, float) else value), row["measure"]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_processes_give_the_rows_of_one_and_each_batch_is_asked_once(
+    ranks: int, command: list[str], alone: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    statuses = run_all(command, out, ranks)
+    said = "".join((tmp_path / f"errors-{rank}").read_text() for rank in range(ranks))
+    assert statuses == [0] * ranks, said
+    assert rows_in(out) == alone
+    asked = asked_in(tmp_path)
+    assert len({line.partition(" ")[2] for line in asked}) == len(asked) == BATCHES
+    assert {line[0] for line in asked} == {str(rank) for rank in range(ranks)}
+    assert (tmp_path / "said-0").read_text() and not any((tmp_path / f"said-{r}").read_text() for r in range(1, ranks))
+    assert sorted(path.name for path in out.iterdir()) == ["reliance.csv", "reliance.json", "report.html"]
+
+
+def test_the_rows_tell_networks_methods_and_images_apart(alone: list[dict[str, Any]]) -> None:
+    values = {
+        (row["network"], row["method"]): row["value"]
+        for row in alone
+        if row["measure"] == "silhouette_accuracy" and not row["compared_with"]
+    }
+    assert len(values) == 4 and len(set(values.values())) > 2
+    assert min(values.values()) > 0.0 and max(values.values()) < 1.0
+
+
+def test_a_process_that_was_killed_while_it_wrote_goes_on_with_what_was_kept(
+    command: list[str], alone: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    kept = 3  # batches, of four files each
+    assert run_all(command, out, 1, saves_until_kill={0: 4 * kept + 2}) == [-signal.SIGKILL]
+    assert len(asked_in(tmp_path)) == kept + 1 and not (out / "reliance.json").exists()
+    assert run_all(command, out, 1) == [0]
+    assert len(asked_in(tmp_path)) == BATCHES + 1
+    assert rows_in(out) == alone and not (out / "partial").exists()
+
+
+def test_one_of_two_processes_is_killed_and_three_go_on(
+    command: list[str], alone: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run_all(command, out, 2, saves_until_kill={1: 6}) == [2, -signal.SIGKILL]
+    (sentence,) = (tmp_path / "errors-0").read_text().splitlines()
+    assert "another process of this command has ended" in sentence and "again to go on" in sentence
+    assert len(asked_in(tmp_path)) == 3 + 2
+    assert run_all(command, out, 3) == [0, 0, 0]
+    assert len(asked_in(tmp_path)) == BATCHES + 1
+    assert rows_in(out) == alone
+
+
+def test_killed_between_scenes_and_features_nothing_is_asked_again(
+    command: list[str], alone: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run_all(command, out, 1, saves_until_kill={0: 4 * BATCHES + 2}) == [-signal.SIGKILL]
+    assert {path.name for path in (out / "partial").glob("joined-*")} == {"joined-000000"}
+    assert run_all(command, out, 1) == [0]
+    assert len(asked_in(tmp_path)) == BATCHES
+    assert rows_in(out) == alone
+
+
+@pytest.fixture(scope="module")
+def unfinished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("unfinished") / "out"
+    assert run_all(command, out, 1, saves_until_kill={0: 5}) == [-signal.SIGKILL]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [("--seed=1", "seed"), ("--data.image_size=40", "data"), ("--preprocess={size: 32}", "network, preprocess")],
+)
+def test_another_setting_is_refused_with_its_name_and_what_was_kept_stays(
+    change: str, named: str, command: list[str], unfinished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.name for path in (unfinished / "partial").iterdir())
+    sentence = sentence_of([*command, f"--out={unfinished}", change], capsys)
+    assert f"with another {named}; call it as it was called" in sentence
+    assert sorted(path.name for path in (unfinished / "partial").iterdir()) == before
+
+
+def test_what_the_answers_do_not_follow_from_may_change(command: list[str], unfinished: Path) -> None:
+    main([*command, f"--out={unfinished}", "--replicates=20", "--data.num_workers=1"])
+    assert rows_in(unfinished)
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / "mine.txt").write_text("mine")
+    assert "holds something else" in sentence_of([*command, f"--out={tmp_path}"], capsys)
+    assert [path.name for path in tmp_path.rglob("*")] == ["partial", "mine.txt"]
+
+
+def test_processes_with_networks_of_other_weights_are_refused(tmp_path: Path) -> None:
+    network = ["evaluate", "--network=tests.train.networks.unseeded", *DATA, *QUICK, *SCENES]
+    assert run_all(network, tmp_path / "out", 2) == [2, 2]
+    said = (tmp_path / "errors-1").read_text()
+    assert "this one has another network than the first" in said and "in a file" in said
+
+
+def test_images_without_labels_give_the_same_rows_on_two_processes(tmp_path: Path) -> None:
+    options = {**write_pairs(tmp_path), **SMALL, "batch_size": 2}
+    weights = Brightness().state_dict()
+    torch.save(weights, tmp_path / "first.pt")
+    torch.save({name: each.flip(0) for name, each in weights.items()}, tmp_path / "second.pt")
+    networks = [f"{Brightness.__module__}.Brightness:{tmp_path / name}" for name in ("first.pt", "second.pt")]
+    data = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
+    command = ["evaluate", "--data=ImagesWithMasks", f"--network={json.dumps(networks)}", *data, *QUICK, "--device=cpu"]
+    assert run_all(command, tmp_path / "alone", 1) == [0], (tmp_path / "errors-0").read_text()
+    assert run_all(command, tmp_path / "out", 2) == [0, 0]
+    assert rows_in(tmp_path / "out") == rows_in(tmp_path / "alone")
+
+
+def test_of_several_processes_the_first_tells_what_all_find_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("maskrobust.train.cli.time.sleep", waited.append)
+    monkeypatch.setenv("RANK", "1")
+    assert "claims" in sentence_of(["claims"], capsys) and len(waited) == 1  # in which torchrun would have ended it
+    monkeypatch.setenv("RANK", "0")
+    assert "claims" in sentence_of(["claims"], capsys) and len(waited) == 1
+
+
+def test_settings_tell_every_option_that_answers_follow_from() -> None:
+    data = Cues(train_images=8, val_images=8, test_images=8)
+    config = EvaluationConfig(data=data, out=Path("out"), network=["a"], split="test")
+    network = TrainedNetwork("a", build_network("small_resnet", 8), Preprocessing(), 8)
+    settings = settings_of(config, {"a": network})
+    others: dict[str, Any] = {
+        "methods": ("mean",), "split": "val", "patch_size": 8, "hidden_fractions": (0.25,), "answers": "present",
+        "curve_families": (), "transfer_families": (), "sampled_share": 0.5, "features": False, "layers": ("layer1",),
+        "margins": (4.0,), "leak_controls": True, "scenes": 2, "scene_pairs": 3, "seed": 1, "precision": "bf16",
+        "compile": True,
+        "data_options": {"class_path": "Cues", "init_args": {"seed": 1}},
+    }  # fmt: skip
+    for name, value in others.items():
+        assert settings_of(replace(config, **{name: value}), {"a": network}) != settings, name
+    for name, value in {"out": Path("elsewhere"), "replicates": 7, "wordnet": Path("wordnet")}.items():
+        assert settings_of(replace(config, **{name: value}), {"a": network}) == settings, name
+    for other in (network.select_outputs([1, 0]), network.with_preprocessing(Preprocessing(crop=0.5))):
+        assert settings_of(config, {"a": other}) != settings

@@ -1,0 +1,132 @@
+"""A checkpoint is there whole, or as it was."""
+
+import errno
+import sys
+
+import pytest
+import torch
+
+from maskrobust.errors import InputError
+from maskrobust.train.fit.checkpoints import (
+    AtomicCheckpointIO,
+    CheckpointError,
+    check_classes,
+    check_same_training,
+    limit_reached,
+)
+from tests.train.test_cli import sentence_of
+
+
+class Failure:
+    """Cannot be written, for some reason of the file's or of its own."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint that was written before."""
+    path = tmp_path / "new" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1, "weights": torch.arange(3)}, path)
+    return path
+
+
+def test_a_checkpoint_is_read_as_it_was_written(saved):
+    content = AtomicCheckpointIO().load_checkpoint(saved, weights_only=True)
+    assert content["step"] == 1 and torch.equal(content["weights"], torch.arange(3))
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(OSError(errno.ENOSPC, "No space left on device"), CheckpointError), (RuntimeError("other"), RuntimeError)],
+)
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(saved, failure, raised):
+    before = saved.read_bytes()
+    with pytest.raises(raised) as refusal:
+        AtomicCheckpointIO().save_checkpoint({"step": 2, "more": Failure(failure)}, saved)
+    assert isinstance(refusal.value, CheckpointError) == ("No space left on device" in str(refusal.value))
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_checkpoint(saved):
+    (saved.parent / ".last.ckpt.4711").write_bytes(b"half")
+    (saved.parent / ".best.ckpt.4711").write_bytes(b"of another")
+    AtomicCheckpointIO().save_checkpoint({"step": 2}, saved)
+    assert sorted(path.name for path in saved.parent.iterdir()) == [".best.ckpt.4711", "last.ckpt"]
+
+
+def test_only_what_decides_the_training_must_be_the_same():
+    data = {"class_path": "Folder", "init_args": {"root": "here", "num_workers": 2, "seed": 0}}
+    saved = {"model": {"fill": "mean", "weights": "a.pt"}, "data": data}
+    moved = {"model": {"weights": None}, "data": {**data, "init_args": {"root": "there", "seed": 0}}}
+    check_same_training(saved, moved, "last.ckpt")
+    check_same_training(None, moved, "last.ckpt")
+    with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data.seed 0, got 1; go on with the same"):
+        check_same_training(saved, {**saved, "data": {**data, "init_args": {"seed": 1}}}, "last.ckpt")
+    with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data Folder, got Pets;"):
+        check_same_training(saved, {**saved, "data": {**data, "class_path": "Pets"}}, "last.ckpt")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"architecture": '{"class_path": "stranger.Network"}'},
+        {"architecture": "class_path: stranger.Network"},
+        {"architecture": "stranger.yaml"},
+        {"architecture.class_path": "stranger.Network"},
+        {"architecture_options": {"norm": '{"class_path": "stranger.Network"}'}},
+        {"architecture_options": '{"norm": {"class_path": "stranger.Network"}}'},
+    ],
+    ids=["JSON", "YAML", "file", "key", "option", "options"],
+)
+def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch, capsys, command, arguments):
+    (tmp_path / "stranger.py").write_text("class Network: pass")
+    (tmp_path / "stranger.yaml").write_text("class_path: stranger.Network")
+    whole = {"state_dict": {}, "pytorch-lightning_version": "2.6.6", "loops": {}, "optimizer_states": []}
+    torch.save({**whole, "hyper_parameters": arguments}, tmp_path / "last.ckpt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = ["--data=Cues", "--data.train_images=8", "--data.val_images=8", "--data.image_size=32"]
+    options = ["--ckpt_path=last.ckpt", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    sentence = sentence_of([command, *data, *options], capsys)
+    assert "which is not imported because a file names it" in sentence
+    assert "stranger" not in sys.modules
+
+
+def test_words_and_weights_are_no_classes(tmp_path):
+    weights = tmp_path / "a: b.pt"
+    weights.touch()
+    saved = {"architecture": "timm/resnet50.a1_in1k", "fill": {"mean": 1.0}, "weights": str(weights)}
+    check_classes(saved, {}, "last.ckpt")
+    own = {"architecture": {"class_path": "mine.Network"}}
+    check_classes(own, own, "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"mask_family": "my_masks.stripes"}, {"fill": {"black": 1.0, "my_masks.grey": {}}}, {"fill.my_masks.grey": 1}],
+    ids=str,
+)
+def test_an_own_family_or_fill_is_not_imported_because_a_checkpoint_names_it(arguments):
+    with pytest.raises(ValueError, match=r"names '.*my_masks\.\w+', which is not imported because a file names it"):
+        check_classes(arguments, {"mask_family": "patches", "fill": "black"}, "last.ckpt")
+    check_classes(arguments, arguments, "last.ckpt")
+    check_classes({"mask_family": {"patches": 1.0}, "fill": "mean"}, {}, "last.ckpt")
+
+
+@pytest.mark.parametrize("steps", [float("inf"), float("nan"), None, "many", [1], torch.ones(2)])
+def test_a_checkpoint_that_does_not_say_how_far_it_has_come_is_one_sentence(steps: object) -> None:
+    done = {"current": {"processed": 1, "started": 1, "completed": 1}}
+    loops = {"fit_loop": {"epoch_progress": done, "epoch_loop.val_loop.batch_progress": done}}
+    whole = {"loops": loops, "global_step": 2}
+    assert limit_reached(whole, max_epochs=1, max_steps=-1) == "max_epochs"
+    for broken in ({**whole, "global_step": steps}, {**whole, "loops": steps}, {"global_step": 2}):
+        with pytest.raises(InputError, match="must say how far its training has come"):
+            limit_reached(broken, max_epochs=1, max_steps=-1)

@@ -1,0 +1,349 @@
+"""`maskrobust fit | validate | test`: which weights are measured, where a run logs, and runs on two processes."""
+
+import errno
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskrobust.configs import find_config
+from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.train.cli import main
+from tests.train.runs import last, rows, run
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import tiny_fit
+
+resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
+
+
+def arguments_of(command: str, folder: Path, *more: str) -> list[str]:
+    return [command, *tiny_fit("cues.yaml", folder), *more]
+
+
+def save_weights(path: Path) -> Path:
+    torch.manual_seed(1)
+    torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), path)
+    return path
+
+
+def logged(folder: Path) -> dict[str, float]:
+    """The numbers in the last row of a run's CSV log."""
+    return {name: float(value) for name, value in rows(folder)[-1].items() if value}
+
+
+def fit(folder: Path, *more: str) -> Path:
+    """Train for two steps, and return the last checkpoint."""
+    main(arguments_of("fit", folder, *more))
+    return last(folder)
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_random_weights_are_not_measured(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = sentence_of(arguments_of(command, tmp_path), capsys)
+    assert sentence.startswith(command) and "--ckpt_path" in sentence and "--model.weights" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_to_start_from_are_measured(tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "weights.pt")
+    main(arguments_of("test", tmp_path / "runs", f"--model.weights={weights}"))
+    assert "test/accuracy" in logged(tmp_path / "runs")
+
+
+def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_started_from_are_gone(
+    tmp_path: Path,
+) -> None:
+    weights = save_weights(tmp_path / "weights.pt")
+    checkpoint = fit(tmp_path / "runs", f"--model.weights={weights}")
+    weights.unlink()
+    main(arguments_of("test", tmp_path / "runs", "--ckpt_path=last"))
+    main(arguments_of("test", tmp_path / "other", f"--ckpt_path={checkpoint}"))
+    tested = [logged(tmp_path / folder)["test/accuracy"] for folder in ("runs/cues/test", "other")]
+    assert tested[0] == tested[1]
+
+
+@resumes
+def test_a_run_goes_on_from_the_newest_last_checkpoint(tmp_path: Path) -> None:
+    older = fit(tmp_path, "--model.warmup_fraction=0")
+    os.utime(older, (0, 0))
+    newer = fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")
+    newest = fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=3")
+    assert [torch.load(path)["global_step"] for path in (older, newer, newest)] == [2, 4, 6]
+
+
+@resumes
+def test_a_run_that_goes_on_for_longer_follows_the_schedule_of_its_new_length(tmp_path: Path) -> None:
+    whole = torch.load(fit(tmp_path / "whole", "--trainer.max_epochs=3"))
+    fit(tmp_path / "parts")
+    parts = torch.load(fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=3"))
+    assert parts["lr_schedulers"] == whole["lr_schedulers"]
+    rates = [[group["lr"] for group in each["optimizer_states"][0]["param_groups"]] for each in (parts, whole)]
+    assert rates == [[0.0, 0.0]] * 2
+
+
+def test_the_last_checkpoint_of_a_run_that_another_logger_follows_must_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [f"--trainer.logger={{class_path: CSVLogger, init_args: {{save_dir: {tmp_path}}}}}", "--ckpt_path=last"]
+    sentence = sentence_of(arguments_of("fit", tmp_path, *given), capsys)
+    assert sentence.startswith("--ckpt_path last finds runs below run_name, but trainer.logger is given")
+
+
+def test_runs_are_kept_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = sentence_of(arguments_of("fit", tmp_path, "--trainer.default_root_dir=memory://runs"), capsys)
+    assert sentence.startswith("trainer.default_root_dir must be a folder of this machine, got 'memory://runs'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_first_run_may_ask_for_the_last_checkpoint_and_says_where_it_found_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert torch.load(fit(tmp_path, "--ckpt_path=last"))["global_step"] == 2
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"there is no last checkpoint of a run in '{tmp_path / 'cues'}' yet."
+
+
+def write_nothing(_path: Path) -> None:
+    """Leave it missing."""
+
+
+def write_text(path: Path) -> None:
+    path.write_text("not a checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "named"),
+    [
+        ("last", write_nothing, "no last checkpoint"),
+        ("best", write_nothing, "'best' does not exist"),
+        ("folder.ckpt", Path.mkdir, "folder.ckpt' is a folder; give a file in it."),
+        ("none.ckpt", write_nothing, "none.ckpt' does not exist"),
+        ("text.ckpt", write_text, "text.ckpt' is not a readable checkpoint"),
+        ("weights.ckpt", save_weights, "--model.weights"),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_checkpoint_that_cannot_be_measured_is_refused_in_one_sentence(
+    command: str,
+    name: str,
+    write: Callable[[Path], object],
+    named: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / name
+    write(path)
+    given = str(path) if "." in name else name
+    assert named in sentence_of(arguments_of(command, tmp_path / "runs", f"--ckpt_path={given}"), capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "given", [["-c", "cues"], ["-ccues"], ["-c=cues.yaml"], ["--config", "cues"], ["--config=cues"]]
+)
+def test_a_shipped_config_is_found_however_it_is_given(
+    given: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *given, "--print_config"])
+    assert stopped.value.code == 0
+    assert "run_name: cues" in capsys.readouterr().out
+    assert "run_name: cues" in find_config("cues").read_text()
+
+
+def test_a_folder_in_the_place_of_a_config_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = sentence_of(["fit", f"--config={tmp_path}"], capsys)
+    assert sentence == f"expected a configuration file, but '{tmp_path}' is a folder; give a YAML file."
+
+
+def test_a_run_logs_unless_told_not_to(tmp_path: Path) -> None:
+    fit(tmp_path / "unset")
+    assert "val/accuracy" in (tmp_path / "unset/cues/version_0/metrics.csv").read_text()
+    main(arguments_of("fit", tmp_path / "none", "--trainer.logger=false", "--trainer.callbacks=[]"))
+    assert list((tmp_path / "none").rglob("metrics.csv")) == []
+    assert (tmp_path / "none/config.yaml").is_file()
+
+
+def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = arguments_of("fit", tmp_path / "runs", "--trainer.max_epochs=null", "--trainer.callbacks=[]")
+    assert sentence_of(arguments, capsys).startswith("fit must be told how long to train")
+    assert not (tmp_path / "runs").exists()
+    main([*arguments, "--trainer.max_steps=1"])
+    main([*arguments, "--trainer.fast_dev_run=true"])
+
+
+def test_nothing_is_said_that_is_of_no_use(tmp_path: Path) -> None:
+    said = run(arguments_of("fit", tmp_path))
+    said += run(arguments_of("test", tmp_path, "--ckpt_path=last", "--trainer.callbacks=[]"))
+    assert "`Trainer.fit` stopped" in said and "Loaded model weights" in said
+    assert [word for word in ("Tip:", "`weights_only`", "LeafSpec", "dirpath", "Be aware") if word in said] == []
+
+
+def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metrics_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = tmp_path / "runs 1/cues/version_0"
+    checkpoints = run_folder / "checkpoints"
+    main(arguments_of("fit", tmp_path / "runs 1"))
+    *_, folder, best, latest, test = capsys.readouterr().out.splitlines()
+    assert folder == f"run:  {run_folder}"
+    assert best == f"best: {checkpoints / 'best.ckpt'}"
+    assert latest == f"last: {checkpoints / 'last.ckpt'}"
+    program, *command = shlex.split(test.removeprefix("test: "))
+    assert (program, command[-1]) == ("maskrobust", str(checkpoints / "best.ckpt"))
+    main(command)
+    metrics = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("metrics: "))
+    assert metrics == tmp_path / "runs 1/cues/test/version_0/metrics.csv"
+    assert "test/accuracy" in metrics.read_text()
+    assert [path.name for path in run_folder.parent.iterdir() if "version" in path.name] == ["version_0"]
+
+
+def test_a_fit_that_keeps_nothing_says_nothing_of_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--trainer.enable_checkpointing=false", "--trainer.callbacks=[]"]
+    main(arguments_of("fit", tmp_path, *more))
+    assert capsys.readouterr().out.splitlines()[-1] == f"run:  {tmp_path / 'cues/version_0'}"
+
+
+@pytest.mark.parametrize(("limit", "value"), [("max_epochs", 1), ("max_steps", 2)])
+def test_a_run_that_has_reached_its_end_does_not_begin_again(
+    limit: str, value: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = fit(tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2", f"--trainer.{limit}={value}")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == (
+        f"nothing to do: '{checkpoint}' has reached {limit} {value}; raise --trainer.{limit} to train for longer.\n"
+    )
+    assert [path.name for path in (tmp_path / "cues").iterdir()] == ["version_0"]
+
+
+@pytest.mark.parametrize(("group", "value"), [("trainer", "3"), ("model", "[1]")])
+def test_a_trainer_or_a_model_without_options_is_one_sentence(
+    group: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.yaml").write_text(f"{group}: {value}")
+    given = ["fit", "--data=Cues", "--trainer.max_epochs=1", f"--config={tmp_path / 'own.yaml'}"]
+    assert sentence_of(given, capsys) == f"{group} must hold options and their values, got '{value}'; change it."
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_cannot_be_is_one_sentence(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = sentence_of(arguments_of("fit", tmp_path, f"--seed_everything={seed}"), capsys)
+    assert sentence == f"seed_everything must lie in [0, 4294967295], got {seed}; give such a number."
+
+
+def test_a_metric_that_early_stopping_cannot_watch_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/acc"]
+    sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
+    assert sentence.startswith("EarlyStopping must monitor one of ") and " val/accuracy, " in sentence
+    assert sentence.endswith(", got 'val/acc'; correct it.")
+
+
+def test_null_is_no_batch_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = sentence_of(arguments_of("fit", tmp_path, "--data.batch_size=null"), capsys)
+    assert sentence == "batch_size must be at least 1, got None; give a larger number."
+
+
+def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.monitor=val/acc"]
+    sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
+    assert sentence.startswith("`ModelCheckpoint(monitor='val/acc')` could not find the monitored key")
+    assert "HINT" not in sentence and sentence.endswith("; change the trainer's options.")
+
+
+def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = arguments_of("fit", tmp_path, "--trainer.logger=false", "--wandb=true")
+    assert "leave one of them out" in sentence_of(arguments, capsys)
+
+
+def test_wandb_is_imported_only_where_it_is_used() -> None:
+    code = "import sys, maskrobust.train.fit.command; sys.exit('wandb' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("accelerator=foo", "'foo'"),
+        ("devices=0", "devices='0'"),
+        ("devices=x", "`devices`"),
+        ("strategy=foo", "'foo'"),
+        ("max_epochs=-5", "-5"),
+    ],
+)
+def test_an_option_that_the_trainer_refuses_is_one_sentence(
+    option: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = sentence_of(arguments_of("fit", tmp_path, f"--trainer.{option}"), capsys)
+    assert named in sentence and sentence.endswith("; change the trainer's options.")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "gpu" in sentence_of(arguments_of("fit", tmp_path, "--trainer.accelerator=gpu"), capsys)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "cannot be used (Permission denied); choose another"),
+        (errno.EROFS, "cannot be used (Read-only file system); choose another"),
+        (errno.ENOSPC, "cannot be written (No space left on device); make room"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    number: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = os.mkdir
+
+    def refuse(path: str | Path, *mode: int) -> None:
+        if "locked" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        make(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    sentence = sentence_of(arguments_of("fit", tmp_path / "locked"), capsys)
+    assert str(tmp_path / "locked") in sentence and told in sentence
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("")
+    sentence = sentence_of(arguments_of("fit", tmp_path / "taken"), capsys)
+    assert str(tmp_path / "taken") in sentence and "choose another" in sentence
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_two_processes_measure_exactly_what_one_does(command: str, tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "weights.pt")
+    sizes = ["--data.init_args.val_images=7", "--data.init_args.test_images=7", "--data.init_args.batch_size=2"]
+    more = [f"--model.weights={weights}", "--trainer.callbacks=[]", *sizes]
+    main(arguments_of(command, tmp_path / "one", *more))
+    run(arguments_of(command, tmp_path / "two", *more, "--trainer.devices=2", "--trainer.strategy=ddp"))
+    alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")
+    accuracy = "test/accuracy" if command == "test" else "val/accuracy"
+    assert 0 < alone[accuracy] < 1
+    assert alone[accuracy] == together[accuracy]
+    assert alone == pytest.approx(together, rel=1e-6)
+
+
+def test_checkpoints_are_written_by_the_plugin_that_is_given(tmp_path: Path) -> None:
+    given = "lightning_fabric.plugins.TorchCheckpointIO"
+    fit(tmp_path, "--trainer.max_epochs=1", f"--trainer.plugins=[{given}]")
+    assert [path.name for path in tmp_path.rglob("last.ckpt")] == ["last.ckpt"]

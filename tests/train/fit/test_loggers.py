@@ -1,0 +1,276 @@
+"""Weights & Biases: real offline runs of `fit` and `claim`, read back from their files."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import wandb
+import yaml
+from PIL import Image
+
+from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
+from maskrobust.train.cli import main
+from maskrobust.train.fit.loggers import WandbOptions, loggers
+from tests.train.offline_runs import OfflineRun, offline_runs
+from tests.train.runs import rows, run as run_command
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import tiny_claim, tiny_fit
+
+OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
+FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
+OF_EACH_STEP = ("train/loss", "train/learning_rate/pg1", "train/images_per_second", "train/data_wait")
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    """A fit of two steps an epoch that logs each of them."""
+    return ["fit", *tiny_fit("cues.yaml", folder), "--trainer.log_every_n_steps=1", *more]
+
+
+@contextmanager
+def settings(**variables: str) -> Iterator[None]:
+    """W&B as it is for a user who is not logged in, with environment variables; nothing of it stays behind."""
+    wandb.teardown()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+                patch.delenv(name, raising=False)
+            patch.setenv("NETRC", "nowhere")
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            yield
+    finally:
+        wandb.teardown()
+
+
+@pytest.fixture
+def _logged_out() -> Iterator[None]:
+    with settings():
+        yield
+
+
+logged_out = pytest.mark.usefixtures("_logged_out")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a training of two epochs; one that goes on with it, on two processes; and one that starts from its weights."""
+    folder = tmp_path_factory.mktemp("offline")
+    first = ("--trainer.max_epochs=2", "--trainer.callbacks.every_n_epochs=1", "--wandb.artifacts=final")
+    resumed = arguments(folder, *OPTIONS, "--trainer.max_epochs=3", "--ckpt_path=last", "--model.warmup_fraction=0")
+    with settings():
+        main(arguments(folder, *OPTIONS, *first, "--model.warmup_fraction=0"))
+        run_command([*resumed, "--trainer.devices=2", "--trainer.strategy=ddp"])
+        weights = folder / "cues/version_0/checkpoints/last.ckpt"
+        main(arguments(folder, *OPTIONS, f"--model.weights={weights}", "--trainer.callbacks=[]"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> list[OfflineRun]:
+    return offline_runs(folder)
+
+
+def test_a_run_has_the_name_the_project_the_group_and_the_tags_that_were_given(runs: list[OfflineRun]) -> None:
+    for run in runs:
+        assert (run.name, run.project, run.group, sorted(run.tags)) == ("cues", "holes", "cues", ["small", "test"])
+        assert run.exit_code == 0
+
+
+def test_the_configuration_is_the_one_beside_the_logs_as_one_nested_dict(folder: Path, runs: list[OfflineRun]) -> None:
+    written = yaml.safe_load((folder / "cues/version_0/config.yaml").read_text())
+    found = {name: value for name, value in runs[0].config.items() if name != "_wandb"}
+    assert found == written
+    assert found["model"]["architecture_options"] == {"width": 16}
+    assert torch.load(folder / "cues/version_0/checkpoints/last.ckpt")["config"] == written
+
+
+def test_every_epoch_logs_its_figures_and_every_step_its_own(folder: Path, runs: list[OfflineRun]) -> None:
+    first = runs[0]
+    for name in FIGURES:
+        assert len(first.logged(name)) == 2, name
+    for name in OF_EACH_STEP:
+        assert len(first.logged(name)) == 4, name
+    assert all(0 <= wait <= 1 for wait in first.logged("train/data_wait"))
+    assert all(speed > 0 for speed in first.logged("train/images_per_second"))
+    for name in (*FIGURES, *OF_EACH_STEP):
+        written = [float(row[name]) for row in rows(folder / "cues/version_0") if row[name]]
+        assert written == first.logged(name), name
+
+
+def test_pictures_show_the_masks_of_the_training_and_of_the_measures(runs: list[OfflineRun]) -> None:
+    run = runs[0]
+    shown = {name: run.logged(name) for name in ("train/shown", "reliance/shown")}
+    assert [len(pictures) for pictures in shown.values()] == [1, 2]
+    for pictures in shown.values():
+        for picture in pictures:
+            assert picture["_type"] == "images/separated"
+            with Image.open(run.folder / "files" / picture["filenames"][0]) as panel:
+                assert panel.width > 4 * 48
+
+
+def test_a_table_holds_the_measures_of_all_epochs(runs: list[OfflineRun]) -> None:
+    *_, last = runs[0].logged("reliance/rows")
+    table = json.loads((runs[0].folder / "files" / last["path"]).read_text())
+    assert table["columns"] == list(TABLE_COLUMNS)
+    assert {row[0] for row in table["data"]} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [
+        ("val/accuracy", max),
+        ("val/loss", min),
+        ("reliance/black/retention_0.5", max),
+        ("reliance/black/hidden_pixel_sensitivity", min),
+        ("reliance/black/silhouette_leak", None),  # "zero" is its goal: neither end is best
+    ],
+)
+def test_the_summary_has_the_last_and_the_best_value_by_the_goal_of_the_measure(
+    name: str, best: Callable[[list[float]], float] | None, runs: list[OfflineRun]
+) -> None:
+    run, values = runs[0], runs[0].logged(name)
+    ends = {"last": values[-1]} | ({} if best is None else {best.__name__: best(values)})
+    assert len(values) == 2 and run.summary[name] == ends
+    assert run.metrics[name].step_metric == "trainer/global_step"
+
+
+def test_every_chart_is_of_a_value_in_one_of_three_sections(runs: list[OfflineRun]) -> None:
+    run = runs[0]
+    numbers = {name for row in run.history for name, value in row.items() if isinstance(value, int | float)}
+    charts = {
+        name for name in numbers if name[0] != "_" and not (name in run.metrics and run.metrics[name].options.hidden)
+    }
+    assert {name.partition("/")[0] for name in charts} == {"train", "val", "reliance"}
+    assert {name for name in numbers - charts if name[0] != "_"} == {"epoch", "trainer/global_step"} | {
+        name for name in numbers if name.startswith("reliance/") and name.endswith(("_low", "_high"))
+    }
+
+
+def test_checkpoints_are_uploaded_where_that_was_asked_for(runs: list[OfflineRun]) -> None:
+    checkpoints = [[files for kind, files in run.artifacts if kind == "model"] for run in runs]
+    assert checkpoints == [[["model.ckpt"]] * 2, [], []]  # best and last of the first
+
+
+def test_a_resumed_training_goes_on_with_its_run_and_two_processes_make_one(
+    folder: Path, runs: list[OfflineRun]
+) -> None:
+    first, resumed, anew = runs
+    assert resumed.id == first.id
+    steps = torch.load(folder / "cues/version_0/checkpoints/last.ckpt")["global_step"]
+    assert resumed.logged("trainer/global_step")[0] == steps > 0
+    assert anew.id != first.id
+    assert anew.logged("trainer/global_step")[0] == 0
+
+
+@logged_out
+@pytest.mark.parametrize(("run_name", "goes_on"), [("cues", True), ("other", False)])
+def test_a_run_of_another_name_is_another_run(
+    run_name: str, goes_on: bool, folder: Path, runs: list[OfflineRun], tmp_path: Path
+) -> None:
+    checkpoint = str(folder / "cues/version_0/checkpoints/last.ckpt")
+    _, run = loggers(tmp_path, run_name, run_name, WandbOptions(project="holes"), checkpoint)
+    assert run.version == (runs[0].id if goes_on else None)
+
+
+@logged_out
+@pytest.mark.parametrize("entity", [None, "team"])
+def test_a_checkpoint_never_says_whose_project_is_logged_to(tmp_path: Path, entity: str | None) -> None:
+    run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": "team"}
+    torch.save({"state_dict": {}, "wandb": run}, tmp_path / "team.ckpt")
+    with pytest.MonkeyPatch.context() as patch:
+        asked = []
+        patch.setattr(wandb, "init", lambda **options: asked.append(options))
+        options = WandbOptions(entity=entity)
+        _ = loggers(tmp_path, "cues", "cues", options, str(tmp_path / "team.ckpt"))[1].experiment
+    (given,) = asked
+    assert (given["id"], given["entity"], given["resume"]) == ("abc", entity, "allow")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"id": "../../elsewhere"}, {"id": ""}, {"id": 7}, {"id": "a\nb"}, {"name": None}, {"project": ["p"]},
+        {"entity": 1}, None,
+    ],
+)  # fmt: skip
+def test_a_run_of_a_checkpoint_that_is_no_run_is_one_sentence(tmp_path: Path, stored: dict[str, object] | None) -> None:
+    run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": None}
+    torch.save({"state_dict": {}, "wandb": "abc" if stored is None else run | stored}, tmp_path / "run.ckpt")
+    with pytest.raises(ValueError, match=r"must name its run of W&B by an id of letters and digits; .*\.$"):
+        loggers(tmp_path, "cues", "cues", WandbOptions(), str(tmp_path / "run.ckpt"))
+
+
+@logged_out
+@pytest.mark.parametrize(("option", "given"), [("project", "'other'"), ("entity", "'somebody/holes'")])
+def test_a_run_is_not_resumed_in_another_project(
+    option: str, given: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = folder / "cues/version_0/checkpoints/last.ckpt"
+    elsewhere = "--wandb.project=other" if option == "project" else "--wandb.entity=somebody"
+    longer = ["--trainer.max_epochs=3", f"--ckpt_path={checkpoint}"]
+    sentence = sentence_of(arguments(tmp_path, *OPTIONS, elsewhere, *longer), capsys)
+    assert str(checkpoint) in sentence and "'holes'" in sentence and given in sentence and "--run_name" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wandb_can_be_disabled_from_outside(tmp_path: Path) -> None:
+    with settings(WANDB_MODE="disabled"):
+        main(arguments(tmp_path, "--wandb=true", "--trainer.max_epochs=1"))
+    assert "wandb" not in torch.load(tmp_path / "cues/version_0/checkpoints/last.ckpt")
+    assert list(tmp_path.rglob("*.wandb")) == []
+
+
+def test_credentials_that_are_no_good_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with settings(WANDB_API_KEY="short"):
+        sentence = sentence_of(arguments(tmp_path, "--wandb=true"), capsys)
+    assert "WANDB_API_KEY" in sentence and "wandb login" in sentence and "WANDB_MODE=offline" in sentence
+
+
+@logged_out
+def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("maskrobust.lm_modules.training.classifier.MaskRobustClassifier.validation_step", fail)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        main(arguments(tmp_path, "--wandb=true", "--trainer.callbacks=[]"))
+    (run,) = offline_runs(tmp_path)
+    assert run.exit_code == 1
+
+
+def test_a_missing_package_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "pip install wandb" in sentence_of(arguments(tmp_path, "--wandb.group=any"), capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@logged_out
+def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(tmp_path: Path) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", seeds=[1])
+    part = ["claim", f"--config={config}", "--arm=[no_masks, layer_masking]", "--seed=1"]
+    main([*part, f"--out={tmp_path / 'tracked'}", "--wandb.tags=[claim]"])
+    main([*part, f"--out={tmp_path / 'plain'}"])
+    found = offline_runs(tmp_path)
+    assert [run.name for run in found] == ["no_masks seed 1", "layer_masking seed 1"]
+    assert len({run.id for run in found}) == 2
+    for run, masking in zip(found, ("none", "layer_masking"), strict=True):
+        assert (run.group, run.tags, run.project) == ("tracked", ["claim"], "maskrobust")
+        assert run.config["model"]["masking"] == masking
+        assert len(run.logged("val/accuracy")) == len(run.logged("train/shown")) == 1
+        arm = Path("arms", run.config["arm"], "seed-1")
+        for name in ("weights.safetensors", "outcomes-black.npz"):
+            assert (tmp_path / "tracked" / arm / name).read_bytes() == (tmp_path / "plain" / arm / name).read_bytes()
+
+
+def test_a_claim_has_no_checkpoints_to_upload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    sentence = sentence_of(
+        ["claim", f"--config={config}", f"--out={tmp_path / 'out'}", "--wandb.artifacts=all"], capsys
+    )
+    assert "wandb.artifacts" in sentence and "got all" in sentence

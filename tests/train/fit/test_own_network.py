@@ -1,0 +1,131 @@
+"""`maskrobust fit` with a network of the user's own, named as for `evaluate`."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.weights import read_checkpoint
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.cli import main
+from tests.train.runs import last
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import TINY_DATA, TWO_STEPS
+
+MODULE = "own_networks_of_test_own_network"
+OWN = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes=5, width=4):
+        super().__init__(
+            nn.Conv2d(3, width, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(width, num_classes),
+        )
+
+def of_three():
+    return Net(3)
+
+def of_twelve():
+    return Net(12)
+
+def pair():
+    return Pair(3, 8, 1)
+
+class Pair(nn.Conv2d):
+    def forward(self, images):
+        return super().forward(images), images
+"""
+DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
+
+
+@pytest.fixture(autouse=True)
+def _own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{MODULE}.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = read_checkpoint(checkpoint)["state_dict"]
+    return weights
+
+
+def fit(*more: str) -> Path:
+    main(["fit", *DATA, *TWO_STEPS, *more])
+    return last(Path("runs"))
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_class_of_ones_own_is_trained_resumed_measured_and_exported_by_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("own.yaml").write_text(
+        yaml.safe_dump({"model": {"architecture": f"{MODULE}.Net", "schedule": "constant", "warmup_fraction": 0}})
+    )
+    checkpoint = fit("--config=own.yaml", "--trainer.max_epochs=2")
+    fit("--config=own.yaml", "--trainer.max_epochs=1", "--run_name=half")
+    half = str(last(Path("runs/half")))
+    resumed = [*DATA, *TWO_STEPS, "--trainer.max_epochs=2", "--run_name=half", f"--ckpt_path={half}"]
+    assert "is not imported because a file names it" in sentence_of(["fit", *resumed], capsys)
+    main(["fit", *resumed, "--config=own.yaml"])
+    torch.testing.assert_close(weights_of(last(Path("runs/half"))), weights_of(checkpoint), rtol=0, atol=0)
+    main(["test", *DATA, "--config=own.yaml", f"--ckpt_path={checkpoint}", "--trainer.accelerator=cpu"])
+    assert "is not imported because a file names it" in sentence_of(
+        ["export", f"--network={checkpoint}", "--out=exported"], capsys
+    )
+    main(["export", f"--network={MODULE}.Net:{checkpoint}", "--out=exported"])
+    found, again = load_network(f"{MODULE}.Net:{checkpoint}"), load_network(f"{MODULE}.Net:exported")
+    assert found.num_classes == again.num_classes == 8 and found.class_names == again.class_names
+    images = torch.rand(2, 3, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(found(images), again(images))
+    capsys.readouterr()
+    main(["arches", f"{MODULE}.Net", f"{MODULE}.of_three"])
+    assert capsys.readouterr().out.count(" yes ") == 2
+
+
+def test_options_of_an_own_class_are_the_commands_and_never_those_of_a_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = [f"--model.architecture={MODULE}.Net", "--model.architecture_options={width: 16}"]
+    checkpoint = fit(*own)
+    assert weights_of(checkpoint)["network.4.weight"].shape == (8, 16)
+    given = ["test", *DATA, own[0], f"--ckpt_path={checkpoint}", "--trainer.accelerator=cpu"]
+    assert "give the same, --model.architecture_options '{'width': 16}'" in sentence_of(given, capsys)
+    main([*given, own[1]])
+
+
+@pytest.mark.parametrize("steps", ["0", "2"])
+@pytest.mark.parametrize(("name", "given"), [("of_three", "shape (16, 3)"), ("pair", "tuple")])
+def test_fewer_outputs_than_classes_are_told_before_a_step(
+    name: str, given: str, steps: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MaskRobustClassifier, "on_before_optimizer_step", lambda *_arguments: pytest.fail("it trains"))
+    arguments = ["fit", *DATA, *TWO_STEPS, f"--model.architecture={MODULE}.{name}", "--trainer.logger=false"]
+    if name == "pair":
+        arguments.append("--model.channels_last=false")
+    assert sentence_of([*arguments, f"--trainer.num_sanity_val_steps={steps}"], capsys) == (
+        f"the network must return logits (B, 8), one for each class, got {given}; give it as many outputs."
+    )
+
+
+def test_more_outputs_than_classes_are_told_once_and_trained(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="pytorch_lightning"):
+        fit(f"--model.architecture={MODULE}.of_twelve")
+    assert [message for message in caplog.messages if "outputs" in message] == [
+        "the network has 12 outputs but the data have 8 classes: its last 4 are trained never to be the answer."
+    ]
+
+
+def test_a_name_that_says_no_network_is_told_as_evaluate_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("no_such_module.Net", f"{MODULE}.Missing", "resnet51"):
+        told = [
+            sentence_of(["fit", *DATA, *TWO_STEPS, f"--model.architecture={name}"], capsys),
+            sentence_of(["evaluate", *DATA, f"--network={name}", "--out=out"], capsys),
+            sentence_of(["arches", name], capsys),
+        ]
+        assert (len(set(told)) == 1 and "my_module.MyNet" in told[0]) or name.rpartition(".")[0] in told[0]

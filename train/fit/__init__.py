@@ -1,0 +1,1 @@
+"""`maskrobust fit | validate | test`, and what every training shares: checkpoints and loggers."""

@@ -1,0 +1,279 @@
+"""Writing checkpoints so that none is ever half written, and refusing to go on from one of another training."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from fsspec.utils import get_protocol
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
+from maskrobust.lm_modules.networks.architectures import build_network, is_own_class
+from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit, check_options
+from maskrobust.lm_modules.networks.weights import plain_tensors, read_checkpoint
+from maskrobust.train.storage.files import atomic_path
+
+_MAY_CHANGE = frozenset(
+    [
+        "model.weights",
+        "model.new_head",
+        *(f"data.{name}" for name in ("root", "mask_root", "download", "batch_size", "num_workers")),
+    ]
+)
+"""Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader
+checks that a batch of all processes together is as large as it was."""
+
+_SAVED_PATHS = frozenset(["best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"])
+
+_PLAIN = re.compile(r"[\w./:+-]{0,200}")
+"""Strings that are themselves in YAML, too."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint cannot be written."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, down to the disk, and then puts it there in one step.
+
+    After a kill, a power cut or a full disk the checkpoint that was there before is untouched, and nothing else is
+    there that ends in .ckpt. A local checkpoint is read as `read_checkpoint` does, on the CPU. An address, such as
+    s3://bucket/run, is left to Lightning: object stores replace an object only once it is whole.
+    """
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The checkpoint at `path`; nothing in a file is executed, whatever `weights_only` says.
+
+        What its callbacks know of checkpoints in other folders is left out: a logger may upload what a path names.
+
+        Raises:
+            MissingFileError, InputError: see `read_checkpoint`.
+        """
+        if get_protocol(str(path)) != "file":
+            return super().load_checkpoint(path, map_location, weights_only)
+        checkpoint = read_checkpoint(path)
+        _forget_elsewhere(checkpoint.get("callbacks"), Path(path).resolve().parent)
+        return checkpoint
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            CheckpointError: it cannot be written, as on a full disk.
+        """
+        if get_protocol(str(path)) != "file":
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        try:
+            _write(checkpoint, Path(path))
+        except (OSError, RuntimeError) as error:
+            # torch may complain that it cannot finish the file, after the error that says why
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise CheckpointError(
+                f"the checkpoint '{path}' cannot be written ({cause.strerror}); make room, and go on with --ckpt_path "
+                "last, from what was saved before."
+            ) from cause
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    _remove_remains(path)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove_remains(path: Path) -> None:
+    """Remove what a process has left that was killed while it wrote to `path`."""
+    for remains in path.parent.glob(f".{escape(path.name)}.*"):
+        remains.unlink()
+
+
+def _forget_elsewhere(states: Any, folder: Path) -> None:
+    """Empty those paths of callbacks' states that lie outside a folder."""
+    for state in states.values() if isinstance(states, dict) else ():
+        for name in _SAVED_PATHS.intersection(state) if isinstance(state, dict) else ():
+            kept = {path: value for path, value in _paths(state[name]) if _lies_in(folder, path)}
+            state[name] = kept if name == "best_k_models" else next(iter(kept), "")
+
+
+def _lies_in(folder: Path, path: str) -> bool:
+    try:
+        return Path(path).resolve().parent == folder
+    except (ValueError, OSError, RuntimeError):  # which is no path: one with a null byte, or a circle of links
+        return False
+
+
+def _paths(known: Any) -> Iterator[tuple[str, Any]]:
+    """Paths of checkpoints, each with what is known of it: a path alone, or several with their scores."""
+    for path, value in known.items() if isinstance(known, dict) else [(known, None)]:
+        yield str(path), value
+
+
+def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str) -> None:
+    """Refuse a checkpoint that names a class to import, such as a network's, which the command itself does not name.
+
+    The argument parser imports what `class_path` says, and reads strings as YAML or as the name of a YAML file that may
+    say it; strings other than plain words are refused, too.
+
+    Args:
+        saved: the model's arguments in the checkpoint, which Lightning takes over.
+        given: those of the command.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        InputError: naming the class, or an option of the architecture that names a file.
+    """
+    if not isinstance(saved, Mapping):
+        raise InputError(f"'{path}' must hold the model's arguments by name, but does not; give another file.")
+    check_options(saved.get("architecture_options"), path)
+    parsed = {name: value for name, value in saved.items() if name != "weights"}  # which is never a class
+    foreign = sorted(set(_importable(parsed)) - set(_importable(given)))
+    if foreign:
+        raise InputError(
+            f"'{path}' names '{foreign[0]}', which is not imported because a file names it; if you trust it, name it "
+            "yourself with --model.architecture, --model.mask_family or --model.fill."
+        )
+
+
+def check_size(saved: Mapping[str, Any], given: Mapping[str, Any], content: object, path: str) -> None:
+    """Refuse a checkpoint whose arguments describe a network that cannot be built, or is much larger than its weights.
+
+    A network by its name alone is as large as it always is; options can make it any size. Those of a user's own class
+    must be given with the command.
+
+    Args:
+        saved: the model's arguments in the checkpoint, which Lightning takes over.
+        given: those of the command, whose options are taken as they are.
+        content: the checkpoint's state dict.
+        path: of the checkpoint.
+
+    Raises:
+        InputError: it does, or the state dict is none.
+    """
+    weights = plain_tensors(content, path)
+    options = saved.get("architecture_options")
+    architecture = saved.get("architecture")
+    if not options or options == given.get("architecture_options") or not isinstance(architecture, str):
+        return
+    if is_own_class(architecture):
+        raise InputError(
+            f"'{path}' was trained with options of '{architecture}', which your own class is not given because a file "
+            f"says so; give the same, --model.architecture_options '{options}'."
+        )
+    try:
+        with allocation_limit(weights.values(), path):
+            build_network(architecture, saved["num_classes"], options)
+    except InputError:
+        raise
+    except Exception as error:  # options of a file can be anything, and make a constructor raise anything
+        raise InputError(
+            f"'{path}' has options that its architecture does not take ({type(error).__name__}); give another file."
+        ) from error
+
+
+def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:
+    """Refuse to go on from a checkpoint with another model or on other data.
+
+    Lightning would take the model's arguments from the checkpoint, whatever is given, and the data's as they are given.
+
+    Args:
+        saved: configuration in the checkpoint, with "model" and "data"; None where there is none to compare with.
+        now: configuration of the run that is to go on; an argument that is left out is not compared.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        InputError: an argument differs that decides what is trained.
+    """
+    if saved is None:
+        return
+    try:
+        before = _deciding(saved)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"'{path}' holds no configuration of maskrobust fit; give another file.") from error
+    check_equal(before, _deciding(now), path)
+
+
+def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:
+    """Raise an `InputError` that names the first argument whose value differs, of those in both."""
+    for name, value in now.items():
+        before = saved.get(name, value)
+        if isinstance(before, torch.Tensor) or before != value:
+            raise InputError(
+                f"'{path}' was trained with {name} {before}, got {value}; go on with the same, or give the file as "
+                "--model.weights to start another training from its weights."
+            )
+
+
+def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_steps: int) -> str | None:
+    """Which limit of the trainer's a training had reached when its Lightning checkpoint was saved.
+
+    Args:
+        checkpoint: of Lightning.
+        max_epochs: None or below 0 for no limit.
+        max_steps: below 0 for no limit.
+
+    Returns:
+        "max_epochs", "max_steps", or None where there is something left to do: to train, or to end the validation after
+        the last step.
+
+    Raises:
+        InputError: the checkpoint does not say how far its training has come.
+    """
+    try:
+        epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        steps, is_validated = int(checkpoint["global_step"]), not is_in_validation(checkpoint)
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise InputError(
+            "the checkpoint must say how far its training has come, but does not; give another."
+        ) from error
+    counts = {"max_epochs": (epochs, max_epochs)}
+    if is_validated:
+        counts["max_steps"] = steps, max_steps
+    return next((name for name, (count, limit) in counts.items() if limit is not None and 0 <= limit <= count), None)
+
+
+def _importable(arguments: object) -> Iterator[str]:
+    """What the argument parser may import, or find the name of something to import in."""
+    if isinstance(arguments, Mapping):
+        for name, value in arguments.items():
+            if str(name).rpartition(".")[2] in ("class_path", "_class_path"):
+                yield str(value)
+            if str(name).partition(".")[0] in ("mask_family", "fill"):
+                yield from _dotted({name: value})
+            if name == "architecture" and isinstance(value, str) and is_own_class(value):
+                yield value
+            yield from _importable(value)
+    elif isinstance(arguments, list | tuple):
+        for each in arguments:
+            yield from _importable(each)
+    elif isinstance(arguments, str) and (not _PLAIN.fullmatch(arguments) or Path(arguments).is_file()):
+        yield arguments
+
+
+def _dotted(value: object) -> Iterator[str]:
+    """Every name with a dot in a choice of mask families or fills: one of a module of the user's own."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _dotted(str(name))
+            yield from _dotted(each)
+    elif isinstance(value, str) and "." in value:
+        yield value
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a configuration that decide what is trained, by name."""
+    data = config["data"]
+    named = {f"model.{name}": value for name, value in config["model"].items()}
+    named |= {"data": data["class_path"]}
+    named |= {f"data.{name}": value for name, value in data.get("init_args", {}).items()}
+    return {name: value for name, value in named.items() if name not in _MAY_CHANGE}

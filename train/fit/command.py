@@ -1,0 +1,384 @@
+"""`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
+
+import json
+import re
+import shlex
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from fsspec.utils import get_protocol
+from jsonargparse import Namespace
+from lightning_fabric.plugins import CheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
+from maskrobust.lm_modules.networks.weights import read_checkpoint
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
+from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.fit.checkpoints import (
+    AtomicCheckpointIO,
+    check_classes,
+    check_equal,
+    check_same_training,
+    check_size,
+    limit_reached,
+)
+from maskrobust.train.fit.loggers import (
+    WandbOptions,
+    log_configuration,
+    loggers,
+    remember_wandb_run,
+    require_wandb,
+    wandb_options,
+)
+from maskrobust.train.fit.quiet import drop_distractions, drop_state_of_training
+from maskrobust.train.running.devices import choose_accelerator
+from maskrobust.train.running.processes import found_by_first
+from maskrobust.train.storage.plain_text import printable
+
+_LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
+
+
+class SaveConfig(SaveConfigCallback):
+    """Keeps the whole configuration with the run: in its folder, in the logger, and in every checkpoint."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write config.yaml beside the run's logs, and hand the configuration to W&B as one nested dict."""
+        log_dir = trainer.log_dir  # a collective operation: every process must ask
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        folder = Path(log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(self._as_yaml(), encoding="utf-8")
+        log_configuration(trainer.loggers, self._as_dict())
+        self.already_saved = True
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the configuration into the checkpoint under "config", and the run of W&B under "wandb"."""
+        checkpoint["config"] = self._as_dict()
+        if trainer.is_global_zero:
+            remember_wandb_run(trainer.loggers, checkpoint)
+
+    def _as_yaml(self) -> str:
+        text: str = self.parser.dump(self.config, skip_unset=False, skip_validation=True)
+        return text
+
+    def _as_dict(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self._as_json)
+        return content
+
+    @cached_property
+    def _as_json(self) -> str:
+        text: str = self.parser.dump(self.config, format="json", skip_unset=False, skip_validation=True)
+        return text
+
+
+class FitCLI(LightningCLI):
+    """`LightningCLI` with the data module's classes and colours handed to the model, and options of a run of its own.
+
+    Every `fit` gets what keeps its state safe, whatever the YAML says: see docs/resuming.md.
+    """
+
+    _saved_arguments: dict[str, Any]
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of a run, and link what the data module knows to the model."""
+        parser.add_argument(
+            "--wandb",
+            type=bool | WandbOptions,
+            default=False,
+            help="log to Weights & Biases, offline when nobody is logged in; or how, as in --wandb.project NAME",
+        )
+        parser.add_argument(
+            "--compile", type=bool, default=False, help="fit: torch.compile the network's training step"
+        )
+        parser.add_argument(
+            "--save_every_n_steps", type=int | None, default=None, help="save last.ckpt within an epoch, too"
+        )
+        parser.add_argument("--run_name", type=str, default="run", help="folder below the logs, and name in W&B")
+        for name in _LINKED:
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse `args`, from a program or a shell, and look at the checkpoint before anything is built.
+
+        Raises:
+            MissingFileError: the checkpoint is missing.
+            SystemExit: with status 0, the training that is to go on has ended already.
+            InputError: weights are missing, or the checkpoint cannot be read, or is of another training; how long to
+                train is not said; or trainer or model hold no options.
+        """
+        self.config = parser.parse_args(args)
+        self._saved_arguments = {}
+        command: str = self.config.subcommand
+        config = self.config[command]
+        for group in ("trainer", "model"):
+            if not isinstance(config[group], Namespace):
+                raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
+        if config.wandb:
+            require_wandb()
+        _check_places(config)
+        _check_seed(config.seed_everything)
+        if command == "fit":
+            _check_length(config.trainer)
+        if config.ckpt_path == "last":
+            config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
+        if config.ckpt_path not in (None, "last"):
+            checkpoint = _whole_checkpoint(config.ckpt_path, to_train=command == "fit")
+            self._saved_arguments = checkpoint.get("hyper_parameters", {})
+            given = config.model.as_dict()
+            check_classes(self._saved_arguments, given, config.ckpt_path)
+            check_size(self._saved_arguments, given, checkpoint["state_dict"], config.ckpt_path)
+            if command == "fit":
+                self._check_same_training(parser, args, checkpoint.get("config"))
+                _end_if_finished(checkpoint, config)
+        elif command != "fit" and config.model.weights is None:
+            raise InputError(
+                f"{command} measures trained weights, but none are given; add --ckpt_path or --model.weights."
+            )
+
+    def before_fit(self) -> None:
+        """Compile where asked; refuse to go on where classes or colours, which the data module knows, have changed.
+
+        Raises:
+            InputError: they have changed.
+        """
+        if self._saved_arguments:
+            now = {f"data.{name}": self.model.hparams[name] for name in _LINKED}
+            saved = {f"data.{name}": value for name, value in self._saved_arguments.items()}
+            check_equal(saved, now, self.config[self.subcommand].ckpt_path)
+        if self.config[self.subcommand].compile:
+            self.model.compile_training()
+
+    def before_instantiate_classes(self) -> None:
+        """Forget what a checkpoint's own training started from: the file may be gone by now."""
+        config = self.config[self.subcommand]
+        if config.ckpt_path not in (None, "last"):
+            config.model.weights = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
+
+        A measurement logs to a folder of its own below the run's, whose versions are those of the training.
+        A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown.
+
+        Raises:
+            InputError: loggers are given in two ways, or the trainer refuses its options.
+        """
+        config, made = self.config[self.subcommand], self.config_init[self.subcommand]
+        is_training = self.subcommand == "fit"
+        if config.trainer.logger is None:
+            resumed = config.ckpt_path if is_training and config.ckpt_path != "last" else None
+            folder = config.run_name if is_training else f"{config.run_name}/{self.subcommand}"
+            options = wandb_options(made.wandb)
+            kwargs["logger"] = loggers(_root(config), folder, config.run_name, options, resumed)
+        elif config.wandb:
+            raise InputError("wandb is true but trainer.logger is given, too; leave one of them out.")
+        if is_training:
+            kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
+        kwargs["accelerator"] = choose_accelerator(made.trainer.accelerator)
+        if kwargs["accelerator"] != made.trainer.accelerator:
+            rank_zero_only(print)("computing on the CPU: Apple's GPUs lack float64, in which holes are drawn.")
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise InputError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
+
+    def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
+        """Train; after an error of this process, end those that Lightning started, which would wait for it.
+
+        Raises:
+            InputError: early stopping is to watch a metric that there is none of.
+        """
+        try:
+            self.trainer.fit(model, **kwargs)
+        except Exception as error:
+            launcher = self.trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(signal.SIGKILL)
+            unknown = re.match(r"Early stopping conditioned on metric `(.*?)` .*: (.+)", str(error), re.DOTALL)
+            if unknown:
+                raise InputError(
+                    f"EarlyStopping must monitor one of {unknown[2].replace('`', '')}, got '{unknown[1]}'; correct it."
+                ) from error
+            raise
+
+    def after_fit(self) -> None:
+        """Say where the run lies, and how its best checkpoint, or else its last, is measured."""
+        folder = self.trainer.log_dir  # a collective operation: every process must ask
+        if self.trainer.is_global_zero and folder is not None:
+            command = "test" if "test" in self.datamodule.splits else "validate"
+            print(*map(printable, _told(folder, self.trainer.checkpoint_callbacks, command)), sep="\n")
+
+    def after_validate(self) -> None:
+        """Say where the metrics are."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CSVLogger) and self.trainer.is_global_zero:
+                print(f"metrics: {logger.log_dir}/metrics.csv")
+
+    after_test = after_validate
+
+    def _check_same_training(self, parser: LightningArgumentParser, args: Any, saved: dict[str, Any] | None) -> None:
+        """Refuse to go on with other arguments than those saved; what is not given of the model is as it was."""
+        config = self.config.fit
+        given = parser.parse_args(args, defaults=False).fit.get("model") or {}
+        now = json.loads(self._parser("fit").dump(config, format="json", skip_unset=False, skip_validation=True))
+        model = {name: value for name, value in now["model"].items() if name in given}
+        check_same_training(saved, {**now, "model": model}, config.ckpt_path)
+
+    def _additions(self, *, is_logged: bool) -> dict[str, Any]:
+        """Callbacks and plugins of the trainer, with those that every training gets."""
+        config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
+        callbacks, plugins = (_as_list(trainer[name]) for name in ("callbacks", "plugins"))
+        callbacks += [StepSeed(config.model.seed), FiniteLoss()]
+        if is_logged:
+            callbacks += [LearningRateMonitor("step"), Throughput(), ShownImages()]
+        if trainer.enable_checkpointing is not False and not trainer.barebones:
+            callbacks.append(LastCheckpoint(config.save_every_n_steps))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        return {"callbacks": callbacks, "plugins": plugins}
+
+
+def _cli_of(command: str) -> type[FitCLI]:
+    """`FitCLI` that knows one command alone: to build a parser takes longer than all that it is used for."""
+
+    class OneCommand(FitCLI):
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            return {command: LightningCLI.subcommands()[command]}
+
+    return OneCommand
+
+
+def _as_list(given: Any) -> list[Any]:
+    """One, several, or none."""
+    if given is None:
+        return []
+    return [*given] if isinstance(given, list | tuple) else [given]
+
+
+def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[str]:
+    """Lines about a training that has ended: its folder, its best and last checkpoint, and the command on one."""
+    yield f"run:  {folder}"
+    saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
+    last = [callback.last_model_path for callback in saved if isinstance(callback, LastCheckpoint)]
+    yield from (f"best: {path}" for path in best)
+    yield from (f"last: {path}" for path in last)
+    for path in [*best, *last][:1]:
+        measured = ["maskrobust", command, "--config", f"{folder}/config.yaml", "--ckpt_path", path]
+        yield f"{command}: {shlex.join(measured)}"
+
+
+def _root(config: Namespace) -> Path:
+    return Path(config.trainer.default_root_dir or "runs")
+
+
+def _check_places(config: Namespace) -> None:
+    """Refuse a folder for runs that is none, and to look for the last checkpoint of another logger's run.
+
+    Lightning would look in the folder of the new run, find nothing, and train from the start.
+    """
+    if get_protocol(str(config.trainer.default_root_dir or "")) != "file":
+        raise InputError(
+            f"trainer.default_root_dir must be a folder of this machine, got '{config.trainer.default_root_dir}'; for "
+            "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
+        )
+    if config.ckpt_path == "last" and config.trainer.logger not in (None, False):
+        raise InputError(
+            "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
+            "--ckpt_path the file."
+        )
+
+
+def _end_if_finished(checkpoint: dict[str, Any], config: Namespace) -> None:
+    """End the command, with one line, where a training that is to go on has nothing left to do: no new run for that."""
+    limit = limit_reached(checkpoint, max_epochs=config.trainer.max_epochs, max_steps=config.trainer.max_steps)
+    if limit is not None:
+        rank_zero_only(print)(
+            f"nothing to do: '{config.ckpt_path}' has reached {limit} {config.trainer[limit]}; raise --trainer.{limit} "
+            "to train for longer."
+        )
+        raise SystemExit(0)
+
+
+def _check_seed(seed: bool | int | None) -> None:
+    """Refuse a seed that NumPy does not take."""
+    if seed is not None and not 0 <= seed < 2**32:
+        raise InputError(f"seed_everything must lie in [0, {2**32 - 1}], got {seed}; give such a number.")
+
+
+def _check_length(trainer: Namespace) -> None:
+    """Refuse to train for Lightning's default of 1000 epochs, which nobody has asked for."""
+    is_open = trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None
+    if is_open and not trainer.fast_dev_run:
+        raise InputError(
+            "fit must be told how long to train, got none of trainer.max_epochs, max_steps and max_time; add "
+            "--trainer.max_epochs 20, or as many as it takes."
+        )
+
+
+def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
+    """A checkpoint of Lightning's with all that measuring its weights needs, or training them further."""
+    checkpoint = read_checkpoint(path)
+    needed = {"state_dict", "pytorch-lightning_version"} | ({"loops", "optimizer_states"} if to_train else set())
+    if not needed <= checkpoint.keys():
+        raise InputError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.weights.")
+    return checkpoint
+
+
+def _last_checkpoint(folder: Path, *, needed: bool) -> str:
+    """The newest of a run's last checkpoints, over all its versions, as the first process sees them.
+
+    Times of files differ between machines that share them. "last" leaves it to Lightning to find one.
+    """
+    saved = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = found_by_first(str(saved[-1]) if saved else "")
+    if needed and not found:
+        raise MissingFileError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
+    if not found:
+        rank_zero_only(print)(f"there is no last checkpoint of a run in '{folder}' yet.")
+        warnings.filterwarnings("ignore", ".*there is no last checkpoint available")
+    return found or "last"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `fit`, `validate` or `test` with command-line arguments, the command first.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        InputError: an argument leaves its domain, a file cannot be used, or Lightning refuses an option.
+    """
+    import_data_modules()
+    drop_distractions()
+    if arguments[0] != "fit":
+        drop_state_of_training()
+    # It warns of samples that come twice, which `SampleMean` counts once.
+    warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
+    try:
+        _cli_of(arguments[0])(
+            MaskRobustClassifier,
+            AnnotatedDataModule,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            parser_kwargs={arguments[0]: dict(PARSER_OPTIONS)} | PARSER_OPTIONS,
+            args=list(arguments),
+        )
+    except MisconfigurationException as error:
+        said = re.split(r"\s+HINT:", str(error))[0]  # the hint is for those who write a LightningModule
+        raise InputError(f"{said.rstrip('.!')}; change the trainer's options.") from error

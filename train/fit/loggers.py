@@ -1,0 +1,229 @@
+"""Where a training logs: CSV files always, Weights & Biases where asked, online or offline."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict, cast
+
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.callbacks.loggers import define_metric
+from maskrobust.lm_modules.networks.weights import read_checkpoint
+from maskrobust.lm_modules.reliance.catalogue import Goal
+
+Artifacts = Literal["none", "final", "all"]
+
+_CHECKPOINT_KEY = "wandb"
+_GOALS: Mapping[str, Goal] = {
+    "val/loss": "low", "val/accuracy": "high", "val/accuracy_half_hidden": "high", "test/accuracy": "high",
+}  # fmt: skip
+_COUNTS = ("epoch", "trainer/global_step")
+_RUN_ID = re.compile(r"[\w-]{1,128}", re.ASCII)
+_LOG_MODEL: Mapping[Artifacts, bool | Literal["all"]] = {"none": False, "final": True, "all": "all"}
+
+
+@dataclass(frozen=True)
+class WandbOptions:
+    """How a run appears in Weights & Biases.
+
+    Attributes:
+        project: that it belongs to.
+        entity: user or team that owns the project; None for whoever is logged in.
+        group: under which it is put together with others; None for no group.
+        tags: words to find it by.
+        artifacts: checkpoints to upload: "none", "final" (those that are there when training ends: best and last), or
+            "all" (each as it is saved).
+    """
+
+    project: str = "maskrobust"
+    entity: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    artifacts: Artifacts = "none"
+
+
+class StoredWandbRun(TypedDict):
+    """What a checkpoint says about the run of Weights & Biases that its training has logged to."""
+
+    id: str
+    name: str
+    project: str
+    entity: str | None
+
+
+class WandbRun(WandbLogger):
+    """One run of Weights & Biases: it ends when its training ends, and holds one nested configuration.
+
+    Its summary has the best and the last value of what is validated; epochs and steps have no charts of their own.
+
+    Nothing is sent, or written, before a training starts. It is offline where nobody is logged in and no mode is set
+    (`wandb offline`, the variable WANDB_MODE).
+
+    Args:
+        name: of the run.
+        folder: below which W&B writes its own folder `wandb`; made when missing.
+        options: how the run appears.
+        run_id: of a run to go on with; None for a new one.
+    """
+
+    def __init__(self, name: str, folder: Path, options: WandbOptions, run_id: str | None = None) -> None:
+        self._folder = folder
+        super().__init__(
+            name=name,
+            save_dir=folder,
+            id=run_id,
+            project=options.project,
+            entity=options.entity,
+            group=options.group,
+            tags=list(options.tags),
+            log_model=_LOG_MODEL[options.artifacts],
+            mode=_mode(),
+        )
+
+    @property
+    def experiment(self) -> Any:
+        """The run, begun on first use; a stand-in that does nothing in all processes but the first.
+
+        Raises:
+            InputError: W&B cannot be reached, or does not take the run.
+        """
+        begins = self._experiment is None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _refusals_as_value_errors():
+            run = super().experiment
+        if begins and self._experiment is not None:  # it stays None in all processes but the first
+            for name, goal in _GOALS.items():
+                define_metric([self], name, goal=goal)
+            for name in _COUNTS:
+                run.define_metric(name, hidden=True)
+        return run
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Leave out Lightning's flat copy of what `log_configuration` has logged."""
+
+    def finalize(self, status: str) -> None:
+        """Upload the checkpoints to keep, and end the run: as finished, or as failed unless `status` is "success"."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=0 if status == "success" else 1)
+
+
+def loggers(
+    root: Path, folder: str, run_name: str, options: WandbOptions | None, ckpt_path: str | None
+) -> list[Logger]:
+    """A CSV logger, and a W&B run where asked.
+
+    Args:
+        root: folder of all runs.
+        folder: this run's own below it, for version_0, version_1, ...
+        run_name: its name in W&B.
+        options: how the run appears in W&B; None to log to CSV files alone.
+        ckpt_path: the checkpoint that training goes on from, whose run of the same name goes on in W&B, too. Who owns
+            the project is never taken from the file: anyone may have written it, and would get what is logged.
+
+    Raises:
+        InputError: the run that would go on lies in another project.
+    """
+    chosen: list[Logger] = [CSVLogger(root, name=folder)]
+    if options is None:
+        return chosen
+    before = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)
+    if before is None:
+        return [*chosen, WandbRun(run_name, root, options)]
+    return [*chosen, WandbRun(run_name, root, options, before["id"])]
+
+
+def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
+    """The options behind `--wandb`: those given, the defaults for True, None for False.
+
+    Raises:
+        InputError: they are wanted and the package `wandb` is missing.
+    """
+    if given is False:
+        return None
+    require_wandb()
+    return WandbOptions() if given is True else given
+
+
+def require_wandb() -> None:
+    """Raise an InputError where the package `wandb` cannot be imported."""
+    try:
+        import wandb  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"--wandb needs the package wandb, which cannot be imported ({error}); install it with 'pip install "
+            "wandb', or leave --wandb out."
+        ) from error
+
+
+def log_configuration(loggers: Sequence[Logger], configuration: Mapping[str, Any]) -> None:
+    """Make a nested dict the configuration of each run of W&B, or replace what it said before under the same keys."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.config.update(dict(configuration), allow_val_change=True)
+
+
+def remember_wandb_run(loggers: Sequence[Logger], checkpoint: dict[str, Any]) -> None:
+    """Put the id of the run of W&B into a checkpoint, so that a training that goes on from there goes on with it."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            run = logger.experiment
+            if not run.disabled:
+                checkpoint[_CHECKPOINT_KEY] = StoredWandbRun(
+                    id=run.id, name=run.name, project=run.project, entity=run.entity or None
+                )
+
+
+def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> StoredWandbRun | None:
+    """The run that a checkpoint belongs to; None where it belongs to none, or to one of another name."""
+    stored = read_checkpoint(ckpt_path).get(_CHECKPOINT_KEY)
+    if stored is None:
+        return None
+    found = _stored_run(stored, ckpt_path)
+    if found["name"] != run_name:
+        return None
+    if found["project"] != options.project or options.entity not in (None, found["entity"]):
+        before, asked = (
+            "/".join(filter(None, (entity, project)))
+            for entity, project in ((found["entity"], found["project"]), (options.entity, options.project))
+        )
+        raise InputError(
+            f"'{ckpt_path}' belongs to a run of the W&B project '{before}', got '{asked}'; give that project, or "
+            "another --run_name for a new run."
+        )
+    return found
+
+
+def _stored_run(stored: Any, ckpt_path: str) -> StoredWandbRun:
+    """What a checkpoint says about its run, checked: W&B makes a folder of an id."""
+    run = {name: stored.get(name) for name in StoredWandbRun.__required_keys__} if isinstance(stored, Mapping) else {}
+    texts = [text for name, text in run.items() if (name, text) != ("entity", None)]
+    if not texts or not all(isinstance(text, str) for text in texts) or not _RUN_ID.fullmatch(str(run["id"])):
+        raise InputError(f"'{ckpt_path}' must name its run of W&B by an id of letters and digits; leave --wandb out.")
+    return cast(StoredWandbRun, run)
+
+
+def _mode() -> Literal["offline"] | None:
+    """Offline where nobody is logged in; None where W&B's own settings count."""
+    import wandb
+
+    with _refusals_as_value_errors():
+        is_set = wandb.setup().settings.mode != "online"
+        return None if is_set or wandb.login(prompt=False, verify=False) else "offline"
+
+
+@contextmanager
+def _refusals_as_value_errors() -> Iterator[None]:
+    """Say in one sentence what W&B does not take: credentials, a server that cannot be reached, a run."""
+    import wandb
+
+    try:
+        yield
+    except wandb.errors.Error as error:
+        raise InputError(
+            f"the run must begin in Weights & Biases, but that failed ({str(error).rstrip('.')}); log in with "
+            "'wandb login', or set WANDB_MODE=offline and upload the run later with 'wandb sync'."
+        ) from error

@@ -1,0 +1,52 @@
+"""Where results come from: versions, machine, time, commit and command."""
+
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def provenance(seconds: float, command: str) -> dict[str, Any]:
+    """Where results come from: versions, machine, time, commit and command, as plain values."""
+    return {
+        "maskrobust": version("maskrobust"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {device_name(_default_device())}",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "commit": _commit(),
+        "command": command,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The card's name, or the number of threads on a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def _default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with "+" where files differ from it; None outside a git checkout.
+
+    An installed package lies in none, though its environment may lie in the checkout of another project.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if shutil.which("git") is None or not (root / ".git").exists():
+        return None
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or None
