@@ -19,10 +19,12 @@ from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, illustrate
-from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
 _LIKELIEST = 5
-_PLAN = {"samples": 256, "window": 32, "stride": 16, "batch_size": 16}
+_SAMPLES, _BATCH_SIZE = 256, 16
+_WINDOWS = 7
+"""So many windows of occlusion lie side by side."""
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3)."""
@@ -167,7 +169,11 @@ def explain_whole(
     if not predictors:
         raise InputError(f"'{network.name}' takes none of the chosen masking methods; choose another one.")
     on_device = image.to(next(network.parameters()).device)
-    plan, segments = ExplanationPlan(explainers=(explainer,), **_PLAN), Segments.superpixels(on_device[None])
+    window = image.shape[1] // _WINDOWS
+    plan = ExplanationPlan(
+        (explainer,), samples=_SAMPLES, window=window, stride=max(1, window // 2), batch_size=_BATCH_SIZE
+    )
+    segments = Segments.superpixels(on_device[None])
     queries = len(find_explainer(explainer).asks(plan, segments, seed).queries.areas)
     total, asked = 1 + queries * len(predictors), 0
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from maskrobust.lm_modules.loading import load_network
-from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.sets.cues import Cues
-from maskrobust.train.devices import find_device
-from maskrobust.train.files import atomic_path
 from maskrobust.train.networks import load_for
 from maskrobust.train.play.config import PlayConfig
+from maskrobust.train.running.devices import find_device
+from maskrobust.train.storage.files import atomic_path
 
 _EPOCHS = 4
 
@@ -40,9 +40,9 @@ def train_small(data: Cues, path: Path) -> None:
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import RichProgressBar
 
-    from maskrobust.lm_modules.classifier import MaskRobustClassifier
-    from maskrobust.train.devices import choose_accelerator
-    from maskrobust.train.quiet import drop_distractions, quiet_lightning
+    from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+    from maskrobust.train.fit.quiet import drop_distractions, quiet_lightning
+    from maskrobust.train.running.devices import choose_accelerator
 
     quiet_lightning()
     drop_distractions()

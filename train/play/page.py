@@ -14,14 +14,14 @@ from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explainers.registry import EXPLAINERS, load_explainers
 from maskrobust.lm_modules.methods import masking_methods
-from maskrobust.lm_modules.trained_network import TrainedNetwork
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
 from maskrobust.train.explain.pictures import Picture, square_picture
-from maskrobust.train.plain_text import printable
 from maskrobust.train.play.answers import ask_about_hole, explain_whole
 from maskrobust.train.play.config import PlayConfig
 from maskrobust.train.report.templates import picture_address, render_template
 from maskrobust.train.report.wording import method_title
+from maskrobust.train.storage.plain_text import printable
 
 _FOLDER = Path(__file__).parent
 _HEAD = """# maskrobust play
@@ -96,8 +96,9 @@ class Page:
             for each in self.pictures
         ]
         size = self.config.image_size
+        page: gr.Blocks
         with gr.Blocks(title="maskrobust play", analytics_enabled=False, delete_cache=(60, 60)) as page:
-            gr.Markdown(_HEAD + "  \n" + "Networks: " + ", ".join(f"`{each.name}`" for each in self.networks))
+            gr.Markdown(_HEAD)
             picture, hole = gr.State(self.pictures[0]), gr.State(np.zeros((size, size), dtype=np.bool_))
             with gr.Row():
                 with gr.Column(scale=2, min_width=320):
@@ -109,22 +110,22 @@ class Page:
                         pictures=thumbnails,
                         size=size,
                     )
-                    upload = gr.UploadButton("Upload a picture", type="binary", file_types=["image"])
-                    methods = gr.CheckboxGroup(
-                        [(method_title(each), each) for each in masking_methods()],
-                        value=[each for each in masking_methods() if each in self.config.methods],
-                        label="How the hole is presented to the network",
-                    )
+                    upload = gr.UploadButton("Use a picture of yours", type="binary", file_types=["image"])
                 with gr.Column(scale=3, min_width=320):
-                    answers = gr.HTML(elem_classes="answers", apply_default_css=False)
+                    answers = gr.HTML(apply_default_css=False)
+            methods = gr.CheckboxGroup(
+                [(method_title(each), each) for each in masking_methods()],
+                value=[each for each in masking_methods() if each in self.config.methods],
+                label="How the hole is presented to the network",
+            )
             with gr.Row():
                 explainer = gr.Radio(
                     [(EXPLAINERS[each].title, each) for each in _CHOSEN_EXPLAINERS],
                     value=_CHOSEN_EXPLAINERS[0],
-                    label="Explain the answer about the whole picture",
+                    label="Explain the answer about the whole picture, under each method chosen above",
                 )
-                start = gr.Button("Explain")
-            explanations = gr.HTML(elem_classes="answers", apply_default_css=False)
+                start = gr.Button("Explain", min_width=120, scale=0)
+            explanations = gr.HTML(apply_default_css=False)
             quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
             latest = {**quick, "trigger_mode": "always_last"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from maskrobust.errors import InputError
 from maskrobust.train.play.config import PlayConfig
 
 _LARGEST_UPLOAD = 16 * 2**20
@@ -21,15 +22,19 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
     What Gradio would take from the environment is forgotten: nothing there opens the page to others.
 
     Raises:
-        ImportError: Gradio is missing.
-        MissingFileError, InputError: a network or a picture cannot be loaded.
+        MissingFileError, InputError: Gradio is missing, or a network or a picture cannot be loaded.
     """
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="maskrobust-play-") as uploads:
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
-        import gradio as gr
-
+        try:
+            import gradio as gr
+        except ImportError as error:
+            raise InputError(
+                f"the page is served by Gradio, which cannot be imported ({error}); install it with pip install "
+                "'maskrobust[play]'."
+            ) from error
         from maskrobust.train.play.networks import load_networks
         from maskrobust.train.play.page import Page
         from maskrobust.train.play.pictures import offered_pictures
