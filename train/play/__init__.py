@@ -14,7 +14,6 @@ def main(arguments: Sequence[str]) -> None:
     check_port(config.host, config.port)
     from maskrobust.train.play.server import served
 
-    console = Console()
-    with served(config, console) as address:
+    with served(config, console := Console()) as address:
         console.print(f"play: {address} (Ctrl-C ends it)", markup=False, soft_wrap=True)
         threading.Event().wait()

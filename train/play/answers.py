@@ -18,30 +18,19 @@ from maskrobust.lm_modules.explanation.overlays import laid_over, score_overlay,
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor, illustrate
+from maskrobust.lm_modules.methods import Predictor, illustrate
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
-_LIKELIEST = 5
+_LIKELIEST, _SEED = 5, 0
 _SAMPLES, _BATCH_SIZE = 256, 16
 _WINDOWS = 7
 """So many windows of occlusion lie side by side."""
 
+Report = Callable[[float], object]
+"""Told which fraction of the queries is answered."""
+
 Pixels = NDArray[np.uint8]
 """(H, W, 3)."""
-
-
-class Push(NamedTuple):
-    """The class whose probability the outline of a hole raises most, over a circle of equal area at its centroid.
-
-    Attributes:
-        name: of the class.
-        outline: its probability behind the hole.
-        circle: its probability behind the circle.
-    """
-
-    name: str
-    outline: float
-    circle: float
 
 
 class Answer(NamedTuple):
@@ -50,13 +39,14 @@ class Answer(NamedTuple):
     Attributes:
         network: its name.
         likeliest: at most five classes and their probabilities.
-        push: None for a whole picture.
+        push: the class whose probability the outline raises most over a circle of equal area at its centroid, its
+            probability behind the hole, and that behind the circle; None for a whole picture.
         refusal: why the network cannot be asked under the method; empty where it can.
     """
 
     network: str
     likeliest: Sequence[tuple[str, float]] = ()
-    push: Push | None = None
+    push: tuple[str, float, float] | None = None
     refusal: str = ""
 
 
@@ -69,7 +59,7 @@ class Shown(NamedTuple):
         answers: one for each network.
     """
 
-    method: MaskingMethod | None
+    method: str | None
     picture: Pixels
     answers: Sequence[Answer]
 
@@ -80,11 +70,7 @@ def class_name(network: TrainedNetwork, position: int) -> str:
 
 
 def ask_about_hole(
-    networks: Sequence[TrainedNetwork],
-    methods: Sequence[MaskingMethod],
-    image: Tensor,
-    hidden: NDArray[np.bool_],
-    seed: int,
+    networks: Sequence[TrainedNetwork], methods: Sequence[str], image: Tensor, hidden: NDArray[np.bool_]
 ) -> Iterator[Shown]:
     """The answers about the whole picture and, where something is hidden, those under each method.
 
@@ -93,7 +79,6 @@ def ask_about_hole(
         methods: masking methods.
         image: (3, H, W) float in [0, 1].
         hidden: (H, W) bool, True in the hole.
-        seed: of random fills.
 
     Raises:
         InputError: the hole covers everything.
@@ -103,78 +88,68 @@ def ask_about_hole(
     hole = torch.from_numpy(hidden)[None, None]
     visible = ~torch.cat([hole, circles_of_equal_area(hole)])
     with torch.inference_mode():
-        whole = [Answer(each.name, _likeliest(each, _whole(each, image))) for each in networks]
-        yield Shown(None, _pixels(image), whole)
+        logits = [each(image[None].to(_device(each)))[0] for each in networks]
+        whole = [
+            Answer(each.name, _likeliest(each, of.softmax(dim=0))) for each, of in zip(networks, logits, strict=True)
+        ]
+        yield Shown(None, to_picture(image), whole)
         if not hidden.any():
             return
-        images, keys = image.expand(2, -1, -1, -1), sample_keys(seed, torch.zeros(2, dtype=torch.int64))
+        images, keys = image.expand(2, -1, -1, -1), sample_keys(_SEED, torch.zeros(2, dtype=torch.int64))
         for method in methods:
             seen = illustrate(method, images[:1], visible[:1], keys[:1], networks[0].preprocessing.mean)[0]
-            yield Shown(method, _pixels(seen), [_answer(each, method, images, visible, keys) for each in networks])
+            yield Shown(method, to_picture(seen), [_answer(each, method, images, visible, keys) for each in networks])
 
 
-def _answer(network: TrainedNetwork, method: MaskingMethod, images: Tensor, visible: Tensor, keys: Tensor) -> Answer:
-    device = next(network.parameters()).device
+def _answer(network: TrainedNetwork, method: str, images: Tensor, visible: Tensor, keys: Tensor) -> Answer:
     try:
-        logits = network.predictor(method)(images.to(device), visible.to(device), keys.to(device))
+        logits = network.predictor(method)(*(each.to(_device(network)) for each in (images, visible, keys)))
     except UnsupportedNetworkError as error:
         return Answer(network.name, refusal=str(error))
     outline, circle = logits.softmax(dim=1).cpu()
     pushed = int((outline - circle).argmax())
-    push = Push(class_name(network, pushed), float(outline[pushed]), float(circle[pushed]))
+    push = (class_name(network, pushed), float(outline[pushed]), float(circle[pushed]))
     return Answer(network.name, _likeliest(network, outline), push)
 
 
-def _whole(network: TrainedNetwork, image: Tensor) -> Tensor:
-    """The probability of each class for the whole picture, on the CPU."""
-    probabilities: Tensor = network(image[None].to(next(network.parameters()).device)).softmax(dim=1)[0].cpu()
-    return probabilities
+def _device(network: TrainedNetwork) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _likeliest(network: TrainedNetwork, probabilities: Tensor) -> list[tuple[str, float]]:
     values, classes = probabilities.topk(min(_LIKELIEST, len(probabilities)))
-    return [
-        (class_name(network, position), value)
-        for position, value in zip(classes.tolist(), values.tolist(), strict=True)
-    ]
+    return [(class_name(network, each), value) for each, value in zip(classes.tolist(), values.tolist(), strict=True)]
 
 
-def _pixels(image: Tensor) -> Pixels:
+def to_picture(image: Tensor) -> Pixels:
     """(3, H, W) float in [0, 1] as (H, W, 3) uint8."""
     return to_pixels(image, torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def explain_whole(
-    network: TrainedNetwork,
-    methods: Sequence[MaskingMethod],
-    explainer: str,
-    image: Tensor,
-    seed: int,
-    report: Callable[[float], object],
-) -> tuple[str, list[tuple[MaskingMethod, Pixels]]]:
+    network: TrainedNetwork, methods: Sequence[str], explainer: str, image: Tensor, report: Report
+) -> tuple[str, list[tuple[str, Pixels]]]:
     """The likeliest class of the whole picture, and the picture with its explanation under each masking method.
 
     Args:
         network: to ask.
-        methods: masking methods; those that the network refuses are left out.
+        methods: masking methods.
         explainer: its name.
         image: (3, H, W) float in [0, 1].
-        seed: of the queries.
-        report: told which fraction of the queries is answered.
+        report: told how far it is.
 
     Raises:
-        InputError: no method is left, or the picture is too small for the explainer's windows or segments.
+        UnsupportedNetworkError: a method is layer masking or token dropping, which cannot read the network.
+        InputError: no method is chosen, or the picture is too small for the explainer's windows or segments.
     """
-    predictors = dict(_usable(network, methods))
+    predictors = [network.predictor(method) for method in methods]
     if not predictors:
-        raise InputError(f"'{network.name}' takes none of the chosen masking methods; choose another one.")
-    on_device = image.to(next(network.parameters()).device)
+        raise InputError("An explanation asks the network under masking methods, but none is chosen; choose some.")
+    on_device = image.to(_device(network))
     window = image.shape[1] // _WINDOWS
-    plan = ExplanationPlan(
-        (explainer,), samples=_SAMPLES, window=window, stride=max(1, window // 2), batch_size=_BATCH_SIZE
-    )
+    plan = ExplanationPlan((explainer,), _SAMPLES, window=window, stride=window // 2, batch_size=_BATCH_SIZE)
     segments = Segments.superpixels(on_device[None])
-    queries = len(find_explainer(explainer).asks(plan, segments, seed).queries.areas)
+    queries = len(find_explainer(explainer).asks(plan, segments, _SEED).queries.areas)
     total, asked = 1 + queries * len(predictors), 0
 
     def counted(predict: Predictor) -> Predictor:
@@ -186,17 +161,9 @@ def explain_whole(
 
         return ask
 
-    request = ExplanationRequest(on_device, [[*map(counted, predictors.values())]], plan, seed)
+    request = ExplanationRequest(on_device, [[*map(counted, predictors)]], plan, _SEED)
     found = explain_image(request, {"slic": segments}, 1)
     scores = shown_scores(explainer, found.explanations[Explained("slic", explainer)].scores[0, :, :, 0], axis=1)
     largest, labels = float(np.abs(scores).max()), found.segments["slic"]
-    overlays = [laid_over(_pixels(image), score_overlay(labels, each, largest)) for each in scores]
-    return class_name(network, int(found.classes[0])), [*zip(predictors, overlays, strict=True)]
-
-
-def _usable(network: TrainedNetwork, methods: Sequence[MaskingMethod]) -> Iterator[tuple[MaskingMethod, Predictor]]:
-    for method in methods:
-        try:
-            yield method, network.predictor(method)
-        except UnsupportedNetworkError:
-            continue
+    overlays = [laid_over(to_picture(image), score_overlay(labels, each, largest)) for each in scores]
+    return class_name(network, int(found.classes[0])), [*zip(methods, overlays, strict=True)]

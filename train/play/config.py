@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.methods import LAYER_MASKING, MaskingMethod, check_methods
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
 from maskrobust.train.arguments import PARSER_OPTIONS
 
 _SMALLEST_IMAGE, _LARGEST_IMAGE = 32, 1024
@@ -29,17 +29,15 @@ class PlayConfig:
         host: address to listen at; other machines reach the page where it is not this one's own, such as 0.0.0.0.
         port: to listen at, from 1 to 65535.
         device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
-        seed: of random fills and of LIME's queries.
     """
 
     network: tuple[str, ...]
     images: tuple[Path, ...]
-    methods: tuple[MaskingMethod, ...] = ("black", "mean", "blur", "inpainting", LAYER_MASKING)
+    methods: tuple[str, ...] = ("black", "mean", "blur", "inpainting", LAYER_MASKING)
     image_size: int = 224
     host: str = "127.0.0.1"
     port: int = 7860
     device: str | None = None
-    seed: int = 0
 
 
 def parse_config(arguments: Sequence[str]) -> PlayConfig:
@@ -50,12 +48,10 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
         InputError: an argument leaves its domain.
     """
     parser = ArgumentParser(prog="maskrobust play", description=__doc__, **PARSER_OPTIONS)
-    parser.add_argument("--config", action="config", help="YAML with any options below")
     parser.add_argument("--network", type=list[str] | str, help="a network, or several side by side: '[a, b]'")
     parser.add_argument("--images", type=list[Path] | Path, help="an image, a folder of images, or several: '[a, b]'")
     parser.add_class_arguments(PlayConfig, skip={"network", "images"})
     given = vars(parser.instantiate(parser.parse_args(list(arguments))))
-    del given["config"]
     for name in ("network", "images"):
         value = given[name]
         given[name] = tuple(value) if isinstance(value, list) else () if value is None else (value,)
@@ -63,13 +59,10 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
     if len(set(config.network)) < len(config.network):
         raise InputError(f"network must name different ones, got {', '.join(config.network)}; name each once.")
     check_methods(config.methods, "methods")
-    check_at_least("seed", config.seed, 0)
-    for option, low, value, high in (
-        ("image_size", _SMALLEST_IMAGE, config.image_size, _LARGEST_IMAGE),
-        ("port", 1, config.port, _LARGEST_PORT),
-    ):
-        if not low <= value <= high:
-            raise InputError(f"{option} must be from {low} to {high}, got {value}; choose a number in this range.")
+    ranges = {"image_size": (_SMALLEST_IMAGE, _LARGEST_IMAGE), "port": (1, _LARGEST_PORT)}
+    for option, (low, high) in ranges.items():
+        if not low <= given[option] <= high:
+            raise InputError(f"{option} must be from {low} to {high}, got {given[option]}; choose such a number.")
     return config
 
 
@@ -81,7 +74,5 @@ def check_port(host: str, port: int) -> None:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             attempt.bind(address)
     except OSError as error:
-        raise InputError(
-            f"play must be able to listen at port {port} of '{host}', but cannot ({error.strerror}); choose another "
-            "--port, or another --host."
-        ) from error
+        found = f"play must listen at port {port} of '{host}', but cannot ({error.strerror})"
+        raise InputError(f"{found}; choose another --port, or another --host.") from error

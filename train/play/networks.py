@@ -1,6 +1,7 @@
 """The networks that the page asks: those that the user names, or a small one of its own."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -38,29 +39,17 @@ def load_networks(config: PlayConfig, console: Console) -> list[TrainedNetwork]:
 def train_small(data: Cues, path: Path) -> None:
     """Train small_resnet without masks on generated images, with a progress bar, and write its checkpoint."""
     import pytorch_lightning as pl
-    from pytorch_lightning.callbacks import RichProgressBar
 
     from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
     from maskrobust.train.fit.quiet import drop_distractions, quiet_lightning
-    from maskrobust.train.running.devices import choose_accelerator
 
     quiet_lightning()
     drop_distractions()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        classifier = MaskRobustClassifier(
-            "small_resnet", num_classes=data.num_classes, mean=data.mean, std=data.std, masking="none"
-        )
-    trainer = pl.Trainer(
-        max_epochs=_EPOCHS,
-        accelerator=choose_accelerator("auto"),
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        callbacks=[RichProgressBar(leave=True)],
-    )
-    trainer.fit(classifier, data)
+        network = MaskRobustClassifier("small_resnet", data.num_classes, mean=data.mean, std=data.std, masking="none")
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "limit_val_batches": 0}
+    trainer = pl.Trainer(max_epochs=_EPOCHS, accelerator="cpu", enable_model_summary=False, **options)
+    trainer.fit(network, data)
     with atomic_path(path) as temporary:
         trainer.save_checkpoint(temporary, weights_only=True)

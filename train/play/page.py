@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,13 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explainers.registry import EXPLAINERS, load_explainers
 from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
 from maskrobust.train.explain.pictures import Picture, square_picture
-from maskrobust.train.play.answers import ask_about_hole, explain_whole
+from maskrobust.train.play.answers import ask_about_hole, explain_whole, to_picture
 from maskrobust.train.play.config import PlayConfig
 from maskrobust.train.report.templates import picture_address, render_template
 from maskrobust.train.report.wording import method_title
@@ -27,7 +27,8 @@ _FOLDER = Path(__file__).parent
 _HEAD = """# maskrobust play
 Hide a part of the picture, and compare what the network answers when the hole is filled and when it is layer-masked."""
 _UPLOADED = "the uploaded file"
-_CHOSEN_EXPLAINERS = ("lime", "occlusion")
+_OFFERED_EXPLAINERS = ("lime", "occlusion")
+_PROGRESS = gr.Progress()
 
 Hole = NDArray[np.bool_]
 """(H, W), True in the hole."""
@@ -45,46 +46,44 @@ class Page:
     def __init__(self, config: PlayConfig, networks: Sequence[TrainedNetwork], pictures: Sequence[Picture]) -> None:
         self.config, self.networks, self.pictures = config, networks, pictures
 
-    def choose(self, index: object, hole: Hole, methods: Sequence[str]) -> tuple[Picture, Any, str]:
+    def choose(self, hole: Hole, methods: list[str], event: gr.EventData) -> tuple[Picture, Any, str]:
         """Another of the pictures behind the same hole: it, the painter's value, and the answers."""
-        known = isinstance(index, int) and 0 <= index < len(self.pictures)
-        number = index if known and isinstance(index, int) else 0
+        number = event.index if event.index in range(len(self.pictures)) else 0
         picture = self.pictures[number]
-        return picture, painted(picture, number), self.answer(picture, hole, methods)
+        return picture, shown_by_painter(picture, number), self.answer(picture, hole, methods)
 
-    def upload(self, content: bytes | None, hole: Hole, methods: Sequence[str]) -> tuple[Any, Any, str]:
+    def upload(self, content: bytes | None, hole: Hole, methods: list[str]) -> tuple[Any, Any, str]:
         """A picture of the user's own behind the same hole; what is no picture changes nothing but the sentence."""
         try:
             picture = square_picture("your picture", decode_image(content or b"", _UPLOADED), self.config.image_size)
         except InputError as error:
             reason = str(error).partition(";")[0]  # what follows is about files of a data set
             return gr.skip(), gr.skip(), rendered(problem=f"{reason}; choose another picture.")
-        return picture, painted(picture, None), self.answer(picture, hole, methods)
+        return picture, shown_by_painter(picture, None), self.answer(picture, hole, methods)
 
-    def paint(self, picture: Picture, drawn: object, methods: Sequence[str]) -> tuple[Any, str]:
+    def paint(self, picture: Picture, methods: list[str], event: gr.EventData) -> tuple[Any, str]:
         """Another hole in the same picture."""
         try:
-            hole = read_hole(drawn, self.config.image_size)
+            hole = read_hole(event.hole, self.config.image_size)
         except InputError as error:
             return gr.skip(), rendered(problem=str(error))
         return hole, self.answer(picture, hole, methods)
 
     def answer(self, picture: Picture, hole: Hole, methods: Sequence[str]) -> str:
         """The answers as HTML, or one sentence."""
-        known = [each for each in masking_methods() if each in methods]
+        in_order = [each for each in masking_methods() if each in methods]
         try:
-            return rendered([*ask_about_hole(self.networks, known, picture.image, hole, self.config.seed)])
+            return rendered([*ask_about_hole(self.networks, in_order, picture.image, hole)])
         except InputError as error:
             return rendered(problem=str(error))
 
-    def explain(self, picture: Picture, explainer: str, methods: Sequence[str], progress: Callable[..., object]) -> str:
+    def explain(self, picture: Picture, explainer: str, methods: list[str], bar: gr.Progress = _PROGRESS) -> str:
         """Explanations of what each network answers about the whole picture, as HTML, or one sentence."""
-        known, found = [each for each in masking_methods() if each in methods], []
+        found = []
         try:
-            for network in self.networks:
-                name = network.name
-                report = lambda fraction, name=name: progress(fraction, desc=printable(name))  # noqa: E731
-                found.append((name, *explain_whole(network, known, explainer, picture.image, self.config.seed, report)))
+            for each in self.networks:
+                report = partial(bar, desc=printable(each.name))
+                found.append((each.name, *explain_whole(each, methods, explainer, picture.image, report)))
         except InputError as error:
             return rendered(problem=str(error))
         return rendered(explanations=found)
@@ -93,7 +92,7 @@ class Page:
         """The page, not yet served."""
         load_explainers()
         thumbnails = [
-            {"name": printable(each.name), "thumbnail": picture_address(pixels(each), largest=112)}
+            {"name": printable(each.name), "thumbnail": picture_address(to_picture(each.image), largest=112)}
             for each in self.pictures
         ]
         size = self.config.image_size
@@ -104,7 +103,7 @@ class Page:
             with gr.Row():
                 with gr.Column(scale=2, min_width=320):
                     painter = gr.HTML(
-                        painted(self.pictures[0], 0),
+                        shown_by_painter(self.pictures[0], 0),
                         html_template=(_FOLDER / "painter.html").read_text(encoding="utf-8"),
                         js_on_load=(_FOLDER / "painter.js").read_text(encoding="utf-8"),
                         apply_default_css=False,
@@ -121,47 +120,28 @@ class Page:
             )
             with gr.Row():
                 explainer = gr.Radio(
-                    [(EXPLAINERS[each].title, each) for each in _CHOSEN_EXPLAINERS],
-                    value=_CHOSEN_EXPLAINERS[0],
+                    [(EXPLAINERS[each].title, each) for each in _OFFERED_EXPLAINERS],
+                    value=_OFFERED_EXPLAINERS[0],
                     label="Explain the answer about the whole picture, under each method chosen above",
                 )
                 start = gr.Button("Explain", min_width=120, scale=0)
             explanations = gr.HTML(apply_default_css=False)
             quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
             latest = {**quick, "trigger_mode": "always_last"}
-
-            def on_paint(shown: Picture, chosen: list[str], event: gr.EventData) -> tuple[Any, str]:
-                return self.paint(shown, event.hole, chosen)
-
-            def on_choose(kept: Hole, chosen: list[str], event: gr.EventData) -> tuple[Picture, Any, str]:
-                return self.choose(event.index, kept, chosen)
-
-            progress = gr.Progress()
-
-            def on_explain(shown: Picture, name: str, chosen: list[str], bar: Any = progress) -> str:
-                return self.explain(shown, name, chosen, bar)
-
-            painter.painted(on_paint, [picture, methods], [hole, answers], **latest)
-            painter.chosen(on_choose, [hole, methods], [picture, painter, answers], **latest)
+            painter.painted(self.paint, [picture, methods], [hole, answers], **latest)
+            painter.chosen(self.choose, [hole, methods], [picture, painter, answers], **latest)
             upload.upload(self.upload, [upload, hole, methods], [picture, painter, answers], **quick)
             methods.change(self.answer, [picture, hole, methods], answers, **latest)
-            start.click(on_explain, [picture, explainer, methods], explanations, api_visibility="private")
+            start.click(self.explain, [picture, explainer, methods], explanations, api_visibility="private")
             page.load(self.answer, [picture, hole, methods], answers, **quick)
         return page
 
 
-def pixels(picture: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of a picture."""
-    import torch
-
-    return to_pixels(picture.image, torch.uint8).permute(1, 2, 0).numpy()
-
-
-def painted(picture: Picture, index: int | None) -> dict[str, Any]:
+def shown_by_painter(picture: Picture, index: int | None) -> dict[str, Any]:
     """What the painter shows: a picture, its place among those offered, and its object where that is known."""
     outline = picture.object_mask
     inside = picture_address(np.repeat(outline[..., None], 4, axis=2) * np.uint8(255), None) if outline.any() else None
-    shown = picture_address(pixels(picture), None)
+    shown = picture_address(to_picture(picture.image), None)
     return {"picture": shown, "object": inside, "index": index, "name": printable(picture.name)}
 
 

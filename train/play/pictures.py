@@ -15,13 +15,7 @@ from maskrobust.train.data.sets.cutouts import Cutouts
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, square_picture
 from maskrobust.train.play.config import PlayConfig
 
-_PHOTOGRAPHS = {
-    "cat": "chelsea.png",
-    "coffee": "coffee.png",
-    "astronaut": "astronaut.png",
-    "rocket": "rocket.jpg",
-    "motorcycle": "motorcycle_left.png",
-}
+_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
 _ONE_OF_CUTOUTS = 14
 
 
@@ -35,7 +29,7 @@ def offered_pictures(config: PlayConfig) -> list[Picture]:
     if config.images:
         found = [read_picture(name, path, size) for name, path in list_pictures(config.images).items()]
     elif config.network:
-        found = [*_cut_outs(size), *(_photograph(name, file, size) for name, file in _PHOTOGRAPHS.items())]
+        found = [*_cut_outs(size), *(_photograph(file, size) for file in _PHOTOGRAPHS)]
     else:
         data = Cues(test_images=8, image_size=size)
         found = [each._replace(name=data.class_names[each.label]) for each in _test_split(data)]
@@ -59,8 +53,8 @@ def _test_split(data: AnnotatedDataModule) -> list[Picture]:
     return list(pictures_of(data, "test", 1000))
 
 
-def _photograph(name: str, file: str, size: int) -> Picture:
-    return square_picture(name, torch.tensor(read_photograph(file)).permute(2, 0, 1), size)
+def _photograph(file: str, size: int) -> Picture:
+    return square_picture(PurePath(file).stem, torch.tensor(read_photograph(file)).permute(2, 0, 1), size)
 
 
 def _empty_scenes(size: int) -> Iterator[Picture]:

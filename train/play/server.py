@@ -5,14 +5,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from maskrobust.errors import InputError
 from maskrobust.train.play.config import PlayConfig
 
-_LARGEST_UPLOAD = 16 * 2**20
-_SESSIONS = 100
+_CLOSED: dict[str, Any] = {"share": False, "run_history": False, "enable_monitoring": False, "footer_links": []}
+_SERVING: dict[str, Any] = {"max_file_size": 16 * 2**20, "state_session_capacity": 100, "quiet": True}
 
 
 @contextmanager
@@ -31,10 +32,8 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         try:
             import gradio as gr
         except ImportError as error:
-            raise InputError(
-                f"the page is served by Gradio, which cannot be imported ({error}); install it with pip install "
-                "'maskrobust[play]'."
-            ) from error
+            message = f"Gradio must serve the page, but cannot be imported ({error}); pip install 'maskrobust[play]'."
+            raise InputError(message) from error
         from maskrobust.train.play.networks import load_networks
         from maskrobust.train.play.page import Page
         from maskrobust.train.play.pictures import offered_pictures
@@ -47,18 +46,9 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
                 server_port=config.port,
                 theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
                 css_paths=Path(__file__).parent / "page.css",
-                footer_links=[],
-                max_file_size=_LARGEST_UPLOAD,
-                state_session_capacity=_SESSIONS,
-                share=False,
-                inbrowser=False,
-                quiet=True,
-                pwa=False,
-                ssr_mode=False,
-                mcp_server=False,
-                run_history=False,
-                enable_monitoring=False,
                 prevent_thread_lock=True,
+                **_SERVING,
+                **_CLOSED,
             )
             yield address
         finally:

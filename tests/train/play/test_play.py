@@ -42,9 +42,8 @@ DOCS = Path(__file__).parents[3] / "docs/play.md"
 @contextmanager
 def served(folder: Path, *command: str) -> Iterator[SimpleNamespace]:
     """A process that serves the page: `address`, and `interrupt()`, which is Ctrl-C and returns what it has said."""
-    listens = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell's background has it ignored, and hands that on
+    # A shell ignores Ctrl-C in its background, and a process hands that on.
+    listens = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (folder / "stderr").open("w") as errors:
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -303,10 +302,10 @@ def test_names_from_files_are_text(page: SimpleNamespace, browser: Any) -> None:
 
 
 def test_names_of_classes_are_escaped() -> None:
-    from maskrobust.train.play.answers import Answer, Push, Shown
+    from maskrobust.train.play.answers import Answer, Shown
 
     picture = np.zeros((4, 4, 3), dtype=np.uint8)
-    answer = Answer(HOSTILE, [(HOSTILE, 0.5)], Push(HOSTILE, 0.5, 0.1), "")
+    answer = Answer(HOSTILE, [(HOSTILE, 0.5)], (HOSTILE, 0.5, 0.1), "")
     for each in (answer, Answer("a", refusal=HOSTILE)):
         html = rendered([Shown("black", picture, [each])], [(HOSTILE, HOSTILE, [("black", picture)])], HOSTILE)
         assert "<img src=x" not in html and html.count("&lt;img src=x") >= 3
@@ -387,7 +386,7 @@ def test_the_small_network_is_trained_once_and_kept(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("drawn", ["", "data:,", "data:image/png;base64,!", None, 3, "data:image/png;base64,aGVsbG8="])
 def test_a_hole_that_is_none_is_refused(drawn: object) -> None:
     page = Page(PlayConfig((), (), image_size=8), [], [])
-    assert 'role="alert"' in page.paint(None, drawn, [])[1]  # type: ignore[arg-type]
+    assert 'role="alert"' in page.paint(None, [], SimpleNamespace(hole=drawn))[1]  # type: ignore[arg-type]
 
 
 def test_a_hole_is_read_pixel_by_pixel(tmp_path: Path) -> None:
