@@ -11,8 +11,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
 from maskrobust.train.arguments import PARSER_OPTIONS
 
-_SMALLEST_IMAGE, _LARGEST_IMAGE = 32, 1024
-_LARGEST_PORT = 65535
+_SIZES, _PORTS = (32, 1024), (1, 65535)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
     if len(set(config.network)) < len(config.network):
         raise InputError(f"network must name different ones, got {', '.join(config.network)}; name each once.")
     check_methods(config.methods, "methods")
-    ranges = {"image_size": (_SMALLEST_IMAGE, _LARGEST_IMAGE), "port": (1, _LARGEST_PORT)}
+    ranges = {"image_size": _SIZES, "port": _PORTS}
     for option, (low, high) in ranges.items():
         if not low <= given[option] <= high:
             raise InputError(f"{option} must be from {low} to {high}, got {given[option]}; choose such a number.")

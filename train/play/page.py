@@ -126,7 +126,11 @@ class Page:
                 )
                 start = gr.Button("Explain", min_width=120, scale=0)
             explanations = gr.HTML(apply_default_css=False)
-            quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+            quick: dict[str, Any] = {
+                "api_visibility": "private",
+                "show_progress": "minimal",
+                "concurrency_id": "answers",
+            }
             latest = {**quick, "trigger_mode": "always_last"}
             painter.painted(self.paint, [picture, methods], [hole, answers], **latest)
             painter.chosen(self.choose, [hole, methods], [picture, painter, answers], **latest)

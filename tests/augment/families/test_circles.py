@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrobust.augment.families.circles import circle_geometry, enclosing_circles
+from maskrobust.augment.families.circles import circle_geometry, circles_of_equal_area, enclosing_circles
 
 
 def random_objects(count: int, height: int, width: int, seed: int) -> Tensor:
@@ -85,3 +85,14 @@ def test_the_result_does_not_depend_on_the_batch() -> None:
     objects = torch.cat([random_objects(5, 16, 16, 3), torch.zeros(1, 1, 16, 16, dtype=torch.bool)])
     one_by_one = torch.cat([enclosing_circles(each.unsqueeze(0)) for each in objects])
     assert torch.equal(enclosing_circles(objects), one_by_one)
+
+
+def test_a_circle_of_equal_area_holds_the_pixels_nearest_to_the_centroid() -> None:
+    objects = torch.cat([random_objects(5, 16, 20, 4), torch.zeros(1, 1, 16, 20, dtype=torch.bool)])
+    objects[4, 0, :9, :3] = True  # at the border, where the disc is cut off
+    for hidden, inside in zip(circles_of_equal_area(objects)[:, 0].numpy(), objects[:, 0].numpy(), strict=True):
+        assert hidden.sum() == inside.sum()
+        if inside.any():
+            centre = np.argwhere(inside).mean(axis=0)
+            distances = [np.linalg.norm(np.argwhere(part) - centre, axis=1) for part in (hidden, ~hidden)]
+            assert distances[0].max() <= distances[1].min() + 1e-9
