@@ -26,9 +26,9 @@ from maskrobust.train.storage.plain_text import printable
 _FOLDER = Path(__file__).parent
 _HEAD = """# maskrobust play
 Hide a part of the picture, and compare what the network answers when the hole is filled and when it is layer-masked."""
-_UPLOADED = "the uploaded file"
 _OFFERED_EXPLAINERS = ("lime", "occlusion")
 _PROGRESS = gr.Progress()
+_QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 Hole = NDArray[np.bool_]
 """(H, W), True in the hole."""
@@ -55,7 +55,7 @@ class Page:
     def upload(self, content: bytes | None, hole: Hole, methods: list[str]) -> tuple[Any, Any, str]:
         """A picture of the user's own behind the same hole; what is no picture changes nothing but the sentence."""
         try:
-            picture = square_picture("your picture", decode_image(content or b"", _UPLOADED), self.config.image_size)
+            picture = square_picture("your picture", decode_image(content or b"", "the upload"), self.config.image_size)
         except InputError as error:
             reason = str(error).partition(";")[0]  # what follows is about files of a data set
             return gr.skip(), gr.skip(), rendered(problem=f"{reason}; choose another picture.")
@@ -95,8 +95,8 @@ class Page:
             {"name": printable(each.name), "thumbnail": picture_address(to_picture(each.image), largest=112)}
             for each in self.pictures
         ]
-        size = self.config.image_size
         page: gr.Blocks
+        size = self.config.image_size
         with gr.Blocks(title="maskrobust play", analytics_enabled=False, delete_cache=(60, 60)) as page:
             gr.Markdown(_HEAD)
             picture, hole = gr.State(self.pictures[0]), gr.State(np.zeros((size, size), dtype=np.bool_))
@@ -126,11 +126,7 @@ class Page:
                 )
                 start = gr.Button("Explain", min_width=120, scale=0)
             explanations = gr.HTML(apply_default_css=False)
-            quick: dict[str, Any] = {
-                "api_visibility": "private",
-                "show_progress": "minimal",
-                "concurrency_id": "answers",
-            }
+            quick = {**_QUICK, "concurrency_id": "answers"}  # one after the other: the last answers are the last hole's
             latest = {**quick, "trigger_mode": "always_last"}
             painter.painted(self.paint, [picture, methods], [hole, answers], **latest)
             painter.chosen(self.choose, [hole, methods], [picture, painter, answers], **latest)
