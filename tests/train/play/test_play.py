@@ -29,8 +29,6 @@ from maskrobust.train.play.page import Page, read_hole, rendered
 from tests.conftest import require_component
 from tests.pages.commands import blocks
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(gradio|starlette|fastapi|websockets|uvicorn)")
-
 NETWORKS = ("small_resnet:random", "timm/test_resnet:random")
 METHODS = PlayConfig.methods
 SIZE = 64
