@@ -16,6 +16,7 @@ from maskrobust.augment.families import (
     broken_silhouettes as broken_silhouettes,
     build_family as build_family,
     circle_geometry as circle_geometry,
+    circles_of_equal_area as circles_of_equal_area,
     companion_blobs as companion_blobs,
     companions as companions,
     covers as covers,
