@@ -44,7 +44,7 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
     hole. The folds follow from the objects alone: no object is in two of them, and both holes have the same ones, so
     that their difference is paired. The linear probe reads what the features hold of the class linearly, the MLP and
     nearest neighbours also what lies in them otherwise, whether or not the network's own head uses it; see
-    `cross_validated_predictions`.
+    `cross_validated_probabilities`.
 
     Args:
         outcomes: of all batches and ranks, joined. An image counts where its features are finite.
@@ -75,23 +75,6 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
         information={**outcomes.information, **information},
         features={},
     )
-
-
-def cross_validated_predictions(
-    features: FloatArray, labels: IntArray, folds: IntArray, probe: FeatureProbe = "linear"
-) -> IntArray:
-    """Predict each image's class from its features, by a probe fitted to the other folds.
-
-    Args:
-        features: (N, F) finite.
-        labels: (N,) int64.
-        folds: (N,) int64.
-        probe: which one; see `cross_validated_probabilities`.
-
-    Returns:
-        (N,) int64, the likeliest class; -1 where all images are in one fold.
-    """
-    return _likeliest(cross_validated_probabilities(features, labels, folds, probe), labels)
 
 
 def cross_validated_probabilities(

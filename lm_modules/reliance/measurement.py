@@ -117,7 +117,7 @@ class Measurement:
                     }
         self.asked: tuple[Asked, ...] = tuple(self._predictors)
         union = ReliancePlan.union(plans.values())
-        self._suite = RelianceSuite[Asked](bank, num_classes, union, seed=seed, object_of=object_of)
+        self._suite = RelianceSuite(bank, num_classes, union, seed=seed, object_of=object_of)
         self._in_scenes = {key: each for key, each in self._predictors.items() if plans[key[1]].scenes}
         self._shapes: Shapes | None = None
         if self._in_scenes:

@@ -1,8 +1,8 @@
-"""The reliance suite: fed batches, it asks any number of masking methods about the same holes and keeps the answers."""
+"""The reliance suite: asks any number of masking methods about the same holes in a batch of images."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -33,8 +33,8 @@ Key = TypeVar("Key", bound=Hashable)
 """What a predictor is called by."""
 
 
-class RelianceSuite(Generic[Key]):
-    """Collects what the measures of shape reliance need, in one pass over the data.
+class RelianceSuite:
+    """Asks predictors what the measures of shape reliance need, batch by batch.
 
     The holes are drawn once for each batch, from (seed, sample id) and the bank alone, and shared by all predictors.
     All images that something is hidden from are gathered over the conditions, and go through a predictor in forward
@@ -62,30 +62,6 @@ class RelianceSuite(Generic[Key]):
         self._object_of = object_of
         self.plan = plan or ReliancePlan()
         self._source = ConditionSource(replace(bank, objects=object_of(bank.ids)), self.plan, seed)
-        self._parts: dict[Key, list[Outcomes]] = {}
-
-    def update(
-        self,
-        predictors: Mapping[Key, Predictor],
-        batch: Batch,
-        clean_logits: Mapping[Key, Tensor] | None = None,
-        feature_extractors: Mapping[Key, FeatureExtractors] | None = None,
-        plans: Mapping[Key, ReliancePlan] | None = None,
-    ) -> None:
-        """Ask every predictor about a batch, and keep the answers; see `ask`.
-
-        Args:
-            predictors: by name.
-            batch: annotated images on the predictors' device.
-            clean_logits: by a predictor's name.
-            feature_extractors: by a predictor's name.
-            plans: by a predictor's name.
-
-        Raises:
-            InputError: see `ask`.
-        """
-        for name, outcomes in self.ask(predictors, batch, clean_logits, feature_extractors, plans).items():
-            self._parts.setdefault(name, []).append(outcomes)
 
     def ask(
         self,
@@ -97,7 +73,8 @@ class RelianceSuite(Generic[Key]):
     ) -> dict[Key, Outcomes]:
         """What every predictor answers about a batch under every condition, by its name.
 
-        An image of which a condition hides nothing is not asked again: its answer is the clean one.
+        An image of which a condition hides nothing is not asked again: its answer is the clean one. Batches are joined
+        with `Outcomes.merge`; features of the whole become predictions with `with_feature_predictions`.
 
         Args:
             predictors: by name: masking methods, or networks under masking methods.
@@ -121,14 +98,6 @@ class RelianceSuite(Generic[Key]):
                 plan = self.plan if plans is None else plans.get(name, self.plan)
                 found[name] = self._observe(name, predictor, batch, conditions, plan, clean, extractors)
             return found
-
-    def outcomes(self) -> dict[Key, Outcomes]:
-        """What each predictor answered so far, by name.
-
-        Under several ranks, join them with `Outcomes.merge`; features of the whole become the predictions of a probe
-        with `with_feature_predictions`.
-        """
-        return {name: Outcomes.merge(parts) for name, parts in self._parts.items()}
 
     def _observe(
         self,

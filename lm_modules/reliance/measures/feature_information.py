@@ -96,7 +96,7 @@ def carried_information(layer: str | None = None) -> Statistic:
 def carried_mlp(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of an MLP behind the silhouette minus that behind the circle, in [-1, 1], paired.
 
-    See `features_silhouette` and `cross_validated_predictions`.
+    See `features_silhouette` and `cross_validated_probabilities`.
     """
     return _carried(layer, "mlp")
 
@@ -111,7 +111,7 @@ def carried_mlp(layer: str | None = None) -> Statistic:
 def carried_neighbours(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of the nearest neighbours behind the silhouette minus that behind the circle, in [-1, 1].
 
-    See `features_silhouette` and `cross_validated_predictions`.
+    See `features_silhouette` and `cross_validated_probabilities`.
     """
     return _carried(layer, "neighbours")
 

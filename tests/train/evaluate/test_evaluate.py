@@ -74,9 +74,8 @@ def outcomes_of(path: str, method: str) -> Outcomes:
     bank = SilhouetteBank.from_batches(data.test_dataloader())
     suite = RelianceSuite(bank, data.num_classes, ReliancePlan(patch_size=8, hidden_fractions=(0.5,)))
     classifier = MaskRobustClassifier.from_checkpoint(path).eval()
-    for batch in batches_on(data.test_dataloader(), "cpu"):
-        suite.update({method: classifier.trained_network().predictor(method)}, batch)
-    return suite.outcomes()[method]
+    predictors, batches = {method: classifier.trained_network().predictor(method)}, data.test_dataloader()
+    return Outcomes.merge([suite.ask(predictors, batch)[method] for batch in batches_on(batches, "cpu")])
 
 
 def rows_of(folder: Path, **wanted: Any) -> list[Row]:

@@ -43,7 +43,7 @@ def holes_of_the_measures(batch):
 
     plan = ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE)
     suite = RelianceSuite(SilhouetteBank.from_batches([batch]), 4, plan, seed=SEED)
-    suite.update({"recorder": predictor}, batch)
+    suite.ask({"recorder": predictor}, batch)
     return asked
 
 
@@ -132,7 +132,7 @@ def test_pictures_have_the_size_and_the_mean_of_the_network_that_they_are_shown_
     suite = RelianceSuite(
         SilhouetteBank.from_batches([batch]), 4, ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE), seed=SEED
     )
-    suite.update({"any": network.predictor("mean")}, batch, {"any": network(batch.images)})
+    suite.ask({"any": network.predictor("mean")}, batch, {"any": network(batch.images)})
     mean, std = (torch.tensor(each)[:, None, None] for each in (look.mean, look.std))
     shown = as_bytes(torch.cat(seen) * std + mean).astype(int)
     for strip in strips_of(batch, "mean", look=look):
