@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Parameters, catalogue
+from maskrobust.lm_modules.reliance.catalogue import MeasureMember, Parameters, catalogue
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -130,22 +130,22 @@ def report(folder: str, picture: str) -> None:
     _draw(rows, picture)
 
 
-def _measures() -> dict[str, AskedMeasure]:
+def _measures() -> dict[str, MeasureMember]:
     wanted: dict[str, tuple[str, Parameters]] = {}
     wanted |= {name: (name, {}) for name in ("outline_2afc", "outline_pull", "clean_accuracy")}
     wanted |= {f"retention {each}": ("retention", {"hidden_fraction": each}) for each in PLAN.hidden_fractions}
     wanted["silhouette_leak"] = ("silhouette_leak", {})
     known = catalogue()
     return {
-        title: AskedMeasure(known[name], parameters, known[name].function(**parameters))
+        title: MeasureMember(known[name], parameters, known[name].function(**parameters))
         for title, (name, parameters) in wanted.items()
     }
 
 
 def _estimates(found: list[Outcomes]) -> Iterator[tuple[str, Estimate]]:
-    for name, asked in _measures().items():
+    for name, member in _measures().items():
         if name != "silhouette_leak" or "silhouette" in found[0].predictions:
-            yield name, asked.estimate(found, replicates=2000)
+            yield name, member.estimate(found, replicates=2000)
 
 
 def _print_table(rows: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> None:

@@ -58,17 +58,17 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
     folds = _folds(outcomes.objects)
     probed, information = {}, {}
     for key, features in outcomes.features.items():
-        asked = np.isfinite(features).all(axis=1)
-        labels, asked_folds = outcomes.labels[asked], folds[asked]
-        _warn_of_few_images(labels, asked_folds)
+        finite = np.isfinite(features).all(axis=1)
+        labels, finite_folds = outcomes.labels[finite], folds[finite]
+        _warn_of_few_images(labels, finite_folds)
         for probe, prefix in _PREFIXES.items():
-            probabilities = cross_validated_probabilities(features[asked], labels, asked_folds, probe)
+            probabilities = cross_validated_probabilities(features[finite], labels, finite_folds, probe)
             predictions = np.full(len(outcomes), -1, dtype=np.int64)
-            predictions[asked] = _likeliest(probabilities, labels)
+            predictions[finite] = _likeliest(probabilities, labels)
             probed[f"{prefix}/{key}"] = predictions
             if probe == "linear":
                 information[key] = np.full(len(outcomes), np.nan)
-                information[key][asked] = pointwise_information(probabilities, labels, asked_folds)
+                information[key][finite] = pointwise_information(probabilities, labels, finite_folds)
     return replace(
         outcomes,
         predictions={**outcomes.predictions, **probed},

@@ -127,8 +127,8 @@ class RelianceSuite:
         other_ring = [each for each in wanted if each.name in OTHER_RING]
         if conditions.other_ring_images is not None:
             logits += self._ask(name, predictor, conditions.other_ring_images, other_ring, conditions.fill_keys, clean)
-        swaps, asked = conditions.swaps, zip([*shown, *other_ring], logits, strict=True)
-        predictions = {each.name: _predictions(answer, each.asked) for each, answer in asked}
+        swaps, by_condition = conditions.swaps, zip([*shown, *other_ring], logits, strict=True)
+        predictions = {each.name: _predictions(answer, each.applies) for each, answer in by_condition}
         return Outcomes(
             num_classes=self.num_classes,
             ids=_to_numpy(batch.ids),
@@ -158,10 +158,10 @@ class RelianceSuite:
         if not conditions:
             return []
         visible = torch.stack([condition.visible for condition in conditions])
-        asked = torch.stack([condition.asked for condition in conditions])
+        applies = torch.stack([condition.applies for condition in conditions])
         logits = clean.expand(len(conditions), -1, -1).clone()
         hides_something = visible.flatten(2).view(torch.uint8).amin(dim=2) == 0  # `all` of bool takes 50 times as long
-        for rows in _passes(asked & hides_something, len(images)):
+        for rows in _passes(applies & hides_something, len(images)):
             condition, image = rows.unbind(dim=1)
             answer = self._check(predictor(images[image], visible[condition, image], keys[image]))
             logits[condition, image] = answer.to(logits.dtype)
@@ -186,14 +186,14 @@ class RelianceSuite:
         return logits
 
 
-def _passes(asked: Tensor, batch_size: int) -> Sequence[Tensor]:
+def _passes(applies: Tensor, batch_size: int) -> Sequence[Tensor]:
     """Positions (condition, image) that are True in (conditions, B), parted into forward passes of (n, 2) int64."""
-    positions = asked.nonzero()
+    positions = applies.nonzero()
     return positions.split(max(_SMALLEST_PASS, batch_size)) if len(positions) else ()
 
 
-def _predictions(logits: Tensor, asked: Tensor) -> IntArray:
-    return _to_numpy(logits.argmax(dim=1).where(asked, -1))
+def _predictions(logits: Tensor, applies: Tensor) -> IntArray:
+    return _to_numpy(logits.argmax(dim=1).where(applies, -1))
 
 
 def _to_numpy(values: Tensor) -> IntArray:

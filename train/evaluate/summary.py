@@ -94,8 +94,8 @@ def summarise(
     if data.num_classes:
         fraction, sampling = config.plan.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
         for name, by_method in runs.items():
-            asked = {method: by_method[method] for method in config.methods}
-            rows += class_rows(name, asked, data.class_names, fraction, **sampling)
+            of_network = {method: by_method[method] for method in config.methods}
+            rows += class_rows(name, of_network, data.class_names, fraction, **sampling)
     else:
         rows = [without_labels(row) for row in rows]
     content = {

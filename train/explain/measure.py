@@ -82,9 +82,9 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
             network = answering_data(network, config.data, given)
         networks[name] = network.to(device)
     class_names = check_same_classes(networks, config.data)
-    asked = config.likeliest or find_classes(config.targets, class_names)
+    targets = config.likeliest or find_classes(config.targets, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    store = Store(config.out / "images", _settings(config, networks, asked))
+    store = Store(config.out / "images", _settings(config, networks, targets))
     store.check()
     bank = None
     if config.judge and config.data is not None and config.split is not None:
@@ -92,7 +92,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     images, objects = {}, []
     for picture in progress.track(pictures, total=total, description="explaining images"):
         partitions = {each: segment(picture, each, config) for each in config.segments}
-        classes: int | Sequence[int] = asked
+        classes: int | Sequence[int] = targets
         if bank is not None and config.data is not None:
             classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
         explain = partial(_explain, config, picture, partitions, predictors, classes, progress)
@@ -170,7 +170,7 @@ def _key(picture: Picture, seed: int) -> int:
 
 
 def _settings(
-    config: ExplainConfig, networks: Mapping[str, TrainedNetwork], asked: int | Sequence[int]
+    config: ExplainConfig, networks: Mapping[str, TrainedNetwork], targets: int | Sequence[int]
 ) -> dict[str, object]:
     """All that explanations follow from, but for the image, as plain values by name."""
     plan, judging = asdict(config.plan), asdict(config.judging) if config.judge else {}
@@ -180,7 +180,7 @@ def _settings(
         "maskrobust version": version("maskrobust"),
         "network": [[name, network_fingerprint(each)] for name, each in networks.items()],
         "code of your own": own_code([*config.methods, *config.plan.explainers, *config.judging.own_judges]),
-        "targets": asked,
+        "targets": targets,
         **{
             name: getattr(config, name) for name in ("methods", "segments", "patch_size", "image_size", "judge", "seed")
         },

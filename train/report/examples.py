@@ -116,19 +116,19 @@ def example_strips(
     plan = ReliancePlan(hidden_fractions=(hidden_fraction,), patch_size=patch_size)
     drawn = ConditionSource(SilhouetteBank.from_batches([batch]), plan, seed).draw(batch)
     valid = drawn.holes.valid
-    asked = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
+    of_images = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
     labels = {
         retention_condition(hidden_fraction): f"{capitalised(in_words(hidden_fraction))} of the patches hidden",
         "silhouette": "Hidden along the outline",
         "circle": "Enclosing circle hidden",
     }
     originals = preprocessing.resize(batch.images[valid])
-    strips = [ExampleStrip("Original", None, to_pictures(originals), "clean", **asked)]
+    strips = [ExampleStrip("Original", None, to_pictures(originals), "clean", **of_images)]
     for method in methods:
         for condition, label in labels.items():
             images, visible = preprocessing.view(batch.images, drawn.visible(condition))
             images = illustrate(method, images, visible, drawn.fill_keys, preprocessing.mean)
-            strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **asked))
+            strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **of_images))
     return strips
 
 
@@ -184,8 +184,8 @@ def _answers(
     Returns:
         One tuple for each picture, in the order of the networks that come first.
     """
-    asked = strip.networks or outcomes
-    predicted = {number: _predictions(run, strip) for number, run in outcomes.items() if number in asked}
+    networks = strip.networks or outcomes
+    predicted = {number: _predictions(run, strip) for number, run in outcomes.items() if number in networks}
     found = []
     for place, label in enumerate(strip.labels):
         numbers: dict[int, list[int]] = {}

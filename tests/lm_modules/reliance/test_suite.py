@@ -187,7 +187,7 @@ def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch: Batc
     counter = Counter()
     RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5).ask({"count": counter}, part_of(batch, torch.arange(16)))
     conditions = drawn(part_of(batch, torch.arange(16)))
-    asked = [int((each.asked & ~each.visible.flatten(1).all(dim=1)).sum()) for each in conditions.all]
+    asked = [int((each.applies & ~each.visible.flatten(1).all(dim=1)).sum()) for each in conditions.all]
     clean, silhouette, redrawn, *rest = counter.passes
     assert (clean, silhouette, redrawn) == (16, asked[0], asked[0])
     assert sum(rest) == sum(asked[1:])

@@ -97,8 +97,8 @@ def _curves(shown: Explanations) -> Markup:
     key = '<span class="key" style="background: var(--arm-{{ number }})"></span>{{ title }}'
     keys = [html(key, number=each, title=method_title(method)) for each, method in enumerate(shown.methods, start=2)]
     text = prose("curves", legend=block("legend", "Explained under", keys))
-    asked = itertools.product(shown.settings["explainers"], shown.settings["segments"])
-    for (place, about), (number, network) in itertools.product(enumerate(asked), enumerate(shown.networks)):
+    rows = itertools.product(shown.settings["explainers"], shown.settings["segments"])
+    for (place, about), (number, network) in itertools.product(enumerate(rows), enumerate(shown.networks)):
         explainer, segments = about
         found = {
             which: np.mean(

@@ -169,7 +169,7 @@ def test_a_grown_object_holds_what_is_near_enough(margin: float) -> None:
 def test_holes_with_a_margin_hide_the_grown_object_and_as_many_pixels_each() -> None:
     conditions = ConditionSource(BANK, PLAN, seed=0).draw(BATCH)
     silhouette, circle = (~conditions.visible(margin_condition(hole, 2.0)) for hole in ("silhouette", "circle"))
-    valid = next(each.asked for each in conditions.all if each.name == margin_condition("circle", 2.0))
+    valid = next(each.applies for each in conditions.all if each.name == margin_condition("circle", 2.0))
     assert valid.any()
     near = dilate(BATCH.object_mask, 2.0)
     assert not (near & ~silhouette)[valid].any() and not (near & ~circle)[valid].any()
