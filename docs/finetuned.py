@@ -24,7 +24,7 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
 from maskrobust.train.data import Cutouts
-from maskrobust.train.networks import answering_data, load_for
+from maskrobust.train.networks import load_for, select_data_outputs
 
 FROZEN = "frozen"
 FILLS = ("black", "mean", "random_colour", "linear_imputation", "inpainting")
@@ -59,7 +59,7 @@ def measure(weights: str, folder: str, seed: str) -> None:
         if all(path.exists() for path in paths.values()) or (arm == FROZEN and seed != "1"):
             continue
         start = time.process_time()
-        network = answering_data(load_for(name, data, "32", preprocess=LOOKS), data)
+        network = select_data_outputs(load_for(name, data, "32", preprocess=LOOKS), data)
         measurement = Measurement(
             {arm: network},
             bank,

@@ -1,8 +1,7 @@
 """The reliance suite: asks any number of masking methods about the same holes in a batch of images."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from maskrobust.lm_modules.reliance.holes.conditions import (
     ConditionSource,
     condition_names,
 )
-from maskrobust.lm_modules.reliance.holes.scenes import touches_border
+from maskrobust.lm_modules.reliance.holes.scenes import Key, touches_border
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
@@ -27,10 +26,6 @@ FeatureExtractors = Mapping[str | None, FeatureExtractor]
 """By layer; None stands for the penultimate features."""
 
 _SMALLEST_PASS = 64
-
-
-Key = TypeVar("Key", bound=Hashable)
-"""What a predictor is called by."""
 
 
 class RelianceSuite:

@@ -31,7 +31,7 @@ from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batch
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of
+from maskrobust.train.evaluate.unlabelled import predictions_of, select_own_outputs
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
 from maskrobust.train.storage.files import read_json, write_archive, write_json
@@ -327,7 +327,7 @@ def _ask_unlabelled(
         batches = (batch for _, batch in _own_batches(split_batches(data, config.split)))
         seen = predictions_of(network, batches_on(batches, config.torch_device))
         wait_for_all()
-        answering, labels = answering_itself(network, dict(ChainMap(*of_all_ranks(seen))))
+        answering, labels = select_own_outputs(network, dict(ChainMap(*of_all_ranks(seen))))
         own_bank = replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
         own = {name: answering.to(config.torch_device)}
         runs |= _ask(config, own, data.relabelled(labels), own_bank, None, store, progress, f"{place}-") or {}

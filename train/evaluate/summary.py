@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.estimates.comparison import Reading, compare_magnitudes
+from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
@@ -22,7 +22,7 @@ from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import Results
 from maskrobust.train.storage.provenance import provenance
 
-_READINGS: dict[Reading, str] = {
+_READINGS: dict[ComparisonResult, str] = {
     "above": "relies more",
     "below": "relies less",
     "not settled": "not told apart",

@@ -26,7 +26,7 @@ from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, file_name, list_pictures, pictures_of, read_picture, segment
-from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.running.devices import find_device
 from maskrobust.train.storage.files import write_archive
 from maskrobust.train.storage.fingerprints import digest, network_fingerprint, own_code
@@ -79,7 +79,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
             name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
         )
         if config.data is not None:
-            network = answering_data(network, config.data, given)
+            network = select_data_outputs(network, config.data, given)
         networks[name] = network.to(device)
     class_names = check_same_classes(networks, config.data)
     targets = config.likeliest or find_classes(config.targets, class_names)

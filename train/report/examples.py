@@ -20,7 +20,7 @@ ANOTHER_CLASS = "another class"
 """Name of an answer that is none of the data's classes."""
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """A class that networks predict for a picture.
 
     Attributes:
@@ -56,7 +56,7 @@ class ExampleStrip(NamedTuple):
     ids: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
-    answers: tuple[tuple[Answer, ...], ...] = ()
+    answers: tuple[tuple[Prediction, ...], ...] = ()
     networks: tuple[int, ...] = ()
 
 
@@ -173,7 +173,7 @@ def with_predictions(
 
 def _answers(
     strip: ExampleStrip, outcomes: Mapping[int, Outcomes], class_names: Sequence[str]
-) -> tuple[tuple[Answer, ...], ...]:
+) -> tuple[tuple[Prediction, ...], ...]:
     """For each picture of a strip the predicted classes, each with the networks that predict it.
 
     Args:
@@ -184,8 +184,8 @@ def _answers(
     Returns:
         One tuple for each picture, in the order of the networks that come first.
     """
-    networks = strip.networks or outcomes
-    predicted = {number: _predictions(run, strip) for number, run in outcomes.items() if number in networks}
+    asked_networks = strip.networks or outcomes
+    predicted = {number: _predictions(run, strip) for number, run in outcomes.items() if number in asked_networks}
     found = []
     for place, label in enumerate(strip.labels):
         numbers: dict[int, list[int]] = {}
@@ -194,7 +194,9 @@ def _answers(
                 numbers.setdefault(classes[place], []).append(number)
         found.append(
             tuple(
-                Answer(class_names[each] if each < len(class_names) else ANOTHER_CLASS, each == label, tuple(networks))
+                Prediction(
+                    class_names[each] if each < len(class_names) else ANOTHER_CLASS, each == label, tuple(networks)
+                )
                 for each, networks in numbers.items()
             )
         )

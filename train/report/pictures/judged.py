@@ -13,7 +13,7 @@ from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report.blocks import Cell, Group, Line, block, folded, html, panels, prose, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, folded, html, panels, prose, table
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title
 from maskrobust.train.report.wording import GOALS, count, in_sentence, interval, method_title, writer
@@ -44,7 +44,7 @@ def judged_table(shown: Explanations, judge: Described) -> Markup:
         f"judged-{judge.name}",
         judge.title,
         ["Explainer and segments", *map(method_title, columns), "Told apart"],
-        [Group([_line(shown, *about, rows=found, columns=columns) for about, found in lines.items()])],
+        [LineGroup([_line(shown, *about, rows=found, columns=columns) for about, found in lines.items()])],
         look="figures judged",
     )
     counted = [row for row in rows if row.value is not None] or rows
