@@ -23,6 +23,8 @@ from maskrobust import (
     with_ends,
 )
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
+from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 
 IMAGES = torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(0))
 HALVES = torch.zeros(1, 24, 20, dtype=torch.uint8)
@@ -144,6 +146,18 @@ def test_rises_intervals_hold_the_truth_at_their_level():
         truth = 1 + effects.sum() / 2 + effects[:, None] / 2  # the mean answer while a segment is visible
         held.append((found.low <= truth) & (truth <= found.high))
     assert np.mean(held) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize(("design", "given"), [("independent", []), ("balanced", [0.0, 1.0]), ("paper", [1.0])])
+def test_rise_takes_the_queries_that_are_drawn_and_no_other(design, given):
+    plan = ExplanationPlan(("rise",), samples=64, design=design, visible_share=0.5)
+    explainer, segments = find_explainer("rise"), Segments.patches(IMAGES[:1], 8)
+    z = explainer.asks(plan, segments, 3).z
+    answers = np.random.default_rng(0).normal(size=(len(z), 2))
+    assert sorted(z[: len(given)].double().mean(dim=1).tolist()) == given
+    drawn, of_drawn = z[len(given) :].numpy(), answers[len(given) :]
+    expected = (drawn[:, :, None] * of_drawn[:, None]).mean(axis=0) / 0.5
+    np.testing.assert_allclose(explainer.function(plan, segments, z, answers).scores, expected)
 
 
 def gap():
