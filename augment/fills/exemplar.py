@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft
 from torch import Tensor
 
 from maskrobust.augment.fills.colours import mean_colour
@@ -245,6 +244,8 @@ def _searched(level: _Level, depth: int, boxes: _Boxes) -> tuple[Array, Array]:
     The weight is 1 + 2 (1 - covered). The sums of v(r + t) (x(r) - x(r + t))^2 over the rim are three correlations, for
     all t at once; they are integers, to which the FFT's are rounded.
     """
+    from scipy import fft
+
     radius = _radius(depth)
     reach = max(_LEAST_REACH, max(boxes.size) + 2 * radius)
     labels, window = _windows(level, boxes, 1, radius + reach)
@@ -342,6 +343,8 @@ def _rims(holes: Array, seen: Array, radius: int) -> Array:
 
 
 def _transforms(planes: Sequence[Array], size: Sequence[int]) -> Iterator[Array]:
+    from scipy import fft
+
     return (fft.rfft2(each.astype(np.float64, copy=False), size) for each in planes)
 
 

@@ -22,10 +22,10 @@ from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
+from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.scenes import SceneLogits
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
