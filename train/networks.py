@@ -46,7 +46,7 @@ def load_for(
     return network.with_preprocessing(network.preprocessing.after_crop(cut))
 
 
-def answering_data(
+def select_data_outputs(
     network: TrainedNetwork,
     data: AnnotatedDataModule,
     given: Mapping[str, int | str] | None = None,

@@ -17,7 +17,7 @@ from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
-from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, result_rows
+from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, result_rows
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
@@ -85,7 +85,7 @@ class RelianceCallback(pl.Callback):
         self._probe: OutlineProbe | None = None
         self._scenes: EmptyScenes | None = None
         self._measurement: Measurement | None = None
-        self._answers: list[dict[Asked, Outcomes]] = []
+        self._answers: list[dict[NetworkAndMethod, Outcomes]] = []
         self._read: list[ProbeOutcomes] = []
         self._seen = 0
         self._rows: list[list[Any]] = []
@@ -164,8 +164,8 @@ class RelianceCallback(pl.Callback):
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
         passes = self._measurement.passes[trainer.global_rank :: trainer.world_size]
-        asked = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
-        in_scenes = [each for of_rank in asked for each in of_rank]
+        by_rank = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
+        in_scenes = [each for of_rank in by_rank for each in of_rank]
         for method in self.methods:
             key = _NAME, method
             outcomes = self._measurement.outcomes(
@@ -194,7 +194,7 @@ class RelianceCallback(pl.Callback):
             Context(self.plan, probe),
             replicates=self.replicates,
             seed=self.seed,
-            wanted=lambda asked: asked.measure.in_training,
+            wanted=lambda member: member.measure.in_training,
         ):
             if row.value is not None:
                 yield row

@@ -61,11 +61,11 @@ def explain_image(
         found.segments[name] = segments.labels[0].cpu().numpy().astype(np.int32)
         for each in map(find_explainer, plan.explainers):
             question = each.asks(plan, segments, key)
-            asked = ("" if question.z is None else name, question.kind)
+            kind = ("" if question.z is None else name, question.kind)
             z = NO_SEGMENTS if question.z is None else question.z
-            if asked not in found.answers:
-                found.answers[asked] = Answers(z.numpy(), _answers(request, question.queries, chosen))
-            tables = found.answers[asked].values.astype(np.float64)
+            if kind not in found.answers:
+                found.answers[kind] = Answers(z.numpy(), _answers(request, question.queries, chosen))
+            tables = found.answers[kind].values.astype(np.float64)
             found.explanations[Explained(name, each.name)] = _stacked(
                 [[each.function(plan, segments, z, table) for table in of_network] for of_network in tables]
             )

@@ -44,7 +44,7 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
     hole. The folds follow from the objects alone: no object is in two of them, and both holes have the same ones, so
     that their difference is paired. The linear probe reads what the features hold of the class linearly, the MLP and
     nearest neighbours also what lies in them otherwise, whether or not the network's own head uses it; see
-    `cross_validated_predictions`.
+    `cross_validated_probabilities`.
 
     Args:
         outcomes: of all batches and ranks, joined. An image counts where its features are finite.
@@ -58,40 +58,23 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
     folds = _folds(outcomes.objects)
     probed, information = {}, {}
     for key, features in outcomes.features.items():
-        asked = np.isfinite(features).all(axis=1)
-        labels, asked_folds = outcomes.labels[asked], folds[asked]
-        _warn_of_few_images(labels, asked_folds)
+        finite = np.isfinite(features).all(axis=1)
+        labels, finite_folds = outcomes.labels[finite], folds[finite]
+        _warn_of_few_images(labels, finite_folds)
         for probe, prefix in _PREFIXES.items():
-            probabilities = cross_validated_probabilities(features[asked], labels, asked_folds, probe)
+            probabilities = cross_validated_probabilities(features[finite], labels, finite_folds, probe)
             predictions = np.full(len(outcomes), -1, dtype=np.int64)
-            predictions[asked] = _likeliest(probabilities, labels)
+            predictions[finite] = _likeliest(probabilities, labels)
             probed[f"{prefix}/{key}"] = predictions
             if probe == "linear":
                 information[key] = np.full(len(outcomes), np.nan)
-                information[key][asked] = pointwise_information(probabilities, labels, asked_folds)
+                information[key][finite] = pointwise_information(probabilities, labels, finite_folds)
     return replace(
         outcomes,
         predictions={**outcomes.predictions, **probed},
         information={**outcomes.information, **information},
         features={},
     )
-
-
-def cross_validated_predictions(
-    features: FloatArray, labels: IntArray, folds: IntArray, probe: FeatureProbe = "linear"
-) -> IntArray:
-    """Predict each image's class from its features, by a probe fitted to the other folds.
-
-    Args:
-        features: (N, F) finite.
-        labels: (N,) int64.
-        folds: (N,) int64.
-        probe: which one; see `cross_validated_probabilities`.
-
-    Returns:
-        (N,) int64, the likeliest class; -1 where all images are in one fold.
-    """
-    return _likeliest(cross_validated_probabilities(features, labels, folds, probe), labels)
 
 
 def cross_validated_probabilities(

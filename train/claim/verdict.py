@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, Reading
+from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, ComparisonResult
 from maskrobust.train.claim.config import DecisionRule
 from maskrobust.train.report.wording import listed
 
@@ -24,7 +24,7 @@ CLAIM = "Training with mask augmentation alone does not stop a network from read
 _WORST_COVERAGE = {2: 0.50, 3: 0.75, 4: 0.82}
 """By number of seeds: how often a 95 % interval holds the truth where runs differ by their seed alone."""
 
-_READINGS: dict[Reading, str] = {
+_READINGS: dict[ComparisonResult, str] = {
     "above": "above the margin",
     "below": "within the margin",
     "not settled": "not settled",

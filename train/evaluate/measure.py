@@ -23,7 +23,7 @@ from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
-from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
+from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data import AnnotatedDataModule
@@ -31,7 +31,7 @@ from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batch
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of
+from maskrobust.train.evaluate.unlabelled import predictions_of, select_own_outputs
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
 from maskrobust.train.storage.files import read_json, write_archive, write_json
@@ -196,21 +196,24 @@ def _ask(
         backgrounds=backgrounds,
     )
     batches = split_batches(data, config.split)
-    files = {(name, method): f"{list(networks).index(name)}-{method}.npz" for name, method in measurement.asked}
+    files = {
+        (name, method): f"{list(networks).index(name)}-{method}.npz"
+        for name, method in measurement.networks_and_methods
+    }
 
-    def ask_about(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, Outcomes]]]:
+    def ask_about(numbers: Iterator[int]) -> Iterator[tuple[int, dict[NetworkAndMethod, Outcomes]]]:
         for number, batch in numbered_batches(batches, numbers):
             yield number, measurement.ask(batch.to(device))
 
-    def write_answers(folder: Path, found: Sequence[dict[Asked, Outcomes]]) -> None:
+    def write_answers(folder: Path, found: Sequence[dict[NetworkAndMethod, Outcomes]]) -> None:
         for key, file in files.items():
             Outcomes.merge([answers[key] for answers in found]).save(folder / file)
 
-    def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, SceneLogits]]]:
+    def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[NetworkAndMethod, SceneLogits]]]:
         for number, rows in at_numbers(measurement.passes, numbers):
             yield number, measurement.ask_in_scenes(rows)
 
-    def write_in_scenes(folder: Path, found: Sequence[dict[Asked, SceneLogits]]) -> None:
+    def write_in_scenes(folder: Path, found: Sequence[dict[NetworkAndMethod, SceneLogits]]) -> None:
         for key in found[0]:
             columns = zip(*(each[key] for each in found), strict=True)
             write_archive(
@@ -221,8 +224,8 @@ def _ask(
     about_images = share(f"{kind}images", "asking about images", length_hint(batches), ask_about, write_answers)
     passes = len(measurement.passes)
     in_scenes = share(f"{kind}scenes", "asking about scenes", passes, ask_in_scenes, write_in_scenes)
-    own: dict[Asked, Outcomes] = {}
-    for _, key in at_numbers(measurement.asked, _own_numbers(frozenset(), len(measurement.asked))):
+    own: dict[NetworkAndMethod, Outcomes] = {}
+    for _, key in at_numbers(measurement.networks_and_methods, _own_numbers(frozenset(), len(files))):
         parts = [Outcomes.load(folder / files[key]) for folder in about_images]
         kept = [path for folder in in_scenes if (path := folder / files[key]).exists()]
         logits = [SceneLogits(**read_arrays(path, SceneLogits._fields)) for path in kept]
@@ -324,7 +327,7 @@ def _ask_unlabelled(
         batches = (batch for _, batch in _own_batches(split_batches(data, config.split)))
         seen = predictions_of(network, batches_on(batches, config.torch_device))
         wait_for_all()
-        answering, labels = answering_itself(network, dict(ChainMap(*of_all_ranks(seen))))
+        answering, labels = select_own_outputs(network, dict(ChainMap(*of_all_ranks(seen))))
         own_bank = replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
         own = {name: answering.to(config.torch_device)}
         runs |= _ask(config, own, data.relabelled(labels), own_bank, None, store, progress, f"{place}-") or {}

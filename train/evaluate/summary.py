@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.estimates.comparison import Reading, compare_magnitudes
+from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
@@ -22,7 +22,7 @@ from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import Results
 from maskrobust.train.storage.provenance import provenance
 
-_READINGS: dict[Reading, str] = {
+_READINGS: dict[ComparisonResult, str] = {
     "above": "relies more",
     "below": "relies less",
     "not settled": "not told apart",
@@ -94,8 +94,8 @@ def summarise(
     if data.num_classes:
         fraction, sampling = config.plan.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
         for name, by_method in runs.items():
-            asked = {method: by_method[method] for method in config.methods}
-            rows += class_rows(name, asked, data.class_names, fraction, **sampling)
+            of_network = {method: by_method[method] for method in config.methods}
+            rows += class_rows(name, of_network, data.class_names, fraction, **sampling)
     else:
         rows = [without_labels(row) for row in rows]
     content = {

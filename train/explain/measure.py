@@ -26,7 +26,7 @@ from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.pictures import Picture, file_name, list_pictures, pictures_of, read_picture, segment
-from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.running.devices import find_device
 from maskrobust.train.storage.files import write_archive
 from maskrobust.train.storage.fingerprints import digest, network_fingerprint, own_code
@@ -79,12 +79,12 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
             name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
         )
         if config.data is not None:
-            network = answering_data(network, config.data, given)
+            network = select_data_outputs(network, config.data, given)
         networks[name] = network.to(device)
     class_names = check_same_classes(networks, config.data)
-    asked = config.likeliest or find_classes(config.targets, class_names)
+    targets = config.likeliest or find_classes(config.targets, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    store = Store(config.out / "images", _settings(config, networks, asked))
+    store = Store(config.out / "images", _settings(config, networks, targets))
     store.check()
     bank = None
     if config.judge and config.data is not None and config.split is not None:
@@ -92,7 +92,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     images, objects = {}, []
     for picture in progress.track(pictures, total=total, description="explaining images"):
         partitions = {each: segment(picture, each, config) for each in config.segments}
-        classes: int | Sequence[int] = asked
+        classes: int | Sequence[int] = targets
         if bank is not None and config.data is not None:
             classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
         explain = partial(_explain, config, picture, partitions, predictors, classes, progress)
@@ -170,7 +170,7 @@ def _key(picture: Picture, seed: int) -> int:
 
 
 def _settings(
-    config: ExplainConfig, networks: Mapping[str, TrainedNetwork], asked: int | Sequence[int]
+    config: ExplainConfig, networks: Mapping[str, TrainedNetwork], targets: int | Sequence[int]
 ) -> dict[str, object]:
     """All that explanations follow from, but for the image, as plain values by name."""
     plan, judging = asdict(config.plan), asdict(config.judging) if config.judge else {}
@@ -180,7 +180,7 @@ def _settings(
         "maskrobust version": version("maskrobust"),
         "network": [[name, network_fingerprint(each)] for name, each in networks.items()],
         "code of your own": own_code([*config.methods, *config.plan.explainers, *config.judging.own_judges]),
-        "targets": asked,
+        "targets": targets,
         **{
             name: getattr(config, name) for name in ("methods", "segments", "patch_size", "image_size", "judge", "seed")
         },

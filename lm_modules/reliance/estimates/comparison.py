@@ -12,7 +12,7 @@ from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval, Resampl
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Statistic, resample_pair
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
-Reading = Literal["above", "below", "not settled", "undefined"]
+ComparisonResult = Literal["above", "below", "not settled", "undefined"]
 
 Pair = tuple[Sequence[Outcomes], Sequence[Outcomes]]
 """Outcomes of two networks on the same images, one for each seed, the seeds in the same order."""
@@ -32,7 +32,7 @@ class ComparedMagnitude:
     level_low: float
     level_high: float
 
-    def reading(self, margin: float = 0.0) -> Reading:
+    def reading(self, margin: float = 0.0) -> ComparisonResult:
         """Where the interval lies: "above" the margin, "below" it, or across it, which is "not settled"."""
         interval = self.difference.interval
         if interval is None:

@@ -319,8 +319,8 @@ def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
         InputError: the outcomes lack a condition.
     """
     predictions = np.stack([outcomes.predictions_under(condition) for condition in conditions])
-    asked: BoolArray = np.all(predictions >= 0, axis=0)
-    return columns_of(outcomes, asked, *(predictions == outcomes.labels))
+    known: BoolArray = np.all(predictions >= 0, axis=0)
+    return columns_of(outcomes, known, *(predictions == outcomes.labels))
 
 
 def columns_of(outcomes: Outcomes, counted: BoolArray, *rows: FloatArray | BoolArray) -> Columns:

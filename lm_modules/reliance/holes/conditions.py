@@ -50,12 +50,12 @@ class Condition(NamedTuple):
     Attributes:
         name: key of `Outcomes.predictions`.
         visible: (B, 1, H, W) bool.
-        asked: (B,) bool, False where the condition says nothing about an image.
+        applies: (B,) bool, False where the condition says nothing about an image.
     """
 
     name: str
     visible: Tensor
-    asked: Tensor
+    applies: Tensor
 
 
 class Conditions(NamedTuple):
@@ -181,8 +181,8 @@ class ConditionSource:
             draw = build_family(family, hidden_fraction=fixed, patch_size=self.plan.patch_size, bank=self._bank)
             visible = draw(fold_in(keys, _TRANSFER_STREAM), batch)
             from_object = "object_mask" in FAMILIES.find(family, "transfer_families").inputs
-            asked = sampled & annotated if from_object else sampled
-            yield Condition(transfer_condition(family), visible, asked)
+            applies = sampled & annotated if from_object else sampled
+            yield Condition(transfer_condition(family), visible, applies)
 
     def _sampled(self, keys: Tensor) -> Tensor:
         """Which images curves and matrix are asked about, (B,) bool."""

@@ -34,7 +34,7 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
     group="accuracy",
     unit="fraction",
     goal="high",
-    asked=_fractions,
+    members=_fractions,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -55,7 +55,7 @@ def retention(hidden_fraction: float) -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
     compared=True,
 )
 def silhouette_accuracy() -> Statistic:
@@ -70,7 +70,7 @@ def silhouette_accuracy() -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
     compared=True,
 )
 def circle_accuracy() -> Statistic:
@@ -84,7 +84,7 @@ def circle_accuracy() -> Statistic:
     group="classes",
     unit="fraction",
     goal="high",
-    asked=lambda _plan: (),
+    members=lambda _plan: (),
 )
 def class_accuracy(label: int, condition: str) -> Statistic:
     """Accuracy under a condition over the images of one class, in [0, 1]."""

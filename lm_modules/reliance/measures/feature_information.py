@@ -38,7 +38,7 @@ def _each_layer(plan: ReliancePlan) -> Sequence[Parameters]:
     group="remains",
     unit="fraction",
     goal="low",
-    asked=_each_layer,
+    members=_each_layer,
     by_seed=False,
 )
 def features_silhouette(layer: str | None = None) -> Statistic:
@@ -60,7 +60,7 @@ def features_silhouette(layer: str | None = None) -> Statistic:
     group="remains",
     unit="fraction",
     goal="low",
-    asked=_each_layer,
+    members=_each_layer,
     by_seed=False,
 )
 def features_circle(layer: str | None = None) -> Statistic:
@@ -73,7 +73,7 @@ def features_circle(layer: str | None = None) -> Statistic:
     definition="Feature accuracy behind the silhouette minus that behind the circle: how much of the outline the "
     "features still hold, whether the network uses it or not.",
     group="remains",
-    asked=_each_layer,
+    members=_each_layer,
     in_training=True,
     by_seed=False,
 )
@@ -90,13 +90,13 @@ def carried_information(layer: str | None = None) -> Statistic:
     definition="Carried information as a probe with a hidden layer finds it in place of the linear one: also what the "
     "features hold of the outline in a way that no linear head could read.",
     group="remains",
-    asked=_each_layer,
+    members=_each_layer,
     by_seed=False,
 )
 def carried_mlp(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of an MLP behind the silhouette minus that behind the circle, in [-1, 1], paired.
 
-    See `features_silhouette` and `cross_validated_predictions`.
+    See `features_silhouette` and `cross_validated_probabilities`.
     """
     return _carried(layer, "mlp")
 
@@ -105,13 +105,13 @@ def carried_mlp(layer: str | None = None) -> Statistic:
     title="Carried, neighbours",
     definition="The same with a probe of the five nearest neighbours.",
     group="remains",
-    asked=_each_layer,
+    members=_each_layer,
     by_seed=False,
 )
 def carried_neighbours(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of the nearest neighbours behind the silhouette minus that behind the circle, in [-1, 1].
 
-    See `features_silhouette` and `cross_validated_predictions`.
+    See `features_silhouette` and `cross_validated_probabilities`.
     """
     return _carried(layer, "neighbours")
 
@@ -134,7 +134,7 @@ def _each_hole(plan: ReliancePlan) -> Sequence[Parameters]:
     group="information",
     unit="bits",
     goal="low",
-    asked=_each_hole,
+    members=_each_hole,
     by_seed=False,
 )
 def feature_bits(hole: FeatureHole, layer: str | None = None) -> Statistic:
@@ -157,7 +157,7 @@ def feature_bits(hole: FeatureHole, layer: str | None = None) -> Statistic:
     "also holds where many classes leave accuracies at chance.",
     group="information",
     unit="bits",
-    asked=_each_layer,
+    members=_each_layer,
     by_seed=False,
 )
 def carried_bits(layer: str | None = None) -> Statistic:

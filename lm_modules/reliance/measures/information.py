@@ -39,7 +39,7 @@ class Information(NamedTuple):
     group="information",
     unit="bits",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
 )
 def information_silhouette() -> Estimator:
     """What predictions behind the silhouette tell about the label; see `mutual_information`."""
@@ -52,7 +52,7 @@ def information_silhouette() -> Estimator:
     group="information",
     unit="bits",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
 )
 def information_circle() -> Estimator:
     """What predictions behind the enclosing circle tell about the label; see `mutual_information`."""

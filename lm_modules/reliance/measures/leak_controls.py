@@ -25,7 +25,7 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
     "this one, minus accuracy behind this one's circle; both hide as many pixels. The outline tells nothing about the "
     "class: it is zero unless the two holes differ in something else than the own outline.",
     group="leak",
-    asked=where_leak_controls,
+    members=where_leak_controls,
     by_seed=False,
 )
 def cover_leak() -> Statistic:
@@ -42,7 +42,7 @@ def _margins(plan: ReliancePlan) -> Sequence[Parameters]:
     definition="Leak against a margin: the object is grown by so many pixels before it is hidden, along its outline or "
     "by its enclosing circle. A margin hides what an imprecise annotation leaves of the object, and blurs the outline.",
     group="leak",
-    asked=_margins,
+    members=_margins,
     compared=True,
     by_seed=False,
 )
@@ -76,7 +76,7 @@ def _borders(plan: ReliancePlan) -> Sequence[Parameters]:
     definition="The leak by coverage: over the thirds of the images whose objects take the smallest, a medium and the "
     "largest fraction of the picture.",
     group="leak",
-    asked=_coverages,
+    members=_coverages,
     by_seed=False,
 )
 def leak_by_coverage(coverage: Coverage) -> Statistic:
@@ -95,7 +95,7 @@ def leak_by_coverage(coverage: Coverage) -> Statistic:
     definition="The leak by contact with the border: over objects that touch the border of the picture, which cuts "
     "their outline, and over those that do not.",
     group="leak",
-    asked=_borders,
+    members=_borders,
     by_seed=False,
 )
 def leak_by_border(border: Border) -> Statistic:
@@ -116,7 +116,7 @@ def _leak_of(outcomes: Outcomes, part: BoolArray) -> Columns:
     definition="The leak in images whose ring between outline and circle is drawn from outside the circle, under both "
     "holes. What only the silhouette's hole shows is then its outline alone, and no content.",
     group="leak",
-    asked=where_leak_controls,
+    members=where_leak_controls,
     compared=True,
     by_seed=False,
 )

@@ -16,7 +16,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
     group="remains",
     unit="fraction",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
     by_seed=False,
 )
 def commonest_answer() -> Estimator:
@@ -44,7 +44,7 @@ def _commonest(runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estima
     group="remains",
     unit="logits",
     goal="low",
-    asked=where_all_shapes,
+    members=where_all_shapes,
     in_training=True,
 )
 def hidden_pixel_sensitivity() -> Estimator:

@@ -19,7 +19,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
     definition="Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object; "
     "only the first leaves its outline. Below zero the outline is read too, and misleads.",
     group="outline",
-    asked=where_shapes,
+    members=where_shapes,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -35,7 +35,7 @@ def silhouette_leak() -> Statistic:
     "third object of like area. Only the shape changes, so this is the causal effect of the shape. The interval takes "
     "the outlines that were swapped in as given.",
     group="outline",
-    asked=where_all_shapes,
+    members=where_all_shapes,
     in_training=True,
     in_terminal=True,
     compared=True,

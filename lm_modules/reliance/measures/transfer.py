@@ -29,7 +29,7 @@ def _all_families(plan: ReliancePlan) -> Sequence[Parameters]:
     group="transfer",
     unit="fraction",
     goal="high",
-    asked=_each_family,
+    members=_each_family,
     in_training=True,
     by_seed=False,
 )
@@ -48,7 +48,7 @@ def transfer_accuracy(family: str) -> Statistic:
     group="transfer",
     unit="fraction",
     goal="high",
-    asked=_all_families,
+    members=_all_families,
     in_training=True,
     by_seed=False,
 )

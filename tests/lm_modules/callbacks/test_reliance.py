@@ -15,6 +15,7 @@ from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -97,9 +98,9 @@ def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: 
     folder, classifier, _ = measured
     suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, PLAN)
     classifier.eval()
-    for batch in VALIDATION:
-        suite.update({method: classifier.trained_network().predictor(method)}, batch)
-    outcomes, numbers = suite.outcomes()[method], logged(folder)
+    predictors = {method: classifier.trained_network().predictor(method)}
+    outcomes = Outcomes.merge([suite.ask(predictors, batch)[method] for batch in VALIDATION])
+    numbers = logged(folder)
     statistics = {"silhouette_leak": silhouette_leak(), "swap_pull": swap_pull(), "retention_0.5": retention(0.5)}
     for key, measure in statistics.items():
         expected = estimate(measure, [outcomes], replicates=50).interval

@@ -26,7 +26,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.pictures import file_name, read_label_map, read_picture
-from maskrobust.train.networks import answering_data, load_for
+from maskrobust.train.networks import load_for, select_data_outputs
 from tests.conftest import require_component
 from tests.train.report.pages import Page, measured
 from tests.train.test_cli import sentence_of
@@ -401,9 +401,9 @@ def test_the_outputs_of_the_classes_of_data_can_be_given(checkpoint: Path) -> No
     name, data = f"small_resnet:{checkpoint}", Cues(train_images=8)
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     network = load_for(name, data, "32")
-    found = answering_data(network, data)(images)
+    found = select_data_outputs(network, data)(images)
     given = {each: 7 - place for place, each in enumerate(data.class_names)}
-    torch.testing.assert_close(answering_data(network, data, given)(images), found.flip(1))
+    torch.testing.assert_close(select_data_outputs(network, data, given)(images), found.flip(1))
 
 
 @pytest.mark.parametrize(

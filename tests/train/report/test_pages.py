@@ -18,7 +18,7 @@ from PIL import Image
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measures
 from maskrobust.lm_modules.reliance.catalogue import catalogue
-from maskrobust.train.report import Answer, ExampleStrip, Results, render_claim, render_reliance
+from maskrobust.train.report import ExampleStrip, Prediction, Results, render_claim, render_reliance
 from maskrobust.train.report.tables import GROUP_TITLES
 from maskrobust.train.report.wording import compact
 from tests.train.report.conftest import Content, summarised_reliance
@@ -355,7 +355,7 @@ def test_names_and_texts_are_shown_as_they_are(claim: Content, reliance: Content
 
 
 def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim: Content) -> None:
-    answers = ((Answer("boot", True, (1, 3)), Answer("<b>coat", False, (2,))), ())
+    answers = ((Prediction("boot", True, (1, 3)), Prediction("<b>coat", False, (2,))), ())
     strips = [
         ExampleStrip("Original", None, pictures(), classes=("boot", "shirt"), answers=answers),
         ExampleStrip("Hidden", "black", pictures(), classes=("boot", "shirt"), answers=answers[::-1]),

@@ -24,7 +24,7 @@ def conditions_of(batch: Batch, seed: int = 3) -> Conditions:
 
 
 def tensors_of(conditions: Conditions) -> list[torch.Tensor]:
-    by_name = [tensor for condition in conditions.all for tensor in (condition.visible, condition.asked)]
+    by_name = [tensor for condition in conditions.all for tensor in (condition.visible, condition.applies)]
     return [*conditions.holes, *conditions.swaps, *by_name, conditions.redrawn_images, conditions.fill_keys]
 
 
@@ -93,10 +93,10 @@ def test_another_seed_draws_other_holes() -> None:
 
 def test_curves_and_matrix_are_asked_about_a_share_of_the_images_and_the_rest_about_all() -> None:
     conditions = conditions_of(shape_batch(200, 0))
-    asked = {condition.name: condition.asked for condition in conditions.all}
-    assert asked["retention/0.5"].all()
-    assert 70 < asked["transfer/blobs"].sum() < 130
-    assert torch.equal(asked["transfer/blobs"], asked["transfer/patches"])
+    applies = {condition.name: condition.applies for condition in conditions.all}
+    assert applies["retention/0.5"].all()
+    assert 70 < applies["transfer/blobs"].sum() < 130
+    assert torch.equal(applies["transfer/blobs"], applies["transfer/patches"])
 
 
 def test_what_is_made_from_the_object_is_not_asked_about_images_without_one() -> None:
@@ -104,9 +104,9 @@ def test_what_is_made_from_the_object_is_not_asked_about_images_without_one() ->
     batch.object_mask[:10] = False
     plan = ReliancePlan(transfer_families=("objects", "blobs"), sampled_share=1.0)
     conditions = ConditionSource(shape_bank(), plan, seed=0).draw(batch)
-    asked = {condition.name: condition.asked for condition in conditions.all}
-    assert not asked["transfer/objects"][:10].any() and asked["transfer/objects"][10:].all()
-    assert asked["transfer/blobs"].all()
+    applies = {condition.name: condition.applies for condition in conditions.all}
+    assert not applies["transfer/objects"][:10].any() and applies["transfer/objects"][10:].all()
+    assert applies["transfer/blobs"].all()
 
 
 def test_a_condition_outside_the_plan_is_refused() -> None:

@@ -110,10 +110,8 @@ def coloured() -> Batch:
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcomes]:
-    suite = RelianceSuite[str](BANK, NUM_CLASSES, PLAN)
     readers = {"outline": outline_reader, "blind": blind, "ring": ring_reader, "disc_hater": disc_hater}
-    suite.update(readers, coloured())
-    return suite.outcomes()
+    return RelianceSuite(BANK, NUM_CLASSES, PLAN).ask(readers, coloured())
 
 
 def interval(measure: Statistic, outcomes: Outcomes) -> Interval:
@@ -171,7 +169,7 @@ def test_a_grown_object_holds_what_is_near_enough(margin: float) -> None:
 def test_holes_with_a_margin_hide_the_grown_object_and_as_many_pixels_each() -> None:
     conditions = ConditionSource(BANK, PLAN, seed=0).draw(BATCH)
     silhouette, circle = (~conditions.visible(margin_condition(hole, 2.0)) for hole in ("silhouette", "circle"))
-    valid = next(each.asked for each in conditions.all if each.name == margin_condition("circle", 2.0))
+    valid = next(each.applies for each in conditions.all if each.name == margin_condition("circle", 2.0))
     assert valid.any()
     near = dilate(BATCH.object_mask, 2.0)
     assert not (near & ~silhouette)[valid].any() and not (near & ~circle)[valid].any()
@@ -240,9 +238,8 @@ def test_outcomes_tell_how_large_an_object_is_and_whether_it_touches_the_border(
     masks[1, 0, :3, 5] = True
     masks[2, 0, 5, SIZE - 1] = True
     batch = Batch(torch.arange(4), torch.zeros(4, 3, SIZE, SIZE), masks, torch.zeros(4, dtype=torch.int64))
-    suite = RelianceSuite[str](BANK, NUM_CLASSES, ReliancePlan(hidden_fractions=()))
-    suite.update({"blind": blind}, batch)
-    found = suite.outcomes()["blind"]
+    suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(hidden_fractions=()))
+    found = suite.ask({"blind": blind}, batch)["blind"]
     assert found.object_fraction.tolist() == [32 / SIZE**2, 3 / SIZE**2, 1 / SIZE**2, 0.0]
     assert found.at_border.tolist() == [False, True, True, False]
 

@@ -84,9 +84,7 @@ def batch() -> Batch:
 
 @pytest.fixture(scope="module")
 def outcomes(batch: Batch) -> dict[str, Outcomes]:
-    suite = RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=()))
-    suite.update(PREDICTORS, batch)
-    return suite.outcomes()
+    return RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=())).ask(PREDICTORS, batch)
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +114,7 @@ def test_a_network_that_is_the_probe_uses_all_that_outlines_hold(
         return as_logits(trained_probe(torch.from_numpy(pieces).unsqueeze(1)))
 
     suite = RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=()))
-    suite.update({"probe": predict}, batch)
-    found = suite.outcomes()["probe"]
+    found = suite.ask({"probe": predict}, batch)["probe"]
     assert np.array_equal(found.predictions_under("silhouette"), probe.predictions)
     share = figure(used_share(probe), found)
     assert share.low <= 1.0 <= share.high

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from maskrobust.lm_modules.reliance.catalogue import Context, asked_measures
+from maskrobust.lm_modules.reliance.catalogue import Context, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_condition
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
@@ -167,9 +167,9 @@ def test_the_catalogue_asks_every_point_and_the_score_of_every_curve() -> None:
         predictions=outcomes.predictions
         | {curve_condition("slic", "random", fraction): outcomes.labels for fraction in FRACTIONS},
     )
-    asked = [each for each in asked_measures(Context(plan)) if each.measure.group == "curves"]
+    asked = [each for each in measure_members(Context(plan)) if each.measure.group == "curves"]
     assert len(asked) == 3 * 2 * (len(FRACTIONS) + 1)  # similarity is left out where it is not known
-    assert len(asked_measures(Context(plan, similarity=SIMILARITY))) == len(asked_measures(Context(plan))) + 10
+    assert len(measure_members(Context(plan, similarity=SIMILARITY))) == len(measure_members(Context(plan))) + 10
     for each in asked:
         key, parameters = each.measure.name.removeprefix("curve_"), each.parameters
         fractions = FRACTIONS if key.endswith("_score") else [parameters["hidden_fraction"]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.catalogue import Context, asked_measures
+from maskrobust.lm_modules.reliance.catalogue import Context, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.measures.transfer import transfer_accuracy, worst_family
@@ -54,7 +54,7 @@ def test_what_hides_the_whole_object_is_not_the_worst_family(outcomes: Outcomes)
     found = estimate(worst_family(plan_of("blobs", "objects")), [outcomes]).interval
     assert found == estimate(transfer_accuracy("blobs"), [outcomes]).interval
     only_objects = Context(plan_of("objects"))
-    assert "worst_family" not in {asked.measure.name for asked in asked_measures(only_objects)}
+    assert "worst_family" not in {asked.measure.name for asked in measure_members(only_objects)}
 
 
 def test_a_family_that_was_not_asked_about_is_refused(outcomes: Outcomes) -> None:
