@@ -42,7 +42,8 @@ class RelianceSuite(Generic[Key]):
     for). Whether networks are in train or eval mode is left to the caller.
 
     Args:
-        bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split.
+        bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split. None for
+            a plan without objects (`ReliancePlan.without_objects`).
         num_classes: number of the data's classes; logits may have more columns, for answers that are none of them.
         plan: what is asked.
         seed: decides every draw, together with the sample ids.
@@ -51,7 +52,7 @@ class RelianceSuite(Generic[Key]):
 
     def __init__(
         self,
-        bank: SilhouetteBank,
+        bank: SilhouetteBank | None,
         num_classes: int,
         plan: ReliancePlan | None = None,
         *,
@@ -61,7 +62,8 @@ class RelianceSuite(Generic[Key]):
         self.num_classes = num_classes
         self._object_of = object_of
         self.plan = plan or ReliancePlan()
-        self._source = ConditionSource(replace(bank, objects=object_of(bank.ids)), self.plan, seed)
+        known = None if bank is None else replace(bank, objects=object_of(bank.ids))
+        self._source = ConditionSource(known, self.plan, seed)
         self._parts: dict[Key, list[Outcomes]] = {}
 
     def update(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress
 from torch import Tensor
 
@@ -22,8 +23,9 @@ from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
-from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.scenes import SceneLogits
 from maskrobust.train.data import AnnotatedDataModule
@@ -56,11 +58,13 @@ class Answered(NamedTuple):
 
     Attributes:
         runs: the networks' outcomes.
-        probe: outcomes of the mask-only probe on the same images.
+        probe: outcomes of the mask-only probe on the same images; None where no image has an object mask.
+        plans: what the networks were asked under each masking method.
     """
 
     runs: Runs
-    probe: ProbeOutcomes
+    probe: ProbeOutcomes | None
+    plans: Plans
 
 
 def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]) -> dict[str, Any]:
@@ -107,9 +111,10 @@ def ask(
         progress: told about every batch.
 
     Returns:
-        Outcomes by network and masking method, and those of the mask-only probe on the same images. Where these have
-        no labels, a network's own predictions with nothing hidden stand for them, and the probe is not asked. None on
-        all processes but the first.
+        Outcomes by network and masking method, those of the mask-only probe on the same images, and what was asked.
+        Where no image has an object mask, all that needs some is left out, which one line says. Where images have no
+        labels, a network's own predictions with nothing hidden stand for them, and the probe is not asked. None on all
+        processes but the first.
 
     Raises:
         InputError: the folder of `store` is not the same for all processes, or one of them has ended, or it holds
@@ -125,23 +130,27 @@ def ask(
     data.setup_split(config.split)
     backgrounds = pictures_to_centre_by(data, config.split, config.plans)
     bank = _read_bank(data, config.split)
-    store = replace(store, settings={**store.settings, "objects of the data": bank_digest(bank)})
+    store = replace(store, settings={**store.settings, "objects of the data": bank and bank_digest(bank)})
     store.check()
+    if bank is None:
+        rank_zero_info(f"{config.split}: {WITHOUT_OBJECTS}")
+        config = replace(config, plan=config.plan.without_objects())
     if not data.num_classes:
         return _ask_unlabelled(config, on_device, data, bank, store, progress)
     probe = None
-    if is_first():
+    if is_first() and bank is not None:
         read = partial(read_outlines, data, config.split, bank, config.probe_outlines, config.seed)
         probe = ProbeOutcomes.load(store.get_or_make("probe", lambda folder: read().save(folder / _PROBE)) / _PROBE)
     runs = _ask(config, on_device, data, bank, backgrounds, store, progress)
-    return None if runs is None or probe is None else Answered(runs, probe)
+    return None if runs is None else Answered(runs, probe, config.plans)
 
 
-def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank:
-    """Every object of a split; each process reads a part of the batches."""
+def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank | None:
+    """Every object of a split, None for none; each process reads a part of the batches."""
     own = [_outlines(batch) for _, batch in _own_batches(data.annotated_batches(split))]
     wait_for_all()
-    return SilhouetteBank.from_batches(batch for part in of_all_ranks(own) for batch in part)
+    found = [batch for part in of_all_ranks(own) for batch in part if len(batch.ids)]
+    return SilhouetteBank.from_batches(found) if found else None
 
 
 def _own_batches(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
@@ -175,7 +184,7 @@ def _ask(
     config: EvaluationConfig,
     networks: Mapping[str, TrainedNetwork],
     data: AnnotatedDataModule,
-    bank: SilhouetteBank,
+    bank: SilhouetteBank | None,
     backgrounds: Tensor | None,
     store: Store,
     progress: Progress,
@@ -313,7 +322,7 @@ def _ask_unlabelled(
     config: EvaluationConfig,
     networks: Mapping[str, TrainedNetwork],
     data: AnnotatedDataModule,
-    bank: SilhouetteBank,
+    bank: SilhouetteBank | None,
     store: Store,
     progress: Progress,
 ) -> Answered | None:
@@ -323,8 +332,11 @@ def _ask_unlabelled(
         seen = predictions_of(network, batches_on(batches, config.torch_device))
         wait_for_all()
         answering, labels = answering_itself(network, dict(ChainMap(*of_all_ranks(seen))))
-        own_bank = replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
+        own_bank = bank and replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
         own = {name: answering.to(config.torch_device)}
         runs |= _ask(config, own, data.relabelled(labels), own_bank, None, store, progress, f"{place}-") or {}
-    ids = bank.ids.numpy()
-    return Answered(runs, ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))) if is_first() else None
+    if not is_first():
+        return None
+    ids = None if bank is None else bank.ids.numpy()
+    probe = None if ids is None else ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))
+    return Answered(runs, probe, config.plans)

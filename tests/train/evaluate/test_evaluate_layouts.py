@@ -16,6 +16,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
 from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
@@ -85,6 +86,35 @@ def test_a_folder_needs_no_training_images(tmp_path: Path) -> None:
     assert settings_of(tmp_path / "out")["probe"] == CROSS_VALIDATED
     (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
     assert clean.images == IMAGES
+
+
+def test_images_without_object_masks_keep_every_number_that_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accuracies do not change; with the full plan the rest of the outlines is left out, which one line says."""
+    write_pairs(tmp_path, by_class=True)
+    for split in ("images", "masks"):
+        (tmp_path / split).rename(tmp_path / "val")
+        (tmp_path / split).mkdir()
+        (tmp_path / "val").rename(tmp_path / split / "val")
+    said: list[str] = []
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.rank_zero_info", said.append)
+    rows = {}
+    for name, masks in (("with", {"mask_root": str(tmp_path / "masks")}), ("without", {})):
+        options = {"root": str(tmp_path / "images"), **masks, **SMALL}
+        asked = ["--plan.features=true", "--plan.curve_families=[patches]", "--plan.curve_fractions=[0, .5]"]
+        asked += ["--plan.transfer_families=[rectangles, silhouettes]", "--plan.scenes=4", f"--out={tmp_path / name}"]
+        main(evaluate(Folder(**options), options, tmp_path, *asked))
+        rows[name] = {(row.method, row.name): row for row in rows_of(tmp_path / name)}
+    measures = {row.measure for row in rows["without"].values()}
+    assert {"clean_accuracy", "retention", "class_accuracy", "curve_accuracy", "transfer_accuracy"} <= measures
+    assert not measures & {"used_share", "silhouette_leak", "swap_pull", "probe_accuracy", "carried_information"}
+    same = [key for key in rows["without"] if key[1] not in ("worst_family",)]
+    assert all(rows["without"][key] == rows["with"][key] for key in same)
+    assert said == [f"val: {WITHOUT_OBJECTS}"]
+    page = Page((tmp_path / "without" / "report.html").read_text())
+    assert page.texts["headline"] == "Nothing was asked about outlines."
+    assert settings_of(tmp_path / "without")["left_out"] == [WITHOUT_OBJECTS]
 
 
 def test_outlines_of_a_file_teach_the_probe(tmp_path: Path) -> None:
