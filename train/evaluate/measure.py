@@ -32,10 +32,11 @@ from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
-from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
 from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
+from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import read_json, write_archive, write_json
 from maskrobust.train.storage.fingerprints import bank_digest, network_fingerprint, own_code
 from maskrobust.train.storage.store import Store
@@ -129,9 +130,12 @@ def ask(
         data.prepare_data()
     data.setup_split(config.split)
     backgrounds = pictures_to_centre_by(data, config.split, config.plans)
-    bank = _read_bank(data, config.split)
+    with stage(progress, "reading object masks"):
+        bank = _read_bank(data, config.split)
     store = replace(store, settings={**store.settings, "objects of the data": bank and bank_digest(bank)})
     store.check()
+    if config.quick:
+        rank_zero_info(QUICK)
     if bank is None:
         rank_zero_info(f"{config.split}: {WITHOUT_OBJECTS}")
         config = replace(config, plan=config.plan.without_objects())
@@ -140,7 +144,8 @@ def ask(
     probe = None
     if is_first() and bank is not None:
         read = partial(read_outlines, data, config.split, bank, config.probe_outlines, config.seed)
-        probe = ProbeOutcomes.load(store.get_or_make("probe", lambda folder: read().save(folder / _PROBE)) / _PROBE)
+        with stage(progress, "training the mask-only probe"):
+            probe = ProbeOutcomes.load(store.get_or_make("probe", lambda folder: read().save(folder / _PROBE)) / _PROBE)
     runs = _ask(config, on_device, data, bank, backgrounds, store, progress)
     return None if runs is None else Answered(runs, probe, config.plans)
 
@@ -154,22 +159,22 @@ def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank | None
 
 
 def _own_batches(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
-    return numbered_batches(batches, _own_numbers(frozenset(), length_hint(batches)))
+    return numbered_batches(batches, _own_numbers(frozenset(), range(length_hint(batches))))
 
 
-def _own_numbers(kept: Set[int], total: int) -> Iterator[int]:
-    """The numbers that this process has to find: a run of those up to a total, and every n-th of any beyond it.
+def _own_numbers(kept: Set[int], wanted: range) -> Iterator[int]:
+    """The numbers that this process has to find: a run of those that are wanted, and every n-th of any beyond them.
 
     Batches that follow each other lie in one shard, which the other processes then need not read.
 
     Args:
         kept: numbers that need no finding.
-        total: numbers that there are, as far as is known.
+        wanted: from 0 on, as far as is known how many there are; or with gaps, beyond which nothing is wanted.
     """
     rank, ranks = rank_and_number()
-    left = [number for number in range(total) if number not in kept]
+    left = [number for number in wanted if number not in kept]
     run = left[len(left) * rank // ranks : len(left) * (rank + 1) // ranks]
-    beyond = (number for number in count(total) if number not in kept)
+    beyond = (number for number in count(wanted.stop) if number not in kept) if wanted.step == 1 else iter(())
     return chain(run, islice(beyond, rank, None, ranks))
 
 
@@ -225,11 +230,13 @@ def _ask(
             )
 
     share = partial(_share, store, progress)
-    about_images = share(f"{kind}images", "asking about images", length_hint(batches), ask_about, write_answers)
+    total = length_hint(batches)
+    every = max(1, -(-total // (QUICK_IMAGES // data.batch_size or 1))) if config.quick else 1
+    about_images = share(f"{kind}images", "asking about images", range(0, total, every), ask_about, write_answers)
     passes = len(measurement.passes)
-    in_scenes = share(f"{kind}scenes", "asking about scenes", passes, ask_in_scenes, write_in_scenes)
+    in_scenes = share(f"{kind}scenes", "asking about scenes", range(passes), ask_in_scenes, write_in_scenes)
     own: dict[Asked, Outcomes] = {}
-    for _, key in at_numbers(measurement.asked, _own_numbers(frozenset(), len(measurement.asked))):
+    for _, key in at_numbers(measurement.asked, _own_numbers(frozenset(), range(len(measurement.asked)))):
         parts = [Outcomes.load(folder / files[key]) for folder in about_images]
         kept = [path for folder in in_scenes if (path := folder / files[key]).exists()]
         logits = [SceneLogits(**read_arrays(path, SceneLogits._fields)) for path in kept]
@@ -246,7 +253,7 @@ def _share(
     progress: Progress,
     kind: str,
     description: str,
-    total: int,
+    wanted: range,
     find: Callable[[Iterator[int]], Iterable[tuple[int, Found]]],
     write: Callable[[Path, Sequence[Found]], None],
 ) -> list[Path]:
@@ -257,7 +264,7 @@ def _share(
         progress: told about each.
         kind: what they are kept as.
         description: for the progress display.
-        total: their number; 0 where it is not known.
+        wanted: their numbers; empty where these are not known.
         find: finds those with the given ascending numbers, as far as there are any.
         write: writes some of them into a folder.
 
@@ -269,8 +276,8 @@ def _share(
     """
     kept = from_first(_kept(store, kind))
     ranks = rank_and_number()[1]
-    numbers = _own_numbers(kept, total)
-    task = progress.add_task(description, total=total or None, completed=len(kept))
+    numbers = _own_numbers(kept, wanted)
+    task = progress.add_task(description, total=len(wanted) or None, completed=len(kept))
 
     def counted() -> Iterator[tuple[int, Found]]:
         for each in find(numbers):

@@ -15,7 +15,7 @@ from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.evaluate.readings import with_readings
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
@@ -111,7 +111,7 @@ def summarise(
             "precision": config.precision,
             "compile": config.compile,
             "probe": probe_source(data, config.split, config.probe_outlines) if probe is not None else "not asked",
-            "left_out": [WITHOUT_OBJECTS] if probe is None else [],
+            "left_out": [*[QUICK] * config.quick, *[WITHOUT_OBJECTS] * (probe is None)],
             "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),
             "scenes": _scenes(runs[first][main_method]),

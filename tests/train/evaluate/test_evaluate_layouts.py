@@ -21,7 +21,7 @@ from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
 from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
 from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
-from maskrobust.train.evaluate.config import parse_config
+from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.evaluate.networks import load
 from maskrobust.train.probe import read_outlines
 from tests.conftest import require_component
@@ -115,6 +115,31 @@ def test_images_without_object_masks_keep_every_number_that_needs_none(
     page = Page((tmp_path / "without" / "report.html").read_text())
     assert page.texts["headline"] == "Nothing was asked about outlines."
     assert settings_of(tmp_path / "without")["left_out"] == [WITHOUT_OBJECTS]
+
+
+def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.QUICK_IMAGES", 8)
+    options = {**TINY_DATA, "batch_size": 2}
+    others = ["--quick", "--predictions=true", "--plan.scenes=4", "--replicates=4000"]
+    asked = [each for each in evaluate(Cues(**options), options, tmp_path, *others) if "_families" not in each]
+    main(asked)
+    clean = rows_of(tmp_path / "out", measure="clean_accuracy")
+    assert [row.images for row in clean] == [8]
+    lines = (tmp_path / "out" / "predictions.csv").read_text().splitlines()[1:]
+    first = Cues(**options)
+    first.setup("test")
+    ids = [int(each) for batch in [*first.test_dataloader()][::3] for each in batch.ids]
+    assert sorted({int(line.split(",")[0]) for line in lines}) == sorted(ids)
+    assert not {row.measure for row in rows_of(tmp_path / "out")} & {
+        "curve_accuracy",
+        "transfer_accuracy",
+        "outline_pull",
+    }
+    settings = settings_of(tmp_path / "out")
+    assert settings["left_out"] == [QUICK_LEFT_OUT] and settings["replicates"] == 200
+    assert QUICK_LEFT_OUT in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_outlines_of_a_file_teach_the_probe(tmp_path: Path) -> None:
