@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Parameters, catalogue
-from maskrobust.lm_modules.reliance.estimation import Estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan

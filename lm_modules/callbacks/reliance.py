@@ -17,12 +17,12 @@ from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
+from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, result_rows
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 

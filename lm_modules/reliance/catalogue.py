@@ -17,8 +17,14 @@ from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import measures
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.crossed import CrossedStatistic
-from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator, Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
+from maskrobust.lm_modules.reliance.estimates.estimation import (
+    Estimate,
+    Estimator,
+    Statistic,
+    estimate,
+    estimate_difference,
+)
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes

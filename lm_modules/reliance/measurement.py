@@ -12,13 +12,10 @@ from maskrobust.lm_modules.centring import centred
 from maskrobust.lm_modules.methods import CENTRED, MaskingMethod, Predictor, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Context, asked_measures
-from maskrobust.lm_modules.reliance.crossed import CrossedStatistic
-from maskrobust.lm_modules.reliance.estimation import Statistic
+from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.scenes import (
+from maskrobust.lm_modules.reliance.holes.scenes import (
     EmptyScenes,
     SceneLogits,
     Shapes,
@@ -27,6 +24,9 @@ from maskrobust.lm_modules.reliance.scenes import (
     scene_answers,
     scene_passes,
 )
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 
 Asked = tuple[str, MaskingMethod]
@@ -140,7 +140,7 @@ class Measurement:
         return () if self._shapes is None else scene_passes(self._shapes, len(self._scenes.images))
 
     def ask_in_scenes(self, rows: Tensor) -> dict[Asked, SceneLogits]:
-        """What the networks answer about some shapes in pictures without objects; see `reliance.scenes`.
+        """What the networks answer about some shapes in pictures without objects; see `reliance.holes.scenes`.
 
         Args:
             rows: one of `passes`.

@@ -6,7 +6,7 @@ from typing import Any, Self, TypeVar
 
 from maskrobust.augment import FAMILIES, FamilyName, family_needs
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
+from maskrobust.lm_modules.reliance.holes.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import FeatureExtractor, Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray, check_finite
-from maskrobust.lm_modules.reliance.conditions import (
+from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_key
+from maskrobust.lm_modules.reliance.holes.conditions import (
     OTHER_RING,
     Condition,
     Conditions,
     ConditionSource,
     condition_names,
 )
-from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_key
+from maskrobust.lm_modules.reliance.holes.scenes import touches_border
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.scenes import touches_border
 
 FeatureExtractors = Mapping[str | None, FeatureExtractor]
 """By layer; None stands for the penultimate features."""

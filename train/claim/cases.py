@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from maskrobust.lm_modules.methods import MaskingMethod, is_fill
-from maskrobust.lm_modules.reliance.conditions import retention_condition
-from maskrobust.lm_modules.reliance.estimation import right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import right_answers
+from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.config import ClaimConfig
 

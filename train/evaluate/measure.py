@@ -23,11 +23,11 @@ from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
+from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.scenes import SceneLogits
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
@@ -143,9 +143,11 @@ def ask(
         return _ask_unlabelled(config, on_device, data, bank, store, progress)
     probe = None
     if is_first() and bank is not None:
-        read = partial(read_outlines, data, config.split, bank, config.probe_outlines, config.seed)
         with stage(progress, "training the mask-only probe"):
-            probe = ProbeOutcomes.load(store.get_or_make("probe", lambda folder: read().save(folder / _PROBE)) / _PROBE)
+            if (kept := store.get("probe")) is None:
+                read = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
+                kept = store.get_or_make("probe", lambda folder: read.save(folder / _PROBE))
+        probe = ProbeOutcomes.load(kept / _PROBE)
     runs = _ask(config, on_device, data, bank, backgrounds, store, progress)
     return None if runs is None else Answered(runs, probe, config.plans)
 

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.conditions import retention_condition
+from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.report.examples import ANOTHER_CLASS
 from maskrobust.train.report.results import as_text

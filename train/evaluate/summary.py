@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
+from maskrobust.lm_modules.reliance.estimates.comparison import Reading, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.class_accuracy import class_rows
+from maskrobust.lm_modules.reliance.measures.accuracy import class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS

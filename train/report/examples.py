@@ -11,7 +11,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.report.wording import capitalised, in_words

@@ -4,7 +4,7 @@ import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes
-from maskrobust.lm_modules.reliance.estimation import Columns, Statistic, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 _CLEAN, _WHOLE, _BROKEN = range(3)

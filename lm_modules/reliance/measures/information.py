@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.bootstrap import object_codes
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
-from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator
+from maskrobust.lm_modules.reliance.estimates.bootstrap import object_codes
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Estimator
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 PERMUTATIONS = 1000

@@ -1,7 +1,7 @@
 """Did the training of an arm of a claim work? `maskrobust claim` measures it."""
 
 from maskrobust.lm_modules.reliance.catalogue import measure
-from maskrobust.lm_modules.reliance.estimation import Statistic
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
 
 
 @measure(

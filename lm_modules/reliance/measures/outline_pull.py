@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Parameters, measure
-from maskrobust.lm_modules.reliance.crossed import (
+from maskrobust.lm_modules.reliance.estimates.crossed import (
     CrossedStatistic,
     outline_pulls,
     permutation_p_value,
     scene_answers_of,
     single_scene_wins,
 )
-from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Estimator
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 

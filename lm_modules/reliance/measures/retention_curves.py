@@ -12,8 +12,8 @@ import numpy as np
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import Goal, Parameters, Unit, measure
-from maskrobust.lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
-from maskrobust.lm_modules.reliance.estimation import Columns, Statistic
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic
+from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 

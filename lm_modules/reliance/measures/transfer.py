@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, once
-from maskrobust.lm_modules.reliance.conditions import transfer_condition
-from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
 

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.callbacks import RelianceCallback
+from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.scenes import EmptyScenes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 

@@ -12,11 +12,10 @@ from torch.utils.data import DataLoader
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback
-from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention
-from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
-from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier

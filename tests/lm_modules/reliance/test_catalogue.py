@@ -21,8 +21,8 @@ from maskrobust.lm_modules.reliance.catalogue import (
     catalogue,
     measure,
 )
-from maskrobust.lm_modules.reliance.conditions import condition_names
-from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.measurement import result_rows
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -109,7 +109,7 @@ def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
 ) -> None:
     (tmp_path / "stranger_measures.py").write_text(
         "from maskrobust.lm_modules.reliance.catalogue import measure\n"
-        "from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers\n"
+        "from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers\n"
         "@measure(title='Twice right', definition='Right in both ways.')\n"
         "def twice_right():\n"
         "    return Statistic(lambda outcomes: right_answers(outcomes, 'silhouette', 'circle'), lambda m: m.prod(-1))\n"

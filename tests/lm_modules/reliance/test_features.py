@@ -11,10 +11,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from maskrobust.augment import sample_keys, uniform
-from maskrobust.lm_modules.reliance.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.features import cross_validated_predictions, with_feature_predictions
 from maskrobust.lm_modules.reliance.measures.accuracy import circle_accuracy, silhouette_accuracy
-from maskrobust.lm_modules.reliance.measures.carried_information import (
+from maskrobust.lm_modules.reliance.measures.feature_information import (
     carried_information,
     carried_mlp,
     carried_neighbours,

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from maskrobust.augment import Batch, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.conditions import Conditions, ConditionSource
-from maskrobust.lm_modules.reliance.measures.sensitivity import hidden_pixel_sensitivity
+from maskrobust.lm_modules.reliance.holes.conditions import Conditions, ConditionSource
+from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite

@@ -19,7 +19,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.estimation import estimate_difference
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan

@@ -9,9 +9,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.conditions import condition_names, transfer_condition
-from maskrobust.lm_modules.reliance.curves import curve_condition
 from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe, feature_condition, feature_key
+from maskrobust.lm_modules.reliance.holes.conditions import condition_names, transfer_condition
+from maskrobust.lm_modules.reliance.holes.curves import curve_condition
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
