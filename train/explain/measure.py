@@ -77,7 +77,12 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     networks = {}
     for name in config.network:
         network = load_for(
-            name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
+            name,
+            config.data,
+            config.precision,
+            preprocess=config.preprocess,
+            are_outputs_given=given is not None,
+            image_size=config.image_size,
         )
         if config.data is not None:
             network = answering_data(network, config.data, given)

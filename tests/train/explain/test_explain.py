@@ -258,7 +258,7 @@ def test_an_image_goes_on_from_the_pass_at_which_it_was_stopped(
     assert "the power is cut" in sentence_of(arguments, capsys)
     last = 1000
     found = arrays_of(explain(tmp_path, *options))
-    assert sum(passes) == 1 + found["a/answers/patches/drawn/values"][0, :, :, 0].size + 2 * 9
+    assert sum(passes) == 1 + found["a/answers/patches/drawn/values"][0, :, :, 0].size + 2 * 5
     assert not (tmp_path / "out" / "partial").exists()
     for name, array in found.items():
         np.testing.assert_array_equal(array, whole[name])
