@@ -47,6 +47,7 @@ from maskrobust.train.fit.options import all_names
 from maskrobust.train.fit.quiet import drop_distractions, drop_state_of_training
 from maskrobust.train.running.devices import choose_accelerator
 from maskrobust.train.running.processes import found_by_first
+from maskrobust.train.storage.files import check_folder
 from maskrobust.train.storage.plain_text import printable
 
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
@@ -282,7 +283,7 @@ def _root(config: Namespace) -> Path:
 
 
 def _check_places(config: Namespace) -> None:
-    """Refuse a folder for runs that is none, and to look for the last checkpoint of another logger's run.
+    """Refuse a folder for runs that takes none, and to look for the last checkpoint of another logger's run.
 
     Lightning would look in the folder of the new run, find nothing, and train from the start.
     """
@@ -291,6 +292,7 @@ def _check_places(config: Namespace) -> None:
             f"trainer.default_root_dir must be a folder of this machine, got '{config.trainer.default_root_dir}'; for "
             "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
         )
+    check_folder(_root(config) / config.run_name)
     if config.ckpt_path == "last" and config.trainer.logger not in (None, False):
         raise InputError(
             "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
