@@ -23,6 +23,7 @@ _COMMANDS = {
         "maskrobust.train.explain",
         "show which parts of images predictions rest on, method by method",
     ),
+    "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks make of it"),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data, or check those that are there"),
     "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),

@@ -42,6 +42,7 @@ from maskrobust.augment.families.silhouettes import (
 )
 from maskrobust.augment.families.circles import (
     circle_geometry as circle_geometry,
+    circles_of_equal_area as circles_of_equal_area,
     enclosing_circles as enclosing_circles,
 )
 from maskrobust.augment.families.covers import covers as covers

@@ -29,4 +29,5 @@ from maskrobust.augment.fills.noise import (
 from maskrobust.augment.fills.blur import fill_blur as fill_blur
 from maskrobust.augment.fills.linear_imputation import fill_linear_imputation as fill_linear_imputation
 from maskrobust.augment.fills.inpainting import fill_inpainting as fill_inpainting
+from maskrobust.augment.fills.exemplar import fill_exemplar as fill_exemplar
 # isort: on

@@ -51,7 +51,7 @@ def apply_fill(name: FillName, images: Tensor, visible: Tensor, *, keys: Tensor,
         visible: (B, 1, H, W) bool.
         keys: (B,) int64 keys, used by random fills.
         mean: the dataset's mean colour in [0, 1], one value for each channel, used by "mean", and where nothing is
-            visible by "image_mean", "linear_imputation" and "inpainting".
+            visible by "image_mean", "linear_imputation", "inpainting" and "exemplar".
 
     Returns:
         (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit. The gradient with respect to `images` is

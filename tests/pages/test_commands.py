@@ -23,6 +23,7 @@ from skimage.data import coffee
 from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.cli import main
+from maskrobust.train.play.config import parse_config
 from tests.pages.commands import Block, blocks, commands
 from tests.scripts.test_scripts import make_clone, run
 from tests.test_house import ROOT
@@ -142,7 +143,9 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
     command = arguments[0]
     if command == "fit":
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
-    if command in ("fit", "validate", "test"):
+    if command == "play":
+        parse_config(arguments[1:])  # it serves until it is stopped: tests/train/play/test_play.py
+    elif command in ("fit", "validate", "test"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":
         if "[a.ckpt, b.ckpt]" in arguments:

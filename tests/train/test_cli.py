@@ -109,7 +109,7 @@ def test_the_installed_command_runs() -> None:
 
 
 TAKE_SECONDS = (
-    *("albumentations", "cv2", "matplotlib", "pytorch_lightning", "scipy", "skimage", "sklearn", "timm"),
+    *("albumentations", "cv2", "gradio", "matplotlib", "pytorch_lightning", "scipy", "skimage", "sklearn", "timm"),
     *("torch._dynamo", "torchmetrics", "torchvision", "wandb", "webdataset"),
 )
 
@@ -121,7 +121,7 @@ from maskrobust.train.cli import main
 misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
 misspelt += [["explain", "--imags=3"], ["fit", "--model.maskng", "x"], ["test", "--trainer.max_epoch=2"]]
 misspelt += [["fit", "--wandb.projct=x"]]
-helped = [[command, "--help"] for command in ("fit", "evaluate", "explain", "masks", "shards")]
+helped = [[command, "--help"] for command in ("fit", "evaluate", "explain", "masks", "play", "shards")]
 for words in [*misspelt, *helped, ["--help"]]:
     try:
         main(words)
@@ -180,7 +180,7 @@ SENTENCES = [
 OWN_SENTENCES = [
     (
         "fit --data=Cues --trainer.max_epochs=1 --model.fill=blak",
-        "inpainting, other_image, or named after its own module",
+        "exemplar, other_image, or named after its own module",
     ),
     ("evaluate --data=Cues --out=o --network=x --methods=[grey]", "token_dropping, or named after its own module"),
     ("masks --out=o", "told nothing about data; name a configuration with data, or give --data."),

@@ -131,8 +131,10 @@ def ask(
         return _ask_unlabelled(config, on_device, data, bank, store, progress)
     probe = None
     if is_first():
-        read = partial(read_outlines, data, config.split, bank, config.probe_outlines, config.seed)
-        probe = ProbeOutcomes.load(store.get_or_make("probe", lambda folder: read().save(folder / _PROBE)) / _PROBE)
+        if (kept := store.get("probe")) is None:
+            read = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
+            kept = store.get_or_make("probe", lambda folder: read.save(folder / _PROBE))
+        probe = ProbeOutcomes.load(kept / _PROBE)
     runs = _ask(config, on_device, data, bank, backgrounds, store, progress)
     return None if runs is None or probe is None else Answered(runs, probe)
 

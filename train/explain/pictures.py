@@ -86,10 +86,13 @@ def read_picture(name: str, path: Path, image_size: int) -> Picture:
     Raises:
         InputError: the file cannot be read.
     """
-    whole = decode_image(read_file(path), str(path))
+    return square_picture(name, decode_image(read_file(path), str(path)), image_size, id_of(Path(path.name)))
+
+
+def square_picture(name: str, whole: Tensor, image_size: int, identity: int = 0) -> Picture:
+    """The square at the centre of an image (3, H, W) uint8; see `views.evaluation_view`."""
     seen: Tensor = evaluation_geometry(image_size)(tv_tensors.Image(whole)).as_subclass(Tensor)
     nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
-    identity = id_of(Path(path.name))
     return Picture(name, seen / 255, identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity)
 
 

@@ -34,6 +34,7 @@ METHOD_TITLES = {
     "blur": "Blurred image",
     "linear_imputation": "Linear imputation",
     "inpainting": "Inpainting",
+    "exemplar": "Exemplar",
     "layer_masking": "Layer masking",
     "layer_masking_mirror": "Layer masking, mirrored",
 }

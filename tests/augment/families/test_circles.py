@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrobust.augment.families.circles import enclosing_circles
+from maskrobust.augment.families.circles import circles_of_equal_area, enclosing_circles
 
 
 def random_objects(count: int, height: int, width: int, seed: int) -> Tensor:
@@ -63,3 +63,14 @@ def test_the_disc_is_cut_off_at_the_border() -> None:
 def test_no_object_gives_no_disc_and_no_image_gives_no_result() -> None:
     assert not enclosing_circles(torch.zeros(2, 1, 8, 8, dtype=torch.bool)).any()
     assert enclosing_circles(torch.zeros(0, 1, 8, 8, dtype=torch.bool)).shape == (0, 1, 8, 8)
+
+
+def test_a_circle_of_equal_area_holds_the_pixels_nearest_to_the_centroid() -> None:
+    objects = torch.cat([random_objects(5, 16, 20, 4), torch.zeros(1, 1, 16, 20, dtype=torch.bool)])
+    objects[4, 0, :9, :3] = True  # at the border, where the disc is cut off
+    for hidden, inside in zip(circles_of_equal_area(objects)[:, 0].numpy(), objects[:, 0].numpy(), strict=True):
+        assert hidden.sum() == inside.sum()
+        if inside.any():
+            centre = np.argwhere(inside).mean(axis=0)
+            distances = [np.linalg.norm(np.argwhere(part) - centre, axis=1) for part in (hidden, ~hidden)]
+            assert distances[0].max() <= distances[1].min() + 1e-9

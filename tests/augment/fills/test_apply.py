@@ -12,6 +12,7 @@ from maskrobust.augment import (
     apply_fill,
     fill_black,
     fill_blur,
+    fill_exemplar,
     fill_gaussian_noise,
     fill_image_mean,
     fill_inpainting,
@@ -42,7 +43,7 @@ HOLES = {
 LOOKS_INTO_HOLE = [name for name, entry in FILLS.items() if entry.looks_into_hole]
 BLIND_FILLS = [name for name in FILLS if name not in LOOKS_INTO_HOLE]
 FLAT_FILLS: list[FillName] = ["black", "mean", "random_colour"]
-SMOOTH_FILLS: list[FillName] = ["image_mean", "blur", "linear_imputation"]
+SMOOTH_FILLS: list[FillName] = ["image_mean", "blur", "linear_imputation", "exemplar"]
 every_fill = pytest.mark.parametrize("name", FILLS)
 
 
@@ -68,6 +69,7 @@ def test_the_names_stand_for_the_functions() -> None:
             "blur": fill_blur(pictures, visible),
             "linear_imputation": fill_linear_imputation(pictures, visible, KEYS, MEAN),
             "inpainting": fill_inpainting(pictures, visible, MEAN),
+            "exemplar": fill_exemplar(pictures, visible, MEAN),
         }
         assert set(expected) == set(FILLS)
         for name, filled in expected.items():
@@ -166,7 +168,7 @@ def test_an_image_of_one_colour_is_continued_in_every_channel(name: FillName) ->
         assert (filled - colour).abs().max() <= torch.finfo(dtype).eps + noise
 
 
-@pytest.mark.parametrize("name", ["mean", "image_mean", "linear_imputation", "inpainting"])
+@pytest.mark.parametrize("name", ["mean", "image_mean", "linear_imputation", "inpainting", "exemplar"])
 def test_where_nothing_is_visible_the_mean_of_the_dataset_is_drawn(name: FillName) -> None:
     for dtype in BITS:
         white = 1 if dtype.is_floating_point else 255

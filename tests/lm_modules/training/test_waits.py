@@ -1,7 +1,8 @@
 """A step on an accelerator queues its work without waiting for the device.
 
-Tensors on "meta" stand for those of an accelerator. Left out: superpixels, circles, linear imputation and inpainting,
-which compute on the CPU or ask when they are done; a mixture of fills; and whether a class has two objects to draw.
+Tensors on "meta" stand for those of an accelerator. Left out: superpixels, circles, linear imputation, inpainting and
+exemplar, which compute on the CPU or ask when they are done; a mixture of fills; and whether a class has two objects to
+draw.
 """
 
 from typing import Any
@@ -70,7 +71,7 @@ def test_a_distillation_waits_once_for_whose_objects_are_hidden(monkeypatch: pyt
     assert waits.found == ["shown_to_teacher: cpu"]
 
 
-@pytest.mark.parametrize("fill", sorted(set(FILLS) - {"blur", "linear_imputation", "inpainting"}))
+@pytest.mark.parametrize("fill", sorted(set(FILLS) - {"blur", "linear_imputation", "inpainting", "exemplar"}))
 def test_a_fill_does_not_wait(fill: str) -> None:
     batch = BATCH.to("meta")
     with Waits() as waits:

@@ -170,7 +170,9 @@ def test_loader_processes_fill_what_the_training_step_would(
 OPTIONS: dict[str, dict[str, Any]] = {
     "abstention": {"objective": "abstention", "mask_family": {"covers": 1, "patches": 1}},
     "some by layer masking": {"masking": "mixture"},
-    "several fills": {"fill": {"inpainting": 1, "other_image": 1, "gaussian_noise": 1, "linear_imputation": 1}},
+    "several fills": {
+        "fill": {"inpainting": 1, "exemplar": 1, "other_image": 1, "gaussian_noise": 1, "linear_imputation": 1}
+    },
     "a fill of one's own": {"fill": "by_hand"},
     "worst of several": {"worst_of": 2, "masking": "mixture"},
     "silhouettes": {"mask_family": "other_class_silhouettes"},

@@ -61,7 +61,7 @@ def _choices(shown: Explanations) -> dict[str, list[str]]:
     settings, first = shown.settings, next(iter(shown.images.values())).classes
     if settings["judge"]:
         classes = ["the image's own"]
-    elif isinstance(settings["classes"], str):
+    elif isinstance(settings["targets"], str):
         classes = ["likeliest", *(f"{_ordinal(rank + 1)} likeliest" for rank in range(1, len(first)))]
     else:
         classes = [shown.class_names[each] for each in first]

@@ -1,0 +1,395 @@
+"""`maskrobust play` in a real browser: what it answers, what it refuses, and that nothing leaves the machine."""
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskrobust.augment import circles_of_equal_area, sample_keys
+from maskrobust.train.explain.pictures import read_picture
+from maskrobust.train.networks import load_for
+from maskrobust.train.play.config import PlayConfig
+from maskrobust.train.play.page import Page, read_hole, rendered
+from tests.conftest import require_component
+from tests.pages.commands import blocks
+
+NETWORKS = ("small_resnet:random", "timm/test_resnet:random")
+METHODS = PlayConfig.methods
+SIZE = 64
+HOSTILE = "<img src=x onerror=\"document.title='taken'\">${document.title='taken'}"
+PATIENCE = 90_000
+DOCS = Path(__file__).parents[3] / "docs/play.md"
+
+
+@contextmanager
+def served(folder: Path, *command: str) -> Iterator[SimpleNamespace]:
+    """A process that serves the page: `address`, and `interrupt()`, which is Ctrl-C and returns what it has said."""
+    # A shell ignores Ctrl-C in its background, and a process hands that on.
+    listens = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (folder / "stderr").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ALLOWED_PATHS": "/etc"},
+        )
+
+    signal.signal(signal.SIGINT, listens)
+
+    def interrupt() -> tuple[int, str]:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        return process.returncode, (folder / "stderr").read_text()
+
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"play: (http://[\d.]+:\d+/)", line)
+        assert found, line + (folder / "stderr").read_text()
+        yield SimpleNamespace(address=found[1], interrupt=interrupt)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    folder = tmp_path_factory.mktemp("play")
+    (folder / "pictures").mkdir()
+    for name, seed in (("a photograph", 0), (HOSTILE.replace("/", ""), 1)):
+        noise = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((SIZE * 8 // 7, SIZE * 8 // 7)).save(folder / "pictures" / f"{name}.png")
+    options = ["--network", json.dumps(NETWORKS), "--images", "pictures", f"--image_size={SIZE}"]
+    with served(folder, "-m", "maskrobust.train.play", *options, f"--port={free_port()}") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    require_component("/usr/bin/chromium", "apt install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Tab:
+    """One tab with the page.
+
+    Attributes:
+        view: Playwright's.
+        outside: addresses elsewhere that were asked for.
+        errors: of its scripts.
+        hole: (SIZE, SIZE) bool, the last one that it has sent.
+    """
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.view = browser.new_context(**{"viewport": {"width": 1280, "height": 1200}, **options}).new_page()
+        self.view.set_default_timeout(PATIENCE)
+        self.outside: list[str] = []
+        self.errors: list[str] = []
+        self.hole = np.zeros((SIZE, SIZE), dtype=np.bool_)
+        self.view.on("request", lambda request: self._note(request, address))
+        self.view.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.view.goto(address)
+        self.view.wait_for_selector(".answer")
+
+    def _note(self, request: Any, address: str) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            self.outside.append(request.url)
+        sent = re.search(r'"hole":\s*"(data:[^"]+)"', request.post_data or "") if "join" in request.url else None
+        if sent:
+            self.hole = read_hole(sent[1], SIZE)
+
+    def cut_rectangle(self, *, steps: int) -> None:
+        """By the keyboard, from the middle to the right and down, 4 pixels a step."""
+        self.view.get_by_label("Rectangle").check()
+        self.view.locator("canvas").focus()
+        for key in (" ", *["ArrowRight"] * steps, *["ArrowDown"] * steps, " "):
+            self.view.keyboard.press(key)
+
+    def answers(self) -> dict[str, list[list[tuple[str, str]]]]:
+        """By masking method, of each network its likeliest classes with their probabilities as they are written."""
+        found = {}
+        for section in self.view.query_selector_all(".answer"):
+            lists = section.query_selector_all("ol")
+            found[section.get_attribute("data-method")] = [
+                [
+                    (item.query_selector(".name").inner_text(), item.query_selector(".value").inner_text())
+                    for item in each.query_selector_all("li")
+                ]
+                for each in lists
+            ]
+        return found
+
+    def wait_for_answers(self) -> None:
+        """Until the answers are those about the last hole: once no request is under way."""
+        self.view.wait_for_function("document.querySelectorAll('.answer').length == 6")
+        self.view.wait_for_function("!document.querySelector('.generating, .pending')")
+
+    def wait_for_problem(self) -> str:
+        return str(self.view.wait_for_selector("[role=alert].problem").inner_text())
+
+
+def expected(picture: Path, hole: np.ndarray) -> dict[str, list[list[tuple[str, str]]]]:
+    """What the page must say, from networks that are asked in Python."""
+    image = read_picture("it", picture, SIZE).image[None]
+    found: dict[str, list[list[tuple[str, str]]]] = {method: [] for method in ("whole", *METHODS)}
+    with torch.no_grad():
+        for name in NETWORKS:
+            network = load_for(name, None, "32")
+            visible = torch.from_numpy(~hole)[None, None]
+            logits = {"whole": network(image)}
+            for method in METHODS:
+                logits[method] = network.predictor(method)(image, visible, sample_keys(0, torch.tensor([0])))
+            for method, each in logits.items():
+                values, classes = each.softmax(dim=1)[0].topk(5)
+                named = network.class_names
+                found[method].append(
+                    [
+                        (f"class {place}" if named is None else named[place].split(",")[0], f"{100 * value:.1f}\u202f%")
+                        for place, value in zip(classes.tolist(), values.tolist(), strict=True)
+                    ]
+                )
+    return found
+
+
+def same(shown: dict[str, list[list[tuple[str, str]]]], right: dict[str, list[list[tuple[str, str]]]]) -> None:
+    """The same answers, but for the last digit of a percentage: batches of another size round differently."""
+    assert shown.keys() == right.keys()
+    for method, networks in right.items():
+        for one, other in zip(shown[method], networks, strict=True):
+            values = [[float(value.removesuffix("\u202f%")) for _, value in each] for each in (one, other)]
+            np.testing.assert_allclose(*values, atol=0.11, err_msg=method)
+            clear = [place for place in range(4) if values[1][place] - values[1][place + 1] > 0.2]
+            for place in clear:
+                assert {name for name, _ in one[: place + 1]} == {name for name, _ in other[: place + 1]}, method
+
+
+@pytest.fixture(scope="module")
+def first_picture(page: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return next(tmp_path_factory.getbasetemp().glob("play*/pictures/a*.png"))
+
+
+def test_the_page_answers_as_python_does_in_two_tabs_at_once_and_asks_nobody_else(
+    page: SimpleNamespace, browser: Any, first_picture: Path
+) -> None:
+    keys, mouse = Tab(browser, page.address), Tab(browser, page.address)
+    for tab in (keys, mouse):
+        tab.view.get_by_role("button", name="a photograph").click()
+    keys.cut_rectangle(steps=6)
+    keys.wait_for_answers()
+    box = mouse.view.locator("canvas").bounding_box()
+    mouse.view.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.3 * box["height"])
+    mouse.view.mouse.down()
+    mouse.view.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.4 * box["height"], steps=5)
+    mouse.view.mouse.up()
+    mouse.wait_for_answers()
+    cut = np.zeros((SIZE, SIZE), dtype=np.bool_)
+    cut[SIZE // 2 : SIZE // 2 + 25, SIZE // 2 : SIZE // 2 + 25] = True
+    np.testing.assert_array_equal(keys.hole, cut)
+    assert 0.05 < mouse.hole.mean() < 0.4 and not mouse.hole[SIZE // 2 :].any()
+    for tab in (keys, mouse):
+        same(tab.answers(), expected(first_picture, tab.hole))
+        assert tab.outside == [] and tab.errors == []
+    assert keys.answers() != mouse.answers()
+
+
+def test_a_hole_moves_within_a_picture_and_to_another_one(page: SimpleNamespace, browser: Any) -> None:
+    tab = Tab(browser, page.address)
+    tab.cut_rectangle(steps=4)
+    tab.wait_for_answers()
+    before, there = tab.hole, tab.answers()
+    tab.view.get_by_label("Move the hole").check()
+    tab.view.locator("canvas").focus()
+    with tab.view.expect_request(lambda request: "painted" in request.url or "join" in request.url):
+        tab.view.keyboard.press("ArrowLeft")
+    np.testing.assert_array_equal(tab.hole, np.roll(before, -4, axis=1))
+    tab.view.get_by_role("button", name="empty scene: grey").click()
+    tab.view.wait_for_function("document.querySelector('[aria-pressed=true]').title == 'empty scene: grey'")
+    tab.wait_for_answers()
+    assert tab.answers()["layer_masking"] != there["layer_masking"]
+    tab.view.get_by_label("Object's outline").check()
+    tab.view.locator("canvas").click()
+    assert "not known" in tab.view.locator("#painter-status").inner_text()
+
+
+def test_what_is_wrong_is_one_sentence_and_the_page_lives_on(
+    page: SimpleNamespace, browser: Any, tmp_path: Path
+) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    bad = {"text.png": b"no image", "huge.png": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")}
+    tab = Tab(browser, page.address)
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+        tab.view.set_input_files("input[type=file]", tmp_path / name)
+        assert "cannot be read as an image" in tab.wait_for_problem()
+        tab.view.get_by_role("button", name="a photograph").click()
+        tab.view.wait_for_selector(".problem", state="detached")
+    tab.view.get_by_label("Rectangle").check()
+    box = tab.view.locator("canvas").bounding_box()
+    tab.view.mouse.move(box["x"] + 1, box["y"] + 1)
+    tab.view.mouse.down()
+    tab.view.mouse.move(box["x"] + box["width"] - 1, box["y"] + box["height"] - 1)
+    tab.view.mouse.up()
+    assert "hides the whole picture" in tab.wait_for_problem()
+    tab.view.get_by_role("button", name="Clear").click()
+    tab.view.wait_for_selector(".answer")
+    tab.cut_rectangle(steps=3)
+    tab.wait_for_answers()
+    assert tab.errors == []
+
+
+def test_explanations_come_when_they_are_asked_for(page: SimpleNamespace, browser: Any) -> None:
+    tab = Tab(browser, page.address)
+    tab.view.get_by_label("Occlusion").check()
+    tab.view.get_by_role("button", name="Explain", exact=True).click()
+    tab.view.wait_for_selector(".explanation img")
+    assert tab.view.locator(".explanation").count() == len(NETWORKS)
+    assert tab.view.locator(".explanation").first.locator("img").count() == len(METHODS)
+    assert tab.outside == [] and tab.errors == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_narrow_screens_and_follows_the_system(page: SimpleNamespace, browser: Any, scheme: str) -> None:
+    tab = Tab(browser, page.address, viewport={"width": 420, "height": 900}, color_scheme=scheme)
+    assert tab.view.evaluate("document.documentElement.scrollWidth") <= 420
+    ground = re.findall(r"\d+", tab.view.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert (sum(map(int, ground[:3])) < 150) == (scheme == "dark")
+    unnamed = """[...document.querySelectorAll('button, input, canvas, img')].filter(each =>
+        each.getClientRects().length && each.type != 'file' && !each.labels?.length && !each.getAttribute('aria-label')
+        && !each.innerText?.trim() && !each.hasAttribute('alt') && !each.querySelector('img[alt]:not([alt=""])'))
+        .map(each => each.outerHTML)"""
+    assert tab.view.evaluate(unnamed) == []
+
+
+def test_names_from_files_are_text(page: SimpleNamespace, browser: Any) -> None:
+    tab = Tab(browser, page.address)
+    names = tab.view.evaluate("[...document.querySelectorAll('.pictures img')].map(each => each.alt)")
+    assert HOSTILE.replace("/", "") in names
+    assert tab.view.title() == "maskrobust play"
+
+
+def test_names_of_classes_are_escaped() -> None:
+    from maskrobust.train.play.answers import Answer, Shown
+
+    picture = np.zeros((4, 4, 3), dtype=np.uint8)
+    answer = Answer(HOSTILE, [(HOSTILE, 0.5)], (HOSTILE, 0.5, 0.1), "")
+    for each in (answer, Answer("a", refusal=HOSTILE)):
+        html = rendered([Shown("black", picture, [each])], [(HOSTILE, HOSTILE, [("black", picture)])], HOSTILE)
+        assert "<img src=x" not in html and html.count("&lt;img src=x") >= 3
+
+
+def test_only_this_machine_is_listened_to_and_no_other_file_is_served(page: SimpleNamespace, tmp_path: Path) -> None:
+    """Although the environment asks Gradio for both."""
+    port = int(page.address.rsplit(":", 1)[1].strip("/"))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=5)
+    (tmp_path / "secret.txt").write_text("secret")
+    for path in ("/etc/hostname", str(tmp_path / "secret.txt"), str(Path(__file__)), "../../../etc/hostname"):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            request = f"GET /gradio_api/file={path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+            connection.sendall(request.encode())
+            status = connection.recv(4096).split()[1]
+        assert status in (b"403", b"404"), path
+
+
+def test_a_space_starts_from_an_empty_folder_and_ends_by_ctrl_c_in_one_line(tmp_path: Path) -> None:
+    """What docs/play.md gives as app.py, with another network and port."""
+    app, *_ = (block.text for block in blocks(DOCS) if block.file_name == "app.py")
+    assert len([line for line in app.splitlines() if line and line[0] != "#"]) <= 3
+    changed = re.sub(r"resnet50:\w+", "small_resnet:random", app).replace("0.0.0.0", "127.0.0.1")
+    (tmp_path / "app.py").write_text(changed.replace('"--network"', f'"--port", "{free_port()}", "--network"'))
+    with served(tmp_path, "app.py") as found:
+        host, port = found.address.removeprefix("http://").strip("/").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        assert found.interrupt() == (130, "maskrobust: stopped.\n")
+
+
+def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    from maskrobust.train.cli import main
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SystemExit) as ended:
+            main(["play", f"--port={taken.getsockname()[1]}"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1
+    assert "choose another --port" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [("--port=0", "port"), ("--image_size=9", "image_size"), ("--methods=[blak]", "blak"), ("--host=no.such", "host")],
+)
+def test_a_wrong_option_is_one_sentence(option: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from maskrobust.train.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["play", option])
+    assert ended.value.code == 2 and named in capsys.readouterr().err
+
+
+def test_the_small_network_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from maskrobust.train.data.sets.cues import Cues
+    from maskrobust.train.play import networks
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(networks, "Cues", lambda: Cues(train_images=64, val_images=8))
+    config = PlayConfig((), ())
+    first, again = (networks.load_networks(config, Console(quiet=True))[0] for _ in range(2))
+    (kept,) = (tmp_path / "maskrobust").iterdir()
+    assert first.class_names == Cues().class_names and first.preprocessing.size == (48, 48)
+    monkeypatch.setattr(networks, "train_small", None)
+    networks.load_networks(config, Console(quiet=True))
+    for one, other in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert kept.suffix == ".ckpt"
+
+
+@pytest.mark.parametrize("drawn", ["", "data:,", "data:image/png;base64,!", None, 3, "data:image/png;base64,aGVsbG8="])
+def test_a_hole_that_is_none_is_refused(drawn: object) -> None:
+    page = Page(PlayConfig((), (), image_size=8), [], [])
+    assert 'role="alert"' in page.paint(None, [], SimpleNamespace(hole=drawn))[1]  # type: ignore[arg-type]
+
+
+def test_a_hole_is_read_pixel_by_pixel(tmp_path: Path) -> None:
+    hole = np.random.default_rng(0).random((8, 8)) < 0.5
+    Image.fromarray(hole).save(tmp_path / "hole.png")
+    address = "data:image/png;base64," + base64.b64encode((tmp_path / "hole.png").read_bytes()).decode()
+    np.testing.assert_array_equal(read_hole(address, 8), hole)
+    assert circles_of_equal_area(torch.from_numpy(hole)[None, None]).sum() == hole.sum()
