@@ -7,10 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser
-
 from maskrobust.errors import InputError
-from maskrobust.train.arguments import PARSER_OPTIONS
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser
 from maskrobust.train.storage.files import check_folder, read_json, write_text
 from maskrobust.train.storage.plain_text import printable
 
@@ -29,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: the network cannot be loaded or exported, or a file is not what it should be.
     """
-    parser = ArgumentParser(prog="maskrobust export", description=__doc__, **PARSER_OPTIONS)
+    parser = Parser(prog="maskrobust export", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument("--network", type=str, required=True, help="the network, named as for maskrobust evaluate")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, new or empty")
     parser.add_argument(

@@ -70,7 +70,7 @@ class LayerMasking(nn.Module):
 
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
-        InputError: the padding is unknown.
+        InputError: the padding is unknown, or the network has layer masking already.
 
     Examples:
         >>> masked = LayerMasking(torchvision.models.resnet50())
@@ -88,6 +88,8 @@ class LayerMasking(nn.Module):
         checkpoint_segments: int = 0,
     ) -> None:
         super().__init__()
+        if isinstance(network, LayerMasking):
+            raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
         if padding not in PADDINGS:
             raise InputError(f"padding must be one of {', '.join(PADDINGS)}, got '{padding}'; choose one of these.")
         self.options = MaskingOptions(merge, detach_padding, padding)

@@ -478,7 +478,7 @@ class MaskRobustClassifier(pl.LightningModule):
             self._spare_told = True
             rank_zero_info(
                 f"the network has {logits.shape[1]} outputs but the data have {self.num_classes} classes: its last "
-                f"{spare} are trained never to be the answer."
+                f"{spare} are trained never to be the answer; give it a parameter num_classes to have none left over."
             )
         return logits
 

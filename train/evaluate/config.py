@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import ArgumentParser
 
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods, uncentred
@@ -15,7 +14,7 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_described_data
 from maskrobust.train.running.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -120,7 +119,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: an argument leaves its domain, or no data are named.
     """
-    parser = ArgumentParser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
+    parser = Parser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
     parser.add_class_arguments(EvaluationConfig, skip={"data", "data_options", "network", "split", "quick"})
     parser.add_argument(
         "--network",

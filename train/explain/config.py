@@ -7,14 +7,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data
 from maskrobust.train.running.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -99,7 +97,7 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: an argument leaves its domain.
     """
-    parser = ArgumentParser(prog="maskrobust explain", description=__doc__, **PARSER_OPTIONS)
+    parser = Parser(prog="maskrobust explain", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument(
         "--network", type=list[str] | str, required=True, help="the network to explain, or several: '[a, b]'"
     )

@@ -9,6 +9,7 @@ from rich.console import Console
 from maskrobust.errors import InputError
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.shards.config import parse_config, parse_verification
+from maskrobust.train.storage.files import check_folder
 
 if TYPE_CHECKING:
     from maskrobust.train.data.shards.manifest import Manifest
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str]) -> None:
         _verify(parse_verification(arguments[1:]), console)
         return
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
+    check_folder(config.out)
     from maskrobust.train.data.shards.manifest import MANIFEST
     from maskrobust.train.shards.writing import write_shards
 
