@@ -103,6 +103,7 @@ class LayerMasking(nn.Module):
                 "and sums up to global pooling, merged by intersection; set engine to 'auto'."
             )
         self._recipes: dict[torch.Size, Recipe] = {}
+        self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
@@ -126,7 +127,7 @@ class LayerMasking(nn.Module):
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             self.__prepare_scriptable__()
         check_visible(images, visible)
-        visible_map = VisibleMap(visible, self.options)
+        visible_map = self._map_of(visible)
         if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
             return self.network(images)
         if visible_map.may_be_read:
@@ -137,6 +138,19 @@ class LayerMasking(nn.Module):
         if visible_map.may_be_read:
             self._recipes = {visible.shape[2:]: visible_map.recipe}
         return output
+
+    def _map_of(self, visible: Tensor) -> VisibleMap:
+        """The map of a mask; on a CPU a mask that comes again and again keeps its map, with all that is planned."""
+        if visible.device.type != "cpu" or torch.compiler.is_compiling():
+            return VisibleMap(visible, self.options)
+        in_inference_mode = torch.is_inference_mode_enabled()  # whose tensors no gradient can go through
+        last = self._last_mask
+        if last is None or last[0] != in_inference_mode or not torch.equal(last[1], visible):
+            self._last_mask = in_inference_mode, visible.clone(), None
+            return VisibleMap(visible, self.options)
+        visible_map = last[2] or VisibleMap(last[1], self.options)
+        self._last_mask = in_inference_mode, last[1], visible_map
+        return visible_map
 
     def with_padding(self, padding: PaddingRule) -> "LayerMasking":
         """The same network under another padding, with all other options as here; weights are shared."""
@@ -229,7 +243,7 @@ class LayerMasking(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be read again, which holds functions that cannot be pickled."""
-        return {**super().__getstate__(), "_readings": [], "_compiled": {}}  # type: ignore[no-untyped-call]
+        return {**super().__getstate__(), "_readings": [], "_compiled": {}, "_last_mask": None}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
         """What one module of the network returns for images of which only `visible` may be seen.

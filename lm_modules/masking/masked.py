@@ -210,7 +210,8 @@ class VisibleMap:
     @property
     def recipe(self) -> "Recipe":
         """What has been planned so far."""
-        windows = ((key, after.recipe) for key, after in self._derived.items() if isinstance(key, Window))
+        derived = [*self._derived.items()]  # another thread may add to it
+        windows = ((key, after.recipe) for key, after in derived if isinstance(key, Window))
         return Recipe(tuple(self._padding_rows), tuple(windows))
 
     def prepare(self, recipe: "Recipe") -> None:

@@ -1,5 +1,6 @@
 """Masked features, and how maps of visible positions are shared."""
 
+import copy
 from types import ModuleType
 
 import pytest
@@ -14,7 +15,7 @@ from maskrobust.lm_modules.masking import (
     masked as masked_module,
     morphology,
 )
-from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
+from maskrobust.lm_modules.masking.masked import MaskingOptions, PaddingRule, Window
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
 from maskrobust.lm_modules.networks.architectures import SmallResNet
@@ -92,6 +93,27 @@ def test_what_a_pass_needed_is_planned_ahead_of_the_next(monkeypatch: pytest.Mon
     assert events[-1] == "hide" and {"ring_rows", "propagate_visible"} < set(events)
     other = images[..., :16, :], visible[..., :16, :].flip(2)
     assert torch.equal(network(*other), LayerMasking(network.network, engine="dense")(*other))
+
+
+@pytest.mark.parametrize("padding", ["mean", "mirror"])
+def test_a_mask_that_never_changes_is_planned_no_more_than_twice(
+    monkeypatch: pytest.MonkeyPatch, padding: PaddingRule
+) -> None:
+    planned: list[int] = []
+    true_plan = PADDINGS[padding]
+    monkeypatch.setitem(PADDINGS, padding, lambda *args: planned.append(1) or true_plan(*args))
+    network = LayerMasking(SmallResNet(3, width=16), padding=padding, engine="dense").eval()
+    images, visible = draw_features(2, 3, 32, 32).float(), draw_visible(32, 32)[:2]
+    with torch.inference_mode():
+        first, _ = network(images, visible), network(images, visible)
+        planned.clear()
+        assert torch.equal(network(images, visible.clone()), first) and not planned
+    network(images, visible).sum().backward()
+    assert planned
+    visible[0] = ~visible[0]
+    fresh = LayerMasking(network.network, padding=padding, engine="dense")
+    assert torch.equal(network(images, visible), fresh(images, visible))
+    assert torch.equal(copy.deepcopy(network)(images, visible), fresh(images, visible))
 
 
 def test_merging_strided_branches_is_right_and_keeps_the_smaller_map() -> None:
