@@ -179,10 +179,11 @@ class LayerMasking(nn.Module):
             return run_with_hooks(program, self.network, images)
         if program.state.trains and self.checkpoint_segments and torch.is_grad_enabled():
             return run_in_segments(program, self.network, images, self.checkpoint_segments)
-        if program.state.trains or torch.compiler.is_compiling():
-            return program.run(self.network, images)
-        suffix = reading.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
         values: dict[str, Any] = {program.input_name: images}
+        if program.state.trains or torch.compiler.is_compiling():
+            program.run_steps(self.network, values, 0, len(program.steps), dropped=reading.dropped)
+            return program.output_of(values)
+        suffix = reading.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
         is_exact = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and images.visible.may_be_read
         folded = reading.folded if is_exact else None
         run_steps = partial(program.run_steps, self.network, values, dropped=reading.dropped, folded=folded)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from explaining import METHODS, explainers
+from exporting import exporting
 from feeding import FAMILIES, FILLS, HIDDEN, bare_loader, masks_and_fills, shards_loader, write_photographs
 from masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
 from tests.processes import started
@@ -129,6 +130,13 @@ def test_feeding_has_a_row_for_each_way_of_each_task(
     assert methods.keys() == {"mask", "mask and black fill", "fill", "loading"}
     assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
     assert methods["fill"] - {"memory, copied"} == set(FILLS) and len(methods["loading"]) == 3
+
+
+def test_exporting_has_a_row_for_each_padding_and_batch(tmp_path: Path) -> None:
+    exporting(("small_resnet",), batches=(1, 2), image_size=32, rounds=1, json=tmp_path / "bench.json")
+    rows = rows_of("exporting", tmp_path / "bench.json")
+    assert [(row["batch"], row["padding"]) for row in rows] == [*itertools.product((1, 2), ("mean", "mirror"))]
+    assert all(row["time"] > 0 and 0 <= row["difference"] < 1e-4 for row in rows)
 
 
 def test_both_loaders_of_shards_yield_crops_of_one_size_and_type(tmp_path: Path) -> None:
