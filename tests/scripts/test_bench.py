@@ -97,6 +97,7 @@ def test_masking_has_a_row_for_each_network_mode_mask_and_padding(
     ]
     assert all(row["time"] > 0 and row["memory"] > 0 and row["plain_seconds"] > 0 for row in rows)
     assert {(row["mode"], row["sensitivity"]) for row in rows} == {("eval", 0.0), ("training step", None)}
+    assert all((row["over_folded"] or 0) > 0 for row in rows if row["mode"] == "eval")
     assert "squeezenet1_1" in printed and str(path) in printed
 
 
