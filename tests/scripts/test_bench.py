@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from cost import cost, count
 from explaining import METHODS, explainers
 from exporting import exporting
 from feeding import FAMILIES, FILLS, HIDDEN, bare_loader, masks_and_fills, shards_loader, write_photographs
@@ -138,6 +139,27 @@ def test_exporting_has_a_row_for_each_padding_and_batch(tmp_path: Path) -> None:
     rows = rows_of("exporting", tmp_path / "bench.json")
     assert [(row["batch"], row["padding"]) for row in rows] == [*itertools.product((1, 2), ("mean", "mirror"))]
     assert all(row["time"] > 0 and 0 <= row["difference"] < 1e-4 for row in rows)
+
+
+def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand() -> None:
+    weight = torch.nn.Parameter(torch.empty(8, device="meta"))
+    images = torch.empty(100, 8, device="meta")
+
+    def call() -> None:
+        torch.sigmoid(images.view(10, 10, 8) * weight).exp()
+
+    found = count(call, [weight])  # 800 floats of 4 bytes: read, written; sigmoid and exp save their results
+    assert found == (3, 3 * 2 * 3200 + 32, 3 * 3200)
+
+
+def test_cost_has_a_row_for_each_mode_and_padding(tmp_path: Path) -> None:
+    cost(("small_resnet",), batch=2, json=tmp_path / "bench.json")
+    rows = rows_of("cost", tmp_path / "bench.json")
+    assert [(row["mode"], row["padding"]) for row in rows] == [
+        *itertools.product(("eval", "training step"), ("mean", "mirror"))
+    ]
+    assert all(row["kernels_ratio"] > 1 and row["bytes_ratio"] > 1 for row in rows)
+    assert all((row["saved_ratio"] is None) == (row["mode"] == "eval") for row in rows)
 
 
 def test_both_loaders_of_shards_yield_crops_of_one_size_and_type(tmp_path: Path) -> None:
