@@ -61,6 +61,7 @@ from .lm_modules.methods import (
 )
 from .lm_modules.networks.architectures import build_network as build_network
 from .lm_modules.networks.loading import load_network as load_network
+from .lm_modules.networks.onnx_model import onnx_model as onnx_model
 from .lm_modules.networks.preprocessing import Preprocessing as Preprocessing
 from .lm_modules.networks.trained_network import TrainedNetwork as TrainedNetwork
 from .lm_modules.reliance.catalogue import measure as measure, where_shapes as where_shapes

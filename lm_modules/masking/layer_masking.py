@@ -18,7 +18,7 @@ from maskrobust.lm_modules.masking.hooked import refuse_hooks_when_compiled, run
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, Recipe, VisibleMap
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
-from maskrobust.lm_modules.masking.program import Program, Step, find_folded, mode, read_program
+from maskrobust.lm_modules.masking.program import Folding, Program, find_folded, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, RowSuffix, find_row_suffix, plan_suffix, run_suffix
 from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.twins import is_hooked
@@ -45,7 +45,7 @@ class Reading:
     program: Program
     calls_hooks: bool = False
     dropped: frozenset[str] = frozenset()
-    folded: Mapping[str, Step] = field(default_factory=dict)
+    folded: Mapping[str, Folding] = field(default_factory=dict)
     row_suffix: RowSuffix | None = None
 
 
@@ -177,14 +177,17 @@ class LayerMasking(nn.Module):
     def _run(self, images: Masked) -> Any:
         reading = self.read()
         program = reading.program
+        if program.state.trains and not torch.compiler.is_compiling():
+            self._forget_folded()
         if reading.calls_hooks:
             return run_with_hooks(program, self.network, images)
         if program.state.trains and self.checkpoint_segments and torch.is_grad_enabled():
             return run_in_segments(program, self.network, images, self.checkpoint_segments)
-        if program.state.trains or torch.compiler.is_compiling():
-            return program.run(self.network, images)
-        suffix = reading.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
         values: dict[str, Any] = {program.input_name: images}
+        if program.state.trains or torch.compiler.is_compiling():
+            program.run_steps(self.network, values, 0, len(program.steps), dropped=reading.dropped)
+            return program.output_of(values)
+        suffix = reading.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
         is_exact = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and images.visible.may_be_read
         folded = reading.folded if is_exact else None
         run_steps = partial(program.run_steps, self.network, values, dropped=reading.dropped, folded=folded)
@@ -201,6 +204,11 @@ class LayerMasking(nn.Module):
         else:
             run_steps(suffix.start, len(program.steps))
         return program.output_of(values)
+
+    def _forget_folded(self) -> None:
+        """Training changes weights, by optimisers that write through `.data` as well."""
+        for folding in (each for reading in self._readings for each in reading.folded.values()):
+            folding.fold.forget()
 
     def read(self) -> Reading:
         """What is known of the network in its present state, the modes and settings of its modules.
