@@ -15,6 +15,7 @@ from .augment import (
     patches as patches,
     sample_keys as sample_keys,
     uniform as uniform,
+    visible_from as visible_from,
 )
 from .lm_modules.centring import centred as centred
 from .lm_modules.explanation.adapters import (

@@ -279,11 +279,6 @@ def read_program(network: nn.Module, *, training: bool | None = None, separates_
     for node in graph.nodes:
         if node.op == "output":
             output = _with_values(node.args[0])
-            if any(argument in masked for argument in node.all_input_nodes):
-                raise UnsupportedNetworkError(
-                    f"{type(network).__name__} returns features that are still masked, but layer masking needs a "
-                    "network that ends in global pooling and a linear head; wrap the classifier, not its trunk."
-                )
         elif node.op != "placeholder":
             rule = _rule_for(node, network) if any(argument in masked for argument in node.all_input_nodes) else None
             if rule is not None and not _ends_masking(rule, node, network):
@@ -456,6 +451,8 @@ def _replace(argument: Any, kind: type, replacement: Callable[[Any], Any]) -> An
         return replacement(argument)
     if isinstance(argument, tuple | list):
         items = [_replace(item, kind, replacement) for item in argument]
+        if isinstance(argument, list):
+            return items
         return type(argument)(*items) if hasattr(argument, "_fields") else type(argument)(items)
     if isinstance(argument, dict):
         return {key: _replace(item, kind, replacement) for key, item in argument.items()}
