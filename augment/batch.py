@@ -64,12 +64,22 @@ def check_floating(images: Tensor) -> None:
         raise TypeError(f"images must be float in [0, 1], got {images.dtype}; take them from batch.to(device).")
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Raise a `TypeError` where an argument is no tensor, such as a NumPy array or a picture of PIL's."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} must be a torch tensor, got {type(value).__module__}.{type(value).__name__}; convert it, as with "
+            "torch.as_tensor."
+        )
+
+
 def check_object_mask(object_mask: Tensor) -> None:
     """Refuse an object mask that is not boolean, whose inverse would be no mask.
 
     Raises:
-        TypeError: naming the dtype given.
+        TypeError: naming what was given.
     """
+    check_tensor("object_mask", object_mask)
     if object_mask.dtype != torch.bool:
         raise TypeError(
             f"object_mask must be a bool tensor (True on the object), got {object_mask.dtype}; convert it with "
@@ -85,9 +95,11 @@ def check_visible(images: Tensor, visible: Tensor) -> None:
         visible: must be (B, 1, H, W), bool, on the same device; True where a pixel may be seen.
 
     Raises:
-        TypeError: `visible` is not boolean.
+        TypeError: one of them is no tensor, or `visible` is not boolean.
         InputError: `images` has not four dimensions, or shape or device of `visible` do not match it.
     """
+    check_tensor("images", images)
+    check_tensor("visible", visible)
     if images.ndim != 4:
         raise InputError(f"images must be (B, C, H, W), got shape {tuple(images.shape)}; add the batch dimension.")
     if visible.dtype != torch.bool:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from maskrobust.errors import MissingFileError
+from maskrobust.errors import MissingFileError, did_you_mean
 
 _FOLDER = Path(__file__).resolve().parent
 
@@ -29,6 +29,6 @@ def find_config(name: str) -> Path:
     if Path(name).is_dir():
         raise MissingFileError(f"expected a configuration file, but '{name}' is a folder; give a YAML file.")
     raise MissingFileError(
-        f"expected a configuration file, but {name!r} neither exists nor is shipped; "
+        f"expected a configuration file, but {name!r} neither exists nor is shipped{did_you_mean(name, shipped)}; "
         f"give a path or one of: {', '.join(shipped)}."
     )

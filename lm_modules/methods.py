@@ -1,5 +1,6 @@
 """Masking methods: how an image with a hole is presented to a network, by a fill or with the hole itself."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import FILLS, apply_fill
-from maskrobust.augment.batch import check_floating
+from maskrobust.augment.batch import check_floating, check_visible
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, Masked, PaddingRule
 from maskrobust.lm_modules.networks.architectures import head_of
@@ -45,6 +46,7 @@ WRAPPERS: dict[MaskingMethod, Callable[[nn.Module], LayerMasking | TokenDropping
 }
 """Masking methods that give the hole to the network: what makes a network take `visible` beside the images."""
 
+_LOWEST, _HIGHEST, _BYTES = -0.5, 1.5, 16
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68
 
 Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -102,7 +104,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
         TypeError: `images` are integers, as a loader yields them.
     """
     check_floating(images)
-    shift, scale = (_by_channel(tuple(values), images.dtype, images.device) for values in (mean, std))
+    by_channel = _by_channel.__wrapped__ if torch.compiler.is_compiling() else _by_channel  # keep no fake tensors
+    shift, scale = (by_channel(tuple(values), images.dtype, images.device) for values in (mean, std))
     return (images - shift).div_(scale)
 
 
@@ -125,11 +128,21 @@ def predictor(
         std: for normalisation.
 
     Returns:
-        A function of images in pixel space, `visible` and keys (used by random fills).
+        A function of images in pixel space, `visible` and keys (used by random fills). Its first call raises an
+        InputError where visible pixels lie far from [0, 1], as bytes or normalised ones do; not where `mean` and `std`
+        say that pixels are used as they are.
 
     Raises:
-        InputError: the network's padding is that of another method of `LAYER_MASKINGS`.
+        InputError: the method is unknown; the network is a module that takes no `visible` under a method of `WRAPPERS`;
+            or its padding is that of another method of `LAYER_MASKINGS`.
     """
+    check_methods((method,), "method")
+    if method in WRAPPERS and isinstance(network, nn.Module) and not _takes_visible(network):
+        raise InputError(
+            f"method '{method}' needs a network that takes images and visible, got {type(network).__name__}, which "
+            f"takes images alone; wrap it, as in {'TokenDropping' if method == TOKEN_DROPPING else 'LayerMasking'}"
+            "(network)."
+        )
     if isinstance(network, LayerMasking) and method in LAYER_MASKINGS.values():
         padding = network.options.padding
         if LAYER_MASKINGS.get(padding, method) != method:
@@ -138,13 +151,42 @@ def predictor(
                 "anew, or name the other method."
             )
 
+    is_checked = tuple(mean) == (0.0,) * len(mean) and tuple(std) == (1.0,) * len(std)
+
     def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        nonlocal is_checked
+        if not is_checked and not torch.compiler.is_compiling():
+            _check_pixels(images, visible)
+            is_checked = True  # once: an accelerator waits for it
         if method in WRAPPERS:
             return network(normalise(images, mean, std), visible)
         filled = apply_fill(method, images, visible, keys=keys, mean=mean)
         return network(normalise(filled, mean, std))
 
     return predict
+
+
+def _takes_visible(network: nn.Module) -> bool:
+    try:
+        inspect.signature(network.forward).bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_pixels(images: Tensor, visible: Tensor) -> None:
+    """Refuse images of which visible pixels are far from [0, 1], further than resizing overshoots."""
+    check_visible(images, visible)
+    check_floating(images)
+    if images.numel() == 0:
+        return
+    low, high = map(float, torch.where(visible, images.detach(), 0.5).aminmax())
+    if low < _LOWEST or high > _HIGHEST:
+        given = "bytes" if high > _BYTES else "normalised"
+        raise InputError(
+            f"images must lie in [0, 1], got pixels from {low:.3g} to {high:.3g}, which look {given}; "
+            f"{'divide them by 255' if given == 'bytes' else 'leave that to mean and std'}."
+        )
 
 
 def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Tensor, mean: Sequence[float]) -> Tensor:

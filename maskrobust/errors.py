@@ -1,5 +1,8 @@
 """Errors that are the user's to correct: their message is one sentence, which the command line prints as it is."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """An argument, option or file is not what was expected.
@@ -19,6 +22,12 @@ def check_at_least(name: str, value: int | None, minimum: int) -> None:
     """Raise an `InputError` that names the argument where `value` is None, `null` in a YAML, or below `minimum`."""
     if value is None or value < minimum:
         raise InputError(f"{name} must be at least {minimum}, got {value}; give a larger number.")
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """For a message, the known name that a misspelt one is nearest to, in brackets; empty where none is near."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def about_library(error: ImportError) -> str:

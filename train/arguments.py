@@ -1,24 +1,43 @@
 """Command-line arguments: what all parsers share."""
 
 import argparse
-import ast
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser
 
 from maskrobust.configs import find_config
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, did_you_mean
 
 _BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _DEEPEST = 100  # for each level PyYAML looks through all those above
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+
+
+class Parser(ArgumentParser):
+    """A parser that names the option that a misspelt one is nearest to."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what is wrong as an `ArgumentError`."""
+        super().error(with_nearest(message, self._option_string_actions), ex)
+
+
+def with_nearest(message: str, known: Iterable[str]) -> str:
+    """A message about unknown options, each with the known option that it is nearest to."""
+    options = [*known]
+    if in_yaml := re.search(r"(?:Group '([\w.]+)' does not accept o|[oO])ption '([\w.]+)'", message):
+        name = ".".join(filter(None, in_yaml.groups()))
+        return message + did_you_mean(name, [each.removeprefix("--") for each in options])
+    if not message.startswith("unrecognized arguments: "):
+        return message
+    return re.sub(r"(?<= )(--[\w.]+)\S*", lambda found: found[0] + did_you_mean(found[1], options), message)
+
 
 _OF_A_RUN = (
     *("run_name", "seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "ckpt_path", "weights_only"),
@@ -117,49 +136,6 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
         else:
             resolved.append("--config" if argument == "-c" else argument)
     return resolved
-
-
-class Source(NamedTuple):
-    """A class in a file, which is read without importing it.
-
-    Attributes:
-        path: of the file.
-        class_name: of a class with an `__init__` of its own, or of a dataclass.
-    """
-
-    path: Path
-    class_name: str
-
-    def arguments(self) -> list[str]:
-        """The names of the class's arguments."""
-        tree = ast.parse(self.path.read_bytes())
-        body = next(each.body for each in tree.body if isinstance(each, ast.ClassDef) and each.name == self.class_name)
-        for each in body:
-            if isinstance(each, ast.FunctionDef) and each.name == "__init__":
-                return [argument.arg for argument in (*each.args.args[1:], *each.args.kwonlyargs)]
-        fields = [each.target for each in body if isinstance(each, ast.AnnAssign)]
-        return [field.id for field in fields if isinstance(field, ast.Name)]
-
-
-def check_names(arguments: Sequence[str], known: Collection[str], groups: Mapping[str, Source]) -> None:
-    """Refuse a misspelt option at once, where the parser that knows all options takes seconds to build.
-
-    Args:
-        arguments: without the command.
-        known: first names of options: "model" of `--model.masking`.
-        groups: by first name, the class whose arguments are the second names.
-
-    Raises:
-        ArgumentError: naming the options whose first or second name is unknown.
-    """
-    unknown = [each for each in arguments if each.startswith("--") and not _is_known(each, known, groups)]
-    if unknown:
-        raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
-
-
-def _is_known(argument: str, known: Collection[str], groups: Mapping[str, Source]) -> bool:
-    first, *rest = re.split(r"[=+]", argument[2:])[0].split(".")
-    return first in known and (not rest or first not in groups or rest[0] in groups[first].arguments())
 
 
 def _readable_config(name: str) -> Path:

@@ -8,15 +8,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from maskrobust.train.sentences import one_sentence
-
-if TYPE_CHECKING:
-    from maskrobust.train.arguments import Source
 
 _COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
@@ -35,11 +29,6 @@ _COMMANDS = {
     "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),
     "doctor": ("maskrobust.train.doctor", "show versions, devices, data and logins, and how to get what is missing"),
 }
-FIT_OPTIONS = (
-    *("ckpt_path", "compile", "config", "data", "help", "lr_scheduler", "model", "optimizer", "print_config"),
-    *("run_name", "save_every_n_steps", "seed_everything", "trainer", "verbose", "wandb", "weights_only"),
-)
-"""First names of the options of `fit`, `validate` and `test`, whose parser takes seconds to build."""
 _LONGEST_SENTENCE = 2000
 _SECONDS_FOR_THE_FIRST = 2.0
 _GOING_ON = ("claim", "evaluate", "explain", "shards")
@@ -71,7 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     command = given[0]
     if command not in _COMMANDS:
-        _fail(f"maskrobust knows the commands {', '.join(_COMMANDS)}, got '{command}'; see maskrobust --help.")
+        from maskrobust.errors import did_you_mean
+
+        _fail(
+            f"maskrobust knows the commands {', '.join(_COMMANDS)}, got '{command}'"
+            f"{did_you_mean(command, _COMMANDS)}; see maskrobust --help."
+        )
     if os.getcwd() not in sys.path:  # where a network of one's own lies; last, so that it hides nothing installed
         sys.path.append(os.getcwd())
     with _stopped_by_signals(goes_on=command in _GOING_ON and "--verify" not in given):
@@ -81,34 +75,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(given: Sequence[str]) -> None:
     module, _ = _COMMANDS[given[0]]
     try:
-        from maskrobust.train.arguments import check_names, with_config_paths
+        from maskrobust.train.arguments import with_config_paths
 
         if module == "maskrobust.train.fit.command":
-            check_names(given[1:], FIT_OPTIONS, fit_groups())
+            from maskrobust.train.fit.options import check_names, help_asked
+
+            if (help_text := help_asked(given[0], given[1:])) is not None:
+                print(help_text, end="")
+                return
+            check_names(given[1:])
         importlib.import_module(module).main(with_config_paths(given))
     except Exception as error:
         sentence = one_sentence(error, given[0])
         if sentence is None or os.environ.get("MASKROBUST_DEBUG") == "1":
             raise
         _fail(sentence)
-
-
-def fit_groups() -> dict[str, "Source"]:
-    """By first name, the classes whose arguments are options of `fit`, `validate` and `test`, where they are written.
-
-    To import Lightning takes seconds. The arguments of `data` are those of its class, which the parser knows.
-    """
-    from maskrobust.train.arguments import Source
-
-    ours = Path(__file__).parents[1]
-    lightning = find_spec("pytorch_lightning")
-    groups = {
-        "model": Source(ours / "lm_modules/training/classifier.py", "MaskRobustClassifier"),
-        "wandb": Source(ours / "train/fit/loggers.py", "WandbOptions"),
-    }
-    if lightning is not None and lightning.origin is not None:  # where it is missing, its import says so
-        groups["trainer"] = Source(Path(lightning.origin).parent / "trainer/trainer.py", "Trainer")
-    return groups
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 import argparse
 import errno
+import inspect
 import re
 from collections.abc import Iterator
 
-from maskrobust.errors import InputError, about_library
+from maskrobust.errors import InputError, about_library, did_you_mean
 
 _ABOUT_PATHS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
@@ -51,11 +52,22 @@ def about_arguments(error: argparse.ArgumentError) -> str:
     said = "; ".join(line for line in lines if line and not line.startswith(_EMPTY_LINES))
     for pattern, plainer in _PLAINER.items():
         said = re.sub(pattern, plainer, said)
-    if said.startswith("data:") and "class_path" not in said:
-        from maskrobust.train.arguments import import_data_modules
+    return said + _about_data(said) if said.startswith("data:") else said
 
-        said += f"; shipped data modules are {', '.join(import_data_modules())}"
-    return said
+
+def _about_data(said: str) -> str:
+    """What more there is to say of a data module that is unknown, or of an option that it does not take."""
+    from maskrobust.train import data
+
+    unknown = re.search(r"Given value: (\w+)$", said)
+    refused = re.search(r"class_path '[\w.]+\.(\w+)': Option '(\w+)' is not accepted", said)
+    if refused and refused[1] in data.SHIPPED:
+        known = inspect.signature(getattr(data, refused[1])).parameters
+        return f"{did_you_mean(refused[2], known)}; --data.help {refused[1]} lists its options"
+    if "class_path" in said:
+        return ""
+    near = did_you_mean(unknown[1], data.SHIPPED) if unknown else ""
+    return f"{near}; shipped data modules are {', '.join(data.SHIPPED)}"
 
 
 def _about_files(error: OSError) -> str | None:

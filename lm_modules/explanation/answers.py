@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import fold_in
+from maskrobust.augment.batch import check_tensor
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray
@@ -30,7 +31,12 @@ class Queries:
 
     @staticmethod
     def of(visible: Tensor) -> "Queries":
-        """Queries about maps (N, 1, H, W) bool that are there already, such as those of a mask family."""
+        """Queries about maps (N, 1, H, W) bool that are there already, such as those of a mask family.
+
+        Raises:
+            TypeError: they are no tensor.
+        """
+        check_tensor("visible", visible)
         return Queries(visible.flatten(1).sum(dim=1).cpu(), lambda positions: visible[positions])
 
 
@@ -98,8 +104,9 @@ def ask_whole(predict: Predictor, pictures: Tensor, batch_size: int, scale: Scal
 def channels_last_batch(image: Tensor) -> Tensor:
     """An image (C, H, W) as (1, C, H, W) in channels-last memory, in which layer masking computes.
 
-    An InputError says so where it has another shape.
+    A TypeError says so where it is no tensor, an InputError where it has another shape.
     """
+    check_tensor("image", image)
     if image.ndim != 3:
         raise InputError(f"image must be (C, H, W), got shape {tuple(image.shape)}; explain one image at a time.")
     return image.unsqueeze(0).contiguous(memory_format=torch.channels_last)

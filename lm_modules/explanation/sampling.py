@@ -7,7 +7,6 @@ import itertools
 
 import numpy as np
 import torch
-from scipy.linalg import hadamard
 from torch import Tensor
 
 from maskrobust.augment import fold_in, uniform
@@ -59,6 +58,8 @@ def draw_balanced(key: int, samples: int, segments: int) -> Tensor:
         )
     order = samples // 2
     keys = fold_in(torch.zeros(1, dtype=torch.int64), key)
+    from scipy.linalg import hadamard  # plans of explanations import this module, commands make plans for their help
+
     columns = uniform(fold_in(keys, 0), order)[0].argsort(stable=True)[:segments]
     rows = uniform(fold_in(keys, 1), order)[0].argsort(stable=True)
     flipped = uniform(fold_in(keys, 2), segments)[0] < 0.5

@@ -31,7 +31,7 @@ from maskrobust.lm_modules.networks.imagenet import (
     named_outputs,
     read_class_names,
 )
-from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     load_tensors,
@@ -74,8 +74,8 @@ def load_network(
     Your own class is called without arguments, but for `num_classes` where it has that parameter and FILE, of `fit` or
     `export`, says how many there are.
 
-    The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or the mean and
-    standard deviation of the training. With a FILE it is that of the architecture's default weights; without any it is
+    The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or colours, size
+    and crop of the training. With a FILE it is that of the architecture's default weights; without any it is
     ImageNet's mean and standard deviation, at the pictures' own size. 1000 outputs without names are ImageNet's.
 
     Args:
@@ -156,7 +156,9 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
 
     if path.endswith(".safetensors"):
         raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
-    return MaskRobustClassifier.from_checkpoint(path).trained_network(path)
+    classifier = MaskRobustClassifier.from_checkpoint(path)
+    network = classifier.trained_network(path)
+    return network.with_preprocessing(network.preprocessing.with_changes(classifier.training_view))
 
 
 def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
@@ -166,7 +168,7 @@ def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
     if own is None and origin.is_own_class:
         raise InputError(
             f"'{folder}' holds a network of the class '{origin.architecture}', which is not imported because a file "
-            f"names it; if you trust it, name it yourself, as in my_module.MyNet:{folder}."
+            f"names it; if you trust it, name it yourself, as in {origin.architecture}:{folder}."
         )
     network = None if own is None else build_own_network(own, found.num_outputs)
     try:
@@ -181,21 +183,27 @@ def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
         ) from error
     if origin.layer_masking:
         network = LayerMasking(network, **origin.layer_masking)
-    return _trained(name, network, found.preprocessing, found.num_outputs, found.names, origin)
+    shown, count = found.preprocessing, found.num_outputs
+    return _trained(name, network, shown, count, found.names, origin, may_have_more=origin.is_own_class)
 
 
 def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
-    """A network with weights from a file; a checkpoint of `fit` says its colours and classes as well."""
+    """A network with weights from a file; a checkpoint of `fit` says its preprocessing and classes as well.
+
+    A class of the user's own may have more outputs than the training had classes.
+    """
     load_weights(network, path)
-    count = _outputs_of(network, name)
+    trained = _classes_in(path) if origin.is_own_class else None
+    count = trained or _outputs_of(network, name)
     content = {} if path.endswith(".safetensors") else read_checkpoint(path)
     saved = content.get("hyper_parameters")
     if isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys():
-        shown = Preprocessing().with_changes({"mean": saved["mean"], "std": saved["std"]})
+        colours = {"mean": saved["mean"], "std": saved["std"]}
+        shown = Preprocessing().with_changes({**colours, **read_training_view(content)})
     names = _unnamed(count)
     if "class_names" in content:
         names = named_outputs(read_class_names(content["class_names"], count, path))
-    return _trained(name, network, shown, count, names, origin)
+    return _trained(name, network, shown, count, names, origin, may_have_more=trained is not None)
 
 
 def _unnamed(count: int) -> OutputNames:
@@ -358,7 +366,14 @@ def _outputs_in(path: str, architecture: str) -> int:
 
 
 def _trained(
-    name: str, network: nn.Module, shown: Preprocessing, count: int, names: OutputNames, origin: Origin
+    name: str,
+    network: nn.Module,
+    shown: Preprocessing,
+    count: int,
+    names: OutputNames,
+    origin: Origin,
+    *,
+    may_have_more: bool = False,
 ) -> TrainedNetwork:
     return TrainedNetwork(
         name,
@@ -368,6 +383,7 @@ def _trained(
         class_names=names.class_names,
         wordnet_ids=names.wordnet_ids,
         origin=origin,
+        may_have_more=may_have_more,
     )
 
 

@@ -57,7 +57,7 @@ class Measurement:
 
     Args:
         classifiers: by name, in eval mode, on the batches' device; the data's classes are the first of each one's.
-        bank: objects whose silhouettes are swapped in.
+        bank: objects whose silhouettes are swapped in; None for plans without objects.
         plans: what is asked under each method.
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
         seed: of the holes.
@@ -80,7 +80,7 @@ class Measurement:
     def __init__(
         self,
         classifiers: Mapping[str, TrainedNetwork],
-        bank: SilhouetteBank,
+        bank: SilhouetteBank | None,
         plans: Plans,
         *,
         num_classes: int,
@@ -120,7 +120,7 @@ class Measurement:
         self._suite = RelianceSuite(bank, num_classes, union, seed=seed, object_of=object_of)
         self._in_scenes = {key: each for key, each in self._predictors.items() if plans[key[1]].scenes}
         self._shapes: Shapes | None = None
-        if self._in_scenes:
+        if self._in_scenes and bank is not None:
             known = replace(bank, objects=object_of(bank.ids))
             self._shapes = draw_shapes(known, count=union.scene_objects, seed=seed)
             self._scenes = self._shapes.check(scenes)

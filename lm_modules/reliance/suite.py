@@ -37,7 +37,8 @@ class RelianceSuite:
     for). Whether networks are in train or eval mode is left to the caller.
 
     Args:
-        bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split.
+        bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split. None for
+            a plan without objects (`ReliancePlan.without_objects`).
         num_classes: number of the data's classes; logits may have more columns, for answers that are none of them.
         plan: what is asked.
         seed: decides every draw, together with the sample ids.
@@ -46,7 +47,7 @@ class RelianceSuite:
 
     def __init__(
         self,
-        bank: SilhouetteBank,
+        bank: SilhouetteBank | None,
         num_classes: int,
         plan: ReliancePlan | None = None,
         *,
@@ -56,7 +57,8 @@ class RelianceSuite:
         self.num_classes = num_classes
         self._object_of = object_of
         self.plan = plan or ReliancePlan()
-        self._source = ConditionSource(replace(bank, objects=object_of(bank.ids)), self.plan, seed)
+        known = None if bank is None else replace(bank, objects=object_of(bank.ids))
+        self._source = ConditionSource(known, self.plan, seed)
 
     def ask(
         self,

@@ -110,7 +110,7 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
         raise InputError(
             f"'{path}' is the checkpoint of a network of its own class ('{own}'), which "
             "is not imported because a file names it; if you trust it, name it yourself, or a function that makes "
-            f"it, as in my_module.MyNet:{path}."
+            f"it, as in {own}:{path}."
         )
     if not is_ours or not isinstance(architecture, str):
         raise InputError(

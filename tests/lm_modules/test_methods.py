@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.augment import FILLS, apply_fill, enclosing_circles, sample_keys
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.lm_modules.explanation.answers import Queries, ask
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.masking.masked import MaskingOptions
 from maskrobust.lm_modules.methods import (
@@ -18,6 +20,7 @@ from maskrobust.lm_modules.methods import (
     predictor,
 )
 from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 
 METHODS_OF_CNNS = (*FILLS, "layer_masking")
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)
@@ -87,6 +90,47 @@ def test_there_is_a_method_for_each_fill_and_three_without_one() -> None:
         check_methods(["black", "blue"], "methods")
     with pytest.raises(ValueError, match=r"methods must name different methods, got black, mean, black; .*\.$"):
         check_methods(["black", "mean", "black"], "methods")
+
+
+def test_a_predictor_refuses_images_that_are_not_in_the_unit_range(inputs) -> None:
+    images, visible, keys = inputs
+    shift, scale = (torch.tensor(each)[:, None, None] for each in (IMAGENET_MEAN, IMAGENET_STD))
+    for wrong, named in ((images * 255, r"look bytes; divide"), ((images - shift) / scale, "look normalised; leave")):
+        for method in ("black", "layer_masking"):
+            predict = predictor(LayerMasking(SmallResNet(10).eval()), method, IMAGENET_MEAN, IMAGENET_STD)
+            with pytest.raises(ValueError, match=rf"images must lie in \[0, 1\], got pixels from .* {named}"):
+                predict(wrong, visible, keys)
+            with pytest.raises(ValueError, match="divide"):
+                ask(predict, images[0] * 255, Queries.of(visible))
+            hidden_bytes = torch.where(visible, images, 255.0)
+            predict(hidden_bytes if method == "layer_masking" else images * 1.2 - 0.1, visible, keys)
+    as_they_are = predictor(SmallResNet(10).eval(), "black", (0.0,) * 3, (1.0,) * 3)
+    assert as_they_are((images - shift) / scale, visible, keys).shape == (4, 10)
+
+
+def test_a_predictor_refuses_a_network_or_a_method_where_they_are_named() -> None:
+    with pytest.raises(ValueError, match=r"method must be one of black, .* got 'blak'"):
+        predictor(SmallResNet(10), "blak", MEAN, STD)
+    for method, wrapper in (("layer_masking", "LayerMasking"), ("token_dropping", "TokenDropping")):
+        with pytest.raises(ValueError, match=rf"got SmallResNet, which takes images alone; .* {wrapper}\(network\)"):
+            predictor(SmallResNet(10), method, MEAN, STD)
+    predictor(Recorder(), "layer_masking", MEAN, STD)
+
+
+def test_what_is_no_tensor_is_told_as_such(inputs) -> None:
+    images, visible, keys = inputs
+    masked = LayerMasking(SmallResNet(10).eval())
+    with pytest.raises(TypeError, match=r"visible must be a torch tensor, got numpy.ndarray; convert it"):
+        masked(images, visible.numpy())
+    with pytest.raises(TypeError, match=r"images must be a torch tensor, got numpy.ndarray"):
+        apply_fill("black", images.numpy(), visible, keys=keys, mean=MEAN)
+    predict = predictor(masked, "layer_masking", MEAN, STD)
+    with pytest.raises(TypeError, match=r"image must be a torch tensor, got numpy.ndarray"):
+        ask(predict, images[0].numpy(), Queries.of(visible))
+    with pytest.raises(TypeError, match=r"visible must be a torch tensor"):
+        Queries.of(visible.numpy())
+    with pytest.raises(ValueError, match="network must be a plain one, but has layer masking already"):
+        LayerMasking(masked)
 
 
 def test_methods_are_centred_where_that_can_be_asked() -> None:

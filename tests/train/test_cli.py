@@ -1,15 +1,19 @@
 import dataclasses
+import inspect
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
-from maskrobust.train.cli import FIT_OPTIONS, fit_groups, main
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.cli import main
 from maskrobust.train.fit.command import FitCLI, main as fit_main
 from maskrobust.train.fit.loggers import WandbOptions
+from maskrobust.train.fit.options import RUN_OPTIONS, groups
 from tests.train.tiny import tiny_claim, tiny_fit
 
 
@@ -29,9 +33,9 @@ def test_help_lists_the_command(command: str, capsys: pytest.CaptureFixture[str]
     assert command in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["evaluate", "claim", "explain", "masks", "shards", "arches"])
+@pytest.mark.parametrize("command", ["fit", "evaluate", "claim", "explain", "masks", "shards", "arches"])
 def test_every_option_is_explained_by_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
+    with suppress(SystemExit):
         main([command, "--help"])
     _, *described = re.split(r"\n  (?=-|NAME)", capsys.readouterr().out.partition("\n\n")[2])
     texts = {" ".join(re.split(r" {2,}|\n", each)[:1]): re.split(r" {2,}|\n\s*", each)[1] for each in described}
@@ -42,8 +46,60 @@ def test_every_option_is_explained_by_its_help(command: str, capsys: pytest.Capt
         assert "--verify" in texts
 
 
+def test_the_help_of_fit_is_short_and_each_group_tells_its_options_in_full(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["fit", "--help"])
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) <= 120
+    for name in set(inspect.signature(MaskRobustClassifier).parameters) - {"num_classes", "mean", "std"}:
+        assert f"--model.{name} " in short
+    main(["fit", "--help.trainer"])
+    trainer = capsys.readouterr().out
+    assert "--trainer.reload_dataloaders_every_n_epochs" in trainer and "1000" not in trainer
+    main(["test", "--help.model.fill"])
+    assert re.findall(r"--[\w.]+", capsys.readouterr().out.partition("\n\n")[2]) == ["--model.fill"]
+
+
+NEAREST = [
+    ("evaluat", "evaluate"),
+    ("fit --data=Cues --model.maskng=fill", "--model.masking"),
+    ("fit --data=Cues --trainer.max_epoch 1", "--trainer.max_epochs"),
+    ("fit --data=Cues --sed_everything 1", "--seed_everything"),
+    ("fit --help.trainr", "--help.trainer"),
+    ("evaluate --data=Cues --out=o --patch_size 8", "--plan.patch_size"),
+    ("explain --imags 3", "--images"),
+    ("masks --out=o --data=Cuse", "Cues"),
+    ("masks --out=o --data=Folder --data.rot=x", "root"),
+    ("fit --config cuse.yaml", "cues.yaml"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "nearest"),
+    [
+        ("fit", "{data: Cues, model: {maskng: fill}}", "model.masking"),
+        ("evaluate", "{data: Cues, plan: {patch_siz: 8}}", "plan.patch_size"),
+        ("masks", "{data: Cues, imags: 3}", "images"),
+    ],
+)
+def test_a_misspelt_option_of_a_yaml_is_told_with_the_nearest_one(
+    command: str, content: str, nearest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.yaml").write_text(content)
+    assert f"(did you mean {nearest}?)" in sentence_of([command, f"--config={tmp_path / 'own.yaml'}"], capsys)
+
+
+@pytest.mark.parametrize(("given", "nearest"), NEAREST, ids=[given for given, _ in NEAREST])
+def test_a_misspelt_name_is_told_with_the_nearest_known_one(
+    given: str, nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"(did you mean {nearest}?)" in sentence_of(given.split(), capsys)
+
+
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "got 'fti'" in sentence_of(["fti"], capsys)
+    assert "got 'fti' (did you mean fit?)" in sentence_of(["fti"], capsys)
 
 
 def test_the_installed_command_runs() -> None:
@@ -65,7 +121,7 @@ from maskrobust.train.cli import main
 misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
 misspelt += [["explain", "--imags=3"], ["fit", "--model.maskng", "x"], ["test", "--trainer.max_epoch=2"]]
 misspelt += [["fit", "--wandb.projct=x"]]
-helped = [[command, "--help"] for command in ("evaluate", "explain", "masks", "play", "shards")]
+helped = [[command, "--help"] for command in ("fit", "evaluate", "explain", "masks", "play", "shards")]
 for words in [*misspelt, *helped, ["--help"]]:
     try:
         main(words)
@@ -103,7 +159,6 @@ def test_bad_input_of_fit_is_one_sentence_and_writes_nothing(
 CALLBACK = "pytorch_lightning.callbacks.ModelCheckpoint"
 SENTENCES = [
     ("fit", ["required", "data"]),
-    ("masks --out=o", ["required", "data"]),
     ("fit --data=Cues --ckpt_path", ["--ckpt_path", "one argument"]),
     ("fit --data=Cues --modle.masking fill", ["--modle.masking"]),
     ("masks --data=Cues --out=o --data.ima=2", ["data: ", "Cues", "ima", "2"]),
@@ -128,10 +183,11 @@ OWN_SENTENCES = [
         "exemplar, other_image, or named after its own module",
     ),
     ("evaluate --data=Cues --out=o --network=x --methods=[grey]", "token_dropping, or named after its own module"),
+    ("masks --out=o", "told nothing about data; name a configuration with data, or give --data."),
 ]
 
 
-@pytest.mark.parametrize(("given", "named"), OWN_SENTENCES, ids=["fill", "methods"])
+@pytest.mark.parametrize(("given", "named"), OWN_SENTENCES, ids=["fill", "methods", "data"])
 def test_an_unknown_name_is_told_with_those_that_are_known(
     given: str, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,8 +262,8 @@ def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its
     monkeypatch.setattr(FitCLI, "parse_arguments", note)
     with pytest.raises(KeyboardInterrupt):
         fit_main([command])
-    assert set(found) == set(FIT_OPTIONS) - ({"verbose"} if command == "fit" else set())
-    checked = {name: set(group.arguments()) for name, group in fit_groups().items()}
+    assert set(found) == set(RUN_OPTIONS) - ({"verbose"} if command == "fit" else set())
+    checked = {name: set(group.defaults()) for name, group in groups().items()}
     assert set(checked) == {"model", "trainer", "wandb"}
     assert found["trainer"] == checked["trainer"] and found["model"] == checked["model"] - {
         "num_classes",

@@ -27,7 +27,7 @@ from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.examples import claim_examples
 from maskrobust.train.fit.quiet import quiet_lightning
 from maskrobust.train.report import render_claim, results_table, verdict_panel
-from maskrobust.train.storage.files import write_json, write_text
+from maskrobust.train.storage.files import check_folder, write_json, write_text
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
             f"--collect joins runs that are there, but '{config.out}' lacks {missing}; make each with --arm and --seed "
             "in place of --collect."
         )
+    check_folder(config.out)
     console = Console()
     quiet_lightning()
     runs, probe = run_claim(config, console)

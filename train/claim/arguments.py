@@ -14,7 +14,7 @@ from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
-from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modules
 from maskrobust.train.claim.arms import read_arm
 from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
@@ -77,7 +77,7 @@ def _as_list(given: Value | list[Value] | None) -> list[Value]:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="maskrobust claim", description=_DESCRIPTION, **PARSER_OPTIONS)
+    parser = Parser(prog="maskrobust claim", description=_DESCRIPTION, **PARSER_OPTIONS)
     parser.add_argument("--config", action="config", help="YAML with everything below; a shipped name or a path")
     parser.add_argument("--out", type=str, required=True, help="folder for claim.json, report.html and the arms")
     parser.add_argument("--arm", type=str | list[str] | None, help="make the runs of these arms alone; see --collect")
@@ -108,7 +108,7 @@ def _parser() -> ArgumentParser:
 def _arm_model(name: str, arms: Mapping[str, Arm], base: Mapping[str, Any]) -> dict[str, Any]:
     """All model arguments of an arm; they begin with those of the arm whose network it uses."""
     source = arms.get(arms[name].network_of or name, arms[name])
-    parser = ArgumentParser(**PARSER_OPTIONS)
+    parser = Parser(**PARSER_OPTIONS)
     parser.add_class_arguments(MaskRobustClassifier, skip=set(_SET_BY_THE_CLAIM))
     try:
         parsed = parser.parse_object({**base, **source.model, **arms[name].model})

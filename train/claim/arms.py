@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,7 +26,7 @@ from maskrobust.lm_modules.networks.weights import load_weights, read_state_dict
 from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import build_masking
-from maskrobust.train.arguments import PARSER_OPTIONS
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser
 from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import STATE, StoredRun
@@ -179,7 +179,7 @@ def read_arm(name: str, given: Mapping[str, Any]) -> Arm:
     """
     told = [key for key in KINDS if given.get(key)]
     kind = KINDS[told[0]] if told else TrainingArm
-    parser = ArgumentParser(**PARSER_OPTIONS)
+    parser = Parser(**PARSER_OPTIONS)
     parser.add_class_arguments(kind)
     try:
         # A key that is false or null tells nothing, whatever the kind.

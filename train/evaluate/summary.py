@@ -11,10 +11,11 @@ from maskrobust.lm_modules.reliance.measurement import data_rows, difference_row
 from maskrobust.lm_modules.reliance.measures.accuracy import class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
+from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.evaluate.readings import with_readings
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
@@ -49,13 +50,13 @@ def summarise(
         seconds: how long the command took.
         command: as typed.
     """
-    (runs, probe), plans = answered, config.plans
+    runs, probe, plans = answered
     first, main_method = next(iter(runs)), config.methods[0]
     shared = similarities[first]
     if not all(each is shared for each in similarities.values()):
         shared = None  # networks that answer with other classes than the first do not share their similarities
     rows = [
-        *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
+        *(row for method in config.methods if probe is not None for row in _pair_rows(config, runs, method, probe)),
         *data_rows(
             runs[first][main_method],
             Context(plans[main_method], probe),
@@ -109,7 +110,8 @@ def summarise(
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,
-            "probe": probe_source(data, config.split, config.probe_outlines),
+            "probe": probe_source(data, config.split, config.probe_outlines) if probe is not None else "not asked",
+            "left_out": [*[QUICK] * config.quick, *[WITHOUT_OBJECTS] * (probe is None)],
             "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),
             "scenes": _scenes(runs[first][main_method]),

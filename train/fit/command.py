@@ -1,5 +1,6 @@
 """`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
 
+import argparse
 import json
 import re
 import shlex
@@ -24,7 +25,7 @@ from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules
+from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
@@ -42,9 +43,11 @@ from maskrobust.train.fit.loggers import (
     require_wandb,
     wandb_options,
 )
+from maskrobust.train.fit.options import all_names
 from maskrobust.train.fit.quiet import drop_distractions, drop_state_of_training
 from maskrobust.train.running.devices import choose_accelerator
 from maskrobust.train.running.processes import found_by_first
+from maskrobust.train.storage.files import check_folder
 from maskrobust.train.storage.plain_text import printable
 
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
@@ -95,20 +98,11 @@ class FitCLI(LightningCLI):
     _saved_arguments: dict[str, Any]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options of a run, and link what the data module knows to the model."""
-        parser.add_argument(
-            "--wandb",
-            type=bool | WandbOptions,
-            default=False,
-            help="log to Weights & Biases, offline when nobody is logged in; or how, as in --wandb.project NAME",
-        )
-        parser.add_argument(
-            "--compile", type=bool, default=False, help="fit: torch.compile the network's training step"
-        )
-        parser.add_argument(
-            "--save_every_n_steps", type=int | None, default=None, help="save last.ckpt within an epoch, too"
-        )
-        parser.add_argument("--run_name", type=str, default="run", help="folder below the logs, and name in W&B")
+        """Add the options of a run (`RUN_OPTIONS` describes them), and link what the data module knows to the model."""
+        parser.add_argument("--wandb", type=bool | WandbOptions, default=False)
+        parser.add_argument("--compile", type=bool, default=False)
+        parser.add_argument("--save_every_n_steps", type=int | None, default=None)
+        parser.add_argument("--run_name", type=str, default="run")
         for name in _LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
@@ -289,7 +283,7 @@ def _root(config: Namespace) -> Path:
 
 
 def _check_places(config: Namespace) -> None:
-    """Refuse a folder for runs that is none, and to look for the last checkpoint of another logger's run.
+    """Refuse a folder for runs that takes none, and to look for the last checkpoint of another logger's run.
 
     Lightning would look in the folder of the new run, find nothing, and train from the start.
     """
@@ -298,6 +292,7 @@ def _check_places(config: Namespace) -> None:
             f"trainer.default_root_dir must be a folder of this machine, got '{config.trainer.default_root_dir}'; for "
             "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
         )
+    check_folder(_root(config) / config.run_name)
     if config.ckpt_path == "last" and config.trainer.logger not in (None, False):
         raise InputError(
             "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
@@ -379,6 +374,8 @@ def main(arguments: Sequence[str]) -> None:
             parser_kwargs={arguments[0]: dict(PARSER_OPTIONS)} | PARSER_OPTIONS,
             args=list(arguments),
         )
+    except argparse.ArgumentError as error:
+        raise argparse.ArgumentError(None, with_nearest(str(error), all_names())) from error
     except MisconfigurationException as error:
         said = re.split(r"\s+HINT:", str(error))[0]  # the hint is for those who write a LightningModule
         raise InputError(f"{said.rstrip('.!')}; change the trainer's options.") from error

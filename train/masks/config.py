@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, read_families
 from maskrobust.augment.families import check_hidden_fraction
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 
@@ -49,7 +47,7 @@ def parse_config(arguments: Sequence[str]) -> GalleryConfig:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: an argument leaves its domain, or no data are named.
     """
-    parser = ArgumentParser(prog="maskrobust masks", description=__doc__, **PARSER_OPTIONS)
+    parser = Parser(prog="maskrobust masks", description=__doc__, **PARSER_OPTIONS)
     parser.add_class_arguments(GalleryConfig, skip={"data"})
     config = GalleryConfig(**parse_with_data(parser, arguments))
     check_at_least("images", config.images, 1)

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
-from maskrobust.train.arguments import PARSER_OPTIONS
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser
 
 _SIZES, _PORTS = (32, 1024), (1, 65535)
 
@@ -46,7 +44,7 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: an argument leaves its domain.
     """
-    parser = ArgumentParser(prog="maskrobust play", description=__doc__, **PARSER_OPTIONS)
+    parser = Parser(prog="maskrobust play", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument("--network", type=list[str] | str, help="a network, or several side by side: '[a, b]'")
     parser.add_argument("--images", type=list[Path] | Path, help="an image, a folder of images, or several: '[a, b]'")
     parser.add_class_arguments(PlayConfig, skip={"network", "images"})

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_described_data
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_described_data
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 _VERIFY: dict[str, Any] = {
@@ -52,7 +50,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: an argument leaves its domain, or a configuration file has no data.
     """
-    parser = ArgumentParser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
+    parser = Parser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument("--verify", **_VERIFY)  # for the help alone: see `parse_verification`
     parser.add_class_arguments(ShardsConfig, skip={"data", "source", "splits"})
     parser.add_argument("--splits", type=tuple[Split, ...] | None, help="to write; by default those that the data have")
@@ -81,7 +79,7 @@ def parse_verification(arguments: Sequence[str]) -> Path:
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
     """
-    parser = ArgumentParser(prog="maskrobust shards --verify", **PARSER_OPTIONS)
+    parser = Parser(prog="maskrobust shards --verify", **PARSER_OPTIONS)
     parser.add_argument("--verify", **_VERIFY)
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards and of manifest.json")
     folder: Path = parser.parse_args(list(arguments)).out

@@ -1,12 +1,11 @@
 """Files that are written atomically."""
 
-import errno
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from maskrobust.errors import InputError
@@ -31,14 +30,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be made since a file is in its way, before work is put into what it is to hold.
+    """Refuse a folder that cannot be made or written to, before work is put into what it is to hold.
 
     Raises:
-        NotADirectoryError: it, or a folder that it lies in, is a file.
+        InputError: it, or the folder that it is to be made in, takes no files.
     """
-    for each in (folder, *folder.parents):
-        if each.exists() and not each.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each))
+    there = folder
+    try:
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        with TemporaryDirectory(prefix=".maskrobust-", dir=there):  # permissions alone do not tell: /proc takes none
+            pass
+    except OSError as error:
+        raise InputError(
+            f"'{folder}' must be a folder that can be written to, but '{there}' takes no files ({error.strerror}); "
+            "choose another path, or change its permissions."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -52,7 +52,8 @@ class Store:
         folder = self.root / key
         if not folder.exists():
             return None
-        record: Any = read_json(folder / _RECORD) if (folder / _RECORD).is_file() else None
+        path, remedy = folder / _RECORD, "delete its folder to have that made again"
+        record: Any = read_json(path, remedy) if path.is_file() else None
         if not _is_record(record):
             raise InputError(
                 f"'{folder}' holds something else than what this version of maskrobust keeps there; move that away, or "

@@ -1,5 +1,6 @@
 """From a statistic to its estimate with an interval: of one run, of several seeds, or of two networks' difference."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -18,6 +19,9 @@ from maskrobust.lm_modules.reliance.estimates.bootstrap import (
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 _NO_IMAGE = "undefined because no image is valid for it."
+_NOT_FINITE = (
+    "undefined because its formula gives no finite number, as where it divides by zero; a denominator says when."
+)
 
 
 class Columns(NamedTuple):
@@ -89,7 +93,8 @@ class Estimate:
             those that meet it in any of the runs.
         left_out: number of images left out: no object, no room for the companion blob, no swap partner, or the
             condition not met.
-        undefined_because: one sentence; None where the number is defined.
+        undefined_because: one sentence; None where the number is defined. One of the three that is not finite makes it
+            undefined.
     """
 
     value: float | None
@@ -98,6 +103,13 @@ class Estimate:
     images: int
     left_out: int
     undefined_because: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take no number that is not finite, which JSON could not hold."""
+        if not all(number is None or math.isfinite(number) for number in (self.value, self.low, self.high)):
+            for name in ("value", "low", "high"):
+                object.__setattr__(self, name, None)
+            object.__setattr__(self, "undefined_because", self.undefined_because or _NOT_FINITE)
 
     @property
     def interval(self) -> Interval | None:
@@ -297,7 +309,11 @@ def _resample(
                     f"interval {bound.low:.3f} to {bound.high:.3f}, which does not lie above 0."
                 )
                 return replace(found, undefined_because=reason), []
-        numbers.append(Resampled(statistic.combine(means).item(), statistic.combine(replicate_means)))
+        with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is undefined
+            number = Resampled(statistic.combine(means).item(), statistic.combine(replicate_means))
+        if not (math.isfinite(number.value) and np.isfinite(number.replicates).all()):
+            return replace(found, undefined_because=_NOT_FINITE), []
+        numbers.append(number)
     return found, numbers
 
 

@@ -25,7 +25,7 @@ from maskrobust.augment.batch import check_floating
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition, curve_holes
 from maskrobust.lm_modules.reliance.holes.leak_holes import cover_holes, dilate, with_other_ring
-from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, swap_index, swap_triples
+from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, no_swaps, swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 FILL_STREAM, HOLE_STREAM = 0, 1
@@ -94,16 +94,16 @@ class ConditionSource:
     """Draws the conditions of one plan, with one silhouette bank.
 
     Args:
-        bank: objects whose silhouettes are swapped in and drawn, of the images' size.
+        bank: objects whose silhouettes are swapped in and drawn, of the images' size; None for a plan without objects.
         plan: what is asked.
         seed: any integer; with the sample ids it decides every draw.
     """
 
-    def __init__(self, bank: SilhouetteBank, plan: ReliancePlan, seed: int) -> None:
+    def __init__(self, bank: SilhouetteBank | None, plan: ReliancePlan, seed: int) -> None:
         self.plan = plan
         self.seed = seed
         self._bank = bank
-        self._index = swap_index(bank)
+        self._index = None if bank is None else swap_index(bank)
 
     def draw(self, batch: Batch) -> Conditions:
         """All conditions of a batch of annotated images, on the batch's device.
@@ -117,7 +117,10 @@ class ConditionSource:
         keys = sample_keys(self.seed, batch.ids)
         height, width = batch.images.shape[2:]
         holes = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask)
-        swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, height, width, index=self._index)
+        if self._index is None:
+            swaps = no_swaps(holes.silhouette_visible)
+        else:
+            swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, height, width, index=self._index)
         noise = uniform(fold_in(keys, _NOISE_STREAM), *batch.images.shape[1:]).to(batch.images.dtype)
         conditions = (
             *(_leak(holes) if self.plan.shapes else ()),
@@ -134,7 +137,7 @@ class ConditionSource:
 
     def _follow(self, device: torch.device) -> None:
         """Keep bank and index on the device of the batches."""
-        if self._index.labels.device != device:
+        if self._bank is not None and self._bank.ids.device != device:
             self._bank = self._bank.to(device)
             self._index = swap_index(self._bank)
 
@@ -143,7 +146,7 @@ class ConditionSource:
             grown = object_holes(fold_in(keys, HOLE_STREAM), dilate(batch.object_mask, margin))
             yield Condition(margin_condition("silhouette", margin), grown.silhouette_visible, grown.valid)
             yield Condition(margin_condition("circle", margin), grown.circle_visible, grown.valid)
-        if self.plan.leak_controls:
+        if self.plan.leak_controls and self._bank is not None:
             for name, visible in zip(OTHER_RING, holes, strict=False):
                 yield Condition(name, visible, holes.valid)
             drawn = fold_in(keys, _COVER_STREAM)

@@ -81,6 +81,12 @@ def swap_triples(keys: Tensor, labels: Tensor, height: int, width: int, *, index
     )
 
 
+def no_swaps(visible: Tensor) -> SwapTriples:
+    """Triples of images (`visible`: theirs, (B, 1, H, W) bool) for which there is no object: none is valid."""
+    everything, none = torch.ones_like(visible), torch.full_like(visible[:, 0, 0, 0], -1, dtype=torch.int64)
+    return SwapTriples(everything, everything, none, none, none >= 0)
+
+
 def _draw_other_class(keys: Tensor, labels: Tensor, index: SwapIndex) -> Tensor:
     """Position (B,) of an object uniform among those of other classes; any position where there is none."""
     start = torch.searchsorted(index.labels, labels)

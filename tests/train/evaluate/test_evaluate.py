@@ -151,7 +151,7 @@ def made_up(
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
     return summarise(
-        config, config.data, Answered(runs, probe), dict.fromkeys(runs), seconds=0.0, command=""
+        config, config.data, Answered(runs, probe, config.plans), dict.fromkeys(runs), seconds=0.0, command=""
     ).as_json(), runs
 
 
@@ -245,7 +245,7 @@ def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
     monkeypatch.setattr("maskrobust.train.evaluate.measure.ask", lambda *_: pytest.fail("has measured"))
     (tmp_path / "file").write_text("")
     sentence = sentence_of(["evaluate", "--network=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
-    assert sentence.startswith(f"'{tmp_path / 'file'}' cannot be used (Not a directory)")
+    assert f"written to, but '{tmp_path / 'file'}' takes no files (Not a directory)" in sentence
 
 
 FEW = [*QUICK, "--plan.curve_families=[]", "--plan.transfer_families=[]", "--device=cpu"]

@@ -22,9 +22,12 @@ from maskrobust import Segments, ask, build_network, load_network
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
+from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
+from maskrobust.train.explain.config import QUICK
 from maskrobust.train.explain.pictures import file_name, read_label_map, read_picture
 from maskrobust.train.networks import load_for, select_data_outputs
 from tests.conftest import require_component
@@ -225,6 +228,51 @@ def test_what_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
     for name, array in found.items():
         np.testing.assert_allclose(array, whole[name], atol=1e-6, equal_nan=True)
     assert "with another seed; call it" in sentence_of([*arguments, *SHORT, *options, "--seed=1"], capsys)
+
+
+def test_an_image_goes_on_from_the_pass_at_which_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed: from what was kept last; interrupted: from the last pass. Either way it ends as if it had not been."""
+    photographs(tmp_path / "images", 1)
+    options = ["--plan.explainers=[lime, occlusion]", "--methods=[uniform_noise, layer_masking]", "--plan.batch_size=4"]
+    whole = arrays_of(explain(tmp_path, *options))
+    (tmp_path / "out").rename(tmp_path / "whole")
+    monkeypatch.setattr("maskrobust.train.explain.kept.SECONDS_A_CHUNK", 0.0)
+    predictor, passes, last = TrainedNetwork.predictor, [], 10
+
+    def stopping(self: TrainedNetwork, method: str) -> Predictor:
+        predict = predictor(self, method)
+
+        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+            if len(passes) == last:
+                raise InputError("the power is cut.")
+            passes.append(len(images))
+            return predict(images, visible, keys)
+
+        return ask
+
+    monkeypatch.setattr(TrainedNetwork, "predictor", stopping)
+    images = f"--images={tmp_path / 'images'}"
+    arguments = ["explain", f"--network={NETWORK}", images, f"--out={tmp_path / 'out'}", *SHORT, *options]
+    assert "the power is cut" in sentence_of(arguments, capsys)
+    last = 1000
+    found = arrays_of(explain(tmp_path, *options))
+    assert sum(passes) == 1 + found["a/answers/patches/drawn/values"][0, :, :, 0].size + 2 * 5
+    assert not (tmp_path / "out" / "partial").exists()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, whole[name])
+
+
+def test_a_quick_look_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(measure, "rank_zero_info", said.append)
+    photographs(tmp_path / "images", 1)
+    found = arrays_of(explain(tmp_path, "--quick", "--plan.design=independent"))
+    assert said == [QUICK]
+    assert found["a/answers/patches/drawn/values"].shape[:3] == (1, 3, 128)
+    assert len(np.unique(found["a/segments/patches"])) == 49
+    assert not [name for name in found if "occlusion" in name]
 
 
 def test_images_of_any_kind_are_shown_as_people_see_them(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ LOGS_AND_DISK = {
     "the folder of the runs is a file": Case(["fit", *CUES, "--trainer.default_root_dir=weights.pt"]),
     "the folder of an evaluation is a file": Case([*EVALUATE, f"--network={CHECKPOINT}", "--out=weights.pt"]),
     "a record in the folder of a claim breaks off": Case(
-        CLAIM, begun_claim(write("claim/arms/no_masks/seed-1/training.json", '{"fingerprint'))
+        CLAIM, begun_claim(write("claim/arms/no_masks/seed-1/entry.json", '{"settings'))
     ),
 }
 

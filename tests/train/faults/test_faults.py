@@ -10,7 +10,7 @@ import pytest
 
 from maskrobust.train.data.shards.format import sha256_of
 from tests.train.faults.cases import SECTIONS, Case
-from tests.train.faults.inputs import write_inputs
+from tests.train.faults.inputs import CHECKPOINT, CLAIM, CUES, EVALUATE, WRITE_SHARDS, write_inputs
 from tests.train.test_cli import sentence_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
@@ -62,3 +62,27 @@ def test_a_fault_is_told_in_one_sentence_and_nothing_is_lost(title, inputs, tmp_
     assert not Path("executed").exists()
     message = {fault: message for _, fault, message in documented()}[title]
     assert fits(sentence, message), f"{sentence}\nis not\n{message}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fit", *CUES, "--trainer.default_root_dir=/proc/x"],
+        [*EVALUATE, f"--network={CHECKPOINT}", "--out=/proc/x"],
+        ["explain", "--config=cues.yaml", f"--network={CHECKPOINT}", "--out=/proc/x"],
+        ["export", f"--network={CHECKPOINT}", "--out=/proc/x"],
+        ["masks", "--config=cues.yaml", "--out=/proc/x"],
+        [*WRITE_SHARDS, "--out=/proc/x"],
+        [*CLAIM, "--out=/proc/x"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_computed(command, inputs, monkeypatch, capsys):
+    monkeypatch.chdir(inputs)
+    before = files()
+    assert re.fullmatch(
+        r"'/proc/x(/cues)?' must be a folder that can be written to, but '/proc' takes no files "
+        r"\(No such file or directory\); choose another path, or change its permissions.",
+        sentence_of(command, capsys),
+    )
+    assert files() == before

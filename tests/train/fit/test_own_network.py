@@ -117,8 +117,24 @@ def test_more_outputs_than_classes_are_told_once_and_trained(caplog: pytest.LogC
     with caplog.at_level(logging.INFO, logger="pytorch_lightning"):
         fit(f"--model.architecture={MODULE}.of_twelve")
     assert [message for message in caplog.messages if "outputs" in message] == [
-        "the network has 12 outputs but the data have 8 classes: its last 4 are trained never to be the answer."
+        "the network has 12 outputs but the data have 8 classes: its last 4 are trained never to be the answer; give "
+        "it a parameter num_classes to have none left over."
     ]
+
+
+def test_a_checkpoint_with_more_outputs_is_evaluated_and_exported_as_the_refusal_suggests(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint = fit(f"--model.architecture={MODULE}.of_twelve")
+    evaluate = ["evaluate", *DATA, "--methods=[black]", "--replicates=50", "--answers=all", "--device=cpu"]
+    suggested = sentence_of([*evaluate, f"--network={checkpoint}", "--out=out"], capsys).rstrip(".").split()[-1]
+    assert suggested == f"{MODULE}.of_twelve:{checkpoint}"
+    main([*evaluate, f"--network={suggested}", "--out=out"])
+    main(["export", f"--network={suggested}", "--out=exported"])
+    found, again = load_network(suggested), load_network(f"{MODULE}.of_twelve:exported")
+    images = torch.rand(2, 3, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(found(images), again(images)) and found.num_classes == again.num_classes == 8
 
 
 def test_a_name_that_says_no_network_is_told_as_evaluate_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,7 +131,7 @@ def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **chan
     overflown = replace(runs[networks[0]]["black"], sensitivity=np.full(IMAGES, np.inf))
     runs[networks[0]]["black"] = overflown  # its sensitivity is undefined
     command = "maskrobust evaluate --data=Cues"
-    answered = Answered(runs, probe_of(runs[networks[0]]["black"]))
+    answered = Answered(runs, probe_of(runs[networks[0]]["black"]), config.plans)
     return evaluation_summary.summarise(
         config, config.data, answered, dict.fromkeys(runs), seconds=30.0, command=command
     ).as_json()

@@ -1,17 +1,22 @@
 """Figures over seeds and differences between arms."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, catalogue
 from maskrobust.lm_modules.reliance.estimates.comparison import compare_magnitudes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Estimate,
+    Estimator,
     Statistic,
     estimate,
     estimate_difference,
     mean_fraction_interval,
+    right_answers,
 )
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
@@ -48,6 +53,24 @@ def test_the_figure_over_seeds_is_the_mean_of_their_figures() -> None:
     assert found.interval.value == pytest.approx(np.mean([leak_of(run) for run in runs]))
     assert found.interval.low < found.interval.value < found.interval.high
     assert (found.images, found.left_out) == (398, 2)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Statistic(lambda run: right_answers(run, "circle", "clean"), lambda means: means[..., 0] / means[..., 1]),
+        lambda *_: Estimate(math.nan, None, None, 7, 0),
+        lambda *_: Estimate(0.5, -math.inf, 0.7, 7, 0),
+    ],
+)
+def test_a_measure_that_is_no_finite_number_is_undefined_and_says_so(made: Statistic | Estimator) -> None:
+    """A ratio without a denominator, of a network that is never right; and an estimator of one's own."""
+    run = make_outcomes(100, seed=1)
+    run = replace(run, predictions={**run.predictions, "clean": (run.labels + 1) % NUM_CLASSES})
+    found = AskedMeasure(catalogue()["clean_accuracy"], {}, made).estimate([run], replicates=50)
+    assert (found.value, found.low, found.high) == (None, None, None)
+    assert "divides by zero" in str(found.undefined_because)
+    assert estimate(clean_accuracy(), [run]).interval == (0.0, 0.0, 0.0)
 
 
 def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exchanged() -> None:
