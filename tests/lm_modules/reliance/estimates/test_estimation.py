@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, catalogue
+from maskrobust.lm_modules.reliance.catalogue import MeasureMember, catalogue
 from maskrobust.lm_modules.reliance.estimates.comparison import compare_magnitudes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Estimate,
@@ -67,7 +67,7 @@ def test_a_measure_that_is_no_finite_number_is_undefined_and_says_so(made: Stati
     """A ratio without a denominator, of a network that is never right; and an estimator of one's own."""
     run = make_outcomes(100, seed=1)
     run = replace(run, predictions={**run.predictions, "clean": (run.labels + 1) % NUM_CLASSES})
-    found = AskedMeasure(catalogue()["clean_accuracy"], {}, made).estimate([run], replicates=50)
+    found = MeasureMember(catalogue()["clean_accuracy"], {}, made).estimate([run], replicates=50)
     assert (found.value, found.low, found.high) == (None, None, None)
     assert "divides by zero" in str(found.undefined_because)
     assert estimate(clean_accuracy(), [run]).interval == (0.0, 0.0, 0.0)
