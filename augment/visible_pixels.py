@@ -41,11 +41,10 @@ def visible_from(
         >>> maps = masked(tiles, visible)
     """
     if images.ndim == 3:
-        given = [each[None] if isinstance(each, Tensor) else each for each in (alpha, pixel_mask, padding_mask)]
-        one = visible_from(
-            images[None], nodata=nodata, nan=nan, alpha=given[0], pixel_mask=given[1], padding_mask=given[2]
-        )
-        return one[0]
+        masks = {"pixel_mask": pixel_mask, "padding_mask": padding_mask}
+        batched = {name: None if mask is None else mask[None] for name, mask in masks.items()}
+        own_alpha = alpha[None] if isinstance(alpha, Tensor) else alpha
+        return visible_from(images[None], nodata=nodata, nan=nan, alpha=own_alpha, **batched)[0]
     if images.ndim != 4:
         raise InputError(f"images must be (B, C, H, W) or (C, H, W), got shape {tuple(images.shape)}; reshape them.")
     bands = images
