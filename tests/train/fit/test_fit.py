@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -177,10 +178,12 @@ def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_nothing_is_said_that_is_of_no_use(tmp_path: Path) -> None:
-    said = run(arguments_of("fit", tmp_path))
+    said = run(arguments_of("fit", tmp_path, "--wandb=true"))
     said += run(arguments_of("test", tmp_path, "--ckpt_path=last", "--trainer.callbacks=[]"))
+    assert re.search(r"^network: SmallResNet, ([0-9,]+) parameters, \1 of which are trained$", said, re.MULTILINE)
     assert "`Trainer.fit` stopped" in said and "Loaded model weights" in said
-    assert [word for word in ("Tip:", "`weights_only`", "LeafSpec", "dirpath", "Be aware") if word in said] == []
+    useless = ("Tip:", "FLOPs", "anonymous", "`weights_only`", "LeafSpec", "dirpath", "Be aware")
+    assert [word for word in useless if word in said] == []
 
 
 def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metrics_are(
