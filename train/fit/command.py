@@ -165,6 +165,21 @@ class FitCLI(LightningCLI):
             f"{sum(size for size, trains in sizes if trains):,} of which are trained"
         )
 
+    def before_validate(self) -> None:
+        """Refuse data with other classes than those of the checkpoint.
+
+        Raises:
+            InputError: they have others.
+        """
+        trained = self._saved_arguments.get("num_classes", self.model.num_classes)
+        if trained != self.model.num_classes:
+            raise InputError(
+                f"'{self.config[self.subcommand].ckpt_path}' answers with {trained} classes, but the data have "
+                f"{self.model.num_classes}; give the data that it was trained on."
+            )
+
+    before_test = before_validate
+
     def before_instantiate_classes(self) -> None:
         """Forget what a checkpoint's own training started from: the file may be gone by now."""
         config = self.config[self.subcommand]
@@ -280,7 +295,7 @@ def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[
     yield f"run:  {folder}"
     saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
-    last = [callback.last_model_path for callback in saved if isinstance(callback, LastCheckpoint)]
+    last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
     yield from (f"best: {path}" for path in best)
     yield from (f"last: {path}" for path in last)
     for path in [*best, *last][:1]:

@@ -111,6 +111,16 @@ def test_a_first_run_may_ask_for_the_last_checkpoint_and_says_where_it_found_non
     assert first == f"there is no last checkpoint of a run in '{tmp_path / 'cues'}' yet."
 
 
+def test_a_checkpoint_is_measured_on_data_of_its_classes_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = fit(tmp_path)
+    given = arguments_of("test", tmp_path, f"--ckpt_path={checkpoint}", "--data.init_args.num_classes=4")
+    assert sentence_of([*given, "--trainer.callbacks=[]"], capsys) == (
+        f"'{checkpoint}' answers with 8 classes, but the data have 4; give the data that it was trained on."
+    )
+
+
 def write_nothing(_path: Path) -> None:
     """Leave it missing."""
 
