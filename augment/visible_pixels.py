@@ -41,9 +41,13 @@ def visible_from(
         >>> maps = masked(tiles, visible)
     """
     if images.ndim == 3:
-        given = [each[None] if isinstance(each, Tensor) else each for each in (alpha, pixel_mask, padding_mask)]
         one = visible_from(
-            images[None], nodata=nodata, nan=nan, alpha=given[0], pixel_mask=given[1], padding_mask=given[2]
+            images[None],
+            nodata=nodata,
+            nan=nan,
+            alpha=alpha[None] if isinstance(alpha, Tensor) else alpha,
+            pixel_mask=None if pixel_mask is None else pixel_mask[None],
+            padding_mask=None if padding_mask is None else padding_mask[None],
         )
         return one[0]
     if images.ndim != 4:
