@@ -83,7 +83,7 @@ def settings_of(config: ExplainConfig) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in (vars(config.plan) | settled).items()
     }
-    others = ("segments", "targets", "image_size", "patch_size", "judge", "seed")
+    others = ("segments", "targets", "image_size", "patch_size", "judge", "seed", "quick")
     chosen = {name: getattr(config, name) for name in others} | (vars(config.judging) if config.judge else {})
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | plan).items()}
 

@@ -273,6 +273,7 @@ def test_a_quick_look_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytes
     assert found["a/answers/patches/drawn/values"].shape[:3] == (1, 3, 128)
     assert len(np.unique(found["a/segments/patches"])) == 49
     assert not [name for name in found if "occlusion" in name]
+    assert json.loads((tmp_path / "out" / "explanations.json").read_text())["settings"]["quick"]
 
 
 def test_images_of_any_kind_are_shown_as_people_see_them(tmp_path: Path) -> None:
