@@ -77,3 +77,4 @@ from maskrobust.augment.random import (
     uniform as uniform,
 )
 from maskrobust.augment.registry import Choice as Choice, read_choice as read_choice
+from maskrobust.augment.visible_pixels import visible_from as visible_from

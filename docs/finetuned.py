@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Parameters, catalogue
-from maskrobust.lm_modules.reliance.estimation import Estimate
+from maskrobust.lm_modules.reliance.catalogue import MeasureMember, Parameters, catalogue
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
 from maskrobust.train.data import Cutouts
-from maskrobust.train.networks import answering_data, load_for
+from maskrobust.train.networks import load_for, select_data_outputs
 
 FROZEN = "frozen"
 FILLS = ("black", "mean", "random_colour", "linear_imputation", "inpainting")
@@ -59,7 +59,7 @@ def measure(weights: str, folder: str, seed: str) -> None:
         if all(path.exists() for path in paths.values()) or (arm == FROZEN and seed != "1"):
             continue
         start = time.process_time()
-        network = answering_data(load_for(name, data, "32", preprocess=LOOKS), data)
+        network = select_data_outputs(load_for(name, data, "32", preprocess=LOOKS), data)
         measurement = Measurement(
             {arm: network},
             bank,
@@ -130,22 +130,22 @@ def report(folder: str, picture: str) -> None:
     _draw(rows, picture)
 
 
-def _measures() -> dict[str, AskedMeasure]:
+def _measures() -> dict[str, MeasureMember]:
     wanted: dict[str, tuple[str, Parameters]] = {}
     wanted |= {name: (name, {}) for name in ("outline_2afc", "outline_pull", "clean_accuracy")}
     wanted |= {f"retention {each}": ("retention", {"hidden_fraction": each}) for each in PLAN.hidden_fractions}
     wanted["silhouette_leak"] = ("silhouette_leak", {})
     known = catalogue()
     return {
-        title: AskedMeasure(known[name], parameters, known[name].function(**parameters))
+        title: MeasureMember(known[name], parameters, known[name].function(**parameters))
         for title, (name, parameters) in wanted.items()
     }
 
 
 def _estimates(found: list[Outcomes]) -> Iterator[tuple[str, Estimate]]:
-    for name, asked in _measures().items():
+    for name, member in _measures().items():
         if name != "silhouette_leak" or "silhouette" in found[0].predictions:
-            yield name, asked.estimate(found, replicates=2000)
+            yield name, member.estimate(found, replicates=2000)
 
 
 def _print_table(rows: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> None:

@@ -27,8 +27,8 @@ from maskrobust.augment.fills.exemplar import mirrored, sources
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.imagenet import imagenet_names
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.crossed import outline_pull
-from maskrobust.lm_modules.reliance.scenes import Shapes, draw_shapes
+from maskrobust.lm_modules.reliance.estimates.crossed import outline_pull
+from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes
 from maskrobust.train.data import Cutouts
 from maskrobust.train.data.files.scenes import (
     NOISE_SPECTRA,

@@ -104,7 +104,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
         TypeError: `images` are integers, as a loader yields them.
     """
     check_floating(images)
-    shift, scale = (_by_channel(tuple(values), images.dtype, images.device) for values in (mean, std))
+    by_channel = _by_channel.__wrapped__ if torch.compiler.is_compiling() else _by_channel  # keep no fake tensors
+    shift, scale = (by_channel(tuple(values), images.dtype, images.device) for values in (mean, std))
     return (images - shift).div_(scale)
 
 

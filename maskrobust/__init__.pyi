@@ -15,6 +15,7 @@ from .augment import (
     patches as patches,
     sample_keys as sample_keys,
     uniform as uniform,
+    visible_from as visible_from,
 )
 from .lm_modules.centring import centred as centred
 from .lm_modules.explanation.adapters import (
@@ -66,10 +67,15 @@ from .lm_modules.methods import (
 )
 from .lm_modules.networks.architectures import build_network as build_network
 from .lm_modules.networks.loading import load_network as load_network
+from .lm_modules.networks.onnx_model import onnx_model as onnx_model
 from .lm_modules.networks.preprocessing import Preprocessing as Preprocessing
 from .lm_modules.networks.trained_network import TrainedNetwork as TrainedNetwork
 from .lm_modules.reliance.catalogue import measure as measure, where_shapes as where_shapes
-from .lm_modules.reliance.estimation import Estimate as Estimate, Statistic as Statistic, right_answers as right_answers
+from .lm_modules.reliance.estimates.estimation import (
+    Estimate as Estimate,
+    Statistic as Statistic,
+    right_answers as right_answers,
+)
 from .lm_modules.reliance.plan import ReliancePlan as ReliancePlan
 from .lm_modules.token_dropping import TokenDropping as TokenDropping
 from .lm_modules.training.classifier import MaskRobustClassifier as MaskRobustClassifier

@@ -135,7 +135,7 @@ def stripes(keys, height, width, *, period: int = 4):
 def pink(images, visible):
     return draw(images, visible, torch.tensor([1.0, 0.5, 0.5])[None, :, None, None].expand_as(images))
 
-@measure(title="Circle error", definition="Errors behind the circle.", goal="high", asked=where_shapes)
+@measure(title="Circle error", definition="Errors behind the circle.", goal="high", members=where_shapes)
 def circle_error():
     return Statistic(lambda outcomes: right_answers(outcomes, "circle"), lambda means: 1 - means[..., 0])
 """,

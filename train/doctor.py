@@ -76,7 +76,9 @@ def installed() -> Iterator[Finding]:
     yield Finding("maskrobust", version("maskrobust"))
     for line in requires("maskrobust") or ():
         wanted = Requirement(line)
-        extras = {extra for extra in ("coco", "play") if wanted.marker and wanted.marker.evaluate({"extra": extra})}
+        extras = {
+            extra for extra in ("coco", "onnx", "play") if wanted.marker and wanted.marker.evaluate({"extra": extra})
+        }
         if wanted.marker is not None and not extras and not wanted.marker.evaluate({"extra": ""}):
             continue
         get = f"pip install '{wanted.name}{wanted.specifier}'"

@@ -37,16 +37,16 @@ def claim_examples(config: ClaimConfig, runs: Mapping[str, Mapping[int, Measured
         run = runs[name][config.seeds[0]].outcomes[arm.method]
         for shown in (None, arm.method):
             outcomes.setdefault(shown, {})[number] = run
-    asked, preprocessings = config.evaluation, dict.fromkeys(outcomes[None], Preprocessing(mean=config.data.mean))
+    evaluation, preprocessings = config.evaluation, dict.fromkeys(outcomes[None], Preprocessing(mean=config.data.mean))
     return _examples(
         config.data,
-        asked.split,
-        asked.methods,
+        evaluation.split,
+        evaluation.methods,
         outcomes,
         preprocessings,
-        asked.seed,
-        asked.plan.patch_size,
-        asked.hidden_fraction,
+        evaluation.seed,
+        evaluation.plan.patch_size,
+        evaluation.hidden_fraction,
     )
 
 

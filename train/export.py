@@ -1,4 +1,4 @@
-"""`maskrobust export`: a network as a folder to share, with a model card that says what it reads from a hole."""
+"""`maskrobust export`: a network as a folder with a model card, or under layer masking as one ONNX file."""
 
 import re
 import tempfile
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskrobust.errors import InputError
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser
-from maskrobust.train.storage.files import check_folder, read_json, write_text
+from maskrobust.train.storage.files import atomic_path, check_folder, read_json, write_text
 from maskrobust.train.storage.plain_text import printable
 
 if TYPE_CHECKING:  # the command line imports this module for its help
@@ -31,18 +31,69 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = Parser(prog="maskrobust export", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument("--network", type=str, required=True, help="the network, named as for maskrobust evaluate")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, new or empty")
+    parser.add_argument("--out", type=Path | None, help="folder to write, new or empty")
     parser.add_argument(
         "--reliance", type=Path | None, help="reliance.json of maskrobust evaluate, for the rows of the model card"
     )
+    parser.add_argument("--onnx", type=Path | None, help="file to write, which takes images and visible")
+    parser.add_argument(
+        "--method", type=str | None, help="layer_masking or layer_masking_mirror for --onnx; by default as trained"
+    )
+    parser.add_argument("--size", type=int | tuple[int, int] | None, help="of pictures for --onnx, where none is known")
     given = parser.parse_args(list(arguments[1:]))
-    out = Path(given.out)
-    check_folder(out)
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"out must be a new or empty folder, but '{out}' holds files; name another.")
-    rows = [] if given.reliance is None else reliance_rows(Path(given.reliance), given.network)
-    export(given.network, out, rows)
-    print(printable(f"exported: {out}"))
+    if given.out is None and given.onnx is None:
+        raise InputError("an export needs a place, but neither --out nor --onnx is given; name a folder or a file.")
+    if given.onnx is not None:
+        check_folder(Path(given.onnx).parent)
+    if given.out is not None:
+        out = Path(given.out)
+        check_folder(out)
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"out must be a new or empty folder, but '{out}' holds files; name another.")
+        rows = [] if given.reliance is None else reliance_rows(Path(given.reliance), given.network)
+        export(given.network, out, rows)
+        print(printable(f"exported: {out}"))
+    if given.onnx is not None:
+        size = list(given.size) if isinstance(given.size, tuple) else given.size
+        print(printable(export_onnx(given.network, Path(given.onnx), given.method, size)))
+
+
+def export_onnx(name: str, path: Path, method: str | None = None, size: int | list[int] | None = None) -> str:
+    """Write a network under layer masking as one ONNX file, after ONNX Runtime has computed what the network does.
+
+    Args:
+        name: of the network; see `load_network`.
+        path: of the file, which is replaced.
+        method: "layer_masking" or "layer_masking_mirror"; by default the one that the network was trained with.
+        size: of the pictures, height and width, or one number for both; by default the network's own.
+
+    Returns:
+        A sentence about the file: its inputs, and how it was checked.
+
+    Raises:
+        MissingFileError, InputError: see `load_network` and `onnx_model`; or the method is none of layer masking, or no
+            size is known.
+    """
+    from maskrobust.lm_modules.methods import LAYER_MASKINGS
+    from maskrobust.lm_modules.networks.loading import load_network
+    from maskrobust.lm_modules.networks.onnx_model import PixelNetwork, onnx_model
+
+    network = load_network(name)
+    options = {} if network.origin is None else network.origin.layer_masking
+    method = LAYER_MASKINGS[options.get("padding", "mean")] if method is None else method
+    if method not in LAYER_MASKINGS.values():
+        raise InputError(f"method must be one of {', '.join(LAYER_MASKINGS.values())}, got '{method}'; name one.")
+    shown = network.preprocessing if size is None else network.preprocessing.with_changes({"size": size})
+    if shown.size is None:
+        raise InputError(f"an ONNX file needs the size of its pictures, which '{name}' does not say; give --size 224.")
+    height, width = shown.size
+    model = onnx_model(PixelNetwork(network, method, shown.size), shown.size)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model)
+    return (
+        f"exported: {path}, {method} with images (B, 3, {height}, {width}) float32 in [0, 1] and visible "
+        f"(B, 1, {height}, {width}) bool; checked in ONNX Runtime"
+    )
 
 
 def export(name: str, out: Path, rows: Sequence[Mapping[str, Any]] = ()) -> None:

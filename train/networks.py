@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_info
+
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.class_matching import match_classes
 from maskrobust.lm_modules.networks.loading import load_network
@@ -22,8 +24,11 @@ def load_for(
     *,
     preprocess: Mapping[str, Any] | None = None,
     are_outputs_given: bool = False,
+    image_size: int | None = None,
 ) -> TrainedNetwork:
     """A network by name that cuts from pictures what its preprocessing wants less than they show already.
+
+    Where it sees them at another size than they have, a line says so.
 
     Random weights have as many outputs as the data have classes, unless a file gives each class an output.
 
@@ -33,6 +38,7 @@ def load_for(
         precision: of its computation.
         preprocess: changes to its preprocessing; a crop among them is left as it is.
         are_outputs_given: whether a file gives each class an output.
+        image_size: side of pictures from files, in pixels.
 
     Raises:
         MissingFileError, InputError: the network cannot be loaded.
@@ -40,13 +46,16 @@ def load_for(
     num_classes = None if data is None or are_outputs_given else data.num_classes or None
     network = load_network(name, preprocess, num_classes=num_classes)
     network.precision = precision
+    size, given = network.preprocessing.size, getattr(data, "image_size", image_size)
+    if size is not None and given is not None and size != (given, given) and "size" not in (preprocess or {}):
+        rank_zero_info(f"{name}: pictures of {given} pixels are shown at {size[0]} x {size[1]}, as in its training")
     if preprocess is not None and "crop" in preprocess:
         return network
     cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
     return network.with_preprocessing(network.preprocessing.after_crop(cut))
 
 
-def answering_data(
+def select_data_outputs(
     network: TrainedNetwork,
     data: AnnotatedDataModule,
     given: Mapping[str, int | str] | None = None,

@@ -1,7 +1,5 @@
 """Mask families: how `visible` is drawn. Batched, on the device of the keys, one independent mask for each key."""
 
-from maskrobust.augment.families.bank import SilhouetteBank as SilhouetteBank
-from maskrobust.augment.families.blobs import CompanionBlobs as CompanionBlobs, companion_blobs as companion_blobs
 from maskrobust.augment.families.fraction import (
     check_hidden_fraction as check_hidden_fraction,
     draw_hidden_fraction as draw_hidden_fraction,
@@ -23,6 +21,11 @@ from maskrobust.augment.families.segments import (
     random_order as random_order,
     segment_sums as segment_sums,
 )
+from maskrobust.augment.families.shapes.bank import SilhouetteBank as SilhouetteBank
+from maskrobust.augment.families.shapes.companions import (
+    CompanionBlobs as CompanionBlobs,
+    companion_blobs as companion_blobs,
+)
 
 # Imported in the order of tables and pages.
 # isort: off
@@ -35,18 +38,18 @@ from maskrobust.augment.families.superpixels import (
     segment_batch as segment_batch,
     slic as slic,
 )
-from maskrobust.augment.families.silhouettes import (
+from maskrobust.augment.families.shapes.silhouettes import (
     other_class_silhouettes as other_class_silhouettes,
     own_class_silhouettes as own_class_silhouettes,
     silhouettes as silhouettes,
 )
-from maskrobust.augment.families.circles import (
+from maskrobust.augment.families.shapes.circles import (
     circle_geometry as circle_geometry,
     circles_of_equal_area as circles_of_equal_area,
     enclosing_circles as enclosing_circles,
 )
-from maskrobust.augment.families.covers import covers as covers
-from maskrobust.augment.families.objects import (
+from maskrobust.augment.families.shapes.covers import covers as covers
+from maskrobust.augment.families.shapes.holes import (
     ObjectHoles as ObjectHoles,
     broken_silhouettes as broken_silhouettes,
     companions as companions,

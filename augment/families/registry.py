@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch, check_visible
-from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.families.fraction import check_hidden_fraction, grown
+from maskrobust.augment.families.shapes.bank import SilhouetteBank
 from maskrobust.augment.random import choose, fold_in
 from maskrobust.augment.registry import AnyFunction, Check, Choice, Chosen, Entry, FunctionRegistry
 from maskrobust.errors import InputError

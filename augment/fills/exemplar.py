@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft
 from torch import Tensor
 
 from maskrobust.augment.fills.colours import mean_colour
@@ -96,7 +95,7 @@ def sources(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> tuple[NDAr
     place, matched = mirrored(visible), np.zeros_like(visible)
     labels, boxes = _holes(visible)
     if len(boxes):
-        offsets = _best_offsets(_Level(np.where(visible[..., None], pixels, np.uint8(0)), labels), boxes)
+        offsets = _best_offsets(_Blocks(np.where(visible[..., None], pixels, np.uint8(0)), labels), boxes)
         row, column = np.nonzero((labels > 0) & (labels < _OUTSIDE))
         there, inside = _places(
             row + offsets[labels[row, column], 0], column + offsets[labels[row, column], 1], visible
@@ -139,7 +138,7 @@ def _places(row: Array, column: Array, visible: NDArray[np.bool_]) -> tuple[Arra
 
 
 def _holes(visible: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """The holes 1 to N: labels as in `_Level`, and top, left, height and width of each, (N, 4)."""
+    """The holes 1 to N: labels as in `_Blocks`, and top, left, height and width of each, (N, 4)."""
     import cv2
 
     rows, columns = _cell_starts(visible), _cell_starts(visible.T)
@@ -169,7 +168,7 @@ def _cell_starts(visible: NDArray[np.bool_]) -> Array | None:
     return np.unique([0, *range(first, len(visible), step), len(visible)])
 
 
-class _Level(NamedTuple):
+class _Blocks(NamedTuple):
     """A picture in blocks.
 
     Attributes:
@@ -180,7 +179,7 @@ class _Level(NamedTuple):
     pixels: Array
     labels: Array
 
-    def halved(self) -> "_Level":
+    def halved(self) -> "_Blocks":
         """In blocks of twice the side; one with several holes belongs to that with the highest number."""
         odd = [(0, side % 2) for side in self.labels.shape]
         quarters = [(slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1)]
@@ -188,12 +187,12 @@ class _Level(NamedTuple):
         labels = np.maximum.reduce([padded[each] for each in quarters])
         padded = np.pad(self.pixels, [*odd, (0, 0)]).astype(np.uint16)
         total = np.add.reduce([padded[each] for each in quarters])
-        return _Level(np.where(labels[..., None] == 0, (total + 2) // 4, 0).astype(np.uint8), labels)
+        return _Blocks(np.where(labels[..., None] == 0, (total + 2) // 4, 0).astype(np.uint8), labels)
 
-    def padded(self, margin: int) -> "_Level":
+    def padded(self, margin: int) -> "_Blocks":
         """With hidden blocks on all sides."""
         sides = [(margin, margin)] * 2
-        return _Level(np.pad(self.pixels, [*sides, (0, 0)]), np.pad(self.labels, sides, constant_values=_OUTSIDE))
+        return _Blocks(np.pad(self.pixels, [*sides, (0, 0)]), np.pad(self.labels, sides, constant_values=_OUTSIDE))
 
 
 class _Boxes(NamedTuple):
@@ -212,7 +211,7 @@ class _Boxes(NamedTuple):
     size: tuple[int, int]
 
 
-def _best_offsets(level: _Level, boxes: Array) -> Array:
+def _best_offsets(level: _Blocks, boxes: Array) -> Array:
     """Offsets (N + 1, 2) of the holes 0 to N, hole 0 being none; (0, 0) where no offset covers enough."""
     depth, sides = 0, boxes[:, 2:].max(axis=1)
     while np.square(sides >> depth).sum() > _MOST_BLOCKS:
@@ -239,12 +238,14 @@ def _batches(boxes: Array, depth: int) -> Iterator[_Boxes]:
             yield _Boxes(some + 1, first[some, 0], first[some, 1], (high, wide))
 
 
-def _searched(level: _Level, depth: int, boxes: _Boxes) -> tuple[Array, Array]:
+def _searched(level: _Blocks, depth: int, boxes: _Boxes) -> tuple[Array, Array]:
     """The best offsets (G, K, 2) among all in reach, no two touching, and their weights (G, K), inf for no offset.
 
     The weight is 1 + 2 (1 - covered). The sums of v(r + t) (x(r) - x(r + t))^2 over the rim are three correlations, for
     all t at once; they are integers, to which the FFT's are rounded.
     """
+    from scipy import fft
+
     radius = _radius(depth)
     reach = max(_LEAST_REACH, max(boxes.size) + 2 * radius)
     labels, window = _windows(level, boxes, 1, radius + reach)
@@ -279,7 +280,7 @@ def _best_apart(costs: Array, weights: Array, reach: int) -> tuple[Array, Array]
 
 
 def _refined(
-    level: _Level, depth: int, boxes: _Boxes, scale: int, offsets: Array, weights: Array
+    level: _Blocks, depth: int, boxes: _Boxes, scale: int, offsets: Array, weights: Array
 ) -> tuple[Array, Array]:
     """The best offsets of a level among those within one block of twice the offsets of the level above."""
     offsets = (2 * offsets[:, :, None] + _NEIGHBOURS).reshape(len(offsets), -1, 2)
@@ -322,7 +323,7 @@ def _radius(depth: int) -> int:
     return max(1, round(RIM_WIDTH / (1 << depth)))
 
 
-def _windows(level: _Level, boxes: _Boxes, scale: int, margin: int) -> tuple[Array, Array]:
+def _windows(level: _Blocks, boxes: _Boxes, scale: int, margin: int) -> tuple[Array, Array]:
     """Labels (G, h, w) and pixels (G, C, h, w) of the boxes, in blocks `scale` times as small, and `margin` around."""
     high, wide = (side * scale + 2 * margin for side in boxes.size)
     outside = max(high, wide)
@@ -342,6 +343,8 @@ def _rims(holes: Array, seen: Array, radius: int) -> Array:
 
 
 def _transforms(planes: Sequence[Array], size: Sequence[int]) -> Iterator[Array]:
+    from scipy import fft
+
     return (fft.rfft2(each.astype(np.float64, copy=False), size) for each in planes)
 
 

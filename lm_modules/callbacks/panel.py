@@ -8,7 +8,7 @@ from torchvision.utils import make_grid
 
 from maskrobust.augment import Batch, fold_in, object_holes, sample_keys
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate, mark_hidden
-from maskrobust.lm_modules.reliance.conditions import FILL_STREAM, HOLE_STREAM
+from maskrobust.lm_modules.reliance.holes.conditions import FILL_STREAM, HOLE_STREAM
 
 
 def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[float], seed: int) -> Tensor:

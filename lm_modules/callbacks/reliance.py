@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from maskrobust.augment import Batch, SilhouetteBank
@@ -16,12 +17,12 @@ from maskrobust.lm_modules.callbacks.panel import draw_panel
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
-from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, result_rows
+from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
+from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, result_rows
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 
@@ -39,7 +40,8 @@ class RelianceCallback(pl.Callback):
     as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that the plan
     allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and TensorBoard get a
     picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table, and of
-    each measure that has a goal the best value in its summary. With `scenes` in the plan, shapes of training objects
+    each measure that has a goal the best value in its summary. Where no training image has an object mask, what needs
+    some is left out, and one line says so. With `scenes` in the plan, shapes of training objects
     are cut into pictures without objects of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
@@ -81,11 +83,12 @@ class RelianceCallback(pl.Callback):
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
+        self._asked: ReliancePlan | None = None
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
         self._scenes: EmptyScenes | None = None
         self._measurement: Measurement | None = None
-        self._answers: list[dict[Asked, Outcomes]] = []
+        self._answers: list[dict[NetworkAndMethod, Outcomes]] = []
         self._read: list[ProbeOutcomes] = []
         self._seen = 0
         self._rows: list[list[Any]] = []
@@ -107,7 +110,7 @@ class RelianceCallback(pl.Callback):
         """Get ready where this epoch is to be measured.
 
         Raises:
-            InputError: the data module has no training objects to lend, or no scenes though the plan asks about some,
+            InputError: the data module lends no training objects, or has no scenes though the plan asks about some,
                 the module is no `MaskRobustClassifier`, or the plan keeps features of a network without a linear layer.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
@@ -117,13 +120,12 @@ class RelianceCallback(pl.Callback):
             return
         classifier = classifier_of(pl_module, self)
         datamodule = getattr(trainer, "datamodule", None)
-        if self._bank is None:
-            self._prepare(datamodule, classifier)
-        assert self._bank is not None
+        if self._asked is None:
+            self._asked = self._prepare(datamodule, classifier)
         self._measurement = Measurement(
             {_NAME: classifier.trained_network()},
             self._bank,
-            dict.fromkeys(self.methods, self.plan),
+            dict.fromkeys(self.methods, self._asked),
             num_classes=classifier.num_classes,
             seed=self.seed,
             object_of=getattr(datamodule, "object_of", torch.clone),
@@ -147,7 +149,13 @@ class RelianceCallback(pl.Callback):
         self._answers.append(self._measurement.ask(batch))
         if self._probe is not None:
             self._read.append(probe_outcomes(self._probe, [batch]))
-        if self._seen == 0 and self.pictures > 0 and self.plan.shapes and trainer.is_global_zero:
+        if (
+            self._seen == 0
+            and self.pictures > 0
+            and self._bank is not None
+            and self.plan.shapes
+            and trainer.is_global_zero
+        ):
             shown = batch.select(slice(self.pictures))
             picture = draw_panel(shown, self.methods, classifier_of(pl_module, self).mean, self.seed)
             log_picture(
@@ -164,8 +172,8 @@ class RelianceCallback(pl.Callback):
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
         passes = self._measurement.passes[trainer.global_rank :: trainer.world_size]
-        asked = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
-        in_scenes = [each for of_rank in asked for each in of_rank]
+        by_rank = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
+        in_scenes = [each for of_rank in by_rank for each in of_rank]
         for method in self.methods:
             key = _NAME, method
             outcomes = self._measurement.outcomes(
@@ -191,28 +199,32 @@ class RelianceCallback(pl.Callback):
             "",
             method,
             {0: outcomes},
-            Context(self.plan, probe),
+            Context(self._asked or self.plan, probe),
             replicates=self.replicates,
             seed=self.seed,
-            wanted=lambda asked: asked.measure.in_training,
+            wanted=lambda member: member.measure.in_training,
         ):
             if row.value is not None:
                 yield row
 
-    def _prepare(self, source: object, classifier: MaskRobustClassifier) -> None:
-        """Collect silhouettes and train the probe, with gradients and a random state of its own."""
+    def _prepare(self, source: object, classifier: MaskRobustClassifier) -> ReliancePlan:
+        """Collect silhouettes and train the probe, with gradients and a random state of its own; what can be asked."""
         if not isinstance(source, SilhouetteSource):
             raise InputError(
                 "the reliance callback needs a data module with annotated_batches() to take silhouettes from, got "
                 f"{type(source).__name__}; train with one of maskrobust.train.data, or leave the callback out."
             )
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
-            self._bank = SilhouetteBank.from_batches(_up_to(source.annotated_batches("train"), self.max_objects))
+            annotated = [*_up_to(source.annotated_batches("train"), self.max_objects)]
+            if not any(batch.object_mask.any() for batch in annotated):
+                rank_zero_info(f"RelianceCallback: {WITHOUT_OBJECTS}")
+                return self.plan.without_objects()
+            self._bank = SilhouetteBank.from_batches(annotated)
             if self.plan.scenes:
                 self._scenes = self._read_scenes(source, classifier.device)
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
-                return
+                return self.plan
             masks, labels = (tensor.to(classifier.device) for tensor in (self._bank.object_masks, self._bank.labels))
             held_out = held_out.to(classifier.device)
             self._probe = train_probe(
@@ -223,6 +235,7 @@ class RelianceCallback(pl.Callback):
                 classifier.num_classes,
                 self.seed,
             )
+        return self.plan
 
     def _read_scenes(self, source: object, device: torch.device) -> EmptyScenes:
         scenes = source.empty_scenes("val", self.plan.scenes) if isinstance(source, EmptySceneSource) else None

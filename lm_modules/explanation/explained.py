@@ -125,8 +125,8 @@ class ExplainedImage:
         found: Arrays = {name: getattr(self, name) for name in _PLAIN if getattr(self, name) is not None}
         for name, labels in self.segments.items():
             found[_path("segments", name)] = labels
-        for asked, answers in self.answers.items():
-            found |= {_path("answers", *asked, part): each for part, each in answers._asdict().items()}
+        for key, answers in self.answers.items():
+            found |= {_path("answers", *key, part): each for part, each in answers._asdict().items()}
         for explained, parts in self.explanations.items():
             found |= {_path("explanations", *explained, part): each for part, each in parts._asdict().items()}
         for judged, values in self.judged.items():

@@ -1,6 +1,6 @@
 """One image explained by several explainers, for several networks under several masking methods, on the same holes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +25,31 @@ class ExplanationRequest:
         predictors: by network and masking method, R x T of them; all networks have the same classes.
         plan: which explainers, and what is asked.
         key: int64; decides queries and random fills.
-        report: called when a network has answered all queries of one kind under one masking method.
     """
 
     image: Tensor
     predictors: Sequence[Sequence[Predictor]]
     plan: ExplanationPlan
     key: int
-    report: Callable[[], object] = lambda: None
+
+
+def count_passes(plan: ExplanationPlan, partitions: Mapping[str, Segments], key: int) -> int:
+    """Queries about one image of one network under one masking method; see `explain_image`.
+
+    Args:
+        plan: which explainers, and what is asked.
+        partitions: of the image, by name.
+        key: int64.
+
+    Raises:
+        InputError: there are too few queries for the segments.
+    """
+    asked = {}
+    for name, segments in partitions.items():
+        for each in map(find_explainer, plan.explainers):
+            question = each.asks(plan, segments, key)
+            asked["" if question.z is None else name, question.kind] = len(question.queries.areas)
+    return sum(asked.values())
 
 
 def explain_image(
@@ -61,11 +78,11 @@ def explain_image(
         found.segments[name] = segments.labels[0].cpu().numpy().astype(np.int32)
         for each in map(find_explainer, plan.explainers):
             question = each.asks(plan, segments, key)
-            asked = ("" if question.z is None else name, question.kind)
+            kind = ("" if question.z is None else name, question.kind)
             z = NO_SEGMENTS if question.z is None else question.z
-            if asked not in found.answers:
-                found.answers[asked] = Answers(z.numpy(), _answers(request, question.queries, chosen))
-            tables = found.answers[asked].values.astype(np.float64)
+            if kind not in found.answers:
+                found.answers[kind] = Answers(z.numpy(), _answers(request, question.queries, chosen))
+            tables = found.answers[kind].values.astype(np.float64)
             found.explanations[Explained(name, each.name)] = _stacked(
                 [[each.function(plan, segments, z, table) for table in of_network] for of_network in tables]
             )
@@ -78,7 +95,6 @@ def _answers(request: ExplanationRequest, queries: Queries, classes: Any) -> Any
     for predict in (each for of_network in request.predictors for each in of_network):
         table = ask(predict, request.image, queries, request.key, batch_size=plan.batch_size, scale=plan.answer_scale)
         tables.append(table[:, classes].astype(np.float32))
-        request.report()
     return np.array(tables).reshape(len(request.predictors), -1, *tables[0].shape)
 
 

@@ -30,28 +30,28 @@ class ExplanationPlan:
             the others.
         scale: of the answers that are explained; by default probability for the paper's design, log_odds for others.
         window: side of a window of occlusion in pixels.
-        stride: pixels between two windows.
+        stride: pixels between two windows; by default a window's side, so that they touch.
         batch_size: queries in a forward pass.
 
     Raises:
         InputError: an explainer is unknown, a number is out of its range, or the design cannot show that fraction.
     """
 
-    explainers: tuple[ExplainerName, ...] = ("lime", "kernel_shap", "occlusion")
-    samples: int = 1024
+    explainers: tuple[ExplainerName, ...] = ("lime", "occlusion")
+    samples: int = 256
     design: Design = "independent"
     visible_share: float | tuple[float, float] | None = None
     scale: Scale | None = None
     window: int = 32
-    stride: int = 16
+    stride: int | None = None
     batch_size: int = 64
 
     def __post_init__(self) -> None:
         from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 
         object.__setattr__(self, "explainers", tuple(find_explainer(name).name for name in self.explainers))
-        for name in ("samples", "window", "stride", "batch_size"):
-            check_at_least(name, getattr(self, name), 1)
+        for name in ("samples", "window", "window_stride", "batch_size"):
+            check_at_least(name.removeprefix("window_"), getattr(self, name), 1)
         low, high = self.shares
         if not 0 < low <= high <= 1 or low == 1:
             raise InputError(
@@ -69,6 +69,11 @@ class ExplanationPlan:
         if self.visible_share is None:
             return (0.5, 1.0) if self.design == "independent" else (0.5, 0.5)
         return self.visible_share if isinstance(self.visible_share, tuple) else (self.visible_share,) * 2
+
+    @property
+    def window_stride(self) -> int:
+        """Pixels between two windows."""
+        return self.window if self.stride is None else self.stride
 
     @property
     def drawn_samples(self) -> int:

@@ -1,18 +1,17 @@
 """Partitions of images into segments, and the visible maps that follow from which segments are visible."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, patch_segments, segment_batch, segment_sums
+from maskrobust.augment.families import SegmentationMethod
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
-
-SegmentationMethod = Literal["slic", "quickshift"]
 
 
 @dataclass(frozen=True)

@@ -10,35 +10,62 @@ from maskrobust.lm_modules.masking.functional import hide, visible_moments
 from maskrobust.lm_modules.masking.rows import clear_rows, to_rows
 
 
-def fold_batch_norm(convolution: nn.Conv2d, module: nn.BatchNorm2d, features: Tensor) -> nn.Conv2d | None:
+class FoldedBatchNorm:
     """A convolution and the batch norm after it as one convolution: each pass over the features takes long on a CPU.
 
     With slope = weight of the norm / sqrt(running variance + eps), its weight is weight * slope and its bias
-    (bias - running mean) * slope + bias of the norm. It is made anew for each pass, as weights may change in between.
-
-    Args:
-        convolution: linear in its weight and bias.
-        module: in eval mode.
-        features: (B, C, H, W), or rows (N, C), which the convolution takes; no gradients, no autocast.
-
-    Returns:
-        A module of the convolution's class; None where one of the two is called otherwise than its class says (such as
-        with a parametrised weight), where the norm has no running statistics or no weight, in less than float32, and
-        where the features have fewer positions than the window has weights, so that folding takes longer.
+    (bias - running mean) * slope + bias of the norm. It is kept until one of the tensors is another one or has been
+    changed in place, as torch counts. Torch does not count what is written through `.data`: of the convolution's weight
+    that is noticed by its sum, of the other tensors not.
     """
-    if not (_is_as_its_class(convolution) and _is_as_its_class(module)):
-        return None
-    mean, variance, weight = module.running_mean, module.running_var, convolution.weight
-    if mean is None or variance is None or not weight.dtype == mean.dtype == features.dtype:
-        return None
-    if weight.element_size() < 4 or features.numel() * weight.shape[0] < weight.numel() * features.shape[1]:
-        return None
+
+    def __init__(self) -> None:
+        self._kept: tuple[object, list[Tensor], nn.Conv2d] | None = None
+
+    def __call__(self, convolution: nn.Conv2d, module: nn.BatchNorm2d, dtype: torch.dtype) -> nn.Conv2d | None:
+        """The folded convolution, without gradients and autocast.
+
+        Args:
+            convolution: linear in its weight and bias.
+            module: the norm, in eval mode.
+            dtype: of the features.
+
+        Returns:
+            A module of the convolution's class; None where one of the two is called otherwise than its class says (such
+            as with a parametrised weight), where the norm has no running statistics or no weight, in less than
+            float32, and for tensors made in inference mode, whose changes nobody counts.
+        """
+        if not (_is_as_its_class(convolution) and _is_as_its_class(module)):
+            return None
+        weight, mean = convolution.weight, module.running_mean
+        if mean is None or not weight.dtype == mean.dtype == dtype or weight.element_size() < 4:
+            return None
+        owned = (convolution._parameters, module._parameters, module._buffers)
+        tensors = [tensor for group in owned for tensor in group.values() if tensor is not None]
+        if any(tensor.is_inference() for tensor in tensors):
+            return None
+        key = module.eps, weight.sum().item(), [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        kept = self._kept
+        if kept is None or kept[0] != key:
+            # Their memory is held, so that no other tensor can come to lie there.
+            self._kept = kept = key, [tensor.detach() for tensor in tensors], _folded(convolution, module)
+        return kept[2]
+
+    def forget(self) -> None:
+        """Fold anew in the next call."""
+        self._kept = None
+
+
+def _folded(convolution: nn.Conv2d, module: nn.BatchNorm2d) -> nn.Conv2d:
+    mean, variance = module.running_mean, module.running_var
+    assert mean is not None
+    assert variance is not None
     slope = (variance + module.eps).rsqrt_().mul_(module.weight)
     if convolution.bias is not None:
         mean = mean - convolution.bias
     folded = type(convolution).__new__(type(convolution))
     parameters = {
-        "weight": weight * slope[:, None, None, None],
+        "weight": convolution.weight * slope[:, None, None, None],
         "bias": torch.addcmul(module.bias, mean, slope, value=-1),
     }
     folded.__dict__.update(vars(convolution), _parameters=parameters)

@@ -63,10 +63,10 @@ class _Run:
         def forward(*args: Any, **kwargs: Any) -> Any:
             self._bind((call.args, call.kwargs), (args, kwargs), values, call.path)
             self._run_within(call, values)
-            return _as_tensors(fill_in(call.result, values))
+            return as_tensors(fill_in(call.result, values))
 
         hooks = {name: _with_module(vars(module)[name], module) for name in HOOKS}
-        args, kwargs = _as_tensors(fill_in((call.args, call.kwargs), values))
+        args, kwargs = as_tensors(fill_in((call.args, call.kwargs), values))
         result = twin(without_hooks(module, forward=forward), **hooks)(*args, **kwargs)
         self._bind(call.result, result, values, call.path)
 
@@ -135,14 +135,17 @@ def _with_module(hooks: Mapping[int, Any], module: nn.Module) -> dict[int, Any]:
     return {key: partial(call, hook) for key, hook in hooks.items()}
 
 
-def _as_tensors(value: Any) -> Any:
-    """Features as hooks see them, in memory of their own: later layers change hidden positions where they lie."""
+def as_tensors(value: Any) -> Any:
+    """Features as hooks and callers see them, 0 at hidden positions, however deep in tuples, lists and dictionaries.
+
+    In memory of their own: later layers change hidden positions where they lie.
+    """
     if isinstance(value, Masked):
         return hide(value.features, value.positions)
     if isinstance(value, tuple | list):
-        items = map(_as_tensors, value)
+        items = map(as_tensors, value)
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return {key: _as_tensors(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return {key: as_tensors(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _as_masked(given: Any, before: Any) -> Any:

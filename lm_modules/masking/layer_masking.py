@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from maskrobust.augment import check_visible
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.checkpointing import run_in_segments
+from maskrobust.lm_modules.masking.coverage import CoveredMap, carry_coverage, channels_of
 from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
-from maskrobust.lm_modules.masking.hooked import refuse_hooks_when_compiled, run_with_hooks
+from maskrobust.lm_modules.masking.hooked import as_tensors, refuse_hooks_when_compiled, run_with_hooks
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, Recipe, VisibleMap
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.plan import Plan, plan_rows
-from maskrobust.lm_modules.masking.program import Program, Step, find_folded, mode, read_program
+from maskrobust.lm_modules.masking.program import Folding, Program, find_folded, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, RowSuffix, find_row_suffix, plan_suffix, run_suffix
 from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.twins import is_hooked
@@ -45,7 +46,7 @@ class Reading:
     program: Program
     calls_hooks: bool = False
     dropped: frozenset[str] = frozenset()
-    folded: Mapping[str, Step] = field(default_factory=dict)
+    folded: Mapping[str, Folding] = field(default_factory=dict)
     row_suffix: RowSuffix | None = None
 
 
@@ -57,7 +58,8 @@ class LayerMasking(nn.Module):
     exactly zero. The parameters are the network's own, under its own `state_dict` keys.
 
     Args:
-        network: any CNN whose operations all have a rule; kept as it is and shared, not copied.
+        network: any CNN whose operations all have a rule, a classifier or one that returns maps; kept
+            as it is and shared, not copied.
         merge: visible positions after a residual sum, "intersection" (the paper) or "union" of the branches'.
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
         padding: what these values are: "mean" of their known neighbours, ring by ring (the paper), or "mirror", the
@@ -118,11 +120,13 @@ class LayerMasking(nn.Module):
             visible: (B, 1, H, W) bool, True where a pixel may be seen; None for all, exactly the plain network.
 
         Returns:
-            What the network returns, usually logits (B, num_classes). With everything visible in eval mode it is equal
-            to the plain network's bit for bit; with nothing visible it is finite.
+            What the network returns: logits (B, num_classes), or maps (B, C, h, w), alone or in dictionaries, lists
+            and tuples, with 0 where a map is hidden (`coverage` says where that is). With everything visible in eval
+            mode it is equal to the plain network's bit for bit; with nothing visible it is finite.
 
         Raises:
-            TypeError, InputError: `visible` does not fit `images`, or `torch.jit` traces the call.
+            TypeError, InputError: `visible` does not fit `images`, a visible pixel is NaN (not asked on an accelerator,
+                nor when compiled), or `torch.jit` traces the call.
         """
         if visible is None:
             return self.network(images)
@@ -131,12 +135,15 @@ class LayerMasking(nn.Module):
         check_visible(images, visible)
         visible_map = self._map_of(visible)
         if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
+            _refuse_nan(images)
             return self.network(images)
         if visible_map.may_be_read:
             visible_map.prepare(self._recipes.get(visible.shape[2:], Recipe()))
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.
-        masked_images = Masked(hide(images, visible), visible_map)
-        output = self._run(masked_images)
+        shown = hide(images, visible)
+        if visible_map.may_be_read:
+            _refuse_nan(shown)
+        output = as_tensors(self._run(Masked(shown, visible_map)))
         if visible_map.may_be_read:
             self._recipes = {visible.shape[2:]: visible_map.recipe}
         return output
@@ -177,14 +184,17 @@ class LayerMasking(nn.Module):
     def _run(self, images: Masked) -> Any:
         reading = self.read()
         program = reading.program
+        if program.state.trains and not torch.compiler.is_compiling():
+            self._forget_folded()
         if reading.calls_hooks:
             return run_with_hooks(program, self.network, images)
         if program.state.trains and self.checkpoint_segments and torch.is_grad_enabled():
             return run_in_segments(program, self.network, images, self.checkpoint_segments)
-        if program.state.trains or torch.compiler.is_compiling():
-            return program.run(self.network, images)
-        suffix = reading.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
         values: dict[str, Any] = {program.input_name: images}
+        if program.state.trains or torch.compiler.is_compiling():
+            program.run_steps(self.network, values, 0, len(program.steps), dropped=reading.dropped)
+            return program.output_of(values)
+        suffix = reading.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
         is_exact = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and images.visible.may_be_read
         folded = reading.folded if is_exact else None
         run_steps = partial(program.run_steps, self.network, values, dropped=reading.dropped, folded=folded)
@@ -201,6 +211,11 @@ class LayerMasking(nn.Module):
         else:
             run_steps(suffix.start, len(program.steps))
         return program.output_of(values)
+
+    def _forget_folded(self) -> None:
+        """Training changes weights, by optimisers that write through `.data` as well."""
+        for folding in (each for reading in self._readings for each in reading.folded.values()):
+            folding.fold.forget()
 
     def read(self) -> Reading:
         """What is known of the network in its present state, the modes and settings of its modules.
@@ -274,6 +289,36 @@ class LayerMasking(nn.Module):
         return found
 
     @torch.no_grad()
+    def coverage(self, visible: Tensor, *, channels: int | None = None) -> Any:
+        """How much of what each position of the network's maps reads is visible.
+
+        A fraction that every layer carries on: a window's coverage is the mean of that of the positions under it, the
+        outside of the image left out, a sum's or concatenation's the mean over its operands. What reads the whole
+        image, such as the pooled branch of DeepLabV3, is covered as the image is. Costs about one forward pass.
+
+        Args:
+            visible: (B, 1, H, W) bool.
+            channels: of the images; None for as many as the network's first convolution takes.
+
+        Returns:
+            For each map (B, C, h, w) that the network returns in eval mode, in the same structure, (B, 1, h, w) float32
+            in [0, 1]: 0 where the map is hidden and nowhere else, 1 where all that it reads is visible and nowhere
+            else. For other tensors, such as logits, (B, 1, 1, 1).
+
+        Raises:
+            TypeError, InputError: `visible` is no mask, or the network does not say how many channels it takes.
+        """
+        with mode(self.network, training=False):
+            program = self.read().program
+            channels = channels_of(program, self.network) if channels is None else channels
+            dtype = next((each.dtype for each in self.network.parameters()), torch.float32)
+            size = visible.shape[0], channels, *visible.shape[2:]
+            images = torch.zeros(size, dtype=dtype, device=visible.device)
+            check_visible(images, visible)
+            covered = CoveredMap(visible, self.options, coverage=visible.float())
+            return carry_coverage(program, self.network, Masked(images, covered))
+
+    @torch.no_grad()
     def plan(self, images: Tensor, visible: Tensor) -> Plan:
         """What is done to each layer for a given mask: rule, resolution, rings of padding, visible fraction.
 
@@ -297,6 +342,15 @@ class LayerMasking(nn.Module):
                 lambda step, result: rows.extend(plan_rows(step, self.network, result)),
             )
         return rows
+
+
+def _refuse_nan(shown: Tensor) -> None:
+    if shown.sum().isnan() and shown.isnan().any():
+        index = int(shown.isnan().flatten(1).any(dim=1).nonzero()[0])
+        raise InputError(
+            f"visible pixels must be numbers, got NaN at a visible pixel of image {index} of the batch; hide such "
+            "pixels, as visible_from(images) does."
+        )
 
 
 def _without_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _local_metadata: Any) -> None:

@@ -6,7 +6,7 @@ is computed once in a forward pass and kept with it: layers that see the same `V
 
 import math
 import operator
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -192,16 +192,18 @@ class VisibleMap:
         return self._padding_rows[rings]
 
     def window(self, window: Window) -> "VisibleMap":
-        """The map after a convolution or pool; see `functional.propagate_visible` and `derive`."""
+        """The map after a convolution or pool; see `functional.propagate_visible`, and `derive` for whole images."""
         if window == _SINGLE_POSITION:
             return self
         known = self._derived.get(window)
         if known is not None:
             return known
         if window.may_miss(*self.size[1:]):
-            derived = self.derive(window, lambda positions: propagate_visible(positions, *window))
+            whole = self.whole_images[:, None, None, None]
+            positions = propagate_visible(self.positions, *window) | whole
         else:
-            derived = self._derived[window] = VisibleMap(propagate_visible(self.positions, *window), self.options)
+            positions = propagate_visible(self.positions, *window)
+        derived = self._derived[window] = VisibleMap(positions, self.options)
         single = Window((1, 1), window.stride)
         if window != single and window.reads_its_place and self.window(single).size == derived.size:
             self.window(single)._within.append(derived)
@@ -229,19 +231,21 @@ class VisibleMap:
         seen = self.window(window).positions.count_nonzero()
         return bool(seen * math.prod(size) == self.positions.count_nonzero())
 
-    def derive(self, key: Hashable, positions_of: Callable[[Tensor], Tensor]) -> "VisibleMap":
-        """The map whose positions are a function of this one's, computed once for each key.
+    def derive(self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0) -> "VisibleMap":
+        """The map of positions that are made from visible ones, computed once for each key.
 
         An image of which nothing is hidden stays so, whatever is added around it: what is computed from all of it is
         what the plain network computes.
 
         Args:
             key: names the function and its settings.
-            positions_of: from (B, 1, H, W) bool to (B, 1, H', W') bool.
+            spread: linear, from (B, 1, H, W) float32 to (B, 1, H', W') float32: of each new position the sum of the
+                numbers at the positions that it is made from, each times a weight of at least 0.
+            least: sum of the weights of visible positions above which a new position is visible.
         """
         if key not in self._derived:
             whole = self.whole_images[:, None, None, None]
-            self._derived[key] = VisibleMap(positions_of(self.positions) | whole, self.options)
+            self._derived[key] = VisibleMap((spread(self.positions.float()) > least) | whole, self.options)
         return self._derived[key]
 
     def merge(self, other: "VisibleMap") -> "VisibleMap":
@@ -251,23 +255,27 @@ class VisibleMap:
         such branches is one of the two: with the intersection rule all blocks of a ResNet stage share one map, and its
         plans.
         """
-        return self._merge(other, intersection=self.options.merge == "intersection")
+        return self._merge([other], intersection=self.options.merge == "intersection")
 
-    def intersect(self, other: "VisibleMap") -> "VisibleMap":
-        """The positions visible in both maps."""
-        return self._merge(other, intersection=True)
+    def intersect(self, *others: "VisibleMap") -> "VisibleMap":
+        """The positions visible in all maps."""
+        return self._merge(others, intersection=True)
 
-    def unite(self, other: "VisibleMap") -> "VisibleMap":
-        """The positions visible in either map."""
-        return self._merge(other, intersection=False)
+    def unite(self, *others: "VisibleMap") -> "VisibleMap":
+        """The positions visible in any map."""
+        return self._merge(others, intersection=False)
 
-    def _merge(self, other: "VisibleMap", *, intersection: bool) -> "VisibleMap":
-        if self._lies_within(other):
-            return self if intersection else other
-        if other._lies_within(self):
-            return other if intersection else self
+    def _merge(self, others: Sequence["VisibleMap"], *, intersection: bool) -> "VisibleMap":
+        merged = self
         combine = torch.logical_and if intersection else torch.logical_or
-        return VisibleMap(combine(self.positions, other.positions), self.options)
+        for other in others:
+            if merged._lies_within(other):
+                merged = merged if intersection else other
+            elif other._lies_within(merged):
+                merged = other if intersection else merged
+            else:
+                merged = VisibleMap(combine(merged.positions, other.positions), self.options)
+        return merged
 
     def _lies_within(self, other: "VisibleMap") -> bool:
         """Whether `other` is known to show all that this map shows; false says nothing."""

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.batch_norm import fold_batch_norm
+from maskrobust.lm_modules.masking.batch_norm import FoldedBatchNorm
 from maskrobust.lm_modules.masking.masked import Masked, ZeroPadded
 from maskrobust.lm_modules.masking.rules import RULES, Rule, Target, UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
@@ -68,7 +68,7 @@ class Step:
         values: dict[str, Any],
         *,
         halves_padding: bool = False,
-        batch_norm: "Step | None" = None,
+        folding: "Folding | None" = None,
         operation: Any = None,
     ) -> Any:
         """Compute the step's result from those of earlier steps.
@@ -77,7 +77,7 @@ class Step:
             network: whose step it is.
             values: results of earlier steps by name.
             halves_padding: half of the rings of its first argument suffice.
-            batch_norm: the step that alone reads the result, to be folded into this one, where that pays.
+            folding: of the batch norm that alone reads the result into this step.
             operation: in place of `operation(network)`.
         """
         if self.modes is not None:
@@ -86,8 +86,8 @@ class Step:
         operation, folded = self.operation(network) if operation is None else operation, None
         if halves_padding and type(args[0]) is Masked:
             args = (replace(args[0], halves_padding=True), *args[1:])
-        if batch_norm is not None:
-            folded = fold_batch_norm(operation, batch_norm.operation(network), args[0].features)
+        if folding is not None:
+            folded = folding.fold(operation, folding.step.operation(network), args[0].features.dtype)
             if folded is not None:
                 operation = folded
         if self.kind == "get_attr":
@@ -180,12 +180,12 @@ class Program:
         end: int,
         observe: Callable[[Step, Any], None] | None = None,
         dropped: Set[str] = frozenset(),
-        folded: Mapping[str, Step] | None = None,
+        folded: Mapping[str, "Folding"] | None = None,
     ) -> None:
         """Compute steps `start` to `end`, without the last, into `values`, forgetting each after its last use."""
         for step in self.steps[start:end]:
-            name, batch_norm = step.name, folded.get(step.name) if folded else None
-            values[name] = step.run(network, values, halves_padding=name in dropped, batch_norm=batch_norm)
+            name, folding = step.name, folded.get(step.name) if folded else None
+            values[name] = step.run(network, values, halves_padding=name in dropped, folding=folding)
             if observe is not None:
                 observe(step, values[name])
             for last in step.last_uses:
@@ -222,7 +222,14 @@ class Program:
         return fill_in(self.output, values)
 
 
-def find_folded(program: Program, network: nn.Module) -> dict[str, Step]:
+class Folding(NamedTuple):
+    """A batch norm that can be folded into the convolution that it reads, and what folds it."""
+
+    step: Step
+    fold: FoldedBatchNorm
+
+
+def find_folded(program: Program, network: nn.Module) -> dict[str, Folding]:
     """The batch norm that can be folded into a convolution, as nothing else reads it, by the convolution's name.
 
     Args:
@@ -234,7 +241,7 @@ def find_folded(program: Program, network: nn.Module) -> dict[str, Step]:
     reads = Counter(name for step in program.steps for name in step.reads)
     in_modes = {step.name for step in program.steps if step.modes is not None}
     return {
-        step.reads[0]: step
+        step.reads[0]: Folding(step, FoldedBatchNorm())
         for step in program.steps
         if isinstance(operations.get(step.name), nn.modules.batchnorm._NormBase)
         and isinstance(operations.get(step.reads[0]), nn.Conv2d)
@@ -272,11 +279,6 @@ def read_program(network: nn.Module, *, training: bool | None = None, separates_
     for node in graph.nodes:
         if node.op == "output":
             output = _with_values(node.args[0])
-            if any(argument in masked for argument in node.all_input_nodes):
-                raise UnsupportedNetworkError(
-                    f"{type(network).__name__} returns features that are still masked, but layer masking needs a "
-                    "network that ends in global pooling and a linear head; wrap the classifier, not its trunk."
-                )
         elif node.op != "placeholder":
             rule = _rule_for(node, network) if any(argument in masked for argument in node.all_input_nodes) else None
             if rule is not None and not _ends_masking(rule, node, network):
@@ -449,6 +451,8 @@ def _replace(argument: Any, kind: type, replacement: Callable[[Any], Any]) -> An
         return replacement(argument)
     if isinstance(argument, tuple | list):
         items = [_replace(item, kind, replacement) for item in argument]
+        if isinstance(argument, list):
+            return items
         return type(argument)(*items) if hasattr(argument, "_fields") else type(argument)(items)
     if isinstance(argument, dict):
         return {key: _replace(item, kind, replacement) for key, item in argument.items()}

@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.masking.batch_norm import fold_batch_norm
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, VisibleMap, Window
-from maskrobust.lm_modules.masking.program import Program, Step
+from maskrobust.lm_modules.masking.program import Folding, Program, Step
 from maskrobust.lm_modules.masking.row_features import Rows, WindowCache
 from maskrobust.lm_modules.masking.rows import to_rows
 from maskrobust.lm_modules.masking.rules.convolution import pad, padding_module
@@ -105,7 +104,7 @@ def run_suffix(
     suffix: RowSuffix,
     plan: RowPlan,
     entry: Masked,
-    folded: Mapping[str, Step] | None = None,
+    folded: Mapping[str, Folding] | None = None,
 ) -> Tensor:
     """The pooled features (B, C, 1, 1), computed on rows.
 
@@ -115,7 +114,7 @@ def run_suffix(
         suffix: from `find_row_suffix`.
         plan: from `plan_suffix` for the entry's map.
         entry: (B, C, H, W) features at the suffix's entry.
-        folded: batch norms to be folded into convolutions where that pays; see `program.find_folded`.
+        folded: batch norms to be folded into convolutions; see `program.find_folded`.
     """
     done = set()
     held, windows = plan.held[suffix.entry], WindowCache()
@@ -125,12 +124,12 @@ def run_suffix(
     for step in program.steps[suffix.start : suffix.end]:
         outputs, single = plan.held[step.name], _window(step, network) == Window((1, 1))
         operands = [values[name].at(outputs) if single else values[name] for name in step.reads]
-        operation, batch_norm = step.operation(network), folded.get(step.name) if folded else None
-        if batch_norm is not None:
-            convolution = fold_batch_norm(operation, batch_norm.operation(network), operands[0].values)
+        operation, folding = step.operation(network), folded.get(step.name) if folded else None
+        if folding is not None:
+            convolution = folding.fold(operation, folding.step.operation(network), operands[0].values.dtype)
             if convolution is not None:
                 operation = convolution
-                done.add(batch_norm.name)
+                done.add(folding.step.name)
         result = operands[0].values if step.name in done else _kernel(step).apply(operation, outputs, *operands)
         values[step.name] = Rows(result, plan.visible[step.name], outputs, windows)
         for name in step.last_uses:

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.reshaping import NO_TENSORS, QUESTIONS, same
 from maskrobust.lm_modules.masking.state import State, modes
@@ -75,6 +78,9 @@ def is_called(module: nn.Module) -> bool:
 def trace(network: nn.Module, *, training: bool | None = None, separates_calls: bool = False) -> Trace:
     """Read the forward pass of a network.
 
+    An `if` that asks for a size of images or features is answered as for images of 256 x 256, and each run checks the
+    answer (`expect`).
+
     Args:
         network: takes images as its first argument; neither it nor one of its modules is changed or called, and other
             threads may call them.
@@ -107,6 +113,23 @@ def trace(network: nn.Module, *, training: bool | None = None, separates_calls: 
             "data-dependent Python."
         ) from error
     return Trace(graph, state, tracer.results, tuple(tracer.calls))
+
+
+_SIZE = 256  # every stride of a network divides it
+
+
+def expect(condition: Any, answer: bool) -> None:
+    """Check that images have a size of which an `if` is answered as it was when the network was read.
+
+    Raises:
+        InputError: they have another one.
+    """
+    if bool(condition) is not answer:
+        raise InputError(
+            "the network's forward asks for the size of its images, and takes another way with these than with the "
+            f"{_SIZE} x {_SIZE} that layer masking reads it for, or refuses them; give images of another size, such as "
+            "a multiple of 32."
+        )
 
 
 class _UnreadableError(Exception):
@@ -160,6 +183,8 @@ class _Recorder(TorchFunctionMode):
         self, function: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
+        if self.tracer.evaluates:
+            return function(*args, **kwargs)
         given = [*_leaves(args), *_leaves(kwargs)]
         if any(isinstance(each, fx.Proxy) for each in given):
             return function(*args, **kwargs)  # the proxy makes the node
@@ -204,6 +229,8 @@ class _Tracer(fx.Tracer):
         self._thread = threading.get_ident()
         self._modes = modes()
         self._steps = 0
+        self.evaluates = False
+        self._sized: dict[fx.Node, Any] = {}
         self._changes: dict[str, list[fx.Node]] = {}  # of memory that is no view, by the node that made it
         self._open = self.calls
 
@@ -220,20 +247,56 @@ class _Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """The answer to a question of sizes."""
+        if not _is_number(obj.node):
+            return super().to_bool(obj)
+        self.evaluates = True
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+                answer = bool(self._evaluate(obj.node))
+        finally:
+            self.evaluates = False
+        self.create_proxy("call_function", expect, (obj, answer), {})
+        return answer
+
+    def _evaluate(self, node: fx.Node) -> Any:
+        """What a node is for images of 256 x 256, without computing features; each is evaluated once."""
+        if node not in self._sized:
+            for each in node.all_input_nodes:
+                self._evaluate(each)
+            args, kwargs = fx.map_arg((node.args, node.kwargs), self._sized.__getitem__)
+            self._sized[node] = self._sized_result(node, args, kwargs)
+        return self._sized[node]
+
+    def _sized_result(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "placeholder":
+            channels = (getattr(module, "in_channels", None) for module in self.root.modules())
+            return torch.empty(2, next((each for each in channels if isinstance(each, int)), 3), _SIZE, _SIZE)
+        if callable(node.target):
+            return node.target(*args, **kwargs)
+        if node.op == "get_attr":
+            return operator.attrgetter(node.target)(self.root)
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        return self.root.get_submodule(node.target).forward(*args, **kwargs)
+
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
         """Other threads read attributes as ever."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or self.evaluates:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
-        """A network whose instance has a forward of its own is read by that."""
-        own = "forward" in vars(self.root)
+        """A network whose instance has a forward of its own is read by that; other arguments keep their defaults."""
+        others = [*inspect.signature(self.root.forward).parameters.values()][1:]
+        are_optional = all(each.default is not each.empty or each.kind in _COLLECTING for each in others)
+        own = "forward" in vars(self.root) or are_optional
         return super().create_args_for_root(_own_forward if own else root_fn, is_module, concrete_args)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Does what fx does, and remembers the call, or the innermost layer that cannot be read."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or self.evaluates:
             return forward(*args, **kwargs)
         taken: list[tuple[fx.Proxy, fx.Proxy]] = []
         if self._separates_calls:
@@ -340,6 +403,9 @@ class _Tracer(fx.Tracer):
         return kind in ("call_function", "call_method") and _name_of(target) in _VIEWS
 
 
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def _own_forward(self: nn.Module, images: Any) -> Any:
     return self.forward(images)
 
@@ -361,7 +427,8 @@ def _is_question(node: fx.Node) -> bool:
 
 _COUNTING = {
     operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow,
-    operator.neg, operator.getitem, int, float, round, min, max,
+    operator.neg, operator.getitem, int, float, round, min, max, operator.eq, operator.ne, operator.lt, operator.le,
+    operator.gt, operator.ge, operator.not_,
 }  # fmt: skip
 
 

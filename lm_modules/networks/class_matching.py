@@ -91,8 +91,8 @@ def _outputs_of(
     is_known = any(_outputs_for(name, network.num_classes, kinds) for name in classes)
     if given is None and network.class_names is not None and not is_known:
         given = _as_indices(classes, network.num_classes)
-    asked = {name: name if given is None else given.get(name) for name in classes}
-    return {name: _outputs_for(value, network.num_classes, kinds) for name, value in asked.items()}
+    values = {name: name if given is None else given.get(name) for name in classes}
+    return {name: _outputs_for(value, network.num_classes, kinds) for name, value in values.items()}
 
 
 def _as_indices(classes: Sequence[str], num_outputs: int) -> dict[str, int | str] | None:

@@ -31,7 +31,7 @@ from maskrobust.lm_modules.networks.imagenet import (
     named_outputs,
     read_class_names,
 )
-from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     load_tensors,
@@ -74,8 +74,8 @@ def load_network(
     Your own class is called without arguments, but for `num_classes` where it has that parameter and FILE, of `fit` or
     `export`, says how many there are.
 
-    The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or the mean and
-    standard deviation of the training. With a FILE it is that of the architecture's default weights; without any it is
+    The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or colours, size
+    and crop of the training. With a FILE it is that of the architecture's default weights; without any it is
     ImageNet's mean and standard deviation, at the pictures' own size. 1000 outputs without names are ImageNet's.
 
     Args:
@@ -157,7 +157,9 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
 
     if path.endswith(".safetensors"):
         raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
-    return MaskRobustClassifier.from_checkpoint(path).trained_network(path)
+    classifier = MaskRobustClassifier.from_checkpoint(path)
+    network = classifier.trained_network(path)
+    return network.with_preprocessing(network.preprocessing.with_changes(classifier.training_view))
 
 
 def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
@@ -187,7 +189,7 @@ def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
 
 
 def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
-    """A network with weights from a file; a checkpoint of `fit` says its colours and classes as well.
+    """A network with weights from a file; a checkpoint of `fit` says its preprocessing and classes as well.
 
     A class of the user's own may have more outputs than the training had classes.
     """
@@ -197,7 +199,8 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
     content = {} if path.endswith(".safetensors") else read_checkpoint(path)
     saved = content.get("hyper_parameters")
     if isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys():
-        shown = Preprocessing().with_changes({"mean": saved["mean"], "std": saved["std"]})
+        colours = {"mean": saved["mean"], "std": saved["std"]}
+        shown = Preprocessing().with_changes({**colours, **read_training_view(content)})
     names = _unnamed(count)
     if "class_names" in content:
         names = named_outputs(read_class_names(content["class_names"], count, path))

@@ -139,6 +139,21 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def read_training_view(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Size and crop of the pictures that a checkpoint was trained on; empty where it does not say them.
+
+    Args:
+        checkpoint: its content, as the classifier writes it.
+
+    Raises:
+        InputError: a value leaves its range.
+    """
+    found = checkpoint.get("training_view", {})
+    view = {name: found[name] for name in ("size", "crop") if isinstance(found, Mapping) and name in found}
+    Preprocessing().with_changes(view)
+    return view
+
+
 def _are_three(values: object) -> bool:
     return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))
 

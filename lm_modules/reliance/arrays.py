@@ -46,12 +46,12 @@ def read_arrays(path: Path, needed: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def check_finite(logits: Tensor, asked: Hashable, shown: str) -> None:
+def check_finite(logits: Tensor, source: Hashable, shown: str) -> None:
     """Refuse logits that are NaN or infinite: their largest is no prediction.
 
     Args:
         logits: (..., K).
-        asked: what has given them, for the message: a name, or a network's and a masking method's.
+        source: what has given them, for the message: a name, or a network's and a masking method's.
         shown: what they are about, in words.
 
     Raises:
@@ -59,7 +59,7 @@ def check_finite(logits: Tensor, asked: Hashable, shown: str) -> None:
     """
     if not logits.isfinite().all():
         broken = ~logits.isfinite().all(dim=-1)
-        named = " under ".join(map(str, asked)) if isinstance(asked, tuple) else asked
+        named = " under ".join(map(str, source)) if isinstance(source, tuple) else source
         raise InputError(
             f"logits of '{named}' must be finite, but are NaN or infinite for {broken.sum()} of {broken.numel()} "
             f"{shown}; check the network's weights, and the mean and std of its preprocessing."

@@ -17,8 +17,14 @@ from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import measures
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.crossed import CrossedStatistic
-from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator, Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
+from maskrobust.lm_modules.reliance.estimates.estimation import (
+    Estimate,
+    Estimator,
+    Statistic,
+    estimate,
+    estimate_difference,
+)
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -92,7 +98,7 @@ class Measure(Described):
 
     Attributes:
         group: which measures it is shown with.
-        asked: the parameters of each member that a plan allows to compute; none where the plan lacks what it needs.
+        members: the parameters of each member that a plan allows to compute; none where the plan lacks what it needs.
         function: computes a member from its parameters. Arguments called `plan`, `probe` and `similarity` are those of
             the context, and where it lacks one the measure is left out.
         in_training: whether `RelianceCallback` logs it.
@@ -103,7 +109,7 @@ class Measure(Described):
     """
 
     group: Group
-    asked: Callable[[ReliancePlan], Sequence[Parameters]]
+    members: Callable[[ReliancePlan], Sequence[Parameters]]
     function: Make
     in_training: bool
     in_terminal: bool
@@ -113,7 +119,7 @@ class Measure(Described):
 
 
 @dataclass(frozen=True)
-class AskedMeasure:
+class MeasureMember:
     """A member of a measure that can be computed.
 
     Attributes:
@@ -174,7 +180,7 @@ def measure(
     group: Group = "own",
     unit: Unit = "number",
     goal: Goal = "zero",
-    asked: Callable[[ReliancePlan], Sequence[Parameters]] = once,
+    members: Callable[[ReliancePlan], Sequence[Parameters]] = once,
     in_training: bool = False,
     in_terminal: bool = False,
     compared: bool = False,
@@ -190,7 +196,7 @@ def measure(
     def enter(make: MeasureFunction) -> MeasureFunction:
         MEASURES.enter(
             Measure(
-                name or make.__name__, title, definition, unit, goal, group, asked, make, in_training, in_terminal,
+                name or make.__name__, title, definition, unit, goal, group, members, make, in_training, in_terminal,
                 compared, by_seed, of_data,
             )
         )  # fmt: skip
@@ -231,14 +237,14 @@ def import_measures(names: Sequence[str]) -> None:
         MEASURES.find(name, "own_measures")
 
 
-def asked_measures(context: Context) -> list[AskedMeasure]:
+def measure_members(context: Context) -> list[MeasureMember]:
     """Every member of every measure that a measurement allows to compute, in the order of the catalogue."""
     import_measures(context.plan.own_measures)
     return [
-        AskedMeasure(entry, parameters, entry.function(**parameters, **prepared))
+        MeasureMember(entry, parameters, entry.function(**parameters, **prepared))
         for entry in catalogue().values()
         if (prepared := _prepared(entry, context)) is not None
-        for parameters in entry.asked(context.plan)
+        for parameters in entry.members(context.plan)
     ]
 
 

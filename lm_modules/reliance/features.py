@@ -10,7 +10,6 @@ import torch
 from maskrobust.augment import sample_keys, uniform
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.pointwise import pointwise_information
 
 FeatureHole = Literal["silhouette", "circle"]
 FEATURE_HOLES: tuple[FeatureHole, ...] = get_args(FeatureHole)
@@ -18,6 +17,7 @@ FEATURE_HOLES: tuple[FeatureHole, ...] = get_args(FeatureHole)
 _FOLDS = 5
 _FOLD_SEED = 7  # no draw of a suite: the folds are the same whatever its seed
 _PENALTY = 1e-3
+_TRUST = np.linspace(0.0, 1.0, 21)
 _NEIGHBOURS = 5
 _A_FEW = 20  # images that need not be called few
 _HIDDEN_UNITS, _BATCH_SIZE, _RATE, _PASSES = 64, 64, 3e-3, 20
@@ -44,7 +44,7 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
     hole. The folds follow from the objects alone: no object is in two of them, and both holes have the same ones, so
     that their difference is paired. The linear probe reads what the features hold of the class linearly, the MLP and
     nearest neighbours also what lies in them otherwise, whether or not the network's own head uses it; see
-    `cross_validated_predictions`.
+    `cross_validated_probabilities`.
 
     Args:
         outcomes: of all batches and ranks, joined. An image counts where its features are finite.
@@ -58,40 +58,23 @@ def with_feature_predictions(outcomes: Outcomes) -> Outcomes:
     folds = _folds(outcomes.objects)
     probed, information = {}, {}
     for key, features in outcomes.features.items():
-        asked = np.isfinite(features).all(axis=1)
-        labels, asked_folds = outcomes.labels[asked], folds[asked]
-        _warn_of_few_images(labels, asked_folds)
+        finite = np.isfinite(features).all(axis=1)
+        labels, finite_folds = outcomes.labels[finite], folds[finite]
+        _warn_of_few_images(labels, finite_folds)
         for probe, prefix in _PREFIXES.items():
-            probabilities = cross_validated_probabilities(features[asked], labels, asked_folds, probe)
+            probabilities = cross_validated_probabilities(features[finite], labels, finite_folds, probe)
             predictions = np.full(len(outcomes), -1, dtype=np.int64)
-            predictions[asked] = _likeliest(probabilities, labels)
+            predictions[finite] = _likeliest(probabilities, labels)
             probed[f"{prefix}/{key}"] = predictions
             if probe == "linear":
                 information[key] = np.full(len(outcomes), np.nan)
-                information[key][asked] = pointwise_information(probabilities, labels, asked_folds)
+                information[key][finite] = pointwise_information(probabilities, labels, finite_folds)
     return replace(
         outcomes,
         predictions={**outcomes.predictions, **probed},
         information={**outcomes.information, **information},
         features={},
     )
-
-
-def cross_validated_predictions(
-    features: FloatArray, labels: IntArray, folds: IntArray, probe: FeatureProbe = "linear"
-) -> IntArray:
-    """Predict each image's class from its features, by a probe fitted to the other folds.
-
-    Args:
-        features: (N, F) finite.
-        labels: (N,) int64.
-        folds: (N,) int64.
-        probe: which one; see `cross_validated_probabilities`.
-
-    Returns:
-        (N,) int64, the likeliest class; -1 where all images are in one fold.
-    """
-    return _likeliest(cross_validated_probabilities(features, labels, folds, probe), labels)
 
 
 def cross_validated_probabilities(
@@ -198,3 +181,44 @@ def _classifier(probe: FeatureProbe, images: int) -> Any:
             random_state=0,
         )
     return KNeighborsClassifier(min(_NEIGHBOURS, images), weights="distance")
+
+
+def pointwise_information(probabilities: FloatArray, labels: IntArray, folds: IntArray) -> FloatArray:
+    """log2(q(y | x) / p(y)) in bits for each image x of class y; its mean is H(class) minus a cross-validated log loss.
+
+    With p(k) the fraction of images of class k, and r the probe's probabilities, fitted to the n images of the other
+    folds, of which one further observation is shared out as p, so that no class is impossible,
+
+        r(k) = (n probability(k) + p(k)) / (n + 1),    q(k) is in proportion to p(k)^(1 - a) r(k)^a.
+
+    How far the probe is trusted, a in 0, .05, ... 1, is what gives the other folds' images the highest mean: with many
+    features and few images a probe is too sure of itself, and its plain log loss can be far above H(class) (a
+    temperature, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, that ends at the classes'
+    frequencies). No prediction has a lower expected log loss than the truth, so the mean is, in expectation, a lower
+    bound of the mutual information of features and class: 0 up to noise where there is none, never above H(class).
+
+    Args:
+        probabilities: (N, K) float64, of the K classes that occur in `labels`, ascending; see
+            `cross_validated_probabilities`.
+        labels: (N,) int64.
+        folds: (N,) int64.
+
+    Returns:
+        (N,) float64, at most -log2 p(y); NaN where all images are in one fold.
+    """
+    _, fold_codes, fold_sizes = np.unique(folds, return_inverse=True, return_counts=True)
+    if len(fold_sizes) <= 1:
+        return np.full(len(labels), np.nan)
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    frequencies = counts / len(codes)
+    fitted = (len(codes) - fold_sizes[fold_codes])[:, np.newaxis]
+    evidence = np.log((fitted * probabilities / frequencies + 1.0) / (fitted + 1.0))  # log(r / p)
+    own = evidence[np.arange(len(codes)), codes]
+    gains = np.zeros((len(_TRUST), len(codes)))
+    for row, trust in enumerate(_TRUST[1:], start=1):
+        gains[row] = trust * own - np.log(np.exp(trust * evidence) @ frequencies)
+    bits = np.empty(len(codes))
+    for fold in range(len(fold_sizes)):
+        held_out = fold_codes == fold
+        bits[held_out] = gains[gains[:, ~held_out].mean(axis=1).argmax(), held_out] / np.log(2.0)
+    return bits

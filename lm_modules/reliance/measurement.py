@@ -11,14 +11,11 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.centring import centred
 from maskrobust.lm_modules.methods import CENTRED, MaskingMethod, Predictor, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.catalogue import AskedMeasure, Context, asked_measures
-from maskrobust.lm_modules.reliance.crossed import CrossedStatistic
-from maskrobust.lm_modules.reliance.estimation import Statistic
+from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
+from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
 from maskrobust.lm_modules.reliance.features import with_feature_predictions
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.scenes import (
+from maskrobust.lm_modules.reliance.holes.scenes import (
     EmptyScenes,
     SceneLogits,
     Shapes,
@@ -27,9 +24,12 @@ from maskrobust.lm_modules.reliance.scenes import (
     scene_answers,
     scene_passes,
 )
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
 
-Asked = tuple[str, MaskingMethod]
+NetworkAndMethod = tuple[str, MaskingMethod]
 """A network by its name, and the masking method under which it is asked."""
 
 Plans = Mapping[MaskingMethod, ReliancePlan]
@@ -57,7 +57,7 @@ class Measurement:
 
     Args:
         classifiers: by name, in eval mode, on the batches' device; the data's classes are the first of each one's.
-        bank: objects whose silhouettes are swapped in.
+        bank: objects whose silhouettes are swapped in; None for plans without objects.
         plans: what is asked under each method.
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
         seed: of the holes.
@@ -69,7 +69,7 @@ class Measurement:
             see `lm_modules.centring`.
 
     Attributes:
-        asked: networks and masking methods.
+        networks_and_methods: in the order in which they are asked.
 
     Raises:
         InputError: features are asked for, and a network has no linear head; scenes have another size than the bank's
@@ -80,7 +80,7 @@ class Measurement:
     def __init__(
         self,
         classifiers: Mapping[str, TrainedNetwork],
-        bank: SilhouetteBank,
+        bank: SilhouetteBank | None,
         plans: Plans,
         *,
         num_classes: int,
@@ -103,8 +103,8 @@ class Measurement:
             return centred(ask, backgrounds)
 
         self._classifiers, self._plans, self._seed = classifiers, plans, seed
-        self._predictors: dict[Asked, Predictor] = {}
-        self._extractors: dict[Asked, FeatureExtractors] = {}
+        self._predictors: dict[NetworkAndMethod, Predictor] = {}
+        self._extractors: dict[NetworkAndMethod, FeatureExtractors] = {}
         for name, classifier in classifiers.items():
             for method, plan in plans.items():
                 base = uncentred(method)
@@ -115,23 +115,23 @@ class Measurement:
                     self._extractors[name, method] = {
                         layer: presented(method, classifier.feature_extractor(base, layer)) for layer in layers
                     }
-        self.asked: tuple[Asked, ...] = tuple(self._predictors)
+        self.networks_and_methods: tuple[NetworkAndMethod, ...] = tuple(self._predictors)
         union = ReliancePlan.union(plans.values())
-        self._suite = RelianceSuite[Asked](bank, num_classes, union, seed=seed, object_of=object_of)
+        self._suite = RelianceSuite(bank, num_classes, union, seed=seed, object_of=object_of)
         self._in_scenes = {key: each for key, each in self._predictors.items() if plans[key[1]].scenes}
         self._shapes: Shapes | None = None
-        if self._in_scenes:
+        if self._in_scenes and bank is not None:
             known = replace(bank, objects=object_of(bank.ids))
             self._shapes = draw_shapes(known, count=union.scene_objects, seed=seed)
             self._scenes = self._shapes.check(scenes)
 
-    def ask(self, batch: Batch) -> dict[Asked, Outcomes]:
+    def ask(self, batch: Batch) -> dict[NetworkAndMethod, Outcomes]:
         """What every network answers about a batch of annotated images under each masking method."""
-        clean: dict[Asked, Tensor] = {}
+        clean: dict[NetworkAndMethod, Tensor] = {}
         with torch.inference_mode():
             for name, classifier in self._classifiers.items():
                 clean |= dict.fromkeys([(name, method) for method in self._plans], classifier(batch.images))
-            plans = {key: self._plans[key[1]] for key in self.asked}
+            plans = {key: self._plans[key[1]] for key in self.networks_and_methods}
             return self._suite.ask(self._predictors, batch, clean, self._extractors, plans)
 
     @property
@@ -139,8 +139,8 @@ class Measurement:
         """What `ask_in_scenes` is to be asked about, part by part; none where no plan asks about scenes."""
         return () if self._shapes is None else scene_passes(self._shapes, len(self._scenes.images))
 
-    def ask_in_scenes(self, rows: Tensor) -> dict[Asked, SceneLogits]:
-        """What the networks answer about some shapes in pictures without objects; see `reliance.scenes`.
+    def ask_in_scenes(self, rows: Tensor) -> dict[NetworkAndMethod, SceneLogits]:
+        """What the networks answer about some shapes in pictures without objects; see `reliance.holes.scenes`.
 
         Args:
             rows: one of `passes`.
@@ -148,7 +148,7 @@ class Measurement:
         assert self._shapes is not None
         return ask_pass(self._shapes, self._scenes.images, rows, self._in_scenes, seed=self._seed)
 
-    def outcomes(self, key: Asked, parts: Sequence[Outcomes], in_scenes: Sequence[SceneLogits]) -> Outcomes:
+    def outcomes(self, key: NetworkAndMethod, parts: Sequence[Outcomes], in_scenes: Sequence[SceneLogits]) -> Outcomes:
         """All that one network answered under one masking method, features turned into predictions of a linear probe.
 
         Args:
@@ -170,7 +170,7 @@ class Measurement:
         found = [self.ask(batch) for batch in batches]
         in_scenes = [self.ask_in_scenes(rows) for rows in self.passes]
         runs: dict[str, dict[MaskingMethod, Outcomes]] = {name: {} for name in self._classifiers}
-        for name, method in self.asked:
+        for name, method in self.networks_and_methods:
             key = name, method
             parts = [answers[key] for answers in found]
             runs[name][method] = self.outcomes(key, parts, [each[key] for each in in_scenes if key in each])
@@ -186,7 +186,7 @@ def result_rows(
     replicates: int,
     seed: int = 0,
     by_seed: bool = False,
-    wanted: Callable[[AskedMeasure], bool] = lambda asked: not asked.measure.of_data,
+    wanted: Callable[[MeasureMember], bool] = lambda member: not member.measure.of_data,
 ) -> Iterator[Row]:
     """The rows of one network under one masking method: over all seeds, then those of each seed.
 
@@ -200,19 +200,19 @@ def result_rows(
         by_seed: whether rows of each seed follow, of the measures that have some.
         wanted: which measures; by default all that say something of the network.
     """
-    measures = [asked for asked in asked_measures(context) if wanted(asked)]
+    measures = [member for member in measure_members(context) if wanted(member)]
     groups: list[tuple[int | None, list[Outcomes]]] = [(None, list(runs.values()))]
     if by_seed:
         groups += [(run_seed, [run]) for run_seed, run in runs.items()]
     for run_seed, some in groups:
-        for asked in measures:
-            if run_seed is None or asked.measure.by_seed:
+        for member in measures:
+            if run_seed is None or member.measure.by_seed:
                 yield Row.of(
-                    asked.estimate(some, replicates=replicates, seed=seed),
+                    member.estimate(some, replicates=replicates, seed=seed),
                     network=network,
                     method=method,
-                    measure=asked.measure.name,
-                    parameters=asked.parameters,
+                    measure=member.measure.name,
+                    parameters=member.parameters,
                     seed=run_seed,
                 )
 
@@ -228,7 +228,13 @@ def data_rows(outcomes: Outcomes, context: Context, *, replicates: int, seed: in
     """
     return list(
         result_rows(
-            "", "", {0: outcomes}, context, replicates=replicates, seed=seed, wanted=lambda asked: asked.measure.of_data
+            "",
+            "",
+            {0: outcomes},
+            context,
+            replicates=replicates,
+            seed=seed,
+            wanted=lambda member: member.measure.of_data,
         )
     )
 
@@ -254,13 +260,13 @@ def difference_rows(
         replicates: bootstrap resamples behind each interval.
         seed: decides the resamples.
     """
-    for asked in asked_measures(context):
-        if asked.measure.compared and isinstance(asked.made, Statistic | CrossedStatistic):
+    for member in measure_members(context):
+        if member.measure.compared and isinstance(member.made, Statistic | CrossedStatistic):
             yield Row.of(
-                asked.difference(*runs, replicates=replicates, seed=seed),
+                member.difference(*runs, replicates=replicates, seed=seed),
                 network=network,
                 method=method,
-                measure=asked.measure.name,
-                parameters=asked.parameters,
+                measure=member.measure.name,
+                parameters=member.parameters,
                 compared_with=compared_with,
             )

@@ -49,7 +49,7 @@ class Outcomes:
         objects: (N,) int64, which object each image shows: the ids, unless several images show one.
         labels: (N,) int64 true classes.
         predictions: (N,) int64 by condition; -1 where an image was not asked under it. Always holds "clean", with
-            nothing hidden; the others are those of a `ReliancePlan`, named in `lm_modules.reliance.conditions`.
+            nothing hidden; the others are those of a `ReliancePlan`, named in `lm_modules.reliance.holes.conditions`.
             A prediction of num_classes or more is none of the data's classes.
         features: (N, F) float64 of each layer by condition, NaN where an image was not asked under it; empty
             where none were kept.
@@ -63,7 +63,7 @@ class Outcomes:
             redrawn; NaN where not `object_valid`.
         scenes: answers about pictures without objects; None where it was not asked about them.
         information: (N,) float64 in bits by name of features, what a probe on them told of the class
-            (`lm_modules.reliance.pointwise`); NaN where an image was not asked, empty where no features were probed.
+            (`lm_modules.reliance.features`); NaN where an image was not asked, empty where no features were probed.
     """
 
     num_classes: int

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeVar
 
-from maskrobust.augment import FAMILIES, FamilyName
+from maskrobust.augment import FAMILIES, FamilyName, family_needs
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.reliance.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
+from maskrobust.lm_modules.reliance.holes.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,32 @@ class ReliancePlan:
                 together[each.name] = any(values) if isinstance(values[0], bool) else values[0]
         return cls(**together)
 
+    def without_objects(self) -> Self:
+        """What of the plan can be asked about images without object masks."""
+        orders = tuple(each for each in self.curve_orders if each == "random")
+        return replace(
+            self,
+            shapes=False,
+            features=False,
+            layers=(),
+            margins=(),
+            leak_controls=False,
+            scenes=0,
+            curve_families=self.curve_families if orders else (),
+            curve_orders=orders,
+            transfer_families=tuple(
+                each for each in self.transfer_families if family_needs(each).isdisjoint(("bank", "object_mask"))
+            ),
+        )
+
 
 Method = TypeVar("Method", bound=str)
+
+WITHOUT_OBJECTS = (
+    "no image has an object mask: the used share and all else that is about outlines, scenes, curves by saliency and "
+    "silhouettes in the transfer matrix are left out"
+)
+"""What `ReliancePlan.without_objects` leaves out, in words."""
 
 
 def with_transfer_methods(

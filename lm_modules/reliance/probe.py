@@ -15,7 +15,7 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
-from maskrobust.lm_modules.reliance.object_crops import object_crops
+from maskrobust.lm_modules.reliance.holes.object_crops import object_crops
 
 FOLDS = 5
 """Of a cross-validated probe."""

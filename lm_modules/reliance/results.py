@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from maskrobust.lm_modules.reliance.estimation import Estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 
 
 @dataclass(frozen=True)

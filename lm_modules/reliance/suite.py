@@ -1,8 +1,7 @@
-"""The reliance suite: fed batches, it asks any number of masking methods about the same holes and keeps the answers."""
+"""The reliance suite: asks any number of masking methods about the same holes in a batch of images."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,17 +10,17 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import FeatureExtractor, Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray, check_finite
-from maskrobust.lm_modules.reliance.conditions import (
+from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_key
+from maskrobust.lm_modules.reliance.holes.conditions import (
     OTHER_RING,
     Condition,
     Conditions,
     ConditionSource,
     condition_names,
 )
-from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_key
+from maskrobust.lm_modules.reliance.holes.scenes import Key, touches_border
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.scenes import touches_border
 
 FeatureExtractors = Mapping[str | None, FeatureExtractor]
 """By layer; None stands for the penultimate features."""
@@ -29,12 +28,8 @@ FeatureExtractors = Mapping[str | None, FeatureExtractor]
 _SMALLEST_PASS = 64
 
 
-Key = TypeVar("Key", bound=Hashable)
-"""What a predictor is called by."""
-
-
-class RelianceSuite(Generic[Key]):
-    """Collects what the measures of shape reliance need, in one pass over the data.
+class RelianceSuite:
+    """Asks predictors what the measures of shape reliance need, batch by batch.
 
     The holes are drawn once for each batch, from (seed, sample id) and the bank alone, and shared by all predictors.
     All images that something is hidden from are gathered over the conditions, and go through a predictor in forward
@@ -42,7 +37,8 @@ class RelianceSuite(Generic[Key]):
     for). Whether networks are in train or eval mode is left to the caller.
 
     Args:
-        bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split.
+        bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split. None for
+            a plan without objects (`ReliancePlan.without_objects`).
         num_classes: number of the data's classes; logits may have more columns, for answers that are none of them.
         plan: what is asked.
         seed: decides every draw, together with the sample ids.
@@ -51,7 +47,7 @@ class RelianceSuite(Generic[Key]):
 
     def __init__(
         self,
-        bank: SilhouetteBank,
+        bank: SilhouetteBank | None,
         num_classes: int,
         plan: ReliancePlan | None = None,
         *,
@@ -61,31 +57,8 @@ class RelianceSuite(Generic[Key]):
         self.num_classes = num_classes
         self._object_of = object_of
         self.plan = plan or ReliancePlan()
-        self._source = ConditionSource(replace(bank, objects=object_of(bank.ids)), self.plan, seed)
-        self._parts: dict[Key, list[Outcomes]] = {}
-
-    def update(
-        self,
-        predictors: Mapping[Key, Predictor],
-        batch: Batch,
-        clean_logits: Mapping[Key, Tensor] | None = None,
-        feature_extractors: Mapping[Key, FeatureExtractors] | None = None,
-        plans: Mapping[Key, ReliancePlan] | None = None,
-    ) -> None:
-        """Ask every predictor about a batch, and keep the answers; see `ask`.
-
-        Args:
-            predictors: by name.
-            batch: annotated images on the predictors' device.
-            clean_logits: by a predictor's name.
-            feature_extractors: by a predictor's name.
-            plans: by a predictor's name.
-
-        Raises:
-            InputError: see `ask`.
-        """
-        for name, outcomes in self.ask(predictors, batch, clean_logits, feature_extractors, plans).items():
-            self._parts.setdefault(name, []).append(outcomes)
+        known = None if bank is None else replace(bank, objects=object_of(bank.ids))
+        self._source = ConditionSource(known, self.plan, seed)
 
     def ask(
         self,
@@ -97,7 +70,8 @@ class RelianceSuite(Generic[Key]):
     ) -> dict[Key, Outcomes]:
         """What every predictor answers about a batch under every condition, by its name.
 
-        An image of which a condition hides nothing is not asked again: its answer is the clean one.
+        An image of which a condition hides nothing is not asked again: its answer is the clean one. Batches are joined
+        with `Outcomes.merge`; features of the whole become predictions with `with_feature_predictions`.
 
         Args:
             predictors: by name: masking methods, or networks under masking methods.
@@ -121,14 +95,6 @@ class RelianceSuite(Generic[Key]):
                 plan = self.plan if plans is None else plans.get(name, self.plan)
                 found[name] = self._observe(name, predictor, batch, conditions, plan, clean, extractors)
             return found
-
-    def outcomes(self) -> dict[Key, Outcomes]:
-        """What each predictor answered so far, by name.
-
-        Under several ranks, join them with `Outcomes.merge`; features of the whole become the predictions of a probe
-        with `with_feature_predictions`.
-        """
-        return {name: Outcomes.merge(parts) for name, parts in self._parts.items()}
 
     def _observe(
         self,
@@ -158,8 +124,8 @@ class RelianceSuite(Generic[Key]):
         other_ring = [each for each in wanted if each.name in OTHER_RING]
         if conditions.other_ring_images is not None:
             logits += self._ask(name, predictor, conditions.other_ring_images, other_ring, conditions.fill_keys, clean)
-        swaps, asked = conditions.swaps, zip([*shown, *other_ring], logits, strict=True)
-        predictions = {each.name: _predictions(answer, each.asked) for each, answer in asked}
+        swaps, by_condition = conditions.swaps, zip([*shown, *other_ring], logits, strict=True)
+        predictions = {each.name: _predictions(answer, each.applies) for each, answer in by_condition}
         return Outcomes(
             num_classes=self.num_classes,
             ids=_to_numpy(batch.ids),
@@ -189,10 +155,10 @@ class RelianceSuite(Generic[Key]):
         if not conditions:
             return []
         visible = torch.stack([condition.visible for condition in conditions])
-        asked = torch.stack([condition.asked for condition in conditions])
+        applies = torch.stack([condition.applies for condition in conditions])
         logits = clean.expand(len(conditions), -1, -1).clone()
         hides_something = visible.flatten(2).view(torch.uint8).amin(dim=2) == 0  # `all` of bool takes 50 times as long
-        for rows in _passes(asked & hides_something, len(images)):
+        for rows in _passes(applies & hides_something, len(images)):
             condition, image = rows.unbind(dim=1)
             answer = self._check(predictor(images[image], visible[condition, image], keys[image]))
             logits[condition, image] = answer.to(logits.dtype)
@@ -217,14 +183,14 @@ class RelianceSuite(Generic[Key]):
         return logits
 
 
-def _passes(asked: Tensor, batch_size: int) -> Sequence[Tensor]:
+def _passes(applies: Tensor, batch_size: int) -> Sequence[Tensor]:
     """Positions (condition, image) that are True in (conditions, B), parted into forward passes of (n, 2) int64."""
-    positions = asked.nonzero()
+    positions = applies.nonzero()
     return positions.split(max(_SMALLEST_PASS, batch_size)) if len(positions) else ()
 
 
-def _predictions(logits: Tensor, asked: Tensor) -> IntArray:
-    return _to_numpy(logits.argmax(dim=1).where(asked, -1))
+def _predictions(logits: Tensor, applies: Tensor) -> IntArray:
+    return _to_numpy(logits.argmax(dim=1).where(applies, -1))
 
 
 def _to_numpy(values: Tensor) -> IntArray:

@@ -24,7 +24,7 @@ from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit
 from maskrobust.lm_modules.networks.compilation import CompiledNetwork
 from maskrobust.lm_modules.networks.imagenet import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.loading import read_weights
-from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import check_values, load_tensors, plain_tensors, read_checkpoint
 from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, arguments_in, check_arguments
@@ -114,6 +114,8 @@ class MaskRobustClassifier(pl.LightningModule):
     Attributes:
         num_classes: as given.
         class_names: one for each class, where `from_checkpoint` has found them; None otherwise.
+        training_view: size and crop of the pictures of the training, as values of `Preprocessing`, where
+            `from_checkpoint` has found them; empty otherwise.
 
     Raises:
         InputError, MissingFileError: an argument is out of its range, or weights do not fit.
@@ -174,6 +176,7 @@ class MaskRobustClassifier(pl.LightningModule):
                 each.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] | None = None
+        self.training_view: dict[str, Any] = {}
         self.mean, self.std = tuple(mean), tuple(std)
         self.masking = masking
         own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
@@ -214,6 +217,7 @@ class MaskRobustClassifier(pl.LightningModule):
             ) from error
         if "class_names" in checkpoint:
             classifier.class_names = read_class_names(checkpoint["class_names"], classifier.num_classes, path)
+        classifier.training_view = read_training_view(checkpoint)
         return classifier
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -325,6 +329,7 @@ class MaskRobustClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float."""
+        self.training_view = {"size": list(batch.images.shape[2:])}
         inputs = {
             "learner": self,
             "batch": batch,
@@ -414,8 +419,10 @@ class MaskRobustClassifier(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the names of the data module's classes into the checkpoint, as "class_names"."""
+        """Put the names of the data module's classes into the checkpoint, and size and crop of its pictures."""
         data = getattr(self._trainer, "datamodule", None)
+        if self.training_view:
+            checkpoint["training_view"] = {"crop": getattr(data, "crop_fraction", 1.0), **self.training_view}
         names = getattr(data, "class_names", self.class_names)
         if names is not None:
             checkpoint["class_names"] = list(names)

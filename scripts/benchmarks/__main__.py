@@ -1,10 +1,12 @@
-"""What the toolkit costs, as ratios within one run: `scripts/bench masking`, `explaining` or `feeding`."""
+"""What the toolkit costs, as ratios: `scripts/bench masking`, `explaining`, `feeding`, `exporting` or `cost`."""
 
 from jsonargparse import auto_cli
 
+from cost import cost
 from explaining import explaining
+from exporting import exporting
 from feeding import feeding
 from masking import masking
 
 if __name__ == "__main__":
-    auto_cli([masking, explaining, feeding], as_positional=False)
+    auto_cli([masking, explaining, feeding, exporting, cost], as_positional=False)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.crossed import crossed_mean
+from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean
 
 LEVELS = (0.95, 0.992)
 

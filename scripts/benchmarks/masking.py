@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 from maskrobust.augment import patches, sample_keys
 from maskrobust.errors import InputError
@@ -48,9 +49,10 @@ def masking(
 
     A row is of one padding of `LayerMasking`, "mean" or "mirror", all of them in the same rounds. It has hidden
     (fraction of pixels), positions (fraction of those inside the network that are visible: the mean over convolutions),
-    plain_seconds, time and memory as ratios over the plain network's, waits (times that Python waits for a CUDA device
-    in one call; empty elsewhere), and sensitivity (largest change of a logit when the hidden pixels are redrawn, which
-    must be 0; empty in training).
+    plain_seconds, time and memory as ratios over the plain network's, over_folded (time over that of the plain network
+    with batch norm folded into convolutions, as layer masking folds it; empty in training), waits (times that Python
+    waits for a CUDA device in one call; empty elsewhere), and sensitivity (largest change of a logit when the hidden
+    pixels are redrawn, which must be 0; empty in training).
 
     Args:
         networks: of torchvision, or timm/NAME.
@@ -99,7 +101,10 @@ def _measure(
     for network, mode in places:
         cases = _cases(network, mode)
         functions = {case: make(network, mode, case) for case in (None, *cases)}
-        seconds = alternate({str(case): function for case, function in functions.items()}, rounds, device)
+        named = {str(case): function for case, function in functions.items()}
+        if mode == "eval":
+            named["folded"] = make(network, mode, None, folds=True)
+        seconds = alternate(named, rounds, device)
         plain = seconds["None"]
         for case in cases:
             visible = draw_mask(case.mask, batch)
@@ -112,6 +117,7 @@ def _measure(
                 "positions": visible_positions(network, visible),
                 "plain_seconds": median(plain),
                 "time": median_ratio(seconds[str(case)], plain),
+                "over_folded": median_ratio(seconds[str(case)], seconds["folded"]) if mode == "eval" else None,
                 "memory": memory[network, mode, case] / memory[network, mode, None],
                 "waits": count_waits(functions[case], device),
                 "sensitivity": _sensitivity(functions[case], visible.to(device)) if mode == "eval" else None,
@@ -140,8 +146,9 @@ def _make(
     precision: Arithmetic,
     *,
     compiles: bool,
+    folds: bool = False,
 ) -> Callable[..., Any]:
-    """One forward pass, or one training step, of a network with a hole; None for the plain network.
+    """One forward pass, or one training step, of a network with a hole; None for the plain network, folded or not.
 
     The forward pass takes other images than its own, too, and returns logits.
     """
@@ -153,6 +160,8 @@ def _make(
     module = plain if case is None else LayerMasking(plain, padding=case.padding)
     visible = () if case is None else (draw_mask(case.mask, batch).to(device),)
     module.train(mode != "eval")
+    if folds:
+        module = fuse(module)
     call = torch.compile(module) if compiles else module
 
     def forward(images: Tensor = own_images) -> Tensor:

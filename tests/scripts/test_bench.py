@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from cost import cost, count
 from explaining import METHODS, explainers
+from exporting import exporting
 from feeding import FAMILIES, FILLS, HIDDEN, bare_loader, masks_and_fills, shards_loader, write_photographs
 from masking import COMMON_MASKS, SMALL_AREAS, draw_mask, visible_positions
 from tests.processes import started
@@ -96,6 +98,7 @@ def test_masking_has_a_row_for_each_network_mode_mask_and_padding(
     ]
     assert all(row["time"] > 0 and row["memory"] > 0 and row["plain_seconds"] > 0 for row in rows)
     assert {(row["mode"], row["sensitivity"]) for row in rows} == {("eval", 0.0), ("training step", None)}
+    assert all((row["over_folded"] or 0) > 0 for row in rows if row["mode"] == "eval")
     assert "squeezenet1_1" in printed and str(path) in printed
 
 
@@ -129,6 +132,34 @@ def test_feeding_has_a_row_for_each_way_of_each_task(
     assert methods.keys() == {"mask", "mask and black fill", "fill", "loading"}
     assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
     assert methods["fill"] - {"memory, copied"} == set(FILLS) and len(methods["loading"]) == 3
+
+
+def test_exporting_has_a_row_for_each_padding_and_batch(tmp_path: Path) -> None:
+    exporting(("small_resnet",), batches=(1, 2), image_size=32, rounds=1, json=tmp_path / "bench.json")
+    rows = rows_of("exporting", tmp_path / "bench.json")
+    assert [(row["batch"], row["padding"]) for row in rows] == [*itertools.product((1, 2), ("mean", "mirror"))]
+    assert all(row["time"] > 0 and 0 <= row["difference"] < 1e-4 for row in rows)
+
+
+def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand() -> None:
+    weight = torch.nn.Parameter(torch.empty(8, device="meta"))
+    images = torch.empty(100, 8, device="meta")
+
+    def call() -> None:
+        torch.sigmoid(images.view(10, 10, 8) * weight).exp()
+
+    found = count(call, [weight])  # 800 floats of 4 bytes: read, written; sigmoid and exp save their results
+    assert found == (3, 3 * 2 * 3200 + 32, 3 * 3200)
+
+
+def test_cost_has_a_row_for_each_mode_and_padding(tmp_path: Path) -> None:
+    cost(("small_resnet",), batch=2, json=tmp_path / "bench.json")
+    rows = rows_of("cost", tmp_path / "bench.json")
+    assert [(row["mode"], row["padding"]) for row in rows] == [
+        *itertools.product(("eval", "training step"), ("mean", "mirror"))
+    ]
+    assert all(row["kernels_ratio"] > 1 and row["bytes_ratio"] > 1 for row in rows)
+    assert all((row["saved_ratio"] is None) == (row["mode"] == "eval") for row in rows)
 
 
 def test_both_loaders_of_shards_yield_crops_of_one_size_and_type(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`maskrobust export`: a folder that makes the same network again, and a card without markup of strangers."""
+"""`maskrobust export`: a folder that makes the same network again, a card without markup of strangers, an ONNX file."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import safetensors.torch
 import torch
@@ -107,6 +108,23 @@ def test_the_card_shows_the_networks_own_rows(trained: Path, tmp_path: Path) -> 
     assert tables == ["| black | clean_accuracy | 0.512 | 0.4 to 0.6 | 24 |"]
 
 
+def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["export", f"--network={trained}", f"--onnx={tmp_path / 'a' / 'net.onnx'}", "--size=32"])
+    assert "layer_masking_mirror with images (B, 3, 32, 32)" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.onnx"]
+    picture = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    visible = torch.ones(5, 1, 32, 32, dtype=torch.bool)
+    visible[1:, :, 10:30, 12:20] = False
+    with torch.no_grad():
+        predict = load_network(str(trained)).predictor("layer_masking_mirror")
+        expected = predict(picture, visible, torch.arange(5))
+    session = onnxruntime.InferenceSession(tmp_path / "a" / "net.onnx")
+    (found,) = session.run(None, {"images": picture.numpy(), "visible": visible.numpy()})
+    assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
+
+
 def test_text_from_files_is_no_markup_in_the_card() -> None:
     origin = Origin("small_resnet", training={HOSTILE: HOSTILE * 100})
     names = (HOSTILE, "naïve")
@@ -169,6 +187,10 @@ def test_a_folder_that_is_no_export_is_one_sentence(spoil: Callable[[Path], obje
         (["--network=small_resnet", "--out=new"], "needs weights"),
         (["--network=small_resnet:random", "--out=new", "--reliance=other.json"], "other.json"),
         (["--network=small_resnet:random", "--out=new", "--reliance=two.json"], "has a, b"),
+        (["--network=small_resnet:random"], "neither --out nor --onnx"),
+        (["--network=small_resnet:random", "--onnx=net.onnx"], "give --size 224"),
+        (["--network=small_resnet:random", "--onnx=net.onnx", "--size=0"], "size of a preprocessing"),
+        (["--network=small_resnet:random", "--onnx=net.onnx", "--size=32", "--method=black"], "got 'black'"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(

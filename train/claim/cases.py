@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from maskrobust.lm_modules.methods import MaskingMethod, is_fill
-from maskrobust.lm_modules.reliance.conditions import retention_condition
-from maskrobust.lm_modules.reliance.estimation import right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import right_answers
+from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.config import ClaimConfig
 
@@ -66,13 +66,13 @@ def choose_cases(config: ClaimConfig, validation: Validation) -> dict[str, Selec
     }
     rule = config.rule
     reference = candidates[rule.layer_masking_arm][config.arms[rule.layer_masking_arm].method]
-    asked = reference.retention - rule.retention_tolerance
-    return {arm: _selection(config.arms[arm].method, found, asked) for arm, found in candidates.items()}
+    required_retention = reference.retention - rule.retention_tolerance
+    return {arm: _selection(config.arms[arm].method, found, required_retention) for arm, found in candidates.items()}
 
 
-def _selection(own: MaskingMethod, candidates: dict[MaskingMethod, Candidate], asked: float) -> Selection:
+def _selection(own: MaskingMethod, candidates: dict[MaskingMethod, Candidate], required_retention: float) -> Selection:
     allowed = [method for method in candidates if is_fill(method) or method == own]
-    keeping = [method for method in allowed if candidates[method].retention >= asked - 1e-9]
+    keeping = [method for method in allowed if candidates[method].retention >= required_retention - 1e-9]
     if keeping:
         best = min(keeping, key=lambda method: abs(candidates[method].leak))
     else:

@@ -254,7 +254,7 @@ class ClaimConfig:
         folder = self.out / "arms" / name / f"seed-{seed}"
         settings = flattened(learning.follows_from(self, name, seed))
         checks = self.manipulation_checks if learning.network_of is None else {}
-        asked = {"evaluation": self.content_of("evaluation"), "own methods": self._own_methods(name)}
+        evaluated = {"evaluation": self.content_of("evaluation"), "own methods": self._own_methods(name)}
         return StoredRun(
             arm=name,
             seed=seed,
@@ -262,7 +262,7 @@ class ClaimConfig:
             learned=folder / learning.learned,
             settings=settings,
             methods=tuple(self.plans_of(name)),
-            measured=settings | flattened({**asked, "manipulation_checks": checks}),
+            measured=settings | flattened({**evaluated, "manipulation_checks": checks}),
         )
 
     def source_of(self, arm: str, seed: int) -> StoredRun:

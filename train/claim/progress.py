@@ -6,20 +6,14 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress as RichProgress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress as RichProgress
 
 from maskrobust.augment import Batch
+from maskrobust.train.running.progress import CountingDisplay
 
 
 class Progress:
-    """A live display as a context manager; on a stream that is no terminal, one line for each run.
+    """A live display as a context manager; on a stream that is no terminal, lines: for each run, and now and then.
 
     Args:
         console: to write to.
@@ -28,16 +22,7 @@ class Progress:
 
     def __init__(self, console: Console, runs: int) -> None:
         self._console = console
-        self._display = RichProgress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._display = CountingDisplay(console)
         self._all = self._display.add_task("all runs", total=runs)
         self._current = self._display.add_task("", total=None, visible=False)
 

@@ -90,11 +90,11 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     classifier = frozen_network(config, run.arm, run.seed)
     network = classifier.trained_network(run.arm)
     progress.start("measuring", f"{arm.title}, seed {run.seed}")
-    asked: list[tuple[Split, Plans, str]] = [
+    measurements: list[tuple[Split, Plans, str]] = [
         (evaluation.split, config.plans_of(run.arm), "outcomes"),
         ("val", evaluation.validation_plans, "validation"),
     ]
-    for split, plans, kind in asked:
+    for split, plans, kind in measurements:
         measurement = Measurement(
             {run.arm: network},
             bank,

@@ -10,8 +10,8 @@ import numpy as np
 from maskrobust.augment import read_choice
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, compare_magnitudes
-from maskrobust.lm_modules.reliance.estimation import Estimate, estimate_difference, mean_fraction_interval
+from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, compare_magnitudes
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate_difference, mean_fraction_interval
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
 from maskrobust.lm_modules.reliance.measures.used_share import reliance

@@ -4,9 +4,10 @@ A network that reads the outline does so whether the outline helps it (a positiv
 misleads it (a negative one). So reliance is the magnitude of the used share, and an arm is compared with the
 layer-masking arm by |used share| - |used share|: with the plain difference, an arm that is misled would look like one
 that does not read, and a layer-masking arm that is misled would lend support to the claim. How the interval of this
-difference avoids the bias of resampled magnitudes is said at `lm_modules.reliance.comparison.MagnitudeDifference`, and
-how its bounds hold for all arms together at `compare_magnitudes` there. "Every arm exceeds" is wrong only where the
-bound of an arm that does not is wrong, too; "some arm does not" has as many chances to be wrong as there are arms.
+difference avoids the bias of resampled magnitudes is said at `MagnitudeDifference` of
+`lm_modules.reliance.estimates.comparison`, and how its bounds hold for all arms together at `compare_magnitudes` there.
+"Every arm exceeds" is wrong only where the bound of an arm that does not is wrong, too; "some arm does not" has as many
+chances to be wrong as there are arms.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude, Reading
+from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, ComparisonResult
 from maskrobust.train.claim.config import DecisionRule
 from maskrobust.train.report.wording import listed
 
@@ -23,7 +24,7 @@ CLAIM = "Training with mask augmentation alone does not stop a network from read
 _WORST_COVERAGE = {2: 0.50, 3: 0.75, 4: 0.82}
 """By number of seeds: how often a 95 % interval holds the truth where runs differ by their seed alone."""
 
-_READINGS: dict[Reading, str] = {
+_READINGS: dict[ComparisonResult, str] = {
     "above": "above the margin",
     "below": "within the margin",
     "not settled": "not settled",

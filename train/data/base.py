@@ -16,7 +16,7 @@ from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.reliance.scenes import EmptyScenes
+from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.loading import (
     EpochSampler,
     Loader,

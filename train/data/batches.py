@@ -13,7 +13,7 @@ from maskrobust.train.data.loading import Loader
 from maskrobust.train.data.shards.streams import EvaluationStream
 from maskrobust.train.types import Split
 
-Entry = TypeVar("Entry")
+Item = TypeVar("Item")
 
 
 def split_batches(data: AnnotatedDataModule, split: Split) -> Iterable[Batch]:
@@ -47,7 +47,7 @@ def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterat
     return zip(found, loader, strict=True)
 
 
-def _in_runs(entries: Sequence[Entry], workers: int) -> list[Entry]:
+def _in_runs(entries: Sequence[Item], workers: int) -> list[Item]:
     """Entries in an order in which those at w, w + n, w + 2 n, ..., which process w of n reads, follow each other."""
     number = max(1, workers)
     runs = [len(range(worker, len(entries), number)) for worker in range(number)]
@@ -55,13 +55,13 @@ def _in_runs(entries: Sequence[Entry], workers: int) -> list[Entry]:
     return [entries[starts[place % number] + place // number] for place in range(len(entries))]
 
 
-def _parted(numbered: Iterable[tuple[int, Entry]]) -> tuple[list[int], list[Entry]]:
+def _parted(numbered: Iterable[tuple[int, Item]]) -> tuple[list[int], list[Item]]:
     """Numbers and entries."""
     pairs = [*numbered]
     return [number for number, _ in pairs], [entry for _, entry in pairs]
 
 
-def at_numbers(entries: Iterable[Entry], numbers: Iterator[int]) -> Iterator[tuple[int, Entry]]:
+def at_numbers(entries: Iterable[Item], numbers: Iterator[int]) -> Iterator[tuple[int, Item]]:
     """Those of the entries that come at ascending numbers, with these; the entries after the last one are not read."""
     wanted = next(numbers, None)
     for number, entry in enumerate(entries if wanted is not None else ()):

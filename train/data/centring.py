@@ -8,9 +8,9 @@ from torch import Tensor
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.centring import BACKGROUNDS
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
+from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.scenes import EmptyScenes
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.types import Split
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from maskrobust.train.evaluate.config import parse_config
-from maskrobust.train.running.progress import counting_display
+from maskrobust.train.running.progress import CountingDisplay, stage
 from maskrobust.train.storage.files import check_folder, write_json, write_text
 
 if TYPE_CHECKING:  # whose import takes seconds
@@ -40,12 +40,15 @@ def main(arguments: Sequence[str]) -> None:
         similarities = answer_similarities(config.wordnet, networks, data)
         store = Store(config.out / "partial", settings_of(config, networks))
         with locked(config.out):
-            with counting_display(console) as progress:
+            with CountingDisplay(console) as progress:
                 answered = ask(config, networks, data, store, progress)
-            if answered is None:
-                return
-            seconds = time.monotonic() - start
-            results = summarise(config, data, answered, similarities, seconds=seconds, command=shlex.join(sys.argv))
+                if answered is None:
+                    return
+                seconds = time.monotonic() - start
+                with stage(progress, "computing intervals"):
+                    results = summarise(
+                        config, data, answered, similarities, seconds=seconds, command=shlex.join(sys.argv)
+                    )
             examples = evaluation_examples(config, data, answered.runs, networks)
             _write(config.out, results, render_reliance(results, examples))
             if config.predictions:

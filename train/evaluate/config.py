@@ -1,7 +1,7 @@
 """What `maskrobust evaluate` measures: which networks, on which data, under which masking methods."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,15 @@ FULL_PLAN = ReliancePlan(
     scenes=24,
 )
 """What is asked by default: every kind of measure but the closer looks at the leak."""
+
+QUICK_IMAGES, QUICK_REPLICATES = 512, 200
+"""Of `evaluate --quick`."""
+
+QUICK = (
+    f"quick: at most {QUICK_IMAGES} images and {QUICK_REPLICATES} resamples; retention curves, the transfer matrix, "
+    "scenes and features are left out"
+)
+"""What `evaluate --quick` leaves out, in words."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class EvaluationConfig:
         replicates: bootstrap resamples behind each interval.
         seed: of holes, probe and resamples.
         predictions: whether to write predictions.csv, too: what each network answered about each image.
+        quick: a first look, at images spread over the split; `QUICK` says what is left out.
         data_options: how `data` was made, its class_path and init_args; empty where that is not known.
     """
 
@@ -84,6 +94,7 @@ class EvaluationConfig:
     replicates: int = 2000
     seed: int = 0
     predictions: bool = False
+    quick: bool = False
     data_options: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -109,7 +120,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         InputError: an argument leaves its domain, or no data are named.
     """
     parser = Parser(prog="maskrobust evaluate", description=__doc__, **PARSER_OPTIONS)
-    parser.add_class_arguments(EvaluationConfig, skip={"data", "data_options", "network", "split"})
+    parser.add_class_arguments(EvaluationConfig, skip={"data", "data_options", "network", "split", "quick"})
     parser.add_argument(
         "--network",
         type=list[str] | str,
@@ -120,11 +131,15 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     parser.add_argument(
         "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
     )
+    parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
     given, given_data = parse_with_described_data(parser, arguments, unlabelled=True)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     if isinstance(given["network"], str):
         given["network"] = [given["network"]]
     config = EvaluationConfig(**given, data_options=given_data)
+    if config.quick:
+        plan = replace(config.plan, curve_families=(), transfer_families=(), features=False, layers=(), scenes=0)
+        config = replace(config, plan=plan, replicates=min(config.replicates, QUICK_REPLICATES))
     _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
     for name, values in {

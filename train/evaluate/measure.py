@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress
 from torch import Tensor
 
@@ -22,18 +23,20 @@ from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
-from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
+from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
+from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.scenes import SceneLogits
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
-from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.unlabelled import answering_itself, predictions_of
+from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
+from maskrobust.train.evaluate.unlabelled import predictions_of, select_own_outputs
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
+from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import read_json, write_archive, write_json
 from maskrobust.train.storage.fingerprints import bank_digest, network_fingerprint, own_code
 from maskrobust.train.storage.store import Store
@@ -56,11 +59,13 @@ class Answered(NamedTuple):
 
     Attributes:
         runs: the networks' outcomes.
-        probe: outcomes of the mask-only probe on the same images.
+        probe: outcomes of the mask-only probe on the same images; None where no image has an object mask.
+        plans: what the networks were asked under each masking method.
     """
 
     runs: Runs
-    probe: ProbeOutcomes
+    probe: ProbeOutcomes | None
+    plans: Plans
 
 
 def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]) -> dict[str, Any]:
@@ -107,9 +112,10 @@ def ask(
         progress: told about every batch.
 
     Returns:
-        Outcomes by network and masking method, and those of the mask-only probe on the same images. Where these have
-        no labels, a network's own predictions with nothing hidden stand for them, and the probe is not asked. None on
-        all processes but the first.
+        Outcomes by network and masking method, those of the mask-only probe on the same images, and what was asked.
+        Where no image has an object mask, all that needs some is left out, which one line says. Where images have no
+        labels, a network's own predictions with nothing hidden stand for them, and the probe is not asked. None on all
+        processes but the first.
 
     Raises:
         InputError: the folder of `store` is not the same for all processes, or one of them has ended, or it holds
@@ -124,45 +130,53 @@ def ask(
         data.prepare_data()
     data.setup_split(config.split)
     backgrounds = pictures_to_centre_by(data, config.split, config.plans)
-    bank = _read_bank(data, config.split)
-    store = replace(store, settings={**store.settings, "objects of the data": bank_digest(bank)})
+    with stage(progress, "reading object masks"):
+        bank = _read_bank(data, config.split)
+    store = replace(store, settings={**store.settings, "objects of the data": bank and bank_digest(bank)})
     store.check()
+    if config.quick:
+        rank_zero_info(QUICK)
+    if bank is None:
+        rank_zero_info(f"{config.split}: {WITHOUT_OBJECTS}")
+        config = replace(config, plan=config.plan.without_objects())
     if not data.num_classes:
         return _ask_unlabelled(config, on_device, data, bank, store, progress)
     probe = None
-    if is_first():
-        if (kept := store.get("probe")) is None:
-            read = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
-            kept = store.get_or_make("probe", lambda folder: read.save(folder / _PROBE))
+    if is_first() and bank is not None:
+        with stage(progress, "training the mask-only probe"):
+            if (kept := store.get("probe")) is None:
+                read = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
+                kept = store.get_or_make("probe", lambda folder: read.save(folder / _PROBE))
         probe = ProbeOutcomes.load(kept / _PROBE)
     runs = _ask(config, on_device, data, bank, backgrounds, store, progress)
-    return None if runs is None or probe is None else Answered(runs, probe)
+    return None if runs is None else Answered(runs, probe, config.plans)
 
 
-def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank:
-    """Every object of a split; each process reads a part of the batches."""
+def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank | None:
+    """Every object of a split, None for none; each process reads a part of the batches."""
     own = [_outlines(batch) for _, batch in _own_batches(data.annotated_batches(split))]
     wait_for_all()
-    return SilhouetteBank.from_batches(batch for part in of_all_ranks(own) for batch in part)
+    found = [batch for part in of_all_ranks(own) for batch in part if len(batch.ids)]
+    return SilhouetteBank.from_batches(found) if found else None
 
 
 def _own_batches(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
-    return numbered_batches(batches, _own_numbers(frozenset(), length_hint(batches)))
+    return numbered_batches(batches, _own_numbers(frozenset(), range(length_hint(batches))))
 
 
-def _own_numbers(kept: Set[int], total: int) -> Iterator[int]:
-    """The numbers that this process has to find: a run of those up to a total, and every n-th of any beyond it.
+def _own_numbers(kept: Set[int], wanted: range) -> Iterator[int]:
+    """The numbers that this process has to find: a run of those that are wanted, and every n-th of any beyond them.
 
     Batches that follow each other lie in one shard, which the other processes then need not read.
 
     Args:
         kept: numbers that need no finding.
-        total: numbers that there are, as far as is known.
+        wanted: from 0 on, as far as is known how many there are; or with gaps, beyond which nothing is wanted.
     """
     rank, ranks = rank_and_number()
-    left = [number for number in range(total) if number not in kept]
+    left = [number for number in wanted if number not in kept]
     run = left[len(left) * rank // ranks : len(left) * (rank + 1) // ranks]
-    beyond = (number for number in count(total) if number not in kept)
+    beyond = (number for number in count(wanted.stop) if number not in kept) if wanted.step == 1 else iter(())
     return chain(run, islice(beyond, rank, None, ranks))
 
 
@@ -177,7 +191,7 @@ def _ask(
     config: EvaluationConfig,
     networks: Mapping[str, TrainedNetwork],
     data: AnnotatedDataModule,
-    bank: SilhouetteBank,
+    bank: SilhouetteBank | None,
     backgrounds: Tensor | None,
     store: Store,
     progress: Progress,
@@ -196,21 +210,24 @@ def _ask(
         backgrounds=backgrounds,
     )
     batches = split_batches(data, config.split)
-    files = {(name, method): f"{list(networks).index(name)}-{method}.npz" for name, method in measurement.asked}
+    files = {
+        (name, method): f"{list(networks).index(name)}-{method}.npz"
+        for name, method in measurement.networks_and_methods
+    }
 
-    def ask_about(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, Outcomes]]]:
+    def ask_about(numbers: Iterator[int]) -> Iterator[tuple[int, dict[NetworkAndMethod, Outcomes]]]:
         for number, batch in numbered_batches(batches, numbers):
             yield number, measurement.ask(batch.to(device))
 
-    def write_answers(folder: Path, found: Sequence[dict[Asked, Outcomes]]) -> None:
+    def write_answers(folder: Path, found: Sequence[dict[NetworkAndMethod, Outcomes]]) -> None:
         for key, file in files.items():
             Outcomes.merge([answers[key] for answers in found]).save(folder / file)
 
-    def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[Asked, SceneLogits]]]:
+    def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[NetworkAndMethod, SceneLogits]]]:
         for number, rows in at_numbers(measurement.passes, numbers):
             yield number, measurement.ask_in_scenes(rows)
 
-    def write_in_scenes(folder: Path, found: Sequence[dict[Asked, SceneLogits]]) -> None:
+    def write_in_scenes(folder: Path, found: Sequence[dict[NetworkAndMethod, SceneLogits]]) -> None:
         for key in found[0]:
             columns = zip(*(each[key] for each in found), strict=True)
             write_archive(
@@ -218,11 +235,13 @@ def _ask(
             )
 
     share = partial(_share, store, progress)
-    about_images = share(f"{kind}images", "asking about images", length_hint(batches), ask_about, write_answers)
+    total = length_hint(batches)
+    every = max(1, -(-total // (QUICK_IMAGES // data.batch_size or 1))) if config.quick else 1
+    about_images = share(f"{kind}images", "asking about images", range(0, total, every), ask_about, write_answers)
     passes = len(measurement.passes)
-    in_scenes = share(f"{kind}scenes", "asking about scenes", passes, ask_in_scenes, write_in_scenes)
-    own: dict[Asked, Outcomes] = {}
-    for _, key in at_numbers(measurement.asked, _own_numbers(frozenset(), len(measurement.asked))):
+    in_scenes = share(f"{kind}scenes", "asking about scenes", range(passes), ask_in_scenes, write_in_scenes)
+    own: dict[NetworkAndMethod, Outcomes] = {}
+    for _, key in at_numbers(measurement.networks_and_methods, _own_numbers(frozenset(), range(len(files)))):
         parts = [Outcomes.load(folder / files[key]) for folder in about_images]
         kept = [path for folder in in_scenes if (path := folder / files[key]).exists()]
         logits = [SceneLogits(**read_arrays(path, SceneLogits._fields)) for path in kept]
@@ -239,7 +258,7 @@ def _share(
     progress: Progress,
     kind: str,
     description: str,
-    total: int,
+    wanted: range,
     find: Callable[[Iterator[int]], Iterable[tuple[int, Found]]],
     write: Callable[[Path, Sequence[Found]], None],
 ) -> list[Path]:
@@ -250,7 +269,7 @@ def _share(
         progress: told about each.
         kind: what they are kept as.
         description: for the progress display.
-        total: their number; 0 where it is not known.
+        wanted: their numbers; empty where these are not known.
         find: finds those with the given ascending numbers, as far as there are any.
         write: writes some of them into a folder.
 
@@ -262,8 +281,8 @@ def _share(
     """
     kept = from_first(_kept(store, kind))
     ranks = rank_and_number()[1]
-    numbers = _own_numbers(kept, total)
-    task = progress.add_task(description, total=total or None, completed=len(kept))
+    numbers = _own_numbers(kept, wanted)
+    task = progress.add_task(description, total=len(wanted) or None, completed=len(kept))
 
     def counted() -> Iterator[tuple[int, Found]]:
         for each in find(numbers):
@@ -315,7 +334,7 @@ def _ask_unlabelled(
     config: EvaluationConfig,
     networks: Mapping[str, TrainedNetwork],
     data: AnnotatedDataModule,
-    bank: SilhouetteBank,
+    bank: SilhouetteBank | None,
     store: Store,
     progress: Progress,
 ) -> Answered | None:
@@ -324,9 +343,12 @@ def _ask_unlabelled(
         batches = (batch for _, batch in _own_batches(split_batches(data, config.split)))
         seen = predictions_of(network, batches_on(batches, config.torch_device))
         wait_for_all()
-        answering, labels = answering_itself(network, dict(ChainMap(*of_all_ranks(seen))))
-        own_bank = replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
+        answering, labels = select_own_outputs(network, dict(ChainMap(*of_all_ranks(seen))))
+        own_bank = bank and replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
         own = {name: answering.to(config.torch_device)}
         runs |= _ask(config, own, data.relabelled(labels), own_bank, None, store, progress, f"{place}-") or {}
-    ids = bank.ids.numpy()
-    return Answered(runs, ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))) if is_first() else None
+    if not is_first():
+        return None
+    ids = None if bank is None else bank.ids.numpy()
+    probe = None if ids is None else ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))
+    return Answered(runs, probe, config.plans)

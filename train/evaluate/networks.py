@@ -12,7 +12,7 @@ from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.storage.plain_text import printable
 
 
@@ -41,7 +41,7 @@ def load(config: EvaluationConfig) -> tuple[dict[str, TrainedNetwork], Annotated
     only = config.answers == "present"
     for name, network in networks.items():
         if data.class_names == classes:
-            networks[name] = answering_data(network, data, given, only=only)
+            networks[name] = select_data_outputs(network, data, given, only=only)
         else:
             networks[name] = network.select_outputs([known[name][each] for each in data.class_names], only=only)
         networks[name].pass_size = data.batch_size if config.compile else None

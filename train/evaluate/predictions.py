@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.conditions import retention_condition
+from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.report.examples import ANOTHER_CLASS
 from maskrobust.train.report.results import as_text
@@ -41,13 +41,13 @@ def predictions_csv(
 
     for network, by_method in runs.items():
         first = next(iter(by_method.values()))
-        asked = [("", 0.0, first, "clean")]
-        asked += [
+        conditions = [("", 0.0, first, "clean")]
+        conditions += [
             (method, fraction, run, retention_condition(fraction))
             for method, run in by_method.items()
             for fraction in hidden_fractions
         ]
-        for method, fraction, run, condition in asked:
+        for method, fraction, run, condition in conditions:
             found = zip(run.ids.tolist(), run.labels.tolist(), run.predictions_under(condition).tolist(), strict=True)
             for sample, label, prediction in found:
                 if prediction >= 0:

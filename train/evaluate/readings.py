@@ -39,8 +39,8 @@ def with_readings(rows: Sequence[Row], num_classes: int) -> list[Row]:
 
     def read(row: Row) -> Row:
         if row.measure == "reliance":
-            asked = (row.compared_with, row.method), (row.network, row.method)
-            found = [reasons[each] for each in asked if each in reasons]
+            pair = (row.compared_with, row.method), (row.network, row.method)
+            found = [reasons[each] for each in pair if each in reasons]
             return replace(row, reading=MEANINGLESS + found[0]) if found else row
         if row.low is None or row.compared_with:
             return row

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.comparison import Reading, compare_magnitudes
+from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.class_accuracy import class_rows
+from maskrobust.lm_modules.reliance.measures.accuracy import class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
+from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.evaluate.readings import with_readings
 from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
@@ -22,7 +23,7 @@ from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import Results
 from maskrobust.train.storage.provenance import provenance
 
-_READINGS: dict[Reading, str] = {
+_READINGS: dict[ComparisonResult, str] = {
     "above": "relies more",
     "below": "relies less",
     "not settled": "not told apart",
@@ -49,13 +50,13 @@ def summarise(
         seconds: how long the command took.
         command: as typed.
     """
-    (runs, probe), plans = answered, config.plans
+    runs, probe, plans = answered
     first, main_method = next(iter(runs)), config.methods[0]
     shared = similarities[first]
     if not all(each is shared for each in similarities.values()):
         shared = None  # networks that answer with other classes than the first do not share their similarities
     rows = [
-        *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
+        *(row for method in config.methods if probe is not None for row in _pair_rows(config, runs, method, probe)),
         *data_rows(
             runs[first][main_method],
             Context(plans[main_method], probe),
@@ -94,8 +95,8 @@ def summarise(
     if data.num_classes:
         fraction, sampling = config.plan.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
         for name, by_method in runs.items():
-            asked = {method: by_method[method] for method in config.methods}
-            rows += class_rows(name, asked, data.class_names, fraction, **sampling)
+            of_network = {method: by_method[method] for method in config.methods}
+            rows += class_rows(name, of_network, data.class_names, fraction, **sampling)
     else:
         rows = [without_labels(row) for row in rows]
     content = {
@@ -109,7 +110,8 @@ def summarise(
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,
-            "probe": probe_source(data, config.split, config.probe_outlines),
+            "probe": probe_source(data, config.split, config.probe_outlines) if probe is not None else "not asked",
+            "left_out": [*[QUICK] * config.quick, *[WITHOUT_OBJECTS] * (probe is None)],
             "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),
             "scenes": _scenes(runs[first][main_method]),

@@ -30,7 +30,7 @@ def predictions_of(network: TrainedNetwork, batches: Iterable[Batch]) -> dict[in
     return seen
 
 
-def answering_itself(network: TrainedNetwork, seen: Mapping[int, int]) -> tuple[TrainedNetwork, dict[int, int]]:
+def select_own_outputs(network: TrainedNetwork, seen: Mapping[int, int]) -> tuple[TrainedNetwork, dict[int, int]]:
     """The network with the classes first that it sees in some images with nothing hidden, and which it sees in each.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.train.explain.config import parse_config
-from maskrobust.train.running.progress import counting_display
+from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder
 
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.explain.summary import write_results
 
     check_folder(config.out)
-    with counting_display(Console(stderr=True)) as progress:
+    with CountingDisplay(Console(stderr=True)) as progress:
         explained = explain_images(config, progress)
         written = write_results(
             config, explained, progress, seconds=time.monotonic() - start, command=shlex.join(sys.argv)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,15 @@ from maskrobust.train.types import AnnotatedDataModule, Split
 
 _SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")
 _SMALLEST_IMAGE = 32
+
+QUICK_PATCHES, _QUICK_SAMPLES, _QUICK_IMAGES = 7, 128, 5
+"""Of `explain --quick`: patches to a side of the image, queries, and images of data at most."""
+
+QUICK = (
+    f"quick: LIME alone, from {_QUICK_SAMPLES} queries about {QUICK_PATCHES} x {QUICK_PATCHES} patches, and at most "
+    f"{_QUICK_IMAGES} images of data; other explainers and segments, and judging stability, are left out"
+)
+"""What `explain --quick` leaves out, in words."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class ExplainConfig:
         device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
         precision: "32", or "bf16" to compute the networks under autocast.
         seed: of queries and random fills.
+        quick: a first look; `QUICK` says what is left out.
     """
 
     network: list[str]
@@ -58,7 +68,7 @@ class ExplainConfig:
     out: Path
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     plan: ExplanationPlan = field(default_factory=ExplanationPlan)
-    segments: tuple[str, ...] = ("slic", "patches")
+    segments: tuple[str, ...] = ("slic",)
     patch_size: int = 16
     targets: str | list[str | int] = "top3"
     classes: Path | None = None
@@ -72,6 +82,7 @@ class ExplainConfig:
     device: str | None = None
     precision: Precision = "32"
     seed: int = 0
+    quick: bool = False
 
     @property
     def likeliest(self) -> int | None:
@@ -93,7 +104,8 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
     parser.add_argument(
         "--images", type=list[Path] | Path | None, help="an image, a folder of images, or several: '[a, b]'"
     )
-    parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data"})
+    parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data", "quick"})
+    parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
     given = parse_with_data(parser, arguments, optional=True)
     for name in ("network", "images"):
         value = given[name]
@@ -102,7 +114,17 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
         given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     config = ExplainConfig(**given)
     _check(config)
-    return config
+    return _as_quick(config) if config.quick else config
+
+
+def _as_quick(config: ExplainConfig) -> ExplainConfig:
+    return replace(
+        config,
+        plan=replace(config.plan, explainers=("lime",), samples=_QUICK_SAMPLES),
+        segments=("patches",),
+        max_images=min(config.max_images, _QUICK_IMAGES),
+        judging=replace(config.judging, stability_seeds=1),
+    )
 
 
 def _check(config: ExplainConfig) -> None:
@@ -128,7 +150,7 @@ def _check(config: ExplainConfig) -> None:
     check_at_least("patch_size", config.patch_size, 1)
     check_at_least("image_size", config.image_size, _SMALLEST_IMAGE)
     check_at_least("seed", config.seed, 0)
-    stride, window = config.plan.stride, config.plan.window
+    stride, window = config.plan.window_stride, config.plan.window
     if not stride <= window <= config.image_size:
         raise InputError(
             f"stride <= window <= image_size is expected, got {stride}, {window} and {config.image_size}; change them."

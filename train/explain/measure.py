@@ -1,7 +1,7 @@
 """Every image explained and kept, so that a command that was stopped goes on where it was."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from rich.progress import Progress
+from pytorch_lightning.utilities import rank_zero_info
+from rich.progress import Progress, TaskID
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
-from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_passes, explain_image
 from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
 from maskrobust.lm_modules.explanation.judges.registry import DECOYS, ImageToJudge
 from maskrobust.lm_modules.explanation.judging import judge_image
@@ -24,13 +25,13 @@ from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.explain.config import ExplainConfig
+from maskrobust.train.explain.config import QUICK, ExplainConfig
+from maskrobust.train.explain.kept import KeptAnswers
 from maskrobust.train.explain.pictures import Picture, file_name, list_pictures, pictures_of, read_picture, segment
-from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.running.devices import find_device
 from maskrobust.train.storage.files import write_archive
 from maskrobust.train.storage.fingerprints import digest, network_fingerprint, own_code
-from maskrobust.train.storage.plain_text import printable
 from maskrobust.train.storage.store import Store
 
 FORMAT = 3
@@ -76,27 +77,42 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     networks = {}
     for name in config.network:
         network = load_for(
-            name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
+            name,
+            config.data,
+            config.precision,
+            preprocess=config.preprocess,
+            are_outputs_given=given is not None,
+            image_size=config.image_size,
         )
         if config.data is not None:
-            network = answering_data(network, config.data, given)
+            network = select_data_outputs(network, config.data, given)
         networks[name] = network.to(device)
     class_names = check_same_classes(networks, config.data)
-    asked = config.likeliest or find_classes(config.targets, class_names)
+    targets = config.likeliest or find_classes(config.targets, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    store = Store(config.out / "images", _settings(config, networks, asked))
+    store = Store(config.out / "images", _settings(config, networks, targets))
     store.check()
+    partial_store = Store(config.out / "partial", store.settings)
+    partial_store.check()
+    if config.quick:
+        rank_zero_info(QUICK)
     bank = None
     if config.judge and config.data is not None and config.split is not None:
         bank = SilhouetteBank.from_batches(config.data.annotated_batches(config.split))
     images, objects = {}, []
-    for picture in progress.track(pictures, total=total, description="explaining images"):
+    task = progress.add_task("explaining images", total=total)
+    for number, picture in enumerate(pictures, start=1):
         partitions = {each: segment(picture, each, config) for each in config.segments}
-        classes: int | Sequence[int] = asked
+        classes: int | Sequence[int] = targets
         if bank is not None and config.data is not None:
             classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
-        explain = partial(_explain, config, picture, partitions, predictors, classes, progress)
-        kept = store.get_or_make(_key_of(picture, partitions, classes), explain)
+        key = _key_of(picture, partitions, classes)
+        answering = partial(KeptAnswers, partial_store, key)
+        explain = partial(_explain, config, picture, partitions, predictors, classes, answering, progress, task)
+        kept = store.get_or_make(key, explain)
+        progress.update(task, completed=number)
+        if partial_store.root.exists():
+            partial_store.remove()
         images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
         objects.append(picture.object_id)
     return ExplainedImages(tuple(networks), class_names, images, np.array(objects))
@@ -147,22 +163,33 @@ def _explain(
     partitions: Mapping[str, Segments],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
+    answering: Callable[[], KeptAnswers],
     progress: Progress,
+    task: TaskID,
     folder: Path,
 ) -> None:
     """Explain a picture, judge that where it is asked for, and write what is found into a folder."""
-    device, task = find_device(config.device), progress.add_task(printable(picture.name), total=None)
-    report = partial(progress.advance, task)
+    device, key, answers = find_device(config.device), _key(picture, config.seed), answering()
     on_device = {name: Segments(segments.labels.to(device)) for name, segments in partitions.items()}
-    request = ExplanationRequest(picture.image.to(device), predictors, config.plan, _key(picture, config.seed), report)
-    found = explain_image(request, on_device, classes)
-    found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    if config.judge:
-        without = None if picture.without is None else picture.without.to(device)
-        mask = picture.object_mask
-        found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods, without))
+    number = sum(map(len, predictors)) * count_passes(config.plan, on_device, key)
+    fraction = 0.0 if config.judge else 1 / number  # of how many queries judges ask is not known before
+
+    def count(queries: int) -> None:
+        progress.advance(task, queries * fraction)
+
+    asked = [[answers.predictor(predict, count) for predict in of_network] for of_network in predictors]
+    request = ExplanationRequest(picture.image.to(device), asked, config.plan, key)
+    try:
+        found = explain_image(request, on_device, classes)
+        found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        if config.judge:
+            without = None if picture.without is None else picture.without.to(device)
+            mask = picture.object_mask
+            found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods, without))
+    except BaseException:
+        answers.keep()
+        raise
     write_archive(folder / _EXPLAINED, found.as_arrays())
-    progress.remove_task(task)
 
 
 def _key(picture: Picture, seed: int) -> int:
@@ -170,7 +197,7 @@ def _key(picture: Picture, seed: int) -> int:
 
 
 def _settings(
-    config: ExplainConfig, networks: Mapping[str, TrainedNetwork], asked: int | Sequence[int]
+    config: ExplainConfig, networks: Mapping[str, TrainedNetwork], targets: int | Sequence[int]
 ) -> dict[str, object]:
     """All that explanations follow from, but for the image, as plain values by name."""
     plan, judging = asdict(config.plan), asdict(config.judging) if config.judge else {}
@@ -180,9 +207,10 @@ def _settings(
         "maskrobust version": version("maskrobust"),
         "network": [[name, network_fingerprint(each)] for name, each in networks.items()],
         "code of your own": own_code([*config.methods, *config.plan.explainers, *config.judging.own_judges]),
-        "targets": asked,
+        "targets": targets,
         **{
-            name: getattr(config, name) for name in ("methods", "segments", "patch_size", "image_size", "judge", "seed")
+            name: getattr(config, name)
+            for name in ("methods", "segments", "patch_size", "image_size", "judge", "seed", "quick")
         },
         **{f"plan.{name}": value for name, value in plan.items()},
         **{f"judging.{name}": value for name, value in judging.items()},

@@ -23,7 +23,7 @@ from maskrobust.train.data.files.image_files import (
     read_file,
 )
 from maskrobust.train.data.files.views import evaluation_geometry
-from maskrobust.train.explain.config import ExplainConfig
+from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 _LONGEST_NAME = 100
@@ -146,7 +146,8 @@ def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
     """
     images = picture.image.unsqueeze(0)
     if name == "patches":
-        return Segments.patches(images, config.patch_size)
+        side = -(-max(picture.image.shape[1:]) // QUICK_PATCHES) if config.quick else config.patch_size
+        return Segments.patches(images, side)
     if name in ("slic", "quickshift"):
         make = Segments.paper_superpixels if config.plan.design == "paper" else Segments.superpixels
         return make(images, name)  # type: ignore[arg-type]

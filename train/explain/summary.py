@@ -79,13 +79,13 @@ def write_results(
 def settings_of(config: ExplainConfig) -> dict[str, Any]:
     """What decides the explanations, as plain values."""
     settled = {"visible_share": config.plan.shares, "scale": config.plan.answer_scale}
-    asked = {
+    plan = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in (vars(config.plan) | settled).items()
     }
     others = ("segments", "targets", "image_size", "patch_size", "judge", "seed")
     chosen = {name: getattr(config, name) for name in others} | (vars(config.judging) if config.judge else {})
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | asked).items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | plan).items()}
 
 
 def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[Row]:

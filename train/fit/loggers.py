@@ -187,12 +187,12 @@ def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> 
     if found["name"] != run_name:
         return None
     if found["project"] != options.project or options.entity not in (None, found["entity"]):
-        before, asked = (
+        before, now = (
             "/".join(filter(None, (entity, project)))
             for entity, project in ((found["entity"], found["project"]), (options.entity, options.project))
         )
         raise InputError(
-            f"'{ckpt_path}' belongs to a run of the W&B project '{before}', got '{asked}'; give that project, or "
+            f"'{ckpt_path}' belongs to a run of the W&B project '{before}', got '{now}'; give that project, or "
             "another --run_name for a new run."
         )
     return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.train.masks.config import parse_config
-from maskrobust.train.running.progress import counting_display
+from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder, write_text
 
 
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> None:
 
     check_folder(config.out)
     console = Console()
-    with counting_display(console) as progress:
+    with CountingDisplay(console) as progress:
         gallery = draw_gallery(config, progress)
     path = config.out / "masks.html"
     write_text(path, render_gallery(gallery, shlex.join(sys.argv)))

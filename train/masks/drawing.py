@@ -29,7 +29,7 @@ from maskrobust.lm_modules.methods import illustrate
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.report.examples import of_different_classes, to_pictures
-from maskrobust.train.report.pictures.masks import OUTLINE, Gallery, GalleryImage, GalleryRow, Picture
+from maskrobust.train.report.pictures.masks import OUTLINE, Gallery, GalleryImage, GalleryRow, Pixels
 from maskrobust.train.types import Split
 
 _SEARCHED_BATCHES = 20
@@ -146,7 +146,7 @@ def _draw_row(
 ) -> list[GalleryRow]:
     """One row for each image: the hole, then every column."""
     fill_keys = fold_in(sample_keys(config.seed, batch.ids), 1)
-    drawn: list[tuple[Picture, ...]] = [_with_outlines(visible.float(), batch)]
+    drawn: list[tuple[Pixels, ...]] = [_with_outlines(visible.float(), batch)]
     for column in columns:
         if column == OTHER_IMAGE:
             images = mix_images(batch.images, visible, draw_partners(fill_keys))
@@ -160,7 +160,7 @@ def _draw_row(
     ]
 
 
-def _with_outlines(images: Tensor, batch: Batch) -> tuple[Picture, ...]:
+def _with_outlines(images: Tensor, batch: Batch) -> tuple[Pixels, ...]:
     return draw_outlines(to_pictures(_in_colour(images)), batch.object_mask[:, 0].cpu().numpy())
 
 
@@ -169,7 +169,7 @@ def _in_colour(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1)
 
 
-def draw_outlines(pictures: Sequence[Picture], object_masks: NDArray[np.bool_]) -> tuple[Picture, ...]:
+def draw_outlines(pictures: Sequence[Pixels], object_masks: NDArray[np.bool_]) -> tuple[Pixels, ...]:
     """Draw the outline of each object into its picture, inside the object and a hundredth of the picture wide.
 
     Args:
@@ -182,7 +182,7 @@ def draw_outlines(pictures: Sequence[Picture], object_masks: NDArray[np.bool_]) 
     return tuple(_outlined(picture, inside) for picture, inside in zip(pictures, object_masks, strict=True))
 
 
-def _outlined(picture: Picture, inside: NDArray[np.bool_]) -> Picture:
+def _outlined(picture: Pixels, inside: NDArray[np.bool_]) -> Pixels:
     width = max(1, round(max(inside.shape) / _OUTLINES_ACROSS))
     edge = inside & binary_dilation(~inside, iterations=width, border_value=1)
     return np.where(edge[..., None], np.array(OUTLINE, dtype=np.uint8), picture)

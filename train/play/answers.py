@@ -150,13 +150,13 @@ def explain_whole(
     plan = ExplanationPlan((explainer,), _SAMPLES, window=window, stride=window // 2, batch_size=_BATCH_SIZE)
     segments = Segments.superpixels(on_device[None])
     queries = len(find_explainer(explainer).asks(plan, segments, _SEED).queries.areas)
-    total, asked = 1 + queries * len(predictors), 0
+    total, answered = 1 + queries * len(predictors), 0
 
     def counted(predict: Predictor) -> Predictor:
         def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-            nonlocal asked
-            asked += len(images)
-            report(min(1.0, asked / total))
+            nonlocal answered
+            answered += len(images)
+            report(min(1.0, answered / total))
             return predict(images, visible, keys)
 
         return ask

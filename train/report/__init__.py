@@ -1,8 +1,8 @@
 """What a claim or an evaluation shows: an HTML page, and tables in the terminal."""
 
 from maskrobust.train.report.examples import (
-    Answer as Answer,
     ExampleStrip as ExampleStrip,
+    Prediction as Prediction,
     annotated_examples as annotated_examples,
     example_strips as example_strips,
     joined_strips as joined_strips,

@@ -76,7 +76,7 @@ class Line(NamedTuple):
     look: str = ""
 
 
-class Group(NamedTuple):
+class LineGroup(NamedTuple):
     """Lines of a table below a title of their own, which may be empty."""
 
     lines: Sequence[Line]
@@ -142,7 +142,7 @@ def table(
     identity: str,
     label: str,
     headings: Sequence[str | Markup],
-    groups: Sequence[Group],
+    groups: Sequence[LineGroup],
     *,
     look: str = "figures",
     foot: Line | None = None,

@@ -11,7 +11,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.reliance.conditions import ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.report.wording import capitalised, in_words
@@ -20,7 +20,7 @@ ANOTHER_CLASS = "another class"
 """Name of an answer that is none of the data's classes."""
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """A class that networks predict for a picture.
 
     Attributes:
@@ -56,7 +56,7 @@ class ExampleStrip(NamedTuple):
     ids: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
-    answers: tuple[tuple[Answer, ...], ...] = ()
+    answers: tuple[tuple[Prediction, ...], ...] = ()
     networks: tuple[int, ...] = ()
 
 
@@ -120,19 +120,19 @@ def example_strips(
     plan = ReliancePlan(hidden_fractions=(hidden_fraction,), patch_size=patch_size)
     drawn = ConditionSource(SilhouetteBank.from_batches([batch]), plan, seed).draw(batch)
     valid = drawn.holes.valid
-    asked = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
+    of_images = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
     labels = {
         retention_condition(hidden_fraction): f"{capitalised(in_words(hidden_fraction))} of the patches hidden",
         "silhouette": "Hidden along the outline",
         "circle": "Enclosing circle hidden",
     }
     originals = preprocessing.resize(batch.images[valid])
-    strips = [ExampleStrip("Original", None, to_pictures(originals), "clean", **asked)]
+    strips = [ExampleStrip("Original", None, to_pictures(originals), "clean", **of_images)]
     for method in methods:
         for condition, label in labels.items():
             images, visible = preprocessing.view(batch.images, drawn.visible(condition))
             images = illustrate(method, images, visible, drawn.fill_keys, preprocessing.mean)
-            strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **asked))
+            strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **of_images))
     return strips
 
 
@@ -177,7 +177,7 @@ def with_predictions(
 
 def _answers(
     strip: ExampleStrip, outcomes: Mapping[int, Outcomes], class_names: Sequence[str]
-) -> tuple[tuple[Answer, ...], ...]:
+) -> tuple[tuple[Prediction, ...], ...]:
     """For each picture of a strip the predicted classes, each with the networks that predict it.
 
     Args:
@@ -188,8 +188,8 @@ def _answers(
     Returns:
         One tuple for each picture, in the order of the networks that come first.
     """
-    asked = strip.networks or outcomes
-    predicted = {number: _predictions(run, strip) for number, run in outcomes.items() if number in asked}
+    asked_networks = strip.networks or outcomes
+    predicted = {number: _predictions(run, strip) for number, run in outcomes.items() if number in asked_networks}
     found = []
     for place, label in enumerate(strip.labels):
         numbers: dict[int, list[int]] = {}
@@ -198,7 +198,9 @@ def _answers(
                 numbers.setdefault(classes[place], []).append(number)
         found.append(
             tuple(
-                Answer(class_names[each] if each < len(class_names) else ANOTHER_CLASS, each == label, tuple(networks))
+                Prediction(
+                    class_names[each] if each < len(class_names) else ANOTHER_CLASS, each == label, tuple(networks)
+                )
                 for each, networks in numbers.items()
             )
         )

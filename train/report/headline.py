@@ -27,6 +27,8 @@ def headline(results: Results) -> str:
     A network relies least under a method where every comparison with it says so. Networks whose used share means
     nothing are not compared; that and why is said.
     """
+    if not select(results.over_seeds, measure=HEADLINE):
+        return "Nothing was asked about outlines."
     return " ".join(filter(None, (_finding(results), _meaningless(results))))
 
 
@@ -120,7 +122,8 @@ def _settled(word: str, found: Mapping[str, Network | None]) -> str:
 
 def method_sentences(results: Results) -> list[tuple[str, str]]:
     """For each masking method, by title, the smallest and the largest used share, and from which others they differ."""
-    return [(method_title(method), _sentences(results, method)) for method in results.methods]
+    asked = {row.method for row in select(results.over_seeds, measure=HEADLINE)}
+    return [(method_title(method), _sentences(results, method)) for method in results.methods if method in asked]
 
 
 def _sentences(results: Results, method: str) -> str:

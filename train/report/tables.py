@@ -4,13 +4,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from maskrobust.lm_modules.reliance.catalogue import Group as GroupName, catalogue
+from maskrobust.lm_modules.reliance.catalogue import Group, catalogue
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report.blocks import Cell, Group, Line, bars, block, html, named, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, bars, block, html, named, table
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.wording import PERCENT, count, interval, writer
 
-GROUP_TITLES: Mapping[GroupName, str] = {
+GROUP_TITLES: Mapping[Group, str] = {
     "outline": "Reading the outline",
     "leak": "The leak in detail",
     "accuracy": "Accuracy",
@@ -91,14 +91,14 @@ def pivot(
             for title, look in heads
         ]
         if lines:
-            groups.append(Group(lines, _titled(network)))
+            groups.append(LineGroup(lines, _titled(network)))
     foot = Line("Images", [_counts(found) for found in columns.values()])
     return table(identity, label, headings, groups, foot=foot)
 
 
 def bar_groups(
     rows: Sequence[tuple[str, Sequence[Network], Row, Sequence[Cell]]], margin: float | None = None, *, muted: str = ""
-) -> list[Group]:
+) -> list[LineGroup]:
     """Rows with their intervals drawn on one scale, by the title of their group.
 
     Args:
@@ -114,7 +114,7 @@ def bar_groups(
         cells = [cell_of(row), Cell(each, look="bar-cell"), *further]
         look = "muted" if muted and row.reading == muted else ""
         groups.setdefault(title, []).append(Line(Markup(" minus ").join(map(named, networks)), cells, look))
-    return [Group(lines, title) for title, lines in groups.items()]
+    return [LineGroup(lines, title) for title, lines in groups.items()]
 
 
 def _titled(network: Network) -> Markup:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from maskrobust.errors import InputError
-from maskrobust.train.running.progress import counting_display
+from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.shards.config import parse_config, parse_verification
 from maskrobust.train.storage.files import check_folder
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.data.shards.manifest import MANIFEST
     from maskrobust.train.shards.writing import write_shards
 
-    with counting_display(console) as progress:
+    with CountingDisplay(console) as progress:
         manifest = write_shards(config, progress)
     _tell(manifest, console)
     console.print(f"shards: {config.out / MANIFEST}", markup=False, soft_wrap=True)
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
 def _verify(folder: Path, console: Console) -> None:
     from maskrobust.train.shards.verifying import verify_shards
 
-    with counting_display(console) as progress:
+    with CountingDisplay(console) as progress:
         manifest, problems = verify_shards(folder, progress)
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)

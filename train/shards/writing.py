@@ -38,7 +38,7 @@ SETTINGS = "settings.json"
 """The file that says what decides the shards of a folder."""
 
 
-class Index(ShardRecord):
+class ShardIndex(ShardRecord):
     """What lies beside a shard, under its name with the suffix "json".
 
     Attributes:
@@ -149,7 +149,7 @@ def write_or_keep(
         states.update(hashlib.sha256(sample.state()).digest())
     made_from, index = states.hexdigest(), path.with_suffix(".json")
     try:
-        known = Index.model_validate_json(index.read_bytes())
+        known = ShardIndex.model_validate_json(index.read_bytes())
         if known.made_from == made_from and known.sha256 == sha256_of(path):
             return split, known
     except (FileNotFoundError, ValidationError):

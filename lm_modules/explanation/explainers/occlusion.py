@@ -92,7 +92,7 @@ def segment_means(segments: Segments, heat: FloatArray) -> FloatArray:
 
 def _ask_windows(plan: ExplanationPlan, segments: Segments, _key: int) -> Question:
     height, width = segments.labels.shape[1:]
-    queries = window_queries(height, width, plan.window, plan.stride, segments.labels.device)
+    queries = window_queries(height, width, plan.window, plan.window_stride, segments.labels.device)
     return Question("windows", queries, None)
 
 
@@ -104,7 +104,7 @@ def _ask_leave_one_out(_plan: ExplanationPlan, segments: Segments, _key: int) ->
 @explainer("occlusion", title="Occlusion", asks=_ask_windows)
 def _occlusion(plan: ExplanationPlan, segments: Segments, _z: Tensor, answers: FloatArray) -> Explanation:
     height, width = segments.labels.shape[1:]
-    heat = window_occlusion(answers, height, width, plan.window, plan.stride)
+    heat = window_occlusion(answers, height, width, plan.window, plan.window_stride)
     return Explanation.without_interval(segment_means(segments, heat))
 
 

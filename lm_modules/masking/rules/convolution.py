@@ -132,12 +132,12 @@ def transposed_convolution(operation: nn.ConvTranspose2d, x: Masked) -> Masked:
     kernel_size, padding, stride = pair(operation.kernel_size), pair(operation.padding), pair(operation.stride)
     extra, dilation = pair(operation.output_padding), pair(operation.dilation)
 
-    def reached(positions: Tensor) -> Tensor:
-        window = torch.ones(1, 1, *kernel_size, device=positions.device)
-        return F.conv_transpose2d(positions.to(window.dtype), window, None, stride, padding, extra, 1, dilation) > 0.5
+    def reached(numbers: Tensor) -> Tensor:
+        window = torch.ones(1, 1, *kernel_size, device=numbers.device)
+        return F.conv_transpose2d(numbers, window, None, stride, padding, extra, 1, dilation)
 
     key = ("transposed", kernel_size, stride, padding, extra, dilation)
-    visible = x.visible.derive(key, reached)
+    visible = x.visible.derive(key, reached, least=0.5)
     return Masked(features, visible, rings=rings)
 
 
@@ -181,10 +181,7 @@ def pad(
     left, right, top, bottom = (int(size) for size in pad)
     sizes = (left, right, top, bottom)
 
-    def framed(positions: Tensor) -> Tensor:
-        return F.pad(positions.to(torch.float32), sizes, mode) > 0.5
-
-    visible = x.visible.derive(("pad", sizes, mode), framed)
+    visible = x.visible.derive(("pad", sizes, mode), lambda numbers: F.pad(numbers, sizes, mode))
     features = F.pad(x.features, sizes, mode, value)
     if mode == "constant" and min(sizes) >= 0:
         inside, frame = _frame(x)

@@ -2,10 +2,11 @@
 
 import operator
 from collections.abc import Sequence
-from functools import reduce
-from typing import Any
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 import torch
+from torch import fx
 
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
 from maskrobust.lm_modules.masking.rules.pointwise import ROW_BY_ROW
@@ -72,47 +73,84 @@ def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
 
 
 @masking_rule(torch.cat, torch.concat, torch.concatenate)
-def concatenate(operation: Operation, branches: Sequence[Masked], dim: int = 0, **kwargs: Any) -> Masked:
+def concatenate(operation: Operation, branches: Sequence[Masked | torch.Tensor], dim: int = 0, **kwargs: Any) -> Masked:
     """Channels of several branches: visible where any branch is, each branch 0 where it is hidden itself.
+
+    A plain branch, such as a pooled one enlarged again, is known everywhere and shows no position by itself.
 
     Raises:
         NotImplementedError: the axis is not that of the channels.
     """
-    features, visible = _united(branches)
-    axis = kwargs.get("axis", dim) % branches[0].features.ndim
-    if axis in (0, *branches[0].spatial_axes):
+    features, visible, first = _united(branches)
+    axis = kwargs.get("axis", dim) % first.features.ndim
+    if axis in (0, *first.spatial_axes):
         raise NotImplementedError(f"layer masking concatenates channels only, got axis {axis}; {_OWN_RULE}")
-    return Masked(operation(features, axis), visible, branches[0].channels_last)
+    return Masked(operation(features, axis), visible, first.channels_last)
 
 
-@masking_rule(torch.stack)
-def stack(operation: Operation, branches: Sequence[Masked], dim: int = 0) -> Masked:
-    """Several branches along a new axis 1, by the same rule as `concatenate`.
+class Stack(NamedTuple):
+    """Branches stacked along axis 0, ahead of their sum."""
+
+    branches: tuple[Any, ...]
+
+
+_SUMS = (torch.sum, "sum")
+
+
+def _check_stack(_operation: Operation, branches: fx.Node | Sequence[fx.Node], dim: int = 0) -> None:
+    """Only 1 is an axis of channels; along axis 0, what is stacked must be summed along it at once."""
+    first = branches if isinstance(branches, fx.Node) else branches[0]
+    stacks = [user for user in first.users if user.target is torch.stack and user.args[0] == branches]
+    are_summed = all(
+        user.target in _SUMS and (user.args[1:] or tuple(user.kwargs.values())) in ((0,), ((0,),), ([0],))
+        for stack in stacks
+        for user in stack.users
+    )
+    if dim != 1 and not (dim == 0 and are_summed):
+        raise NotImplementedError(
+            f"layer masking stacks (B, C, H, W) features along axis 1, or along axis 0 to sum them there; {_OWN_RULE}"
+        )
+
+
+@masking_rule(torch.stack, check=_check_stack)
+def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked | Stack:
+    """Several branches along a new axis 1, by the same rule as `concatenate`, or along axis 0 to be summed.
 
     Raises:
-        NotImplementedError: the new axis is another, or the channels are the last axis.
+        NotImplementedError: the channels are the last axis, or a branch is not masked.
     """
-    if dim != 1 or branches[0].channels_last:
-        raise NotImplementedError(f"layer masking stacks (B, C, H, W) features along axis 1 only; {_OWN_RULE}")
-    features, visible = _united(branches)
+    if dim == 0:
+        return Stack(tuple(branches))
+    features, visible, first = _united(branches)
+    if first.channels_last or len(features) != sum(isinstance(branch, Masked) for branch in branches):
+        raise NotImplementedError(f"layer masking stacks masked features (B, C, H, W) along axis 1 only; {_OWN_RULE}")
     return Masked(operation(features, dim), visible)
+
+
+def sum_stack(stacked: Stack) -> Masked:
+    """The sum of branches that were stacked for it, by the rule for sums."""
+    total: Masked = reduce(partial(residual, operator.add), stacked.branches)
+    return total
 
 
 _OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
 
 
-def _united(branches: Sequence[Masked]) -> tuple[list[torch.Tensor], VisibleMap]:
-    if not all(isinstance(branch, Masked) for branch in branches):
-        raise NotImplementedError(f"layer masking needs every branch here to be masked features; {_OWN_RULE}")
-    visible = reduce(VisibleMap.unite, [branch.visible for branch in branches])
-    if all(branch.visible is visible for branch in branches):
-        return [branch.features for branch in branches], visible
-    return [branch.with_hidden_zero() for branch in branches], visible
+def _united(branches: Sequence[Any]) -> tuple[list[torch.Tensor], VisibleMap, Masked]:
+    """Features of all branches, the positions visible in any, and the first masked branch."""
+    masked = [branch for branch in branches if isinstance(branch, Masked)]
+    visible = VisibleMap.unite(*(branch.visible for branch in masked))
+    are_alike = all(branch.visible is visible for branch in masked)
+    features = [
+        branch if not isinstance(branch, Masked) else branch.features if are_alike else branch.with_hidden_zero()
+        for branch in branches
+    ]
+    return features, visible, masked[0]
 
 
 def _known(operands: Sequence[Any]) -> VisibleMap:
     """The positions visible in every masked operand."""
-    return reduce(VisibleMap.intersect, [operand.visible for operand in operands if isinstance(operand, Masked)])
+    return VisibleMap.intersect(*(operand.visible for operand in operands if isinstance(operand, Masked)))
 
 
 def _with_one_for_hidden_images(denominator: torch.Tensor, numerator: Masked) -> torch.Tensor:

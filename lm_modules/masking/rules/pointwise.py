@@ -67,6 +67,43 @@ def channelwise(operation: Operation, x: Masked) -> Masked:
     return x.with_features(operation(x.with_hidden_one() if of_ones else x.features))
 
 
+def _check_axis(operation: Any, _x: Any, *args: Any, dim: int | None = None, **_kwargs: Any) -> None:
+    axis = _axis(operation, args, dim)
+    if axis not in (1, -1, -3):
+        raise NotImplementedError(
+            f"layer masking takes a softmax or an argmax over the channels only, got axis {axis}; give the module "
+            "around this operation a rule of its own with masking_rule."
+        )
+
+
+def _axis(operation: Any, args: tuple[Any, ...], dim: int | None) -> int | None:
+    given = args[0] if args else dim
+    return getattr(operation, "dim", None) if given is None else given
+
+
+@masking_rule(
+    nn.Softmax, nn.LogSoftmax, F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, "softmax", "log_softmax",
+    torch.argmax, "argmax",
+    check=_check_axis,
+    is_local=True,
+)  # fmt: skip
+def over_channels(operation: Operation, x: Masked, *args: Any, dim: int | None = None, **kwargs: Any) -> Masked:
+    """Position by position, over its channels.
+
+    Raises:
+        NotImplementedError: the axis is one of positions.
+    """
+    axis = _axis(operation, args, dim)
+    if x.features.ndim != 4 or axis not in ((-1, 3) if x.channels_last else (1, -3)):
+        raise NotImplementedError(
+            f"layer masking takes a softmax or an argmax over the channels only, got axis {axis} of shape "
+            f"{tuple(x.features.shape)} with channels_last={x.channels_last}; permute the features first."
+        )
+    if isinstance(operation, nn.Module):
+        return x.with_features(operation(x.features))
+    return Masked(operation(x.features, axis, *args[1:], **kwargs), x.visible, x.channels_last)
+
+
 @masking_rule(nn.Linear, F.linear, is_local=True)
 def linear(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """A linear layer over the channels, where these are the last axis.

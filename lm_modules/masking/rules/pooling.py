@@ -1,6 +1,7 @@
 """Pools with windows, global pools, and reductions over axes."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
 from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.convolution import pair, slide, symmetric
+from maskrobust.lm_modules.masking.rules.merging import Stack, sum_stack
 from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
 
 
@@ -148,10 +150,8 @@ def adaptive_average(x: Masked, output_size: Any) -> Masked:
 
 
 def _bins(x: Masked, output_size: Any) -> VisibleMap:
-    def shown(positions: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(positions.to(torch.float32), output_size) > 0
-
-    return x.visible.derive(("adaptive", str(output_size)), shown)
+    spread = partial(F.adaptive_avg_pool2d, output_size=output_size)
+    return x.visible.derive(("adaptive", str(output_size)), spread)
 
 
 def _is_one(output_size: Any) -> bool:
@@ -172,7 +172,7 @@ def _reduces_positions(_operation: Operation, _x: Any, *args: Any, **kwargs: Any
 @masking_rule(
     "mean", "sum", "amax", "norm", torch.mean, torch.sum, torch.amax, torch.norm, ends_masking=_reduces_positions
 )
-def reduction(operation: Any, x: Masked, *args: Any, **kwargs: Any) -> Masked | Tensor:
+def reduction(operation: Any, x: Masked | Stack, *args: Any, **kwargs: Any) -> Masked | Tensor:
     """Over height and width: a mean over visible positions, anything else with 0 at hidden ones; masking ends.
 
     Over one other axis, such as the channels: position by position.
@@ -180,6 +180,8 @@ def reduction(operation: Any, x: Masked, *args: Any, **kwargs: Any) -> Masked | 
     Raises:
         NotImplementedError: over one of height and width, or over two axes that are not these.
     """
+    if isinstance(x, Stack):
+        return sum_stack(x)
     axes = {axis % x.features.ndim for axis in _axes(args, kwargs) or ()}
     spatial = set(x.spatial_axes)
     if len(axes) == 1 and not axes & {0, *spatial}:

@@ -61,10 +61,10 @@ def interpolate(
     settings = (size, scale_factor, mode, align_corners)
     rings = 0 if mode in _NEAREST else 1
 
-    def resized(positions: Tensor) -> Tensor:
-        return torch.as_tensor(operation(positions.to(torch.float32), *settings, **kwargs)) > _LEAST_WEIGHT
+    def resized(numbers: Tensor) -> Tensor:
+        return torch.as_tensor(operation(numbers, *settings, **kwargs))
 
-    visible = x.visible.derive(("interpolate", str(settings), str(kwargs)), resized)
+    visible = x.visible.derive(("interpolate", str(settings), str(kwargs)), resized, least=_LEAST_WEIGHT)
     return Masked(operation(x.with_neighbour_padding(rings), *settings, **kwargs), visible, rings=rings)
 
 
@@ -82,7 +82,7 @@ def pixel_shuffle(operation: Any, x: Masked, factor: int | None = None) -> Maske
     side = operation.upscale_factor if factor is None else factor
     features = operation(x.features) if factor is None else operation(x.features, factor)
 
-    def enlarged(positions: Tensor) -> Tensor:
-        return positions.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+    def enlarged(numbers: Tensor) -> Tensor:
+        return numbers.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
 
     return Masked(features, x.visible.derive(("pixel_shuffle", side), enlarged))

@@ -177,7 +177,7 @@ def index(_operation: Operation, x: Any, place: Any) -> Masked:
     if height == width == whole:
         return x.with_features(features)
     key = ("slice", (height.start, height.stop, height.step), (width.start, width.stop, width.step))
-    visible = x.visible.derive(key, lambda positions: positions[:, :, height, width])
+    visible = x.visible.derive(key, lambda numbers: numbers[:, :, height, width])
     return Masked(features, visible, x.channels_last)
 
 

@@ -1,11 +1,13 @@
 """Accuracy with nothing hidden, with the object hidden in two ways, and with patches hidden (retention, measure 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, where_shapes
-from maskrobust.lm_modules.reliance.conditions import retention_condition
-from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, estimate, right_answers
+from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.results import Row
 
 
 @measure(
@@ -32,7 +34,7 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
     group="accuracy",
     unit="fraction",
     goal="high",
-    asked=_fractions,
+    members=_fractions,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -53,7 +55,7 @@ def retention(hidden_fraction: float) -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
     compared=True,
 )
 def silhouette_accuracy() -> Statistic:
@@ -68,9 +70,61 @@ def silhouette_accuracy() -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
     compared=True,
 )
 def circle_accuracy() -> Statistic:
     """Accuracy with the object's enclosing circle hidden, in [0, 1], over images with a valid object."""
     return Statistic(lambda outcomes: right_answers(outcomes, "circle"))
+
+
+@measure(
+    title="Accuracy of a class",
+    definition="Accuracy on the images of one class: how many of them are recognised.",
+    group="classes",
+    unit="fraction",
+    goal="high",
+    members=lambda _plan: (),
+)
+def class_accuracy(label: int, condition: str) -> Statistic:
+    """Accuracy under a condition over the images of one class, in [0, 1]."""
+
+    def columns(outcomes: Outcomes) -> Columns:
+        predictions = outcomes.predictions_under(condition)
+        return columns_of(outcomes, (outcomes.labels == label) & (predictions >= 0), predictions == label)
+
+    return Statistic(columns)
+
+
+def class_rows(
+    network: str,
+    runs: Mapping[str, Outcomes],
+    classes: Sequence[str],
+    hidden_fraction: float,
+    *,
+    replicates: int,
+    seed: int = 0,
+) -> Iterator[Row]:
+    """The rows of one network: each class with nothing hidden, under no method, and with patches hidden under each.
+
+    Args:
+        network: its name.
+        runs: outcomes on the same images by masking method, at least one.
+        classes: names, in label order; those without an image are left out.
+        hidden_fraction: one of the plan's `hidden_fractions`.
+        replicates: bootstrap resamples behind each interval.
+        seed: decides the resamples.
+    """
+    first = next(iter(runs.values()))
+    conditions = [("", 0.0, first, "clean")]
+    conditions += [(each, hidden_fraction, run, retention_condition(hidden_fraction)) for each, run in runs.items()]
+    present = {int(label) for label in first.labels}
+    for label, name in enumerate(classes):
+        for method, fraction, run, condition in conditions if label in present else ():
+            yield Row.of(
+                estimate(class_accuracy(label, condition), [run], replicates=replicates, seed=seed),
+                network=network,
+                method=method,
+                measure="class_accuracy",
+                parameters={"class": name, "hidden_fraction": fraction},
+            )

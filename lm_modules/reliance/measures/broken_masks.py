@@ -4,7 +4,7 @@ import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes
-from maskrobust.lm_modules.reliance.estimation import Columns, Statistic, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 _CLEAN, _WHOLE, _BROKEN = range(3)
@@ -17,7 +17,7 @@ _CLEAN, _WHOLE, _BROKEN = range(3)
     "its own.",
     group="outline",
     goal="low",
-    asked=where_all_shapes,
+    members=where_all_shapes,
     compared=True,
 )
 def whole_over_broken() -> Statistic:
@@ -37,7 +37,7 @@ def whole_over_broken() -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="low",
-    asked=where_all_shapes,
+    members=where_all_shapes,
     compared=True,
 )
 def whole_mask_accuracy() -> Statistic:
@@ -51,7 +51,7 @@ def whole_mask_accuracy() -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="high",
-    asked=where_all_shapes,
+    members=where_all_shapes,
     compared=True,
 )
 def broken_mask_accuracy() -> Statistic:
@@ -66,8 +66,8 @@ def _quotient(numerator: int, denominator: int, denominator_name: str) -> Statis
     """
 
     def columns(outcomes: Outcomes) -> Columns:
-        asked = right_answers(outcomes, "clean", "whole", "broken")
-        return asked._replace(values=asked.values * asked.values[_CLEAN])
+        columns = right_answers(outcomes, "clean", "whole", "broken")
+        return columns._replace(values=columns.values * columns.values[_CLEAN])
 
     def combine(means: FloatArray) -> FloatArray:
         quotient: FloatArray = means[..., numerator] / np.maximum(means[..., denominator], 1e-9)

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.bootstrap import object_codes
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
-from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator
+from maskrobust.lm_modules.reliance.estimates.bootstrap import object_codes
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Estimator
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 PERMUTATIONS = 1000
@@ -39,7 +39,7 @@ class Information(NamedTuple):
     group="information",
     unit="bits",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
 )
 def information_silhouette() -> Estimator:
     """What predictions behind the silhouette tell about the label; see `mutual_information`."""
@@ -52,7 +52,7 @@ def information_silhouette() -> Estimator:
     group="information",
     unit="bits",
     goal="low",
-    asked=where_shapes,
+    members=where_shapes,
 )
 def information_circle() -> Estimator:
     """What predictions behind the enclosing circle tell about the label; see `mutual_information`."""

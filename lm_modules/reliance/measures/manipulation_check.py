@@ -1,7 +1,7 @@
 """Did the training of an arm of a claim work? `maskrobust claim` measures it."""
 
 from maskrobust.lm_modules.reliance.catalogue import measure
-from maskrobust.lm_modules.reliance.estimation import Statistic
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
 
 
 @measure(
@@ -11,7 +11,7 @@ from maskrobust.lm_modules.reliance.estimation import Statistic
     group="training",
     unit="fraction",
     goal="high",
-    asked=lambda _plan: (),
+    members=lambda _plan: (),
 )
 def manipulation_check() -> Statistic:
     """Never made from outcomes: what a training asks for is known to its configuration alone."""

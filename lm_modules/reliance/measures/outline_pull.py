@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Parameters, measure
-from maskrobust.lm_modules.reliance.crossed import (
+from maskrobust.lm_modules.reliance.estimates.crossed import (
     CrossedStatistic,
     outline_pulls,
     permutation_p_value,
     scene_answers_of,
     single_scene_wins,
 )
-from maskrobust.lm_modules.reliance.estimation import Estimate, Estimator
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Estimator
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
@@ -38,7 +38,7 @@ def _where_kinds(plan: ReliancePlan) -> Sequence[Parameters]:
     name=OUTLINE_PULL,
     group="outline",
     unit="logits",
-    asked=_where_scenes,
+    members=_where_scenes,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -53,7 +53,7 @@ def outline_pull_of_all() -> CrossedStatistic:
     definition=f"{_PULL} In pictures of one kind: flat colours, noise, or photographs. {_INTERVAL}",
     group="outline",
     unit="logits",
-    asked=_where_kinds,
+    members=_where_kinds,
     compared=True,
 )
 def outline_pull_on(scenes: str) -> CrossedStatistic:
@@ -69,7 +69,7 @@ def outline_pull_on(scenes: str) -> CrossedStatistic:
     group="outline",
     unit="fraction",
     goal="none",
-    asked=_where_scenes,
+    members=_where_scenes,
     compared=True,
 )
 def outline_2afc() -> CrossedStatistic:
@@ -82,7 +82,7 @@ def outline_2afc() -> CrossedStatistic:
     definition="How often classes dealt to the shapes at random give an outline pull of at least the one observed.",
     group="outline",
     goal="none",
-    asked=_where_scenes,
+    members=_where_scenes,
 )
 def outline_pull_p() -> Estimator:
     """One-sided p-value of as many permutations as replicates, always the same; see `crossed.permutation_p_value`."""

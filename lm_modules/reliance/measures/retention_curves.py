@@ -12,8 +12,8 @@ import numpy as np
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import Goal, Parameters, Unit, measure
-from maskrobust.lm_modules.reliance.curves import CurveFamily, CurveOrder, curve_condition
-from maskrobust.lm_modules.reliance.estimation import Columns, Statistic
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic
+from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
@@ -72,11 +72,11 @@ def curve_statistic(
 
     def columns(outcomes: Outcomes) -> Columns:
         curve = np.stack([outcomes.predictions_under(condition) for condition in conditions])
-        asked: BoolArray = np.all(curve >= 0, axis=0)
-        clean, labels = outcomes.predictions_under("clean")[asked], outcomes.labels[asked]
-        values = [terms(_Answers(each[asked], clean, labels, outcomes.num_classes)) for each in curve]
+        known: BoolArray = np.all(curve >= 0, axis=0)
+        clean, labels = outcomes.predictions_under("clean")[known], outcomes.labels[known]
+        values = [terms(_Answers(each[known], clean, labels, outcomes.num_classes)) for each in curve]
         counted = np.stack(values).astype(np.float64)
-        return Columns(outcomes.ids[asked], outcomes.objects[asked], counted, int((~asked).sum()))
+        return Columns(outcomes.ids[known], outcomes.objects[known], counted, int((~known).sum()))
 
     return Statistic(columns, lambda means: np.asarray(means.mean(axis=-1)))
 
@@ -150,15 +150,15 @@ def _enter(metric: str) -> None:
     title, definition, unit, goal, _ = CURVE_METRICS[metric]
 
     @measure(
-        name=f"curve_{metric}", title=title, definition=definition, group="curves", unit=unit, goal=goal, asked=_points,
-        by_seed=False,
+        name=f"curve_{metric}", title=title, definition=definition, group="curves", unit=unit, goal=goal,
+        members=_points, by_seed=False,
     )  # fmt: skip
     def point(family: CurveFamily, order: CurveOrder, hidden_fraction: float) -> Statistic:
         return curve_statistic(metric, family, order, [hidden_fraction])
 
     @measure(
         name=f"curve_{metric}_score", title=title, definition=f"{definition} The mean over the curve.", group="curves",
-        unit=unit, goal=goal, asked=_curves, in_training=metric == "accuracy", by_seed=False,
+        unit=unit, goal=goal, members=_curves, in_training=metric == "accuracy", by_seed=False,
     )  # fmt: skip
     def score(plan: ReliancePlan, family: CurveFamily, order: CurveOrder) -> Statistic:
         return curve_statistic(metric, family, order, plan.curve_fractions)
@@ -169,7 +169,7 @@ for _metric in CURVE_METRICS:
 
 
 @measure(
-    title="WordNet similarity", definition=_SIMILARITY, group="curves", unit="number", goal="high", asked=_points,
+    title="WordNet similarity", definition=_SIMILARITY, group="curves", unit="number", goal="high", members=_points,
     by_seed=False,
 )  # fmt: skip
 def curve_similarity(
@@ -181,7 +181,7 @@ def curve_similarity(
 
 @measure(
     title="WordNet similarity", definition=f"{_SIMILARITY} The mean over the curve.", group="curves", unit="number",
-    goal="high", asked=_curves, by_seed=False,
+    goal="high", members=_curves, by_seed=False,
 )  # fmt: skip
 def curve_similarity_score(
     plan: ReliancePlan, family: CurveFamily, order: CurveOrder, similarity: FloatArray

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, once
-from maskrobust.lm_modules.reliance.conditions import transfer_condition
-from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
 
@@ -29,7 +29,7 @@ def _all_families(plan: ReliancePlan) -> Sequence[Parameters]:
     group="transfer",
     unit="fraction",
     goal="high",
-    asked=_each_family,
+    members=_each_family,
     in_training=True,
     by_seed=False,
 )
@@ -48,7 +48,7 @@ def transfer_accuracy(family: str) -> Statistic:
     group="transfer",
     unit="fraction",
     goal="high",
-    asked=_all_families,
+    members=_all_families,
     in_training=True,
     by_seed=False,
 )

@@ -5,7 +5,7 @@ import numpy as np
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
-from maskrobust.lm_modules.reliance.estimation import Columns, Statistic, columns_of, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
@@ -16,7 +16,7 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
     "of the mask-only probe minus fraction of the majority class). At 0 outlines are not read; at 1 they are read as "
     "well as by the probe; below zero they are read and mislead. Reliance is its magnitude.",
     group="outline",
-    asked=where_shapes,
+    members=where_shapes,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -55,7 +55,7 @@ def used_share(probe: ProbeOutcomes) -> Statistic:
     "on its own, for the magnitude of what is noise around 0 lies above 0.",
     group="outline",
     goal="low",
-    asked=lambda _plan: (),
+    members=lambda _plan: (),
 )
 def reliance(probe: ProbeOutcomes) -> Statistic:
     """The statistic whose magnitude `compare_magnitudes` compares: the used share."""
@@ -68,7 +68,7 @@ def reliance(probe: ProbeOutcomes) -> Statistic:
     group="outline",
     unit="fraction",
     goal="none",
-    asked=where_shapes,
+    members=where_shapes,
     in_training=True,
     of_data=True,
 )
@@ -90,7 +90,7 @@ def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
     group="outline",
     unit="fraction",
     goal="none",
-    asked=where_shapes,
+    members=where_shapes,
     of_data=True,
 )
 def majority_fraction() -> Statistic:

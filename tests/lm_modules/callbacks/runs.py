@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.callbacks import RelianceCallback
+from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.scenes import EmptyScenes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 
@@ -58,7 +58,12 @@ def callback(**options) -> RelianceCallback:
 
 
 def fit(
-    logger: Logger, *callbacks: pl.Callback, epochs: int = 2, ckpt_path: Path | None = None, **options
+    logger: Logger,
+    *callbacks: pl.Callback,
+    epochs: int = 2,
+    ckpt_path: Path | None = None,
+    data: type[Shapes] = Shapes,
+    **options,
 ) -> tuple[pl.Trainer, MaskRobustClassifier]:
     """Train on shapes, the same way each time."""
     torch.manual_seed(3)
@@ -72,7 +77,7 @@ def fit(
         **(quiet | options),
     )
     classifier = build()
-    trainer.fit(classifier, datamodule=Shapes(), ckpt_path=ckpt_path)
+    trainer.fit(classifier, datamodule=data(), ckpt_path=ckpt_path)
     return trainer, classifier
 
 

@@ -1,5 +1,6 @@
 """Reliance measured during training: right figures, from every process, and nothing disturbed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,15 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from maskrobust.augment import SilhouetteBank
+from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback
-from maskrobust.lm_modules.reliance.estimation import estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention
-from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
-from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, Shapes, build, callback, csv_logger, fit, logged
@@ -93,14 +94,42 @@ def test_without_shapes_nothing_is_said_about_outlines(tmp_path: Path) -> None:
     assert names == {retained, f"{retained}_low", f"{retained}_high"}
 
 
+class NoMasks(Shapes):
+    """Images alone, as most people have them."""
+
+    def annotated_batches(self, split: str) -> Iterator[Batch]:
+        return (_without_mask(batch) for batch in TRAINING)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader([_without_mask(batch) for batch in VALIDATION], batch_size=None)
+
+
+def _without_mask(batch: Batch) -> Batch:
+    return batch._replace(object_mask=torch.zeros_like(batch.object_mask))
+
+
+def test_images_without_object_masks_are_asked_all_that_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("maskrobust.lm_modules.callbacks.reliance.rank_zero_info", said.append)
+    fit(csv_logger(tmp_path), callback(plan=EVERYTHING), data=NoMasks)
+    numbers = logged(tmp_path)
+    found = {name.removeprefix("reliance/black/") for name in numbers if name.startswith("reliance/black/")}
+    kept = {"retention_0.5", "curve_accuracy_score_patches_random", "transfer_accuracy_rectangles"}
+    assert {name for name in found if not name.endswith(("_low", "_high"))} == {*kept, "worst_family"}
+    assert all(len(numbers[f"reliance/black/{name}"]) == 2 for name in kept)
+    assert said == [f"RelianceCallback: {WITHOUT_OBJECTS}"]
+
+
 @pytest.mark.parametrize("method", ["black", "layer_masking"])
 def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: str) -> None:
     folder, classifier, _ = measured
     suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, PLAN)
     classifier.eval()
-    for batch in VALIDATION:
-        suite.update({method: classifier.trained_network().predictor(method)}, batch)
-    outcomes, numbers = suite.outcomes()[method], logged(folder)
+    predictors = {method: classifier.trained_network().predictor(method)}
+    outcomes = Outcomes.merge([suite.ask(predictors, batch)[method] for batch in VALIDATION])
+    numbers = logged(folder)
     statistics = {"silhouette_leak": silhouette_leak(), "swap_pull": swap_pull(), "retention_0.5": retention(0.5)}
     for key, measure in statistics.items():
         expected = estimate(measure, [outcomes], replicates=50).interval

@@ -1,6 +1,7 @@
 """An exported masked network computes what the eager one does: `torch.export`, and ONNX in ONNX Runtime."""
 
 import math
+import sys
 from collections.abc import Callable
 from functools import cache
 
@@ -12,8 +13,9 @@ from torch.nn import functional as F
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from tests.lm_modules.masking.networks import draw_images, holes, randomise
-from tests.lm_modules.masking.small_networks import CLASSES, Modern
+from maskrobust.lm_modules.networks.onnx_model import onnx_model
+from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
+from tests.lm_modules.masking.small_networks import CLASSES, Gated, Hourglass, Modern
 
 SIZE = 32
 IMAGES = draw_images(8, SIZE)
@@ -45,7 +47,9 @@ class Windowed(nn.Module):
 
 CASES: dict[str, Callable[[], LayerMasking]] = {
     "modern": lambda: LayerMasking(Modern().eval()),
-    "mirrored": lambda: LayerMasking(Modern().eval(), padding="mirror"),
+    "resnet": lambda: LayerMasking(build("basic_resnet")),
+    "gated, mirrored": lambda: LayerMasking(randomise(Gated()).eval(), padding="mirror"),
+    "hourglass, mirrored": lambda: LayerMasking(Hourglass().eval(), padding="mirror"),
     "windowed, union, differentiable padding": lambda: LayerMasking(
         randomise(Windowed()).eval(), merge="union", detach_padding=False
     ),
@@ -62,15 +66,8 @@ def masked_network(case: str) -> LayerMasking:
 
 @cache
 def session(case: str) -> onnxruntime.InferenceSession:
-    """The network in ONNX Runtime, exported with a batch of three."""
-    program = torch.onnx.export(
-        masked_network(case),
-        (IMAGES[:3], VISIBLE[:3]),
-        input_names=["images", "visible"],
-        dynamic_shapes=ANY_BATCH,
-        verbose=False,
-    )
-    return onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    """The network in ONNX Runtime."""
+    return onnxruntime.InferenceSession(onnx_model(masked_network(case), (SIZE, SIZE)))
 
 
 def logits_in_onnx_runtime(case: str, images: Tensor, visible: Tensor) -> Tensor:
@@ -99,6 +96,42 @@ def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches(case: st
 def test_what_hidden_pixels_hold_changes_no_bit_in_onnx_runtime(case: str, hidden_value: float) -> None:
     logits = logits_in_onnx_runtime(case, torch.where(VISIBLE, IMAGES, hidden_value), VISIBLE)
     assert logits.isfinite().all() and torch.equal(logits, logits_in_onnx_runtime(case, IMAGES, VISIBLE))
+
+
+class Leaking(nn.Module):
+    """A network that an export changes."""
+
+    def __init__(self, leak: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.masked, self.leak = masked_network("modern"), leak
+
+    def forward(self, images: Tensor, visible: Tensor) -> Tensor:
+        logits = self.masked(images, visible)
+        return logits + self.leak(images) if torch.compiler.is_compiling() else logits
+
+
+@pytest.mark.parametrize(
+    ("leak", "fault"),
+    [
+        (lambda images: images.new_tensor(0.01), "off by"),
+        (lambda images: 1e-9 * images.mean(), "hidden pixels"),
+    ],
+    ids=["other logits", "hidden pixels"],
+)
+def test_an_onnx_file_that_is_not_the_network_is_refused(leak: Callable[[Tensor], Tensor], fault: str) -> None:
+    with pytest.raises(InputError, match=rf"^an ONNX file must .*{fault}.*\.$"):
+        onnx_model(Leaking(leak).eval(), (SIZE, SIZE))
+
+
+def test_an_onnx_file_of_a_network_in_training_mode_is_refused() -> None:
+    with pytest.raises(InputError, match=r"eval mode"):
+        onnx_model(LayerMasking(Modern()), (SIZE, SIZE))
+
+
+def test_an_onnx_file_without_the_packages_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(InputError, match=r"needs onnxscript.*maskrobust\[onnx\]"):
+        onnx_model(masked_network("modern"), (SIZE, SIZE))
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["default", "strict"])

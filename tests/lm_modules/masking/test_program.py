@@ -128,7 +128,7 @@ class ReadsConvolutionTwice(nn.Module):
 def test_a_batch_norm_is_folded_into_a_convolution_that_nothing_else_reads(memory_format: torch.memory_format) -> None:
     network = ReadsConvolutionTwice().eval().to(memory_format=memory_format)
     masked, images, visible = LayerMasking(network, engine="dense"), draw_images(size=32), holes(32)
-    assert {step.layer for step in masked.read().folded.values()} == {"bn2"}
+    assert {folding.step.layer for folding in masked.read().folded.values()} == {"bn2"}
     kept = []
     for _ in range(2):
         expected = masked(images, visible)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance.conditions import retention_condition
+from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
 
 NUM_CLASSES = 3

@@ -17,12 +17,12 @@ from maskrobust.lm_modules.reliance.catalogue import (
     Context,
     Group,
     Measure,
-    asked_measures,
     catalogue,
     measure,
+    measure_members,
 )
-from maskrobust.lm_modules.reliance.conditions import condition_names
-from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers
+from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.measurement import result_rows
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -55,7 +55,7 @@ def own_entries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Measure]:
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 def test_every_entry_says_all_about_itself(entry: Measure) -> None:
     assert entry.definition.endswith(".")
-    members = entry.asked(EVERYTHING)
+    members = entry.members(EVERYTHING)
     named = {name for _, name, _, _ in string.Formatter().parse(entry.title) if name}
     assert all(named <= set(parameters) for parameters in members)
     headings = {entry.heading(parameters) for parameters in members}
@@ -73,12 +73,12 @@ def test_measures_that_code_knows_by_name_are_entries() -> None:
 
 
 def test_a_measure_without_what_it_needs_is_not_asked() -> None:
-    asked = {each.measure.name for each in asked_measures(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
+    asked = {each.measure.name for each in measure_members(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
     assert asked == {"clean_accuracy"}
-    without_probe = {each.measure.name for each in asked_measures(Context(EVERYTHING))}
+    without_probe = {each.measure.name for each in measure_members(Context(EVERYTHING))}
     outcomes = make_outcomes(10, 0)
     with_probe = Context(EVERYTHING, ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels))
-    asked = {each.measure.name for each in asked_measures(with_probe)}
+    asked = {each.measure.name for each in measure_members(with_probe)}
     assert asked - without_probe == {"used_share", "probe_accuracy"}
 
 
@@ -109,18 +109,18 @@ def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
 ) -> None:
     (tmp_path / "stranger_measures.py").write_text(
         "from maskrobust.lm_modules.reliance.catalogue import measure\n"
-        "from maskrobust.lm_modules.reliance.estimation import Statistic, right_answers\n"
+        "from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers\n"
         "@measure(title='Twice right', definition='Right in both ways.')\n"
         "def twice_right():\n"
         "    return Statistic(lambda outcomes: right_answers(outcomes, 'silhouette', 'circle'), lambda m: m.prod(-1))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    asked = asked_measures(Context(ReliancePlan(own_measures=("stranger_measures.twice_right",))))
+    asked = measure_members(Context(ReliancePlan(own_measures=("stranger_measures.twice_right",))))
     assert asked[-1].measure.name == "twice_right" and asked[-1].measure.group == "own"
     with pytest.raises(InputError, match="'stranger_measures' registers no 'other'; decorate"):
-        asked_measures(Context(ReliancePlan(own_measures=("stranger_measures.other",))))
+        measure_members(Context(ReliancePlan(own_measures=("stranger_measures.other",))))
     with pytest.raises(InputError, match=r"'no_such_module\.x', whose module cannot be imported"):
-        asked_measures(Context(ReliancePlan(own_measures=("no_such_module.x",))))
+        measure_members(Context(ReliancePlan(own_measures=("no_such_module.x",))))
 
 
 def test_a_name_that_comes_twice_is_refused(own_entries: dict[str, Measure]) -> None:

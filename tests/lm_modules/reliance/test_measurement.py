@@ -6,8 +6,8 @@ import torch
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance import conditions as conditions_module
 from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.lm_modules.reliance.results import select

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from maskrobust.augment import Batch, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.conditions import Conditions, ConditionSource
-from maskrobust.lm_modules.reliance.measures.sensitivity import hidden_pixel_sensitivity
+from maskrobust.lm_modules.reliance.holes.conditions import Conditions, ConditionSource
+from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
@@ -49,9 +49,9 @@ PREDICTORS: dict[str, Predictor] = {"count": count_visible, "peek": peek}
 
 def evaluate(batches: Iterator[Batch] | list[Batch], seed: int = 5) -> dict[str, Outcomes]:
     suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=seed)
-    for batch in batches:
-        suite.update(PREDICTORS, batch, feature_extractors={"count": {None: count_visible, "stem": count_visible}})
-    return suite.outcomes()
+    extractors = {"count": {None: count_visible, "stem": count_visible}}
+    parts = [suite.ask(PREDICTORS, batch, feature_extractors=extractors) for batch in batches]
+    return {name: Outcomes.merge([part[name] for part in parts]) for name in PREDICTORS}
 
 
 def drawn(batch: Batch) -> Conditions:
@@ -177,17 +177,17 @@ def test_known_clean_logits_replace_a_forward_pass(batch: Batch, expected: dict[
     clean = count_visible(batch.images, torch.ones_like(batch.object_mask), drawn(batch).fill_keys)
     told, asking = Counter(), Counter()
     suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5)
-    suite.update({"count": told}, batch, {"count": clean}, {"count": {None: count_visible, "stem": count_visible}})
-    assert_equal(suite.outcomes()["count"], expected["count"])
-    suite.update({"count": asking}, batch)
+    extractors = {"count": {None: count_visible, "stem": count_visible}}
+    assert_equal(suite.ask({"count": told}, batch, {"count": clean}, extractors)["count"], expected["count"])
+    suite.ask({"count": asking}, batch)
     assert asking.passes == [64, *told.passes]
 
 
 def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch: Batch) -> None:
     counter = Counter()
-    RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5).update({"count": counter}, part_of(batch, torch.arange(16)))
+    RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5).ask({"count": counter}, part_of(batch, torch.arange(16)))
     conditions = drawn(part_of(batch, torch.arange(16)))
-    asked = [int((each.asked & ~each.visible.flatten(1).all(dim=1)).sum()) for each in conditions.all]
+    asked = [int((each.applies & ~each.visible.flatten(1).all(dim=1)).sum()) for each in conditions.all]
     clean, silhouette, redrawn, *rest = counter.passes
     assert (clean, silhouette, redrawn) == (16, asked[0], asked[0])
     assert sum(rest) == sum(asked[1:])
@@ -197,17 +197,16 @@ def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch: Batc
 def test_without_objects_only_the_other_conditions_are_asked(batch: Batch) -> None:
     counter = Counter()
     suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(hidden_fractions=()))
-    suite.update({"count": counter}, batch._replace(object_mask=torch.zeros_like(batch.object_mask)))
+    empty = batch._replace(object_mask=torch.zeros_like(batch.object_mask))
+    found = suite.ask({"count": counter}, empty)["count"]
     assert counter.passes == [64, 64, 64]  # clean, and both swaps
-    found = suite.outcomes()["count"]
     assert not found.object_valid.any()
     assert hidden_pixel_sensitivity()([found], 0, 0).value is None
 
 
 def test_a_plan_without_shapes_asks_for_none(batch: Batch) -> None:
     suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(shapes=False, hidden_fractions=(1.0,), features=True))
-    suite.update(PREDICTORS, batch, feature_extractors={"count": {None: count_visible}})
-    found = suite.outcomes()["count"]
+    found = suite.ask(PREDICTORS, batch, feature_extractors={"count": {None: count_visible}})["count"]
     assert list(found.predictions) == ["clean", "retention/1"]
     assert found.features == {}
 
@@ -222,21 +221,20 @@ def test_the_mode_of_a_network_is_left_alone_and_no_graph_is_built(batch: Batch)
         assert not logits.requires_grad
         return logits
 
-    RelianceSuite(BANK, NUM_CLASSES).update({"network": predict}, part_of(batch, torch.arange(4)))
+    RelianceSuite(BANK, NUM_CLASSES).ask({"network": predict}, part_of(batch, torch.arange(4)))
     assert all(seen)
     assert network.training
 
 
 def test_wrong_logits_are_refused(batch: Batch) -> None:
     with pytest.raises(ValueError, match=r"\(B, at least 7\), got shape \(64, 4\)"):
-        RelianceSuite(BANK, 7).update({"count": count_visible}, batch)
+        RelianceSuite(BANK, 7).ask({"count": count_visible}, batch)
 
 
 def test_the_bank_may_lack_classes_for_swaps(batch: Batch) -> None:
     two_classes = [part_of(batch, batch.labels < 2)]
     suite = RelianceSuite(type(BANK).from_batches(two_classes), NUM_CLASSES)
-    suite.update(PREDICTORS, two_classes[0])
-    found = suite.outcomes()["count"]
+    found = suite.ask(PREDICTORS, two_classes[0])["count"]
     assert not found.swap_valid.any()
     assert (found.predictions_under("swap_j") == -1).all()
 
@@ -253,8 +251,7 @@ def test_no_object_is_covered_by_another_view_of_itself() -> None:
     found = {}
     for name, object_of in (("alone", torch.zeros_like), ("several", torch.clone)):
         suite = RelianceSuite(bank, NUM_CLASSES, plan, object_of=object_of)
-        suite.update({name: count_visible}, batch)
-        found |= suite.outcomes()
+        found |= suite.ask({name: count_visible}, batch)
     assert (found["alone"].predictions_under("cover") == -1).all() and (
         found["several"].predictions_under("cover") >= 0
     ).any()
@@ -265,8 +262,7 @@ def test_outcomes_tell_which_object_an_image_shows() -> None:
     own = RelianceSuite(BANK, NUM_CLASSES, plan)
     shared = RelianceSuite(BANK, NUM_CLASSES, plan, object_of=lambda ids: ids // 6)
     for suite, expected in ((own, list(range(30, 42))), (shared, [5] * 6 + [6] * 6)):
-        suite.update({"it": count_visible}, batch)
-        assert suite.outcomes()["it"].objects.tolist() == expected
+        assert suite.ask({"it": count_visible}, batch)["it"].objects.tolist() == expected
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -286,5 +282,4 @@ def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(
     for name in ("net.pt", ("net.pt", "black")):
         suite = RelianceSuite(BANK, NUM_CLASSES, PLAN)
         with pytest.raises(InputError, match=f"'net.pt.*' must be finite.*{shown}"):
-            suite.update({name: broken}, shape_batch(6, seed=1))
-        assert suite.outcomes() == {}
+            suite.ask({name: broken}, shape_batch(6, seed=1))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.conditions import retention_condition
+from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.cases import Candidate, Selection, _selection, choose_cases

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from maskrobust.lm_modules.reliance.estimation import Estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes

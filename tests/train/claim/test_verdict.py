@@ -1,7 +1,7 @@
 import pytest
 
-from maskrobust.lm_modules.reliance.comparison import ComparedMagnitude
-from maskrobust.lm_modules.reliance.estimation import Estimate
+from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.train.claim.config import DecisionRule
 from maskrobust.train.claim.verdict import Comparison, caveat, decide, rule_in_words
 

@@ -2,15 +2,15 @@
 
 import pytest
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, object_holes, sample_keys
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
-from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate
+from maskrobust.lm_modules.reliance.measures.shape import swap_pull
 from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
@@ -52,11 +52,10 @@ def measured(
     """Used share and swap pull of each predictor on the test split."""
     bank = SilhouetteBank.from_batches(data.val_dataloader())
     suite = RelianceSuite(bank, CLASSES, ReliancePlan(hidden_fractions=()))
-    with torch.inference_mode():
-        for batch in batches_on(data.test_dataloader(), "cpu"):
-            suite.update(predictors, batch)
+    parts = [suite.ask(predictors, batch) for batch in batches_on(data.test_dataloader(), "cpu")]
     found = {}
-    for name, outcomes in suite.outcomes().items():
+    for name in predictors:
+        outcomes = Outcomes.merge([part[name] for part in parts])
         measures = (used_share(probe), swap_pull())
         share, pull = (estimate(measure, [outcomes], confidence=0.999).interval for measure in measures)
         assert share is not None and pull is not None

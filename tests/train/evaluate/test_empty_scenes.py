@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.augment.families.circles import enclosing_circles
-from maskrobust.lm_modules.reliance.crossed import CrossedMean, outline_pull
-from maskrobust.lm_modules.reliance.scenes import ask_pass, draw_shapes, scene_answers, scene_passes
+from maskrobust.augment.families.shapes.circles import enclosing_circles
+from maskrobust.lm_modules.reliance.estimates.crossed import CrossedMean, outline_pull
+from maskrobust.lm_modules.reliance.holes.scenes import ask_pass, draw_shapes, scene_answers, scene_passes
 from maskrobust.train.data import AnnotatedDataModule, Cues, Cutouts, Fashion
 from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
 from maskrobust.train.data.files.idx import DEBIAN_FOLDER

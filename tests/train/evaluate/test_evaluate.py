@@ -19,7 +19,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.estimation import estimate_difference
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -34,7 +34,7 @@ from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.networks import answer_similarities
 from maskrobust.train.evaluate.summary import summarise
-from maskrobust.train.networks import answering_data, load_for, read_classes
+from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page
@@ -74,9 +74,8 @@ def outcomes_of(path: str, method: str) -> Outcomes:
     bank = SilhouetteBank.from_batches(data.test_dataloader())
     suite = RelianceSuite(bank, data.num_classes, ReliancePlan(patch_size=8, hidden_fractions=(0.5,)))
     classifier = MaskRobustClassifier.from_checkpoint(path).eval()
-    for batch in batches_on(data.test_dataloader(), "cpu"):
-        suite.update({method: classifier.trained_network().predictor(method)}, batch)
-    return suite.outcomes()[method]
+    predictors, batches = {method: classifier.trained_network().predictor(method)}, data.test_dataloader()
+    return Outcomes.merge([suite.ask(predictors, batch)[method] for batch in batches_on(batches, "cpu")])
 
 
 def rows_of(folder: Path, **wanted: Any) -> list[Row]:
@@ -152,7 +151,7 @@ def made_up(
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
     return summarise(
-        config, config.data, Answered(runs, probe), dict.fromkeys(runs), seconds=0.0, command=""
+        config, config.data, Answered(runs, probe, config.plans), dict.fromkeys(runs), seconds=0.0, command=""
     ).as_json(), runs
 
 
@@ -380,7 +379,7 @@ def test_a_network_that_the_data_do_not_fit_is_one_sentence(
 @pytest.mark.parametrize("name", ["small_resnet:random", "resnet18:random", "timm/test_resnet:random"])
 def test_random_weights_have_as_many_outputs_as_the_data_have_classes(name: str) -> None:
     data = Cues(num_classes=3)
-    network = answering_data(load_for(name, data, "32"), data)
+    network = select_data_outputs(load_for(name, data, "32"), data)
     assert network(torch.rand(2, 3, 48, 48)).shape == (2, 3) and network.class_names is None
     assert load_for(name, None, "32").num_classes == (10 if name.startswith("small") else 1000)
 

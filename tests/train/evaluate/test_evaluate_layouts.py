@@ -16,11 +16,12 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
 from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
 from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
-from maskrobust.train.evaluate.config import parse_config
+from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.evaluate.networks import load
 from maskrobust.train.probe import read_outlines
 from tests.conftest import require_component
@@ -85,6 +86,60 @@ def test_a_folder_needs_no_training_images(tmp_path: Path) -> None:
     assert settings_of(tmp_path / "out")["probe"] == CROSS_VALIDATED
     (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
     assert clean.images == IMAGES
+
+
+def test_images_without_object_masks_keep_every_number_that_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accuracies do not change; with the full plan the rest of the outlines is left out, which one line says."""
+    write_pairs(tmp_path, by_class=True)
+    for split in ("images", "masks"):
+        (tmp_path / split).rename(tmp_path / "val")
+        (tmp_path / split).mkdir()
+        (tmp_path / "val").rename(tmp_path / split / "val")
+    said: list[str] = []
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.rank_zero_info", said.append)
+    rows = {}
+    for name, masks in (("with", {"mask_root": str(tmp_path / "masks")}), ("without", {})):
+        options = {"root": str(tmp_path / "images"), **masks, **SMALL}
+        asked = ["--plan.features=true", "--plan.curve_families=[patches]", "--plan.curve_fractions=[0, .5]"]
+        asked += ["--plan.transfer_families=[rectangles, silhouettes]", "--plan.scenes=4", f"--out={tmp_path / name}"]
+        main(evaluate(Folder(**options), options, tmp_path, *asked))
+        rows[name] = {(row.method, row.name): row for row in rows_of(tmp_path / name)}
+    measures = {row.measure for row in rows["without"].values()}
+    assert {"clean_accuracy", "retention", "class_accuracy", "curve_accuracy", "transfer_accuracy"} <= measures
+    assert not measures & {"used_share", "silhouette_leak", "swap_pull", "probe_accuracy", "carried_information"}
+    same = [key for key in rows["without"] if key[1] not in ("worst_family",)]
+    assert all(rows["without"][key] == rows["with"][key] for key in same)
+    assert said == [f"val: {WITHOUT_OBJECTS}"]
+    page = Page((tmp_path / "without" / "report.html").read_text())
+    assert page.texts["headline"] == "Nothing was asked about outlines."
+    assert settings_of(tmp_path / "without")["left_out"] == [WITHOUT_OBJECTS]
+
+
+def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.QUICK_IMAGES", 8)
+    options = {**TINY_DATA, "batch_size": 2}
+    others = ["--quick", "--predictions=true", "--plan.scenes=4", "--replicates=4000"]
+    asked = [each for each in evaluate(Cues(**options), options, tmp_path, *others) if "_families" not in each]
+    main(asked)
+    clean = rows_of(tmp_path / "out", measure="clean_accuracy")
+    assert [row.images for row in clean] == [8]
+    lines = (tmp_path / "out" / "predictions.csv").read_text().splitlines()[1:]
+    first = Cues(**options)
+    first.setup("test")
+    ids = [int(each) for batch in [*first.test_dataloader()][::3] for each in batch.ids]
+    assert sorted({int(line.split(",")[0]) for line in lines}) == sorted(ids)
+    assert not {row.measure for row in rows_of(tmp_path / "out")} & {
+        "curve_accuracy",
+        "transfer_accuracy",
+        "outline_pull",
+    }
+    settings = settings_of(tmp_path / "out")
+    assert settings["left_out"] == [QUICK_LEFT_OUT] and settings["replicates"] == 200
+    assert QUICK_LEFT_OUT in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_outlines_of_a_file_teach_the_probe(tmp_path: Path) -> None:

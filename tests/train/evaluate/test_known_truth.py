@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
-from maskrobust.lm_modules.reliance.conditions import HOLE_STREAM
-from maskrobust.lm_modules.reliance.estimation import Estimate, estimate
-from maskrobust.lm_modules.reliance.measures.silhouette_leak import silhouette_leak
-from maskrobust.lm_modules.reliance.measures.swap_pull import swap_pull
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate
+from maskrobust.lm_modules.reliance.holes.conditions import HOLE_STREAM
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
 from maskrobust.lm_modules.reliance.measures.used_share import used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -91,9 +90,8 @@ def measured(data: Cues) -> Outcomes:
         SilhouetteBank.from_batches(data.val_dataloader()), CLASSES, ReliancePlan(hidden_fractions=())
     )
     predictors = {"reader": PerfectReader(data)}
-    for batch in batches_on(data.test_dataloader(), "cpu"):
-        suite.update(predictors, batch)
-    return suite.outcomes()["reader"]
+    batches = batches_on(data.test_dataloader(), "cpu")
+    return Outcomes.merge([suite.ask(predictors, batch)["reader"] for batch in batches])
 
 
 def test_the_suite_finds_the_truth_and_its_figures_rise_with_it() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.measures.class_accuracy import class_rows
-from maskrobust.lm_modules.reliance.measures.commonest_answer import commonest_answer
+from maskrobust.lm_modules.reliance.measures.accuracy import class_rows
+from maskrobust.lm_modules.reliance.measures.remains import commonest_answer
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.predictions import predictions_csv
 from maskrobust.train.evaluate.readings import with_readings

@@ -22,11 +22,14 @@ from maskrobust import Segments, ask, build_network, load_network
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
+from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
+from maskrobust.train.explain.config import QUICK
 from maskrobust.train.explain.pictures import file_name, read_label_map, read_picture
-from maskrobust.train.networks import answering_data, load_for
+from maskrobust.train.networks import load_for, select_data_outputs
 from tests.conftest import require_component
 from tests.train.report.pages import Page, measured
 from tests.train.test_cli import sentence_of
@@ -227,6 +230,51 @@ def test_what_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
     assert "with another seed; call it" in sentence_of([*arguments, *SHORT, *options, "--seed=1"], capsys)
 
 
+def test_an_image_goes_on_from_the_pass_at_which_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed: from what was kept last; interrupted: from the last pass. Either way it ends as if it had not been."""
+    photographs(tmp_path / "images", 1)
+    options = ["--plan.explainers=[lime, occlusion]", "--methods=[uniform_noise, layer_masking]", "--plan.batch_size=4"]
+    whole = arrays_of(explain(tmp_path, *options))
+    (tmp_path / "out").rename(tmp_path / "whole")
+    monkeypatch.setattr("maskrobust.train.explain.kept.SECONDS_A_CHUNK", 0.0)
+    predictor, passes, last = TrainedNetwork.predictor, [], 10
+
+    def stopping(self: TrainedNetwork, method: str) -> Predictor:
+        predict = predictor(self, method)
+
+        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+            if len(passes) == last:
+                raise InputError("the power is cut.")
+            passes.append(len(images))
+            return predict(images, visible, keys)
+
+        return ask
+
+    monkeypatch.setattr(TrainedNetwork, "predictor", stopping)
+    images = f"--images={tmp_path / 'images'}"
+    arguments = ["explain", f"--network={NETWORK}", images, f"--out={tmp_path / 'out'}", *SHORT, *options]
+    assert "the power is cut" in sentence_of(arguments, capsys)
+    last = 1000
+    found = arrays_of(explain(tmp_path, *options))
+    assert sum(passes) == 1 + found["a/answers/patches/drawn/values"][0, :, :, 0].size + 2 * 5
+    assert not (tmp_path / "out" / "partial").exists()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, whole[name])
+
+
+def test_a_quick_look_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(measure, "rank_zero_info", said.append)
+    photographs(tmp_path / "images", 1)
+    found = arrays_of(explain(tmp_path, "--quick", "--plan.design=independent"))
+    assert said == [QUICK]
+    assert found["a/answers/patches/drawn/values"].shape[:3] == (1, 3, 128)
+    assert len(np.unique(found["a/segments/patches"])) == 49
+    assert not [name for name in found if "occlusion" in name]
+
+
 def test_images_of_any_kind_are_shown_as_people_see_them(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
@@ -401,9 +449,9 @@ def test_the_outputs_of_the_classes_of_data_can_be_given(checkpoint: Path) -> No
     name, data = f"small_resnet:{checkpoint}", Cues(train_images=8)
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     network = load_for(name, data, "32")
-    found = answering_data(network, data)(images)
+    found = select_data_outputs(network, data)(images)
     given = {each: 7 - place for place, each in enumerate(data.class_names)}
-    torch.testing.assert_close(answering_data(network, data, given)(images), found.flip(1))
+    torch.testing.assert_close(select_data_outputs(network, data, given)(images), found.flip(1))
 
 
 @pytest.mark.parametrize(

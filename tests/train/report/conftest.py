@@ -9,9 +9,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.conditions import condition_names, transfer_condition
-from maskrobust.lm_modules.reliance.curves import curve_condition
 from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe, feature_condition, feature_key
+from maskrobust.lm_modules.reliance.holes.conditions import condition_names, transfer_condition
+from maskrobust.lm_modules.reliance.holes.curves import curve_condition
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -131,7 +131,7 @@ def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **chan
     overflown = replace(runs[networks[0]]["black"], sensitivity=np.full(IMAGES, np.inf))
     runs[networks[0]]["black"] = overflown  # its sensitivity is undefined
     command = "maskrobust evaluate --data=Cues"
-    answered = Answered(runs, probe_of(runs[networks[0]]["black"]))
+    answered = Answered(runs, probe_of(runs[networks[0]]["black"]), config.plans)
     return evaluation_summary.summarise(
         config, config.data, answered, dict.fromkeys(runs), seconds=30.0, command=command
     ).as_json()

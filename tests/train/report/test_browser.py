@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from maskrobust.train.report import Answer, ExampleStrip, Results, render_claim, render_reliance
+from maskrobust.train.report import ExampleStrip, Prediction, Results, render_claim, render_reliance
 from tests.train.report.pages import brightness, measured
 from tests.train.report.test_pages import HOSTILE, hostile_copy, pictures
 
@@ -69,7 +69,7 @@ CONTRAST = """
 
 
 def example_strips():
-    answers = ((Answer("a class with a long name", True, tuple(range(1, 4))), Answer("coat", False, (2,))),) * 5
+    answers = ((Prediction("a class with a long name", True, tuple(range(1, 4))), Prediction("coat", False, (2,))),) * 5
     shown = {"classes": ("coat",) * 5, "answers": answers}
     return [
         ExampleStrip(label, method, pictures(5), **shown)

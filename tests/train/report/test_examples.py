@@ -9,8 +9,8 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.report import (
-    Answer,
     ExampleStrip,
+    Prediction,
     annotated_examples,
     example_strips,
     joined_strips,
@@ -43,7 +43,7 @@ def holes_of_the_measures(batch):
 
     plan = ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE)
     suite = RelianceSuite(SilhouetteBank.from_batches([batch]), 4, plan, seed=SEED)
-    suite.update({"recorder": predictor}, batch)
+    suite.ask({"recorder": predictor}, batch)
     return asked
 
 
@@ -132,7 +132,7 @@ def test_pictures_have_the_size_and_the_mean_of_the_network_that_they_are_shown_
     suite = RelianceSuite(
         SilhouetteBank.from_batches([batch]), 4, ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE), seed=SEED
     )
-    suite.update({"any": network.predictor("mean")}, batch, {"any": network(batch.images)})
+    suite.ask({"any": network.predictor("mean")}, batch, {"any": network(batch.images)})
     mean, std = (torch.tensor(each)[:, None, None] for each in (look.mean, look.std))
     shown = as_bytes(torch.cat(seen) * std + mean).astype(int)
     for strip in strips_of(batch, "mean", look=look):
@@ -185,12 +185,12 @@ def test_answers_are_those_of_the_images_and_the_condition_and_networks_that_agr
     (shown,) = with_predictions([strip("black", "silhouette")], {"black": runs}, NAMES)
     assert shown.classes == ("coat", "boot", "shirt")
     assert shown.answers == (
-        (Answer("coat", True, (1,)), Answer("boot", False, (4,))),
-        (Answer("boot", True, (1, 4)),),
-        (Answer("shirt", True, (1,)), Answer("coat", False, (4,))),
+        (Prediction("coat", True, (1,)), Prediction("boot", False, (4,))),
+        (Prediction("boot", True, (1, 4)),),
+        (Prediction("shirt", True, (1,)), Prediction("coat", False, (4,))),
     )
     unasked = {1: outcomes(circle=[0, 0, -1, 0, 0, 0])}
     (shown,) = with_predictions([strip("mean", "circle")._replace(ids=(12, 10, 99))], {"mean": unasked}, NAMES)
-    assert shown.answers == ((), (Answer("boot", True, (1,)),), ())
+    assert shown.answers == ((), (Prediction("boot", True, (1,)),), ())
     (circle,) = with_predictions([strip("black", "circle")], {"black": runs}, NAMES)
     assert {answer.class_name for found in circle.answers for answer in found} == {"shirt"}

@@ -18,7 +18,7 @@ from PIL import Image
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measures
 from maskrobust.lm_modules.reliance.catalogue import catalogue
-from maskrobust.train.report import Answer, ExampleStrip, Results, render_claim, render_reliance
+from maskrobust.train.report import ExampleStrip, Prediction, Results, render_claim, render_reliance
 from maskrobust.train.report.tables import GROUP_TITLES
 from maskrobust.train.report.wording import compact
 from tests.train.report.conftest import Content, summarised_reliance
@@ -285,13 +285,13 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(
 ) -> None:
     text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text.partition("## Add a measure")[2].partition("\n## ")[0], re.DOTALL)
-    (tmp_path / "circle_errors.py").write_text(code)
+    (tmp_path / "kept_behind_the_circle.py").write_text(code)
     monkeypatch.setattr(measures, "__path__", [*measures.__path__, str(tmp_path)])
     monkeypatch.setattr(catalogue_module, "MEASURES", copy.copy(catalogue_module.MEASURES))
     catalogue_module._import_measures.cache_clear()
     shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": ()}
     reliance = summarised_reliance(tmp_path, **shapes)
-    monkeypatch.delitem(sys.modules, f"{measures.__name__}.circle_errors")
+    monkeypatch.delitem(sys.modules, f"{measures.__name__}.kept_behind_the_circle")
     page, networks = (
         Page(render_reliance(Results.read("reliance", reliance), [])),
         dict.fromkeys(reliance["networks"], ""),
@@ -300,8 +300,8 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(
     assert [(row[0], row[1:]) for row in found] == [
         *expected_rows(reliance, "accuracy", networks, seed=None, compared_with="")
     ]
-    assert "Circle errors" in [squeezed(cell) for cell in page.tables["results-accuracy"][0]]
-    assert "Circle errorsErrors with the object's enclosing circle hidden." in squeezed(page.texts["definitions"])
+    assert "Kept behind the circle" in [squeezed(cell) for cell in page.tables["results-accuracy"][0]]
+    assert "Kept behind the circleAccuracy with the object's enclosing" in squeezed(page.texts["definitions"])
 
 
 @pytest.mark.parametrize("name", ["claim_page", "reliance_page"])
@@ -355,7 +355,7 @@ def test_names_and_texts_are_shown_as_they_are(claim: Content, reliance: Content
 
 
 def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim: Content) -> None:
-    answers = ((Answer("boot", True, (1, 3)), Answer("<b>coat", False, (2,))), ())
+    answers = ((Prediction("boot", True, (1, 3)), Prediction("<b>coat", False, (2,))), ())
     strips = [
         ExampleStrip("Original", None, pictures(), classes=("boot", "shirt"), answers=answers),
         ExampleStrip("Hidden", "black", pictures(), classes=("boot", "shirt"), answers=answers[::-1]),

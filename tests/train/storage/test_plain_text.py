@@ -13,7 +13,7 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.cli import main
 from maskrobust.train.report.pictures.masks import Gallery, GalleryImage, GalleryRow, render_gallery
 from maskrobust.train.report.results import Results
-from maskrobust.train.running.progress import counting_display
+from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.plain_text import printable
 
 NASTY = "\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
@@ -69,6 +69,6 @@ def test_an_error_quotes_a_file_without_its_control_characters(
 
 def test_a_progress_bar_shows_brackets_as_they_are() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with counting_display(console) as progress:
+    with CountingDisplay(console) as progress:
         progress.add_task("measuring [red]a[/red] [/]", total=1)
     assert "[red]a[/red] [/]" in console.file.getvalue()

@@ -82,11 +82,6 @@ class EvaluationImages(FileDataModule):
         return again
 
     @property
-    def labelled(self) -> bool:
-        """Whether the images have labels."""
-        return self.num_classes > 0
-
-    @property
     def splits(self) -> tuple[Split, ...]:
         """The validation split alone."""
         return ("val",)

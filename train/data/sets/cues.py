@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.reliance.scenes import EmptyScenes
+from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform, photographs
 from maskrobust.train.data.files.photographs import (
     CROP_NUMBERS,

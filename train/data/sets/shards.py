@@ -27,7 +27,7 @@ from maskrobust.train.data.shards.reader import ShardReader
 from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream
 from maskrobust.train.types import Split
 
-View = Literal["crop", "as_is"]
+ShardView = Literal["crop", "as_is"]
 
 
 class Shards(AnnotatedDataModule):
@@ -66,7 +66,7 @@ class Shards(AnnotatedDataModule):
         self,
         root: str,
         *,
-        view: View = "crop",
+        view: ShardView = "crop",
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
@@ -87,7 +87,7 @@ class Shards(AnnotatedDataModule):
         self._objects = read_objects(root, self.manifest.objects, self.manifest.samples)
         self.class_names, self.num_classes = self.manifest.class_names, len(self.manifest.class_names)
         self.mean, self.std = self.manifest.mean, self.manifest.std
-        self.view: View = view
+        self.view: ShardView = view
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.shuffle_buffer, self.steps_per_epoch = shuffle_buffer, steps_per_epoch
         self.seed = self.order_seed = seed

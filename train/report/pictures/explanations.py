@@ -27,8 +27,8 @@ from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.blocks import (
     Cell,
-    Group,
     Line,
+    LineGroup,
     Section,
     bars,
     block,
@@ -114,7 +114,7 @@ def glance(shown: Explanations) -> Markup:
     headings = [f"{method_title(each)}: R²" for each in shown.methods]
     headings = ["Explainer and segments", *headings, *["Rank correlation between methods"] * several]
     text = prose("glance", trusted=TRUSTED)
-    return text + table("glance", "At a glance", headings, [Group(lines)])
+    return text + table("glance", "At a glance", headings, [LineGroup(lines)])
 
 
 def explanations(shown: Explanations) -> Markup:
@@ -132,7 +132,7 @@ def explanations(shown: Explanations) -> Markup:
     ]
     differ = ["Where methods differ"] * (len(shown.methods) > 1)
     headings = ["Image", *map(method_title, shown.methods), *differ]
-    return text + table("explanations", "Explanations", headings, [Group(lines)], look="gallery")
+    return text + table("explanations", "Explanations", headings, [LineGroup(lines)], look="gallery")
 
 
 def _line(

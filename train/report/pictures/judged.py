@@ -13,7 +13,7 @@ from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report.blocks import Cell, Group, Line, block, folded, html, panels, prose, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, folded, html, panels, prose, table
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title
 from maskrobust.train.report.wording import GOALS, count, in_sentence, interval, method_title, writer
@@ -44,7 +44,7 @@ def judged_table(shown: Explanations, judge: Described) -> Markup:
         f"judged-{judge.name}",
         judge.title,
         ["Explainer and segments", *map(method_title, columns), "Told apart"],
-        [Group([_line(shown, *about, rows=found, columns=columns) for about, found in lines.items()])],
+        [LineGroup([_line(shown, *about, rows=found, columns=columns) for about, found in lines.items()])],
         look="figures judged",
     )
     counted = [row for row in rows if row.value is not None] or rows
@@ -97,8 +97,8 @@ def _curves(shown: Explanations) -> Markup:
     key = '<span class="key" style="background: var(--arm-{{ number }})"></span>{{ title }}'
     keys = [html(key, number=each, title=method_title(method)) for each, method in enumerate(shown.methods, start=2)]
     text = prose("curves", legend=block("legend", "Explained under", keys))
-    asked = itertools.product(shown.settings["explainers"], shown.settings["segments"])
-    for (place, about), (number, network) in itertools.product(enumerate(asked), enumerate(shown.networks)):
+    rows = itertools.product(shown.settings["explainers"], shown.settings["segments"])
+    for (place, about), (number, network) in itertools.product(enumerate(rows), enumerate(shown.networks)):
         explainer, segments = about
         found = {
             which: np.mean(

@@ -7,11 +7,11 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from maskrobust.train.report.blocks import Cell, Group, Line, Section, facts, html, prose, render_page, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, Section, facts, html, prose, render_page, table
 from maskrobust.train.report.sections.run import command_line
 from maskrobust.train.report.wording import family_title, method_title
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 OUTLINE = (255, 110, 20)
 """Colour in which the outline of an object is drawn."""
@@ -28,7 +28,7 @@ class GalleryRow(NamedTuple):
 
     family: str
     hidden: float
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Pixels, ...]
 
 
 class GalleryImage(NamedTuple):
@@ -42,7 +42,7 @@ class GalleryImage(NamedTuple):
     """
 
     title: str
-    original: Picture
+    original: Pixels
     has_object: bool
     rows: tuple[GalleryRow, ...]
 
@@ -92,11 +92,11 @@ def _images(gallery: Gallery) -> Markup:
             for row in image.rows
         ]
         text += html('<h3 id="image-{{ place }}">{{ title }}</h3>', place=place, title=image.title)
-        text += table(f"gallery-{place}", image.title, ["Family", *columns], [Group(lines)], look="gallery")
+        text += table(f"gallery-{place}", image.title, ["Family", *columns], [LineGroup(lines)], look="gallery")
     return text
 
 
-def _tile(row: GalleryRow, column: str, picture: Picture) -> Cell:
+def _tile(row: GalleryRow, column: str, picture: Pixels) -> Cell:
     return Cell(
         html(
             '<img class="tile" src="{{ picture|picture }}" alt="{{ family|family_title }}, {{ column }}">'

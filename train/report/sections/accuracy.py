@@ -6,7 +6,7 @@ from dataclasses import replace
 from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.blocks import Group, Line, folded, legend, named, panels, prose, table
+from maskrobust.train.report.blocks import Line, LineGroup, folded, legend, named, panels, prose, table
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import cell_of, pivot
@@ -94,6 +94,6 @@ def accuracy_of_classes(results: Results) -> Markup | None:
         if not lines:
             continue
         headings = ["Class", "Nothing hidden", *map(method_title, results.methods)]
-        shown = table(f"classes-{network.number}", f"Classes, {network.title}", headings, [Group(lines)])
+        shown = table(f"classes-{network.number}", f"Classes, {network.title}", headings, [LineGroup(lines)])
         text += folded(named(network), shown, is_open=len(classes) <= _MOST_CLASSES)
     return text

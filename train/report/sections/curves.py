@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.report.blocks import Group, Line, folded, html, legend, named, panels, prose, table
+from maskrobust.train.report.blocks import Line, LineGroup, folded, html, legend, named, panels, prose, table
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.tables import cell_of
@@ -60,7 +60,7 @@ def _curves(results: Results, rows: Sequence[Row], identity: str, title: str) ->
             f"{identity}-{measure.removesuffix('_score')}",
             catalogue()[measure].title,
             ["Network" if results.name == "reliance" else "Arm", *(panel.title for panel in shown)],
-            [Group([_line(select(scores, measure=measure, network=each.name), each, shown) for each in networks])],
+            [LineGroup([_line(select(scores, measure=measure, network=each.name), each, shown) for each in networks])],
         )
         for measure in dict.fromkeys(row.measure for row in scores)
     ]

@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 from maskrobust.train.report.blocks import (
     Cell,
-    Group,
     Line,
+    LineGroup,
     compact_json,
     download,
     facts,
@@ -64,7 +64,7 @@ def _arms(results: Results) -> Markup:
         )
         for network in results.networks
     ]
-    shown = table("settings", "Settings of each arm", ["Arm", "Name", "Settings"], [Group(lines)], look="settings")
+    shown = table("settings", "Settings of each arm", ["Arm", "Name", "Settings"], [LineGroup(lines)], look="settings")
     whole = html('<pre tabindex="0"><code>{{ config|tojson(2) }}</code></pre>', config=results.content["config"])
     return html("<h3>What differs between the arms</h3>") + shown + folded("The whole configuration", whole)
 

@@ -11,7 +11,7 @@ from maskrobust.train.report.wording import method_title
 
 
 def shares(results: Results) -> Markup:
-    """Intervals by masking method; of the outline pull where that alone is defined."""
+    """Intervals by masking method; of the outline pull where that alone is defined; or what was not asked, and why."""
     pulls, used = (
         any(row.value is not None for row in select(results.over_seeds, measure=measure))
         for measure in (OUTLINE_PULL, HEADLINE)
@@ -25,7 +25,11 @@ def shares(results: Results) -> Markup:
         source=settings["probe"],
         probe=inline(only(results.rows, network="", measure="probe_accuracy")),
         is_used_share=measure == HEADLINE,
+        left_out=settings["left_out"],
+        is_asked=bool(rows),
     )
+    if not rows:
+        return text
     lines = [
         (method_title(row.method), [results.network(row.network)], row, [Cell(row.reading, look="words")])
         for row in rows

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.measures.transfer import worst_cell
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.report.blocks import Cell, Group, Line, folded, named, prose, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, folded, named, prose, table
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import cell_of
 from maskrobust.train.report.wording import capitalised, family_title, in_sentence, method_title
@@ -31,7 +31,7 @@ def transfer(results: Results) -> Markup | None:
     ]
     word = "Arm" if results.name == "claim" else "Network"
     text += table(
-        "worst-cells", "Worst cells", [word, "Worst accuracy", "Where", "Trained on"], [Group(lines)], look="plain"
+        "worst-cells", "Worst cells", [word, "Worst accuracy", "Where", "Trained on"], [LineGroup(lines)], look="plain"
     )
     for place, (each, rows, _) in enumerate(found):
         matrix = _matrix(f"transfer-{each.number}", each.title, rows, each.arm.get("trained_on"))
@@ -61,7 +61,7 @@ def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[
         cells += [cell_of(only(worst_families, method=method), sign=False)] * bool(worst_families)
         lines.append(Line(method_title(method), cells))
     headings = ["Accuracy in percent", *map(family_title, families), *["Worst family"] * bool(worst_families)]
-    return table(identity, title, headings, [Group(lines)], look="heat")
+    return table(identity, title, headings, [LineGroup(lines)], look="heat")
 
 
 def _where(worst: Row | None) -> str:

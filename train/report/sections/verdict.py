@@ -8,7 +8,7 @@ from markupsafe import Markup
 from maskrobust.lm_modules.methods import is_fill
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import only, select
-from maskrobust.train.report.blocks import Cell, Group, Line, html, named, prose, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, html, named, prose, table
 from maskrobust.train.report.results import TRAINING, Results
 from maskrobust.train.report.tables import cell_of
 from maskrobust.train.report.wording import CONCLUSIONS, capitalised, in_sentence, listed, method_title, points
@@ -61,7 +61,7 @@ def factorial(results: Results) -> Markup:
         "factorial",
         marks=marks,
         tolerance=results.content["rule"]["retention_tolerance"],
-        shares=table("factorial-shares", label, headings, [Group(lines)], look="heat"),
+        shares=table("factorial-shares", label, headings, [LineGroup(lines)], look="heat"),
         without=_without_retention(results),
         tolerances=_tolerances(results),
         checks=_manipulation_checks(results),
@@ -95,7 +95,7 @@ def _tolerances(results: Results) -> Markup:
         of_rule = tolerance == stated
         lines.append(Line(points(tolerance) + " (the rule)" * of_rule, cells, "compared" * of_rule))
     headings = ["At most", *(name for name, _ in CASES.values()), "Arms that count"]
-    return table("tolerances", "Verdict by tolerance of clean accuracy", headings, [Group(lines)])
+    return table("tolerances", "Verdict by tolerance of clean accuracy", headings, [LineGroup(lines)])
 
 
 def _manipulation_checks(results: Results) -> Markup:
@@ -114,5 +114,5 @@ def _manipulation_checks(results: Results) -> Markup:
         return Markup()
     headings = ["Training", "Examined in", "Its networks", results.network(baseline).title]
     return html("<h3>Did each training work?</h3>") + table(
-        "manipulation_check", "Manipulation check of each arm", headings, [Group(lines)], look="comparisons"
+        "manipulation_check", "Manipulation check of each arm", headings, [LineGroup(lines)], look="comparisons"
     )

@@ -110,6 +110,23 @@ def test_branches_may_be_stacked_and_reduced_again() -> None:
 
 
 @both_rules
+def test_branches_stacked_along_the_first_axis_to_be_summed_are_a_residual_sum(options: MaskingOptions) -> None:
+    module = Branches(lambda a, b: torch.stack([a, b, b]).sum(dim=0))
+    features, visible = draw_features(6, 4, 7, 6), draw_visible(7, 6)
+    (left, left_seen), (right, right_seen) = branches_of(module, features, visible)
+    expected = reference.hide(left, left_seen) + 2 * reference.hide(right, right_seen)
+    seen = left_seen | right_seen if options is UNION else left_seen & right_seen
+    assert_agrees(masked_forward(module, masked(features, visible, options)), (expected, seen))
+
+
+def test_a_plain_branch_is_known_everywhere_and_shows_no_position() -> None:
+    plain, x = draw_features(6, 2, 7, 6, seed=1), masked(draw_features(6, 4, 7, 6), draw_visible(7, 6))
+    result = masked_forward(Function(lambda x: torch.cat([x, plain], dim=1)), x)
+    seen = x.visible.positions[:, 0].numpy()
+    assert_agrees(result, (torch.cat([x.features, plain], dim=1).numpy(), seen))
+
+
+@both_rules
 def test_numbers_and_plain_tensors_go_to_every_position(options: MaskingOptions) -> None:
     plain = draw_features(1, 4, 1, 1, seed=1)
     module = Function(lambda x: (plain - x) * plain + x / 2 - 1 + (3 - x))
@@ -148,8 +165,9 @@ def test_a_gate_reads_the_mean_over_visible_positions(pool) -> None:
     [
         (lambda a, b: torch.cat([a, b], dim=2), "axis 2"),
         (lambda a, b: torch.cat([a, b], dim=0), "axis 0"),
-        (lambda a, b: torch.stack([a, b], dim=0), "axis 1 only"),
-        (lambda a, b: torch.cat([a, b, torch.ones(6, 1, 7, 6)], dim=1), "every branch"),
+        (lambda a, b: torch.stack([a, b], dim=0), "axis 0 to sum them"),
+        (lambda a, b: torch.stack([a, b], dim=0).sum(1), "axis 0 to sum them"),
+        (lambda a, b: torch.stack([a, b, torch.ones(6, 4, 7, 6)], dim=1), "masked features"),
         (lambda a, b: a + b.permute(0, 2, 3, 1), "order of axes"),
     ],
 )

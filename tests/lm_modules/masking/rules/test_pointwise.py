@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from maskrobust.lm_modules.masking import Masked
+from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.rules.pointwise import ACTIVATIONS
 from tests.lm_modules.masking import reference
 from tests.lm_modules.masking.cases import (
@@ -120,3 +120,33 @@ def test_features_may_be_cast() -> None:
         assert torch.equal(result.features, x.features.to(dtype))
     halved = masked_forward(Function(lambda x: x.to(torch.float16).type_as(x)), x)
     assert halved.features.dtype == torch.float64
+
+
+SOFTMAXES = {
+    "nn.Softmax": nn.Softmax(dim=1),
+    "nn.LogSoftmax": nn.LogSoftmax(1),
+    "F.softmax": lambda x: F.softmax(x, dim=1),
+    "method": lambda x: x.log_softmax(-3),
+    "channels last": lambda x: x.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", SOFTMAXES)
+def test_a_softmax_over_the_channels_is_that_of_each_position(name: str) -> None:
+    softmax = SOFTMAXES[name]
+    features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
+    result = masked_forward(softmax if isinstance(softmax, nn.Module) else Function(softmax), masked(features, visible))
+    assert_agrees(result, (exact(softmax(features)), visible[:, 0].numpy()))
+
+
+def test_the_most_likely_class_of_a_hidden_position_is_0() -> None:
+    features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
+    network = LayerMasking(Function(lambda x: x.argmax(dim=1)))
+    assert torch.equal(network(features, visible), torch.where(visible[:, 0], features.argmax(dim=1), 0))
+
+
+@pytest.mark.parametrize("softmax", [nn.Softmax(dim=2), nn.Softmax(), lambda x: x.softmax(-2)])
+def test_a_softmax_over_positions_is_refused_when_wrapped(softmax) -> None:
+    network = softmax if isinstance(softmax, nn.Module) else Function(softmax)
+    with pytest.raises(UnsupportedNetworkError, match=r"over the channels only, got axis (2|-2|None)"):
+        LayerMasking(nn.Sequential(network))

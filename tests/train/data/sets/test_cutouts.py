@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.scenes import texture_energy
+from maskrobust.lm_modules.reliance.holes.scenes import texture_energy
 from maskrobust.train.data import Cutouts
 from maskrobust.train.data.files import scenes as scenes_module
 from maskrobust.train.data.files.cutout_files import (

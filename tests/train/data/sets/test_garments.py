@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from maskrobust.train.data.files.idx import DEBIAN_FOLDER, read_garments
-from maskrobust.train.data.sets.garments import PLACE_NUMBERS, garment_masks, place_garments
+from maskrobust.train.data.sets.fashion import PLACE_NUMBERS, garment_masks, place_garments
 from tests.conftest import require_component
 
 

@@ -1,0 +1,1 @@
+"""Mask families that hide the object, or shapes made from objects."""

@@ -1,0 +1,109 @@
+"""The mask that images bring with them: no-data values, NaN, an alpha band, a mask of padding."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from maskrobust.errors import InputError
+
+
+def visible_from(
+    images: Tensor,
+    *,
+    nodata: float | Sequence[float] | None = None,
+    nan: bool = True,
+    alpha: int | Tensor | None = None,
+    pixel_mask: Tensor | None = None,
+    padding_mask: Tensor | None = None,
+) -> Tensor:
+    """Which pixels may be seen, from all that says so: a pixel is hidden where any of these hides it.
+
+    Args:
+        images: (B, C, H, W), or one image (C, H, W), of any dtype.
+        nodata: a pixel is hidden where every band holds this value; or one value for each band of `images`. NaN is a
+            value like any other.
+        nan: whether a pixel is hidden where any band is NaN; otherwise such a pixel is refused unless hidden anyway.
+        alpha: index of the band of `images` that is their opacity, or the opacity itself, (B, 1, H, W) or (B, H, W): a
+            pixel is hidden where it is 0. A band of `images` takes no part in `nodata`.
+        pixel_mask: (B, H, W) or (B, 1, H, W), 1 or True at real pixels, as Hugging Face's image processors return it.
+        padding_mask: likewise, but 1 or True at pixels to ignore, as DETR's own code and PyTorch's attention have it.
+
+    Returns:
+        `visible`, (B, 1, H, W) bool, or (1, H, W) for one image; True where a pixel may be seen.
+
+    Raises:
+        InputError: shapes do not fit, a mask holds other values than 0 and 1, an image has no visible pixel, or a
+            visible pixel is NaN; the message names the image.
+
+    Examples:
+        >>> visible = visible_from(tiles, nodata=0)
+        >>> maps = masked(tiles, visible)
+    """
+    if images.ndim == 3:
+        given = [each[None] if isinstance(each, Tensor) else each for each in (alpha, pixel_mask, padding_mask)]
+        one = visible_from(
+            images[None], nodata=nodata, nan=nan, alpha=given[0], pixel_mask=given[1], padding_mask=given[2]
+        )
+        return one[0]
+    if images.ndim != 4:
+        raise InputError(f"images must be (B, C, H, W) or (C, H, W), got shape {tuple(images.shape)}; reshape them.")
+    bands = images
+    visible = torch.ones_like(images[:, :1], dtype=torch.bool)
+    if isinstance(alpha, int):
+        if not -images.shape[1] <= alpha < images.shape[1]:
+            raise InputError(f"alpha must be one of the {images.shape[1]} bands of images, got band {alpha}.")
+        index = alpha % images.shape[1]
+        bands, alpha = torch.cat([images[:, :index], images[:, index + 1 :]], dim=1), images[:, index]
+    if alpha is not None:
+        visible &= _fitting(alpha, images, "alpha") != 0
+    if pixel_mask is not None:
+        visible &= _as_bool(pixel_mask, images, "pixel_mask")
+    if padding_mask is not None:
+        visible &= ~_as_bool(padding_mask, images, "padding_mask")
+    if nodata is not None:
+        visible &= ~_holds(bands, nodata).all(dim=1, keepdim=True)
+    is_nan = bands.isnan().any(dim=1, keepdim=True)
+    if nan:
+        visible &= ~is_nan
+    _refuse(is_nan & visible, "holds NaN at a visible pixel; hide it with nan=True")
+    _refuse(~visible.flatten(1).any(dim=1), "has no visible pixel; leave it out")
+    return visible
+
+
+def _holds(bands: Tensor, nodata: float | Sequence[float]) -> Tensor:
+    """Where a band holds its no-data value, (B, C, H, W) bool."""
+    values = [nodata] * bands.shape[1] if isinstance(nodata, int | float) else [*nodata]
+    if len(values) != bands.shape[1]:
+        raise InputError(
+            f"nodata must be one value, or one for each of the {bands.shape[1]} bands, got {len(values)} values."
+        )
+    expected = torch.tensor(values, device=bands.device, dtype=torch.float64)[:, None, None]
+    held = bands.to(torch.float64) if bands.dtype != torch.float32 else bands
+    expected = expected.to(held.dtype)  # so that 0.1 is what float32 makes of it
+    return (held == expected) | (held.isnan() & expected.isnan())
+
+
+def _fitting(mask: Tensor, images: Tensor, name: str) -> Tensor:
+    """A mask as (B, 1, H, W)."""
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    expected = (images.shape[0], 1, *images.shape[2:])
+    if mask.shape != expected:
+        raise InputError(
+            f"{name} must have shape {expected} to fit images of shape {tuple(images.shape)}, got "
+            f"{tuple(mask.shape)}; give one mask for each image."
+        )
+    return mask
+
+
+def _as_bool(mask: Tensor, images: Tensor, name: str) -> Tensor:
+    mask = _fitting(mask, images, name)
+    if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
+        raise InputError(f"{name} must hold 0 and 1 only, got values up to {mask.max().item()}; compare it first.")
+    return mask != 0
+
+
+def _refuse(wrong: Tensor, why: str) -> None:
+    found = wrong.flatten(1).any(dim=1).nonzero() if wrong.ndim > 1 else wrong.nonzero()
+    if len(found):
+        raise InputError(f"image {int(found[0])} of the batch {why}.")

@@ -1,0 +1,128 @@
+"""A masked network in ONNX, checked in ONNX Runtime against the network itself."""
+
+import math
+from dataclasses import replace
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from maskrobust.augment import patches
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+
+OPSET = 18
+"""Version of ONNX's operators that a file takes; ONNX Runtime 1.14 was the first to know it."""
+
+TOLERANCE = 1e-4
+"""Largest difference from the network in PyTorch, over the largest magnitude of that output."""
+
+_BATCHES = (1, 3, 8)
+
+
+class PixelNetwork(nn.Module):
+    """A trained network under one masking method, of pixels at the size that it sees.
+
+    Args:
+        network: as `load_network` returns it.
+        method: of `WRAPPERS` or a fill.
+        size: height and width of its pictures.
+    """
+
+    def __init__(self, network: TrainedNetwork, method: MaskingMethod, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.network = network.with_preprocessing(replace(network.preprocessing, size=size, crop=1.0))
+        self._predict = self.network.predictor(method)
+        self.eval()
+
+    def forward(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Logits (B, num_classes) of pictures (B, 3, *size) in [0, 1] and `visible` (B, 1, *size) bool."""
+        return self._predict(images, visible, torch.empty(0, dtype=torch.int64))
+
+
+@torch.no_grad()
+def onnx_model(network: nn.Module, size: tuple[int, int]) -> bytes:
+    """A masked network in ONNX, with its weights: inputs `images` and `visible`, of any batch.
+
+    Before it is returned, ONNX Runtime computes it with other masks than that of the export, for batches of 1, 3 and 8:
+    each output must be that in PyTorch within `TOLERANCE`, with everything visible too, and not change by a bit when
+    the hidden pixels are NaN.
+
+    Args:
+        network: a `LayerMasking`, or a module around one, in eval mode on a CPU. It takes images (B, 3, H, W) float32
+            and `visible` (B, 1, H, W) bool, and returns a tensor, or a structure of tensors.
+        size: height and width of the images.
+
+    Returns:
+        What an .onnx file holds.
+
+    Raises:
+        InputError: the network is in training mode, a package of the extra `onnx` is missing, or ONNX Runtime computes
+            something else.
+        UnsupportedNetworkError: an operation of the network would be exported wrongly.
+    """
+    if network.training:
+        raise InputError("an ONNX file needs a network in eval mode, got one in training mode; call its eval().")
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise InputError(
+                f"an ONNX file needs {name}, which cannot be imported; pip install 'maskrobust[onnx]'."
+            ) from error
+    any_batch = {0: torch.export.Dim.DYNAMIC}
+    program = torch.onnx.export(
+        network,
+        _example(_BATCHES[1], size),
+        input_names=["images", "visible"],
+        opset_version=OPSET,
+        dynamic_shapes=(any_batch, any_batch),
+        verbose=False,
+    )
+    assert program is not None
+    model: bytes = program.model_proto.SerializeToString()
+    _check(model, network, size)
+    return model
+
+
+def _example(batch: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Pictures of noise in [0, 1] of which half of the patches are visible."""
+    images = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
+    keys = batch + torch.arange(batch)
+    return images, patches(keys, *size, hidden_fraction=(0.5, 0.5), patch_size=max(1, min(size) // 8))
+
+
+def _check(model: bytes, network: nn.Module, size: tuple[int, int]) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor, visible: Tensor) -> list[Tensor]:
+        outputs = session.run(None, {"images": images.numpy(), "visible": visible.numpy()})
+        return [torch.from_numpy(output) for output in outputs]
+
+    for batch in _BATCHES:
+        images, visible = _example(batch, size)
+        for shown in (visible, ~visible, torch.ones_like(visible)):
+            found, expected = run(images, shown), tree_leaves(network(images, shown))
+            differences = [_difference(*pair) for pair in zip(found, expected, strict=True)]
+            if not max(differences) <= TOLERANCE:
+                raise InputError(
+                    f"an ONNX file must compute what the network does, but with a batch of {batch} ONNX Runtime is off "
+                    f"by {max(differences):.1g} of the largest output; export another network."
+                )
+            redrawn = run(torch.where(shown, images, math.nan), shown)
+            if not all(map(torch.equal, found, redrawn)):
+                raise InputError(
+                    "an ONNX file must not depend on hidden pixels, but in ONNX Runtime they change an output; export "
+                    "another network."
+                )
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """Largest difference over the largest magnitude; NaN where either has one, infinite where shapes differ."""
+    if found.shape != expected.shape:
+        return math.inf
+    return ((found - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)).item()

@@ -1,0 +1,1 @@
+"""Statistics of outcomes with their intervals: over images, over seeds, over objects and scenes."""

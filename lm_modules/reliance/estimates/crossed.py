@@ -1,0 +1,361 @@
+"""How far holes pull a network towards their own objects, over objects crossed with scenes.
+
+Every shape is cut as a hole into every scene. Objects and scenes are both random, so both count in the standard error:
+a network may follow some shapes more than others, and any shape more in some scenes than in others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
+from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes, SceneAnswers
+
+_ROUNDING = 1e-5
+"""Pulls up to this fraction of the largest of their four logits are rounding."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one source of chance adds to the variance of a mean.
+
+    Attributes:
+        variance: of the mean, in its unit squared.
+        degrees: degrees of freedom of that variance.
+    """
+
+    variance: float
+    degrees: float
+
+
+@dataclass(frozen=True)
+class CrossedMean:
+    """A mean over pairs of objects, scenes and seeds, all three random.
+
+    Attributes:
+        value: the mean.
+        objects: what the objects add.
+        scenes: what the scenes of each kind add.
+        seeds: what the seeds add; 0 for a single one, of which the mean then says nothing more.
+        counted_twice: the variance of objects within scenes, which `objects` and `scenes` both contain.
+    """
+
+    value: float
+    objects: Part
+    scenes: tuple[Part, ...]
+    seeds: Part
+    counted_twice: float
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return float(np.sqrt(self._sum([1.0] * (len(self.scenes) + 3))))
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The value with its bounds: value -+ h, by Student's t.
+
+        With t_k Student's quantile at the degrees of freedom of part k with the variance V_k, and z the normal one,
+
+            h^2 = t_O^2 V_O + sum_kinds t_S^2 V_S - z^2 V_OS + t_K^2 V_K
+
+        of objects, scenes of each kind, objects within scenes, and seeds; the first three terms together at least as
+        much as objects alone and as scenes alone. This is the modified large-sample interval (Burdick and Graybill,
+        "Confidence Intervals on Variance Components", 1992). Coverage in simulations:
+        scripts/benchmarks/crossed_coverage.py.
+
+        Args:
+            confidence: in (0, 1).
+
+        Raises:
+            InputError: confidence is outside (0, 1).
+        """
+        from scipy import stats  # here: it takes a second, which the help of commands does without
+
+        if not 0.0 < confidence < 1.0:
+            raise InputError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual.")
+        degrees = [self.objects.degrees, *(part.degrees for part in self.scenes), np.inf, self.seeds.degrees]
+        reach = float(np.sqrt(self._sum(stats.t.ppf((1.0 + confidence) / 2.0, degrees) ** 2)))
+        return Interval(self.value, self.value - reach, self.value + reach)
+
+    def _sum(self, weights: Sequence[float]) -> float:
+        of_objects, *of_scenes, twice, of_seeds = weights
+        objects = of_objects * self.objects.variance
+        scenes = sum(weight * part.variance for weight, part in zip(of_scenes, self.scenes, strict=True))
+        return max(objects + scenes - twice * self.counted_twice, objects, scenes) + of_seeds * self.seeds.variance
+
+
+def outline_pulls(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -> FloatArray:
+    """How far the holes of each pair of objects pull the answer towards their own classes, in each scene.
+
+    With L_i the logits behind the hole of object i, of class a, and L_j those behind that of object j, of class b,
+
+        d = ((L_i[a] - L_i[b]) - (L_j[a] - L_j[b])) / 2.
+
+    Args:
+        logits: (shapes, scenes, columns), of any float type.
+        classes: (shapes,) the column of each object's class.
+        pairs: (P, 2) positions of objects, as `alike_pairs` gives them.
+
+    Returns:
+        (P, scenes) float64 in logits, above 0 where the holes pull towards their own objects.
+    """
+    (i_a, i_b), (j_a, j_b) = _four_logits(logits, classes, pairs)
+    pulls: FloatArray = ((i_a - i_b) - (j_a - j_b)) / 2.0
+    return pulls
+
+
+def single_scene_wins(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -> FloatArray:
+    """Whether the pull of each pair is above 0 in each scene: two-alternative forced choice, one scene at a time.
+
+    Args:
+        logits: see `outline_pulls`.
+        classes: see there.
+        pairs: see there.
+
+    Returns:
+        (P, scenes) float64: 1 where d > 0, 0 where d < 0, 1/2 where |d| is at most 1e-5 of the largest of the four
+        logits, which is rounding.
+    """
+    (i_a, i_b), (j_a, j_b) = four = _four_logits(logits, classes, pairs)
+    pulls = ((i_a - i_b) - (j_a - j_b)) / 2.0
+    largest = np.abs(np.array(four)).max(axis=(0, 1))
+    wins: FloatArray = (np.sign(np.where(np.abs(pulls) <= _ROUNDING * largest, 0.0, pulls)) + 1.0) / 2.0
+    return wins
+
+
+def outline_pull(
+    logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike, kinds: Sequence[str] | IntArray | None = None
+) -> CrossedMean:
+    """The mean of `outline_pulls` over pairs and scenes, with objects and scenes random.
+
+    Args:
+        logits: see `outline_pulls`.
+        classes: see there.
+        pairs: see there.
+        kinds: (scenes,) the kind of each scene, each drawn from on purpose; None for scenes of one kind.
+
+    Raises:
+        InputError: see `crossed_mean`.
+    """
+    return crossed_mean(outline_pulls(logits, classes, pairs)[None], np.asarray(pairs), kinds)
+
+
+def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | IntArray | None = None) -> CrossedMean:
+    """The mean of values of pairs of objects in scenes, with objects, scenes and seeds random.
+
+    With e the mean over seeds minus the mean of all, T_i the sum of e over the pairs of object i, and P pairs in S
+    scenes, and everything else averaged out first,
+
+        V_O = c (sum_i T_i^2 - sum_p e_p^2) / P^2,  V_S = sum_s e_s^2 / (S (S - 1)),
+
+    and V_OS is V_O of what is left in each scene without the means of pairs and scenes, over S (S - 1). V_O is at least
+    what it would be if pairs of one object did not depend on each other. Its c and degrees of freedom, 2 E^2 / Var,
+    follow from the pairs alone, and are exact where d is the sum of two normal effects of objects (Bell and McCaffrey,
+    Survey Methodology 2002). Scenes of each kind have a variance of their own.
+
+    Args:
+        values: (seeds, P, scenes).
+        pairs: (P, 2) the objects of each pair, any integers.
+        kinds: (scenes,) the kind of each scene; None for scenes of one kind.
+
+    Raises:
+        InputError: there is no pair, or too few pairs or scenes of a kind to tell how much either varies.
+    """
+    seeds, _, scenes = values.shape
+    _, codes = np.unique(pairs, return_inverse=True)
+    codes = codes.reshape(-1, 2)
+    strata = np.unique(["" for _ in range(scenes)] if kinds is None else kinds, return_inverse=True)[1]
+    sizes = np.bincount(strata, minlength=1)
+    correction, degrees = _design(codes)
+    if correction == 0.0 or sizes.min() < 2:
+        raise InputError(
+            "an interval over objects and scenes needs at least 2 scenes of each kind and pairs of at least 4 objects, "
+            f"got {sizes.min()} scenes of a kind and {codes.max(initial=-1) + 1} objects; add some."
+        )
+    mean, crossed = float(values.mean()), values.mean(axis=0)
+    of_pairs = np.stack([crossed[:, strata == kind].mean(axis=1) for kind in range(len(sizes))], axis=1)
+    of_scenes, of_kinds = crossed.mean(axis=0), of_pairs.mean(axis=0)
+    objects = _variance_of_objects(crossed.mean(axis=1, keepdims=True) - mean, codes, correction)[0]
+    within = crossed - of_pairs[:, strata] - of_scenes + of_kinds[strata]
+    unbiased = sizes / (sizes - 1.0)
+    twice = (unbiased[strata] * _variance_of_objects(within, codes, correction)).sum() / scenes**2
+    squares = np.bincount(strata, (of_scenes - of_kinds[strata]) ** 2)
+    by_seed = values.mean(axis=(1, 2))
+    return CrossedMean(
+        mean,
+        Part(float(objects), degrees),
+        tuple(
+            Part(float(variance), size - 1.0)
+            for variance, size in zip(unbiased * squares / scenes**2, sizes, strict=True)
+        ),
+        Part(float(by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0, max(seeds - 1.0, 1.0)),
+        float(twice),
+    )
+
+
+def permutation_p_value(
+    logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike, *, permutations: int = 999, seed: int = 0
+) -> float:
+    """How often labels dealt to the shapes at random give an outline pull of at least the one observed.
+
+    Under the null, the answer behind a hole does not depend on the class of its own shape. Pairs that a permutation
+    gives equal classes do not count in it.
+
+    Args:
+        logits: see `outline_pulls`.
+        classes: see there.
+        pairs: see there.
+        permutations: of the classes over the shapes.
+        seed: decides them.
+
+    Returns:
+        (1 + permutations with as large a mean) / (1 + permutations), one-sided, in (0, 1].
+    """
+    of, (i, j) = np.asarray(classes), np.asarray(pairs).T
+    by_class = np.asarray(logits, np.float64).mean(axis=1)[:, of]  # behind each one's hole, for each one's class
+
+    def mean_pull(order: IntArray) -> float:
+        a, b = order[i], order[j]
+        counted = of[a] != of[b]
+        pulls = (by_class[i, a] - by_class[i, b] - by_class[j, a] + by_class[j, b])[counted] / 2.0
+        return float(pulls.mean()) if counted.any() else 0.0
+
+    rng = np.random.default_rng(seed)
+    observed = mean_pull(np.arange(len(of)))
+    drawn = [mean_pull(rng.permutation(len(of))) for _ in range(permutations)]
+    return (1 + sum(each >= observed for each in drawn)) / (1 + permutations)
+
+
+def scene_answers_of(runs: Sequence[Outcomes]) -> tuple[list[SceneAnswers], str | None]:
+    """What each run answers about pictures without objects, and one sentence where that cannot give a number.
+
+    Raises:
+        InputError: there is no run, one was not asked about scenes, or they were asked about different ones.
+    """
+    found = [run.scenes for run in runs if run.scenes is not None]
+    if len(found) < len(runs) or not found:
+        raise InputError("the outcomes hold no answers about scenes; evaluate with a plan that has some.")
+    if not all(np.array_equal(each.energy, found[0].energy) for each in found):
+        raise InputError("runs to compare must be asked in the same scenes, got others; evaluate them on one split.")
+    if len(found[0].kinds) == 0:
+        return found, "undefined because the data have no pictures without objects."
+    if min(len(each.pairs) for each in found) == 0:
+        return found, (
+            "undefined because no two objects of two classes match in area and enclosing circle to 20 % without "
+            "touching the border."
+        )
+    return found, None
+
+
+@dataclass(frozen=True)
+class CrossedStatistic:
+    """A mean over pairs of objects and scenes, both random; an `Estimator`.
+
+    Attributes:
+        values: of each pair in each scene, as `outline_pulls` or `single_scene_wins`.
+        kind: of the scenes that count; None for all.
+        bounds: that no interval leaves.
+    """
+
+    values: Callable[[ArrayLike, ArrayLike, ArrayLike], FloatArray]
+    kind: str | None = None
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+
+    def __call__(self, runs: Sequence[Outcomes], replicates: int = 0, seed: int = 0) -> Estimate:
+        """The mean over the runs of one network, one for each seed; nothing is resampled."""
+        found = self._estimate(runs)
+        interval = found.interval
+        return found if interval is None else found.within(Interval(*np.clip(interval, *self.bounds).tolist()))
+
+    def difference(self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Estimate:
+        """The mean of network A minus that of network B, paired by seed, scene and pair of objects.
+
+        Raises:
+            InputError: they differ in their number of runs, or in their scenes.
+        """
+        if len(runs_a) != len(runs_b):
+            raise InputError(
+                f"both networks must have a run for each seed, got {len(runs_a)} and {len(runs_b)}; leave unmatched "
+                "seeds out."
+            )
+        return self._estimate([*runs_a, *runs_b], minus=len(runs_b))
+
+    def _estimate(self, runs: Sequence[Outcomes], minus: int = 0) -> Estimate:
+        """Of the first runs, minus the last ones."""
+        found, because = scene_answers_of(runs)
+        kinds = found[0].kinds
+        chosen = np.full(len(kinds), True) if self.kind is None else kinds == SCENE_KINDS.index(self.kind)
+        if because is None and not chosen.any():
+            because = f"undefined because the data have no pictures without objects of the kind {self.kind}."
+        if because is not None:
+            return Estimate(None, None, None, 0, 0, because)
+        tables = [
+            dict(
+                zip(
+                    map(tuple, each.objects[each.pairs].tolist()),
+                    self.values(each.logits[:, chosen], each.columns, each.pairs),
+                    strict=True,
+                )
+            )
+            for each in found
+        ]
+        pairs = sorted(set(tables[0]).intersection(*tables[1:]))  # labels of their own give networks other pairs
+        values = np.stack([[table[pair] for pair in pairs] for table in tables])
+        if minus:
+            values = values[:-minus] - values[-minus:]
+        codes = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        objects = len(np.unique(codes))
+        try:
+            mean = crossed_mean(values, codes, kinds[chosen])
+        except InputError as error:
+            return Estimate(None, None, None, objects, 0, f"undefined because {error}")
+        return Estimate(None, None, None, objects, 0).within(mean.interval())
+
+
+def _four_logits(
+    logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike
+) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+    """L_i[a] and L_i[b], then L_j[a] and L_j[b], each (P, scenes) float64."""
+    values, of, (i, j) = np.asarray(logits), np.asarray(classes), np.asarray(pairs).reshape(-1, 2).T
+    a, b = of[i], of[j]
+
+    def column(shape: IntArray, label: IntArray) -> FloatArray:
+        found: FloatArray = values[shape, :, label].astype(np.float64)
+        return found
+
+    return (column(i, a), column(i, b)), (column(j, a), column(j, b))
+
+
+def _design(pairs: IntArray) -> tuple[float, float]:
+    """The correction of V_O and its degrees of freedom for pairs (P, 2) of objects numbered from 0; 0 for too few.
+
+    With B (P, n) the incidence of objects in pairs, C centring over pairs and H = B'CB, the expectation of
+    P^2 V_O / c under independent effects of objects of variance 1 is the trace of A = H^2 - H.
+    """
+    count = pairs.max(initial=-1) + 1
+    gram = np.zeros((count, count))
+    for one, other in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        np.add.at(gram, (pairs[:, one], pairs[:, other]), 1.0)
+    degree = gram.diagonal()
+    centred = gram - np.outer(degree, degree) / max(len(pairs), 1)
+    form = centred @ centred - centred
+    trace = float(np.trace(form))
+    if trace < 1e-6:
+        return 0.0, 0.0
+    return float((degree**2).sum()) / trace, trace**2 / float((form**2).sum())
+
+
+def _variance_of_objects(deviations: FloatArray, pairs: IntArray, correction: float) -> FloatArray:
+    """The part (n,) of the variance of each column's mean (P, n) that is due to objects."""
+    count = len(pairs)
+    of_objects = np.zeros((pairs.max() + 1, deviations.shape[1]))
+    np.add.at(of_objects, pairs[:, 0], deviations)
+    np.add.at(of_objects, pairs[:, 1], deviations)
+    squares = (deviations**2).sum(axis=0)
+    sharing = correction * ((of_objects**2).sum(axis=0) - squares)
+    return np.asarray(np.maximum(sharing, squares * count / (count - 1.0)) / count**2)

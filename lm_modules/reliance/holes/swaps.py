@@ -1,0 +1,122 @@
+"""Swap triples (measure 2): image i with the silhouettes of two objects j and k, of three different classes."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskrobust.augment import SilhouetteBank, fold_in, uniform
+from maskrobust.augment.families.shapes.silhouettes import check_mask_size
+
+
+class SwapIndex(NamedTuple):
+    """A silhouette bank sorted by class, then area: what drawing a triple needs, computed once.
+
+    Attributes:
+        object_masks: (N, 1, H, W) bool.
+        labels: (N,) int64, ascending.
+        areas: (N,) int64, pixels of each object, ascending within a class.
+    """
+
+    object_masks: Tensor
+    labels: Tensor
+    areas: Tensor
+
+
+class SwapTriples(NamedTuple):
+    """Two holes for each image i, cut along the objects j and k of two other classes and of nearly the same area.
+
+    Attributes:
+        visible_j: (B, 1, H, W) bool, hides object j.
+        visible_k: (B, 1, H, W) bool, hides object k.
+        labels_j: (B,) int64 class of j; -1 where invalid.
+        labels_k: (B,) int64 class of k; -1 where invalid.
+        valid: (B,) bool, False where the bank has no two classes other than the image's; nothing is hidden there.
+    """
+
+    visible_j: Tensor
+    visible_k: Tensor
+    labels_j: Tensor
+    labels_k: Tensor
+    valid: Tensor
+
+
+def swap_index(bank: SilhouetteBank) -> SwapIndex:
+    """Sort a bank by class, then area, then sample id; the result is on the bank's device."""
+    areas = bank.object_masks.sum(dim=(1, 2, 3))
+    order = (bank.labels * (int(areas.max()) + 1) + areas).argsort(stable=True)
+    return SwapIndex(bank.object_masks[order], bank.labels[order], areas[order])
+
+
+def swap_triples(keys: Tensor, labels: Tensor, height: int, width: int, *, index: SwapIndex) -> SwapTriples:
+    """Draw the triples of a batch.
+
+    j is uniform over the bank's objects of classes other than y_i. k is the object of a third class whose area is
+    closest to j's; equally close classes are equally likely, and so are equally large objects of one class.
+
+    Args:
+        keys: (B,) int64 keys.
+        labels: (B,) int64, the classes y_i.
+        height: image height in pixels; must be the bank's.
+        width: image width in pixels; must be the bank's.
+        index: the prepared bank, on the device of `keys`.
+
+    Returns:
+        The holes of both objects, with their classes and areas.
+
+    Raises:
+        InputError: the bank's masks have another size.
+    """
+    check_mask_size(index.object_masks, height, width)
+    j = _draw_other_class(fold_in(keys, 0), labels, index)
+    k, found = _closest_of_third_class(fold_in(keys, 1), labels, j, index)
+    valid = found & (index.labels[j] != labels)
+    nothing_hidden = ~valid[:, None, None, None]
+    return SwapTriples(
+        visible_j=~index.object_masks[j] | nothing_hidden,
+        visible_k=~index.object_masks[k] | nothing_hidden,
+        labels_j=index.labels[j].where(valid, -1),
+        labels_k=index.labels[k].where(valid, -1),
+        valid=valid,
+    )
+
+
+def no_swaps(visible: Tensor) -> SwapTriples:
+    """Triples of images (`visible`: theirs, (B, 1, H, W) bool) for which there is no object: none is valid."""
+    everything, none = torch.ones_like(visible), torch.full_like(visible[:, 0, 0, 0], -1, dtype=torch.int64)
+    return SwapTriples(everything, everything, none, none, none >= 0)
+
+
+def _draw_other_class(keys: Tensor, labels: Tensor, index: SwapIndex) -> Tensor:
+    """Position (B,) of an object uniform among those of other classes; any position where there is none."""
+    start = torch.searchsorted(index.labels, labels)
+    own = torch.searchsorted(index.labels, labels, right=True) - start
+    drawn = (uniform(keys).double() * (len(index.labels) - own)).long()
+    return torch.where(drawn < start, drawn, drawn + own).clamp(max=len(index.labels) - 1)
+
+
+def _closest_of_third_class(keys: Tensor, labels: Tensor, j: Tensor, index: SwapIndex) -> tuple[Tensor, Tensor]:
+    """Position (B,) of k, and whether there is a third class (B,) bool.
+
+    In each class the only candidates are the neighbours of j's area in the sorted bank.
+    """
+    stride = int(index.areas.max()) + 1
+    code = index.labels * stride + index.areas
+    classes = index.labels.unique()
+    area = index.areas[j].unsqueeze(1)
+    above = torch.searchsorted(code, classes * stride + area)
+    candidates = torch.cat([above - 1, above], dim=1).clamp(0, len(code) - 1)
+    candidate_labels = index.labels[candidates]
+    ruled_out = (
+        (candidate_labels != classes.repeat(2))
+        | (candidate_labels == labels.unsqueeze(1))
+        | (candidate_labels == index.labels[j].unsqueeze(1))
+    )
+    difference = (index.areas[candidates] - area).abs().masked_fill(ruled_out, stride)
+    tie_break = uniform(fold_in(keys, 0), candidates.shape[1]).double()
+    best = (difference + tie_break).argmin(dim=1, keepdim=True)
+    chosen_code = code[candidates.gather(1, best)]
+    first = torch.searchsorted(code, chosen_code)
+    equal = torch.searchsorted(code, chosen_code, right=True) - first
+    position = first + (uniform(fold_in(keys, 1), 1).double() * equal).long()
+    return position.squeeze(1), ~ruled_out.all(dim=1)

@@ -1,0 +1,217 @@
+"""Networks that return maps: hidden pixels do not matter, and coverage says how much each position reads of others."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    RegNetConfig,
+    RegNetForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
+
+from maskrobust import InputError
+from maskrobust.lm_modules.masking import LayerMasking
+from tests.lm_modules.masking.cases import draw_visible
+from tests.lm_modules.masking.dense_networks import DENSE_NETWORKS, ContextNet, SmallUNet, bilinear, transposed
+
+HEIGHT, WIDTH = 64, 96
+
+
+def holes() -> Tensor:
+    """A corner; the rim below and a bar across."""
+    visible = torch.ones(2, 1, HEIGHT, WIDTH, dtype=torch.bool)
+    visible[0, :, :20, :30] = False
+    visible[1, :, 50:] = False
+    visible[1, :, 10:16, 10:50] = False
+    return visible
+
+
+def draw_images(size: tuple[int, int] = (HEIGHT, WIDTH), batch: int = 2) -> Tensor:
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def maps_of(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    return [each for part in (output.values() if isinstance(output, dict) else output) for each in maps_of(part)]
+
+
+def build(name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return DENSE_NETWORKS[name]().eval()
+
+
+@pytest.mark.parametrize("name", DENSE_NETWORKS)
+def test_a_network_that_returns_maps_is_masked(name: str) -> None:
+    scale = 2 if name == "smp PAN" else 1  # which pools 1/16 of the size three times
+    images = draw_images((scale * HEIGHT, scale * WIDTH))
+    network, visible = build(name), holes().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    masked, redrawn = LayerMasking(network), torch.where(visible, images, float("nan"))
+    watched = images.clone().requires_grad_()
+    with torch.no_grad():
+        outputs, others = maps_of(masked(images, visible)), maps_of(masked(redrawn, visible))
+        plain, whole = maps_of(network(images)), maps_of(masked(images, torch.ones_like(visible)))
+        spoilt = maps_of(network(redrawn))
+    sum(output.square().sum() for output in maps_of(masked(watched, visible))).backward()
+    coverages = maps_of(masked.coverage(visible))
+
+    assert all(map(torch.equal, others, outputs)) and all(map(torch.equal, whole, plain))
+    assert watched.grad is not None and not watched.grad.masked_select(~visible).any() and watched.grad.any()
+    for output, coverage, reached in zip(outputs, coverages, spoilt, strict=True):
+        assert coverage.shape == (2, 1, *output.shape[2:]) and ((coverage >= 0) & (coverage <= 1)).all()
+        # NaN in the hole of the plain network reaches all that reads the hole.
+        assert torch.equal(coverage == 1, reached.isfinite().all(dim=1, keepdim=True))
+        assert not output.masked_select(coverage == 0).any() and output.isfinite().all()
+
+
+def test_maps_come_in_the_structure_in_which_the_network_returns_them() -> None:
+    output = LayerMasking(ContextNet().eval())(draw_images(), holes())
+    assert [*output] == ["maps", "wide"] and type(output["maps"]) is list and type(output["wide"]) is tuple
+    assert [tuple(each.shape) for each in maps_of(output)] == [(2, 8, 64, 96), (2, 8, 32, 48), (2, 4, 128, 192)]
+    coverage = LayerMasking(ContextNet().eval()).coverage(holes())
+    assert type(coverage["maps"]) is list and coverage["wide"][0].shape == (2, 1, 128, 192)
+
+
+@pytest.mark.parametrize("enlarge", [transposed, bilinear])
+@pytest.mark.parametrize("hidden", [(0, 0), (9, 21)], ids=str)
+def test_coverage_is_one_exactly_where_no_hidden_pixel_has_a_gradient(enlarge, hidden: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    network = SmallUNet(enlarge, pool=nn.AvgPool2d(2)).double().eval()
+    for name, module in [*network.named_modules()]:
+        if isinstance(module, nn.ReLU):  # which has no gradient where it is 0
+            network.set_submodule(name, nn.Softplus())
+    visible = torch.ones(1, 1, 24, 28, dtype=torch.bool)
+    visible[..., hidden[0], hidden[1]] = False
+    images = draw_images((24, 28), batch=1).double().requires_grad_()
+    total = network(images).sum(dim=1)
+    gradients = [torch.autograd.grad(each, images, retain_graph=True)[0] for each in total.flatten()]
+    reads_hidden = torch.stack([gradient.masked_select(~visible).any() for gradient in gradients])
+    coverage = LayerMasking(network).coverage(visible)
+    assert torch.equal(coverage.flatten() == 1, ~reads_hidden)
+    assert (coverage == 1).any() and (coverage < 1).any()
+
+
+def test_the_coverage_of_a_window_is_the_visible_fraction_of_the_pixels_under_it() -> None:
+    visible = draw_visible(9, 7)
+    network = nn.Sequential(nn.Conv2d(3, 2, 3, stride=2, padding=2, dilation=2), nn.MaxPool2d(2, ceil_mode=True))
+    coverage = LayerMasking(network.eval()).coverage(visible)
+
+    def mean_under(numbers: Tensor, inside: Tensor, kernel: int, **options: int) -> Tensor:
+        covered, counted = (F.unfold(each, kernel, **options).sum(dim=1) for each in (numbers, inside))
+        return covered / counted
+
+    dilated = mean_under(visible.float(), torch.ones(6, 1, 9, 7), 3, stride=2, padding=2, dilation=2).view(6, 1, 5, 4)
+    below = (0, 0, 0, 1)  # the last window of the pool runs over the end
+    expected = mean_under(F.pad(dilated, below), F.pad(torch.ones(6, 1, 5, 4), below), 2, stride=2).view(6, 1, 3, 2)
+    torch.testing.assert_close(coverage, expected)
+    assert (coverage[3] == 0).all() and (coverage[4] == 1).all()
+
+
+def test_one_hidden_pixel_of_a_large_field_is_not_lost_to_rounding() -> None:
+    layers = [nn.Conv2d(1, 1, 3, padding=1) for _ in range(40)]
+    visible = torch.ones(1, 1, 3, 120, dtype=torch.bool)
+    visible[..., 0] = False
+    visible[..., 0, 0] = False
+    coverage = LayerMasking(nn.Sequential(*layers)).coverage(visible)
+    assert torch.equal(coverage[0, 0, 1] == 1, torch.arange(120) > 40)
+    almost_all = ~visible
+    coverage = LayerMasking(nn.Sequential(*layers)).coverage(almost_all)
+    assert torch.equal(coverage[0, 0, 1] == 0, torch.arange(120) > 40)
+
+
+def test_what_reads_the_whole_image_is_covered_as_the_image_is() -> None:
+    visible = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    visible[0, :, :2] = False
+    classifier = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 5))
+    assert LayerMasking(classifier).coverage(visible).flatten().tolist() == [0.5, 1.0]
+
+
+class AsksForSizes(nn.Module):
+    """Refuses channels and sizes as libraries do, and takes another way where images are small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.small = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] != 3 or x.shape[-1] % 8 != 0:
+            raise RuntimeError("a size that does not fit")
+        assert x.ndim == 4
+        y = self.conv(x) if x.shape[-1] > 50 else self.small(x)
+        return y if y.shape[1] == 4 else -y
+
+
+def test_a_network_that_asks_for_sizes_is_read_and_each_run_checks_what_it_answers() -> None:
+    network = AsksForSizes().eval()
+    masked, images = LayerMasking(network), draw_images()
+    visible = holes()
+    is_whole = masked.coverage(visible) == 1
+    assert is_whole.any()
+    assert torch.equal(masked(images, visible).masked_select(is_whole), network(images).masked_select(is_whole))
+    for size in ((64, 48), (64, 92)):
+        with pytest.raises(InputError, match=r"asks for the size of its images.*multiple of 32"):
+            masked(images[..., : size[0], : size[1]], visible[..., : size[0], : size[1]])
+
+
+def test_nan_at_a_visible_pixel_is_refused_naming_the_image() -> None:
+    images, visible = draw_images(), holes()
+    images[1, 0, 30, 30] = torch.nan
+    for shown in (visible, torch.ones_like(visible)):
+        with pytest.raises(InputError, match=r"NaN at a visible pixel of image 1 .* visible_from"):
+            LayerMasking(SmallUNet(bilinear).eval())(images, shown)
+
+
+def test_infinite_and_large_pixels_are_no_nan() -> None:
+    network = LayerMasking(nn.Conv2d(3, 1, 1).eval())
+    images = draw_images()
+    images[0, 0, 40, 40], images[0, 0, 40, 41] = torch.inf, -torch.inf
+    assert network(images, holes())[1].isfinite().all()
+
+
+def test_a_trained_map_has_gradients_where_it_is_visible_alone() -> None:
+    network = SmallUNet(transposed).train()
+    images, visible = draw_images(), holes()
+    labels = torch.randint(0, 4, (2, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(1))
+    labels[~visible[:, 0]] = 255
+    for images_given in (images, torch.where(visible, images, torch.nan)):
+        network.zero_grad()
+        loss = F.cross_entropy(LayerMasking(network)(images_given, visible), labels, ignore_index=255)
+        loss.backward()
+        gradients = [parameter.grad.clone() for parameter in network.parameters()]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(gradient.any() for gradient in gradients[-2:])
+
+
+def _resnet() -> nn.Module:
+    config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", num_labels=5)
+    return ResNetForImageClassification(config)
+
+
+def _convnext() -> nn.Module:
+    return ConvNextForImageClassification(ConvNextConfig(hidden_sizes=[16, 32], depths=[1, 1], num_stages=2))
+
+
+def _regnet() -> nn.Module:
+    config = RegNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], groups_width=8)
+    return RegNetForImageClassification(config)
+
+
+@pytest.mark.parametrize("make", [_resnet, _convnext, _regnet])
+def test_networks_of_hugging_face_are_masked_and_return_a_plain_dictionary(make) -> None:
+    torch.manual_seed(0)
+    network, images, visible = make().eval(), draw_images(), holes()
+    visible[1] = True
+    with torch.no_grad():
+        output = LayerMasking(network)(images, visible)
+        redrawn = LayerMasking(network)(torch.where(visible, images, torch.nan), visible)
+        plain = network(images)
+    assert type(output) is dict and torch.equal(output["logits"], redrawn["logits"])
+    torch.testing.assert_close(output["logits"][1], plain.logits[1])
+    assert not torch.allclose(output["logits"][0], plain.logits[0])

@@ -1,0 +1,180 @@
+"""Bootstrap replicates against SciPy, a plain loop and the truth of simulated data."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from maskrobust.lm_modules.reliance.estimates import bootstrap as bootstrap_module
+from maskrobust.lm_modules.reliance.estimates.bootstrap import hierarchical_bootstrap_means, percentile_interval
+
+
+def bootstrap_means(columns: np.ndarray, replicates: int = 2000, seed: int = 0) -> np.ndarray:
+    """Means over resampled images of columns (C, N), those of one seed."""
+    return hierarchical_bootstrap_means(columns[:, np.newaxis], replicates, seed)
+
+
+def paired_columns(images: int, seed: int) -> np.ndarray:
+    """Two correlated columns of zeros and ones."""
+    rng = np.random.default_rng(seed)
+    common = rng.random(images)
+    return np.stack([common < 0.6, common + rng.normal(0, 0.2, images) < 0.4]).astype(float)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_of_a_difference_is_that_of_scipys_paired_bootstrap(seed: int) -> None:
+    columns = paired_columns(300, seed)
+    means = bootstrap_means(columns, replicates=20_000, seed=seed)
+    value = columns[0].mean() - columns[1].mean()
+    ours = percentile_interval(value, means[:, 0] - means[:, 1])
+    reference = stats.bootstrap(
+        tuple(columns),
+        lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
+        paired=True,
+        method="percentile",
+        n_resamples=20_000,
+        batch=1000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert ours.low == pytest.approx(reference.low, abs=0.05 * (ours.high - ours.low))
+    assert ours.high == pytest.approx(reference.high, abs=0.05 * (ours.high - ours.low))
+    assert ours.low < value < ours.high
+
+
+def test_replicates_over_images_are_distributed_as_those_of_a_plain_loop() -> None:
+    columns = paired_columns(80, 0)
+    rng = np.random.default_rng(1)
+    ours = bootstrap_means(columns, replicates=8000)
+    loop = np.array([columns[:, rng.integers(0, 80, 80)].mean(axis=1) for _ in range(8000)])
+    for combine in ([1, 0], [0, 1], [1, -1]):
+        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
+        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+
+
+def test_all_columns_see_the_same_resampled_images() -> None:
+    column = np.random.default_rng(0).normal(size=50)
+    means = bootstrap_means(np.stack([column, 2 * column, np.ones(50)]))
+    assert np.allclose(means[:, 1], 2 * means[:, 0])
+    assert np.allclose(means[:, 2], 1)
+
+
+def test_hierarchical_replicates_are_distributed_as_those_of_a_plain_loop() -> None:
+    rng = np.random.default_rng(1)
+    columns = rng.normal(size=(2, 4, 1)) + rng.normal(size=(1, 1, 60)) + rng.normal(size=(2, 4, 60))
+    ours = hierarchical_bootstrap_means(columns, replicates=8000)
+    loop = np.empty((8000, 2))
+    for replicate in range(8000):
+        seeds, images = rng.integers(0, 4, 3), rng.integers(0, 60, 60)
+        loop[replicate] = columns[:, seeds][:, :, images].mean(axis=(1, 2))
+    for combine in ([1, 0], [0, 1], [1, -1]):
+        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
+        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+def test_the_spread_over_seeds_is_unbiased(seeds: int) -> None:
+    rng = np.random.default_rng(0)
+    variances = []
+    for trial in range(400):
+        columns = np.broadcast_to(rng.normal(size=(1, seeds, 1)), (1, seeds, 5))
+        variances.append(hierarchical_bootstrap_means(columns, replicates=200, seed=trial).var())
+    assert np.mean(variances) == pytest.approx(1 / seeds, rel=0.2)
+
+
+def test_intervals_over_images_hold_the_truth_in_95_percent() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        first = rng.random(200) < 0.7
+        second = np.where(rng.random(200) < 0.5, first, rng.random(200) < 0.5)
+        truth = 0.7 - (0.5 * 0.7 + 0.5 * 0.5)
+        means = bootstrap_means(np.stack([first, second]).astype(float), replicates=400, seed=trial)
+        interval = percentile_interval(0.0, means[:, 0] - means[:, 1])
+        hits += interval.low <= truth <= interval.high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+@pytest.mark.parametrize("spread_over_seeds", [0.02, 0.05])
+def test_intervals_over_five_seeds_hold_the_truth_in_at_least_90_percent(spread_over_seeds: float) -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        columns = rng.normal(0, spread_over_seeds, (1, 5, 1)) + rng.normal(0, 0.5, (1, 1, 150))
+        columns = columns + rng.normal(0, 0.5, (1, 5, 150))
+        means = hierarchical_bootstrap_means(columns, replicates=400, seed=trial)
+        interval = percentile_interval(0.0, means[:, 0])
+        hits += interval.low <= 0 <= interval.high
+    assert hits / 200 >= 0.90
+
+
+@pytest.mark.parametrize(
+    ("seeds", "where_seeds_decide", "where_images_count"), [(2, 0.50, 0.86), (3, 0.75, 0.91), (5, 0.86, 0.93)]
+)
+def test_few_seeds_hold_the_truth_as_seldom_as_is_said(
+    seeds: int, where_seeds_decide: float, where_images_count: float
+) -> None:
+    for standard_error, expected in ((0.0, where_seeds_decide), (0.5, where_images_count)):
+        rng = np.random.default_rng(1)
+        hits = 0
+        for trial in range(1000):
+            columns = rng.normal(size=(1, seeds, 1)) + rng.normal(0, standard_error * 30**0.5, (1, 1, 30))
+            means = hierarchical_bootstrap_means(columns, replicates=300, seed=trial)
+            interval = percentile_interval(0.0, means[:, 0])
+            hits += interval.low <= 0 <= interval.high
+        assert hits / 1000 == pytest.approx(expected, abs=0.04)
+
+
+def test_replicates_do_not_depend_on_the_size_of_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = paired_columns(40, 0)
+    expected = bootstrap_means(columns, replicates=100, seed=2)
+    monkeypatch.setattr(bootstrap_module, "_CHUNK_ELEMENTS", 7 * 40)
+    assert np.array_equal(bootstrap_means(columns, replicates=100, seed=2), expected)
+
+
+def test_replicates_depend_on_the_seed() -> None:
+    columns = paired_columns(40, 0)
+    assert np.array_equal(bootstrap_means(columns, seed=1), bootstrap_means(columns, seed=1))
+    assert not np.array_equal(bootstrap_means(columns, seed=1), bootstrap_means(columns, seed=2))
+
+
+def test_the_percentile_interval_holds_the_share_asked_for() -> None:
+    replicates = np.random.default_rng(0).permutation(1001) / 1000
+    assert percentile_interval(0.5, replicates, confidence=0.9) == pytest.approx((0.5, 0.05, 0.95))
+
+
+def test_unusable_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="one image, got 1 and 0"):
+        bootstrap_means(np.zeros((2, 0)))
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap_means(np.array([[0.0, np.nan]]))
+    with pytest.raises(ValueError, match=r"got 1\.0"):
+        percentile_interval(0.0, np.zeros(3), confidence=1.0)
+
+
+def test_objects_are_drawn_with_all_of_their_images() -> None:
+    rng = np.random.default_rng(3)
+    objects = rng.integers(100, 130, 90)
+    columns = np.stack([rng.normal(size=90) + objects, rng.normal(size=90)])
+    ours = hierarchical_bootstrap_means(columns[:, np.newaxis], 8000, 0, objects)
+    images_of = [np.flatnonzero(objects == each) for each in np.unique(objects)]
+    loop = np.empty((8000, 2))
+    for replicate in range(8000):
+        drawn = np.concatenate([images_of[each] for each in rng.integers(0, len(images_of), len(images_of))])
+        loop[replicate] = columns[:, drawn].mean(axis=1)
+    for combine in ([1, 0], [0, 1]):
+        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
+        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+    of_images = bootstrap_means(columns, 8000)
+    assert ours[:, 0].std() > 1.5 * of_images[:, 0].std()
+
+
+def test_with_one_image_an_object_the_numbers_are_those_of_images_to_the_last_bit() -> None:
+    columns = np.random.default_rng(0).normal(size=(2, 3, 70))
+    of_images = hierarchical_bootstrap_means(columns, 100, 4)
+    for objects in (np.arange(70), 1000 - 3 * np.arange(70)):
+        assert np.array_equal(hierarchical_bootstrap_means(columns, 100, 4, objects), of_images)
+
+
+def test_copies_of_an_image_add_nothing() -> None:
+    columns = np.random.default_rng(0).normal(size=(2, 1, 40))
+    copies = hierarchical_bootstrap_means(columns.repeat(6, axis=2), 100, 4, np.arange(40).repeat(6))
+    assert np.allclose(copies, hierarchical_bootstrap_means(columns, 100, 4), atol=1e-12)

@@ -1,0 +1,113 @@
+"""Several arms against one: bounds clear the margin exactly where Holm's procedure rejects, and seldom by mistake."""
+
+import numpy as np
+import pytest
+
+from maskrobust.lm_modules.reliance.estimates.bootstrap import Resampled
+from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference, compare_magnitudes, tail_level
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from tests.lm_modules.reliance.tables import make_outcomes
+
+
+def arm(skill: float, seed: int = 0, images: int = 400) -> list[Outcomes]:
+    return [make_outcomes(images, seed=seed + run, skill=skill) for run in range(2)]
+
+
+def resampled(rng: np.random.Generator, value: float) -> Resampled:
+    return Resampled(value, rng.normal(value, 0.1, 500))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_quantile_exceeds_a_bound_above_its_tail_level_and_nowhere_else(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    replicates = np.round(rng.normal(size=200), seed)  # with and without ties
+    for bound in (*rng.normal(size=20), replicates[0], replicates.min(), replicates.max(), -9.0, 9.0):
+        level = tail_level(replicates, bound)
+        for offset in (-0.2, -1e-3, -1e-9, 1e-9, 1e-3, 0.2):
+            if 0.0 < level + offset < 1.0:
+                assert (np.quantile(replicates, level + offset) > bound) == (offset > 0)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_each_bound_clears_the_margin_above_the_level_for_it_and_nowhere_else(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = rng.normal(0, 0.2, 2)
+    magnitudes = MagnitudeDifference(resampled(rng, first - second), resampled(rng, first + second))
+    margin = 0.05
+    for level in rng.uniform(0.001, 0.5, 30):
+        found = magnitudes.interval(level, level)
+        assert (found.low > margin) == (level > magnitudes.level_to_exceed(margin))
+        assert (found.high < margin) == (level > magnitudes.level_to_fall_below(margin))
+
+
+def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure() -> None:
+    skills = {"clear": 0.9, "equal": 0.3, "clearer": 1.0, "less": 0.1}
+    arms = {name: arm(skill, seed=10 * place) for place, (name, skill) in enumerate(skills.items())}
+    pairs = {name: (runs, arm(0.3, seed=100)) for name, runs in arms.items()}
+    found = compare_magnitudes(silhouette_leak(), pairs, margin=0.05, replicates=1000)
+    assert list(found) == list(arms)
+    low = {name: each.level_low for name, each in found.items()}
+    assert sorted([low["clear"], low["clearer"]]) == pytest.approx([0.025 / 4, 0.025 / 3])
+    assert low["equal"] == low["less"] == pytest.approx(0.025 / 2)
+    assert found["less"].level_high == pytest.approx(0.025 / 4)
+    for name, each in found.items():
+        assert each.difference.interval is not None
+        assert (each.difference.interval.low > 0.05) == (name in ("clear", "clearer"))
+        assert (each.reading(0.05) == "above") == (name in ("clear", "clearer"))
+
+
+def test_one_comparison_has_the_interval_of_its_own_confidence() -> None:
+    pair = (arm(0.8), arm(0.3, seed=9))
+    found = compare_magnitudes(silhouette_leak(), {"only": pair}, margin=0.05, confidence=0.9)
+    assert (found["only"].level_low, found["only"].level_high) == pytest.approx((0.05, 0.05))
+
+
+def test_an_undefined_figure_clears_nothing_and_keeps_its_reason() -> None:
+    runs = arm(0.5)
+    blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
+    found = compare_magnitudes(used_share(blind), {"a": (runs, runs), "b": (arm(0.9), runs)}, margin=0.05)
+    for each in found.values():
+        assert each.difference.interval is None
+        assert each.reading(0.05) == "undefined"
+        assert "does not lie above 0" in str(each.difference.undefined_because)
+        assert (each.level_low, each.level_high) == pytest.approx((0.0125, 0.0125))
+
+
+def test_any_of_several_equal_arms_is_called_different_in_at_most_the_stated_share_of_cases() -> None:
+    below = above = 0
+    for trial in range(200):
+        runs = [[make_outcomes(120, seed=10 * trial + place, skill=0.4)] for place in range(5)]
+        pairs = {str(place): (each, runs[0]) for place, each in enumerate(runs[1:])}
+        options = {"replicates": 400, "seed": trial}
+        found = compare_magnitudes(silhouette_leak(), pairs, margin=0.0, confidence=0.8, **options)
+        intervals = [each.difference.interval for each in found.values() if each.difference.interval]
+        above += any(each.low > 0 for each in intervals)
+        below += any(each.high < 0 for each in intervals)
+    assert 0.01 <= above / 200 <= 0.15
+    assert 0.01 <= below / 200 <= 0.15
+
+
+def test_that_all_exceed_is_said_wrongly_as_seldom_as_stated_and_rightly_oftener_than_by_holm() -> None:
+    """One of three arms is at the margin, the others far above: whether all exceed depends on that one alone."""
+    wrong = right = right_by_holm = 0
+    for trial in range(100):
+        reference = [make_outcomes(120, seed=10 * trial, skill=0.4)]
+        options = {"replicates": 200, "seed": trial, "confidence": 0.8}
+
+        def all_above(skills: tuple[float, ...], *, all_above: bool = True) -> bool:
+            pairs = {
+                str(place): ([make_outcomes(120, seed=10 * trial + place, skill=skill)], reference)  # noqa: B023
+                for place, skill in enumerate(skills, start=1)
+            }
+            found = compare_magnitudes(silhouette_leak(), pairs, margin=0.0, all_above=all_above, **options)  # noqa: B023
+            return all(each.reading(0.0) == "above" for each in found.values())
+
+        wrong += all_above((0.4, 1.0, 1.0))
+        if trial < 30:
+            right += all_above((0.6, 0.6, 0.6))
+            right_by_holm += all_above((0.6, 0.6, 0.6), all_above=False)
+    assert 0.02 <= wrong / 100 <= 0.18
+    assert right_by_holm < right

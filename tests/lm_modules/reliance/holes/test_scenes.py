@@ -1,0 +1,176 @@
+"""Shapes in empty pictures: which are drawn, what networks are shown, and how far known ones are pulled."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from maskrobust.augment import SilhouetteBank, circle_geometry
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.holes.scenes import (
+    EmptyScenes,
+    Shapes,
+    ask_pass,
+    draw_shapes,
+    scene_answers,
+    scene_passes,
+    texture_energy,
+)
+from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
+from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes, SceneAnswers
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, read_outline, shape_bank, shape_batch
+from tests.lm_modules.reliance.tables import make_outcomes
+
+NOISE = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+FLAT = torch.full((3, 3, SIZE, SIZE), 0.4)
+SCENES = EmptyScenes(torch.cat([FLAT, NOISE]), ("flat",) * 3 + ("noise",) * 4)
+BANK = shape_bank(80)
+PLAN = ReliancePlan(shapes=False, hidden_fractions=(), scenes=len(SCENES.images), scene_objects=40)
+
+
+def draw(count: int = 40, seed: int = 0, bank: SilhouetteBank = BANK) -> Shapes:
+    return draw_shapes(bank, count=count, seed=seed)
+
+
+def reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    return as_logits(read_outline(~visible))
+
+
+def blind(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    return torch.randn(1, NUM_CLASSES, generator=torch.Generator().manual_seed(1)).expand(len(images), -1)
+
+
+def reader_on_texture(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    return reader(images, visible, keys) * (texture_energy(images) > 1e-6)[:, None]
+
+
+def answers(predictor: Predictor, scenes: EmptyScenes | None = SCENES, shapes: Shapes | None = None) -> SceneAnswers:
+    """Every pass, the last first."""
+    shapes = shapes or draw()
+    pictures = shapes.check(scenes)
+    passes = scene_passes(shapes, len(pictures.images))
+    found = [ask_pass(shapes, pictures.images, rows, {"it": predictor}, seed=3)["it"] for rows in passes][::-1]
+    return scene_answers(shapes, pictures, found)
+
+
+def outcomes(given: SceneAnswers) -> Outcomes:
+    return replace(make_outcomes(3, 0), scenes=given)
+
+
+def rows(given: SceneAnswers) -> dict[str, Row]:
+    return {row.name: row for row in result_rows("a", "m", {0: outcomes(given)}, Context(PLAN), replicates=99)}
+
+
+def interval(row: Row) -> tuple[float | None, float | None, float | None]:
+    return row.value, row.low, row.high
+
+
+def test_each_object_has_one_shape_in_the_middle_and_a_partner() -> None:
+    twice = replace(BANK, objects=BANK.ids // 2)
+    shapes = draw(bank=twice)
+    assert 4 < len(shapes.objects) <= 40 and len(shapes.objects.unique()) == len(shapes.objects)
+    assert torch.equal(shapes.pairs.unique(), torch.arange(len(shapes.objects)))
+    assert (shapes.labels[shapes.pairs[:, 0]] != shapes.labels[shapes.pairs[:, 1]]).all()
+    assert (circle_geometry(~shapes.visible)[0] - SIZE // 2).abs().max() <= 0.5
+    areas = {int(sample): int(mask.sum()) for sample, mask in zip(BANK.ids, BANK.object_masks, strict=True)}
+    for of, visible in zip(shapes.objects.tolist(), shapes.visible, strict=True):
+        assert int((~visible).sum()) in (areas[2 * of], areas[2 * of + 1])
+    assert torch.equal(draw().objects, draw().objects) and not torch.equal(draw(20, 1).objects, draw(20).objects)
+
+
+def test_objects_at_the_border_and_objects_without_a_class_are_passed_over() -> None:
+    moved = torch.stack([mask.roll(-int(mask.any(dim=2).nonzero()[0, 1]), dims=1) for mask in BANK.object_masks])
+    assert len(draw(bank=SilhouetteBank(moved, BANK.labels, BANK.ids)).objects) == 0
+    assert len(draw(bank=replace(BANK, labels=torch.full_like(BANK.labels, -1))).objects) == 0
+
+
+def test_every_shape_is_hidden_in_every_scene_with_one_key_a_scene() -> None:
+    shown: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def recorder(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        shown.append((images.clone(), visible.clone(), keys.clone()))
+        return (images.mean(dim=1) * visible[:, 0]).flatten(1)[:, :NUM_CLASSES]
+
+    shapes, scenes = draw(), len(SCENES.images)
+    given = answers(recorder)
+    images, visible, keys = (torch.cat(each) for each in zip(*shown, strict=True))
+    assert torch.equal(images, SCENES.images.repeat(len(shapes.objects), 1, 1, 1))
+    assert torch.equal(visible, shapes.visible.repeat_interleave(scenes, dim=0))
+    assert torch.equal(keys, keys[:scenes].repeat(len(shapes.objects))) and len(keys.unique()) == scenes
+    expected = (images.mean(dim=1) * visible[:, 0]).flatten(1)[:, shapes.labels.unique()]
+    assert np.array_equal(given.logits.reshape(-1, given.logits.shape[2]), expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("predictor", "flat", "noise"),
+    [(reader, 1.0, 1.0), (blind, 0.0, 0.0), (reader_on_texture, 0.0, 1.0)],
+    ids=["reads outlines", "cannot read them", "reads them on texture"],
+)
+def test_known_networks_are_pulled_as_far_as_they_read_outlines(
+    predictor: Predictor, flat: float, noise: float
+) -> None:
+    found = rows(answers(predictor))
+    total = (3 * flat + 4 * noise) / 7
+    for name, truth in {"outline_pull": total, "outline_pull_on_flat": flat, "outline_pull_on_noise": noise}.items():
+        assert interval(found[name]) == pytest.approx((truth,) * 3)
+    assert interval(found["outline_2afc"]) == pytest.approx(((1 + total) / 2,) * 3)
+    p = found["outline_pull_p"].value
+    assert p == (1.0 if total == 0.0 else 1 / 100)
+    assert found["outline_pull"].images == len(draw().objects)
+
+
+def test_a_difference_is_over_the_pairs_that_both_networks_have() -> None:
+    """Where images have no labels, each network has its own."""
+    other = replace(draw(), labels=(draw().labels + (draw().objects % 3 == 0)) % NUM_CLASSES)
+    pairs = other.pairs[other.labels[other.pairs[:, 0]] != other.labels[other.pairs[:, 1]]]
+    asked = outcomes(answers(reader)), outcomes(answers(blind, shapes=replace(other, pairs=pairs)))
+    context = Context(PLAN)
+    found = {row.name: row for row in difference_rows("a", "b", "m", ([asked[0]], [asked[1]]), context, replicates=20)}
+    assert interval(found["outline_pull"]) == pytest.approx((1.0, 1.0, 1.0))
+    assert interval(found["outline_2afc"]) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_what_cannot_be_asked_is_undefined_with_its_reason() -> None:
+    def reason(name: str, *given: EmptyScenes | None, shapes: Shapes | None = None) -> str:
+        return str(rows(answers(reader, *given, shapes=shapes))[name].undefined_because)
+
+    assert reason("outline_pull", None) == "undefined because the data have no pictures without objects."
+    assert reason("outline_pull_on_photographs").endswith("of the kind photographs.")
+    assert "at least 2 scenes of each kind" in reason("outline_pull", EmptyScenes(NOISE[:1], ("noise",)))
+    lonely = draw(bank=replace(BANK, objects=torch.zeros_like(BANK.ids)))
+    assert "no two objects of two classes match" in reason("outline_pull", SCENES, shapes=lonely)
+    with pytest.raises(InputError, match=r"must have the size \(32, 32\).*got \(8, 8\)"):
+        answers(reader, EmptyScenes(NOISE[..., :8, :8], ("noise",) * 4))
+
+
+def test_networks_are_asked_about_the_shapes_in_one_measurement() -> None:
+    torch.manual_seed(0)
+    network = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).trained_network()
+    plans = {"black": PLAN, "layer_masking": replace(PLAN, scenes=0)}
+    measurement = Measurement({"a": network}, BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
+    runs = measurement.run([shape_batch(80, 100)])
+    assert runs["a"]["layer_masking"].scenes is None
+    with torch.inference_mode():
+        alone = answers(network.predictor("black"), shapes=draw(seed=3))
+    asked = runs["a"]["black"].scenes
+    assert asked is not None and all(map(np.array_equal, asked, alone))
+
+
+def test_texture_energy_is_what_a_gaussian_of_two_pixels_takes_away() -> None:
+    fine = NOISE[0].double().numpy()
+    fine -= np.stack([gaussian_filter(each, 2.0, mode="mirror") for each in fine])
+    assert float(texture_energy(NOISE)[0]) == pytest.approx(float((fine**2).mean()), rel=1e-3)
+    assert float(texture_energy(FLAT)[0]) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_kinds_have_rows_in_the_order_of_their_texture() -> None:
+    names = [name for name in rows(answers(blind)) if name.startswith("outline_pull_on")]
+    assert names == [f"outline_pull_on_{kind}" for kind in SCENE_KINDS]

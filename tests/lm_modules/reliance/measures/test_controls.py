@@ -1,0 +1,162 @@
+"""Both controls and what lies between: networks whose use of the outline is known, and intervals that hold it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from maskrobust.augment import Batch, fold_in, uniform
+from maskrobust.augment.families.shapes.circles import enclosing_circles
+from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.measures.information import information_circle, information_silhouette
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
+from tests.lm_modules.reliance.shapes import (
+    NUM_CLASSES,
+    as_logits,
+    largest_piece,
+    read_outline,
+    shape_bank,
+    shape_batch,
+)
+
+
+def guess(keys: Tensor, visible: Tensor) -> Tensor:
+    """A class that changes with the hole but has nothing to do with its shape."""
+    places = torch.arange(visible[0].numel()).reshape(visible.shape[1:])
+    return (uniform(keys ^ (~visible * places).sum(dim=(1, 2, 3))) * NUM_CLASSES).long()
+
+
+def outline_reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    return as_logits(read_outline(~visible))
+
+
+def blind_guesser(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    return as_logits(guess(keys, visible))
+
+
+def constant(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    return as_logits(torch.zeros_like(keys))
+
+
+def circle_reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    """Sees no more of the hole than the enclosing circle of its largest piece."""
+    pieces = torch.from_numpy(np.stack([largest_piece(hole) for hole in (~visible[:, 0]).numpy()])).unsqueeze(1)
+    return as_logits(enclosing_circles(pieces).sum(dim=(1, 2, 3)) % NUM_CLASSES)
+
+
+def part_time_reader(share: float) -> Predictor:
+    """Reads the outline of a share of the images and guesses on the others."""
+
+    def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        reads = uniform(fold_in(keys, 17)) < share
+        return as_logits(torch.where(reads, read_outline(~visible), guess(keys, visible)))
+
+    return predict
+
+
+def contrarian(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    """Reads the outline and names another class."""
+    return as_logits((read_outline(~visible) + 1) % NUM_CLASSES)
+
+
+PREDICTORS: dict[str, Predictor] = {
+    "reader": outline_reader,
+    "guesser": blind_guesser,
+    "constant": constant,
+    "circle": circle_reader,
+    "0.3": part_time_reader(0.3),
+    "0.7": part_time_reader(0.7),
+    "contrarian": contrarian,
+}
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    return shape_batch(400, 0)
+
+
+@pytest.fixture(scope="module")
+def outcomes(batch: Batch) -> dict[str, Outcomes]:
+    return RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=())).ask(PREDICTORS, batch)
+
+
+@pytest.fixture(scope="module")
+def trained_probe() -> OutlineProbe:
+    train, held_out = shape_batch(1200, 1), shape_batch(200, 2)
+    return train_probe(
+        train.object_mask, train.labels, held_out.object_mask, held_out.labels, NUM_CLASSES, seed=0, max_epochs=8
+    )
+
+
+@pytest.fixture(scope="module")
+def probe(batch: Batch, trained_probe: OutlineProbe) -> ProbeOutcomes:
+    return probe_outcomes(trained_probe, [batch])
+
+
+def figure(measure: Statistic, outcomes: Outcomes, confidence: float = 0.95) -> Interval:
+    found = estimate(measure, [outcomes], confidence=confidence).interval
+    assert found is not None
+    return found
+
+
+def test_a_network_that_is_the_probe_uses_all_that_outlines_hold(
+    batch: Batch, trained_probe: OutlineProbe, probe: ProbeOutcomes
+) -> None:
+    def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        pieces = np.stack([largest_piece(hole) for hole in (~visible[:, 0]).numpy()])
+        return as_logits(trained_probe(torch.from_numpy(pieces).unsqueeze(1)))
+
+    suite = RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=()))
+    found = suite.ask({"probe": predict}, batch)["probe"]
+    assert np.array_equal(found.predictions_under("silhouette"), probe.predictions)
+    share = figure(used_share(probe), found)
+    assert share.low <= 1.0 <= share.high
+    assert share.low > 0.8
+
+
+def test_a_network_that_reads_only_the_outline_scores_one(outcomes: dict[str, Outcomes], probe: ProbeOutcomes) -> None:
+    assert figure(used_share(probe), outcomes["reader"]).value == pytest.approx(1.0, abs=0.1)
+    own = ProbeOutcomes(probe.ids, outcomes["reader"].predictions_under("silhouette"), probe.labels)
+    share = figure(used_share(own), outcomes["reader"])
+    assert share.low <= 1.0 <= share.high
+    assert share.low > 0.8
+    assert figure(swap_pull(), outcomes["reader"]).low > 0.9
+
+
+@pytest.mark.parametrize("name", ["guesser", "constant", "circle"])
+def test_a_network_that_cannot_see_the_outline_scores_zero(
+    outcomes: dict[str, Outcomes], probe: ProbeOutcomes, name: str
+) -> None:
+    for measure in (used_share(probe), silhouette_leak(), swap_pull()):
+        found = figure(measure, outcomes[name])
+        assert found.low <= 0.0 <= found.high
+        assert found.high - found.low < 0.35
+    information = information_silhouette()([outcomes[name]], 0, 0).interval
+    assert information is not None and information.value <= information.high
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_a_network_that_reads_the_outline_of_some_images_scores_their_share(
+    outcomes: dict[str, Outcomes], probe: ProbeOutcomes, share: float
+) -> None:
+    own = ProbeOutcomes(probe.ids, outcomes["reader"].predictions_under("silhouette"), probe.labels)
+    for measure in (used_share(own), swap_pull()):
+        found = figure(measure, outcomes[str(share)], confidence=0.999)
+        assert found.low <= share <= found.high
+        assert found.high - found.low < 0.4
+
+
+def test_information_sees_a_network_that_reads_the_outline_and_is_misled_by_it(outcomes: dict[str, Outcomes]) -> None:
+    assert figure(silhouette_leak(), outcomes["contrarian"]).high < 0.0
+    behind_silhouette = information_silhouette()([outcomes["contrarian"]], 0, 0).interval
+    behind_circle = information_circle()([outcomes["contrarian"]], 0, 0).interval
+    assert behind_silhouette is not None and behind_circle is not None
+    assert behind_silhouette.value > 1.5 > behind_silhouette.high
+    assert behind_circle.value < 0.1

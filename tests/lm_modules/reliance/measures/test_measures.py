@@ -1,0 +1,207 @@
+"""Each measure against its formula written out image by image."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.measures.accuracy import (
+    circle_accuracy,
+    clean_accuracy,
+    retention,
+    silhouette_accuracy,
+)
+from maskrobust.lm_modules.reliance.measures.broken_masks import (
+    broken_mask_accuracy,
+    whole_mask_accuracy,
+    whole_over_broken,
+)
+from maskrobust.lm_modules.reliance.measures.information import (
+    information_circle,
+    information_silhouette,
+    mutual_information,
+)
+from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
+from maskrobust.lm_modules.reliance.measures.used_share import probe_accuracy, used_share
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
+
+INVALID = (2, 3, 11)
+
+
+def make_probe(outcomes: Outcomes, accuracy: float, extra: int = 5) -> ProbeOutcomes:
+    """A probe asked about some images more than the network."""
+    rng = np.random.default_rng(9)
+    ids = np.concatenate([outcomes.ids, outcomes.ids.max() + 1 + np.arange(extra)])
+    labels = np.concatenate([outcomes.labels, np.zeros(extra, dtype=np.int64)])
+    wrong = rng.random(len(ids)) >= accuracy
+    return ProbeOutcomes(ids, np.where(wrong, (labels + 1) % 3, labels), labels)
+
+
+def value_of(measure: Statistic, outcomes: Outcomes) -> float:
+    found = estimate(measure, [outcomes], replicates=200).interval
+    assert found is not None
+    assert found.low <= found.value <= found.high
+    return found.value
+
+
+@pytest.fixture
+def outcomes() -> Outcomes:
+    return make_outcomes(200, seed=4, skill=0.4, invalid=INVALID)
+
+
+def valid_rows(outcomes: Outcomes) -> list[int]:
+    return [i for i in range(len(outcomes)) if i not in INVALID]
+
+
+def test_leak_is_the_difference_of_two_accuracies_over_valid_images(outcomes: Outcomes) -> None:
+    rows = valid_rows(outcomes)
+    silhouette = np.mean([outcomes.predictions_under("silhouette")[i] == outcomes.labels[i] for i in rows])
+    circle = np.mean([outcomes.predictions_under("circle")[i] == outcomes.labels[i] for i in rows])
+    assert value_of(silhouette_accuracy(), outcomes) == pytest.approx(silhouette)
+    assert value_of(circle_accuracy(), outcomes) == pytest.approx(circle)
+    assert value_of(silhouette_leak(), outcomes) == pytest.approx(silhouette - circle)
+
+
+def test_pull_averages_both_directions_of_the_exchange(outcomes: Outcomes) -> None:
+    forth, back = [], []
+    for i in valid_rows(outcomes):
+        f_j, f_k, y_j, y_k = (
+            int(values[i])
+            for values in (
+                outcomes.predictions_under("swap_j"),
+                outcomes.predictions_under("swap_k"),
+                outcomes.swap_label_j,
+                outcomes.swap_label_k,
+            )
+        )
+        forth.append((f_j == y_j) - (f_k == y_j))
+        back.append((f_k == y_k) - (f_j == y_k))
+    assert value_of(swap_pull(), outcomes) == pytest.approx((np.mean(forth) + np.mean(back)) / 2)
+
+
+def test_pull_is_one_for_a_follower_of_shapes_and_zero_for_one_who_does_not_look() -> None:
+    outcomes = make_outcomes(50, seed=0)
+    follower = answering(outcomes, swap_j=outcomes.swap_label_j, swap_k=outcomes.swap_label_k)
+    blind = answering(outcomes, swap_k=outcomes.predictions_under("swap_j"))
+    avoider = answering(outcomes, swap_j=outcomes.swap_label_k, swap_k=outcomes.swap_label_j)
+    assert value_of(swap_pull(), follower) == 1.0
+    assert value_of(swap_pull(), blind) == 0.0
+    assert value_of(swap_pull(), avoider) == -1.0
+
+
+def test_used_share_divides_the_leak_by_what_the_probe_reads_beyond_the_majority(outcomes: Outcomes) -> None:
+    probe = make_probe(outcomes, 0.8)
+    rows = valid_rows(outcomes)
+    accuracy = np.mean([probe.predictions[i] == probe.labels[i] for i in rows])
+    majority = np.bincount(outcomes.labels[rows]).max() / len(rows)
+    assert value_of(probe_accuracy(probe), outcomes) == pytest.approx(accuracy)
+    expected = value_of(silhouette_leak(), outcomes) / (accuracy - majority)
+    assert value_of(used_share(probe), outcomes) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("more_than_majority", [-50, 0, 6])
+def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(
+    outcomes: Outcomes, more_than_majority: int
+) -> None:
+    right = np.bincount(outcomes.labels[valid_rows(outcomes)]).max() + more_than_majority
+    predictions = outcomes.labels.copy()
+    predictions[valid_rows(outcomes)[right:]] = -1
+    found = estimate(used_share(ProbeOutcomes(outcomes.ids, predictions, outcomes.labels)), [outcomes])
+    assert found.interval is None
+    assert found.undefined_because is not None
+    assert found.undefined_because.startswith("undefined because probe accuracy minus majority fraction is")
+    assert (found.images, found.left_out) == (197, 3)
+
+
+def test_used_share_resamples_probe_and_leak_together() -> None:
+    outcomes = make_outcomes(300, seed=0, skill=1.0)
+    same = ProbeOutcomes(outcomes.ids, np.where(outcomes.ids % 4 == 0, -1, outcomes.labels), outcomes.labels)
+    majority = np.bincount(outcomes.labels).argmax()
+    read = np.where(same.predictions < 0, NUM_CLASSES, same.predictions)
+    constant = answering(outcomes, silhouette=read, circle=np.full(300, majority))
+    found = estimate(used_share(same), [constant])
+    assert found.interval == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes: Outcomes) -> None:
+    probe = make_probe(outcomes, 0.8)
+    short = ProbeOutcomes(probe.ids[1:], probe.predictions[1:], probe.labels[1:])
+    with pytest.raises(ValueError, match="lacks 1 of them, the first with id 10"):
+        estimate(used_share(short), [outcomes])
+    none = ProbeOutcomes(probe.ids[:0], probe.predictions[:0], probe.labels[:0])
+    with pytest.raises(ValueError, match="lacks 197 of them"):
+        estimate(used_share(none), [outcomes])
+
+
+def test_clean_accuracy_and_retention_count_all_images(outcomes: Outcomes) -> None:
+    assert value_of(clean_accuracy(), outcomes) == np.mean(outcomes.predictions_under("clean") == outcomes.labels)
+    half_hidden = np.mean(outcomes.predictions["retention/0.5"] == outcomes.labels)
+    assert value_of(retention(0.5), outcomes) == pytest.approx(half_hidden)
+    assert estimate(clean_accuracy(), [outcomes]).left_out == 0
+    assert estimate(silhouette_leak(), [outcomes]).left_out == 3
+
+
+def test_a_hidden_fraction_that_was_not_evaluated_is_refused(outcomes: Outcomes) -> None:
+    with pytest.raises(ValueError, match=r"one of clean, .*retention/0\.5, got 'retention/0\.3'"):
+        estimate(retention(0.3), [outcomes])
+
+
+def test_sensitivity_is_the_largest_over_valid_images(outcomes: Outcomes) -> None:
+    loud = replace(outcomes, sensitivity=np.where(outcomes.object_valid, outcomes.sensitivity, np.nan))
+    quiet = replace(outcomes, sensitivity=np.zeros(len(outcomes)))
+    found = hidden_pixel_sensitivity()([quiet, loud], 0, 0)
+    assert found.value == max(outcomes.sensitivity[i] for i in valid_rows(outcomes))
+    assert found.interval is None and (found.images, found.left_out) == (197, 3)
+    silent = replace(outcomes, object_valid=np.zeros(len(outcomes), dtype=bool))
+    assert "no image is valid" in str(hidden_pixel_sensitivity()([silent], 0, 0).undefined_because)
+
+
+def test_information_behind_a_hole_counts_valid_images(outcomes: Outcomes) -> None:
+    rows = valid_rows(outcomes)
+    for hole, measure in (("silhouette", information_silhouette()), ("circle", information_circle())):
+        found = measure([outcomes], 0, 3)
+        assert found.interval == mutual_information(
+            [outcomes.predictions_under(hole)[rows]], outcomes.labels[rows], seed=3
+        )
+        assert (found.images, found.left_out) == (197, 3)
+    behind = information_silhouette()([outcomes], 0, 0).interval
+    assert behind is not None and behind.value > behind.high  # more than chance
+    silent = replace(outcomes, object_valid=np.zeros(len(outcomes), dtype=bool))
+    assert "no image is valid" in str(information_circle()([silent], 0, 0).undefined_because)
+
+
+def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden() -> None:
+    outcomes = make_outcomes(400, 3, invalid=range(0, 400, 7))
+    right = (outcomes.predictions_under("clean") == outcomes.labels) & outcomes.object_valid
+    whole, broken = (
+        (outcomes.predictions_under(name) == outcomes.labels)[right].mean() for name in ("whole", "broken")
+    )
+    for measure, expected in (
+        (whole_mask_accuracy(), whole),
+        (broken_mask_accuracy(), broken),
+        (whole_over_broken(), whole / broken),
+    ):
+        finding = estimate(measure, [outcomes])
+        found = finding.interval
+        assert found is not None and found.value == pytest.approx(expected) and found.low < expected < found.high
+        assert (finding.images, finding.left_out) == (right.sum(), (~right).sum())
+
+
+def test_over_runs_and_arms_whole_masks_are_asked_about_images_that_any_of_them_has_right() -> None:
+    one, other, third = (make_outcomes(400, seed, invalid=range(0, 400, 7)) for seed in (3, 4, 5))
+    rights = [(run.predictions_under("clean") == run.labels) & run.object_valid for run in (one, other, third)]
+    over_two = estimate(whole_mask_accuracy(), [one, other])
+    difference = estimate_difference(whole_mask_accuracy(), [one], [third])
+    for finding, right in ((over_two, rights[0] | rights[1]), (difference, rights[0] | rights[2])):
+        assert (finding.images, finding.left_out) == (right.sum(), (~right).sum())
+        assert right.sum() > rights[0].sum()
+
+
+def test_the_quotient_is_undefined_where_nothing_is_right_behind_the_broken_mask() -> None:
+    outcomes = answering(make_outcomes(50, 3), broken=np.full(50, NUM_CLASSES))
+    finding = estimate(whole_over_broken(), [outcomes])
+    assert finding.interval is None and "behind the broken mask" in str(finding.undefined_because)

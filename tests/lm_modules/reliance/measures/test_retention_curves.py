@@ -1,0 +1,201 @@
+"""Figures of retention curves against plain NumPy and SciPy, image by image."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from maskrobust.lm_modules.reliance.catalogue import Context, measure_members
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_condition
+from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes
+
+FAMILY: CurveFamily = "slic"
+ORDER: CurveOrder = "most_salient"
+FRACTIONS = (0.0, 0.1, 0.5, 1.0)
+NOT_ASKED = (3, 4, 17, 60)
+SIMILARITY = np.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.25], [0.2, 0.25, 1.0]])
+
+Reference = Callable[[Outcomes, np.ndarray, np.ndarray], float]
+"""(outcomes, predictions at a hidden fraction, positions of the images that count) -> figure."""
+
+
+def curve_outcomes(images: int = 150, seed: int = 0, fractions: tuple[float, ...] = FRACTIONS) -> Outcomes:
+    """Random outcomes that know the curve, predictions growing more uneven with the hidden fraction."""
+    outcomes, rng = make_outcomes(images, seed), np.random.default_rng(seed + 1000)
+    found = {}
+    for fraction in fractions:
+        chances = np.array([1.0, 1.0 - 0.7 * fraction, 1.0 - fraction])
+        drawn = rng.choice(NUM_CLASSES, images, p=chances / chances.sum())
+        drawn[list(NOT_ASKED)] = -1
+        found[curve_condition(FAMILY, ORDER, fraction)] = drawn
+    return replace(outcomes, predictions={**outcomes.predictions, **found})
+
+
+def accuracy(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) -> float:
+    return float(np.mean([predictions[i] == outcomes.labels[i] for i in rows]))
+
+
+def unchanged(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) -> float:
+    return float(np.mean([predictions[i] == outcomes.predictions["clean"][i] for i in rows]))
+
+
+def class_entropy(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) -> float:
+    return float(stats.entropy(np.bincount(predictions[rows], minlength=outcomes.num_classes)))
+
+
+def similarity(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) -> float:
+    return float(np.mean([SIMILARITY[predictions[i], outcomes.labels[i]] for i in rows]))
+
+
+METRICS = [
+    pytest.param("accuracy", accuracy, id="accuracy"),
+    pytest.param("unchanged", unchanged, id="unchanged"),
+    pytest.param("class_entropy", class_entropy, id="class entropy"),
+    pytest.param("similarity", similarity, id="similarity"),
+]
+
+
+def curve(metric: str, *fractions: float) -> Statistic:
+    return curve_statistic(metric, FAMILY, ORDER, fractions, SIMILARITY if metric == "similarity" else None)
+
+
+each_metric = pytest.mark.parametrize(("metric", "reference"), METRICS)
+
+
+def rows_asked(outcomes: Outcomes) -> np.ndarray:
+    return np.array([row for row in range(len(outcomes)) if row not in NOT_ASKED])
+
+
+@each_metric
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_a_figure_is_that_of_plain_numpy_over_the_images_asked(
+    metric: str, reference: Reference, fraction: float
+) -> None:
+    outcomes = curve_outcomes()
+    predictions = outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)]
+    found = estimate(curve(metric, fraction), [outcomes], replicates=50)
+    assert found.interval is not None
+    assert found.interval.value == pytest.approx(reference(outcomes, predictions, rows_asked(outcomes)))
+    assert (found.images, found.left_out) == (150 - len(NOT_ASKED), len(NOT_ASKED))
+
+
+@each_metric
+def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction(
+    metric: str, reference: Reference
+) -> None:
+    outcomes = curve_outcomes()
+    last = curve_condition(FAMILY, ORDER, FRACTIONS[-1])
+    without_one = np.where(np.arange(150) == 100, -1, outcomes.predictions[last])
+    outcomes = replace(outcomes, predictions={**outcomes.predictions, last: without_one})
+    rows = np.setdiff1d(rows_asked(outcomes), [100])
+    values = [
+        reference(outcomes, outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)], rows)
+        for fraction in FRACTIONS
+    ]
+    found = estimate(curve(metric, *FRACTIONS), [outcomes], replicates=50)
+    assert found.interval is not None
+    assert found.interval.value == pytest.approx(np.mean(values))
+    assert (found.images, found.left_out) == (len(rows), len(NOT_ASKED) + 1)
+
+
+@each_metric
+def test_intervals_are_as_wide_to_both_sides_as_those_of_figures_of_resampled_images(
+    metric: str, reference: Reference
+) -> None:
+    outcomes, rng = curve_outcomes(), np.random.default_rng(5)
+    rows = rows_asked(outcomes)
+    predictions = [outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)] for fraction in FRACTIONS]
+    resampled = [
+        np.mean([reference(outcomes, each, drawn) for each in predictions])
+        for drawn in rng.choice(rows, (1000, len(rows)))
+    ]
+    low, high = np.quantile(resampled - np.mean(resampled), [0.025, 0.975])
+    found = estimate(curve(metric, *FRACTIONS), [outcomes]).interval
+    assert found is not None
+    assert (found.low - found.value, found.high - found.value) == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_class_entropy_lies_between_that_of_one_class_and_of_all_classes_alike(classes: int) -> None:
+    outcomes = replace(make_outcomes(100, 0), num_classes=classes)
+    condition = curve_condition("patches", "random", 0.3)
+    for predictions, expected in ((np.zeros(100, dtype=np.int64), 0.0), (np.arange(100) % classes, np.log(classes))):
+        known = replace(outcomes, predictions={**outcomes.predictions, condition: predictions})
+        found = estimate(curve_statistic("class_entropy", "patches", "random", [0.3]), [known]).interval
+        assert found is not None and found.value == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies() -> None:
+    outcomes = curve_outcomes()
+    condition = curve_condition(FAMILY, ORDER, 0.5)
+    constant = [
+        replace(outcomes, predictions={**outcomes.predictions, condition: np.full(150, answer)}) for answer in range(3)
+    ]
+    assert estimate(curve("class_entropy", 0.5), constant).interval == (0.0, 0.0, 0.0)
+    runs = [curve_outcomes(seed=seed) for seed in range(3)]
+    mean = np.mean([class_entropy(run, run.predictions[condition], rows_asked(run)) for run in runs])
+    found = estimate(curve("class_entropy", 0.5), runs).interval
+    assert found is not None and found.value == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("unevenness", [0.0, 1.0])
+def test_the_interval_of_an_entropy_holds_the_figure_and_the_truth(unevenness: float) -> None:
+    chances = np.exp(-unevenness * np.arange(10))
+    chances /= chances.sum()
+    outcomes, rng = replace(make_outcomes(600, 0), num_classes=10), np.random.default_rng(0)
+    condition, holds = curve_condition(FAMILY, ORDER, 0.5), 0
+    for trial in range(200):
+        drawn = rng.choice(10, 600, p=chances)
+        known = replace(outcomes, predictions={**outcomes.predictions, condition: drawn})
+        found = estimate(curve("class_entropy", 0.5), [known], replicates=300, seed=trial).interval
+        assert found is not None and found.low < found.value < found.high
+        holds += found.low <= stats.entropy(chances) <= found.high
+    assert holds / 200 > 0.85
+
+
+def test_the_catalogue_asks_every_point_and_the_score_of_every_curve() -> None:
+    plan = ReliancePlan(curve_families=("slic",), curve_orders=("random", "most_salient"), curve_fractions=FRACTIONS)
+    outcomes = curve_outcomes()
+    outcomes = replace(
+        outcomes,
+        predictions=outcomes.predictions
+        | {curve_condition("slic", "random", fraction): outcomes.labels for fraction in FRACTIONS},
+    )
+    asked = [each for each in measure_members(Context(plan)) if each.measure.group == "curves"]
+    assert len(asked) == 3 * 2 * (len(FRACTIONS) + 1)  # similarity is left out where it is not known
+    assert len(measure_members(Context(plan, similarity=SIMILARITY))) == len(measure_members(Context(plan))) + 10
+    for each in asked:
+        key, parameters = each.measure.name.removeprefix("curve_"), each.parameters
+        fractions = FRACTIONS if key.endswith("_score") else [parameters["hidden_fraction"]]
+        expected = curve_statistic(key.removesuffix("_score"), "slic", parameters["order"], fractions)
+        assert each.estimate([outcomes], replicates=20) == estimate(expected, [outcomes], replicates=20)
+
+
+def test_where_no_image_was_asked_every_figure_is_undefined() -> None:
+    outcomes = make_outcomes(5, 0)
+    nobody = {curve_condition(FAMILY, ORDER, fraction): np.full(5, -1) for fraction in FRACTIONS}
+    silent = replace(outcomes, predictions={**outcomes.predictions, **nobody})
+    for metric in ("accuracy", "unchanged", "class_entropy"):
+        found = estimate(curve(metric, *FRACTIONS), [silent])
+        assert found.interval is None and (found.images, found.left_out) == (0, 5)
+
+
+def test_a_fraction_that_was_not_asked_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"curve/slic/most_salient/0\.4"):
+        estimate(curve("accuracy", 0.4), [curve_outcomes()])
+
+
+def test_a_score_over_no_fraction_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one hidden fraction, got none"):
+        curve("accuracy")
+
+
+def test_a_similarity_of_other_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"similarity must have .* each of 3 classes, got \(4, 4\)"):
+        estimate(curve_statistic("similarity", FAMILY, ORDER, [0.5], np.eye(4)), [curve_outcomes()])
