@@ -41,10 +41,15 @@ def visible_from(
         >>> maps = masked(tiles, visible)
     """
     if images.ndim == 3:
-        masks = {"pixel_mask": pixel_mask, "padding_mask": padding_mask}
-        batched = {name: None if mask is None else mask[None] for name, mask in masks.items()}
-        own_alpha = alpha[None] if isinstance(alpha, Tensor) else alpha
-        return visible_from(images[None], nodata=nodata, nan=nan, alpha=own_alpha, **batched)[0]
+        one = visible_from(
+            images[None],
+            nodata=nodata,
+            nan=nan,
+            alpha=alpha[None] if isinstance(alpha, Tensor) else alpha,
+            pixel_mask=None if pixel_mask is None else pixel_mask[None],
+            padding_mask=None if padding_mask is None else padding_mask[None],
+        )
+        return one[0]
     if images.ndim != 4:
         raise InputError(f"images must be (B, C, H, W) or (C, H, W), got shape {tuple(images.shape)}; reshape them.")
     bands = images

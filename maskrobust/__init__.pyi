@@ -39,7 +39,12 @@ from .lm_modules.explanation.explainers.registry import (
     explainer as explainer,
 )
 from .lm_modules.explanation.explainers.rise import rise as rise
+from .lm_modules.explanation.explaining import (
+    ExplanationRequest as ExplanationRequest,
+    explain_image as explain_image,
+)
 from .lm_modules.explanation.judges.registry import judge as judge
+from .lm_modules.explanation.plan import ExplanationPlan as ExplanationPlan
 from .lm_modules.explanation.sampling import (
     all_coalitions as all_coalitions,
     draw_balanced as draw_balanced,

@@ -64,7 +64,7 @@ def try_to_wrap(architecture: str) -> tuple[bool, str]:
         InputError: the name is unknown.
     """
     own = is_own_class(architecture)
-    network = build_own_network(architecture) if own else build_outline(architecture, _ANY_CLASSES)
+    network = build_own_network(architecture, _ANY_CLASSES) if own else build_outline(architecture, _ANY_CLASSES)
     try:
         masked = LayerMasking(network)
     except UnsupportedNetworkError as error:

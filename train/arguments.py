@@ -107,6 +107,10 @@ def parse_with_described_data(
         parser.add_subclass_arguments(AnnotatedDataModule, "data", help=DATA_HELP)
     passed_over = {*_OF_A_RUN} - {*vars(parser.get_defaults(skip_validation=True))}
     read = [{k: v for k, v in read_options(each).items() if k not in passed_over} for each in configs.config]
+    groups = {option[2:].partition(".")[0] for option in parser._option_string_actions if "." in option} - {"data"}
+    for name, value in ((name, value) for each in read for name, value in each.items()):
+        if name in groups and not isinstance(value, dict | str):
+            raise InputError(f"{name} must hold options and their values, got '{value}'; correct it in the YAML.")
     parsed = parser.parse_args([*(f"--config={json.dumps(each, default=str)}" for each in read), *rest])
     if parsed.data is None and not optional:
         named = " and ".join(f"'{each}'" for each in configs.config)

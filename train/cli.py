@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         _fail(
             f"maskrobust knows the commands {', '.join(_COMMANDS)}, got '{command}'"
-            f"{did_you_mean(command, _COMMANDS)}; see maskrobust --help."
+            f"{did_you_mean(command, (*_COMMANDS, '--help', '--version'))}; see maskrobust --help."
         )
     if os.getcwd() not in sys.path:  # where a network of one's own lies; last, so that it hides nothing installed
         sys.path.append(os.getcwd())

@@ -99,12 +99,18 @@ def devices() -> Iterator[Finding]:
         return
     import torch
 
-    yield Finding("CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads for torch")
+    yield Finding(
+        "CPU", f"{_count(os.cpu_count() or 1, 'core')}, {_count(torch.get_num_threads(), 'thread')} for torch"
+    )
     for number in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(number).total_memory / 2**30
         yield Finding(f"GPU {number}", f"{torch.cuda.get_device_name(number)}, {memory:.0f} GiB")
     if not torch.cuda.is_available():
         yield Finding("GPU", f"none that torch {torch.__version__} can use")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def data_packages() -> Iterator[Finding]:

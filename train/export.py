@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the command line imports this module for its help
 
 _LONGEST_TEXT = 200
 _MOST_ROWS = 500
+_MARKUP = r"[\\`*<>\[\]|~&$#!@{}]|(?<![^\W_])_|_(?![^\W_])|^[-+=.:]|(?<=\d)[.)](?= |$)|:(?=//)|(?<=[wW])\."
+"""What Markdown, as the Hub and GitHub read it, may take for more than text; the start of a line may make a list."""
 _MOST_CLASSES = 20
 
 
@@ -197,7 +199,9 @@ def _card(network: "TrainedNetwork", title: str, rows: Sequence[Mapping[str, Any
     yield from (f'network = maskrobust.load_network("{own}FOLDER")  # this folder', "```", "")
     if origin.is_own_class:
         yield from ("Loading it takes the class, in a module of yours that you name in place of my_module.MyNet.", "")
-    yield from ("## Preprocessing", "", *_table(("option", "value"), asdict(network.preprocessing).items()), "")
+    titles = {"size": "size (height, width)"}
+    preprocessing = {titles.get(name, name): value for name, value in asdict(network.preprocessing).items()}
+    yield from ("## Preprocessing", "", *_table(("option", "value"), preprocessing.items()), "")
     if network.class_names is not None:
         few = "; ".join(map(_text, network.class_names[:_MOST_CLASSES]))
         more = len(network.class_names) - _MOST_CLASSES
@@ -228,7 +232,7 @@ def _table(head: Sequence[str], rows: Any) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    """A value as Markdown that shows it: on one line, of at most 200 characters, every mark escaped."""
+    """A value as Markdown that shows it: on one line, of at most 200 characters, whatever would be markup escaped."""
     text = " ".join(printable(str(value)).split())
     shown = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", shown)
+    return re.sub(_MARKUP, lambda found: "".join(f"\\{mark}" for mark in found[0]), shown)

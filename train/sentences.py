@@ -19,9 +19,11 @@ _EMPTY_LINES = (
 """How lines of the argument parser begin that do not say what is wrong."""
 _PLAINER = {
     r":;": ":",
+    r"; Given value: Namespace\(.*$": "",
     r'Parser key "([\w.]+)"': r"\1",
     r"<class '(?:[\w.]+\.)?(\w+)'>|\btyping\.": r"\1",
     r"NestedArg\(key='(.*?)', val=(.*?)\)$": r"\1=\2",
+    r"\ba tuple\b": "a list, as in '[a, b]'",
 }
 
 
@@ -52,6 +54,7 @@ def about_arguments(error: argparse.ArgumentError) -> str:
     said = "; ".join(line for line in lines if line and not line.startswith(_EMPTY_LINES))
     for pattern, plainer in _PLAINER.items():
         said = re.sub(pattern, plainer, said)
+    said = said.rstrip(".")
     return said + _about_data(said) if said.startswith("data:") else said
 
 

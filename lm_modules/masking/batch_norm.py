@@ -1,6 +1,7 @@
 """Batch norm whose statistics are those of the visible positions, in one process and under SyncBatchNorm."""
 
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -99,7 +100,8 @@ def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hi
         features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, module.eps
     )
     if module.training and module.track_running_stats:
-        _update_running_statistics(module, mean, variance, mean.new_tensor(shown.numel() - len(hidden)))
+        number = shown.numel() - len(hidden)
+        _update_running_statistics(module, mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
     return normalised.to(features.dtype)  # type: ignore[no-any-return]
 
 
@@ -151,6 +153,116 @@ class _FusedBatchNorm(torch.autograd.Function):
         return of_features, of_weight * root, of_bias, None, None, None
 
 
+class VisibleFraction(NamedTuple):
+    """What batch norm needs of the visible positions, once for all layers that share them; see `_NativeBatchNorm`.
+
+    Attributes:
+        visible: (B, 1, H, W) bool.
+        hidden: its opposite.
+        weights: (B, H x W, 1), dtype of the features: 1 / count at visible positions, 0 elsewhere.
+        number: () visible positions n, float32 at least, as all that follow; f = max(n, 1) / (B x H x W).
+        anything: () 1 where n > 0, else 0.
+        unbiasing: () n / max(n - 1, 1).
+        inverse: () 1 / f.
+        spread: () (1 - f) / f^2.
+        root: () square root of f.
+        rest: () (1 - 1 / f) / (B x H x W).
+    """
+
+    visible: Tensor
+    hidden: Tensor
+    weights: Tensor
+    number: Tensor
+    anything: Tensor
+    unbiasing: Tensor
+    inverse: Tensor
+    spread: Tensor
+    root: Tensor
+    rest: Tensor
+
+    @classmethod
+    def of(cls, visible: Tensor, dtype: torch.dtype) -> "VisibleFraction":
+        """Of visible positions (B, 1, H, W), for features of one dtype."""
+        count = visible.sum().to(torch.promote_types(dtype, torch.float32))
+        some = count.clamp(min=1)
+        fraction = some / visible.numel()
+        inverse = fraction.reciprocal()
+        return cls(
+            visible,
+            ~visible,
+            visible.flatten(2).to(dtype).mT / some.to(dtype),
+            count,
+            (count > 0).to(count.dtype),
+            count / (count - 1).clamp(min=1),
+            inverse,
+            (1 - fraction) * inverse.square(),
+            fraction.sqrt(),
+            (1 - inverse) / visible.numel(),
+        )
+
+
+def native_batch_norm(module: nn.BatchNorm2d, features: Tensor, fraction: VisibleFraction) -> Tensor:
+    """`masked_batch_norm` in one process, by an accelerator's own kernels, without waiting for how much is visible.
+
+    Args:
+        module: as there.
+        features: (B, C, H, W) float.
+        fraction: of the visible positions.
+
+    Returns:
+        (B, C, H, W), dtype of `features`; the bias at hidden positions.
+    """
+    dtype = fraction.number.dtype
+    ones = None if module.affine else torch.ones(features.shape[1], dtype=dtype, device=features.device)
+    weight, bias = (module.weight.to(dtype), module.bias.to(dtype)) if ones is None else (ones, torch.zeros_like(ones))
+    normalised, mean, variance = _NativeBatchNorm.apply(  # type: ignore[no-untyped-call]
+        features, weight, bias, fraction, module.eps
+    )
+    if module.training and module.track_running_stats:
+        _update_running_statistics(module, mean, variance * fraction.unbiasing, fraction.anything)
+    return normalised  # type: ignore[no-any-return]
+
+
+class _NativeBatchNorm(torch.autograd.Function):
+    """As `_FusedBatchNorm`: hidden positions become about the mean m of the visible ones, and moments of all follow.
+
+    With f the visible fraction and d the mean of all less m, the mean of the visible positions is m + d / f, and their
+    variance that of all over f, less d^2 (1 - f) / f^2; d is rounding, which counts in half precision.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, fraction: VisibleFraction, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        kind = features.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+            about = (features.flatten(2) @ fraction.weights).sum(dim=0)
+        filled = torch.where(fraction.visible, features, about[:, :, None])
+        _, mean_of_all, scale_of_all = torch.native_batch_norm(filled, None, None, None, None, True, 0.0, eps)
+        off = mean_of_all - about.flatten()
+        mean = torch.addcmul(about.flatten().to(off.dtype), off, fraction.inverse)
+        variance = (scale_of_all.pow(-2) - eps) * fraction.inverse
+        variance = torch.addcmul(variance, off, off * fraction.spread, value=-1).clamp_(min=0)
+        normalised, _, _ = torch.native_batch_norm(filled, weight, bias, mean, variance, False, 0.0, eps)
+        ctx.fraction = fraction
+        ctx.set_materialize_grads(False)  # of mean and variance
+        ctx.save_for_backward(features, weight, mean, (variance + eps).rsqrt_())
+        ctx.mark_non_differentiable(mean, variance)
+        return normalised, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, mean, scale = ctx.saved_tensors
+        root = ctx.fraction.root
+        of_features, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], features, weight * root, None, None, mean, scale / root, True, 0.0, [True, True, True]
+        )
+        # The kernel has subtracted the mean gradient of all positions.
+        rest = of_bias * scale * weight * ctx.fraction.rest
+        of_features = of_features.add_(rest[:, None, None]).masked_fill_(ctx.fraction.hidden, 0.0)
+        return of_features, of_weight * root, of_bias, None, None
+
+
 _LARGE = 16.0
 """Squared mean over variance from which on the values are centred before they are summed."""
 
@@ -176,7 +288,8 @@ def masked_batch_norm(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tenso
     if isinstance(module, nn.SyncBatchNorm) and module.training and dist.is_initialized():
         mean, variance, count = _moments_of_all_processes(mean, variance, count, module.process_group)
     if module.training and module.track_running_stats:
-        _update_running_statistics(module, mean.detach(), variance.detach(), count)
+        unbiased = variance.detach() * count / (count - 1).clamp(min=1)
+        _update_running_statistics(module, mean.detach(), unbiased, (count > 0).to(mean.dtype))
     scale = torch.rsqrt(variance + module.eps)
     shift = -mean * scale
     if module.affine:
@@ -189,47 +302,43 @@ def _moments_of_all_processes(
     mean: Tensor, variance: Tensor, count: Tensor, group: dist.ProcessGroup | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pool the moments of all processes with the law of total variance; differentiable across processes."""
-    sums = _sum_over_processes(torch.cat([mean * count, count.reshape(1)]), group)
-    total = sums[-1]
-    divisor = total.clamp(min=1)
-    pooled_mean = sums[:-1] / divisor
-    spread = (variance + (mean - pooled_mean).square()) * count
-    return pooled_mean, _sum_over_processes(spread, group) / divisor, total
+    gathered: Tensor = _Gather.apply(torch.cat([mean, variance, count.reshape(1)]), group)  # type: ignore[no-untyped-call]
+    means, variances = gathered[:, :-1].chunk(2, dim=1)
+    counts = gathered[:, -1:]
+    total = counts.sum()
+    weights = counts / total.clamp(min=1)
+    pooled_mean = (means * weights).sum(dim=0)
+    return pooled_mean, ((variances + (means - pooled_mean).square()) * weights).sum(dim=0), total
 
 
-def _sum_over_processes(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    total: Tensor = _SumOverProcesses.apply(tensor, group)  # type: ignore[no-untyped-call]
-    return total
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    """Sum of a tensor over processes, in the backward pass too: each process's loss depends on every one's tensor."""
+class _Gather(torch.autograd.Function):
+    """A tensor of each process as rows; backward sums the gradients, for each process's loss depends on every row."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
         ctx.group = group
-        total = tensor.clone()
-        dist.all_reduce(total, group=group)
-        return total
+        rows = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(rows, tensor, group=group)
+        return torch.stack(rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].clone()
         dist.all_reduce(total, group=ctx.group)
-        return total, None
+        return total[dist.get_rank(ctx.group)], None
 
 
 @torch.no_grad()
 def _update_running_statistics(
-    module: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, variance: Tensor, count: Tensor
+    module: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, unbiased: Tensor, anything: Tensor
 ) -> None:
+    """Move the running statistics towards those of a batch; not at all where `anything` is 0, else 1."""
     assert module.running_mean is not None
     assert module.running_var is not None
     assert module.num_batches_tracked is not None
-    anything_visible = count > 0
-    module.num_batches_tracked.add_(anything_visible)
+    dtype = module.running_mean.dtype
+    module.num_batches_tracked.add_(anything.to(torch.int64))
     momentum = 1.0 / module.num_batches_tracked.clamp(min=1) if module.momentum is None else module.momentum
-    weight = anything_visible.to(module.running_mean.dtype) * momentum
-    unbiased = variance * count / (count - 1).clamp(min=1)
-    module.running_mean.copy_(torch.lerp(module.running_mean, mean.to(module.running_mean.dtype), weight))
-    module.running_var.copy_(torch.lerp(module.running_var, unbiased.to(module.running_var.dtype), weight))
+    weight = anything.to(dtype) * momentum
+    module.running_mean.lerp_(mean.to(dtype), weight)
+    module.running_var.lerp_(unbiased.to(dtype), weight)

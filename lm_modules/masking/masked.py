@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import PADDINGS, PaddingRows, propagate_visible
 from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, zero_rows
 
@@ -113,6 +114,7 @@ class VisibleMap:
     _padding: dict[int, Any] = field(default_factory=dict, repr=False)
     _padding_rows: dict[int, list[PaddingRows]] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
+    _fractions: dict[torch.dtype, VisibleFraction] = field(default_factory=dict, repr=False)
     _within: list["VisibleMap"] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -167,6 +169,12 @@ class VisibleMap:
     def counts(self) -> Tensor:
         """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
         return self.positions.sum(dim=(2, 3)).clamp(min=1)
+
+    def fraction(self, dtype: torch.dtype) -> VisibleFraction:
+        """What batch norm of features of one dtype needs on an accelerator; computed once."""
+        if dtype not in self._fractions:
+            self._fractions[dtype] = VisibleFraction.of(self.positions, dtype)
+        return self._fractions[dtype]
 
     @cached_property
     def counts_as_numbers(self) -> Tensor:

@@ -105,8 +105,9 @@ def read_weights(architecture: str | None, weights: str) -> dict[str, Tensor]:
     if architecture is None or _is_file(weights):
         return read_state_dict(weights)
     check_known(architecture)
-    if weights not in _weight_names(architecture):
-        raise InputError(_about_weights(architecture, weights))
+    if weights not in (names := _weight_names(architecture)):
+        choice = " or ".join([*names, "a file"])
+        raise InputError(f"weights of '{architecture}' must be {choice}, got '{weights}'; choose among these.")
     return _with_named_weights(architecture, weights).state_dict()
 
 

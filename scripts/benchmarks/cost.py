@@ -113,7 +113,8 @@ class _Counter(TorchDispatchMode):
         if func is torch.ops.aten._local_scalar_dense.default:
             return False
         result = func(*args, **(kwargs or {}))
-        if not func.is_view and func.overloadpacket.__name__ not in _NO_KERNELS:
+        computes = any(isinstance(leaf, Tensor) for leaf in tree_leaves(result))
+        if computes and not func.is_view and func.overloadpacket.__name__ not in _NO_KERNELS:
             self.kernels += 1
             leaves = tree_leaves((args, kwargs or {}, result))
             self.bytes += sum(_bytes(leaf) for leaf in leaves if isinstance(leaf, Tensor))

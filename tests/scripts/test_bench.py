@@ -162,6 +162,12 @@ def test_cost_has_a_row_for_each_mode_and_padding(tmp_path: Path) -> None:
     assert all((row["saved_ratio"] is None) == (row["mode"] == "eval") for row in rows)
 
 
+def test_a_training_step_moves_and_saves_less_than_three_times_of_the_plain_one(tmp_path: Path) -> None:
+    cost(("resnet18",), batch=32, json=tmp_path / "bench.json")
+    training = [row for row in rows_of("cost", tmp_path / "bench.json") if row["mode"] == "training step"]
+    assert all(row["bytes_ratio"] < 3.0 and row["saved_ratio"] < 1.5 for row in training)
+
+
 def test_both_loaders_of_shards_yield_crops_of_one_size_and_type(tmp_path: Path) -> None:
     write_photographs(tmp_path, 8)
     batch = next(iter(shards_loader(tmp_path, 4, 0)))

@@ -66,6 +66,7 @@ def test_the_help_of_fit_is_short_and_each_group_tells_its_options_in_full(
 
 NEAREST = [
     ("evaluat", "evaluate"),
+    ("--verison", "--version"),
     ("fit --data=Cues --model.maskng=fill", "--model.masking"),
     ("fit --data=Cues --trainer.max_epoch 1", "--trainer.max_epochs"),
     ("fit --data=Cues --sed_everything 1", "--seed_everything"),
@@ -165,10 +166,11 @@ SENTENCES = [
     ("fit --data=Cues --modle.masking fill", ["--modle.masking"]),
     ("masks --data=Cues --out=o --data.ima=2", ["data: ", "Cues", "ima", "2"]),
     ("fit --data=Folder --data.rot=X", ["data: ", "Folder", "'rot'", "X"]),
+    ("fit --data=Folder --trainer.max_epochs=1", ["data: ", "Folder", "required: root; see"]),
     ("fit --data=Cues --trainer.max_epochs two", ["trainer.max_epochs: ", "int", "two"]),
     ("fit --data=Cues --model.masking foo", ["model.masking: ", "'none', 'fill', 'layer_masking', 'mixture'", "foo"]),
     ("fit --data=Cues --wandb=maybe", ["wandb: ", "bool", "maybe"]),
-    ("fit --data=Cues --wandb.tags=x", ["wandb: ", "tags: ", "tuple", "x"]),
+    ("fit --data=Cues --wandb.tags=x", ["wandb: ", "tags: ", "a list, as in '[a, b]'", "x"]),
     (
         "fit --data=Cues --model.architecture.class_path my_networks.X",
         ["model.architecture: ", "'my_networks.X'", "No module named 'my_networks'"],
@@ -181,6 +183,10 @@ SENTENCES = [
 
 OWN_SENTENCES = [
     (
+        "fit --data=Cues --trainer.max_epochs=1 --model.weights=pretrained",
+        "weights of 'small_resnet' must be a file, got 'pretrained'",
+    ),
+    (
         "fit --data=Cues --trainer.max_epochs=1 --model.fill=blak",
         "exemplar, other_image, or named after its own module",
     ),
@@ -189,7 +195,7 @@ OWN_SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "named"), OWN_SENTENCES, ids=["fill", "methods", "data"])
+@pytest.mark.parametrize(("given", "named"), OWN_SENTENCES, ids=["weights", "fill", "methods", "data"])
 def test_an_unknown_name_is_told_with_those_that_are_known(
     given: str, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,6 +240,12 @@ def test_what_is_wrong_in_a_yaml_is_told_with_its_name_and_value(
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({"data": "Cues"} | content))
     assert_names(sentence_of(["fit", f"--config={path}"], capsys), "fit", named)
+
+
+def test_a_group_that_is_no_group_in_a_yaml_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.yaml").write_text("{data: Cues, network: x, out: o, plan: 3}")
+    sentence = sentence_of(["evaluate", f"--config={tmp_path / 'own.yaml'}"], capsys)
+    assert sentence == "plan must hold options and their values, got '3'; correct it in the YAML."
 
 
 def test_what_is_wrong_with_the_model_of_an_arm_is_told_with_its_name(

@@ -6,7 +6,7 @@ import pytest
 
 from maskrobust.train import doctor
 from maskrobust.train.cli import main
-from maskrobust.train.doctor import Finding, data_packages, installed
+from maskrobust.train.doctor import Finding, data_packages, devices, installed
 
 
 def test_every_dependency_is_listed_with_its_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,6 +33,13 @@ def test_a_missing_and_an_old_dependency_are_named_with_the_command(
         main(["doctor"])
     assert ended.value.code == 1
     assert "pip install 'timm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 core, 1 thread for"), (2, "2 cores, 2 threads for")])
+def test_cores_and_threads_are_counted(count: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: count)
+    monkeypatch.setattr("torch.get_num_threads", lambda: count)
+    assert next(iter(devices())).found.startswith(said)
 
 
 def test_data_that_are_not_there_come_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

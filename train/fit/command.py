@@ -23,6 +23,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
+from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules, with_nearest
@@ -145,7 +146,9 @@ class FitCLI(LightningCLI):
             )
 
     def before_fit(self) -> None:
-        """Compile where asked; refuse to go on where classes or colours, which the data module knows, have changed.
+        """Compile where asked, and tell the size of the network.
+
+        Classes and colours, which the data module knows, must be those of the training that goes on.
 
         Raises:
             InputError: they have changed.
@@ -156,6 +159,26 @@ class FitCLI(LightningCLI):
             check_equal(saved, now, self.config[self.subcommand].ckpt_path)
         if self.config[self.subcommand].compile:
             self.model.compile_training()
+        sizes = [(each.numel(), each.requires_grad) for each in self.model.network.parameters()]
+        rank_zero_only(print)(
+            f"network: {type(unwrapped(self.model.network)).__name__}, {sum(size for size, _ in sizes):,} parameters, "
+            f"{sum(size for size, trains in sizes if trains):,} of which are trained"
+        )
+
+    def before_validate(self) -> None:
+        """Refuse data with other classes than those of the checkpoint.
+
+        Raises:
+            InputError: they have others.
+        """
+        trained = self._saved_arguments.get("num_classes", self.model.num_classes)
+        if trained != self.model.num_classes:
+            raise InputError(
+                f"'{self.config[self.subcommand].ckpt_path}' answers with {trained} classes, but the data have "
+                f"{self.model.num_classes}; give the data that it was trained on."
+            )
+
+    before_test = before_validate
 
     def before_instantiate_classes(self) -> None:
         """Forget what a checkpoint's own training started from: the file may be gone by now."""
@@ -181,6 +204,8 @@ class FitCLI(LightningCLI):
             kwargs["logger"] = loggers(_root(config), folder, config.run_name, options, resumed)
         elif config.wandb:
             raise InputError("wandb is true but trainer.logger is given, too; leave one of them out.")
+        if made.trainer.enable_model_summary is None:  # Lightning's has no FLOPs for want of an image, and says 0
+            kwargs["enable_model_summary"] = False
         if is_training:
             kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
         kwargs["accelerator"] = choose_accelerator(made.trainer.accelerator)
@@ -270,7 +295,7 @@ def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[
     yield f"run:  {folder}"
     saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
-    last = [callback.last_model_path for callback in saved if isinstance(callback, LastCheckpoint)]
+    last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
     yield from (f"best: {path}" for path in best)
     yield from (f"last: {path}" for path in last)
     for path in [*best, *last][:1]:

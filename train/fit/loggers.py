@@ -82,6 +82,7 @@ class WandbRun(WandbLogger):
             log_model=_LOG_MODEL[options.artifacts],
             mode=_mode(),
         )
+        self._wandb_init.pop("anonymous", None)  # of which W&B warns, whatever Lightning gives it
 
     @property
     def experiment(self) -> Any:

@@ -1,9 +1,11 @@
 """Drawing every mask family and every masking method on a few images."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 from scipy.ndimage import binary_dilation
@@ -26,7 +28,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import illustrate
 from maskrobust.train.data.batches import batches_on, split_batches
 from maskrobust.train.masks.config import GalleryConfig
-from maskrobust.train.report.examples import annotated_examples, to_pictures
+from maskrobust.train.report.examples import of_different_classes, to_pictures
 from maskrobust.train.report.pictures.masks import OUTLINE, Gallery, GalleryImage, GalleryRow, Pixels
 from maskrobust.train.types import Split
 
@@ -47,7 +49,7 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     data = config.data
     data.prepare_data()
     data.setup_split(config.split)
-    batch = _choose(batches_on(split_batches(data, config.split), "cpu"), max(config.images, 2))
+    batch = _choose(batches_on(split_batches(data, config.split), "cpu"), max(config.images, 2), data.num_classes)
     columns, left_out = _usable_columns(config.fills, batch)
     visible, reasons = _draw_holes(config, batch, progress)
     if not visible:
@@ -73,19 +75,21 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     return Gallery(tuple(columns), images, left_out | reasons, settings)
 
 
-def _choose(batches: Iterable[Batch], count: int) -> Batch:
-    """Images with an object, of different classes first; where the first batches hold none, the first images."""
-    first: list[Batch] = []
-    for batch in batches:
-        first.append(batch)
-        if len(first) >= _SEARCHED_BATCHES and sum(len(each.ids) for each in first) >= count:
+def _choose(batches: Iterable[Batch], count: int, num_classes: int) -> Batch:
+    """Images with an object; where the first batches hold none, any. Those of different classes come first."""
+    annotated: list[Batch] = []
+    plain: list[Batch] = []
+    for batch in islice(batches, _SEARCHED_BATCHES):
+        has_object = batch.object_mask.flatten(1).any(dim=1)
+        annotated.append(of_different_classes(batch.select(has_object), count))
+        plain.append(of_different_classes(batch, count))
+        labels = torch.cat([each.labels for each in annotated])
+        if len(labels) >= count and len(labels.unique()) >= min(count, num_classes):
             break
-    annotated = annotated_examples(first, count)
-    if annotated is not None:
-        return annotated
-    if not first:
+    if not plain:
         raise InputError("the split holds no image; choose another with --split.")
-    return Batch.cat(first).select(slice(count))
+    found = Batch.cat(annotated)
+    return of_different_classes(found if len(found.ids) else Batch.cat(plain), count)
 
 
 def _usable_columns(fills: Sequence[str], batch: Batch) -> tuple[list[str], dict[str, str]]:

@@ -78,10 +78,14 @@ def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None
             break
     if not any(len(part.ids) for part in found):
         return None
-    joined = Batch.cat(found)
-    repeats = torch.tensor([int((joined.labels[:place] == label).sum()) for place, label in enumerate(joined.labels)])
-    chosen = repeats.argsort(stable=True)[:count]
-    return joined.select(chosen)
+    return of_different_classes(Batch.cat(found), count)
+
+
+def of_different_classes(batch: Batch, count: int) -> Batch:
+    """At most `count` images of a batch, the first of each class ahead of its others."""
+    labels = batch.labels.tolist()
+    repeats = torch.tensor([labels[:place].count(label) for place, label in enumerate(labels)], dtype=torch.int64)
+    return batch.select(repeats.argsort(stable=True)[:count])
 
 
 def example_strips(

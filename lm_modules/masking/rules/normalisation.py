@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.batch_norm import fused_batch_norm, masked_batch_norm
+from maskrobust.lm_modules.masking.batch_norm import fused_batch_norm, masked_batch_norm, native_batch_norm
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
 from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
@@ -47,6 +48,8 @@ def batch_norm(operation: BatchNorm, x: Masked, then: Callable[[Tensor], Tensor]
     visible = x.visible
     if isinstance(operation, nn.BatchNorm2d) and visible.may_be_read and visible.number > 1:
         normalised = fused_batch_norm(operation, x.features, visible.as_numbers, visible.hidden_row_indices)
+    elif type(operation) is nn.BatchNorm2d and not visible.may_be_read and not torch.compiler.is_compiling():
+        normalised = native_batch_norm(operation, x.features, visible.fraction(x.features.dtype))
     else:
         normalised = masked_batch_norm(operation, x.features, visible.positions)
     return x.with_features(normalised if then is None else then(normalised))

@@ -87,7 +87,7 @@ def of_layers(*layers: nn.Module) -> Callable[[], nn.Module]:
 AT_WRAPPING = [
     # network, what the message names
     (calling(lambda x: x.roll(1, 2)), ["roll", "'0.1'", "masking_rule(roll)", "Sequential"]),
-    (of_layers(nn.Sequential(nn.ReLU(), nn.Softmax(1))), ["Softmax", "'0.1.1'", "masking_rule(Softmax)"]),
+    (of_layers(nn.Sequential(nn.ReLU(), nn.Softmin(1))), ["Softmin", "'0.1.1'", "masking_rule(Softmin)"]),
     (of_layers(Doubled()), ["special_expit", "'0.1'", "masking_rule(special_expit)"]),
     (calling(lambda x: F.interpolate(x, (8, 8), mode="bicubic")), ["interpolates", "bicubic", "'0.1'", "masking_rule"]),
     (of_layers(nn.Upsample(scale_factor=2, mode="bicubic")), ["interpolates", "bicubic", "'0.1'", "masking_rule"]),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -110,6 +111,16 @@ def test_a_first_run_may_ask_for_the_last_checkpoint_and_says_where_it_found_non
     assert first == f"there is no last checkpoint of a run in '{tmp_path / 'cues'}' yet."
 
 
+def test_a_checkpoint_is_measured_on_data_of_its_classes_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = fit(tmp_path)
+    given = arguments_of("test", tmp_path, f"--ckpt_path={checkpoint}", "--data.init_args.num_classes=4")
+    assert sentence_of([*given, "--trainer.callbacks=[]"], capsys) == (
+        f"'{checkpoint}' answers with 8 classes, but the data have 4; give the data that it was trained on."
+    )
+
+
 def write_nothing(_path: Path) -> None:
     """Leave it missing."""
 
@@ -177,10 +188,11 @@ def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_nothing_is_said_that_is_of_no_use(tmp_path: Path) -> None:
-    said = run(arguments_of("fit", tmp_path))
+    said = run(arguments_of("fit", tmp_path, "--wandb=true"))
     said += run(arguments_of("test", tmp_path, "--ckpt_path=last", "--trainer.callbacks=[]"))
     assert "`Trainer.fit` stopped" in said and "Loaded model weights" in said
-    assert [word for word in ("Tip:", "`weights_only`", "LeafSpec", "dirpath", "Be aware") if word in said] == []
+    useless = ("Tip:", "FLOPs", "anonymous", "`weights_only`", "LeafSpec", "dirpath", "Be aware")
+    assert [word for word in useless if word in said] == []
 
 
 def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metrics_are(
@@ -189,7 +201,8 @@ def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metric
     run_folder = tmp_path / "runs 1/cues/version_0"
     checkpoints = run_folder / "checkpoints"
     main(arguments_of("fit", tmp_path / "runs 1"))
-    *_, folder, best, latest, test = capsys.readouterr().out.splitlines()
+    network, *_, folder, best, latest, test = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"network: SmallResNet, ([0-9,]+) parameters, \1 of which are trained", network)
     assert folder == f"run:  {run_folder}"
     assert best == f"best: {checkpoints / 'best.ckpt'}"
     assert latest == f"last: {checkpoints / 'last.ckpt'}"

@@ -26,6 +26,10 @@ class Net(nn.Sequential):
             nn.Linear(width, num_classes),
         )
 
+class OfClasses(Net):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+
 def of_three():
     return Net(3)
 
@@ -84,8 +88,8 @@ def test_a_class_of_ones_own_is_trained_resumed_measured_and_exported_by_its_nam
     with torch.no_grad():
         assert torch.equal(found(images), again(images))
     capsys.readouterr()
-    main(["arches", f"{MODULE}.Net", f"{MODULE}.of_three"])
-    assert capsys.readouterr().out.count(" yes ") == 2
+    main(["arches", *(f"{MODULE}.{name}" for name in ("Net", "OfClasses", "of_three"))])
+    assert capsys.readouterr().out.count(" yes ") == 3
 
 
 def test_options_of_an_own_class_are_the_commands_and_never_those_of_a_file(

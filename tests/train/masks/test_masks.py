@@ -36,20 +36,24 @@ OF_OBJECTS = [name for name in FAMILIES if "object_mask" in family_needs(name) a
 
 
 class Discs(InMemoryDataModule):
-    """Images of four colours, nowhere black; unless `annotated` is False, with discs of two classes as objects."""
+    """Images of four colours, nowhere black; unless `annotated` is False, with discs of two classes as objects.
+
+    `by_class` puts those of the first class ahead of the others.
+    """
 
     num_classes = 2
     class_names = ("left <b>disc</b>", "right disc")
     mean = std = (0.5, 0.5, 0.5)
 
-    def __init__(self, annotated: bool = True, count: int = 8) -> None:
+    def __init__(self, annotated: bool = True, count: int = 8, by_class: bool = False) -> None:
         super().__init__(batch_size=4, num_workers=0, seed=0)
         self.annotated = annotated
         self.count = count
+        self.by_class = by_class
 
     def make_samples(self, split: Split) -> Samples:
         ids = torch.arange(self.count) + 100 * ("train", "val", "test").index(split)
-        labels = ids % 2
+        labels = torch.arange(self.count) * 2 // self.count if self.by_class else ids % 2
         down, across = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
         centre = 12 + 14 * labels[:, None, None]
         discs = (down - 16 - ids[:, None, None] % 8).square() + (across - centre).square() < 60
@@ -214,6 +218,16 @@ def test_images_for_evaluation_alone_lend_their_own_silhouettes(tmp_path: Path) 
     main(["masks", "--data=ImagesWithMasks", *data, "--families=[silhouettes]", f"--out={tmp_path / 'out'}"])
     page = Page((tmp_path / "out" / "masks.html").read_text())
     assert page.tables["gallery-1"][1][0].startswith(family_title("silhouettes"))
+
+
+@pytest.mark.parametrize("annotated", ["true", "false"])
+def test_images_of_different_classes_are_drawn_where_the_first_batch_holds_a_single_one(
+    annotated: str, tmp_path: Path
+) -> None:
+    data = ["--data.by_class=true", f"--data.annotated={annotated}"]
+    page = Page(make_page(tmp_path, *data, "--images=2", "--families=[patches]", "--fills=[black]"))
+    titles = [name.partition(",")[0] for name in pictures_of(page) if name.endswith("nothing hidden")]
+    assert titles == ["left <b>disc</b>", "right disc"]
 
 
 def test_a_split_of_one_image_has_none_to_mix_in(tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Ten
     if object_mask.shape[1:] != size:
         raise InputError(
             f"'{file.mask}' must have the size of its image as it is displayed, turned by any EXIF orientation, "
-            f"{size}, got {tuple(object_mask.shape[1:])}; make it again from that image."
+            f"{size} (height, width), got {tuple(object_mask.shape[1:])}; make it again from that image."
         )
     return object_mask
 

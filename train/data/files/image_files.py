@@ -397,7 +397,9 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
             opened = Image.open(io.BytesIO(content), formats=FORMATS)
         with opened as image:
             if image.width * image.height > MOST_PIXELS:
-                raise InputError(f"it has {image.width} x {image.height} pixels, and at most {MOST_PIXELS} may be")
+                raise InputError(
+                    f"it has {image.height} x {image.width} pixels (height x width), and at most {MOST_PIXELS} may be"
+                )
             yield image
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(_unreadable(name, error)) from error

@@ -209,7 +209,9 @@ def _path_inside(name: str) -> Path:
 def _size_of(image: Record) -> tuple[int, int]:
     height, width = _value(image, "height", int), _value(image, "width", int)
     if not (height > 0 and width > 0 and height * width <= MOST_PIXELS):
-        raise _FormatError(f"an image has {height} x {width} pixels, of which 1 to {MOST_PIXELS} may be")
+        raise _FormatError(
+            f"an image has {height} x {width} pixels (height x width), of which 1 to {MOST_PIXELS} may be"
+        )
     return height, width
 
 

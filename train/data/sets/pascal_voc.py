@@ -110,8 +110,8 @@ def _largest_object(class_png: Path, object_png: Path) -> tuple[int, int] | None
     classes, objects = _label_map(class_png), _label_map(object_png)
     if classes.shape != objects.shape:
         raise InputError(
-            f"'{class_png}' and '{object_png}' must have one size, got {classes.shape} and {objects.shape}; unpack the "
-            "archive again."
+            f"'{class_png}' and '{object_png}' must have one size, got {classes.shape} and {objects.shape} (height, "
+            "width); unpack the archive again."
         )
     unknown = classes[(classes > len(CLASS_NAMES)) & (classes != _BORDER)]
     if unknown.size:

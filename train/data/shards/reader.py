@@ -112,9 +112,12 @@ class ShardReader:
         except ValueError as error:
             raise _fault(place, f"has an image or a mask that cannot be read ({error.__cause__})") from error
         if mask.shape[1:] != image.shape[1:]:
-            raise _fault(place, f"has an image of {_size(image)} pixels, but a mask of {_size(mask)}")
+            raise _fault(place, f"has an image of {_size(image)} pixels (height x width), but a mask of {_size(mask)}")
         if self.exact_size is not None and image.shape[1:] != (self.exact_size, self.exact_size):
-            raise _fault(place, f"has {_size(image)} pixels, where image_size {self.exact_size} is shown as it is")
+            raise _fault(
+                place,
+                f"has {_size(image)} pixels (height x width), where image_size {self.exact_size} is shown as it is",
+            )
         return Sample(about.id, image, mask, about.label)
 
 
