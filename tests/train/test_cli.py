@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
 from maskrobust.train.cli import main
 from maskrobust.train.fit.command import FitCLI, main as fit_main
 from maskrobust.train.fit.loggers import WandbOptions
@@ -312,3 +314,16 @@ def test_bad_input_of_claim_is_one_sentence_and_writes_nothing(
     sentence = sentence_of(["claim", f"--config={config}", f"--out={tmp_path / 'out'}"], capsys)
     assert named in sentence
     assert not (tmp_path / "out").exists()
+
+
+def test_a_later_configuration_wins_over_an_earlier_one_and_the_command_line_over_both(tmp_path: Path) -> None:
+    numbers = {"first": {"one": 1, "two": 1, "three": 1}, "second": {"two": 2, "three": 2}}
+    configs = []
+    for name, content in numbers.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"data": {"class_path": "Cues"}, **content}))
+        configs += ["--config", str(tmp_path / f"{name}.yaml")]
+    parser = ArgumentParser(prog="maskrobust any", **PARSER_OPTIONS)
+    for name in numbers["first"]:
+        parser.add_argument(f"--{name}", type=int, default=0)
+    found = parse_with_data(parser, [*configs, "--three", "3"])
+    assert [found[name] for name in ("one", "two", "three")] == [1, 2, 3]

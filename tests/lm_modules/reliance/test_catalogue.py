@@ -123,27 +123,6 @@ def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
         measure_members(Context(ReliancePlan(own_measures=("no_such_module.x",))))
 
 
-def test_a_name_that_comes_twice_is_refused(own_entries: dict[str, Measure]) -> None:
-    def swap_pull() -> Statistic:
-        raise NotImplementedError
-
-    with pytest.raises(InputError, match=r"'swap_pull' is registered by .*swap_pull already; choose another name"):
-        measure(title="Another", definition="Another.")(swap_pull)
-
-
-def test_a_name_that_comes_twice_in_one_module_is_refused(own_entries: dict[str, Measure]) -> None:
-    def first() -> Statistic:
-        raise NotImplementedError
-
-    def second() -> Statistic:
-        raise NotImplementedError
-
-    enter = measure(name="theirs", title="Theirs", definition="Theirs.")
-    assert enter(first) is enter(first)  # a module that is run again
-    with pytest.raises(InputError, match=r"'theirs' is registered by .* already"):
-        enter(second)
-
-
 def test_rows_are_called_by_measure_and_parameters_in_plain_letters() -> None:
     parameters = {"family": "my.stripes", "hidden_fraction": 0.5}
     row = Row("a", "b", "curve_accuracy", 0.5, None, None, 3, 0, parameters=parameters)

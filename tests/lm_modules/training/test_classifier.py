@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import LightningCLI
-from pytorch_lightning.utilities.model_summary import ModelSummary
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -546,8 +545,3 @@ def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
     filled = network.predictor("black")(batch.images, visible, batch.ids)
     torch.testing.assert_close(filled, classifier(torch.where(visible, batch.images, 0)))
     assert isinstance(classifier.network, LayerMasking) and isinstance(classifier.network.network, nn.Module)
-
-
-def test_a_summary_has_one_row_for_all_metrics() -> None:
-    _, *rows = str(ModelSummary(MaskRobustClassifier())).splitlines()[1:4]
-    assert [row.split("|")[1].strip() for row in rows] == ["network", "metrics"]

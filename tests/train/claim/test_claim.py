@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.stored import STATE
 from maskrobust.train.cli import main
 from tests.processes import started
@@ -93,6 +94,14 @@ def test_every_arm_and_method_has_rows_with_intervals(finished: Finished) -> Non
 def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(finished: Finished) -> None:
     found = [row["value"] for row in finished[2]["rows"] if row["measure"] == "hidden_pixel_sensitivity"]
     assert found and set(found) == {0.0}
+
+
+def test_methods_are_chosen_on_other_images_than_are_measured(finished: Finished) -> None:
+    for answers in (finished[1] / "arms").rglob("answers"):
+        chosen_on, measured = (
+            {*Outcomes.load(answers / f"{kind}-mean.npz").ids.tolist()} for kind in ("validation", "outcomes")
+        )
+        assert chosen_on and len(measured) == 16 and not chosen_on & measured
 
 
 def test_the_report_is_written_beside_the_numbers(finished: Finished) -> None:
