@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +112,17 @@ def test_the_card_shows_the_networks_own_rows(trained: Path, tmp_path: Path) -> 
 def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["export", f"--network={trained}", f"--onnx={tmp_path / 'a' / 'net.onnx'}", "--size=32"])
-    assert "layer_masking_mirror with images (B, 3, 32, 32)" in capsys.readouterr().out
+    main(["export", f"--network={trained}", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
+    network = load_network(str(trained))
+    network = network.with_preprocessing(replace(network.preprocessing, crop=1.0))  # the file takes what is cut already
+    height, width = network.preprocessing.size or (0, 0)
+    assert f"layer_masking_mirror with images (B, 3, {height}, {width})" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.onnx"]
-    picture = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    visible = torch.ones(5, 1, 32, 32, dtype=torch.bool)
+    picture = torch.rand(5, 3, height, width, generator=torch.Generator().manual_seed(0))
+    visible = torch.ones(5, 1, height, width, dtype=torch.bool)
     visible[1:, :, 10:30, 12:20] = False
     with torch.no_grad():
-        predict = load_network(str(trained)).predictor("layer_masking_mirror")
-        expected = predict(picture, visible, torch.arange(5))
+        expected = network.predictor("layer_masking_mirror")(picture, visible, torch.arange(5))
     session = onnxruntime.InferenceSession(tmp_path / "a" / "net.onnx")
     (found,) = session.run(None, {"images": picture.numpy(), "visible": visible.numpy()})
     assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
