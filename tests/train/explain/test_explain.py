@@ -189,6 +189,23 @@ def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained: Path) ->
     assert all("no surrogate" in row[1] for row in page.tables["glance"][3:])
 
 
+def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path: Path) -> None:
+    photographs(tmp_path / "images", 1)
+    out = explain(tmp_path, "--plan.explainers=[lime, grad_cam, leave_one_out]", "--targets=[1]")
+    found, page = arrays_of(out), Page((out / "report.html").read_text())
+    title = "Grad-CAM, nothing hidden"
+    headings, *views = page.tables["explanations"]
+    assert headings[-2:] == ["Where methods differ", title] and len(views) == 2
+    assert [row[0] for row in page.tables["glance"][1:]] == ["LIME, Patches", "Leave one out, Patches"]
+    (heat,) = {each.tobytes() for each in found["a/explanations/patches/grad_cam/scores"][0, :, :, 0]}
+    scores = np.frombuffer(heat)
+    overlay, segments = pictures_of(page)[f"a, 1: {title}"], found["a/segments/patches"]
+    opacity = [overlay[(segments == each) & ~segment_borders(segments)][0, 3] / 255 for each in range(16)]
+    np.testing.assert_allclose(opacity, 0.85 * scores / scores.max(), atol=0.02)
+    rows = json.loads((out / "explanations.json").read_text())["rows"]
+    assert {row["parameters"].get("explainer") for row in rows} == {None, "lime", "leave_one_out"}
+
+
 def test_a_low_r_squared_is_warned_of(explained: Path) -> None:
     content = json.loads((explained / "explanations.json").read_text())
     weak = [each for each in content["rows"] if each["measure"] == "r_squared" and each["value"] < 0.5]
