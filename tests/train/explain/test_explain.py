@@ -422,6 +422,18 @@ JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[pat
 JUDGED += ["--judging.fill_colours=true", "--judging.planted_cue=true", "--judging.top_k=[1, 5]"]
 
 
+def test_grad_cam_is_not_judged_by_what_only_holes_can_do(checkpoint: Path, tmp_path: Path) -> None:
+    options = ["--plan.explainers=[grad_cam, leave_one_out]", "--methods=[black]", "--replicates=50"]
+    main(["explain", f"--network=small_resnet:{checkpoint}", f"--out={tmp_path / 'out'}", *JUDGED, *options])
+    judged: dict[str, set[str]] = {"grad_cam": set(), "leave_one_out": set()}
+    for row in json.loads((tmp_path / "out" / "explanations.json").read_text())["rows"]:
+        if "explainer" in row["parameters"]:
+            judged[row["parameters"]["explainer"]].add(row["measure"])
+    without = {"decoy_pull", "decoy_share", "colour_consistency"}
+    assert judged["leave_one_out"] - judged["grad_cam"] == without
+    assert {"deletion", "oracle", "pointing", "agreement"} <= judged["grad_cam"]
+
+
 def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
     options = [
         "--plan.explainers=[lime, kernel_shap]",

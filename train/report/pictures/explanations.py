@@ -87,7 +87,7 @@ def _style(shown: Explanations) -> Markup:
     """Each picture once, and rules that show the view which is picked."""
     return prose(
         "style",
-        methods=len(shown.methods),
+        columns=2 + len(shown.methods) + len(_beside(shown)),
         colour_for=FOR_CLASS,
         against=AGAINST_CLASS,
         pictures=[each.picture for each in _pictured(shown).values() if each.picture is not None],
