@@ -77,7 +77,9 @@ def installed() -> Iterator[Finding]:
     for line in requires("maskrobust") or ():
         wanted = Requirement(line)
         extras = {
-            extra for extra in ("coco", "onnx", "play") if wanted.marker and wanted.marker.evaluate({"extra": extra})
+            extra
+            for extra in ("coco", "grad_cam", "onnx", "play")
+            if wanted.marker and wanted.marker.evaluate({"extra": extra})
         }
         if wanted.marker is not None and not extras and not wanted.marker.evaluate({"extra": ""}):
             continue

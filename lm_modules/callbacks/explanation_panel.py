@@ -7,11 +7,12 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from maskrobust.augment import Batch, fold_in, sample_keys
-from maskrobust.errors import check_at_least
+from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.panel import draw_grid
 from maskrobust.lm_modules.callbacks.reliance import classifier_of
 from maskrobust.lm_modules.explanation.explained import Explained
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
@@ -36,7 +37,7 @@ class ExplanationPanel(pl.Callback):
         seed: of queries and random fills.
 
     Raises:
-        InputError: a method is unknown, or a number is below its minimum.
+        InputError: a method is unknown, a number is below its minimum, or an explainer needs gradients.
     """
 
     def __init__(
@@ -54,6 +55,9 @@ class ExplanationPanel(pl.Callback):
             check_at_least(name, number, 1)
         self.methods = tuple(methods)
         self.plan = plan or ExplanationPlan(("lime",), samples=512)
+        for name in self.plan.explainers:
+            if find_explainer(name).reads_network is not None:
+                raise InputError(f"{name} needs gradients, which validation has none of; take another explainer.")
         self.patch_size, self.every_n_epochs, self.pictures, self.seed = patch_size, every_n_epochs, pictures, seed
 
     def on_validation_batch_start(

@@ -75,7 +75,8 @@ class Answers(NamedTuple):
 
     Attributes:
         visible: (N, M) bool, which segments each query shows; (0, 0) where queries do not follow segments.
-        values: (R, T, N, C) float32, of R networks under T masking methods, for C classes.
+        values: (R, T, N, C) float32, of R networks under T masking methods, for C classes; (R, 1, N, C) where nothing
+            was hidden.
     """
 
     visible: NDArray[np.bool_]

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.answers import Queries, ask
 from maskrobust.lm_modules.explanation.explained import Answers, Explained, ExplainedImage, Explanation
-from maskrobust.lm_modules.explanation.explainers.registry import NO_SEGMENTS, find_explainer
+from maskrobust.lm_modules.explanation.explainers.registry import NO_SEGMENTS, Explainer, Question, find_explainer
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class ExplanationRequest:
         predictors: by network and masking method, R x T of them; all networks have the same classes.
         plan: which explainers, and what is asked.
         key: int64; decides queries and random fills.
+        networks: the R networks themselves; needed by explainers that read them, such as grad_cam.
     """
 
     image: Tensor
     predictors: Sequence[Sequence[Predictor]]
     plan: ExplanationPlan
     key: int
+    networks: Sequence[TrainedNetwork] = ()
 
 
 def count_passes(plan: ExplanationPlan, partitions: Mapping[str, Segments], key: int) -> int:
@@ -66,7 +70,8 @@ def explain_image(
         Answers on the plan's scale, and explanations.
 
     Raises:
-        InputError: there are too few queries for the segments, or answers are not finite.
+        InputError: there are too few queries for the segments, answers are not finite, or an explainer that reads the
+            networks is given none or cannot read one.
     """
     image, plan, key = request.image, request.plan, request.key
     nothing_hidden = Queries.of(torch.ones_like(image[None, :1], dtype=torch.bool))
@@ -76,24 +81,36 @@ def explain_image(
     found = ExplainedImage(chosen, whole.argmax(axis=1), whole.max(axis=1), whole[:, chosen])
     for name, segments in partitions.items():
         found.segments[name] = segments.labels[0].cpu().numpy().astype(np.int32)
-        for each in map(find_explainer, plan.explainers):
+        # What can be refused at once goes before thousands of queries.
+        for each in sorted(map(find_explainer, plan.explainers), key=lambda each: each.reads_network is None):
             question = each.asks(plan, segments, key)
             kind = ("" if question.z is None else name, question.kind)
             z = NO_SEGMENTS if question.z is None else question.z
             if kind not in found.answers:
-                found.answers[kind] = Answers(z.numpy(), _answers(request, question.queries, chosen))
-            tables = found.answers[kind].values.astype(np.float64)
+                found.answers[kind] = Answers(z.numpy(), _answers(request, each, question, chosen))
+            values = found.answers[kind].values.astype(np.float64)
+            tables = np.broadcast_to(values, (len(values), len(request.predictors[0]), *values.shape[2:]))
             found.explanations[Explained(name, each.name)] = _stacked(
                 [[each.function(plan, segments, z, table) for table in of_network] for of_network in tables]
             )
     return found
 
 
-def _answers(request: ExplanationRequest, queries: Queries, classes: Any) -> Any:
-    """Answers (R, T, N, C) float32 of every network under every masking method."""
+def _answers(request: ExplanationRequest, explainer: Explainer, question: Question, classes: Any) -> Any:
+    """Answers (R, T, N, C) float32 of every network under every masking method; T is 1 for what hides nothing."""
     tables, plan = [], request.plan
+    if explainer.reads_network is not None:
+        if not request.networks:
+            raise InputError(
+                f"{explainer.name} reads the network itself, but predictors alone are explained here; use it in "
+                "`maskrobust explain`, or give ExplanationRequest its networks."
+            )
+        tables = [explainer.reads_network(each, request.image, classes) for each in request.networks]
+        return np.array(tables, dtype=np.float32)[:, np.newaxis]
     for predict in (each for of_network in request.predictors for each in of_network):
-        table = ask(predict, request.image, queries, request.key, batch_size=plan.batch_size, scale=plan.answer_scale)
+        table = ask(
+            predict, request.image, question.queries, request.key, batch_size=plan.batch_size, scale=plan.answer_scale
+        )
         tables.append(table[:, classes].astype(np.float32))
     return np.array(tables).reshape(len(request.predictors), -1, *tables[0].shape)
 

@@ -20,7 +20,8 @@ class ExplanationPlan:
 
     Attributes:
         explainers: lime, kernel_shap; occlusion, by square windows; leave_one_out, occlusion segment by segment; rise;
-            or one of your own, named after its module as in my_module.my_explainer, of which the last part is kept.
+            grad_cam, which hides nothing; or one of your own, named after its module as in my_module.my_explainer, of
+            which the last part is kept.
         samples: queries for each explainer that draws them; for the balanced design a power of two, at least twice the
             number of segments.
         design: how they are drawn: `draw_balanced`, `draw_independent`, or `draw_paper_protocol`. KernelSHAP takes the

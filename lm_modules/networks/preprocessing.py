@@ -79,6 +79,15 @@ class Preprocessing:
         """
         return replace(self, crop=min(1.0, self.crop / fraction))
 
+    def cut(self, pixels: Tensor) -> Tensor:
+        """The central rectangle of the target's proportions that takes the fraction `crop` of the limiting side."""
+        height, width = pixels.shape[2:]
+        target_height, target_width = self.size or (height, width)
+        scale = self.crop * min(height / target_height, width / target_width)
+        rows, columns = max(1, round(target_height * scale)), max(1, round(target_width * scale))
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return pixels[:, :, top : top + rows, left : left + columns]
+
     def resize(self, images: Tensor) -> Tensor:
         """Whole pictures as the network sees them, before normalisation.
 
@@ -88,7 +97,7 @@ class Preprocessing:
         Returns:
             (B, C, *size) float in [0, 1].
         """
-        images = self._cut(images)
+        images = self.cut(images)
         return images if self._fits(images) else self._interpolated(images).clamp(0.0, 1.0)
 
     def view(self, images: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +115,7 @@ class Preprocessing:
         Returns:
             (B, C, *size) float and (B, 1, *size) bool.
         """
-        images, visible = self._cut(images), self._cut(visible)
+        images, visible = self.cut(images), self.cut(visible)
         if self._fits(images):
             return images, visible
         weight = self._interpolated(visible.to(images.dtype))
@@ -115,15 +124,6 @@ class Preprocessing:
         is_whole = visible.flatten(1).all(dim=1)[:, None, None, None]
         shown = torch.where(still_visible & ~is_whole, weighted, self._interpolated(images))
         return shown.clamp(0.0, 1.0), still_visible
-
-    def _cut(self, pixels: Tensor) -> Tensor:
-        """The central rectangle of the target's proportions that takes the fraction `crop` of the limiting side."""
-        height, width = pixels.shape[2:]
-        target_height, target_width = self.size or (height, width)
-        scale = self.crop * min(height / target_height, width / target_width)
-        rows, columns = max(1, round(target_height * scale)), max(1, round(target_width * scale))
-        top, left = (height - rows) // 2, (width - columns) // 2
-        return pixels[:, :, top : top + rows, left : left + columns]
 
     def _fits(self, images: Tensor) -> bool:
         return self.size is None or tuple(images.shape[2:]) == self.size

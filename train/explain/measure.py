@@ -108,7 +108,9 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
             classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
         key = _key_of(picture, partitions, classes)
         answering = partial(KeptAnswers, partial_store, key)
-        explain = partial(_explain, config, picture, partitions, predictors, classes, answering, progress, task)
+        explain = partial(
+            _explain, config, picture, partitions, [*networks.values()], predictors, classes, answering, progress, task
+        )
         kept = store.get_or_make(key, explain)
         progress.update(task, completed=number)
         if partial_store.root.exists():
@@ -161,6 +163,7 @@ def _explain(
     config: ExplainConfig,
     picture: Picture,
     partitions: Mapping[str, Segments],
+    networks: Sequence[TrainedNetwork],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
     answering: Callable[[], KeptAnswers],
@@ -178,7 +181,7 @@ def _explain(
         progress.advance(task, queries * fraction)
 
     asked = [[answers.predictor(predict, count) for predict in of_network] for of_network in predictors]
-    request = ExplanationRequest(picture.image.to(device), asked, config.plan, key)
+    request = ExplanationRequest(picture.image.to(device), asked, config.plan, key, networks)
     try:
         found = explain_image(request, on_device, classes)
         found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()

@@ -91,7 +91,7 @@ def agreement(image: ImageToJudge, about: Explained) -> FloatArray | None:
 )
 def colour_consistency(image: ImageToJudge, about: Explained) -> FloatArray | None:
     """By `mean_rank_correlation`, of explanations under `FILL_COLOURS`."""
-    if not image.plan.fill_colours:
+    if not image.plan.fill_colours or find_explainer(about.explainer).reads_network is not None:
         return None
     found = image.once("fill colours", lambda: in_fill_colours(image))
     return np.array([[mean_rank_correlation(each[..., 0])] for each in found.explanations[about].scores])

@@ -13,6 +13,7 @@ from scipy import ndimage, signal
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.lm_modules.explanation.explained import Explained
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, judge
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
@@ -127,8 +128,8 @@ def decoy_share(image: ImageToJudge, about: Explained) -> FloatArray | None:
 def _of_decoy(
     image: ImageToJudge, about: Explained, parts: Callable[[FloatArray], tuple[float, float]]
 ) -> FloatArray | None:
-    """Numerator and denominator (R, T, 2); None for occlusion by windows, which hide no outline."""
-    if about.explainer == "occlusion":
+    """Numerator and denominator (R, T, 2); None where no outline is hidden, as by windows or by Grad-CAM."""
+    if about.explainer == "occlusion" or find_explainer(about.explainer).reads_network is not None:
         return None
     scores = image.explained.explanations[about].scores  # (R, T, M, C)
     return np.array([[parts(each) for each in of_network] for of_network in scores])

@@ -81,7 +81,7 @@ def test_visible_pixels_are_means_of_visible_ones_alone() -> None:
 def test_a_hole_keeps_its_place_and_its_size(size: tuple[int, int]) -> None:
     visible = box()
     _, seen = Preprocessing(size=size).view(picture(), visible)
-    cut = Preprocessing(size=size)._cut(visible)
+    cut = Preprocessing(size=size).cut(visible)
     expected = F.interpolate(cut.float(), size, mode="area") >= 0.5
     assert (seen != expected).float().mean() < 0.06
     assert seen.float().mean() == pytest.approx(cut.float().mean().item(), abs=0.04)

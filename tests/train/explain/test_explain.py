@@ -189,6 +189,23 @@ def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained: Path) ->
     assert all("no surrogate" in row[1] for row in page.tables["glance"][3:])
 
 
+def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path: Path) -> None:
+    photographs(tmp_path / "images", 1)
+    out = explain(tmp_path, "--plan.explainers=[lime, grad_cam, leave_one_out]", "--targets=[1]")
+    found, page = arrays_of(out), Page((out / "report.html").read_text())
+    title = "Grad-CAM, nothing hidden"
+    headings, *views = page.tables["explanations"]
+    assert headings[-2:] == ["Where methods differ", title] and len(views) == 2
+    assert [row[0] for row in page.tables["glance"][1:]] == ["LIME, Patches", "Leave one out, Patches"]
+    (heat,) = {each.tobytes() for each in found["a/explanations/patches/grad_cam/scores"][0, :, :, 0]}
+    scores = np.frombuffer(heat)
+    overlay, segments = pictures_of(page)[f"a, 1: {title}"], found["a/segments/patches"]
+    opacity = [overlay[(segments == each) & ~segment_borders(segments)][0, 3] / 255 for each in range(16)]
+    np.testing.assert_allclose(opacity, 0.85 * scores / scores.max(), atol=0.02)
+    rows = json.loads((out / "explanations.json").read_text())["rows"]
+    assert {row["parameters"].get("explainer") for row in rows} == {None, "lime", "leave_one_out"}
+
+
 def test_a_low_r_squared_is_warned_of(explained: Path) -> None:
     content = json.loads((explained / "explanations.json").read_text())
     weak = [each for each in content["rows"] if each["measure"] == "r_squared" and each["value"] < 0.5]
@@ -403,6 +420,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
 JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
 JUDGED += ["--judging.fill_colours=true", "--judging.planted_cue=true", "--judging.top_k=[1, 5]"]
+
+
+def test_grad_cam_is_not_judged_by_what_only_holes_can_do(checkpoint: Path, tmp_path: Path) -> None:
+    options = ["--plan.explainers=[grad_cam, leave_one_out]", "--methods=[black]", "--replicates=50"]
+    main(["explain", f"--network=small_resnet:{checkpoint}", f"--out={tmp_path / 'out'}", *JUDGED, *options])
+    judged: dict[str, set[str]] = {"grad_cam": set(), "leave_one_out": set()}
+    for row in json.loads((tmp_path / "out" / "explanations.json").read_text())["rows"]:
+        if "explainer" in row["parameters"]:
+            judged[row["parameters"]["explainer"]].add(row["measure"])
+    without = {"decoy_pull", "decoy_share", "colour_consistency"}
+    assert judged["leave_one_out"] - judged["grad_cam"] == without
+    assert {"deletion", "oracle", "pointing", "agreement"} <= judged["grad_cam"]
 
 
 def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:

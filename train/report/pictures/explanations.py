@@ -66,17 +66,28 @@ def _choices(shown: Explanations) -> dict[str, list[str]]:
     else:
         classes = [shown.class_names[each] for each in first]
     return {
-        "Explainer": [find_explainer(each).title for each in settings["explainers"]],
+        "Explainer": [find_explainer(each).title for each in _viewed(shown)],
         "Segments": [segments_title(each) for each in settings["segments"]],
         "Class": classes,
     }
+
+
+def _viewed(shown: Explanations) -> list[str]:
+    """Explainers that have views of their own: those that hide something, or all where none does."""
+    given: list[str] = shown.settings["explainers"]
+    return [each for each in given if find_explainer(each).reads_network is None] or given
+
+
+def _beside(shown: Explanations) -> list[str]:
+    """Explainers that stand beside each view."""
+    return [each for each in shown.settings["explainers"] if each not in _viewed(shown)]
 
 
 def _style(shown: Explanations) -> Markup:
     """Each picture once, and rules that show the view which is picked."""
     return prose(
         "style",
-        methods=len(shown.methods),
+        columns=2 + len(shown.methods) + len(_beside(shown)),
         colour_for=FOR_CLASS,
         against=AGAINST_CLASS,
         pictures=[each.picture for each in _pictured(shown).values() if each.picture is not None],
@@ -97,7 +108,7 @@ def glance(shown: Explanations) -> Markup:
     """Of the first class, the mean over the images: R^2 by masking method, and how far the methods agree."""
     lines, several = [], len(shown.methods) > 1
     for explainer, segments, (number, network) in itertools.product(
-        shown.settings["explainers"], shown.settings["segments"], enumerate(shown.networks)
+        _viewed(shown), shown.settings["segments"], enumerate(shown.networks)
     ):
         found = [each.explanations[Explained(segments, explainer)] for each in shown.images.values()]
         means = np.mean([each.r_squared[number, :, 0] for each in found if each.r_squared is not None], axis=0)
@@ -125,13 +136,14 @@ def explanations(shown: Explanations) -> Markup:
         for place, (title, found) in enumerate(_pictured(shown).items(), start=1)
         for number in range(len(shown.networks))
         for view in itertools.product(
-            enumerate(shown.settings["explainers"], start=1),
+            enumerate(_viewed(shown), start=1),
             enumerate(shown.settings["segments"], start=1),
             enumerate(found.classes, start=1),
         )
     ]
     differ = ["Where methods differ"] * (len(shown.methods) > 1)
-    headings = ["Image", *map(method_title, shown.methods), *differ]
+    beside = [find_explainer(each).title for each in _beside(shown)]
+    headings = ["Image", *map(method_title, shown.methods), *differ, *beside]
     return text + table("explanations", "Explanations", headings, [LineGroup(lines)], look="gallery")
 
 
@@ -179,10 +191,14 @@ def _line(
     ]
     if len(shown.methods) > 1:
         overlay = difference_overlay(labels, scores.max(axis=0) - scores.min(axis=0), largest)
-        alike = _number(mean_rank_correlation(scores))
-        cells.append(
-            Cell(block("difference", place=place, title=f"{title}, {class_name}", overlay=overlay, alike=alike))
-        )
+        alike = f"rank correlation {_number(mean_rank_correlation(scores))}"
+        about = f"{title}, {class_name}: difference between methods"
+        cells.append(Cell(block("map", place=place, title=about, overlay=overlay, below=alike)))
+    for each in map(find_explainer, _beside(shown)):
+        heat = found.explanations[Explained(segments, each.name)].scores[number, 0, :, rank - 1]
+        overlay = score_overlay(labels, heat, float(heat.max()))
+        about = f"{title}, {class_name}: {each.title}"
+        cells.append(Cell(block("map", place=place, title=about, overlay=overlay, below="on a scale of its own")))
     return Line(subject, cells, " ".join(["view", *(f"is-{n}-{at}" for n, (at, _) in enumerate(view, start=1))]))
 
 
