@@ -155,9 +155,9 @@ def predictor(
 
     def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         nonlocal is_checked
-        if not is_checked and not torch.compiler.is_compiling():
-            _check_pixels(images, visible)
-            is_checked = True  # once: an accelerator waits for it
+        if not is_checked and images.device.type == "cpu" and not torch.compiler.is_compiling():
+            _check_pixels(images, visible)  # an accelerator would wait for it in each step
+            is_checked = True
         if method in WRAPPERS:
             return network(normalise(images, mean, std), visible)
         filled = apply_fill(method, images, visible, keys=keys, mean=mean)

@@ -75,9 +75,9 @@ def test_networks_are_asked_under_the_centred_method_by_its_name() -> None:
             {"a": network}, bank, dict.fromkeys(methods, plan), num_classes=NUM_CLASSES, seed=3, **options
         )
 
-    found = outcomes_of(backgrounds=pictures).ask(Batch(*batch)).outcomes
+    found = outcomes_of(backgrounds=pictures).ask(Batch(*batch))
     by_hand = centred(network.predictor("black"), pictures)
-    expected = outcomes_of(backgrounds=pictures, predictors={"a": {"black": by_hand}}).ask(Batch(*batch)).outcomes
+    expected = outcomes_of(backgrounds=pictures, predictors={"a": {"black": by_hand}}).ask(Batch(*batch))
     for name, predictions in expected["a", "black"].predictions.items():
         assert (found["a", "black+centred"].predictions[name] == predictions).all()
     features = [found["a", method].features["silhouette"] for method in ("black", "black+centred")]

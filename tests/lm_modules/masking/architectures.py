@@ -255,7 +255,7 @@ def _run(case: Case, images: Masked, *, scribble: bool) -> Any:
     generator = torch.Generator().manual_seed(2)
     values: dict[str, Any] = {program.input_name: images}
     for step in program.steps:
-        values[step.name] = step.run(case.network, values, batch_norm=reading.folded.get(step.name))
+        values[step.name] = step.run(case.network, values, folding=reading.folded.get(step.name))
         for part in _masked_parts(values[step.name]) if scribble else ():
             noise = 10 * torch.randn(part.features.shape, generator=generator)
             part.features.copy_(torch.where(part.positions, part.features, noise))

@@ -269,9 +269,9 @@ def test_a_training_starts_from_the_names_that_are_measured(torch_home: Path, hu
 @pytest.mark.parametrize(
     ("architecture", "weights", "named"),
     [
-        ("resnet18", "IMAGENET1K_V9", "resnet18:IMAGENET1K_V1"),
-        ("timm/test_resnet", "IMAGENET1K_V1", "timm/test_resnet.r160_in1k:pretrained"),
-        ("small_resnet", "pretrained", "small_resnet:FILE"),
+        ("resnet18", "IMAGENET1K_V9", "IMAGENET1K_V1 or a file"),
+        ("timm/test_resnet", "IMAGENET1K_V1", "pretrained or a file"),
+        ("small_resnet", "pretrained", "must be a file"),
         ("resnet18", "nowhere.pt", "does not exist"),
     ],
 )

@@ -25,7 +25,6 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("evaluation.plan.shapes", False, "got False"),
     ("evaluation.plan.sampled_share", 0.0, "sampled_share must be above 0"),
     ("evaluation.plan.patch_size", 0, "patch_size must be at least 1"),
-    ("evaluation.plan.scenes", 2, "scenes is 2"),
     ("rule.baseline", "nobody", "got 'nobody'"),
     ("rule.layer_masking_arm", "no_masks", "got 'no_masks'"),
     ("rule.layer_masking_arm", "patches_mean", "got 'patches_mean'"),
