@@ -128,9 +128,9 @@ def predictor(
         std: for normalisation.
 
     Returns:
-        A function of images in pixel space, `visible` and keys (used by random fills). Its first call raises an
-        InputError where visible pixels lie far from [0, 1], as bytes or normalised ones do; not where `mean` and `std`
-        say that pixels are used as they are.
+        A function of images in pixel space, `visible` and keys (used by random fills). Its first call on a CPU raises
+        an InputError where visible pixels lie far from [0, 1], as bytes or normalised ones do; not where `mean` and
+        `std` say that pixels are used as they are.
 
     Raises:
         InputError: the method is unknown; the network is a module that takes no `visible` under a method of `WRAPPERS`;
