@@ -30,6 +30,8 @@ class Parser(ArgumentParser):
 
 def with_nearest(message: str, known: Iterable[str]) -> str:
     """A message about unknown options, each with the known option that it is nearest to."""
+    if "(did you mean " in message:  # jsonargparse passes an error on to the error of the parser around
+        return message
     options = [*known]
     if in_yaml := re.search(r"(?:Group '([\w.]+)' does not accept o|[oO])ption '([\w.]+)'", message):
         name = ".".join(filter(None, in_yaml.groups()))

@@ -66,7 +66,8 @@ def _about_data(said: str) -> str:
     refused = re.search(r"class_path '[\w.]+\.(\w+)': Option '(\w+)' is not accepted", said)
     if refused and refused[1] in data.SHIPPED:
         known = inspect.signature(getattr(data, refused[1])).parameters
-        return f"{did_you_mean(refused[2], known)}; --data.help {refused[1]} lists its options"
+        near = "" if "(did you mean " in said else did_you_mean(refused[2], known)
+        return f"{near}; --data.help {refused[1]} lists its options"
     if "class_path" in said:
         return ""
     near = did_you_mean(unknown[1], data.SHIPPED) if unknown else ""

@@ -73,6 +73,7 @@ NEAREST = [
     ("fit --help.trainr", "--help.trainer"),
     ("evaluate --data=Cues --out=o --patch_size 8", "--plan.patch_size"),
     ("explain --imags 3", "--images"),
+    ("evaluate --networks x --out o", "--network"),
     ("masks --out=o --data=Cuse", "Cues"),
     ("masks --out=o --data=Folder --data.rot=x", "root"),
     ("fit --config cuse.yaml", "cues.yaml"),
@@ -98,7 +99,9 @@ def test_a_misspelt_option_of_a_yaml_is_told_with_the_nearest_one(
 def test_a_misspelt_name_is_told_with_the_nearest_known_one(
     given: str, nearest: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"(did you mean {nearest}?)" in sentence_of(given.split(), capsys)
+    sentence = sentence_of(given.split(), capsys)
+    assert f"(did you mean {nearest}?)" in sentence
+    assert sentence.count("did you mean") == 1
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,7 +65,7 @@ def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
     for path in given:
         files = [path] if path.is_file() else sorted(_images_in(path)) if path.is_dir() else []
         if not files:
-            what = "holds none" if path.is_dir() else "does not exist"
+            what = "holds none (folders in it are not searched)" if path.is_dir() else "does not exist"
             raise MissingFileError(f"'{path}' must be an image or a folder with images, but it {what}; check --images.")
         for file in files:
             if file.stem in found:

@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(gallery.images) < config.images:
         reason = "the split holds no more, or no more with an object"
         console.print(f"shown: {len(gallery.images)} of {config.images} images: {reason}", markup=False, soft_wrap=True)
-    for name, reason in gallery.left_out.items():
-        console.print(f"left out: {name}: {reason}", markup=False, soft_wrap=True)
+    for reason in dict.fromkeys(gallery.left_out.values()):
+        names = ", ".join(name for name, its_reason in gallery.left_out.items() if its_reason == reason)
+        console.print(f"left out: {names}: {reason}", markup=False, soft_wrap=True)
     console.print(f"masks: {path}", markup=False, soft_wrap=True)

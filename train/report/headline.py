@@ -22,13 +22,13 @@ def header(results: Results) -> Markup:
 
 
 def headline(results: Results) -> str:
-    """Which network relies least or most on outlines, and under which masking methods, or that it cannot be told.
+    """Which network relies least or most on outlines, and under which masking methods, or that this cannot be told.
 
     A network relies least under a method where every comparison with it says so. Networks whose used share means
     nothing are not compared; that and why is said.
     """
     if not select(results.over_seeds, measure=HEADLINE):
-        return "Nothing was asked about outlines."
+        return "Accuracy with parts of the image hidden was measured; reliance on outlines was not."
     return " ".join(filter(None, (_finding(results), _meaningless(results))))
 
 

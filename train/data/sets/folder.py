@@ -4,6 +4,7 @@ from pathlib import Path
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.networks.class_matching import first_few
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
@@ -144,6 +145,12 @@ def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Sp
     """The folder that each split is read from, of those that exist."""
     found: dict[Split, Split] = {split: split for split in ALL_SPLITS if (root / split).is_dir()}
     if not found:
+        if classes := sorted(path.name for path in root.glob("[!.]*/")):
+            raise MissingFileError(
+                f"root must hold the folder train, which holds a folder of each class, but '{root}' holds "
+                f"{first_few(classes)}; if these are classes, move them into '{root / 'train'}', and set val_fraction "
+                "to 0.2, say, to validate on a fraction of them."
+            )
         raise MissingFileError(
             f"root must hold the folders {', '.join(ALL_SPLITS)}, or those in use, but '{root}' holds none; check root."
         )

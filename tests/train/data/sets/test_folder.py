@@ -193,6 +193,14 @@ def test_images_without_a_training_folder_are_validated_and_tested(tmp_path):
         data.setup("fit")
 
 
+def test_class_folders_without_a_folder_train_are_told_how_to_be_laid_out(tmp_path):
+    for name in (".cache", "bird", "cat"):
+        (tmp_path / name).mkdir()
+    laid_out = r"holds 'bird', 'cat'; .* move them into '.*/train', and set val_fraction"
+    with pytest.raises(MissingFileError, match=laid_out):
+        Folder(str(tmp_path))
+
+
 def refusal(error: type[Exception], tree: tuple[Path, Path], **options: object) -> str:
     with pytest.raises(error) as refused:
         joined(make(tree, **options).train_dataloader())
