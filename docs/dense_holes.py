@@ -65,40 +65,6 @@ def draw_visible(count: int, seed: int) -> Tensor:
     return torch.from_numpy(noise > np.array(limits)[:, None, None])[:, None]
 
 
-def exemplar(images: Tensor, visible: Tensor) -> Tensor:
-    """Each region filled with a piece of the same picture, of that offset with which the rim differs least.
-
-    Where no piece is visible as a whole, that with most visible pixels is taken, and the rest is the mean colour.
-    """
-    filled = images.where(visible, torch.tensor(MEAN)[:, None, None]).numpy()
-    steps = np.arange(-SIZE + 4, SIZE - 3, 4)
-    offsets = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 1, 2)
-    for image, seen in zip(filled, visible[:, 0].numpy(), strict=True):
-        regions, number = ndimage.label(~seen)
-        source = image.copy()
-        for region in range(1, number + 1):
-            hole = regions == region
-            rim = np.argwhere(ndimage.binary_dilation(hole, iterations=2) & seen)
-            pixels = np.argwhere(hole)
-            taken, is_seen = _at(pixels + offsets, seen)
-            beside, rim_seen = _at(rim + offsets, seen)
-            difference = ((source[:, beside[..., 0], beside[..., 1]] - source[:, None, rim[:, 0], rim[:, 1]]) ** 2).sum(
-                0
-            )
-            cost = (difference * rim_seen).sum(1) / rim_seen.sum(1).clip(min=1) + 4.0 * (rim_seen.mean(1) < 0.5)
-            best = np.lexsort((cost, -is_seen.mean(1)))[0]
-            at, to = taken[best][is_seen[best]], pixels[is_seen[best]]
-            image[:, to[:, 0], to[:, 1]] = source[:, at[:, 0], at[:, 1]]
-    return torch.from_numpy(filled)
-
-
-def _at(places: NDArray[np.int64], seen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Places within the picture, and whether each was one and is visible."""
-    inside = ((places >= 0) & (places < SIZE)).all(-1)
-    places = places.clip(0, SIZE - 1)
-    return places, inside & seen[places[..., 0], places[..., 1]]
-
-
 class UNet(nn.Module):
     """Two levels down and up again; reads 44 x 44 pixels."""
 
@@ -126,9 +92,7 @@ def _block(channels: int, made: int) -> nn.Sequential:
 
 def present(method: str, images: Tensor, visible: Tensor) -> Tensor:
     """Images as a network gets them under a method, normalised; what layer masking hides is 0."""
-    if method == "exemplar":
-        return exemplar(images, visible) - 0.5
-    fills = {"black": "black", "mean colour": "mean", "inpainting": "inpainting"}
+    fills = {"black": "black", "mean colour": "mean", "inpainting": "inpainting", "exemplar": "exemplar"}
     if method not in fills:
         return (images - 0.5).where(visible, 0.0)
     keys = sample_keys(0, torch.arange(len(images)))
