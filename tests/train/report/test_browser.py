@@ -113,8 +113,13 @@ def test_every_text_stands_out_from_its_ground_which_follows_the_system(chromium
 
 
 def test_on_paper_tables_fit_and_nothing_sticks(chromium, tmp_path, full_pages):
-    """What the print style says, applied to a frame as wide as A4 within the margins."""
-    pages = [(name, 703, text.replace("@media print", "@media all")) for name, text in full_pages.items()]
+    """What the print style says, applied to a frame as wide as A4 within the margins, in a narrow and a wide font."""
+    printed = {name: text.replace("@media print", "@media all") for name, text in full_pages.items()}
+    pages = [
+        (f"{name} in {font}", 703, text.replace("1.6 system-ui", f"1.6 {font}"))
+        for name, text in printed.items()
+        for font in ("system-ui", "monospace")
+    ]
     script = """
       const tables = [...page.querySelectorAll("table")].filter(each => each.getClientRects().length);
       return {
