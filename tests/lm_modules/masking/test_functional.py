@@ -77,7 +77,7 @@ def test_of_two_nearest_positions_the_topmost_and_then_the_leftmost_is_mirrored_
     assert flipped[0, 0, 1, 1] == 5
 
 
-@pytest.mark.parametrize("rings", [1, 2, 3, 6, 9, 40])
+@pytest.mark.parametrize("rings", [1, 2, 3, 6, 9, 100])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 17), (13, 9), (40, 40)])
 def test_the_plan_of_a_cpu_is_that_of_an_accelerator(rings: int, height: int, width: int, monkeypatch) -> None:
     visible = draw_visible(height, width)
