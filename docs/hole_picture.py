@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskrobust import load_network, sample_keys
 from maskrobust.augment import fill_exemplar
@@ -83,10 +83,12 @@ def draw_inside(network: TrainedNetwork, path: Path) -> None:
             "Mirrored": functional.mirrored_padding(features, seen, functional.mirrored_places(seen, RINGS)),
         }
 
-    layers, looks = network.network, network.preprocessing
+    looks = network.preprocessing
+    stem = nn.Sequential(*(network.network.get_submodule(name) for name in ("conv_stem", "bn1")))
 
     def first_layer(images: Tensor) -> Tensor:
-        return layers.bn1(layers.conv_stem(normalise(images, looks.mean, looks.std)))
+        features: Tensor = stem(normalise(images, looks.mean, looks.std))
+        return features
 
     filled = fill_exemplar(scene, visible, looks.mean)
     pixels = {"The hole": functional.hide(scene, visible), **pad(scene, visible), "Exemplar": filled}
