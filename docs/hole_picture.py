@@ -94,7 +94,7 @@ def draw_inside(network: TrainedNetwork, path: Path) -> None:
     pixels = {"The hole": functional.hide(scene, visible), **pad(scene, visible), "Exemplar": filled}
     whole, seen = first_layer(scene), functional.propagate_visible(visible, (3, 3), (2, 2), (1, 1, 1, 1), (1, 1))
     features = {"The hole": whole, **pad(whole, seen), "Exemplar": first_layer(filled)}
-    _, _, axes_of_features = torch.pca_lowrank(whole[0].flatten(1).T, q=3)
+    axes_of_features = torch.linalg.eigh(torch.cov(whole[0].flatten(1))).eigenvectors[:, -3:]
     spread = (whole[0].flatten(1).T @ axes_of_features).std()
     figure, axes = plt.subplots(2, len(pixels), figsize=(12, 6.2))
     for (above, below), (title, picture) in zip(axes.T, pixels.items(), strict=True):
