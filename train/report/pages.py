@@ -21,7 +21,7 @@ from maskrobust.train.report.sections.verdict import factorial, rule, title, ver
 CLAIM: tuple[Section[Results], ...] = (
     Section("factorial", "Every training under every masking method", factorial),
     Section("retention", "Keeping accuracy is one thing, not reading the outline another", retention),
-    Section("compared", "Comparisons behind the verdict", against_layer_masking),
+    Section("compared", "Comparisons behind the verdicts", against_layer_masking),
     Section("rule", "The question, and the rule stated beforehand", rule),
     Section("measures", "Every arm under every masking method, in numbers", measures),
     Section("curves", "How accuracy falls as more is hidden", curves),

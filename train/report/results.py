@@ -12,7 +12,7 @@ from maskrobust.train.storage.plain_text import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 5, "reliance": 2}
+FORMATS: dict[Name, int] = {"claim": 6, "reliance": 2}
 """Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -112,8 +112,13 @@ class Results:
         return found if self.name == "reliance" else [row for row in found if self.is_of_the_rule(row.parameters)]
 
     def is_of_the_rule(self, found: Mapping[str, Any]) -> bool:
-        """Whether a case and a tolerance are those that the claim's verdict rests on."""
-        return is_of_the_rule(found, self.content["rule"])
+        """Whether a tolerance is the one that the verdicts rest on."""
+        return bool(found["tolerance"] == self.content["rule"]["clean_accuracy_tolerance"])
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Of a claim: case, outcome and reason of each of its two claims, at the tolerance of the rule."""
+        return [each for each in self.content["verdicts"] if self.is_of_the_rule(each)]
 
     def network(self, name: str) -> Network:
         """The network of that name."""
@@ -124,7 +129,9 @@ class Results:
         if not self.is_in_the_rule(network):
             return False
         arm = network.arm
-        return bool(method == (arm["cases"]["best"] if arm["augmentation_only"] else arm["method"]))
+        return any(
+            method in methods for case, methods in arm["cases"].items() if arm["augmentation_only"] or case == "own"
+        )
 
     def is_in_the_rule(self, network: Network) -> bool:
         """Whether a network is one of the arms that the rule of a claim compares."""
@@ -135,11 +142,6 @@ class Results:
 def meaningless_because(row: Row) -> str:
     """Why a number means nothing although it is defined, such as that of a network with one answer; empty otherwise."""
     return row.reading.removeprefix(MEANINGLESS) if row.reading.startswith(MEANINGLESS) else ""
-
-
-def is_of_the_rule(found: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    """Whether a verdict or a comparison is of the best case and the tolerance that a rule states."""
-    return bool(found["case"] == "best" and found["tolerance"] == rule["clean_accuracy_tolerance"])
 
 
 def harmless_csv(rows: Iterable[Row]) -> str:
