@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM at any time: one line, the signal's exit status, and no process left behind."""
 
+import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import torch
 
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.train import cli, masks
+from maskrobust.train.data.loading import Loader
 from tests.processes import PATIENCE, Process, run_command, started
 from tests.train.tiny import tiny_claim
 
@@ -144,6 +147,26 @@ def test_a_fork_of_a_command_leaves_ctrl_c_to_its_parent_and_dies_of_sigterm(
 ) -> None:
     with started(fork_within_a_command, number) as process:
         assert process.wait() == status % 256
+
+
+def test_a_signal_within_the_start_of_a_loader_waits_until_it_has_started(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start, started = multiprocessing.Process.start, []
+
+    def start_and_signal(process: multiprocessing.Process) -> None:
+        start(process)
+        started.append(process)
+        if len(started) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(multiprocessing.Process, "start", start_and_signal)
+    with pytest.raises(SystemExit) as caught, cli._stopped_by_signals(goes_on=True):
+        iter(Loader(range(8), num_workers=2))
+    assert caught.value.code == 128 + signal.SIGTERM
+    del caught
+    gc.collect()  # where a half-made iterator fails
+    assert capfd.readouterr().err.splitlines() == [GOES_ON]
 
 
 def test_what_breaks_because_it_was_stopped_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
