@@ -63,12 +63,6 @@ def test_every_shipped_config_is_found_by_its_name(name, tmp_path, monkeypatch):
     assert find_config(name) == find_config(name.removesuffix(".yaml")) == ROOT / "configs" / name
 
 
-def test_a_file_of_the_user_is_taken_as_it_is(tmp_path):
-    own = tmp_path / "own.yml"
-    own.write_text("seed: 1\n")
-    assert find_config(str(own)) == own
-
-
 def test_an_unknown_config_is_refused_in_one_sentence_that_lists_the_shipped_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match="'no_such_config'") as refusal:
         find_config("no_such_config")
@@ -168,11 +162,6 @@ def test_every_relative_link_resolves(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_relative_links_are_recognised():
-    page = "[a](b.md#c) ![d](e.png 'f') [g](https://h) [i](#j) `[k](l)`\n```\n[m](n)\n```\n[o]: p.md\n"
-    assert relative_links(page) == ["b.md", "e.png", "p.md"]
-
-
 @pytest.mark.parametrize("missing", [Path("no/such/file"), "./no/such/file", "no-such-command"])
 def test_a_missing_component_skips_here_and_fails_on_ci(missing, monkeypatch):
     monkeypatch.delenv("CI", raising=False)
@@ -181,8 +170,3 @@ def test_a_missing_component_skips_here_and_fails_on_ci(missing, monkeypatch):
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="bring it along"):
         require_component(missing, "bring it along")
-
-
-@pytest.mark.parametrize("present", [Path(__file__), str(ROOT), "sh"])
-def test_a_component_that_is_there_lets_the_test_run(present):
-    require_component(present, "never said")
