@@ -18,7 +18,7 @@ from exporting import exporting
 from feeding import FAMILIES, FILLS
 from masking import COMMON_MASKS
 from tests.processes import started
-from timing import alternate, peak_memory
+from timing import peak_memory
 
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
@@ -34,13 +34,6 @@ def rows_of(part: str, path: Path) -> list[dict[str, Any]]:
     assert content.keys() == {"machine", "torch", part}
     rows: list[dict[str, Any]] = content[part]["rows"]
     return rows
-
-
-def test_every_function_is_called_once_a_round_in_turn_and_the_first_round_does_not_count() -> None:
-    calls: list[str] = []
-    seconds = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, torch.device("cpu"))
-    assert calls == ["a", "b"] * 4
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
 
 
 def test_masking_has_a_row_for_each_network_mode_mask_and_padding(

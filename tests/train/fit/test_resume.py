@@ -224,24 +224,13 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_
 @pytest.mark.parametrize(
     ("more", "data", "named"),
     [
-        (["--model.architecture=resnet18"], {}, "got resnet18;"),
-        (["--model.learning_rate=0.1"], {}, "model.learning_rate 0.01, got 0.1;"),  # the default
         (["--config=overlays/no_masks.yaml"], {}, "model.masking fill, got none;"),  # the default, too
-        (["--data=Fashion"], {}, "data maskrobust.train.data.Cues, got maskrobust.train.data.Fashion;"),
         ([], {"batch_size": 4}, "8 images in a batch of all processes together, but there are 4 now;"),
     ],
 )
 def test_a_run_does_not_go_on_as_another_one(tmp_path, capsys, within_an_epoch, more, data, named):
     path = str(within_an_epoch)
     assert named in sentence_of(arguments(tmp_path, *more, ckpt_path=path, **data), capsys)
-
-
-def test_a_run_does_not_go_on_with_other_classes(tmp_path, capsys, within_an_epoch):
-    content = torch.load(within_an_epoch)
-    content["hyper_parameters"]["num_classes"] = 5
-    torch.save(content, tmp_path / "five.ckpt")
-    sentence = sentence_of(arguments(tmp_path, ckpt_path=str(tmp_path / "five.ckpt")), capsys)
-    assert "was trained with data.num_classes 5, got 8; go on with the same" in sentence
 
 
 @pytest.fixture(scope="module")

@@ -119,25 +119,6 @@ def test_networks_in_another_order_do_not_take_each_others_answers(
         assert "with another network" in sentence_of([*EXPLAIN, second, *others], capsys)
 
 
-def test_an_evaluation_is_not_continued_about_other_objects(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = [
-        *EVALUATE,
-        f"--network={export(tmp_path / 'a', 'small_resnet', {'width': 16})}",
-        f"--out={tmp_path / 'out'}",
-    ]
-    stop_after(2, command)
-    read = measure._read_bank
-
-    def changed(*arguments: Any) -> Any:
-        bank = read(*arguments)
-        return replace(bank, object_masks=bank.object_masks.roll(1, dims=3))
-
-    monkeypatch.setattr(measure, "_read_bank", changed)
-    assert "with another objects of the data" in sentence_of(command, capsys)
-
-
 def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

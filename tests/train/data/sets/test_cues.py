@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from maskrobust.train.data.base import as_float_images
-from maskrobust.train.data.sets.cues import BACKGROUNDS, TEXTURES, Cues
+from maskrobust.train.data.sets.cues import BACKGROUNDS, Cues
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +114,6 @@ def test_the_texture_shown_is_the_one_recorded_and_nothing_else_changes_with_it(
     outside = ~one.object_mask.expand_as(one.images)
     assert torch.equal(one.images[outside], other.images[outside])
     assert torch.equal((one.images == other.images).flatten(1).all(dim=1), same)
-
-
-def test_no_photograph_is_both_texture_and_background_and_each_class_has_its_own():
-    textures = [source.file_name for source in TEXTURES.values()]
-    assert len(set(textures)) == 8
-    assert not set(textures) & {source.file_name for source in BACKGROUNDS}
 
 
 def test_a_picture_without_its_object_is_the_same_around_it() -> None:
