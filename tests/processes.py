@@ -23,7 +23,7 @@ import pytest
 import torch
 
 IMPORTED = [
-    *("albumentations", "matplotlib.pyplot", "pytest", "skimage.segmentation", "sklearn.linear_model", "timm"),
+    *("albumentations", "matplotlib.pyplot", "pytest", "skimage.segmentation", "sklearn.linear_model"),
     *(f"maskrobust.train.{name}" for name in ("fit", "data", "evaluate", "claim", "explain", "masks", "shards")),
     *(f"maskrobust.train.evaluate.{name}" for name in ("measure", "networks", "summary")),
 ]

@@ -63,12 +63,6 @@ def test_every_shipped_config_is_found_by_its_name(name, tmp_path, monkeypatch):
     assert find_config(name) == find_config(name.removesuffix(".yaml")) == ROOT / "configs" / name
 
 
-def test_a_file_of_the_user_is_taken_as_it_is(tmp_path):
-    own = tmp_path / "own.yml"
-    own.write_text("seed: 1\n")
-    assert find_config(str(own)) == own
-
-
 def test_an_unknown_config_is_refused_in_one_sentence_that_lists_the_shipped_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match="'no_such_config'") as refusal:
         find_config("no_such_config")
@@ -95,12 +89,6 @@ def test_the_citation_agrees_with_pyproject():
 def test_the_changelog_has_a_section_for_this_version_or_for_what_comes_after_it():
     sections = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert PROJECT["project"]["version"] in sections[:2]
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_folder_with_modules_is_a_package(package):
-    folders = {path.parent for path in (ROOT / package).rglob("*.py")}
-    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def folder_of(package):
@@ -146,31 +134,10 @@ def test_no_file_names_a_machine_path_or_a_registry():
     assert found == []
 
 
-@pytest.mark.parametrize(
-    ("line", "named"),
-    [
-        ("cd /{work}/main", True),
-        ("home='/{root}'", True),
-        ("see https://{pypi}.org/project/x", True),
-        ("apt from deb.{debian}.org", True),
-        ("a frame{work}/main and net{work}/", False),
-        ("path/{root}/x and ./{work}/x and /{work}er/x", False),
-    ],
-)
-def test_machine_paths_and_registries_are_recognised(line, named):
-    text = line.format(work="work", root="root", pypi="pypi", debian="debian")
-    assert bool(MACHINE_PATH.search(text) or REGISTRY_HOST.search(text)) is named
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_resolves(page):
     links = relative_links(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
-
-
-def test_relative_links_are_recognised():
-    page = "[a](b.md#c) ![d](e.png 'f') [g](https://h) [i](#j) `[k](l)`\n```\n[m](n)\n```\n[o]: p.md\n"
-    assert relative_links(page) == ["b.md", "e.png", "p.md"]
 
 
 @pytest.mark.parametrize("missing", [Path("no/such/file"), "./no/such/file", "no-such-command"])
@@ -181,8 +148,3 @@ def test_a_missing_component_skips_here_and_fails_on_ci(missing, monkeypatch):
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="bring it along"):
         require_component(missing, "bring it along")
-
-
-@pytest.mark.parametrize("present", [Path(__file__), str(ROOT), "sh"])
-def test_a_component_that_is_there_lets_the_test_run(present):
-    require_component(present, "never said")

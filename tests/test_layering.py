@@ -26,20 +26,6 @@ def test_no_folder_reaches_into_the_private_names_of_another() -> None:
     ] == []
 
 
-@pytest.mark.parametrize(
-    ("source", "private"),
-    [
-        ("from maskrobust.augment.random import _mix", ["_mix"]),
-        ("import maskrobust.augment._tables.small", ["_tables"]),
-        ("from maskrobust.augment import random\nrandom._mix(keys)", ["random._mix"]),
-        ("from maskrobust.augment.batch import Batch\nBatch._fields", []),
-        ("from maskrobust.train._private import _name\nimport torch\ntorch._dynamo.reset()", []),
-    ],
-)
-def test_a_private_name_of_another_folder_is_found(source: str, private: list[str]) -> None:
-    assert list(foreign_private_names(source, "train")) == private
-
-
 def foreign_private_names(source: str, own: str) -> Iterator[str]:
     """Names with a leading underscore that a module of the folder `own` takes from another folder of maskrobust."""
     tree, foreign = ast.parse(source), set()

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from maskrobust.lm_modules.networks.architectures import build_network
-from tests.train.tiny import TINY_DATA
+from tests.train.tiny import FEW_MEASURES, TINY_DATA
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("augment", "configs", "lm_modules", "train", "maskrobust")
@@ -64,30 +64,35 @@ def _links_and_caches(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name == "__pycache__" or Path(folder, name).is_symlink()]
 
 
-def make_environment(folder: Path, wheel: Path, others: Iterable[Path]) -> Path:
-    """A virtual environment that has the wheel and sees what else is in some folders; returns its commands' folder."""
+def make_environment(folder: Path, others: Iterable[Path]) -> Path:
+    """A virtual environment that sees what is in some folders; returns its site-packages."""
     venv.create(folder, with_pip=False)
-    run([sys.executable, "-m", "pip", "--python", folder, "install", "-q", "--no-deps", "--no-index", wheel], folder)
     (folder / SITE_PACKAGES / "others.pth").write_text("".join(f"{path}\n" for path in others))
-    return folder / "bin"
+    return folder / SITE_PACKAGES
 
 
 @pytest.fixture(scope="module")
 def commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with all libraries: its `python` and `maskrobust`."""
-    others = [Path(path) for path in sys.path if path.endswith("-packages")]
-    return make_environment(tmp_path_factory.mktemp("environment"), build[0], others)
+    folder = tmp_path_factory.mktemp("environment")
+    make_environment(folder, [Path(path) for path in sys.path if path.endswith("-packages")])
+    install = [sys.executable, "-m", "pip", "--python", folder, "install", "-q", "--no-deps", "--no-index", build[0]]
+    run(install, folder)
+    return folder / "bin"
 
 
 @pytest.fixture(scope="module")
-def bare_commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bare_python(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with torch, torchvision, NumPy and lazy_loader, and with what these need themselves."""
     libraries = tmp_path_factory.mktemp("libraries")
     for path in _top_level(
         {name for library in ("torch", "torchvision", "numpy", "lazy-loader") for name in _needed(library)}
     ):
         (libraries / path.name).symlink_to(path)
-    return make_environment(tmp_path_factory.mktemp("bare"), build[0], [libraries])
+    folder = tmp_path_factory.mktemp("bare")
+    with zipfile.ZipFile(build[0]) as wheel:
+        wheel.extractall(make_environment(folder, [libraries]))
+    return folder / "bin" / "python"
 
 
 def _needed(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
@@ -152,8 +157,11 @@ if __name__ == "__main__":
     print(train.__file__, augment.__file__, maskrobust.LayerMasking(Cubic(num_classes=3)).training)
 """,
     "networks.py": """
+import sys
 from torch import nn
 from maskrobust import Masked, masking_rule
+
+assert not {"wandb", "timm"} & {*sys.modules}, "what takes a second is imported for nothing"
 
 class Cube(nn.Module):
     def forward(self, x):
@@ -182,13 +190,6 @@ model:
   mask_probability: 0.5
 """,
 }
-FEW = (
-    "--replicates=20",
-    "--plan.curve_families=[]",
-    "--plan.scenes=2",
-    "--plan.scene_objects=16",
-    "--plan.features=false",
-)
 OWN = (
     "--plan.transfer_families=[holes.stripes]",
     "--methods=[black, holes.pink]",
@@ -211,7 +212,9 @@ def test_the_sdist_has_every_file_that_the_wheel_is_made_of(build: tuple[Path, s
     assert not any(name.startswith("tests/") for name in packed)
 
 
-def test_layer_masking_needs_torch_torchvision_numpy_and_lazy_loader_alone(bare_commands: Path, tmp_path: Path) -> None:
+def test_layer_masking_needs_torch_torchvision_numpy_and_lazy_loader_alone_and_the_rest_says_what_it_lacks(
+    bare_python: Path, tmp_path: Path
+) -> None:
     code = """
 import maskrobust, torch, torchvision
 masked = maskrobust.LayerMasking(torchvision.models.resnet18().eval())
@@ -222,14 +225,13 @@ try:
     maskrobust.MaskRobustClassifier
 except ValueError as error:
     print(error)
+from maskrobust.train.cli import main
+main(["masks", "--data", "Cues", "--out", "out"])
 """
-    shape, missing = run([bare_commands / "python", "-c", code], tmp_path).stdout.splitlines()
+    done = run([bare_python, "-c", code], tmp_path, status=2)
+    shape, missing = done.stdout.splitlines()
     assert shape == "2 1000"
     assert missing.startswith("pytorch_lightning is needed here, but cannot be imported (No module named ")
-
-
-def test_a_command_says_in_one_sentence_which_library_it_lacks(bare_commands: Path, tmp_path: Path) -> None:
-    done = run([bare_commands / "maskrobust", "masks", "--data", "Cues", "--out", "out"], tmp_path, status=2)
     (line,) = done.stderr.splitlines()
     assert re.fullmatch(
         r"maskrobust: error: \w+ is needed here, .*; install it, best with pip install maskrobust\.", line
@@ -246,16 +248,12 @@ def test_own_parts_are_trained_with_and_measured_by_the_commands(commands: Path,
     own = ["--config", "configs/own.yaml"]
     run([commands / "maskrobust", "fit", *own], project)
     (checkpoint,) = project.glob("runs/own/version_0/checkpoints/last.ckpt")
-    run([commands / "maskrobust", "validate", *own, "--ckpt_path", checkpoint], project)
-    assert "val/accuracy" in (project / "runs/own/validate/version_0/metrics.csv").read_text()
+    assert "val/accuracy" in (checkpoint.parents[1] / "metrics.csv").read_text()
 
 
 def test_weights_of_the_project_are_evaluated(commands: Path, project: Path) -> None:
-    network = ["--network", "small_resnet:weights.pt"]
-    run(
-        [commands / "maskrobust", "evaluate", "--config", "configs/own.yaml", *network, *FEW, *OWN, "--out", "out"],
-        project,
-    )
+    given = ["--config", "configs/own.yaml", "--network", "small_resnet:weights.pt", *FEW_MEASURES, *OWN]
+    run([commands / "maskrobust", "evaluate", *given, "--out", "out"], project)
     assert {path.name for path in (project / "out").iterdir()} >= {"reliance.json", "report.html"}
     rows = json.loads((project / "out" / "reliance.json").read_text())["rows"]
     measured = {(row["method"], row["measure"]): row for row in rows if not row["compared_with"]}

@@ -160,6 +160,8 @@ def build_outline(architecture: str, num_classes: int, options: dict[str, Any] |
 
 def check_known(architecture: str) -> None:
     """Refuse a name that `build_network` does not know, and give the nearest names."""
+    if architecture in _known_without_timm():
+        return
     known = known_architectures()
     if architecture in known or _is_tagged(architecture):
         return
@@ -173,10 +175,16 @@ def check_known(architecture: str) -> None:
 def known_architectures() -> list[str]:
     """Every name that `build_network` takes, without the tags that timm's may end in (resnet50.a1_in1k)."""
     import timm
+
+    return [*_known_without_timm(), *(TIMM_PREFIX + name for name in timm.list_models())]
+
+
+def _known_without_timm() -> list[str]:
+    """Those of these names that are found without timm, whose import takes a second."""
     import torchvision
 
-    torchvision_names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return ["small_resnet", *torchvision_names, *(TIMM_PREFIX + name for name in timm.list_models())]
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return ["small_resnet", *names]
 
 
 def _is_tagged(architecture: str) -> bool:

@@ -218,11 +218,12 @@ def _is_file(weights: str) -> bool:
 
 def _weight_names(architecture: str) -> list[str]:
     """The names of torchvision's or timm's own weights for an architecture of theirs."""
-    import timm
+    if architecture.startswith(TIMM_PREFIX):
+        import timm
+
+        return [PRETRAINED] if timm.is_model_pretrained(architecture.removeprefix(TIMM_PREFIX)) else []
     from torchvision.models import get_model_weights
 
-    if architecture.startswith(TIMM_PREFIX):
-        return [PRETRAINED] if timm.is_model_pretrained(architecture.removeprefix(TIMM_PREFIX)) else []
     return [] if architecture == "small_resnet" else [each.name for each in get_model_weights(architecture)]
 
 

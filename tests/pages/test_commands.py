@@ -5,10 +5,9 @@ README and of the guide runs, too; that of masks.md, layer-masking.md, explanati
 explainers-of-others.md has tests of its own.
 """
 
-import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,18 @@ import torch
 import wandb
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 from skimage.data import coffee
 
 from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.cli import main
 from maskrobust.train.play.config import parse_config
-from tests.pages.commands import Block, blocks, commands
+from tests.pages.commands import blocks, commands
 from tests.scripts.test_scripts import make_clone, run
 from tests.test_house import ROOT
 from tests.train.data.sets.test_folder import write_tree
-from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
+from tests.train.tiny import FEW_MEASURES, TINY_NETWORK, TWO_STEPS, content_of, tiny_data
 
 PAGES = [
     page
@@ -64,11 +64,7 @@ SHORT_EXPLANATION = [
     "--plan.samples=128",
 ]
 SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--plan.samples=32", "--max_images=2", "--replicates=20"]
-SHORT_EVALUATION = [
-    *("--plan.curve_families=[patches]", "--plan.curve_orders=[random]", "--plan.transfer_families=[]"),
-    *("--plan.scenes=2", "--plan.scene_objects=16", "--replicates=20"),
-]
-FEW_IMAGES = {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
+WEIGHTS_OF_A_CLAIM = "runs/full/arms/layer_masking/seed-1/weights.safetensors"
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
@@ -83,7 +79,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / "given" / name).rename(tmp_path / name.upper())
     (tmp_path / "PHOTOS").mkdir()
     Image.fromarray(coffee()).save(tmp_path / "PHOTOS" / "coffee.png")
-    torch.save(build_network("small_resnet", 1000, {"width": 16}).state_dict(), tmp_path / "WEIGHTS")
+    (tmp_path / WEIGHTS_OF_A_CLAIM).parent.mkdir(parents=True)
+    for weights, classes, save in (("WEIGHTS", 1000, torch.save), (WEIGHTS_OF_A_CLAIM, 4, save_file)):
+        save(build_network("small_resnet", classes, {"width": 16}).state_dict(), tmp_path / weights)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -101,7 +99,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page_runs(page: Path, folder: Path) -> None:
     shown: dict[str, Any] = {}
-    words_of_page = {word for block in blocks(page) for word in re.findall(r"\w+", block.text)}
     for block in blocks(page):
         if block.file_name is not None:
             (folder / block.file_name).write_text(block.text)
@@ -109,22 +106,22 @@ def test_every_command_of_a_page_runs(page: Path, folder: Path) -> None:
             exec(compile(block.text, page.name, "exec"), shown)
         elif block.language == "bash":
             for words in commands(block):
-                run_command(words, folder, words_of_page)
+                run_command(words, folder)
 
 
-def run_command(words: list[str], folder: Path, words_of_page: Collection[str] = ()) -> None:
+def run_command(words: list[str], folder: Path) -> None:
     program, *arguments = words
     if program in NOT_RUN:
         return
     if program == "maskrobust":
-        run_maskrobust(arguments, folder, words_of_page)
+        run_maskrobust(arguments, folder)
     elif program == "scripts/launch_multi_gpu":
         run_launcher(folder, "launch_multi_gpu", arguments)
         kind = "evaluate" if arguments[0] == "evaluate" else "fit"
-        run_maskrobust([kind, *arguments[arguments.index("--") + 1 :]], folder, words_of_page)
+        run_maskrobust([kind, *arguments[arguments.index("--") + 1 :]], folder)
     elif program == "scripts/launch_slurm":
         run_launcher(folder, "launch_slurm", arguments)
-        run_maskrobust([arguments[0], *arguments[arguments.index("--") + 1 :]], folder, words_of_page)
+        run_maskrobust([arguments[0], *arguments[arguments.index("--") + 1 :]], folder)
     else:
         pytest.fail(f"nothing here runs '{' '.join(words)}'; teach run_command to, or say in NOT_RUN why not")
 
@@ -139,7 +136,7 @@ def run_launcher(folder: Path, script: str, arguments: list[str]) -> None:
     assert (answered.returncode, answered.stderr) == (0, "")
 
 
-def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection[str]) -> None:
+def run_maskrobust(arguments: list[str], folder: Path) -> None:
     command = arguments[0]
     if command == "fit":
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
@@ -154,7 +151,7 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
         if untrained and "Cutouts" in arguments:
             (folder / "classes.txt").write_text("cat 0\ndog 1\n")
             untrained.append("--classes=classes.txt")
-        run_short([*arguments, *data_options(arguments, folder), *SHORT_EVALUATION, *untrained])
+        run_short([*arguments, *data_options(arguments, folder), *FEW_MEASURES, *untrained])
     elif command == "explain" and "--judge" in arguments:
         make_checkpoints(folder / "a.ckpt")
         run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING])
@@ -165,7 +162,7 @@ def run_maskrobust(arguments: list[str], folder: Path, words_of_page: Collection
     elif command == "explain":
         run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":
-        run_claim(arguments, folder, words_of_page)
+        main([*arguments, "--list"])  # tests/train/test_configs.py and tests/train/claim make runs
     elif command in ("masks", "shards"):
         run_short([*arguments, *data_options(arguments, folder)])
     else:
@@ -223,57 +220,6 @@ def make_checkpoints(*paths: Path) -> None:
     main(["fit", "--config=cues.yaml", f"--trainer.default_root_dir={out}", *sizes, *SHORT_FIT])
     for path in paths:
         shutil.copy(next(out.rglob("best.ckpt")), path)
-
-
-def run_claim(arguments: list[str], folder: Path, words_of_page: Collection[str]) -> None:
-    """A claim with those arms and seeds alone that its rule needs or its page names; all, before it collects."""
-    (name,), (out,) = option(arguments, "--config"), option(arguments, "--out")
-    tiny = folder / f"tiny-{Path(out).name}-{name}"
-    if not tiny.exists():
-        write_claim(name, tiny, folder, words_of_page)
-    short = ["claim", f"--config={tiny}", *arguments[1:]]
-    del short[short.index("--config") : short.index("--config") + 2]
-    if "--collect" in arguments:
-        main(["claim", f"--config={tiny}", f"--out={out}"])
-    main(short)
-
-
-def write_claim(name: str, path: Path, folder: Path, words_of_page: Collection[str]) -> None:
-    content = content_of(name)
-    rule, compared = content["rule"], [arm for arm, each in content["arms"].items() if each.get("augmentation_only")]
-    named = [arm for arm in compared if arm in words_of_page] or compared[:1]
-    arms = [rule["baseline"], *named, rule["layer_masking_arm"]]
-    small = made_data(content["data"]["class_path"], folder) | FEW_IMAGES
-    evaluation = content["evaluation"] | {"replicates": 20, "transfer_methods": []}
-    evaluation["plan"] |= {"curve_families": [], "transfer_families": [], "features": False}
-    changes = {
-        "arms": {arm: content["arms"][arm] for arm in arms},
-        "seeds": [seed for seed in content["seeds"][:2] if str(seed) in words_of_page] or content["seeds"][:1],
-        "data": content["data"] | {"init_args": content["data"]["init_args"] | small},
-        "evaluation": evaluation,
-    }
-    tiny_claim(name, path, **changes)
-
-
-def test_pages_with_commands_are_found() -> None:
-    assert {"README.md", "CONTRIBUTING.md", "guide.md", "claim.md", "data.md"} <= {page.name for page in PAGES}
-
-
-def test_commands_are_read_from_a_page(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(
-        "```bash\n.venv/bin/maskrobust fit --x '[a, b]'  # comment\nA=b ./scripts/test \\\n  -k c\n```\n"
-        "```yaml\n# own.yaml\nx: 1\n```\n"
-    )
-    first, second = blocks(page)
-    assert commands(first) == [["maskrobust", "fit", "--x", "[a, b]"], ["scripts/test", "-k", "c"]]
-    assert (first.file_name, second.file_name) == (None, "own.yaml")
-    assert second == Block("yaml", "# own.yaml\nx: 1\n")
-
-
-def test_a_command_that_nothing_runs_fails(tmp_path: Path) -> None:
-    with pytest.raises(pytest.fail.Exception, match="nothing here runs 'rm -r x'"):
-        run_command(["rm", "-r", "x"], tmp_path)
 
 
 def test_every_reason_not_to_run_a_command_is_still_needed() -> None:

@@ -21,8 +21,3 @@ def test_the_code_of_the_page_runs_and_its_comments_name_the_shapes() -> None:
     assert 0 < visible.sum() < visible.numel()
     assert {*proposals} == {"features", "objectness", "boxes"}
     assert names["coverage"].amax() < 1  # squeeze-and-excitation
-
-
-def test_the_page_has_at_most_600_words() -> None:
-    prose = re.sub(r"^```python\n.*?^```", "", PAGE, flags=re.DOTALL | re.MULTILINE)
-    assert len(prose.split()) <= 600

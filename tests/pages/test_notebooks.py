@@ -17,10 +17,6 @@ NETWORK = "small_resnet:random"
 """
 
 
-def test_there_are_notebooks() -> None:
-    assert NOTEBOOKS
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_gives_the_outputs_it_shows(path: Path) -> None:
     notebook = json.loads(path.read_text(encoding="utf-8"))

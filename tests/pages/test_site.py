@@ -1,16 +1,14 @@
 """The documentation as a site: it is built without a warning, loads nothing from elsewhere, and is searched."""
 
-import json
 import re
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from docs.hooks import notebook_page, site_links
+from docs.hooks import site_links
 from tests.conftest import require_component
 from tests.pages.test_reference import PUBLIC
 from tests.test_house import ROOT
@@ -83,26 +81,6 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", sheet.read_text(encoding="utf-8")), sheet.name
 
 
-@pytest.mark.parametrize(
-    ("asked", "page"),
-    [
-        ("LIME", "explanations.html"),
-        ("my own network", "index.html"),
-        ("SLURM", "guide.html"),
-        ("mask family", "masks.html"),
-        ("kernel_shap", "reference.html"),
-    ],
-)
-def test_search_finds(site: Path, asked: str, page: str) -> None:
-    entries: list[dict[str, Any]] = json.loads((site / "search" / "search_index.json").read_text())["docs"]
-    found = {
-        entry["location"].partition("#")[0]
-        for entry in entries
-        if asked.lower() in re.sub(r"<[^>]+>", "", f"{entry['title']} {entry['text']}").lower()
-    }
-    assert page in found
-
-
 def test_the_reference_shows_every_name_with_its_docstring(site: Path) -> None:
     text = (site / "reference.html").read_text(encoding="utf-8")
     for name in PUBLIC:
@@ -118,20 +96,3 @@ def test_links_that_leave_the_folder_become_those_of_the_site() -> None:
     assert site_links("[a](notebooks/plain_pytorch.ipynb)", "docs/index.md") == "[a](notebooks/plain_pytorch.md)"
     assert site_links("[guide](../guide.md#evaluate)", "docs/notebooks/x.md") == "[guide](../guide.md#evaluate)"
     assert site_links("[a](nowhere.md) [b](https://c.d/e)", "docs/x.md") == "[a](nowhere.md) [b](https://c.d/e)"
-
-
-def test_a_notebook_becomes_a_page() -> None:
-    cells = [
-        {"cell_type": "markdown", "source": ["# Title\n", "text"]},
-        {
-            "cell_type": "code",
-            "source": ["print(1)"],
-            "outputs": [
-                {"output_type": "stream", "text": ["1\n"]},
-                {"output_type": "display_data", "data": {"image/png": "QQ==", "text/plain": ["a dot"]}},
-            ],
-        },
-    ]
-    page = notebook_page({"cells": cells}, "x.ipynb")
-    assert page.startswith('# Title\ntext\n\n<a href="x.ipynb" download>')
-    assert page.endswith("```python\nprint(1)\n```\n\n```text\n1\n```\n\n![a dot](data:image/png;base64,QQ==)\n")

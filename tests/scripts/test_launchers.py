@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch.distributed import run as torchrun
 
-from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.running import launch
 from tests.scripts.test_scripts import CREATE, INSTALL, ROOT, calls, make_clone, run
-from tests.train.runs import rows
+from tests.train.networks import Tiny
+from tests.train.runs import last
 from tests.train.tiny import tiny_fit
 
 DDP = "--trainer.strategy=ddp"
@@ -107,22 +107,15 @@ def test_without_slurm_nothing_is_installed(clone):
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments"),
-    [
-        ("launch_multi_gpu", []),
-        ("launch_multi_gpu", ["evaluate"]),
-        ("launch_slurm", ["fit"]),
-        ("launch_slurm", ["evaluate"]),
-        ("launch_slurm", ["claim"]),
-    ],
-    ids=["multi_gpu", "multi_gpu evaluate", "slurm fit", "slurm evaluate", "slurm claim"],
+    ("script", "arguments"), [("launch_multi_gpu", []), ("launch_slurm", ["fit"]), ("launch_slurm", ["claim"])]
 )
-@pytest.mark.parametrize("option", ["--dry_run", "--help"])
-def test_a_dry_run_and_help_install_and_submit_nothing(clone, script, arguments, option):
-    answered = run(clone, script, *arguments, option, "--", "--config=pets.yaml")
-    refused = option == "--dry_run" and arguments == ["claim"]  # which has to ask maskrobust
-    assert answered.returncode == int(refused)
-    assert "installs nothing" in answered.stderr if refused else answered.stdout
+def test_a_dry_run_and_help_install_and_submit_nothing(clone, script, arguments):
+    shown, told = (
+        run(clone, script, *arguments, option, "--", "--config=pets.yaml") for option in ("--dry_run", "--help")
+    )
+    assert (told.returncode, bool(told.stdout)) == (0, True)
+    refused = arguments == ["claim"]  # which has to ask maskrobust
+    assert shown.returncode == int(refused) and ("installs nothing" in shown.stderr if refused else shown.stdout)
     assert calls(clone) == [] and not (clone / ".venv").exists()
 
 
@@ -130,7 +123,7 @@ def test_a_fit_on_slurm_asks_for_a_task_for_each_gpu_and_resumes(clone):
     options = ["--nodes", "2", "--gpus=4", "--partition", "gpu", "--dry_run"]
     shown = run(clone, "launch_slurm", "fit", *options, "--", "--config", "my pets.yaml").stdout
     asked = shown.partition("\n")[0].split()
-    assert {"--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--requeue"} < {*asked}
+    assert {"--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--requeue", "--signal=TERM@180"} < {*asked}
     assert asked[-3:] == ["--gpus-per-node=4", "--partition", "gpu"]  # those of the user last, where they win
     trainer = f"{DDP} --trainer.devices=4 --trainer.num_nodes=2"
     assert f"/maskrobust fit --config my\\ pets.yaml {trainer} --ckpt_path=last \n" in shown
@@ -198,67 +191,49 @@ def test_bad_input_of_a_training_on_two_processes_is_told_without_a_traceback(cl
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_training_on_two_processes_is_stopped_and_keeps_its_state(clone, real, tmp_path, number):
-    runs = tmp_path / "runs"
-    long = ["--trainer.max_epochs=1000", "--trainer.check_val_every_n_epoch=1000"]
-    command = fit_on_two(clone, runs, *long)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=real, text=True, process_group=0) as torchrun:
+def stopped(command, environment, number, has_begun):
+    """What two processes that torchrun starts say when they are stopped once something has happened.
+
+    Ctrl-C reaches all processes of the terminal, SIGTERM torchrun alone.
+    """
+    options = {"stderr": subprocess.PIPE, "env": environment, "text": True, "process_group": 0}
+    with subprocess.Popen(command, **options) as started:
         try:
             deadline = time.monotonic() + 200
-            while not any(runs.rglob("last.ckpt")) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            if number == signal.SIGINT:
-                os.killpg(torchrun.pid, number)  # as a terminal does
-            else:
-                torchrun.send_signal(number)
-            _, said = torchrun.communicate(timeout=100)
+            while not has_begun() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            (os.killpg if number == signal.SIGINT else os.kill)(started.pid, number)
+            _, said = started.communicate(timeout=100)
         finally:
-            torchrun.terminate()
-    assert torchrun.returncode == 128 + number, said
-    assert f"maskrobust: stopped by {number.name} after" in said and "Traceback" not in said
+            started.terminate()  # and it ends its processes
+    assert started.returncode == 128 + number and "Traceback" not in said, said
+    return [line for line in said.splitlines() if line.startswith("maskrobust: stopped")]
 
 
-def test_two_processes_that_torchrun_starts_train_together(clone, real, tmp_path):
-    command = fit_on_two(clone, tmp_path / "runs", "--model.objective=consistency", "--ckpt_path=last")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=real, text=True) as torchrun:
-        try:
-            _, said = torchrun.communicate(timeout=200)
-        finally:
-            torchrun.terminate()  # and it ends its processes
-    assert torchrun.returncode == 0, said
-    assert any(row["val/accuracy"] for row in rows(tmp_path / "runs"))
-    (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
-    saved = torch.load(checkpoint, weights_only=True)
-    assert (saved["global_step"], saved["config"]["trainer"]["strategy"]) == (2, "ddp")
+def test_two_processes_that_torchrun_starts_train_together_and_keep_their_state_when_they_are_stopped(
+    clone, real, tmp_path
+):
+    runs = tmp_path / "runs"
+    long = ["--trainer.max_epochs=1000", "--model.objective=consistency", "--ckpt_path=last"]
+    command = fit_on_two(clone, runs, *long)
+    (said,) = stopped(command, real, signal.SIGTERM, lambda: any(runs.rglob("best.ckpt")))  # it has validated
+    assert said.startswith("maskrobust: stopped by SIGTERM after ")
+    saved = torch.load(last(runs), weights_only=True)
+    assert saved["global_step"] >= 2 and saved["config"]["trainer"]["strategy"] == "ddp"
 
 
-def test_an_evaluation_on_two_processes_is_stopped_and_goes_on(clone, real, tmp_path):
-    data = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4", "--data.test_images=200"]
-    data += [
-        "--data.train_images=32",
-        "--data.val_images=32",
+def test_an_evaluation_on_two_processes_is_stopped(clone, real, tmp_path):
+    """That it resumes is in tests/train/evaluate/test_evaluate_processes.py."""
+    sizes = {"image_size": 48, "batch_size": 4, "test_images": 400, "train_images": 32, "val_images": 32}
+    data = ["--data=Cues", *(f"--data.{name}={value}" for name, value in sizes.items())]
+    torch.save(Tiny().state_dict(), tmp_path / "weights.pt")
+    given = [
+        *data,
+        f"--network=tests.train.networks.Tiny:{tmp_path / 'weights.pt'}",
         "--methods=[black]",
         "--plan.patch_size=8",
-        "--plan.scenes=0",
     ]
-    few = ["--plan.features=false", "--plan.curve_families=[]", "--plan.transfer_families=[]", "--replicates=20"]
-    torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), tmp_path / "weights.pt")
-    network, out = f"--network=small_resnet:{tmp_path / 'weights.pt'}", tmp_path / "out"
-    given = [network, *data, *few, f"--out={out}"]
-    command = [clone / "scripts" / "launch_multi_gpu", "evaluate", "--nproc=2", "--", *given]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=real, text=True) as torchrun:
-        try:
-            deadline = time.monotonic() + 200
-            while not any(out.glob("partial/probe")) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            torchrun.send_signal(signal.SIGTERM)
-            _, said = torchrun.communicate(timeout=100)
-        finally:
-            torchrun.kill()
-    assert torchrun.returncode == 143, said
-    stopped = [line for line in said.splitlines() if line.startswith("maskrobust:")]
-    assert stopped == ["maskrobust: stopped; call the same command again to go on."] and "Traceback" not in said
-    again = subprocess.run(command, capture_output=True, env=real, text=True, check=False, timeout=200)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("report:") == 1 and [path.name for path in out.glob("p*")] == []
+    out = tmp_path / "out"
+    command = [clone / "scripts" / "launch_multi_gpu", "evaluate", "--nproc=2", "--", *given, f"--out={out}"]
+    said = stopped(command, real, signal.SIGINT, lambda: any(out.glob("partial/probe")))
+    assert said == ["maskrobust: stopped; call the same command again to go on."]

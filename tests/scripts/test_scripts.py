@@ -69,11 +69,6 @@ PYTEST = "-m pytest -q -n auto --maxprocesses 8 --dist worksteal"
 CLAIM = "claim --config claim_cues.yaml --out CLONE/runs/demo"
 
 
-@pytest.mark.parametrize("script", [*COMMANDS, ROOT / "scripts" / "_setup.sh"], ids=lambda script: script.name)
-def test_script_parses(script):
-    subprocess.run(["bash", "-n", str(script)], check=True, timeout=60)
-
-
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda script: script.name)
 def test_command_is_executable(script):
     assert os.access(script, os.X_OK)
@@ -171,11 +166,6 @@ def test_an_old_python_is_refused_in_one_line(clone):
 def test_the_checks_run_all_and_hand_their_arguments_to_pytest(clone):
     assert run(clone, "test", "-k", "leak").returncode == 0
     assert calls(clone)[2:] == ["-m ruff check .", "-m ruff format --check .", "-m mypy", f"{PYTEST} -k leak"]
-
-
-def test_the_check_of_architectures_sets_itself_up_and_runs(clone):
-    assert run(clone, "architectures").returncode == 0
-    assert calls(clone) == [CREATE, INSTALL, "-m tests.lm_modules.masking.architectures"]
 
 
 def test_the_site_is_built_with_what_it_needs(clone):

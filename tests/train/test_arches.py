@@ -50,13 +50,6 @@ def test_a_named_architecture_is_tried(
     assert said in line
 
 
-def test_several_names_are_printed_in_their_order(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = printed(["arches", "squeezenet1_1", "vit_b_32", "alexnet"], capsys, monkeypatch)
-    assert output.index("squeezenet1_1") < output.index("vit_b_32") < output.index("alexnet")
-
-
 def test_an_unknown_name_is_refused_with_the_nearest_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["arches", "resnet18", "resnet5O"])

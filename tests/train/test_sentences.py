@@ -1,6 +1,5 @@
 """What is told of an error."""
 
-import argparse
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -63,17 +62,6 @@ def test_a_fault_of_the_program_is_none_of_the_users_whatever_it_came_from(kind:
     error = kind("a fault")
     error.__cause__ = ValueError("never raised")
     assert one_sentence(error, "fit") is None
-
-
-def test_an_input_error_is_found_within_the_error_of_a_library() -> None:
-    error = RuntimeError("a library's")
-    error.__cause__ = InputError("seed must be a number, got x; give one.")
-    assert one_sentence(error, "fit") == "seed must be a number, got x; give one."
-
-
-def test_what_the_parser_says_ends_with_where_to_read_on() -> None:
-    said = one_sentence(argparse.ArgumentError(None, "unrecognized arguments: --x"), "masks")
-    assert said == "unrecognized arguments: --x; see maskrobust masks --help."
 
 
 def test_a_library_that_is_missing_or_broken_is_named_with_what_to_do() -> None:

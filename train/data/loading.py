@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import sample_keys
+from maskrobust.train.running.signals import held_signals
 
 Loaded_co = TypeVar("Loaded_co", covariant=True)
 
@@ -124,8 +125,12 @@ class EpochSampler(DistributedSampler[int]):
 class Loader(DataLoader[Loaded_co]):
     """A `DataLoader` that says once, in a line, where its processes are more than the cores that they may use.
 
-    torch warns of it at each loader and each epoch.
+    torch warns of it at each loader and each epoch. A signal that would end this process waits until it has started.
     """
+
+    def __iter__(self) -> Any:
+        with held_signals():
+            return super().__iter__()
 
     def check_worker_number_rationality(self) -> None:
         """Log a line at the first loader of this process with so many loader processes, where these are too many."""

@@ -111,9 +111,10 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         explain = partial(
             _explain, config, picture, partitions, [*networks.values()], predictors, classes, answering, progress, task
         )
+        is_new = store.get(key) is None
         kept = store.get_or_make(key, explain)
         progress.update(task, completed=number)
-        if partial_store.root.exists():
+        if is_new and partial_store.root.exists():  # else it may hold what is kept of a later image
             partial_store.remove()
         images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
         objects.append(picture.object_id)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from maskrobust.train.data.base import as_fetched
-from maskrobust.train.data.loading import loading_options
+from maskrobust.train.data.loading import Loader, loading_options
 
 Result = TypeVar("Result")
 
@@ -32,4 +32,4 @@ def call_in_processes(
         workers: processes, at least 1; a single one is this process.
     """
     options = loading_options(workers if workers > 1 else 0) | {"pin_memory": False}
-    yield from DataLoader(_Calls(function), batch_size=None, sampler=arguments, collate_fn=as_fetched, **options)
+    yield from Loader(_Calls(function), batch_size=None, sampler=arguments, collate_fn=as_fetched, **options)

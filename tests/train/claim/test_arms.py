@@ -16,7 +16,6 @@ from rich.console import Console
 from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.centring import centred
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
 from maskrobust.lm_modules.reliance.measurement import Measurement
@@ -24,7 +23,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim import arms, run_claim
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import KINDS, TrainingArm, frozen_network
+from maskrobust.train.claim.arms import KINDS, frozen_network
 from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
@@ -81,29 +80,6 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(
     assert run.learned.read_bytes() == undisturbed.run_of("patches_mean", 1).learned.read_bytes()
     assert epochs_logged(run.folder) == {"1", "2"}
     assert list(run.folder.parent.iterdir()) == [run.folder]
-
-
-def test_two_processes_that_make_the_same_run_leave_that_of_the_first_to_finish(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_claim(tmp_path / "claim.yaml")
-    slow, fast = (config_of(path, tmp_path / "out", "--arm=no_masks") for _ in range(2))
-    learn, folders = TrainingArm.learn, []
-
-    def learn_after_the_other(self: Any, config: ClaimConfig, run: StoredRun, folder: Path, progress: Any) -> Any:
-        folders.append(folder)
-        if config is slow:
-            outcomes_of(fast)
-        return learn(self, config, run, folder, progress)
-
-    monkeypatch.setattr(TrainingArm, "learn", learn_after_the_other)
-    outcomes_of(slow)
-    run = slow.run_of("no_masks", 1)
-    assert len(set(folders)) == 2
-    assert run.is_trained() and run.is_measured()
-    assert list(run.folder.parent.iterdir()) == [run.folder]
-    made_once = config_of(path, tmp_path / "once", "--arm=no_masks")
-    assert_same(outcomes_of(slow), outcomes_of(made_once))
 
 
 @dataclass(frozen=True)
@@ -171,17 +147,3 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
         device = next(network.parameters()).device
         expected = asked.run(batches_on(split_batches(config.data, "test"), device))[arm]["mean"]
         assert_same({"": found[arm, "mean+centred"]}, {"": expected})
-
-
-def test_data_without_scenes_to_centre_by_are_refused_before_anything_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_claim(tmp_path / "claim.yaml")
-    content = yaml.safe_load(path.read_text())
-    content["evaluation"]["methods"] = ["mean", "mean+centred", "layer_masking"]
-    path.write_text(yaml.safe_dump(content))
-    config = config_of(path, tmp_path / "out", "--arm=no_masks")
-    monkeypatch.setattr(config.data, "empty_scenes", lambda *_: None)
-    with pytest.raises(InputError, match="ask under 'mean' alone"):
-        run_claim(config, SILENT)
-    assert not config.run_of("no_masks", 1).folder.parent.exists()

@@ -9,29 +9,15 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
-from maskrobust.augment import Batch
 from maskrobust.lm_modules.calibration import AffineCalibration
 from maskrobust.lm_modules.networks.weights import read_state_dict
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim import arms
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import first_images
 from maskrobust.train.claim.progress import Progress
 from tests.train.tiny import tiny_claim
 
 Fit = tuple[Tensor, Tensor]
-
-
-def batch(ids: range) -> Batch:
-    size = len(ids)
-    return Batch(torch.tensor(ids), torch.zeros(size, 3, 4, 4), torch.zeros(size, 1, 4, 4) > 0, torch.zeros(size) > 0)
-
-
-@pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3, 1]), (6, [3, 3]), (100, [3, 3, 2]), (2, [2])])
-def test_images_are_taken_up_to_a_count(count: int, sizes: list[int]) -> None:
-    taken = list(first_images([batch(range(3)), batch(range(3, 6)), batch(range(6, 8))], count))
-    assert [len(each.ids) for each in taken] == sizes
-    assert torch.cat([each.ids for each in taken]).tolist() == list(range(min(count, 8)))
 
 
 @pytest.fixture

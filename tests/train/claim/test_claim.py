@@ -19,7 +19,6 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.stored import STATE
 from maskrobust.train.cli import main
 from tests.processes import started
-from tests.train.data.conftest import write_fashion_files
 from tests.train.runs import rows
 from tests.train.tiny import TINY_DATA, tiny_claim
 
@@ -229,11 +228,3 @@ def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_w
             with np.load(outcomes) as one, np.load(shared / folder / "answers" / outcomes.name) as other:
                 assert one.files == other.files
                 assert all(np.array_equal(one[key], other[key], equal_nan=one[key].dtype.kind == "f") for key in one)
-
-
-def test_the_claim_on_garments_runs(tmp_path: Path) -> None:
-    garments = write_fashion_files(tmp_path / "garments", train=200, test=40)
-    data = {"class_path": "Fashion", "init_args": {**TINY_DATA, "root": str(garments)}}
-    training = {"epochs": 1, "images_by_seed": True}
-    config = tiny_claim("claim_fashion.yaml", tmp_path / "claim.yaml", seeds=[1], data=data, training=training)
-    assert run(config, tmp_path / "out")["seeds"] == [1]

@@ -13,7 +13,8 @@ from tests.train.tiny import TINY_DATA, content_of, tiny_claim
 TINIER_DATA = TINY_DATA | {"train_images": 32, "val_images": 16, "test_images": 16, "image_size": 32}
 
 
-FEW = {"curve_families": ["patches"], "transfer_families": ["patches", "objects"], "sampled_share": 0.25}
+FEW = {"curve_families": ["patches"], "curve_orders": ["random"], "curve_fractions": [0.0, 0.5]}
+FEW |= {"transfer_families": ["patches", "objects"], "sampled_share": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +66,6 @@ def test_training_says_where_it_comes_from(full: tuple[Path, dict[str, Any]]) ->
         found = json.loads(record.read_text())["provenance"]
         assert found["torch"] and found["machine"] and found["seconds"] >= 0
         assert "commit" in found and "command" in found
-
-
-@pytest.mark.parametrize(("name", "of_fashion_alone"), [("full_claim", []), ("factorial", ["mcal"])])
-def test_both_claims_of_a_round_have_the_same_arms(name: str, of_fashion_alone: list[str]) -> None:
-    fashion, cues = content_of(f"{name}_fashion.yaml"), content_of(f"{name}_cues.yaml")
-    for arm in (*fashion["arms"].values(), *cues["arms"].values()):
-        arm.get("model", {}).pop("mask_probability", None)
-    assert fashion["arms"] == cues["arms"] | {arm: fashion["arms"][arm] for arm in of_fashion_alone}
-    assert (fashion["seeds"], fashion["rule"]) == (cues["seeds"], cues["rule"])
 
 
 def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried() -> None:

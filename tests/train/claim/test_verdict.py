@@ -84,19 +84,6 @@ def test_few_seeds_have_a_caveat_that_says_how_much_is_lost_and_what_to_do(seeds
     assert named in sentence and sentence.endswith("use five.")
 
 
-@pytest.mark.parametrize("seeds", [5, 6, 20])
-def test_five_seeds_have_none(seeds: int) -> None:
-    assert caveat(seeds) is None
-
-
-def test_the_rule_in_words_says_that_reliance_has_no_sign() -> None:
-    assert "magnitude" in " ".join(rule_in_words(RULE, TITLES))
-
-
-def test_the_rule_in_words_gives_the_tolerance_in_points_of_accuracy() -> None:
-    assert "at most 3.0 points below that of 'No masks'" in rule_in_words(RULE, TITLES)[0]
-
-
 def test_the_rule_in_words_names_its_numbers() -> None:
     text = " ".join(rule_in_words(RULE, TITLES))
     assert all(

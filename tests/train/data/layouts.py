@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask
 
 Pixels = NDArray[Any]
 IMAGES = 12
@@ -170,10 +171,11 @@ def _segmentation(each: Drawn) -> Any:
     if each.label == 0:
         top, bottom, left, right = each.box
         return [[left, top, right, top, right, bottom, left, bottom]]
-    counts: Any = run_lengths(each.object_mask)
-    if each.label == 2:
-        counts = compressed(counts)
-    return {"size": list(each.object_mask.shape), "counts": counts}
+    size = list(each.object_mask.shape)
+    if each.label == 1:
+        return {"size": size, "counts": run_lengths(each.object_mask)}
+    packed = mask.encode(np.asfortranarray(each.object_mask, dtype=np.uint8))
+    return {"size": size, "counts": packed["counts"].decode()}
 
 
 def run_lengths(object_mask: Pixels) -> list[int]:
@@ -181,15 +183,3 @@ def run_lengths(object_mask: Pixels) -> list[int]:
     flat = np.concatenate([[False], object_mask.T.ravel(), [not object_mask.T.ravel()[-1]]])
     ends = np.flatnonzero(np.diff(flat))
     return [int(each) for each in np.diff(ends, prepend=0)]
-
-
-def compressed(counts: list[int]) -> str:
-    """COCO's text for run lengths: from the third on as differences to the last but one, five bits a character."""
-    text = ""
-    for place, count in enumerate(counts):
-        value, more = count - (counts[place - 2] if place > 2 else 0), True
-        while more:
-            bits, value = value & 31, value >> 5
-            more = value != (-1 if bits & 16 else 0)
-            text += chr(48 + (bits | 32 * more))
-    return text

@@ -6,7 +6,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from maskrobust.augment.batch import Batch
-from maskrobust.train.data import Cues, Fashion, Folder, Shards, base, loading
+from maskrobust.train.data import Cues, Folder, Shards, base, loading
 from maskrobust.train.data.batches import numbered_batches, split_batches
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.conftest import joined
@@ -17,16 +17,10 @@ SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")
 
 
-@pytest.fixture(params=["cues", "fashion"])
-def make_data(request, fashion_root):
-    """A function that makes the data module with small splits."""
-
-    def make(**arguments):
-        if request.param == "cues":
-            return Cues(**{**SIZES, "batch_size": 8, **arguments})
-        return Fashion(fashion_root, **{**SIZES, "batch_size": 8, **arguments})
-
-    return make
+@pytest.fixture
+def make_data():
+    """A function that makes a data module with small splits, of samples in memory."""
+    return lambda **arguments: Cues(**{**SIZES, "batch_size": 8, **arguments})
 
 
 def loader(data, split):
@@ -199,7 +193,7 @@ def test_images_have_the_size_asked_for(make_data, image_size):
     assert not samples.object_mask[..., border].any()
 
 
-@pytest.mark.parametrize("data_class", [Cues, Fashion])
+@pytest.mark.parametrize("data_class", [Cues])
 def test_the_command_line_knows_its_arguments(data_class):
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from maskrobust.augment import Batch
 from maskrobust.train.data import Cues, Shards
-from maskrobust.train.data.batches import at_numbers, numbered_batches, split_batches
+from maskrobust.train.data.batches import numbered_batches, split_batches
 from maskrobust.train.data.sets import shards as shards_module
 from tests.train.data.sets.test_shards import write_folder
 from tests.train.tiny import TINY_DATA
@@ -34,13 +34,6 @@ class Numbers(Dataset[int]):
 class Stream(IterableDataset[int]):
     def __iter__(self) -> Iterator[int]:
         return iter(range(14))
-
-
-def test_entries_at_ascending_numbers_come_with_these_and_nothing_after_the_last_is_read() -> None:
-    entries = iter("abcdef")
-    assert [*at_numbers(entries, iter([1, 2, 4]))] == [(1, "b"), (2, "c"), (4, "e")]
-    assert [*entries] == ["f"]
-    assert [*at_numbers("abc", count(1, 5))] == [(1, "b")] and [*at_numbers("abc", iter([]))] == []
 
 
 def test_samples_of_other_batches_are_not_read() -> None:

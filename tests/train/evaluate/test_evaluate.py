@@ -39,16 +39,13 @@ from tests.lm_modules.reliance.tables import make_outcomes
 from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import TINY_DATA, tiny_fit
+from tests.train.tiny import FEW_MEASURES, TINY_DATA, tiny_fit
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
 METHODS = ("black", "layer_masking", "layer_masking_mirror")
 QUICK = [
-    f"--methods=[{', '.join(METHODS)}]",
-    "--plan.patch_size=8",
-    "--plan.scenes=2",
-    "--plan.scene_objects=16",
-    "--replicates=50",
+    *(f"--methods=[{', '.join(METHODS)}]", "--plan.patch_size=8", "--replicates=50"),
+    *("--plan.scenes=2", "--plan.scene_objects=16", "--plan.curve_fractions=[0, 0.5]"),
 ]
 
 
@@ -69,47 +66,48 @@ def evaluated(checkpoints: list[str], tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def outcomes_of(path: str, method: str) -> Outcomes:
+@pytest.fixture(scope="module")
+def asked(checkpoints: list[str]) -> dict[str, dict[str, Outcomes]]:
+    """The answers of each checkpoint under each method, from the suite itself."""
     data = Cues(**TINY_DATA)
     bank = SilhouetteBank.from_batches(data.test_dataloader())
     suite = RelianceSuite(bank, data.num_classes, ReliancePlan(patch_size=8, hidden_fractions=(0.5,)))
-    classifier = MaskRobustClassifier.from_checkpoint(path).eval()
-    predictors, batches = {method: classifier.trained_network().predictor(method)}, data.test_dataloader()
-    return Outcomes.merge([suite.ask(predictors, batch)[method] for batch in batches_on(batches, "cpu")])
+    found = {}
+    for path in checkpoints:
+        network = MaskRobustClassifier.from_checkpoint(path).eval().trained_network()
+        predictors = {method: network.predictor(method) for method in METHODS}
+        parts = [suite.ask(predictors, batch) for batch in batches_on(data.test_dataloader(), "cpu")]
+        found[path] = {method: Outcomes.merge([part[method] for part in parts]) for method in METHODS}
+    return found
 
 
 def rows_of(folder: Path, **wanted: Any) -> list[Row]:
     return select([Row(**row) for row in json.loads((folder / "reliance.json").read_text())["rows"]], **wanted)
 
 
-def test_the_rows_are_those_of_the_networks_in_the_files(evaluated: Path, checkpoints: list[str]) -> None:
+def test_the_rows_are_those_of_the_networks_in_the_files(
+    evaluated: Path, checkpoints: list[str], asked: dict[str, dict[str, Outcomes]]
+) -> None:
     assert json.loads((evaluated / "reliance.json").read_text())["networks"] == checkpoints
-    for path in checkpoints:
-        for method in METHODS:
-            rows, outcomes = (
-                rows_of(evaluated, network=path, method=method, compared_with=""),
-                outcomes_of(path, method),
-            )
-            for name, condition in (
-                ("clean_accuracy", "clean"),
-                ("silhouette_accuracy", "silhouette"),
-                ("retention_0.5", "retention/0.5"),
-            ):
-                right = outcomes.predictions_under(condition) == outcomes.labels
-                asked = outcomes.object_valid if condition == "silhouette" else slice(None)
-                (row,) = (row for row in rows if row.name == name)
-                assert row.value == pytest.approx(right[asked].mean()) and row.images == right[asked].size
+    conditions = {"clean_accuracy": "clean", "silhouette_accuracy": "silhouette", "retention_0.5": "retention/0.5"}
+    for path, method, (name, condition) in itertools.product(checkpoints, METHODS, conditions.items()):
+        outcomes = asked[path][method]
+        right = outcomes.predictions_under(condition) == outcomes.labels
+        of_objects = outcomes.object_valid if condition == "silhouette" else slice(None)
+        rows = rows_of(evaluated, network=path, method=method, compared_with="")
+        (row,) = (row for row in rows if row.name == name)
+        assert row.value == pytest.approx(right[of_objects].mean()) and row.images == right[of_objects].size
     sensitivity = rows_of(evaluated, network=checkpoints[1], measure="hidden_pixel_sensitivity")
     assert [row.value for row in sensitivity if row.method.startswith("layer_masking")] == [0, 0]
 
 
 def test_further_checkpoints_are_compared_with_the_first_image_by_image(
-    evaluated: Path, checkpoints: list[str]
+    evaluated: Path, checkpoints: list[str], asked: dict[str, dict[str, Outcomes]]
 ) -> None:
     differences = [row for row in rows_of(evaluated) if row.compared_with]
     assert {(row.network, row.compared_with) for row in differences} == {(checkpoints[1], checkpoints[0])}
     (found,) = select(differences, method="black", measure="silhouette_accuracy")
-    runs = [[outcomes_of(path, "black")] for path in reversed(checkpoints)]
+    runs = [[asked[path]["black"]] for path in reversed(checkpoints)]
     expected = estimate_difference(silhouette_accuracy(), *runs, replicates=50)
     assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
 
@@ -207,18 +205,18 @@ def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(ev
     assert any(name.replace("_", " ") in page.texts["examples"] for name in names)
 
 
-def test_weights_of_a_named_architecture_are_measured(
+def test_weights_of_a_named_architecture_are_measured_and_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")  # in fewer, words of the first column are folded
     weights = tmp_path / "weights.pt"
-    data = Cues(**TINY_DATA)
-    classifier = MaskRobustClassifier("small_resnet", data.num_classes, architecture_options={"width": 16})
-    torch.save(classifier.network.state_dict(), weights)
-    main(["evaluate", f"--network=small_resnet:{weights}", *DATA, *QUICK, f"--out={tmp_path / 'out'}"])
-    printed = capsys.readouterr().out
-    assert {"layer", "masking", "Used", "share"} <= set(printed.split()) and "reliance.json" in printed
-    assert not any(row.compared_with for row in rows_of(tmp_path / "out"))
+    torch.save(SmallResNet(8, width=16).state_dict(), weights)
+    for name in (f"small_resnet:{weights}", "small_resnet:random"):
+        main(["evaluate", f"--network={name}", *FEW, "--methods=[black, layer_masking]", f"--out={tmp_path / 'out'}"])
+        printed = capsys.readouterr().out
+        assert {"layer", "masking", "Used", "share"} <= set(printed.split()) and "reliance.json" in printed
+        assert {row.compared_with for row in rows_of(tmp_path / "out")} == {""}
+        assert rows_of(tmp_path / "out", measure="clean_accuracy", method="black")[0].images == 24
 
 
 @pytest.mark.parametrize(
@@ -239,17 +237,7 @@ def test_what_cannot_be_measured_is_refused_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("maskrobust.train.evaluate.measure.ask", lambda *_: pytest.fail("has measured"))
-    (tmp_path / "file").write_text("")
-    sentence = sentence_of(["evaluate", "--network=any.ckpt", *DATA, f"--out={tmp_path / 'file'}"], capsys)
-    assert f"written to, but '{tmp_path / 'file'}' takes no files (Not a directory)" in sentence
-
-
-FEW = [*QUICK, "--plan.curve_families=[]", "--plan.transfer_families=[]", "--device=cpu"]
-FEWER = ["--data.test_images=16", "--replicates=20"]
+FEW = [*DATA, *FEW_MEASURES, "--methods=[black]"]
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +248,7 @@ def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[s
     classes = {name: 2 * place % 9 for place, name in enumerate(Cues(**TINY_DATA).class_names)}
     (folder / "classes.yaml").write_text(json.dumps(classes))
     networks = [f"small_resnet:{folder / 'weights.pt'}", "timm/test_resnet:random"]
-    options = [*DATA, *FEW, *FEWER, f"--classes={folder / 'classes.yaml'}"]
+    options = [*FEW, "--data.test_images=16", f"--classes={folder / 'classes.yaml'}"]
     main(["evaluate", f"--network={json.dumps(networks)}", *options, f"--out={folder / 'both'}"])
     return folder, networks, options
 
@@ -280,14 +268,7 @@ def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
     side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
 ) -> None:
     folder, networks, options = side_by_side
-    present = [
-        "--answers=present",
-        "--methods=[black]",
-        "--plan.features=false",
-        "--plan.scenes=0",
-        f"--out={tmp_path}",
-    ]
-    main(["evaluate", f"--network={networks[1]}", *options, *present])
+    main(["evaluate", f"--network={networks[1]}", *options, "--answers=present", f"--out={tmp_path}"])
     data, network = Cues(**{**TINY_DATA, "test_images": 16}), load_network(networks[1])
     outputs = [2 * place % 9 for place in range(data.num_classes)]
     batch = Batch.cat(list(data.test_dataloader())).to("cpu")
@@ -306,7 +287,7 @@ def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
 def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(
     checkpoints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [f"--network={checkpoints[0]}", *DATA, "--data.num_classes=3", *FEW]
+    options = [f"--network={checkpoints[0]}", *FEW, "--data.num_classes=3"]
     main(["evaluate", *options, f"--out={tmp_path / 'out'}"])
     some = rows_of(tmp_path / "out", measure="clean_accuracy", method="black")
     data = Cues(**{**TINY_DATA, "num_classes": 3})
@@ -337,7 +318,7 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
     name = "my_network_of_test_evaluate.MyNet:weights.pt"
-    main(["evaluate", "--network", name, *DATA, *FEW, "--precision=bf16", "--preprocess={size: 32}", "--out=out"])
+    main(["evaluate", "--network", name, *FEW, "--precision=bf16", "--preprocess={size: 32}", "--out=out"])
     assert rows_of(tmp_path / "out", network=name, measure="clean_accuracy")
     settings = json.loads((tmp_path / "out/reliance.json").read_text())["settings"]
     assert settings["precision"] == "bf16"
@@ -384,22 +365,12 @@ def test_random_weights_have_as_many_outputs_as_the_data_have_classes(name: str)
     assert load_for(name, None, "32").num_classes == (10 if name.startswith("small") else 1000)
 
 
-def test_an_evaluation_of_random_weights_needs_no_more_than_their_name(tmp_path: Path) -> None:
-    main(["evaluate", "--network=small_resnet:random", *DATA, *FEW, f"--out={tmp_path / 'out'}"])
-    (row,) = rows_of(tmp_path / "out", measure="clean_accuracy", method="black")
-    assert row.images == 24
-
-
 def test_classes_are_read_from_two_columns(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_text("n01440764 0\n\ngolden retriever\tn02099601\n4 5\n")
     assert read_classes(path) == {"n01440764": 0, "golden retriever": "n02099601", "4": 5}
     path.write_text(f"cat {'9' * 5000}\n")
     assert read_classes(path) == {"cat": "9" * 5000}  # no output is called so
-
-
-def test_a_class_that_two_lines_name_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "classes.txt"
     path.write_text("cat 0\ndog 1\ncat 2\n")
     with pytest.raises(InputError, match="names 'cat' twice"):
         read_classes(path)
@@ -433,13 +404,10 @@ def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(
     torch.save(state, tmp_path / "broken.pt")
     data = DATA
     if not labels:
-        pairs = write_pairs(tmp_path)
-        data = [
-            "--data=ImagesWithMasks",
-            *(f"--data.{name}={path}" for name, path in pairs.items() if name != "labels"),
-        ]
-        data += ["--data.image_size=32"]
-    command = ["evaluate", f"--network=small_resnet:{tmp_path / 'broken.pt'}", *data, *FEW, f"--out={tmp_path / 'out'}"]
+        pairs = {name: path for name, path in write_pairs(tmp_path).items() if name != "labels"} | {"image_size": "32"}
+        data = ["--data=ImagesWithMasks", *(f"--data.{name}={value}" for name, value in pairs.items())]
+    network = f"--network=small_resnet:{tmp_path / 'broken.pt'}"
+    command = ["evaluate", network, *data, *FEW_MEASURES, "--methods=[black]", f"--out={tmp_path / 'out'}"]
     sentence = sentence_of(command, capsys)
     assert "broken.pt" in sentence and "must be finite, but are NaN or infinite for" in sentence
     assert "pictures with nothing hidden; check the network's weights" in sentence

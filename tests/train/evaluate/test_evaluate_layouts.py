@@ -31,18 +31,10 @@ from tests.train.data.layouts import IMAGES, write_pairs
 from tests.train.evaluate.test_evaluate import rows_of
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import TINY_DATA
+from tests.train.tiny import FEW_MEASURES, TINY_DATA
 
 CROSS_VALIDATED = "cross-validated within the split, in 5 folds of objects"
-QUICK = [
-    *(
-        "--methods=[black]",
-        "--replicates=20",
-        "--plan.features=false",
-        "--plan.curve_families=[]",
-        "--plan.transfer_families=[]",
-    ),
-]
+QUICK = [*FEW_MEASURES, "--methods=[black]"]
 
 
 def evaluate(data: AnnotatedDataModule, options: Mapping[str, object], folder: Path, *others: str) -> list[str]:
@@ -285,18 +277,6 @@ def test_classes_that_a_network_does_not_know_are_left_out_on_request(
     assert none.left_out_classes == ("box", "disc") and none.class_names == ("wedge",)
 
 
-class OfPairs(ImagesWithMasks):
-    """Two images that follow each other show one object."""
-
-    def object_of(self, ids: Tensor) -> Tensor:
-        return ids // 2
-
-
-def test_what_a_class_of_ones_own_says_holds_for_fewer_classes_too(tmp_path: Path) -> None:
-    data = OfPairs(**write_pairs(tmp_path), **SMALL).without_classes(["box"])  # type: ignore[arg-type]
-    assert data.object_of(torch.tensor([6, 7])).tolist() == [3, 3] and len(data.files("val")) == 8
-
-
 def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives_them(tmp_path: Path) -> None:
     require_component(DEBIAN_STAMPS, "apt install tuxpaint-stamps-default")
     options = (
@@ -309,7 +289,7 @@ def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives
     torch.manual_seed(0)
     torch.save(SmallResNet(1000).state_dict(), tmp_path / "weights.pt")
     network = f"--network=small_resnet:{tmp_path / 'weights.pt'}"
-    main(["evaluate", "--data=Cutouts", *options, network, *QUICK, f"--out={tmp_path / 'out'}"])
+    main(["evaluate", "--data=Cutouts", network, *QUICK, *options, f"--out={tmp_path / 'out'}"])
     rows = {row.name: row for row in rows_of(tmp_path / "out")}
     assert rows["retention_0.5"].images == 419
     assert rows["clean_accuracy"].undefined_because == "The images have no labels."

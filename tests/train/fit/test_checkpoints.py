@@ -78,13 +78,11 @@ def test_only_what_decides_the_training_must_be_the_same():
     "arguments",
     [
         {"architecture": '{"class_path": "stranger.Network"}'},
-        {"architecture": "class_path: stranger.Network"},
         {"architecture": "stranger.yaml"},
         {"architecture.class_path": "stranger.Network"},
         {"architecture_options": {"norm": '{"class_path": "stranger.Network"}'}},
-        {"architecture_options": '{"norm": {"class_path": "stranger.Network"}}'},
     ],
-    ids=["JSON", "YAML", "file", "key", "option", "options"],
+    ids=["JSON", "file", "key", "option"],
 )
 def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch, capsys, command, arguments):
     (tmp_path / "stranger.py").write_text("class Network: pass")

@@ -4,8 +4,6 @@ import errno
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,12 +45,6 @@ def test_random_weights_are_not_measured(tmp_path: Path, capsys: pytest.CaptureF
     sentence = sentence_of(arguments_of("test", tmp_path), capsys)
     assert sentence.startswith("test") and "--ckpt_path" in sentence and "--model.weights" in sentence
     assert list(tmp_path.iterdir()) == []
-
-
-def test_weights_to_start_from_are_measured(tmp_path: Path) -> None:
-    weights = save_weights(tmp_path / "weights.pt")
-    main(arguments_of("test", tmp_path / "runs", f"--model.weights={weights}"))
-    assert "test/accuracy" in logged(tmp_path / "runs")
 
 
 def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_started_from_are_gone(
@@ -166,11 +158,6 @@ def test_a_shipped_config_is_found_however_it_is_given(
     assert "run_name: cues" in find_config("cues").read_text()
 
 
-def test_a_folder_in_the_place_of_a_config_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = sentence_of(["fit", f"--config={tmp_path}"], capsys)
-    assert sentence == f"expected a configuration file, but '{tmp_path}' is a folder; give a YAML file."
-
-
 def test_a_run_logs_unless_told_not_to(tmp_path: Path) -> None:
     fit(tmp_path / "unset")
     assert "val/accuracy" in (tmp_path / "unset/cues/version_0/metrics.csv").read_text()
@@ -276,11 +263,6 @@ def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "leave one of them out" in sentence_of(arguments, capsys)
 
 
-def test_wandb_is_imported_only_where_it_is_used() -> None:
-    code = "import sys, maskrobust.train.fit.command; sys.exit('wandb' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
 @pytest.mark.parametrize(
     ("option", "named"),
     [
@@ -315,12 +297,6 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     monkeypatch.setattr(os, "mkdir", refuse)
     sentence = sentence_of(arguments_of("fit", tmp_path / "locked"), capsys)
     assert str(tmp_path / "locked") in sentence and told in sentence
-
-
-def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "taken").write_text("")
-    sentence = sentence_of(arguments_of("fit", tmp_path / "taken"), capsys)
-    assert str(tmp_path / "taken") in sentence and "choose another" in sentence
 
 
 def test_two_processes_measure_exactly_what_one_does(tmp_path: Path) -> None:

@@ -46,8 +46,10 @@ def choose_in_turn(views: list[Path]) -> None:
         choose(view, {"LOCAL_RANK": f"{rank}"} if rank else {})
 
 
-@pytest.mark.parametrize("launcher", [*STARTED_BY, "Lightning"])
-@pytest.mark.parametrize(("newest", "decided"), [((1, 0), 1), ((0, 1), 0), ((None, 1), None)])
+@pytest.mark.parametrize(
+    ("launcher", "newest", "decided"),
+    [("torchrun", (1, 0), 1), ("srun", (0, 1), 0), ("Lightning", (1, 0), 1), ("srun", (None, 1), None)],
+)
 def test_the_first_process_decides_which_checkpoint_is_the_last(
     tmp_path: Path, launcher: str, newest: tuple[int | None, int], decided: int | None
 ) -> None:

@@ -13,7 +13,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
 from tests.train.runs import last
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import TINY_DATA, TWO_STEPS
+from tests.train.tiny import FEW_MEASURES, TINY_DATA, TWO_STEPS
 
 MODULE = "own_networks_of_test_own_network"
 OWN = """
@@ -130,7 +130,7 @@ def test_a_checkpoint_with_more_outputs_is_evaluated_and_exported_as_the_refusal
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     checkpoint = fit(f"--model.architecture={MODULE}.of_twelve")
-    evaluate = ["evaluate", *DATA, "--methods=[black]", "--replicates=50", "--answers=all", "--device=cpu"]
+    evaluate = ["evaluate", *DATA, *FEW_MEASURES, "--methods=[black]", "--answers=all"]
     suggested = sentence_of([*evaluate, f"--network={checkpoint}", "--out=out"], capsys).rstrip(".").split()[-1]
     assert suggested == f"{MODULE}.of_twelve:{checkpoint}"
     main([*evaluate, f"--network={suggested}", "--out=out"])

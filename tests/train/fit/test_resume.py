@@ -114,14 +114,6 @@ def test_a_run_killed_while_it_saves_within_an_epoch_ends_as_if_it_had_not_been(
     assert_ends_the_same(tmp_path, undisturbed)
 
 
-def test_a_run_killed_within_a_validation_runs_it_again_and_no_step(tmp_path, undisturbed, whole):
-    run(arguments(tmp_path, interruption={"kind": "kill", "step": 12, "validating": True}), status=-9)
-    assert torch.load(last(tmp_path))["global_step"] == 12
-    main(arguments(tmp_path, ckpt_path="last"))
-    assert_ends_the_same(tmp_path, undisturbed)
-    assert validations(tmp_path) == validations(whole())
-
-
 def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_path, undisturbed):
     errors = run(arguments(tmp_path, interruption={"kind": "group", "step": 7}, num_workers=2), status=143)
     saved = last(tmp_path)
@@ -132,36 +124,21 @@ def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_pat
     assert_ends_the_same(tmp_path, undisturbed)
 
 
+ACCUMULATED = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"]
+
+
 @pytest.mark.parametrize(
     ("interruption", "more"),
     [
         ({"kind": "term", "step": 12}, []),
-        ({"kind": "term", "step": 12, "validating": True}, []),
         ({"kind": "interrupt", "step": 24, "validating": True}, []),
-        ({"kind": "term", "step": 4}, ["--trainer.accumulate_grad_batches=2"]),
-        ({"kind": "term", "step": 4, "batches": 1}, ["--trainer.accumulate_grad_batches=2"]),
-        ({"kind": "term", "step": 5}, ["--trainer.val_check_interval=5"]),
-        (
-            {"kind": "term", "step": 2, "batches": 1},
-            ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"],
-        ),
-        (
-            {"kind": "term", "step": 2, "validating": True},
-            ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=5"],
-        ),
-        ({"kind": "term", "step": 12, "validating": True}, ["--trainer.max_steps=20", "--trainer.max_epochs=-1"]),
+        ({"kind": "term", "step": 4, "batches": 1}, ACCUMULATED),
+        ({"kind": "term", "step": 2, "batches": 1}, ACCUMULATED),
+        ({"kind": "term", "step": 2, "validating": True}, ACCUMULATED),
         ({"kind": "term", "step": 24, "validating": True}, ["--trainer.max_steps=24", "--trainer.max_epochs=-1"]),
     ],
     ids=[
-        "epoch's end",
-        "validation",
-        "last validation",
-        "accumulation",
-        "in a step",
-        "mid-epoch validation",
-        "in a step ahead of a validation",
-        "validation in a step",
-        "max_steps",
+        *("epoch's end", "last validation", "in a step", "in a step ahead of a validation", "validation in a step"),
         "validation after max_steps",
     ],
 )
@@ -179,14 +156,6 @@ def test_a_run_that_goes_on_after_an_epoch_given_max_steps_ends_as_if_it_had_not
     main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=12"))
     main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=24", ckpt_path="last", num_workers=2))
     assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
-
-
-def test_a_validation_after_max_steps_that_is_no_longer_wanted_is_no_step_more(tmp_path, capsys):
-    steps = ["--trainer.max_steps=12", "--trainer.max_epochs=-1"]
-    stopped(arguments(tmp_path, *steps, interruption={"kind": "term", "step": 12, "validating": True}), capsys)
-    main(arguments(tmp_path, *steps, "--trainer.limit_val_batches=0", ckpt_path="last"))
-    assert torch.load(last(tmp_path))["global_step"] == 12
-    assert validations(tmp_path) == []
 
 
 def test_a_run_that_goes_on_from_the_best_state_counts_no_validation_twice(tmp_path):
@@ -255,24 +224,13 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_
 @pytest.mark.parametrize(
     ("more", "data", "named"),
     [
-        (["--model.architecture=resnet18"], {}, "got resnet18;"),
-        (["--model.learning_rate=0.1"], {}, "model.learning_rate 0.01, got 0.1;"),  # the default
         (["--config=overlays/no_masks.yaml"], {}, "model.masking fill, got none;"),  # the default, too
-        (["--data=Fashion"], {}, "data maskrobust.train.data.Cues, got maskrobust.train.data.Fashion;"),
         ([], {"batch_size": 4}, "8 images in a batch of all processes together, but there are 4 now;"),
     ],
 )
 def test_a_run_does_not_go_on_as_another_one(tmp_path, capsys, within_an_epoch, more, data, named):
     path = str(within_an_epoch)
     assert named in sentence_of(arguments(tmp_path, *more, ckpt_path=path, **data), capsys)
-
-
-def test_a_run_does_not_go_on_with_other_classes(tmp_path, capsys, within_an_epoch):
-    content = torch.load(within_an_epoch)
-    content["hyper_parameters"]["num_classes"] = 5
-    torch.save(content, tmp_path / "five.ckpt")
-    sentence = sentence_of(arguments(tmp_path, ckpt_path=str(tmp_path / "five.ckpt")), capsys)
-    assert "was trained with data.num_classes 5, got 8; go on with the same" in sentence
 
 
 @pytest.fixture(scope="module")

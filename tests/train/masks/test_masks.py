@@ -232,33 +232,13 @@ def test_images_of_different_classes_are_drawn_where_the_first_batch_holds_a_sin
     assert titles == ["left <b>disc</b>", "right disc"]
 
 
-def test_a_split_of_one_image_has_none_to_mix_in(tmp_path: Path) -> None:
-    page = Page(make_page(tmp_path, "--data.init_args.count=1", "--families=[patches]", "--fills=[black,other_image]"))
-    assert page.tables["gallery-1"][0] == ["Family", "Visible", "Black fill"]
-    assert "Other image" in page.texts["left-out"]
-
-
-def test_data_come_from_a_shipped_configuration_and_can_be_changed(tmp_path: Path) -> None:
-    sizes = ["--data.init_args.image_size=32", "--data.init_args.val_images=8", "--data.init_args.train_images=8"]
-    options = [*sizes, "--families=[rectangles]", "--fills=[mean]", "--images=1", "--hidden_fraction=[0.25, 0.25]"]
-    for name in ("cues", "claim_cues"):
-        main(["masks", "-c", name, f"--out={tmp_path / name}", *options])
-        pictures = pictures_of(Page((tmp_path / name / "masks.html").read_text(encoding="utf-8")))
-        assert pictures["Rectangles, Mean colour fill"][0].shape == (32, 32, 3)
-
-
 FAULTS = [
     ("--families=[circles]", "circles"),
     ("--families=[{rectangles: {counts: 3}}]", "families 'rectangles' takes the options"),
     ("--fills=[green]", "green"),
     ("--families=[]", "families must name at least one"),
-    ("--images=0", "images must be at least 1"),
     ("--patch_size=0", "patch_size must be at least 1"),
-    ("--hidden_fraction=[0.9, 0.1]", "hidden_fraction must be a range"),
     ("--split=trial", "split"),
-    ("--data=nowhere.Data", "No module named 'nowhere'"),
-    ("--config=nowhere", "nowhere"),
-    ("--colour=red", "colour"),
 ]
 
 
@@ -305,16 +285,6 @@ def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_pla
     assert capsys.readouterr().out == f"masks: {tmp_path / 'my page/masks.html'}\n"
     page = html.unescape((tmp_path / "my page/masks.html").read_text(encoding="utf-8"))
     assert shlex.join(["maskrobust", *given]) in page
-
-
-@pytest.mark.parametrize("below", ["", "/page"])
-def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_drawn(
-    below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("maskrobust.train.masks.drawing.draw_gallery", lambda *_: pytest.fail("has drawn"))
-    (tmp_path / "file").write_text("")
-    sentence = sentence_of(["masks", DISCS, f"--out={tmp_path}/file{below}"], capsys)
-    assert f"written to, but '{tmp_path}/file' takes no files (Not a directory)" in sentence
 
 
 def test_a_configuration_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from maskrobust.train.cli import main
 from tests.train.masks.test_masks import DISCS, pictures_of
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import TINY_DATA, tiny_fit
+from tests.train.tiny import FEW_MEASURES, TINY_DATA, tiny_fit
 
 OWN = """
 import torch
@@ -67,13 +67,8 @@ def test_a_network_is_trained_with_them_and_measured_under_them(
     assert "names 'my_masks.grey', which is not imported because a file names it" in sentence
     assert "my_masks" not in sys.modules
 
-    options = [
-        "--methods=[black, my_masks.grey]",
-        "--plan.transfer_families=[patches, my_masks.stripes]",
-        "--replicates=20",
-    ]
-    quick = ["--plan.curve_families=[]", "--plan.features=false", "--plan.patch_size=8", "--split=val"]
-    main(["evaluate", f"--network={checkpoint}", *DATA, *options, *quick, f"--out={out}"])
+    options = ["--methods=[black, my_masks.grey]", "--plan.transfer_families=[patches, my_masks.stripes]"]
+    main(["evaluate", f"--network={checkpoint}", *DATA, *FEW_MEASURES, *options, "--split=val", f"--out={out}"])
     assert "my_masks.grey" in json.dumps(json.loads((out / "reliance.json").read_text()))
     page = (out / "report.html").read_text()
     assert "Grey" in page and "Stripes" in page and "my_masks." not in Page(page).texts.get("transfer", "")

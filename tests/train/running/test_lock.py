@@ -18,10 +18,11 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.train.cli import main
 from maskrobust.train.running.lock import locked
 from tests.processes import Process, started
-from tests.train.evaluate.test_evaluate_processes import DATA, QUICK, SCENES
+from tests.train.evaluate.test_evaluate_processes import DATA
 from tests.train.test_cli import sentence_of
+from tests.train.tiny import FEW_MEASURES
 
-EVALUATE = ["evaluate", "--network=tests.train.networks.Tiny", *DATA, *QUICK, *SCENES]
+EVALUATE = ["evaluate", "--network=tests.train.networks.Tiny", *DATA, *FEW_MEASURES, "--methods=[black]"]
 
 
 def hold(folder: Path, is_there: Path) -> None:

@@ -1,7 +1,6 @@
 """What a command says of its progress without a terminal."""
 
 import io
-import itertools
 import time
 from collections.abc import Callable
 
@@ -44,19 +43,6 @@ def test_without_a_terminal_lines_say_what_is_done_and_what_is_left(fast: None) 
         with stage(progress, "computing [bold] intervals"):
             wait_for(lambda: "left; computing [bold] intervals: 0 s so far\n" in written.getvalue())
     assert written.getvalue().endswith("\n") and "\x1b" not in written.getvalue()
-
-
-def test_a_long_time_is_estimated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SECONDS_A_LOOK", 0.01)
-    seconds = itertools.count(step=10.0)  # each look at the clock takes ten: no line is due for half a minute
-    progress, written = display()
-    monkeypatch.setattr(module, "SECONDS_A_LINE", 1e6)
-    monkeypatch.setattr(progress, "get_time", lambda: next(seconds))
-    with progress:
-        task = progress.add_task("writing", total=10**9)
-        for _ in range(3):
-            progress.advance(task)
-        wait_for(lambda: written.getvalue().startswith("writing: 3 of 1000000000, about "))
 
 
 def test_a_quiet_console_gets_nothing(fast: None) -> None:

@@ -22,7 +22,6 @@ from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Sha
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.shards.format import sha256_of
 from maskrobust.train.data.stored import EncodedSample, encode_png
-from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
 from maskrobust.train.storage.files import read_json
 from maskrobust.train.types import Split
@@ -210,25 +209,6 @@ def test_any_data_module_is_written_without_loss(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
 
 
-class Stream(Plain):
-    """Batches one by one, in order of their classes."""
-
-    def batches(self):
-        (batch,) = Plain.batches(self)
-        for number in range(8):
-            yield Batch(batch.ids + number, batch.images, batch.object_mask, torch.tensor([number // 4]))
-
-    training_batches = val_dataloader = test_dataloader = batches
-
-
-def test_samples_that_come_one_by_one_keep_their_order_with_a_warning(tmp_path):
-    with pytest.warns(UserWarning, match="the stored_samples of Stream must return a sequence"):
-        folder = write(tmp_path / "out", "--splits=[train]", data=f"{__name__}.Stream", sizes=[])
-    assert labels_in(folder / "train-000000.tar") == [0] * 4 + [1] * 4
-    with pytest.warns(UserWarning, match="must be in random order"):
-        Shards(str(folder), view="as_is", image_size=16, num_workers=0).train_dataloader()
-
-
 class Views(InMemoryDataModule):
     """Twelve objects, each in four views that hold much the same; nothing to train on."""
 
@@ -263,15 +243,11 @@ def test_shards_know_which_views_show_one_object(tmp_path):
     assert shards.object_of(torch.tensor([1000, 5])).tolist() == [1000, 1]
 
 
-@pytest.mark.parametrize("change", ["a flipped bit", "too long", "missing"])
-def test_other_objects_than_those_that_were_written_are_refused(change, tmp_path, capsys):
+def test_other_objects_than_those_that_were_written_are_refused(tmp_path, capsys):
     folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
     path = folder / "objects.bin"
     content = path.read_bytes()
-    if change == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(content + bytes(16) if change == "too long" else bytes([content[0] ^ 1]) + content[1:])
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     with pytest.raises(InputError, match=r"must hold .*objects\.bin"):
         Shards(str(folder))
     with pytest.raises(SystemExit):
@@ -329,7 +305,7 @@ def write_fours(folder: Path, root: Path, mask_root: Path) -> Path:
     return write(folder, "--samples_per_shard=4", data="Folder", sizes=given)
 
 
-@pytest.mark.parametrize("change", ["image", "mask", "mask removed", "image added", "a shard fewer"])
+@pytest.mark.parametrize("change", ["image", "mask removed", "image added", "a shard fewer"])
 def test_shards_of_samples_that_have_changed_are_written_again_and_no_other(change, tmp_path, capsys):
     root, mask_root = write_tree(tmp_path, ("train",))  # 6 birds, then 6 cats
     birds, cats = (sorted((root / "train" / name).iterdir()) for name in ("bird", "cat"))
@@ -340,8 +316,6 @@ def test_shards_of_samples_that_have_changed_are_written_again_and_no_other(chan
         case "image":
             shutil.copy(cats[0], birds[0])
             os.utime(birds[0], ns=(0, 0))  # older, as a copy may be
-        case "mask":
-            Image.fromarray(1 - np.asarray(Image.open(masks[0]))).save(masks[0])
         case "mask removed":
             masks[0].unlink()
         case "image added":
@@ -358,26 +332,6 @@ def test_shards_of_samples_that_have_changed_are_written_again_and_no_other(chan
     )
     assert len(written_again(old, folder)) == 1 or change in ("image added", "a shard fewer")
     main(["shards", "--verify", f"--out={folder}"])
-
-
-def refuse(number: int) -> int:
-    from maskrobust.errors import check_at_least
-
-    check_at_least("number", number, 0)
-    return number
-
-
-def test_calls_come_back_in_order_and_are_taken_as_others_finish():
-    taken = []
-
-    def arguments():
-        for number in range(9):
-            taken.append(number)
-            yield (number,)
-
-    results = call_in_processes(refuse, arguments(), 2)
-    assert next(results) == 0 and len(taken) <= 5
-    assert list(results) == list(range(1, 9))
 
 
 def test_what_a_process_of_the_pool_finds_wrong_is_one_sentence(tmp_path, capsys):
@@ -422,16 +376,6 @@ def test_verify_finds_a_flipped_byte_and_names_the_sample(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["shards", "--verify", f"--out={folder}"])
     assert "'val-000000.tar' breaks off after 0 of 5 samples" in capsys.readouterr().out
-
-
-def test_verify_finds_an_id_that_comes_twice_in_a_split(tmp_path, capsys):
-    folder = write(tmp_path / "out")
-    manifest = read_json(folder / "manifest.json")
-    manifest["splits"]["train"]["shards"][1] = manifest["splits"]["train"]["shards"][0]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(SystemExit):
-        main(["shards", "--verify", f"--out={folder}"])
-    assert "8 ids come more than once" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

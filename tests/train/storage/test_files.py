@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -33,12 +32,6 @@ def test_numbers_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "file.json", {"value": float("nan")})
     assert not (tmp_path / "file.json").exists()
-
-
-def test_json_comes_back(tmp_path: Path) -> None:
-    write_json(tmp_path / "file.json", {"a": [1, 2.5, None]})
-    assert read_json(tmp_path / "file.json") == {"a": [1, 2.5, None]}
-    assert json.loads((tmp_path / "file.json").read_text()) == {"a": [1, 2.5, None]}
 
 
 def test_damaged_json_is_named(tmp_path: Path) -> None:

@@ -78,18 +78,13 @@ COMPRESSED = gzip.compress(WHOLE, mtime=0)
     ("suffix", "content", "message"),
     [
         ("", WHOLE[:-1], "must be an IDX file"),
-        ("", WHOLE + b"\0", "must be an IDX file"),
-        ("", WHOLE[:9], "must be an IDX file"),
-        ("", b"", "must be an IDX file"),
-        ("", idx_bytes(np.arange(40)), "must be an IDX file"),
         ("", b"\0\0\x0d\3" + WHOLE[4:], "must be an IDX file"),
         ("", WHOLE[:4] + b"\xff" * 4 + WHOLE[8:], "must be an IDX file"),
         ("", idx_bytes(np.zeros((40, 28, 27))), r"items of shape \(28, 28\)"),
-        (".gz", COMPRESSED[:-12], "must be a whole gzip file"),
         (".gz", WHOLE, "must be a whole gzip file"),
         (".gz", COMPRESSED[:12] + b"\xff\xff" + COMPRESSED[14:], "must be a whole gzip file"),
     ],
-    ids=["cut", "long", "beheaded", "empty", "flat", "floats", "count", "size", "cut gzip", "plain as gzip", "flipped"],
+    ids=["cut", "floats", "count", "size", "plain as gzip", "flipped"],
 )
 def test_a_damaged_file_is_named(fashion_root, suffix, content, message):
     (fashion_root / IMAGES).unlink()

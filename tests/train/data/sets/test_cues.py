@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from maskrobust.train.data.base import as_float_images
-from maskrobust.train.data.sets.cues import BACKGROUNDS, TEXTURES, Cues
+from maskrobust.train.data.sets.cues import BACKGROUNDS, Cues
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,6 @@ class TestKnobs:
         expected = 0.6 + 0.4 / 8
         assert stats.binomtest(int((labels == classes).sum()), 8000, expected).pvalue > 0.01
 
-    def test_the_other_cue_is_left_alone(self, knob, shown):
-        other = {"textures": "outlines", "outlines": "textures"}[shown]
-        labels, classes = self.shown(knob, other, 0.0)
-        assert (labels == classes).all()
-
     def test_a_value_that_is_no_probability_is_refused(self, knob, shown):
         for value in (-0.1, 1.1, float("nan")):
             with pytest.raises(ValueError, match=rf"^{knob} must be a probability in \[0, 1\], got"):
@@ -119,23 +114,6 @@ def test_the_texture_shown_is_the_one_recorded_and_nothing_else_changes_with_it(
     outside = ~one.object_mask.expand_as(one.images)
     assert torch.equal(one.images[outside], other.images[outside])
     assert torch.equal((one.images == other.images).flatten(1).all(dim=1), same)
-
-
-def test_no_photograph_is_both_texture_and_background_and_each_class_has_its_own():
-    textures = [source.file_name for source in TEXTURES.values()]
-    assert len(set(textures)) == 8
-    assert not set(textures) & {source.file_name for source in BACKGROUNDS}
-
-
-@pytest.mark.parametrize("num_classes", [1, 9])
-def test_a_number_of_classes_that_does_not_exist_is_refused(num_classes):
-    with pytest.raises(ValueError, match=f"^num_classes must be between 2 and 8, .* got {num_classes};"):
-        Cues(num_classes=num_classes)
-
-
-def test_a_split_whose_ids_would_reach_into_the_next_is_refused():
-    with pytest.raises(ValueError, match=r"^train_images must be at most 1000000000, got 1000000001;"):
-        Cues(train_images=10**9 + 1)
 
 
 def test_a_picture_without_its_object_is_the_same_around_it() -> None:

@@ -16,7 +16,6 @@ from maskrobust.train.data.files import scenes as scenes_module
 from maskrobust.train.data.files.cutout_files import (
     DEBIAN_STAMPS,
     SHIPPED_CLASSES,
-    find_cutouts,
     read_cutout,
 )
 from maskrobust.train.data.files.scenes import INSTALLED_PHOTOGRAPHS, list_scenes
@@ -265,12 +264,6 @@ def test_a_file_of_classes_names_files_and_classes(folder, tmp_path):
     assert found == dict(rows)
 
 
-def test_an_unpacked_debian_package_is_found(tmp_path):
-    inside = tmp_path / "unpacked" / "usr" / "share" / "tuxpaint" / "stamps"
-    inside.mkdir(parents=True)
-    assert find_cutouts(tmp_path / "unpacked") == inside
-
-
 @pytest.mark.parametrize("folder", ["", "nowhere"])
 def test_a_missing_folder_is_refused_with_the_way_to_get_one(folder):
     message = rf"^folder must hold the cut-outs, but there is no folder '{folder}'; apt install tuxpaint-stamps-default"
@@ -283,16 +276,10 @@ def test_a_missing_folder_is_refused_with_the_way_to_get_one(folder):
     [
         ("file,class\ncat/none.png,cat\n", r"names 'cat/none.png', but there is no such file in"),
         ("file,class\n../cat.png,cat\n", r"must name each file once, by its path below folder, got '../cat.png';"),
-        ("file,class\n/cat.png,cat\n", r"must name each file once, by its path below folder, got '/cat.png';"),
         ("file,class\ncat/deep/0.png,a\ncat/deep/0.png,b\n", "must name each file once, .* got 'cat/deep/0.png';"),
-        (f"file,class\n{'a' * 5000}.png,cat\n", "names 'a+.png', but there is no such file in"),
-        ("file,class\na\0b.png,cat\n", "but there is no such file in|must be a CSV file in UTF-8"),
         ("file,class\ncat/deep/0.png,n00000001\n", r"in ImageNet's list of 1,000, or by other names, got 'n00000001';"),
-        ("file,class\ncat/deep/0.png, \n", "line 2 of 2 does not fit;"),
         ("file,class\ncat/deep/0.png\n", "line 2 of 2 does not fit;"),
         ("cat/deep/0.png,cat\n", "line 1 of 1 does not fit;"),
-        ("file,class\n", "line 1 of 1 does not fit;"),
-        ("", "line 1 of 0 does not fit;"),
         ('file,class\n"cat/deep/0.png,cat\n', "must be a CSV file in UTF-8, but is not"),
         (b"file,class\n\xff.png,cat\n", "must be a CSV file in UTF-8, but is not"),
     ],
@@ -302,11 +289,6 @@ def test_a_wrong_file_of_classes_is_refused_in_a_sentence(folder, tmp_path, cont
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=f"^'{path}' .*{message}"):
         Cutouts(folder, classes=path)
-
-
-def test_no_file_of_classes_is_refused(folder):
-    with pytest.raises(FileNotFoundError, match=r"^classes must be imagenet, folders or a CSV file .* 'mine.csv'; "):
-        Cutouts(folder, classes="mine.csv")
 
 
 @pytest.mark.parametrize(
@@ -320,27 +302,6 @@ def test_a_picture_that_shows_no_object_is_refused_by_name(folder, pixels, messa
     path = write_png(folder / "cat" / "wrong.png", pixels)
     with pytest.raises(InputError, match=f"^'{path}' .*{message}"):
         Cutouts(folder, **SMALL).setup("test")
-
-
-def test_a_damaged_picture_is_refused_by_name(folder):
-    path = folder / "cat" / "wrong.png"
-    path.write_bytes(next(folder.rglob("0.png")).read_bytes()[:60])
-    with pytest.raises(InputError, match=f"^'{path}' cannot be read as an image"):
-        Cutouts(folder, **SMALL).setup("test")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"views": 0}, "^views must be at least 1, got 0;"),
-        ({"views": 2**20}, "^views must be below 1048576, got 1048576;"),
-        ({"image_size": 31}, "^image_size must be at least 32, got 31;"),
-        ({"with_background": "photos"}, "^with_background must be photographs, .* no folder 'photos';"),
-    ],
-)
-def test_an_argument_out_of_its_range_is_refused_at_once(folder, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Cutouts(folder, **SMALL | arguments)
 
 
 def test_too_few_objects_to_split_and_too_few_backgrounds_are_refused(tmp_path):
