@@ -197,6 +197,7 @@ def check_single_precision(one: Try) -> None:
 
 # --- hooks ------------------------------------------------------------------------------------------------------------
 
+
 def hooked_modules(network: nn.Module, chance: random.Random) -> list[str]:
     """Paths of some modules, leaves or not."""
     paths = [path for path, module in network.named_modules() if path and type(module) is not nn.ModuleList]

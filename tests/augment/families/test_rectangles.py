@@ -94,14 +94,6 @@ def test_every_place_inside_the_image_is_equally_likely(size: tuple[int, int], s
     assert stats.chisquare(counts.numpy()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    "aspect_ratio", [(0.0, 1.0), (-1.0, 1.0), (2.0, 0.5), (float("nan"), 1.0), (1.0, float("nan"))]
-)
-def test_an_aspect_ratio_out_of_order_or_not_above_zero_is_refused(aspect_ratio: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="aspect_ratio"):
-        rectangles(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), aspect_ratio=aspect_ratio)
-
-
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_several_rectangles_hide_the_fraction_asked_for_in_each_strip(count: int) -> None:
     for size, fraction in product([(8, 8), (33, 32), (61, 17)], [0.0, 0.37, 0.8, 1.0]):

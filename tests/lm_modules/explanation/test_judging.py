@@ -160,13 +160,6 @@ def test_oracle_removal_is_the_network_on_the_rendered_picture():
     assert np.isnan(value(found, "leave_one_out", "oracle")).all()
 
 
-def test_only_the_first_class_is_kept_but_of_decoys():
-    kept = judged(object_reader)
-    assert kept.classes.tolist() == [0]
-    assert kept.explanations[Explained("patches", "lime")].scores.shape[-1] == 1 and kept.whole.shape == (1, 1)
-    assert kept.explanations[Explained(DECOYS, "lime")].scores.shape[-1] == 4 and kept.decoy_classes.shape == (4,)
-
-
 def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
     order = [5, 0, 3, 9, 1, 2, 4, 6, 7, 8, 10, 11, 12, 13, 14, 15]
 

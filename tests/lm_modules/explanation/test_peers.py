@@ -145,14 +145,6 @@ def test_shapiqs_shapley_values_are_ours_of_all_coalitions(predict):
 
 
 @importing_shap_warns
-def test_shaps_exact_explainer_gives_our_shapley_values_of_segments(predict):
-    shap = pytest.importorskip("shap")
-    explainer = shap.explainers.Exact(coalition_game(predict, IMAGE, QUARTERS, CLASS), lambda mask, _: mask[np.newaxis])
-    theirs = explainer(np.ones((1, 4))).values[0]
-    np.testing.assert_allclose(shapley_values(predict, QUARTERS)[:, CLASS], theirs, atol=1e-6)
-
-
-@importing_shap_warns
 def test_shaps_image_masker_hides_by_nan_and_halves_have_our_shapley_values(predict):
     """Its first split is into an upper and a lower half; four evaluations go no further."""
     shap = pytest.importorskip("shap")

@@ -106,17 +106,6 @@ def test_with_next_to_nothing_visible_everything_stays_finite(count: int, moment
         torch.testing.assert_close(module.running_var, before.running_var * (1 - share))
 
 
-def test_an_average_over_batches_skips_batches_without_anything_visible() -> None:
-    module, visible = draw_module(momentum=None), torch.ones(2, 1, 3, 4, dtype=torch.bool)
-    batches = [draw_features(2, CHANNELS, 3, 4, torch.float32, seed=seed) for seed in range(3)]
-    for features in batches:
-        masked_batch_norm(module, features, visible)
-        masked_batch_norm(module, features, ~visible)
-    means = torch.stack([features.mean(dim=(0, 2, 3)) for features in batches])
-    torch.testing.assert_close(module.running_mean, means.mean(dim=0))
-    assert int(module.num_batches_tracked) == 3
-
-
 @BOTH_PATHS
 @pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=str)
 def test_a_mean_of_a_thousand_standard_deviations_costs_no_digits(

@@ -69,19 +69,6 @@ def test_what_forward_computes_from_tensors_is_computed_in_each_pass() -> None:
     assert_close(network.bfloat16() and masked(IMAGES.bfloat16(), VISIBLE), expected.bfloat16(), rtol=0.05, atol=0.05)
 
 
-@torch.no_grad()
-def test_random_numbers_of_forward_are_drawn_in_each_pass() -> None:
-    network = calling(lambda x: x)
-    quiet = LayerMasking(copy.deepcopy(network))(IMAGES, VISIBLE)
-    network.head.append(Function(lambda logits: logits + torch.randn(2)))
-    masked = LayerMasking(network)
-    torch.manual_seed(0)
-    drawn = masked(IMAGES, VISIBLE), masked(IMAGES, VISIBLE)
-    torch.manual_seed(0)
-    for logits in drawn:
-        assert_close(logits, quiet + torch.randn(2))
-
-
 class Counting(nn.Module):
     """Sets an attribute in forward."""
 
@@ -351,3 +338,16 @@ def test_copies_and_files_of_a_wrapper_compute_the_same_and_are_independent() ->
             parameter.zero_()
         assert not each(IMAGES, VISIBLE).any()
     assert torch.equal(masked(IMAGES, VISIBLE), before)
+
+
+@torch.no_grad()
+def test_random_numbers_of_forward_are_drawn_in_each_pass() -> None:
+    network = calling(lambda x: x)
+    quiet = LayerMasking(copy.deepcopy(network))(IMAGES, VISIBLE)
+    network.head.append(Function(lambda logits: logits + torch.randn(2)))
+    masked = LayerMasking(network)
+    torch.manual_seed(0)
+    drawn = masked(IMAGES, VISIBLE), masked(IMAGES, VISIBLE)
+    torch.manual_seed(0)
+    for logits in drawn:
+        assert_close(logits, quiet + torch.randn(2))

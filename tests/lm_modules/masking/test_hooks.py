@@ -31,7 +31,9 @@ def features_of(output: Any) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("training", "memory_format"), [(False, torch.contiguous_format), (True, torch.channels_last)], ids=["eval", "train"]
+    ("training", "memory_format"),
+    [(False, torch.contiguous_format), (True, torch.channels_last)],
+    ids=["eval", "train"],
 )
 @torch.no_grad()
 def test_every_module_shows_its_hooks_what_it_returns(training: bool, memory_format: torch.memory_format) -> None:

@@ -112,9 +112,7 @@ ALONE: dict[str, Operation] = {
     "in place": activated_in_place(torch.relu_),
     "in place, by argument": activated_in_place(lambda y: F.relu(y, inplace=True)),
     "linear": Function(lambda x, own: channels_last(own)(x), nn.Linear(6, 3)),
-    "F.linear": Function(
-        lambda x, own: channels_last(lambda y: F.linear(y, own.weight, own.bias))(x), nn.Linear(6, 3)
-    ),
+    "F.linear": Function(lambda x, own: channels_last(lambda y: F.linear(y, own.weight, own.bias))(x), nn.Linear(6, 3)),
     "layer norm": Function(lambda x, own: channels_last(own)(x), nn.LayerNorm(6)),
     "F.layer_norm": channels_last(lambda x: F.layer_norm(x, normalized_shape=(6,), eps=1e-5)),
     "F.softmax": lambda x: F.softmax(x, dim=1),
@@ -337,7 +335,7 @@ WINDOWED: dict[str, Operation] = {
     "add": branches(operator.add),
     "iadd": branches(operator.iadd),
     "add_": branches(lambda left, right: left.add_(right)),
-    "torch.add": branches(lambda left, right: torch.add(left, right)),
+    "torch.add": branches(torch.add),
     "sub": branches(operator.sub),
     "isub": branches(operator.isub),
     "mul": branches(operator.mul),

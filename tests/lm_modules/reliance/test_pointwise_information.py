@@ -90,12 +90,6 @@ def test_a_channel_of_known_information_is_not_exceeded(sharpened: float) -> Non
     assert truth - 4 * error - 0.01 < information.mean() < truth + 4 * error
 
 
-def test_classes_of_a_single_image_tell_nothing_and_do_no_harm() -> None:
-    labels, folds = np.arange(30), np.arange(30) % 5
-    probabilities = (1 - np.eye(30)) / 29  # the other folds lack each one's own class
-    assert (pointwise_information(probabilities, labels, folds) == 0).all()
-
-
 def test_images_of_one_fold_or_without_features_do_not_count(tmp_path) -> None:
     assert np.isnan(pointwise_information(np.full((4, 2), np.nan), np.array([0, 1, 0, 1]), np.zeros(4, int))).all()
     some = np.where(np.arange(IMAGES) < 3, np.nan, 1.0)

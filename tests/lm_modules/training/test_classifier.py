@@ -138,12 +138,6 @@ def shown(
     return images * 0.25 + 0.5, visible, classifier
 
 
-def test_without_masking_the_network_sees_the_images() -> None:
-    images, visible, _ = shown("none")
-    torch.testing.assert_close(images, draw_batch(torch.arange(6)).images)
-    assert visible is None
-
-
 def expected_hole(classifier: MaskRobustClassifier, ids: Tensor, step: int = 0) -> Tensor:
     keys = fold_in(sample_keys(classifier.hparams["seed"], ids), step)
     assert classifier.training_masks is not None
@@ -190,18 +184,6 @@ def test_the_label_is_mixed_as_the_image_is() -> None:
     assert torch.equal(presented.own_weight, masked.own_weight) and (presented.own_weight < 1).all()
 
 
-def test_how_an_image_is_presented_says_nothing_about_its_fill() -> None:
-    classifier = build(masking="mixture", fill={"black": 1.0, "other_image": 1.0}, mask_probability=1.0)
-    fit(classifier, steps=1)
-    batch = draw_batch(torch.arange(6)).select(torch.arange(400) % 6)
-    presented = classifier.present(batch._replace(ids=torch.arange(400)))
-    assert presented.visible is not None
-    by_fill = presented.visible.flatten(1).all(dim=1)
-    mixed = presented.own_weight < 1
-    assert 150 < by_fill.sum() < 250 and not (mixed & ~by_fill).any()
-    assert 60 < mixed.sum() < 140
-
-
 def test_a_training_without_an_end_needs_nothing_that_depends_on_it() -> None:
     stop = {"max_epochs": -1, "max_time": {"seconds": 1}}
     options = {"schedule": "constant", "warmup_fraction": 0.0}
@@ -234,25 +216,6 @@ def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking: st
     torch.testing.assert_close(worst, torch.stack(losses).amax(dim=0))
     assert torch.equal(found[1].is_masked, found[3].is_masked) and 0 < found[1].is_masked.sum() < 40
     assert (worst > losses[0] + 1e-6).any()
-
-
-def test_an_object_is_hidden_where_a_cover_lies_over_it() -> None:
-    batch = draw_batch(torch.arange(30))
-    classifier = build(masking="fill", mask_family={"covers": 1, "patches": 1}, mask_probability=0.8)
-    classifier.build_masks(Data())
-    presented, masks = classifier.present(batch), classifier.training_masks
-    assert masks is not None
-    visible = masks.draw_visible(fold_in(sample_keys(0, batch.ids), 0), batch)
-    left = (visible & batch.object_mask).flatten(1).any(dim=1)
-    assert torch.equal(presented.hides_object, ~left & batch.object_mask.flatten(1).any(dim=1))
-    assert 5 < presented.hides_object.sum() < presented.is_masked.sum() < 30
-
-
-def test_layer_masking_mixes_no_labels() -> None:
-    classifier = build(masking="layer_masking", fill="other_image", mask_probability=1.0)
-    fit(classifier, steps=1)
-    presented = classifier.present(draw_batch(torch.arange(6)))
-    assert (presented.own_weight == 1).all() and presented.visible is not None and not presented.visible.all()
 
 
 def test_the_hidden_fraction_grows_over_the_ramp() -> None:
@@ -378,15 +341,6 @@ def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_n
     assert_one_sentence(refusal, "silhouettes", "NoneType")
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_schedule_spans_the_training(schedule: str) -> None:
-    classifier, watcher = build(schedule=schedule, warmup_fraction=0.5, learning_rate=0.2), Watcher()
-    fit(classifier, steps=8, callbacks=[watcher])
-    rates = watcher.rates
-    assert rates[0] == pytest.approx(0.002) and rates[4] == pytest.approx(0.2)
-    assert rates[6] == pytest.approx(0.1 if schedule == "cosine" else 0.2)
-
-
 def test_the_loss_is_cross_entropy_with_the_smoothing_asked_for() -> None:
     label_smoothing = 0.2
     classifier = build(label_smoothing=label_smoothing).eval()
@@ -415,15 +369,6 @@ def test_a_checkpoint_gives_the_classifier_back(tmp_path: Path) -> None:
     assert dict(again.hparams) == dict(classifier.hparams)
     images, visible = torch.rand(4, 3, SIZE, SIZE), torch.rand(4, 1, SIZE, SIZE) < 0.5
     assert torch.equal(again.eval()(images, visible), classifier.eval()(images, visible))
-
-
-def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
-    torch.save(build_network("small_resnet", 9, {"width": 16}).state_dict(), tmp_path / "weights.pt")
-    classifier = build(weights=str(tmp_path / "weights.pt"), new_head=True)
-    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
-    (tmp_path / "weights.pt").unlink()
-    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
-    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), classifier.parameters(), strict=True))
 
 
 WEIGHTED = ["--model.masking=fill", '--model.mask_family={"patches": 1, "rectangles": 2.5}', "--model.mask_ramp=0.5"]
@@ -545,3 +490,21 @@ def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
     filled = network.predictor("black")(batch.images, visible, batch.ids)
     torch.testing.assert_close(filled, classifier(torch.where(visible, batch.images, 0)))
     assert isinstance(classifier.network, LayerMasking) and isinstance(classifier.network.network, nn.Module)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_schedule_spans_the_training(schedule: str) -> None:
+    classifier, watcher = build(schedule=schedule, warmup_fraction=0.5, learning_rate=0.2), Watcher()
+    fit(classifier, steps=8, callbacks=[watcher])
+    rates = watcher.rates
+    assert rates[0] == pytest.approx(0.002) and rates[4] == pytest.approx(0.2)
+    assert rates[6] == pytest.approx(0.1 if schedule == "cosine" else 0.2)
+
+
+def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
+    torch.save(build_network("small_resnet", 9, {"width": 16}).state_dict(), tmp_path / "weights.pt")
+    classifier = build(weights=str(tmp_path / "weights.pt"), new_head=True)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    (tmp_path / "weights.pt").unlink()
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), classifier.parameters(), strict=True))

@@ -51,13 +51,6 @@ def test_where_the_room_does_not_suffice_nothing_is_drawn_and_said() -> None:
     assert blobs.sum(dim=(1, 2, 3)).tolist() == [8, 0, 0]
 
 
-def test_nearly_every_blob_is_one_piece() -> None:
-    objects = boxes(200, 48, 48)
-    blobs, _ = companion_blobs(sample_keys(0, torch.arange(200)), objects, torch.full((200,), 150))
-    pieces = [ndimage.label(blob[0].numpy(), structure=EIGHT_NEIGHBOURS)[1] for blob in blobs]
-    assert np.mean(np.array(pieces) == 1) > 0.9
-
-
 def test_blobs_are_irregular_and_differ_from_key_to_key() -> None:
     empty = torch.zeros(50, 1, 64, 64, dtype=torch.bool)
     blobs, _ = companion_blobs(sample_keys(0, torch.arange(50)), empty, torch.full((50,), 400))

@@ -35,23 +35,6 @@ def test_the_figure_is_scipys_with_the_miller_madow_correction(classes: int, ima
     assert found.bits == pytest.approx(miller_madow_bits(predictions, labels), abs=1e-9)
 
 
-def test_a_prediction_that_is_always_wrong_in_the_same_way_holds_all_information() -> None:
-    labels = np.arange(4000) % 8
-    found = mutual_information([(labels + 3) % 8], labels, permutations=50)
-    assert found.bits == pytest.approx(3.0, abs=0.01)
-    assert found.null_high < 0.1
-
-
-def test_the_correction_removes_most_of_the_bias() -> None:
-    rng = np.random.default_rng(0)
-    corrected, plug_in = [], []
-    for _ in range(200):
-        predictions, labels = rng.integers(0, 5, 200), rng.integers(0, 5, 200)
-        corrected.append(mutual_information([predictions], labels, permutations=1).bits)
-        plug_in.append(plug_in_bits(predictions, labels))
-    assert abs(np.mean(corrected)) < 0.1 * np.mean(plug_in)
-
-
 def test_the_null_interval_holds_independent_predictions_in_95_percent() -> None:
     rng = np.random.default_rng(0)
     inside = 0
@@ -59,11 +42,6 @@ def test_the_null_interval_holds_independent_predictions_in_95_percent() -> None
         found = mutual_information([rng.integers(0, 3, 100)], rng.integers(0, 3, 100), permutations=100, seed=trial)
         inside += found.null_low <= found.bits <= found.null_high
     assert 0.88 <= inside / 200 <= 0.99
-
-
-def test_a_constant_prediction_holds_nothing() -> None:
-    found = mutual_information([np.zeros(50, dtype=np.int64)], np.arange(50) % 3)
-    assert (found.bits, found.null_low, found.null_high) == pytest.approx((0.0, 0.0, 0.0))
 
 
 def test_labels_are_permuted_alike_for_all_runs_and_the_mean_is_compared_with_its_own_interval() -> None:
@@ -79,17 +57,6 @@ def test_labels_are_permuted_alike_for_all_runs_and_the_mean_is_compared_with_it
     assert together.null_high - together.null_low < 0.5 * np.mean(widths)  # independent runs: about a quarter
 
 
-def test_the_interval_of_the_mean_over_runs_holds_independent_predictions_in_95_percent() -> None:
-    rng = np.random.default_rng(1)
-    inside = 0
-    for trial in range(200):
-        labels, shared = rng.integers(0, 3, 100), rng.integers(0, 3, 100)
-        runs = [np.where(rng.random(100) < 0.5, shared, rng.integers(0, 3, 100)) for _ in range(3)]
-        found = mutual_information(runs, labels, permutations=100, seed=trial)
-        inside += found.null_low <= found.bits <= found.null_high
-    assert 0.88 <= inside / 200 <= 0.99
-
-
 def test_labels_are_permuted_among_objects_and_not_among_their_images() -> None:
     """A guess for each object that says nothing of its class: twenty images of each prove nothing more."""
     rng = np.random.default_rng(0)
@@ -101,9 +68,3 @@ def test_labels_are_permuted_among_objects_and_not_among_their_images() -> None:
             found = mutual_information([guesses], labels, objects, permutations=100, seed=trial)
             inside[by_object] += found.null_low <= found.bits <= found.null_high
     assert inside[True] >= 52 and inside[False] <= 20
-
-
-def test_with_one_image_an_object_the_interval_is_that_of_images() -> None:
-    predictions, labels = dependent_pair(60, 3, 0)
-    found = mutual_information([predictions], labels, 500 - np.arange(60), permutations=50)
-    assert found == mutual_information([predictions], labels, permutations=50)

@@ -83,16 +83,6 @@ def test_pull_averages_both_directions_of_the_exchange(outcomes: Outcomes) -> No
     assert value_of(swap_pull(), outcomes) == pytest.approx((np.mean(forth) + np.mean(back)) / 2)
 
 
-def test_pull_is_one_for_a_follower_of_shapes_and_zero_for_one_who_does_not_look() -> None:
-    outcomes = make_outcomes(50, seed=0)
-    follower = answering(outcomes, swap_j=outcomes.swap_label_j, swap_k=outcomes.swap_label_k)
-    blind = answering(outcomes, swap_k=outcomes.predictions_under("swap_j"))
-    avoider = answering(outcomes, swap_j=outcomes.swap_label_k, swap_k=outcomes.swap_label_j)
-    assert value_of(swap_pull(), follower) == 1.0
-    assert value_of(swap_pull(), blind) == 0.0
-    assert value_of(swap_pull(), avoider) == -1.0
-
-
 def test_used_share_divides_the_leak_by_what_the_probe_reads_beyond_the_majority(outcomes: Outcomes) -> None:
     probe = make_probe(outcomes, 0.8)
     rows = valid_rows(outcomes)
@@ -117,16 +107,6 @@ def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(
     assert (found.images, found.left_out) == (197, 3)
 
 
-def test_used_share_resamples_probe_and_leak_together() -> None:
-    outcomes = make_outcomes(300, seed=0, skill=1.0)
-    same = ProbeOutcomes(outcomes.ids, np.where(outcomes.ids % 4 == 0, -1, outcomes.labels), outcomes.labels)
-    majority = np.bincount(outcomes.labels).argmax()
-    read = np.where(same.predictions < 0, NUM_CLASSES, same.predictions)
-    constant = answering(outcomes, silhouette=read, circle=np.full(300, majority))
-    found = estimate(used_share(same), [constant])
-    assert found.interval == pytest.approx((1.0, 1.0, 1.0))
-
-
 def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes: Outcomes) -> None:
     probe = make_probe(outcomes, 0.8)
     short = ProbeOutcomes(probe.ids[1:], probe.predictions[1:], probe.labels[1:])
@@ -143,11 +123,6 @@ def test_clean_accuracy_and_retention_count_all_images(outcomes: Outcomes) -> No
     assert value_of(retention(0.5), outcomes) == pytest.approx(half_hidden)
     assert estimate(clean_accuracy(), [outcomes]).left_out == 0
     assert estimate(silhouette_leak(), [outcomes]).left_out == 3
-
-
-def test_a_hidden_fraction_that_was_not_evaluated_is_refused(outcomes: Outcomes) -> None:
-    with pytest.raises(ValueError, match=r"one of clean, .*retention/0\.5, got 'retention/0\.3'"):
-        estimate(retention(0.3), [outcomes])
 
 
 def test_sensitivity_is_the_largest_over_valid_images(outcomes: Outcomes) -> None:
