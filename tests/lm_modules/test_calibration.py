@@ -29,10 +29,6 @@ def distortion(classes: int = CLASSES) -> tuple[Tensor, Tensor]:
     return weight.double(), torch.linspace(-3, 3, classes, dtype=torch.float64)
 
 
-def agreement(logits: Tensor, targets: Tensor) -> float:
-    return (logits.argmax(dim=1) == targets).double().mean().item()
-
-
 @pytest.mark.parametrize("classes", [2, 4])
 def test_a_known_affine_distortion_is_undone(classes: int) -> None:
     clean = draw(20000, classes)

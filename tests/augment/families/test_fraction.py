@@ -17,8 +17,3 @@ def test_the_fraction_is_uniform_over_the_range(bounds: tuple[float, float]) -> 
     assert drawn.dtype == torch.float32 and drawn.shape == (5000,)
     assert drawn.min() >= torch.tensor(low) and drawn.max() <= torch.tensor(high)
     assert stats.kstest(drawn.double(), stats.uniform(low, high - low).cdf).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 1 / 3, 0.5, 0.7, 1.0])
-def test_equal_bounds_fix_the_fraction(fraction: float) -> None:
-    assert (draw_hidden_fraction(KEYS, (fraction, fraction)) == torch.tensor(fraction)).all()

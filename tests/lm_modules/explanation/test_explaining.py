@@ -75,13 +75,6 @@ def test_answers_are_those_of_asking_query_by_query(scale):
     np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_log_odds_stay_finite_where_a_probability_rounds_to_one():
-    logits = torch.tensor([[80.0, 0.0, -90.0]])
-    queries = Queries.of(torch.ones(1, 1, 24, 20, dtype=torch.bool))
-    found = ask(lambda *_: logits, IMAGES[0], queries, scale="log_odds")
-    np.testing.assert_allclose(found, [[80.0, -80.0, -170.0]], rtol=1e-6)
-
-
 def test_queries_come_by_visible_area_and_random_fills_have_a_key_a_query():
     segments, asked = Segments.patches(IMAGES, 8), []
 
@@ -188,3 +181,10 @@ def test_bad_input_is_refused_in_one_sentence(call, sentence):
     with pytest.raises(InputError, match=sentence) as refusal:
         call()
     assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
+
+
+def test_log_odds_stay_finite_where_a_probability_rounds_to_one():
+    logits = torch.tensor([[80.0, 0.0, -90.0]])
+    queries = Queries.of(torch.ones(1, 1, 24, 20, dtype=torch.bool))
+    found = ask(lambda *_: logits, IMAGES[0], queries, scale="log_odds")
+    np.testing.assert_allclose(found, [[80.0, -80.0, -170.0]], rtol=1e-6)

@@ -306,13 +306,3 @@ def test_what_is_evaluated_under_its_own_method_is_called_circular():
     ]
     own = next(row for row in alone if row.method == "black" and row.parameters["evaluated_under"] == "mean")
     assert own.value == pytest.approx(values[:, 0, 0, 1].mean())
-
-
-def test_a_ratio_is_undefined_where_the_object_has_no_effect_of_its_own():
-    generator = np.random.default_rng(0)
-    for effect, defined in ((3.0, True), (0.0, False)):
-        parts = np.stack([np.ones(40), effect + generator.normal(size=40)], axis=1)[:, None, None]
-        (row,) = judged_rows(images_with(decoy_pull=((), parts)), np.arange(40), ("net",), ("black",), replicates=200)
-        assert (row.value is not None) == defined
-        if defined:
-            assert row.value == pytest.approx(1 / parts[:, 0, 0, 1].mean())

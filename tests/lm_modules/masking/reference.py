@@ -465,7 +465,8 @@ def reshaped(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
     return y if y.ndim == 2 else seen.like(y)
 
 
-def permute(_function: Any, seen: Seen, *axes: Any) -> Seen:
+def permute(_function: Any, seen: Seen, *axes: Any, dims: Any = ()) -> Seen:
+    axes = dims or axes
     order = axes[0] if isinstance(axes[0], tuple | list) else axes
     return Seen(seen.x.permute(*order), seen.v, seen.run, last=not seen.last)
 
@@ -510,7 +511,8 @@ RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), adaptive_pool),
     **dict.fromkeys(("cat", "concat", "stack"), join),
     **dict.fromkeys(("view", "reshape", "flatten"), reshaped),
-    **dict.fromkeys(("transpose", "unsqueeze", "chunk", "split", "unbind", "channel_shuffle"), of_channels),
+    **dict.fromkeys(("transpose", "swapaxes", "unsqueeze", "unbind", "channel_shuffle"), of_channels),
+    **dict.fromkeys(("chunk", "split", "tensor_split"), of_channels),
     **dict.fromkeys(("size", "dim"), question),
     **dict.fromkeys(("clone", "detach", "dropout"), of_channels),
     "contiguous": same, "conv2d": conv2d, "conv_transpose2d": conv_transpose2d, "max_pool2d": max_pool2d,

@@ -174,20 +174,6 @@ def test_infinite_and_large_pixels_are_no_nan() -> None:
     assert network(images, holes())[1].isfinite().all()
 
 
-def test_a_trained_map_has_gradients_where_it_is_visible_alone() -> None:
-    network = SmallUNet(transposed).train()
-    images, visible = draw_images(), holes()
-    labels = torch.randint(0, 4, (2, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(1))
-    labels[~visible[:, 0]] = 255
-    for images_given in (images, torch.where(visible, images, torch.nan)):
-        network.zero_grad()
-        loss = F.cross_entropy(LayerMasking(network)(images_given, visible), labels, ignore_index=255)
-        loss.backward()
-        gradients = [parameter.grad.clone() for parameter in network.parameters()]
-        assert all(gradient.isfinite().all() for gradient in gradients)
-    assert all(gradient.any() for gradient in gradients[-2:])
-
-
 def _resnet() -> nn.Module:
     config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", num_labels=5)
     return ResNetForImageClassification(config)

@@ -10,14 +10,12 @@ from maskrobust.lm_modules.masking import (
     LayerMasking,
     Masked,
     VisibleMap,
-    functional,
     layer_masking,
     masked as masked_module,
     morphology,
 )
 from maskrobust.lm_modules.masking.masked import MaskingOptions, PaddingRule, Window
 from maskrobust.lm_modules.masking.morphology import PADDINGS
-from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.cases import draw_features, draw_visible
 
@@ -117,53 +115,8 @@ def test_a_mask_that_never_changes_is_planned_no_more_than_twice(
     assert torch.equal(copy.deepcopy(network)(images, visible), fresh(images, visible))
 
 
-def test_merging_strided_branches_is_right_and_keeps_the_smaller_map() -> None:
-    start, shared = VisibleMap(draw_visible(7, 8), MaskingOptions()), 0
-    for geometry in GEOMETRIES:
-        if geometry.stride != (1, 1):
-            shortcut, branch = start.window(Window((1, 1), geometry.stride)), start.window(geometry)
-            if branch.size == shortcut.size:
-                merged = branch.merge(shortcut)
-                assert torch.equal(merged.positions, branch.positions & shortcut.positions)
-                shared += merged is shortcut
-    assert shared > 5
-    shortcut, branch = start.window(Window((1, 1), (2, 2))), start.window(SAME._replace(stride=(2, 2))).window(SAME)
-    assert branch.merge(shortcut) is shortcut is shortcut.merge(branch)
-
-
-@pytest.mark.parametrize("size", [(2, 2), (3, 2)])
-def test_windows_that_see_all_of_their_positions_or_none_are_found(size: tuple[int, int]) -> None:
-    window, coarse = Window(size, size), draw_visible(4, 3)
-    whole = coarse.repeat_interleave(size[0], 2).repeat_interleave(size[1], 3)
-    assert VisibleMap(whole, MaskingOptions()).is_whole_under(window)
-    assert not VisibleMap(whole, MaskingOptions()).is_whole_under(window._replace(stride=(1, 1)))
-    assert not VisibleMap(whole, MaskingOptions()).is_whole_under(window._replace(padding=(1, 1, 1, 1)))
-    assert not VisibleMap(whole.roll(1, 3), MaskingOptions()).is_whole_under(window)
-    cut = whole[..., 1:, 1:]  # what no window sees may be visible
-    assert not VisibleMap(cut, MaskingOptions()).is_whole_under(window)
-
-
-def test_a_stem_whose_windows_see_whole_patches_is_not_padded() -> None:
-    visible = draw_visible(4, 3).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    convolution = torch.nn.Conv2d(3, 2, 4, 4)
-    features = torch.where(visible, draw_features(6, 3, 16, 12).float(), 1e6)
-    x = Masked(features, VisibleMap(visible, MaskingOptions()))
-    result = convolution_rule(convolution, x)
-    assert x.visible.recipe.rings == ()
-    shown, expected = result.with_hidden_zero(), convolution(functional.hide(x.features, visible))
-    assert torch.equal(shown, functional.hide(expected, result.visible.positions))
-
-
 @pytest.mark.parametrize("shape", [(6, 4, 5, 6), (5, 4, 5, 7), (6, 5, 7, 4), (6, 7)])
 def test_features_that_are_no_map_of_the_positions_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(NotImplementedError, match="5 x 7 positions") as refusal:
         Masked(torch.zeros(shape), VisibleMap(draw_visible(5, 7), MaskingOptions()))
     assert str(shape) in str(refusal.value)
-
-
-def test_everything_visible_needs_no_work() -> None:
-    everything = VisibleMap(torch.ones(2, 1, 5, 7, dtype=torch.bool), MaskingOptions())
-    x = Masked(draw_features(2, 3, 5, 7), everything)
-    assert x.visible.everything
-    assert x.with_hidden_zero() is x.features and x.with_neighbour_padding(2) is x.features
-    assert not VisibleMap(draw_visible(5, 7), MaskingOptions()).everything

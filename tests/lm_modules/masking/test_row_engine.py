@@ -106,30 +106,6 @@ def test_auto_takes_rows_for_a_small_box_and_dense_features_for_half_of_the_patc
 
 
 @torch.no_grad()
-def test_the_engine_given_is_the_one_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = spy_on_rows(monkeypatch)
-    rows, dense = engines("small_resnet")
-    images, (_, patches, box) = draw_images(1, SIZE), holes(SIZE)
-    dense(images, box[None])
-    assert shares == []
-    rows(images, box[None])
-    rows(images, patches[None])
-    assert len(shares) == 2 and shares[0] < 0.5 < shares[1]
-
-
-@torch.no_grad()
-def test_a_batch_norm_in_training_mode_inside_an_eval_network_is_computed_densely(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shares = spy_on_rows(monkeypatch)
-    (rows, dense), images = engines("small_resnet"), draw_images(len(MASKS), SIZE)
-    rows.network.layer1[0].bn1.train()
-    dense.network.layer1[0].bn1.train()
-    assert torch.equal(rows(images, ALL_MASKS), dense(images, ALL_MASKS))
-    assert shares == []
-
-
-@torch.no_grad()
 def test_rows_under_autocast_stay_close() -> None:
     rows, dense = engines("basic_resnet")
     images = draw_images(3, SIZE)
@@ -146,17 +122,6 @@ class Classifier(nn.Sequential):
     def __init__(self, *layers: nn.Module, pool: nn.Module | None = None) -> None:
         stem = [nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, padding=1)]
         super().__init__(*stem, *layers, pool or nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES))
-
-
-class Shifted(nn.Module):
-    """A learned constant for each channel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.linspace(-1, 1, 16)[:, None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias
 
 
 class TwoHeads(nn.Module):
@@ -182,17 +147,11 @@ def frozen() -> nn.Module:
 MIXED = {
     "frame": lambda: Classifier(nn.ZeroPad2d(2), *(nn.Conv2d(16, 16, 3) for _ in range(3)), nn.ReLU()),
     "frozen batch norm": frozen,
-    "constant in a sum": lambda: Classifier(Shifted(), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 1)),
     "two heads": TwoHeads,
-    "even and asymmetric windows": lambda: Classifier(
-        nn.Conv2d(16, 16, 2, 2, 1), nn.Conv2d(16, 16, (1, 3), padding=(0, 1)), nn.Conv2d(16, 16, 4, padding="same")
-    ),
-    "strides without centres": lambda: Classifier(nn.Conv2d(16, 16, 3, 2, 0), nn.Conv2d(16, 16, 1, 2), nn.SiLU()),
 }
 
 
 @pytest.mark.parametrize("name", MIXED)
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @torch.no_grad()
 def test_networks_that_take_rows_in_part_have_the_logits_of_dense_features(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -196,18 +196,6 @@ def test_a_damaged_file_is_refused(tmp_path: Path, kind: str, suffix: str) -> No
     assert_one_sentence(refusal, str(path))
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-@pytest.mark.parametrize("kept", [0.02, 0.3, 0.9, 0.999])
-def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str, kept: float) -> None:
-    path = tmp_path / f"weights{suffix}"
-    save = torch.save if suffix == ".pt" else safetensors.torch.save_file
-    save(dict(draw().state_dict()), path)
-    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    with pytest.raises(ValueError, match="weights") as refusal:
-        read_state_dict(path)
-    assert_one_sentence(refusal, str(path))
-
-
 @pytest.mark.parametrize("content", [[torch.zeros(1)], torch.zeros(3), {"a": 1}, {"state_dict": {"a": "b"}}, "text"])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "weights.pt")

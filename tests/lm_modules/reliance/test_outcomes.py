@@ -58,11 +58,6 @@ def test_merging_sorts_by_id_and_keeps_the_first_of_a_repeated_one() -> None:
     assert len(merged) == 30
 
 
-def test_a_condition_that_was_not_asked_is_refused_with_those_that_were() -> None:
-    with pytest.raises(ValueError, match=r"one of clean, silhouette, .*, got 'square'; evaluate"):
-        make_outcomes(5, seed=0).predictions_under("square")
-
-
 def test_parts_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one part"):
         Outcomes.merge([])

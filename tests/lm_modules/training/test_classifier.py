@@ -227,20 +227,6 @@ def test_the_hidden_fraction_grows_over_the_ramp() -> None:
     assert (hidden[1] <= 0.5).all() and hidden[2].max() > 0.5
 
 
-@pytest.mark.parametrize("masking", ["fill", "layer_masking"])
-def test_two_views_go_through_the_network_in_one_batch(masking: str) -> None:
-    images, visible, classifier = shown(masking, "consistency")
-    clean, hole = draw_batch(torch.arange(6)).images, expected_hole(classifier, torch.arange(6))
-    assert len(images) == 12
-    torch.testing.assert_close(images[:6], clean)
-    if masking == "layer_masking":
-        assert visible[:6].all() and torch.equal(visible[6:], hole)
-        torch.testing.assert_close(images[6:], clean)
-    else:
-        assert visible is None
-        torch.testing.assert_close(images[6:], torch.where(hole, clean, 0.0), rtol=0, atol=1e-6)
-
-
 def holes_by_sample(orders: list[list[int]], seed: int = 0) -> dict[tuple[int, int], Tensor]:
     """Hole of each (step, id)."""
     classifier = build(masking="layer_masking", hidden_fraction=(0.3, 0.7), seed=seed)
@@ -339,17 +325,6 @@ def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_n
     with pytest.raises(ValueError, match="annotated_batches") as refusal:
         make_trainer(limit_val_batches=0).fit(classifier, loader, loader)
     assert_one_sentence(refusal, "silhouettes", "NoneType")
-
-
-def test_the_loss_is_cross_entropy_with_the_smoothing_asked_for() -> None:
-    label_smoothing = 0.2
-    classifier = build(label_smoothing=label_smoothing).eval()
-    batch = Data().batches[0]
-    classifier.log = lambda *_arguments, **_options: None
-    log_probabilities = classifier(batch.images).log_softmax(dim=1)
-    right = log_probabilities[torch.arange(6), batch.labels]
-    expected = -((1 - label_smoothing) * right + label_smoothing * log_probabilities.mean(dim=1)).mean()
-    torch.testing.assert_close(classifier.training_step(batch, 0), expected)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -112,19 +112,6 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
     assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
 
 
-@pytest.mark.parametrize("skill", [0.0, 0.06])
-def test_equal_magnitudes_are_called_different_in_at_most_the_stated_share_of_cases(skill: float) -> None:
-    wrong = 0
-    for trial in range(200):
-        runs_a = [make_outcomes(150, seed=2 * trial, skill=skill)]
-        runs_b = [misled(make_outcomes(150, seed=2 * trial + 1, skill=skill))]
-        options = {"replicates": 300, "seed": trial}
-        found = magnitude_difference(silhouette_leak(), runs_a, runs_b, confidence=0.9, **options).interval
-        assert found is not None
-        wrong += not found.low <= 0 <= found.high
-    assert wrong / 200 <= 0.15
-
-
 def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing() -> None:
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)

@@ -37,13 +37,6 @@ def test_both_holes_remove_the_object_and_hide_equally_many_pixels() -> None:
     assert torch.equal((~holes.silhouette_visible).sum((1, 2, 3)), (~holes.circle_visible).sum((1, 2, 3)))
 
 
-def test_the_silhouette_keeps_the_ring_around_the_object_visible() -> None:
-    batch = shape_batch(100, 0)
-    holes = object_holes(sample_keys(0, batch.ids), batch.object_mask)
-    grown = torch.nn.functional.max_pool2d(batch.object_mask.float(), 3, 1, 1).bool()
-    assert holes.silhouette_visible[grown & ~batch.object_mask].all()
-
-
 def test_patches_hide_the_fraction_asked_for_and_smaller_holes_lie_within_larger_ones() -> None:
     conditions = conditions_of(shape_batch(20, 0))
     visible = [conditions.visible(retention_condition(fraction)) for fraction in FRACTIONS]

@@ -217,9 +217,3 @@ def test_leaks_over_parts_are_those_of_their_images() -> None:
     for name, at_border in (("touched", True), ("clear", False)):
         found = estimate(leak_by_border(name), [made], replicates=50)  # type: ignore[arg-type]
         assert found.value == pytest.approx(leaks[valid & (made.at_border == at_border)].mean())
-
-
-def test_an_object_is_thickest_where_its_largest_inscribed_circle_lies() -> None:
-    for mask, centre, depth in zip(BANK.object_masks[:, 0].numpy(), *BANK.thickest, strict=True):
-        distances = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-        assert float(depth) == pytest.approx(distances.max()) == pytest.approx(distances[tuple(centre.tolist())])

@@ -30,11 +30,6 @@ def test_objects_of_any_size_fill_the_picture_alike() -> None:
     assert small.mean().item() == pytest.approx(large.mean().item(), abs=0.01)
 
 
-def test_one_mask_does_not_depend_on_the_others() -> None:
-    masks = torch.rand(6, 1, 30, 50, generator=torch.Generator().manual_seed(0)) < 0.01
-    assert torch.equal(object_crops(masks)[4:5], object_crops(masks[4:5]))
-
-
 @pytest.mark.parametrize("size", [(1, 1), (17, 40), (96, 96)])
 def test_masks_of_any_size_and_empty_ones_give_finite_pictures(size: tuple[int, int]) -> None:
     found = object_crops(torch.stack([torch.zeros(1, *size), torch.ones(1, *size)]).bool())

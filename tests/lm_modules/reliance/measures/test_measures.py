@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate, estimate_difference
+from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.measures.accuracy import (
     circle_accuracy,
     clean_accuracy,
@@ -164,16 +164,6 @@ def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden()
         found = finding.interval
         assert found is not None and found.value == pytest.approx(expected) and found.low < expected < found.high
         assert (finding.images, finding.left_out) == (right.sum(), (~right).sum())
-
-
-def test_over_runs_and_arms_whole_masks_are_asked_about_images_that_any_of_them_has_right() -> None:
-    one, other, third = (make_outcomes(400, seed, invalid=range(0, 400, 7)) for seed in (3, 4, 5))
-    rights = [(run.predictions_under("clean") == run.labels) & run.object_valid for run in (one, other, third)]
-    over_two = estimate(whole_mask_accuracy(), [one, other])
-    difference = estimate_difference(whole_mask_accuracy(), [one], [third])
-    for finding, right in ((over_two, rights[0] | rights[1]), (difference, rights[0] | rights[2])):
-        assert (finding.images, finding.left_out) == (right.sum(), (~right).sum())
-        assert right.sum() > rights[0].sum()
 
 
 def test_the_quotient_is_undefined_where_nothing_is_right_behind_the_broken_mask() -> None:

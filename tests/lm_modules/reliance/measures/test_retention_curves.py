@@ -104,23 +104,6 @@ def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction(
     assert (found.images, found.left_out) == (len(rows), len(NOT_ASKED) + 1)
 
 
-@each_metric
-def test_intervals_are_as_wide_to_both_sides_as_those_of_figures_of_resampled_images(
-    metric: str, reference: Reference
-) -> None:
-    outcomes, rng = curve_outcomes(), np.random.default_rng(5)
-    rows = rows_asked(outcomes)
-    predictions = [outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)] for fraction in FRACTIONS]
-    resampled = [
-        np.mean([reference(outcomes, each, drawn) for each in predictions])
-        for drawn in rng.choice(rows, (1000, len(rows)))
-    ]
-    low, high = np.quantile(resampled - np.mean(resampled), [0.025, 0.975])
-    found = estimate(curve(metric, *FRACTIONS), [outcomes]).interval
-    assert found is not None
-    assert (found.low - found.value, found.high - found.value) == pytest.approx((low, high), abs=0.1 * (high - low))
-
-
 def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies() -> None:
     outcomes = curve_outcomes()
     condition = curve_condition(FAMILY, ORDER, 0.5)
