@@ -50,11 +50,10 @@ def test_a_masked_image_has_the_hole_it_would_have_at_probability_one(family: Ma
     assert torch.equal(sometimes[masked(sometimes)], always[masked(sometimes)])
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 @every_fill
-def test_filled_images_and_visible_agree(fill: FillName, probability: float) -> None:
+def test_filled_images_and_visible_agree(fill: FillName) -> None:
     images, keys = uniform(torch.arange(60), 3, 8, 8) + 2, sample_keys(4, torch.arange(60))
-    policy = RandomMasking(FAMILY, fill, probability)
+    policy = RandomMasking(FAMILY, fill, 0.5)
     filled, visible, *_ = policy(keys, batch_of(images))
     assert torch.equal(visible, policy.draw_visible(keys, batch_of(images)))
     assert torch.equal(filled[visible.expand_as(images)], images[visible.expand_as(images)])

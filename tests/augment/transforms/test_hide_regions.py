@@ -67,8 +67,7 @@ def test_pixels_brought_in_by_padding_are_not_visible(order):
 
 
 @pytest.mark.parametrize("fill", FILLS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.float32, 1)])
 def test_every_fill_leaves_visible_pixels_alone_and_keeps_type_and_shape(fill, dtype, channels):
     image = photograph(dtype, channels)
     done = compose(HIDE(fill=fill, mean=IMAGENET_MEAN[:channels]), seed=1)(image=image)

@@ -8,14 +8,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.cli import LightningCLI
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch, apply_fill, fold_in, patches, sample_keys
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.masked import MaskingOptions
-from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
+from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.presented_images import present_masked
 
@@ -48,13 +47,6 @@ class Data(pl.LightningDataModule):
         return DataLoader(self.batches, batch_size=None)
 
     val_dataloader = test_dataloader = train_dataloader
-
-
-class CommandLineData(Data):
-    """With arguments that a command line can give."""
-
-    def __init__(self, num_classes: int = 5) -> None:
-        super().__init__(num_classes=num_classes)
 
 
 class Recorder:
@@ -344,59 +336,6 @@ def test_a_checkpoint_gives_the_classifier_back(tmp_path: Path) -> None:
     assert dict(again.hparams) == dict(classifier.hparams)
     images, visible = torch.rand(4, 3, SIZE, SIZE), torch.rand(4, 1, SIZE, SIZE) < 0.5
     assert torch.equal(again.eval()(images, visible), classifier.eval()(images, visible))
-
-
-WEIGHTED = ["--model.masking=fill", '--model.mask_family={"patches": 1, "rectangles": 2.5}', "--model.mask_ramp=0.5"]
-WEIGHTED += ['--model.fill={"black": 1, "other_image": 3}']
-
-
-def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["fit"])
-    quiet = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
-    arguments = [f"--trainer.{name}=false" for name in quiet]
-    arguments += ["--trainer.accelerator=cpu", "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
-    cli = LightningCLI(
-        MaskRobustClassifier,
-        CommandLineData,
-        args=["fit", *arguments, "--model.num_classes=5", '--model.architecture_options={"width": 16}', *WEIGHTED],
-        save_config_callback=None,
-        seed_everything_default=False,
-    )
-    cli.trainer.save_checkpoint(tmp_path / "last.ckpt")
-    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
-    assert again.network.network.fc.weight.equal(cli.model.network.network.fc.weight)
-    assert [again.hparams[name] for name in ("mask_family", "fill", "mask_ramp")] == [
-        cli.model.hparams[name] for name in ("mask_family", "fill", "mask_ramp")
-    ]
-
-
-def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(tmp_path: Path) -> None:
-    classifier = build(architecture=SmallResNet(CLASSES, width=16), architecture_options=None)
-    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
-    with pytest.raises(ValueError, match="weights") as refusal:
-        MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
-    assert_one_sentence(refusal, "last.ckpt", "by name")
-    network = SmallResNet(CLASSES, width=16)
-    again = build(architecture=network, architecture_options=None, weights=str(tmp_path / "last.ckpt"))
-    assert torch.equal(again.network.network.conv1.weight, classifier.network.network.conv1.weight)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        SmallResNet(3, width=16).state_dict(),
-        {"state_dict": {}, "hyper_parameters": {"architecture": "small_resnet", "another_option": 3}},
-        {"state_dict": {}, "hyper_parameters": {}},
-        {"hyper_parameters": {"architecture": "small_resnet"}},
-    ],
-)
-def test_what_is_not_a_checkpoint_of_a_classifier_is_refused(tmp_path: Path, content: dict) -> None:
-    torch.save(dict(content), tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="weights") as refusal:
-        MaskRobustClassifier.from_checkpoint(str(tmp_path / "other.ckpt"))
-    assert_one_sentence(refusal, "other.ckpt")
 
 
 REFUSALS = [

@@ -25,7 +25,7 @@ def boxes(count: int, height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 45), (64, 17)])
-@pytest.mark.parametrize("pixels", [0, 1, 7, 60, 200])
+@pytest.mark.parametrize("pixels", [0, 1, 60, 200])
 def test_a_blob_has_exactly_the_area_asked_for_and_keeps_clear_of_the_object(
     height: int, width: int, pixels: int
 ) -> None:

@@ -157,7 +157,7 @@ def test_the_interval_of_a_mean_of_fractions_is_students_on_logits() -> None:
 def test_the_interval_of_a_mean_of_fractions_stays_in_range_and_holds_the_truth() -> None:
     generator = np.random.default_rng(0)
     for mean, seeds in ((0.55, 2), (0.9, 2), (0.9, 3), (0.98, 5)):
-        rates = generator.beta(60 * mean, 60 * (1 - mean), (2000, seeds))
+        rates = generator.beta(60 * mean, 60 * (1 - mean), (1000, seeds))
         accuracies = generator.binomial(256, rates) / 256
         bounds = np.array([mean_fraction_interval(values) for values in accuracies if values.std() > 0], dtype=float)
         assert 0 <= bounds.min() <= bounds.max() <= 1
