@@ -104,11 +104,6 @@ def test_a_bomb_in_the_old_format_is_one_sentence_too(tmp_path: Path, content: b
         read_checkpoint(path)
 
 
-def test_checkpoints_of_the_old_format_are_still_read(tmp_path: Path) -> None:
-    torch.save({"w": torch.arange(4.0)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert torch.equal(read_state_dict(tmp_path / "old.pt")["w"], torch.arange(4.0))
-
-
 def read_with_little_memory(make: Callable[[Path], Path], path: Path) -> None:
     """Read a bomb with one GiB more than the process has already."""
     path = make(path)
