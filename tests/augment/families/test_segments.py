@@ -15,8 +15,7 @@ from maskrobust.augment import (
     segment_batch,
     uniform,
 )
-from maskrobust.augment.families import SegmentationMethod
-from maskrobust.augment.families.superpixels import segment_image
+from maskrobust.augment.families.superpixels import SegmentationMethod, segment_image
 
 FRACTIONS = [0.0, 0.05, 0.1, 0.3, 0.5, 0.77, 0.9, 1.0]
 
