@@ -140,7 +140,8 @@ def _from_architecture(name: str, architecture: str, weights: str, num_classes: 
             torch.manual_seed(0)
             network = build_network(architecture, count)
         names = _unnamed(count) if num_classes is None else OutputNames()
-        return _trained(name, network, _default_preprocessing(architecture), count, names, origin)
+        shown = _default_preprocessing(architecture)
+        return TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
     if not _is_file(weights):
         raise InputError(_about_weights(architecture, weights))
     if architecture in _TRANSFORMING:
@@ -184,8 +185,8 @@ def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
         ) from error
     if origin.layer_masking:
         network = LayerMasking(network, **origin.layer_masking)
-    shown, count = found.preprocessing, found.num_outputs
-    return _trained(name, network, shown, count, found.names, origin, may_have_more=origin.is_own_class)
+    shown, count, names = found.preprocessing, found.num_outputs, found.names._asdict()
+    return TrainedNetwork(name, network, shown, count, origin=origin, may_have_more=origin.is_own_class, **names)
 
 
 def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
@@ -204,7 +205,8 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
     names = _unnamed(count)
     if "class_names" in content:
         names = named_outputs(read_class_names(content["class_names"], count, path))
-    return _trained(name, network, shown, count, names, origin, may_have_more=trained is not None)
+    may_have_more = trained is not None
+    return TrainedNetwork(name, network, shown, count, origin=origin, may_have_more=may_have_more, **names._asdict())
 
 
 def _unnamed(count: int) -> OutputNames:
@@ -264,7 +266,8 @@ def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weig
     categories = tuple(found.meta["categories"])
     names = OutputNames(categories, imagenet_names(len(categories)).wordnet_ids)
     shown = _shown_by_torchvision(found)
-    return _trained(name, network, shown, len(categories), names, Origin(architecture))
+    origin = Origin(architecture)
+    return TrainedNetwork(name, network, shown, len(categories), origin=origin, **names._asdict())
 
 
 def _default_preprocessing(architecture: str) -> Preprocessing:
@@ -307,7 +310,7 @@ def _named_by_timm(name: str, network: nn.Module, origin: Origin) -> TrainedNetw
         labels = read_class_names(given, count, name)
         texts = [described.get(label) for label in labels] if isinstance(described, Mapping) else given
         names = OutputNames(read_class_names(texts, count, name), labels if are_wordnet_ids(labels) else None)
-    return _trained(name, network, _shown_by_timm(network), count, names, origin)
+    return TrainedNetwork(name, network, _shown_by_timm(network), count, origin=origin, **names._asdict())
 
 
 def _shown_by_timm(network: nn.Module) -> Preprocessing:
@@ -330,7 +333,7 @@ def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
     if path is not None:
         return _with_file(name, network, path, Preprocessing(), origin)
     count = _outputs_of(network, name)
-    return _trained(name, network, Preprocessing(), count, _unnamed(count), origin)
+    return TrainedNetwork(name, network, Preprocessing(), count, origin=origin, **_unnamed(count)._asdict())
 
 
 def _classes_in(path: str) -> int | None:
@@ -364,28 +367,6 @@ def _outputs_in(path: str, architecture: str) -> int:
                 raise InputError(f"'{path}' must have 2 to {MOST_OUTPUTS} outputs, got {count}; give another file.")
             return count
     return 1000
-
-
-def _trained(
-    name: str,
-    network: nn.Module,
-    shown: Preprocessing,
-    count: int,
-    names: OutputNames,
-    origin: Origin,
-    *,
-    may_have_more: bool = False,
-) -> TrainedNetwork:
-    return TrainedNetwork(
-        name,
-        network,
-        shown,
-        count,
-        class_names=names.class_names,
-        wordnet_ids=names.wordnet_ids,
-        origin=origin,
-        may_have_more=may_have_more,
-    )
 
 
 def _fetched(name: str, fetch: Callable[[], Made]) -> Made:

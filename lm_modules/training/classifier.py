@@ -255,7 +255,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """
         made_with = dict(self.hparams)
         architecture, options = made_with.pop("architecture", None), made_with.pop("architecture_options")
-        layer_masking, names = made_with.pop("layer_masking"), named_outputs(self.class_names)
+        layer_masking = made_with.pop("layer_masking")
         origin = None
         if isinstance(architecture, str):
             origin = Origin(architecture, options or {}, is_own_class(architecture), layer_masking or {}, made_with)
@@ -264,11 +264,10 @@ class MaskRobustClassifier(pl.LightningModule):
             self.network,
             Preprocessing(self.mean, self.std),
             self.num_classes,
-            class_names=names.class_names,
-            wordnet_ids=names.wordnet_ids,
             origin=origin,
             may_have_more=True,
             channels_last=bool(self.hparams["channels_last"]),
+            **named_outputs(self.class_names)._asdict(),
         )
 
     def setup(self, stage: str) -> None:
