@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
-from maskrobust.lm_modules.masking.rules import RULES, Rule
+from maskrobust.lm_modules.masking.rules.table import RULES, Rule
 from maskrobust.lm_modules.networks.architectures import build_outline
 from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 from tests.lm_modules.masking.architectures import (

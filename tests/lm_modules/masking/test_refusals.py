@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule
-from maskrobust.lm_modules.masking.rules import RULES
+from maskrobust.lm_modules.masking.rules.table import RULES
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes
 

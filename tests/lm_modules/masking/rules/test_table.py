@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth, stochastic_depth
 
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, masking_rule
-from maskrobust.lm_modules.masking.rules import RULES, find_rule
 from maskrobust.lm_modules.masking.rules.pointwise import elementwise
+from maskrobust.lm_modules.masking.rules.table import RULES, find_rule
 
 
 @pytest.fixture(autouse=True)
