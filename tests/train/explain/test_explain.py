@@ -255,7 +255,7 @@ def test_an_image_goes_on_from_the_pass_at_which_it_was_stopped(
     options = ["--plan.explainers=[lime, occlusion]", "--methods=[uniform_noise, layer_masking]", "--plan.batch_size=4"]
     whole = arrays_of(explain(tmp_path, *options))
     (tmp_path / "out").rename(tmp_path / "whole")
-    monkeypatch.setattr("maskrobust.train.explain.kept.SECONDS_A_CHUNK", 0.0)
+    monkeypatch.setattr("maskrobust.train.storage.store.SECONDS_A_CHUNK", 0.0)
     predictor, passes, last = TrainedNetwork.predictor, [], 10
 
     def stopping(self: TrainedNetwork, method: str) -> Predictor:

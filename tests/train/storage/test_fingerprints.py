@@ -82,7 +82,7 @@ def stop_after(batches: int, command: list[str]) -> None:
         return ask(self, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "SECONDS_A_CHUNK", 0.0)
+        patch.setattr("maskrobust.train.storage.store.SECONDS_A_CHUNK", 0.0)
         patch.setattr(Measurement, "ask", limited)
         with pytest.raises(RuntimeError, match="stopped"):
             main(command)
