@@ -4,9 +4,8 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.results import select
 from maskrobust.train.report.blocks import legend, panels, prose
-from maskrobust.train.report.charts import Curve, line_chart
+from maskrobust.train.report.charts import charts_by_method
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.wording import method_title
 
 
 def margins(results: Results) -> Markup | None:
@@ -17,23 +16,8 @@ def margins(results: Results) -> Markup | None:
     ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
     spare = 0.05 * (max(ends) - min(ends)) or 0.01
     limits = min(*ends, 0.0) - spare, max(*ends, 0.0) + spare
-    charts = []
-    for place, method in enumerate(results.methods):
-        curves = [
-            Curve.of(select(rows, method=method, network=each.name), "margin", each.colour, str(each.number))
-            for each in results.networks
-        ]
-        charts.append(
-            line_chart(
-                curves,
-                f"margins-{place}",
-                method_title(method),
-                "Margin around the object (pixels)",
-                "Leak",
-                label="Chart: leak against the margin around the object",
-                percent=False,
-                limits=limits,
-            )
-        )
+    x_label, label = "Margin around the object (pixels)", "Chart: leak against the margin around the object"
+    look = {"percent": False, "limits": limits}
+    charts = charts_by_method(results, rows, "margin", "margins", x_label, "Leak", label=label, **look)
     caption = prose("margins", legend=legend(results.networks))
     return panels(charts, caption)
