@@ -22,7 +22,7 @@ from maskrobust.lm_modules.networks.architectures import (
     head_of,
     is_own_class,
 )
-from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit, check_options
+from maskrobust.lm_modules.networks.checkpoint_file import building_from, check_options
 from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, read_export
 from maskrobust.lm_modules.networks.imagenet import (
     OutputNames,
@@ -173,16 +173,9 @@ def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
             f"names it; if you trust it, name it yourself, as in {origin.architecture}:{folder}."
         )
     network = None if own is None else build_own_network(own, found.num_outputs)
-    try:
-        with allocation_limit(found.weights.values(), folder):
-            network = network or build_network(origin.architecture, found.num_outputs, dict(origin.options))
+    with building_from(folder, found.weights.values()):
+        network = network or build_network(origin.architecture, found.num_outputs, dict(origin.options))
         load_tensors(network, found.weights, folder)
-    except InputError:
-        raise
-    except Exception as error:  # a file's options can be anything, and make a constructor raise anything
-        raise InputError(
-            f"'{folder}' has options that its architecture does not take ({type(error).__name__}); export it again."
-        ) from error
     if origin.layer_masking:
         network = LayerMasking(network, **origin.layer_masking)
     shown, count, names = found.preprocessing, found.num_outputs, found.names._asdict()
