@@ -73,7 +73,8 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
     """
     plain = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _WITHOUT_INFLUENCE}
     plan, options = config.plan, config.data_options
-    own = (*map(uncentred, (*config.methods, *config.transfer_methods)), *plan.transfer_families)
+    methods = map(uncentred, (*config.methods, *config.transfer_methods))
+    own = (*methods, *plan.transfer_families, *plan.own_measures)
     arguments = {name: value for name, value in options.get("init_args", {}).items() if name != "num_workers"}
     return {
         **plain,

@@ -1,12 +1,21 @@
 """What is hidden under each condition, and that it depends on (seed, sample id) and the bank alone."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 import torch
 
 from maskrobust.augment import Batch, object_holes, sample_keys
-from maskrobust.lm_modules.reliance.holes.conditions import Conditions, ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
+from maskrobust.lm_modules.reliance.holes.conditions import (
+    Conditions,
+    ConditionSource,
+    Drawing,
+    condition_names,
+    hole,
+    retention_condition,
+)
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from tests.lm_modules.reliance.shapes import SIZE, shape_bank, shape_batch
 
@@ -119,3 +128,19 @@ def test_a_bank_of_another_size_is_refused() -> None:
     wide = Batch(batch.ids, batch.images[..., :16], batch.object_mask[..., :16], batch.labels)
     with pytest.raises(ValueError, match=rf"\({SIZE}, 16\), got \({SIZE}, {SIZE}\)"):
         conditions_of(wide)
+
+
+def test_a_hole_of_a_measure_s_own_is_drawn_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditions_module, "_HOLES", dict(conditions_module._HOLES))
+
+    @hole(lambda plan: ["upper_half"] if plan.shapes else [])
+    def upper_half(drawing: Drawing) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        visible = torch.ones_like(drawing.batch.object_mask)
+        visible[:, :, : SIZE // 2] = False
+        yield visible, drawing.holes.valid
+
+    conditions = conditions_of(shape_batch(20, 0))
+    assert not conditions.visible("upper_half")[:, :, : SIZE // 2].any()
+    assert [each.name for each in conditions.all] == condition_names(PLAN)
+    assert condition_names(PLAN)[-1] == "upper_half"
+    assert "upper_half" not in condition_names(PLAN.without_objects())
