@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.augment.families import MaskFamily
-from maskrobust.augment.families.registry import draw_chosen
-from maskrobust.augment.fills import FILLS, check_mean, draw_partners, mix_images, own_weight
+from maskrobust.augment.families.registry import MaskFamily, draw_chosen
+from maskrobust.augment.fills.colours import check_mean
+from maskrobust.augment.fills.mixing import draw_partners, mix_images, own_weight
+from maskrobust.augment.fills.registry import FILLS
 from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import Choice, Chosen, Entry
 from maskrobust.errors import InputError

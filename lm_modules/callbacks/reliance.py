@@ -83,7 +83,7 @@ class RelianceCallback(pl.Callback):
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
-        self._asked: ReliancePlan | None = None
+        self._usable_plan: ReliancePlan | None = None
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
         self._scenes: EmptyScenes | None = None
@@ -120,12 +120,12 @@ class RelianceCallback(pl.Callback):
             return
         classifier = classifier_of(pl_module, self)
         datamodule = getattr(trainer, "datamodule", None)
-        if self._asked is None:
-            self._asked = self._prepare(datamodule, classifier)
+        if self._usable_plan is None:
+            self._usable_plan = self._prepare(datamodule, classifier)
         self._measurement = Measurement(
             {_NAME: classifier.trained_network()},
             self._bank,
-            dict.fromkeys(self.methods, self._asked),
+            dict.fromkeys(self.methods, self._usable_plan),
             num_classes=classifier.num_classes,
             seed=self.seed,
             object_of=getattr(datamodule, "object_of", torch.clone),
@@ -199,7 +199,7 @@ class RelianceCallback(pl.Callback):
             "",
             method,
             {0: outcomes},
-            Context(self._asked or self.plan, probe),
+            Context(self._usable_plan or self.plan, probe),
             replicates=self.replicates,
             seed=self.seed,
             wanted=lambda member: member.measure.in_training,

@@ -20,7 +20,7 @@ from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.program import mode
 from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, normalise
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
-from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit
+from maskrobust.lm_modules.networks.checkpoint_file import building_from
 from maskrobust.lm_modules.networks.compilation import CompiledNetwork
 from maskrobust.lm_modules.networks.imagenet import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.loading import read_weights
@@ -43,11 +43,11 @@ from maskrobust.lm_modules.training.presented_images import (
     PresentedImages,
     Presenter,
     present_whole,
+    worst_presented,
 )
 from maskrobust.lm_modules.training.sample_mean import SampleMean
 from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
 from maskrobust.lm_modules.training.training_masks import TrainingMasking, build_masking, evaluation_fill
-from maskrobust.lm_modules.training.worst_of import worst_presented
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
@@ -201,20 +201,12 @@ class MaskRobustClassifier(pl.LightningModule):
         checkpoint = read_checkpoint(path)
         arguments = arguments_in(checkpoint, cls, path)
         weights = plain_tensors(checkpoint["state_dict"], path)
-        try:
-            with allocation_limit(weights.values(), path):
-                classifier = cls(**arguments)
+        with building_from(path, weights.values()):
+            classifier = cls(**arguments)
             if classifier.teacher is None:  # as of an own objective that nobody has imported
                 weights = {name: value for name, value in weights.items() if not name.startswith("teacher.")}
             check_values(weights, classifier.state_dict(), path)
             classifier.load_state_dict(weights)
-        except (InputError, UnsupportedNetworkError):
-            raise
-        except Exception as error:  # a file's arguments can be anything, and make a constructor raise anything
-            raise InputError(
-                f"'{path}' holds arguments or weights that no {cls.__name__} takes ({type(error).__name__}); write it "
-                "again."
-            ) from error
         if "class_names" in checkpoint:
             classifier.class_names = read_class_names(checkpoint["class_names"], classifier.num_classes, path)
         classifier.training_view = read_training_view(checkpoint)
@@ -255,7 +247,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """
         made_with = dict(self.hparams)
         architecture, options = made_with.pop("architecture", None), made_with.pop("architecture_options")
-        layer_masking, names = made_with.pop("layer_masking"), named_outputs(self.class_names)
+        layer_masking = made_with.pop("layer_masking")
         origin = None
         if isinstance(architecture, str):
             origin = Origin(architecture, options or {}, is_own_class(architecture), layer_masking or {}, made_with)
@@ -264,11 +256,10 @@ class MaskRobustClassifier(pl.LightningModule):
             self.network,
             Preprocessing(self.mean, self.std),
             self.num_classes,
-            class_names=names.class_names,
-            wordnet_ids=names.wordnet_ids,
             origin=origin,
             may_have_more=True,
             channels_last=bool(self.hparams["channels_last"]),
+            **named_outputs(self.class_names)._asdict(),
         )
 
     def setup(self, stage: str) -> None:

@@ -10,11 +10,10 @@ from maskrobust.train.report.sections.accuracy import accuracy, accuracy_of_clas
 from maskrobust.train.report.sections.comparisons import against_layer_masking, pairs
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.sections.examples import examples
-from maskrobust.train.report.sections.margins import margins
 from maskrobust.train.report.sections.measures import definitions, differences, measures
 from maskrobust.train.report.sections.retention import retention
 from maskrobust.train.report.sections.run import run
-from maskrobust.train.report.sections.shares import shares
+from maskrobust.train.report.sections.shares import margins, shares
 from maskrobust.train.report.sections.transfer import transfer
 from maskrobust.train.report.sections.verdict import factorial, rule, title, verdict
 

@@ -1,13 +1,15 @@
 """What a claim or an evaluation has found: networks, masking methods and rows, as pages, terminal and files take it."""
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.storage.plain_text import printable
 
 Name = Literal["claim", "reliance"]
@@ -97,8 +99,8 @@ class Results:
         return methods
 
     def as_csv(self) -> str:
-        """All rows; see `harmless_csv`."""
-        return harmless_csv(self.rows)
+        """All rows; see `rows_as_csv`."""
+        return rows_as_csv(self.rows)
 
     @cached_property
     def over_seeds(self) -> list[Row]:
@@ -144,15 +146,23 @@ def meaningless_because(row: Row) -> str:
     return row.reading.removeprefix(MEANINGLESS) if row.reading.startswith(MEANINGLESS) else ""
 
 
-def harmless_csv(rows: Iterable[Row]) -> str:
-    """Rows as CSV whose text is `as_text`."""
-    harmless = []
-    for row in rows:
-        texts = {name: value for name, value in vars(row).items() if isinstance(value, str)}
-        changed: dict[str, Any] = {name: as_text(text) for name, text in texts.items()}
-        parameters = {printable(key): printable(str(value)) for key, value in row.parameters.items()}
-        harmless.append(replace(row, **changed, parameters=parameters))
-    return rows_as_csv(harmless)
+def rows_as_csv(rows: Iterable[Row]) -> str:
+    """All rows; parameters are written like "family=slic order=random"."""
+    names = [each.name for each in fields(Row)]
+
+    def cell(value: object) -> object:
+        return " ".join(f"{name}={each}" for name, each in value.items()) if isinstance(value, Mapping) else value
+
+    return as_csv(names, ([cell(getattr(row, name)) for name in names] for row in rows))
+
+
+def as_csv(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """Lines below a head, whose text is `as_text`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([as_text(each) if isinstance(each, str) else each for each in line] for line in lines)
+    return text.getvalue()
 
 
 def as_text(text: str) -> str:

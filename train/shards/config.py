@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError, check_at_least, check_distinct
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_described_data
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -68,8 +68,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     check_at_least("workers", config.workers, 1)
     if config.resize is not None:
         check_at_least("resize", config.resize, _SMALLEST_SIDE)
-    if not config.splits or len(set(config.splits)) < len(config.splits):
-        raise InputError(f"splits must name at least one, each once, got {list(config.splits)}; change them.")
+    check_distinct("splits", config.splits)
     return config
 
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth, stochastic_depth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule
-from maskrobust.lm_modules.masking.rules import RULES, find_rule
 from maskrobust.lm_modules.masking.rules.pointwise import elementwise
+from maskrobust.lm_modules.masking.rules.table import RULES, find_rule
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes
 

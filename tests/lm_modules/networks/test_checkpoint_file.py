@@ -177,7 +177,7 @@ BUILDING = [
     ({"num_classes": 2**40}, "much larger than the weights in it"),
     ({"architecture_options": {"width": 2**20}}, "much larger than the weights in it"),
     ({"architecture_options": {"blocks": 10**9}}, "much larger than the weights in it"),
-    ({"architecture_options": {"width": 32}}, "arguments or weights that no MaskRobustClassifier takes"),
+    ({"architecture_options": {"width": 32}}, "arguments or weights that no network takes"),
     ({"architecture_options": {"width": "wide"}}, "must|takes|take"),
     ({"architecture_options": 7}, "take"),
     ({"mean": "abc"}, "mean|takes"),
@@ -211,7 +211,7 @@ def test_a_run_goes_on_with_a_network_of_the_size_of_its_weights_alone() -> None
     with pytest.raises(ValueError, match="much larger than the weights in it"):
         check_size(large, {}, weights, "evil.ckpt")
     nameless = {name: value for name, value in large.items() if name != "num_classes"}
-    with pytest.raises(ValueError, match="options that its architecture does not take"):
+    with pytest.raises(ValueError, match="arguments or weights that no network takes"):
         check_size(nameless, {}, weights, "evil.ckpt")
 
 

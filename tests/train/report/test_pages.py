@@ -288,7 +288,7 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(
     (tmp_path / "kept_behind_the_circle.py").write_text(code)
     monkeypatch.setattr(measures, "__path__", [*measures.__path__, str(tmp_path)])
     monkeypatch.setattr(catalogue_module, "MEASURES", copy.copy(catalogue_module.MEASURES))
-    catalogue_module._import_measures.cache_clear()
+    catalogue_module.import_modules.cache_clear()
     shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": ()}
     reliance = summarised_reliance(tmp_path, **shapes)
     monkeypatch.delitem(sys.modules, f"{measures.__name__}.kept_behind_the_circle")

@@ -18,7 +18,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched, draw_uniform
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, draw_uniform
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
     ImageFile,
@@ -265,7 +265,7 @@ class FileDataModule(AnnotatedDataModule):
         return Loader(FileDataset(files, self.mask_code, self.image_size), **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, "collate_fn": as_fetched, **loading_options(self.num_workers)}
+        return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
 
 
 def warn_of_skipped(where: str, others: Sequence[Path]) -> None:

@@ -1,5 +1,6 @@
 """What is hidden under each condition, swap triples, and object crops of masks."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,15 @@ import torch
 from scipy import stats
 
 from maskrobust.augment import Batch, SilhouetteBank, object_holes, sample_keys
-from maskrobust.lm_modules.reliance.holes.conditions import Conditions, ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
+from maskrobust.lm_modules.reliance.holes.conditions import (
+    Conditions,
+    ConditionSource,
+    Drawing,
+    condition_names,
+    hole,
+    retention_condition,
+)
 from maskrobust.lm_modules.reliance.holes.object_crops import object_crops
 from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -202,3 +211,19 @@ def test_masks_of_any_size_and_empty_ones_give_finite_pictures(size: tuple[int, 
     found = object_crops(torch.stack([torch.zeros(1, *size), torch.ones(1, *size)]).bool())
     assert found.shape == (2, 4, 32, 32) and found.isfinite().all()
     assert not found[0, 0].any() and found[1, 0].max() > 0.9
+
+
+def test_a_hole_of_a_measure_s_own_is_drawn_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditions_module, "_HOLES", dict(conditions_module._HOLES))
+
+    @hole(lambda plan: ["upper_half"] if plan.shapes else [])
+    def upper_half(drawing: Drawing) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        visible = torch.ones_like(drawing.batch.object_mask)
+        visible[:, :, : SIZE // 2] = False
+        yield visible, drawing.holes.valid
+
+    conditions = conditions_of(shape_batch(20, 0))
+    assert not conditions.visible("upper_half")[:, :, : SIZE // 2].any()
+    assert [each.name for each in conditions.all] == condition_names(PLAN)
+    assert condition_names(PLAN)[-1] == "upper_half"
+    assert "upper_half" not in condition_names(PLAN.without_objects())
