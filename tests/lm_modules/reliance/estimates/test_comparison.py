@@ -1,15 +1,14 @@
 """Several arms against one: Holm's levels, and bounds that clear the margin exactly where his procedure rejects."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from maskrobust.lm_modules.reliance.estimates.bootstrap import Resampled
-from maskrobust.lm_modules.reliance.estimates.comparison import (
-    MagnitudeDifference,
-    compare_magnitudes,
-    holm_levels,
-    tail_level,
-)
+from maskrobust.lm_modules.reliance.estimates.bootstrap import tail_level
+from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference, compare_magnitudes, holm_levels
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Part, Statistic, WithError, estimate_pair
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
 from maskrobust.lm_modules.reliance.measures.used_share import used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -18,11 +17,11 @@ from tests.lm_modules.reliance.tables import make_outcomes
 
 
 def arm(skill: float, seed: int = 0, images: int = 400) -> list[Outcomes]:
-    return [make_outcomes(images, seed=seed + run, skill=skill) for run in range(2)]
+    return [make_outcomes(images, seed=seed + run, skill=skill) for run in range(5)]
 
 
-def resampled(rng: np.random.Generator, value: float) -> Resampled:
-    return Resampled(value, rng.normal(value, 0.1, 500))
+def with_error(value: float) -> WithError:
+    return WithError(value, Part(0.01, 4), Part(0.005, 99))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -40,7 +39,7 @@ def test_a_quantile_exceeds_a_bound_above_its_tail_level_and_nowhere_else(seed: 
 def test_each_bound_clears_the_margin_above_the_level_for_it_and_nowhere_else(seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = rng.normal(0, 0.2, 2)
-    magnitudes = MagnitudeDifference(resampled(rng, first - second), resampled(rng, first + second))
+    magnitudes = MagnitudeDifference(with_error(first - second), with_error(first + second))
     margin = 0.05
     for level in rng.uniform(0.001, 0.5, 30):
         found = magnitudes.interval(level, level)
@@ -144,3 +143,21 @@ def test_a_p_value_below_its_level_is_one_whose_adjusted_value_is_below_that_of_
 def test_a_level_outside_its_range_is_refused(level: float) -> None:
     with pytest.raises(ValueError, match=f"got {level}"):
         holm_levels([0.5], level)
+
+
+@pytest.mark.parametrize(("seeds", "of_seeds"), [(2, 1.0), (3, 1.0), (8, 1.0), (3, 0.1)])
+def test_bounds_hold_with_few_seeds_whatever_varies(seeds: int, of_seeds: float) -> None:
+    """Differences of mean 0 whose seeds and images vary."""
+    rng = np.random.default_rng(seeds)
+    statistic = Statistic(lambda run: Columns(run.ids, run.ids, run.sensitivity[np.newaxis], 0))
+    made, trials = make_outcomes(40, seed=0), 500
+    nothing = [replace(made, sensitivity=np.zeros(40))] * seeds
+    missed = dict.fromkeys((0.025, 0.0042), 0)
+    for _ in range(trials):
+        runs = [replace(made, sensitivity=each) for each in rng.normal(0, of_seeds, (seeds, 1)) + rng.normal(0, 1, 40)]
+        _, signed = estimate_pair(statistic, runs, nothing, replicates=100, seed=0, confidence=0.95)
+        assert signed is not None
+        for level in missed:
+            missed[level] += signed[0].low(level) > 0
+    for level, count in missed.items():
+        assert stats.binomtest(count, trials, level, alternative="greater").pvalue > 1e-3

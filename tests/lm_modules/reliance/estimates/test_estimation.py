@@ -102,12 +102,13 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
     sign_a: Callable[[list[Outcomes]], list[Outcomes]], sign_b: Callable[[list[Outcomes]], list[Outcomes]]
 ) -> None:
     strong, weak = arm(0.8), arm(0.3, first_seed=50)
-    plain = estimate_difference(silhouette_leak(), strong, weak).interval
+    plain = magnitude_difference(silhouette_leak(), strong, weak).interval
     found = magnitude_difference(silhouette_leak(), sign_a(strong), sign_b(weak)).interval
     back = magnitude_difference(silhouette_leak(), sign_b(weak), sign_a(strong)).interval
     assert plain is not None
     assert found is not None
     assert back is not None
+    assert plain.value == estimate_difference(silhouette_leak(), strong, weak).value and plain.low > 0
     assert found == pytest.approx(plain)
     assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
 
