@@ -36,7 +36,7 @@ from maskrobust.train.storage.plain_text import printable
 from maskrobust.train.types import Split
 
 _GEOMETRY = zlib.crc32(b"geometry")
-_SMALLEST_IMAGE = 32
+_SMALLEST_IMAGE, _MEASURED_IMAGES = 32, 9
 
 
 class FileTable:
@@ -215,17 +215,32 @@ class FileDataModule(AnnotatedDataModule):
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed = self.order_seed = seed
         self.mean, self.std = mean, std
+        self._sizes_told = False
 
     @abstractmethod
     def files(self, split: Split) -> list[ImageFile]:
         """The image files of a split, in a fixed order."""
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files of the splits that `stage` needs, and tell how many of them have a mask."""
+        """List the files of the splits that `stage` needs, and tell how many have a mask, and of small images, once."""
         for split in SPLITS_OF_STAGE[stage]:
             files = self.files(split)
             annotated = sum(file.mask is not None for file in files)
             rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
+            if not self._sizes_told:
+                self._sizes_told = True
+                self._tell_of_small_images(files)
+
+    def _tell_of_small_images(self, files: Sequence[ImageFile]) -> None:
+        """Say that images are enlarged, by the median of a few of them, spread over the list."""
+        some = [files[round(place)] for place in np.linspace(0, len(files) - 1, min(len(files), _MEASURED_IMAGES))]
+        side = int(np.median([min(size_of(read_file(file.image), str(file.image))) for file in some]))
+        if side < self.image_size:
+            rank_zero_info(
+                f"images of {side} pixels (shorter side, median of {len(some)}) are enlarged to image_size "
+                f"{self.image_size}, which suits weights of that size; image_size {max(side, _SMALLEST_IMAGE)} leaves "
+                "them at their own, and takes less time"
+            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""

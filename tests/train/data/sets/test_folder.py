@@ -299,3 +299,19 @@ def test_a_class_of_files_that_are_no_images_by_their_suffix_is_refused(tree, sp
         path.rename(path.with_suffix(".heic"))
     with pytest.raises(ValueError, match=rf"/{split}/cat' must hold images \(.*\), but holds only .*'1.heic' among"):
         make(tree).files(split)
+
+
+@pytest.mark.parametrize(("image_size", "is_said"), [(32, False), (63, False), (64, True), (224, True)])
+def test_that_images_are_enlarged_is_said_once_with_the_size_that_avoids_it(
+    tree: tuple[Path, Path], caplog: pytest.LogCaptureFixture, image_size: int, is_said: bool
+) -> None:
+    data = make(tree, image_size=image_size)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+        data.setup("test")
+    said = [each.message for each in caplog.records if "enlarged" in each.message]
+    assert len(said) == is_said
+    assert not said or said[0].startswith(
+        f"images of 63 pixels (shorter side, median of 9) are enlarged to image_size {image_size}"
+    )
+    assert not said or "image_size 63 leaves them at their own" in said[0]
