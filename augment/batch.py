@@ -51,10 +51,12 @@ class Batch(NamedTuple):
     @staticmethod
     def cat(batches: Sequence["Batch"]) -> "Batch":
         """The samples of at least one batch, one after the other."""
-        *columns, visible = zip(*batches, strict=True)
-        some_lack_data = any(each is not None for each in visible)
-        joined = torch.cat([each.known for each in batches]) if some_lack_data else None
-        return Batch(*(torch.cat(column) for column in columns), visible=joined)
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(each, name) for each in batches])
+
+        visible = joined("known") if any(each.visible is not None for each in batches) else None
+        return Batch(joined("ids"), joined("images"), joined("object_mask"), joined("labels"), visible)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return Batch._make(None if tensor is None else change(tensor) for tensor in self)

@@ -57,3 +57,26 @@ def test_an_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["doctor", "--fix"])
     assert "--fix" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("distribution", "extra"),
+    [
+        ("pycocotools", "coco"),
+        ("segmentation-models-pytorch", "dense"),
+        ("grad-cam", "grad_cam"),
+        ("onnxruntime", "onnx"),
+        ("gradio", "play"),
+    ],
+)
+def test_what_an_extra_is_missing_comes_with_its_name(
+    distribution: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version_of(name: str) -> str:
+        if name == distribution:
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor, "version", version_of)
+    (found,) = (finding for finding in installed() if finding.what == distribution)
+    assert found.remedy.endswith(f"for {extra}") and not found.needed
