@@ -1,6 +1,6 @@
 """The one batch type that every data module yields, and the check that every entry point calls on `visible`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -49,13 +49,14 @@ class Batch(NamedTuple):
         return self._each(lambda tensor: tensor[index])
 
     @staticmethod
-    def cat(batches: Sequence["Batch"]) -> "Batch":
+    def cat(batches: Iterable["Batch"]) -> "Batch":
         """The samples of at least one batch, one after the other."""
+        parts = [*batches]
 
         def joined(name: str) -> Tensor:
-            return torch.cat([getattr(each, name) for each in batches])
+            return torch.cat([getattr(each, name) for each in parts])
 
-        visible = joined("known") if any(each.visible is not None for each in batches) else None
+        visible = joined("known") if any(each.visible is not None for each in parts) else None
         return Batch(joined("ids"), joined("images"), joined("object_mask"), joined("labels"), visible)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":

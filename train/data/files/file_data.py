@@ -101,7 +101,8 @@ class FileDataset(Dataset[Batch]):
         """One sample: a `Batch` whose tensors lack the leading dimension.
 
         Raises:
-            InputError: a file cannot be read, or a mask has another size than its image.
+            InputError: a file cannot be read, a mask has another size than its image, or no pixel of the image, or of
+                its view for evaluation, holds data.
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
@@ -113,23 +114,28 @@ class FileDataset(Dataset[Batch]):
             object_mask = torch.zeros(1, *size, dtype=torch.bool)
         if self.nodata is not None:
             known = decode_visible(content, self.nodata, str(file.image))
-            image = torch.cat([image * known, 255 * known])
+            image = torch.cat([image * known, 255 * known.to(torch.uint8)])
         with torch.random.fork_rng(devices=[]):
             if self.augmentation_seed is not None:  # `torch.manual_seed` sees to other devices, too: 0.1 ms an image
                 torch.default_generator.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
-            seen, seen_mask = self.view(image, object_mask)
-            for _ in range(_OTHER_CROPS if self.augmentation_seed is not None and self.nodata is not None else 0):
-                if (seen[3] > 127).any():
-                    break
-                seen, seen_mask = self.view(image, object_mask)
+            image, object_mask = self._look(image, object_mask)
         visible = None
         if self.nodata is not None:
-            seen, visible = _without_premultiplication(seen)
+            image, visible = _without_premultiplication(image)
             if self.augmentation_seed is None and not visible.any():
                 raise InputError(
                     f"no pixel that holds data is left of '{file.image}' in the square at its centre; leave it out."
                 )
-        return Batch(torch.tensor(file.id), seen, seen_mask, torch.tensor(file.label, dtype=torch.int64), visible)
+        return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64), visible)
+
+    def _look(self, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """A view; of crops of a training the first, among a few, that shows a pixel with data."""
+        seen, seen_mask = self.view(image, object_mask)
+        for _ in range(_OTHER_CROPS if self.augmentation_seed is not None and self.nodata is not None else 0):
+            if (seen[3] > 127).any():
+                break
+            seen, seen_mask = self.view(image, object_mask)
+        return seen, seen_mask
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample."""

@@ -34,7 +34,8 @@ class Folder(FileDataModule):
         mask_code: "binary" (not black is the object), "imagenet_s" or "trimap"; see `image_files.decode_mask`.
         nodata: pixels that hold no data, and are hidden whatever else is: those of which every band has this value in
             the file, at least 0, such as 0 or 65535; or "alpha", those that are fully transparent. None where all
-            pixels hold data. Give it with lossless files alone: JPEG changes values.
+            pixels hold data. Give it with lossless files alone: JPEG changes values. A training without masks sees
+            these pixels black.
         image_size: side of the square images, at least 32.
         val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
             the images in val/.
