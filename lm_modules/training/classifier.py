@@ -104,7 +104,7 @@ class MaskRobustClassifier(pl.LightningModule):
         label_smoothing: in [0, 1), of the objectives "cross_entropy" and "abstention".
         weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
             "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
-        new_head: start the last linear layer anew, for fine-tuning on other classes.
+        new_head: start the last linear layer at zero, for fine-tuning on other classes.
         trainable: paths of the modules that are trained, such as ["layer4", "fc"] of a ResNet; all others stay as they
             are, and those ahead of them cost no backward pass. The network then keeps to eval mode, so that all batch
             norms keep their statistics. None trains all.
@@ -319,7 +319,16 @@ class MaskRobustClassifier(pl.LightningModule):
             self.teacher.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, () float."""
+        """The loss of one batch, () float.
+
+        Raises:
+            InputError: the objective compares with whole images, and these have pixels without data.
+        """
+        if batch.visible is not None and (self.teacher is not None or self.objective.name == "consistency"):
+            raise InputError(
+                f"objective '{self.objective.name}' compares with whole images, but these have pixels without data; "
+                "choose cross_entropy or abstention."
+            )
         self.training_view = {"size": list(batch.images.shape[2:])}
         inputs = {
             "learner": self,
@@ -376,19 +385,27 @@ class MaskRobustClassifier(pl.LightningModule):
 
         Under an objective with a teacher the teacher's answers stand for the labels.
         """
-        logits = self(batch.images)
-        labels = batch.labels if self.teacher is None else self._ask_teacher(batch.images).argmax(dim=1)
         keys = sample_keys(0, batch.ids)
+        logits = self._clean_logits(batch, keys)
+        labels = batch.labels if self.teacher is None else self._ask_teacher(batch.images).argmax(dim=1)
         height, width = batch.images.shape[2:]
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
-        masked_logits = self.trained_network().predictor(self.validation_method)(batch.images, half, keys)
+        predict = self.trained_network().predictor(self.validation_method)
+        masked_logits = predict(batch.images, half & batch.known, keys)
         self._log_mean("val/loss", batch, F.cross_entropy(logits, labels, reduction="none"))
         self._log_mean("val/accuracy", batch, _is_right(logits, labels), prog_bar=True)
         self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, labels), prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the accuracy of clean images."""
-        self._log_mean("test/accuracy", batch, _is_right(self(batch.images), batch.labels))
+        logits = self._clean_logits(batch, sample_keys(0, batch.ids))
+        self._log_mean("test/accuracy", batch, _is_right(logits, batch.labels))
+
+    def _clean_logits(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Logits with nothing hidden but pixels without data; a training without masks has seen these as they are."""
+        if batch.visible is None or self.masking == "none":
+            return self(batch.images)  # type: ignore[no-any-return]
+        return self.trained_network().predictor(self.validation_method)(batch.images, batch.visible, keys)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and per-step schedule of the hyperparameters, also for a training that goes on with another length.

@@ -9,7 +9,8 @@ from maskrobust.augment import Batch, check_visible
 IMAGES = torch.zeros(2, 3, 5, 7)
 
 
-BATCH = Batch(torch.arange(3), torch.rand(3, 3, 4, 5), torch.rand(3, 1, 4, 5) < 0.5, torch.tensor([2, 0, 1]))
+MASK = torch.rand(3, 1, 4, 5) < 0.5
+BATCH = Batch(torch.arange(3), torch.rand(3, 3, 4, 5), MASK, torch.tensor([2, 0, 1]), ~MASK)
 
 
 @pytest.mark.parametrize("index", [torch.tensor([2, 0, 2]), torch.tensor([True, False, True]), slice(2), 1], ids=str)

@@ -137,6 +137,8 @@ def _check(config: ClaimConfig) -> None:
             raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)
     _check_plan(config.evaluation.plan)
+    if getattr(config.data, "nodata", None) is not None:
+        raise InputError("a claim compares arms on images of which every pixel holds data, got nodata; leave it out.")
     if config.training.images_by_seed:
         config.data.draw_training(0)  # refuses data that have one training split
     check_distinct("seeds", config.seeds)

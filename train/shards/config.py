@@ -60,6 +60,8 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     if values["splits"] is None:
         values["splits"] = values["data"].splits
     config = ShardsConfig(**values, source=described | {"init_args": kept})
+    if getattr(config.data, "nodata", None) is not None:
+        raise InputError("shards do not keep which pixels hold no data; leave nodata out, or train on the files.")
     from maskrobust.train.data.shards.format import LARGEST_SHARD  # here: the import takes seconds
 
     check_at_least("samples_per_shard", config.samples_per_shard, 1)

@@ -47,7 +47,7 @@ class Condition(NamedTuple):
 
     Attributes:
         name: key of `Outcomes.predictions`.
-        visible: (B, 1, H, W) bool.
+        visible: (B, 1, H, W) bool; pixels without data are hidden under every condition.
         applies: (B,) bool, False where the condition says nothing about an image.
     """
 
@@ -176,7 +176,9 @@ class ConditionSource:
             if (wanted := [*names(self.plan)])
             for name, hidden in zip(wanted, draw(drawing), strict=True)
         )
-        redrawn = torch.where(holes.silhouette_visible, batch.images, noise)
+        redrawn = torch.where(holes.silhouette_visible & batch.known, batch.images, noise)
+        if batch.visible is not None:
+            conditions = tuple(each._replace(visible=each.visible & batch.visible) for each in conditions)
         has_controls = self.plan.shapes and self.plan.leak_controls
         other_ring = with_other_ring(batch.images, batch.object_mask) if has_controls else None
         return Conditions(conditions, holes, swaps, redrawn, other_ring, fold_in(keys, FILL_STREAM))
