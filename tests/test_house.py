@@ -1,16 +1,19 @@
-"""The repository is whole: what it ships is found, declared and linked, and says nothing about the machine it is on."""
+"""The repository is whole: what it ships is found, declared, linked and layered; nothing names the machine it is on."""
 
 import ast
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from importlinter.cli import lint_imports
 
+import maskrobust
 from maskrobust.configs import find_config
 from tests.conftest import require_component
 
@@ -148,3 +151,56 @@ def test_a_missing_component_skips_here_and_fails_on_ci(missing, monkeypatch):
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="bring it along"):
         require_component(missing, "bring it along")
+
+
+PUBLIC_DESPITE_UNDERSCORE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}  # of typing.NamedTuple
+
+
+def test_imports_keep_to_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logging.config.dictConfig", lambda _: None)  # it would switch every other logger off
+    assert lint_imports(str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True) == 0
+
+
+def test_no_folder_reaches_into_the_private_names_of_another() -> None:
+    assert [
+        each
+        for folder in PACKAGES
+        for path in (ROOT / folder).rglob("*.py")
+        for each in foreign_private_names(path.read_text(encoding="utf-8"), folder)
+    ] == []
+
+
+def foreign_private_names(source: str, own: str) -> Iterator[str]:
+    """Names with a leading underscore that a module of the folder `own` takes from another folder of maskrobust."""
+    tree, foreign = ast.parse(source), set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        for alias in node.names:
+            top, *inner = f"{module}.{alias.name}".strip(".").split(".")
+            if top == "maskrobust" and inner[0] != own:
+                foreign.add(alias.asname or (alias.name if module else top))
+                yield from filter(is_private, inner)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            root: ast.expr = node
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            if isinstance(root, ast.Name) and root.id in foreign:
+                yield ast.unparse(node)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__") and name not in PUBLIC_DESPITE_UNDERSCORE
+
+
+@pytest.mark.parametrize("name", maskrobust.__all__)
+def test_every_name_of_the_stub_is_there_without_another_import(name: str) -> None:
+    assert getattr(maskrobust, name) is not None
+
+
+def test_importing_the_package_alone_imports_no_library() -> None:
+    program = "import maskrobust, sys; print(*{'torch', 'numpy', 'pytorch_lightning'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == ""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import masking
 from camera import camera, camera_mask
 from cost import cost, count
 from explaining import METHODS, explainers
@@ -30,6 +31,12 @@ def bench(arguments: Sequence[str]) -> None:
     runpy.run_path(str(BENCHMARKS), run_name="__main__")
 
 
+def bench_small_images(arguments: Sequence[str]) -> None:
+    """The same with images of 96 pixels for those of 224."""
+    masking.IMAGE_SIZE = 96
+    bench(arguments)
+
+
 def rows_of(part: str, path: Path) -> list[dict[str, Any]]:
     content = json.loads(path.read_text())
     assert content.keys() == {"machine", "torch", part}
@@ -43,7 +50,7 @@ def test_masking_has_a_row_for_each_network_mode_mask_and_padding(
     path = tmp_path / "bench.json"
     monkeypatch.setenv("COLUMNS", "200")
     arguments = ["masking", "--networks=[squeezenet1_1]", "--batch=1", "--precision=32", f"--json={path}"]
-    with started(bench, arguments, output=tmp_path / "printed") as process:
+    with started(bench_small_images, arguments, output=tmp_path / "printed") as process:
         assert process.wait() == 0
     rows, printed = rows_of("masking", path), (tmp_path / "printed").read_text()
     assert [(row["mode"], row["mask"], row["padding"]) for row in rows] == [

@@ -1,4 +1,4 @@
-"""What every data module does: contract of the batches, order, splits, workers, DDP and the command line."""
+"""What every data module does: contract of the batches, order, splits, workers, DDP, scenes and the command line."""
 
 import jsonargparse
 import pytest
@@ -6,12 +6,15 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
 from maskrobust.train.data.batches import numbered_batches, split_batches
+from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_shards import write_folder
+from tests.train.tiny import TINY_DATA
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")
@@ -216,3 +219,23 @@ def test_empty_scenes_are_backgrounds_of_the_same_kind_and_not_those_of_the_samp
     assert (scenes.flatten(1).std(dim=1).mean() - images[outside].std()).abs() < 0.1
     for scene, image, seen in zip(scenes, images, outside, strict=True):
         assert not torch.equal(scene[seen], image[seen])
+
+
+@pytest.mark.parametrize(("split", "other"), [("test", "train"), ("val", "train"), ("train", "val")])
+def test_pictures_are_scenes_of_another_split(split, other) -> None:
+    data = Cues(**TINY_DATA)
+    data.setup("fit")
+    found = pictures_to_centre_by(data, split, ["black", "mean+centred"])
+    assert torch.equal(found, data.empty_scenes(other, 8).images)
+    assert not any(torch.equal(one, each) for one in found for each in data.empty_scenes(split, 8).images)
+
+
+def test_nothing_is_drawn_where_nothing_is_centred() -> None:
+    assert pictures_to_centre_by(None, "test", ["black", "layer_masking"]) is None
+
+
+def test_data_without_scenes_are_refused_with_the_method_to_ask_under_instead() -> None:
+    data = Cues(**TINY_DATA)
+    data.empty_scenes = lambda *_: None
+    with pytest.raises(InputError, match=r"^'mean\+centred' takes off .*, but Cues has none; ask under 'mean' alone"):
+        pictures_to_centre_by(data, "test", ["black", "mean+centred"])

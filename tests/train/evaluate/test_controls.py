@@ -22,7 +22,7 @@ CLASSES = 4
 
 
 def cues(**options: float) -> Cues:
-    return Cues(train_images=1200, val_images=200, test_images=400, image_size=32, num_classes=CLASSES, **options)
+    return Cues(train_images=2000, val_images=200, test_images=600, image_size=32, num_classes=CLASSES, **options)
 
 
 @pytest.fixture(scope="module")

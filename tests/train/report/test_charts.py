@@ -11,7 +11,7 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report import Results
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.sections.curves import curves
-from maskrobust.train.report.sections.retention import chart_points, marker, reliance_limit, retention, retention_chart
+from maskrobust.train.report.sections.retention import chart_points, reliance_limit, retention, retention_chart
 from maskrobust.train.report.sections.shares import margins
 from tests.train.report.conftest import Content
 
@@ -124,12 +124,6 @@ def test_an_arm_without_a_used_share_is_left_out_of_the_chart_which_says_so(clai
     results = Results.read("claim", claim)
     assert {point.network.number for point in chart_points(results)} == {2, 3, 4}
     assert "3 of 12 points" in " ".join(retention(results).split())
-
-
-def test_markers_of_methods_differ_and_fit_their_box() -> None:
-    polygons = [marker(method) for method in range(8)]
-    assert len(set(polygons)) == 8
-    assert max(abs(number) for polygon in polygons for number in numbers(polygon)) <= 12
 
 
 def test_every_curve_has_a_panel_and_a_single_margin_is_no_curve(made_claim: Content, made_reliance: Content) -> None:

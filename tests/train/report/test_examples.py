@@ -82,19 +82,6 @@ def test_pictures_are_what_the_measures_show_to_the_network(batch, method):
     assert len({np.stack(strip.images).tobytes() for strip in strips}) == 3
 
 
-def test_holes_are_where_their_labels_say(batch):
-    _, patches, outline, circle = example_strips(
-        batch, ["black"], seed=SEED, patch_size=PATCH_SIZE, preprocessing=LOOK, hidden_fraction=0.25
-    )
-    objects = batch.object_mask[:3, 0].numpy()
-    assert (
-        patches.label == "25\u202f% of the patches hidden" and "outline" in outline.label and "circle" in circle.label
-    )
-    for strip in (outline, circle):
-        assert all((picture[one] == 0).all() for picture, one in zip(strip.images, objects, strict=True))
-    assert [(picture == 0).all(axis=2).sum() for picture in patches.images] == pytest.approx([576] * 3, abs=2)
-
-
 def without_objects(batch, rows):
     object_mask = batch.object_mask.clone()
     object_mask[rows] = False

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from maskrobust.train.report import Results, results_table, verdict_panel
-from maskrobust.train.report.wording import CONCLUSIONS, in_sentence, method_title, short
+from maskrobust.train.report.wording import CONCLUSIONS, short
 from tests.train.report.conftest import Content
 
 COLUMNS = ("used_share", "silhouette_leak", "swap_pull", "clean_accuracy", "retention")
@@ -25,27 +25,6 @@ def printed(renderable: RenderableType, width: int) -> list[str]:
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert short(value) == text
-
-
-def test_at_120_columns_every_row_is_one_line_with_its_intervals(made_claim: Content) -> None:
-    lines = printed(results_table(Results.read("claim", made_claim)), 120)
-    assert max(map(len, lines)) <= 120
-    expected = []
-    for arm in made_claim["arms"]:
-        for method in made_claim["methods"]:
-            found = {
-                row["measure"]: "{} [{}, {}]".format(*(short(row[end]) for end in ("value", "low", "high")))
-                for row in made_claim["rows"]
-                if (row["network"], row["method"], row["seed"], row["compared_with"]) == (arm, method, None, "")
-                and row["measure"] in COLUMNS
-            }
-            expected.append((in_sentence(method_title(method)), [found[name] for name in COLUMNS]))
-    rows = [line for line in lines if line.startswith("  ") and "[" in line]
-    assert [
-        (re.match(r"  ([a-z ]+?)  ", line)[1], re.findall(r"\S+ \[\S+ \S+\]", line))  # type: ignore[index]
-        for line in rows
-    ] == expected
-    assert all(arm["title"].split()[0] in "\n".join(lines) for arm in made_claim["arms"].values())
 
 
 @pytest.mark.parametrize("width", [70, 120])

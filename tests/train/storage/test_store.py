@@ -1,4 +1,4 @@
-"""The store: entries are whole or not there, whatever the processes that make them, and without any lock."""
+"""Files and the store's entries: whole or not there, whatever the processes that make them, and without any lock."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from maskrobust.errors import InputError
+from maskrobust.train.storage import provenance as provenance_module
+from maskrobust.train.storage.files import atomic_path, read_json, write_json
 from maskrobust.train.storage.fingerprints import fingerprint
+from maskrobust.train.storage.provenance import provenance
 from maskrobust.train.storage.store import Store
 
 
@@ -131,3 +134,45 @@ def test_a_store_is_removed_with_all_its_entries(store: Store) -> None:
 def test_fingerprints_tell_contents_apart_and_ignore_order() -> None:
     assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
     assert fingerprint({"a": 1, "b": [1, 2]}) != fingerprint({"a": 1, "b": [2, 1]})
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "deep" / "file") as path:
+        path.write_text("content")
+        assert not (tmp_path / "deep" / "file").exists()
+    assert (tmp_path / "deep" / "file").read_text() == "content"
+    assert [each.name for each in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+def test_an_error_keeps_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("before")
+
+    def write_half() -> None:
+        with atomic_path(target) as path:
+            path.write_text("half")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        write_half()
+    assert target.read_text() == "before"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_numbers_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "file.json", {"value": float("nan")})
+    assert not (tmp_path / "file.json").exists()
+
+
+def test_damaged_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text("{")
+    with pytest.raises(ValueError, match=r"file\.json' is not readable JSON"):
+        read_json(tmp_path / "file.json")
+
+
+def test_the_commit_of_another_project_around_the_package_is_not_taken_for_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(provenance_module, "__file__", __file__)  # in a checkout, but not at its top
+    assert provenance(1.0, "maskrobust claim")["commit"] is None
