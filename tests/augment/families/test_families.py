@@ -48,14 +48,6 @@ def family_of(name: FamilyName) -> MaskFamily:
 
 
 @every_family
-def test_visible_is_one_boolean_channel_for_each_key(name: FamilyName) -> None:
-    for batch_size in (0, 1, 5):
-        visible = family_of(name)(torch.arange(batch_size), batch_of(torch.arange(batch_size)))
-        assert visible.shape == (batch_size, 1, HEIGHT, WIDTH)
-        assert visible.dtype == torch.bool
-
-
-@every_family
 def test_the_mask_of_a_sample_does_not_depend_on_its_batch_or_the_order(name: FamilyName) -> None:
     family, order = family_of(name), torch.randperm(len(IDS), generator=torch.Generator().manual_seed(1))
     visible = family(sample_keys(11, IDS), batch_of(IDS))

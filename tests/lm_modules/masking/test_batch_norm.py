@@ -1,13 +1,14 @@
 """Batch norm over visible positions, against `torch.nn.functional.batch_norm` on positions picked by hand."""
 
 import copy
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.batch_norm import (
     VisibleFraction,
@@ -17,6 +18,7 @@ from maskrobust.lm_modules.masking.batch_norm import (
 )
 from maskrobust.lm_modules.masking.rows import row_indices
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, draw_features, draw_visible
+from tests.processes import started
 
 CHANNELS = 3
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
@@ -150,7 +152,9 @@ def run_rank(rank: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
-    multiprocessing.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    with ExitStack() as stack:
+        processes = [stack.enter_context(started(run_rank, rank, str(tmp_path))) for rank in range(2)]
+        assert [process.wait() for process in processes] == [0, 0]
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)]
     settings = [(counts, momentum) for counts in SPLITS.values() for momentum in (0.1, None)]
     for (counts, momentum), first, second in zip(settings, *ranks, strict=True):
