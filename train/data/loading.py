@@ -247,7 +247,7 @@ def call_in_processes(
         workers: processes, at least 1; a single one is this process.
     """
     options = loading_options(workers if workers > 1 else 0) | {"pin_memory": False}
-    yield from DataLoader(_Calls(function), batch_size=None, sampler=arguments, **options)
+    yield from Loader(_Calls(function), batch_size=None, sampler=arguments, **options)
 
 
 def _as_fetched(fetched: Result) -> Result:
