@@ -102,7 +102,7 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str]) -> list[str]:
         "The second claim looks at each at its best: of the fills that keep its accuracy with patches hidden within "
         f"{100 * rule.retention_tolerance:.1f} points of that of '{reference}', the one with the least silhouette leak "
         "by magnitude. It is chosen on the validation split, for half of the seeds by the other half. An arm that no "
-        "fill keeps so accurate does not do as well as layer masking, whatever it reads.",
+        "fill keeps so accurate does not count there: nothing tests by how much it is less accurate.",
         "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads. "
         "The difference is the reliance of an augmentation-only arm minus that of the layer-masking arm under its own "
         "method, on the split that is measured.",
@@ -143,7 +143,7 @@ def decide(rule: DecisionRule, comparisons: Sequence[Comparison], layer_masking_
     rivals = [comparison for comparison in counted if comparison.keeps_retention]
     if not rivals:
         return Verdict(
-            "supported",
+            "undecided",
             "No fill keeps the accuracy with patches hidden of an augmentation-only arm that counts "
             f"({_list([each.title for each in counted])}) within {100 * rule.retention_tolerance:.1f} points of layer "
             "masking's.",

@@ -79,13 +79,13 @@ def test_an_undefined_share_does_not_hide_that_another_arm_refutes() -> None:
     assert decide(RULE, [unknown, comparison(0.06, 0.2)], 0.0).outcome == "undecided"
 
 
-def test_an_arm_that_no_fill_keeps_as_accurate_cannot_refute() -> None:
+def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing() -> None:
     inaccurate = replace(comparison(-0.1, 0.0, arm="inaccurate"), keeps_retention=False)
     assert inaccurate.reading(RULE.margin) == "keeps too little"
     assert decide(RULE, [inaccurate, comparison(0.1, 0.2)], 0.0).outcome == "supported"
     assert decide(RULE, [inaccurate, comparison(-0.1, 0.0)], 0.0).outcome == "refuted"
     alone = decide(RULE, [inaccurate], 0.0)
-    assert alone.outcome == "supported" and alone.reason.startswith("No fill keeps the accuracy")
+    assert alone.outcome == "undecided" and alone.reason.startswith("No fill keeps the accuracy")
 
 
 def test_the_rule_in_words_names_its_numbers() -> None:
