@@ -68,7 +68,9 @@ def test_training_stops_when_the_held_out_accuracy_no_longer_rises() -> None:
 def test_outcomes_are_sorted_by_id_with_each_id_once() -> None:
     probe = train(seed=0, max_epochs=1)
     order = torch.randperm(150, generator=torch.Generator().manual_seed(0))
-    batches = [type(TEST)(*(field[chosen] for field in TEST)) for chosen in (order[:80], order[60:])]
+    batches = [
+        type(TEST)(*(None if field is None else field[chosen] for field in TEST)) for chosen in (order[:80], order[60:])
+    ]
     found = probe_outcomes(probe, batches)
     assert isinstance(found, ProbeOutcomes)
     assert found.ids.tolist() == TEST.ids.tolist()
