@@ -6,6 +6,7 @@ slices many bytes at a time. `functional` does the same with tensors under `torc
 positions a ring has.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,13 +138,49 @@ def mirrored_rows(visible: Tensor, rings: int) -> list[PaddingRows]:
         visible: (B, 1, H, W) bool.
         rings: at least 1.
     """
-    batch, _, height, width = visible.shape
-    own = torch.arange(batch * height * width, device=visible.device).reshape(batch, -1)
+    positions = visible[:, 0].cpu().numpy()
+    batch, height, width = positions.shape
     at_once = max(1, _IN_CACHE // (height * width))
-    in_image = torch.cat([functional.mirrored_places(part, rings) for part in visible.split(at_once)])
-    copied = in_image + own[:, :1]
-    filled = copied != own
-    return [CopiedRows(own[filled], copied[filled])] if filled.any() else []
+    parts = [_mirrored_rows(positions[start : start + at_once], rings) for start in range(0, batch, at_once)]
+    shifted = [part + index * at_once * height * width for index, part in enumerate(parts)]
+    rows, copied = torch.from_numpy(np.concatenate(shifted, axis=1)).to(visible.device)
+    return [CopiedRows(rows, copied)] if len(rows) else []
+
+
+def _mirrored_rows(positions: _Map, rings: int) -> NDArray[np.int64]:
+    """The rows that are filled, and those that they copy, (2, N).
+
+    Keys as in `functional.mirrored_places`, whose steps are slices of one flat array here: `reach` hidden columns end
+    each line, as many hidden lines each image, and both precede the first image.
+    """
+    batch, height, width = positions.shape
+    reach = math.isqrt(2 * rings * rings)
+    size, line = 2 * reach + 1, width + reach
+    beyond = (2 * rings * rings + 1) * size * size
+    dtype = np.min_scalar_type(beyond + (reach * reach + 1) * size * size)
+    start, total = reach * line + reach, batch * (height + reach) * line
+    framed = np.zeros(total + 2 * start, np.bool_)
+
+    def images(flat: NDArray[Any]) -> NDArray[Any]:
+        return flat.reshape(batch, height + reach, line)[:, :height, :width]
+
+    images(framed[start : start + total])[...] = positions
+    keys = np.where(framed, dtype.type(0), dtype.type(beyond))
+    for stride, tie in ((line, size), (1, 1)):
+        length = keys.size - 2 * reach * stride
+        nearest, shifted = np.full(length, beyond, dtype), np.empty(length, dtype)
+        for index, step in enumerate(range(-reach, reach + 1)):
+            cost = dtype.type(step * step * size * size + index * tie)
+            np.add(keys[index * stride : index * stride + length], cost, out=shifted)
+            np.minimum(nearest, shifted, out=nearest)
+        keys = nearest
+    filled = np.zeros(total, np.bool_)
+    images(filled)[...] = (images(keys) >= size * size) & (images(keys) < beyond)
+    rows, places = np.flatnonzero(images(filled)), np.flatnonzero(filled)
+    found = keys.take(places).astype(np.int64)
+    down, across = found // size % size - reach, found % size - reach
+    steps = np.where(framed.take(places + start + 2 * (down * line + across)), 2, 1)
+    return np.stack([rows, rows + steps * (down * width + across)])
 
 
 PADDINGS: dict[str, Callable[[Tensor, int], list[PaddingRows]]] = {
