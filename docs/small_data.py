@@ -146,11 +146,11 @@ def table(results: Sequence[Accuracies]) -> str:
 
 def interval(differences: NDArray[np.float64]) -> str:
     """Mean and half of its 95 % interval by Student's t, as text; without an interval for one seed."""
-    count = len(differences)
+    count, mean = len(differences), round(differences.mean(), 1) + 0.0  # no -0.0
     if count < 2:
-        return f"{differences.mean():+.1f}"
+        return f"{mean:+.1f}"
     half = stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / math.sqrt(count)
-    return f"{differences.mean():+.1f} ± {half:.1f}"
+    return f"{mean:+.1f} ± {half:.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -55,7 +55,7 @@ def objective(name: str, *, needs_holes: bool = True, takes_mixed_labels: bool =
 
     - `learner`: (images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool or None) -> logits (B, num_classes); called
       once in a step.
-    - `batch`: the `Batch` with nothing hidden.
+    - `batch`: the `Batch` with nothing hidden; where it has `visible`, pixels without data are black.
     - `shown`: the same images with their holes, as `PresentedImages`.
     - `teacher`: images -> logits of the network as it started out, which stand for the labels in validation, too.
     - `source`: the data module, or None.
