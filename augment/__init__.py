@@ -5,62 +5,39 @@ from maskrobust.augment.batch import (
     check_object_mask as check_object_mask,
     check_visible as check_visible,
 )
-from maskrobust.augment.families import (
+from maskrobust.augment.families.fraction import draw_hidden_fraction as draw_hidden_fraction
+from maskrobust.augment.families.registry import (
     FAMILIES as FAMILIES,
-    CompanionBlobs as CompanionBlobs,
     FamilyName as FamilyName,
     MaskFamily as MaskFamily,
-    ObjectHoles as ObjectHoles,
-    SilhouetteBank as SilhouetteBank,
-    blobs as blobs,
-    broken_silhouettes as broken_silhouettes,
     build_family as build_family,
-    circle_geometry as circle_geometry,
-    circles_of_equal_area as circles_of_equal_area,
-    companion_blobs as companion_blobs,
-    companions as companions,
-    covers as covers,
-    draw_hidden_fraction as draw_hidden_fraction,
-    enclosing_circles as enclosing_circles,
     family_needs as family_needs,
-    hide_in_order as hide_in_order,
     mask_family as mask_family,
     mixture as mixture,
-    object_holes as object_holes,
-    objects as objects,
-    other_class_silhouettes as other_class_silhouettes,
-    own_class_silhouettes as own_class_silhouettes,
-    patch_segments as patch_segments,
-    patches as patches,
-    quickshift as quickshift,
-    random_order as random_order,
     read_families as read_families,
-    rectangles as rectangles,
-    segment_batch as segment_batch,
-    segment_sums as segment_sums,
-    silhouettes as silhouettes,
-    slic as slic,
 )
-from maskrobust.augment.fills import (
+from maskrobust.augment.families.segments import (
+    hide_in_order as hide_in_order,
+    patch_segments as patch_segments,
+    random_order as random_order,
+    segment_sums as segment_sums,
+)
+from maskrobust.augment.families.shapes.bank import SilhouetteBank as SilhouetteBank
+from maskrobust.augment.families.shapes.companions import (
+    CompanionBlobs as CompanionBlobs,
+    companion_blobs as companion_blobs,
+)
+from maskrobust.augment.fills.drawing import draw as draw
+from maskrobust.augment.fills.mixing import (
+    draw_partners as draw_partners,
+    mix_images as mix_images,
+    own_weight as own_weight,
+)
+from maskrobust.augment.fills.registry import (
     FILLS as FILLS,
     FillName as FillName,
     apply_fill as apply_fill,
-    check_mean as check_mean,
-    draw as draw,
-    draw_partners as draw_partners,
     fill as fill,
-    fill_black as fill_black,
-    fill_blur as fill_blur,
-    fill_exemplar as fill_exemplar,
-    fill_gaussian_noise as fill_gaussian_noise,
-    fill_image_mean as fill_image_mean,
-    fill_inpainting as fill_inpainting,
-    fill_linear_imputation as fill_linear_imputation,
-    fill_mean as fill_mean,
-    fill_random_colour as fill_random_colour,
-    fill_uniform_noise as fill_uniform_noise,
-    mix_images as mix_images,
-    own_weight as own_weight,
 )
 from maskrobust.augment.policy import (
     OTHER_IMAGE as OTHER_IMAGE,
@@ -78,3 +55,48 @@ from maskrobust.augment.random import (
 )
 from maskrobust.augment.registry import Choice as Choice, read_choice as read_choice
 from maskrobust.augment.visible_pixels import visible_from as visible_from
+
+# Imported in the order of tables and pages.
+# isort: off
+from maskrobust.augment.families.patches import patches as patches
+from maskrobust.augment.families.rectangles import rectangles as rectangles
+from maskrobust.augment.families.irregular import blobs as blobs
+from maskrobust.augment.families.superpixels import (
+    quickshift as quickshift,
+    segment_batch as segment_batch,
+    slic as slic,
+)
+from maskrobust.augment.families.shapes.silhouettes import (
+    other_class_silhouettes as other_class_silhouettes,
+    own_class_silhouettes as own_class_silhouettes,
+    silhouettes as silhouettes,
+)
+from maskrobust.augment.families.shapes.circles import (
+    circle_geometry as circle_geometry,
+    circles_of_equal_area as circles_of_equal_area,
+    enclosing_circles as enclosing_circles,
+)
+from maskrobust.augment.families.shapes.covers import covers as covers
+from maskrobust.augment.families.shapes.holes import (
+    ObjectHoles as ObjectHoles,
+    broken_silhouettes as broken_silhouettes,
+    companions as companions,
+    object_holes as object_holes,
+    objects as objects,
+)
+from maskrobust.augment.fills.colours import (
+    check_mean as check_mean,
+    fill_black as fill_black,
+    fill_image_mean as fill_image_mean,
+    fill_mean as fill_mean,
+    fill_random_colour as fill_random_colour,
+)
+from maskrobust.augment.fills.noise import (
+    fill_gaussian_noise as fill_gaussian_noise,
+    fill_uniform_noise as fill_uniform_noise,
+)
+from maskrobust.augment.fills.blur import fill_blur as fill_blur
+from maskrobust.augment.fills.linear_imputation import fill_linear_imputation as fill_linear_imputation
+from maskrobust.augment.fills.inpainting import fill_inpainting as fill_inpainting
+from maskrobust.augment.fills.exemplar import fill_exemplar as fill_exemplar
+# isort: on

@@ -1,6 +1,6 @@
 """The one batch type that every data module yields, and the check that every entry point calls on `visible`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -20,12 +20,20 @@ class Batch(NamedTuple):
             [0, 255], a quarter of the bytes, which `to` converts.
         object_mask: (B, 1, H, W) bool, True on the annotated object; all False where nothing is annotated.
         labels: (B,) int64 in [0, num_classes).
+        visible: (B, 1, H, W) bool, False at pixels that hold no data, which are hidden whatever else is; None where
+            every pixel holds some.
     """
 
     ids: Tensor
     images: Tensor
     object_mask: Tensor
     labels: Tensor
+    visible: Tensor | None = None
+
+    @property
+    def known(self) -> Tensor:
+        """(B, 1, H, W) bool, `visible`, or True everywhere."""
+        return torch.ones_like(self.object_mask) if self.visible is None else self.visible
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device, which may be its own, with images in [0, 1]: uint8 x becomes float32 x / 255.
@@ -33,17 +41,43 @@ class Batch(NamedTuple):
         Copies to an accelerator do not wait. Lightning calls this for every batch that it hands to a module.
         """
         non_blocking = torch.device(device).type != "cpu"  # to the CPU, the numbers could be read before they are there
-        moved = Batch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+        moved = self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         return moved._replace(images=in_unit_range(moved.images))
 
     def select(self, index: Tensor | slice | int) -> "Batch":
         """Some of the samples, as when a tensor is indexed: positions (N,) int64, a mask (B,) bool, a slice, or one."""
-        return Batch(*(tensor[index] for tensor in self))
+        return self._each(lambda tensor: tensor[index])
 
     @staticmethod
-    def cat(batches: Sequence["Batch"]) -> "Batch":
+    def cat(batches: Iterable["Batch"]) -> "Batch":
         """The samples of at least one batch, one after the other."""
-        return Batch(*(torch.cat(column) for column in zip(*batches, strict=True)))
+        parts = [*batches]
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(each, name) for each in parts])
+
+        visible = joined("known") if any(each.visible is not None for each in parts) else None
+        return Batch(joined("ids"), joined("images"), joined("object_mask"), joined("labels"), visible)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch._make(None if tensor is None else change(tensor) for tensor in self)
+
+
+def check_all_known(batch: Batch, user: str) -> None:
+    """Refuse images with pixels without data where these would be taken for what they show.
+
+    Args:
+        batch: of images.
+        user: what takes whole images alone, for the message.
+
+    Raises:
+        InputError: the batch has `visible`.
+    """
+    if batch.visible is not None:
+        raise InputError(
+            f"{user} takes images of which every pixel holds data, got some without; leave nodata out, or mask the "
+            "images yourself (maskrobust.LayerMasking)."
+        )
 
 
 def in_unit_range(images: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.augment.families import MaskFamily
-from maskrobust.augment.families.registry import draw_chosen
-from maskrobust.augment.fills import FILLS, check_mean, draw_partners, mix_images, own_weight
+from maskrobust.augment.families.registry import MaskFamily, draw_chosen
+from maskrobust.augment.fills.colours import check_mean
+from maskrobust.augment.fills.mixing import draw_partners, mix_images, own_weight
+from maskrobust.augment.fills.registry import FILLS
 from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import Choice, Chosen, Entry
 from maskrobust.errors import InputError
@@ -96,7 +97,15 @@ class RandomMasking:
             batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
             growth: in [0, 1], how far the upper end of the hidden fraction has grown from the lower one.
             candidate: which of several holes that the same key draws, from 0; the same images are masked by each.
+
+        Raises:
+            InputError: the images have pixels without data, and the fill "other_image" would show those of another one.
         """
+        if batch.visible is not None and OTHER_IMAGE in self._fills:
+            raise InputError(
+                f"fill '{OTHER_IMAGE}' shows pieces of other images, but these have pixels without data; choose "
+                "another fill, or masking 'layer_masking'."
+            )
         visible = self.draw_visible(keys, batch, growth, candidate)
         chosen = choose(fold_in(keys, 3), [each.weight for each in self._fills.values()])
         fill_keys = fold_in(keys, 2)
@@ -112,7 +121,11 @@ class RandomMasking:
         return MaskedImages(images, visible, partners, own_weight(visible).where(partners != itself, 1.0))
 
     def draw_visible(self, keys: Tensor, batch: Batch, growth: float = 1.0, candidate: int = 0) -> Tensor:
-        """Only the holes: `visible` (B, 1, H, W) bool for the same arguments as in a call."""
+        """Only the holes, with pixels without data: `visible` (B, 1, H, W) bool for the same arguments as in a call."""
+        visible = self._draw_holes(keys, batch, growth, candidate)
+        return visible if batch.visible is None else visible & batch.visible
+
+    def _draw_holes(self, keys: Tensor, batch: Batch, growth: float, candidate: int) -> Tensor:
         hole_keys = fold_in(keys, 1) if candidate == 0 else fold_in(fold_in(keys, 1), candidate)
         if self.probability == 1:
             return self.family(hole_keys, batch, growth)

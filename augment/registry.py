@@ -6,9 +6,11 @@ filled in by name; every other parameter is an option, which a configuration fil
 
 import importlib
 import inspect
+import pkgutil
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import isfinite
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -268,6 +270,13 @@ def _of_type(value: Any, hint: Any, where: str) -> Any:
     except ValidationError as error:
         expected = inspect.formatannotation(hint)
         raise InputError(f"{where} must be of type {expected}, got {value!r}; change it.") from error
+
+
+@cache
+def import_modules(package: str) -> None:
+    """Import every file of a folder, once: those of measures, explainers, judges and objectives register them."""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 def import_named(module: str, name: str, option: str) -> None:

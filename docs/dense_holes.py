@@ -6,13 +6,14 @@ Each scene holds four shapes of random colours on a textured ground; the U-Net s
 the ground, a disc, a square or a triangle. A quarter to a half of each scene is no data: irregular regions, whose place
 says nothing of the shapes. Six ways to present these regions are compared, each with a U-Net that was trained on whole
 scenes and with one that was trained with holes presented in that way. The error is the fraction of wrong pixels, among
-visible ones alone, by the coverage of what the network reads there. Seeded, and on one core.
+visible ones alone, by the coverage of what the network reads there. Seeded, and on one core. The same command goes on
+with the seeds that --out lacks; the table is printed, and written beside it as Markdown.
 """
 
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,16 @@ from scipy import ndimage, stats
 from torch import Tensor, nn
 
 from maskrobust import LayerMasking, apply_fill, sample_keys
+from maskrobust.train.storage.files import write_text
 
 SIZE, BATCH = 48, 16
 CLASSES = ("ground", "disc", "square", "triangle")
 METHODS = ("layer masking, mean", "layer masking, mirror", "black", "mean colour", "inpainting", "exemplar")
 BINS = {"0 to 0.6": (0.0, 0.6), "0.6 to 0.8": (0.6, 0.8), "0.8 to 1": (0.8, 1.0), "all": (0.0, 1.1)}
 MEAN = (0.5, 0.5, 0.5)
+
+Errors = dict[str, dict[str, dict[str, float]]]
+"""By training, by method, by coverage."""
 
 
 def draw_scenes(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -143,7 +148,7 @@ def errors(network: UNet, method: str, shown: Tensor, labels: Tensor, visible: T
     }
 
 
-def run(seed: int, steps: int, scenes: int) -> dict[str, dict[str, dict[str, float]]]:
+def run(seed: int, steps: int, scenes: int) -> Errors:
     """Errors of one seed: by training, by method, by coverage."""
     images, labels = draw_scenes(scenes, 10 * seed)
     test_images, test_labels = draw_scenes(scenes // 2, 10 * seed + 1)
@@ -151,7 +156,7 @@ def run(seed: int, steps: int, scenes: int) -> dict[str, dict[str, dict[str, flo
     visible[::2] = True
     plain = train(images - 0.5, labels, seed, steps)
     is_wrong = plain(test_images - 0.5).argmax(1) != test_labels
-    found: dict[str, dict[str, dict[str, float]]] = {"trained on whole scenes": {}, "trained with holes": {}}
+    found: Errors = {"trained on whole scenes": {}, "trained with holes": {}}
     found["trained on whole scenes"]["nothing hidden"] = {"all": float(is_wrong.float().mean())}
     for method in METHODS:
         shown = present(method, test_images, test_visible)
@@ -162,7 +167,7 @@ def run(seed: int, steps: int, scenes: int) -> dict[str, dict[str, dict[str, flo
     return found
 
 
-def table(results: Sequence[dict[str, dict[str, dict[str, float]]]]) -> str:
+def table(results: Sequence[Errors]) -> str:
     """Mean error over seeds, and the difference from black with its 95 % confidence interval, paired by seed."""
     lines = [
         "| training | method | coverage | error (%) | difference from black (percentage points) |",
@@ -190,15 +195,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--steps", type=int, default=150, help="training steps of each network")
     parser.add_argument("--scenes", type=int, default=512, help="training scenes; half as many are tested on")
-    parser.add_argument("--out", type=Path, help="JSON file of all errors")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file of all errors")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    results = []
-    for seed in range(options.seeds):
+    settings = {"steps": options.steps, "scenes": options.scenes}
+    results = read(options.out, settings)
+    for seed in range(len(results), options.seeds):
         results.append(run(seed, options.steps, options.scenes))
-        if options.out is not None:
-            options.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    print(table(results))
+        write_text(options.out, json.dumps({**settings, "seeds": results}, indent=1))
+    found = table(results[: options.seeds])
+    write_text(options.out.with_suffix(".md"), found + "\n")
+    print(found)
+
+
+def read(path: Path, settings: Mapping[str, int]) -> list[Errors]:
+    """The errors of the seeds that an earlier call has measured; none where there is no file.
+
+    Raises:
+        SystemExit: it was made with other settings.
+    """
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if any(found[name] != value for name, value in settings.items()):
+        raise SystemExit(f"'{path}' was made with other steps or scenes than {settings}; give another --out.")
+    return list(found["seeds"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measure networks that were fine-tuned by arm and seed, and tell what came of it, for docs/results-finetuned.md.
 
 python docs/finetuned.py measure lite0.safetensors runs/finetuned 1    # the networks of a seed; 1: the frozen one, too
-python docs/finetuned.py report runs/finetuned docs/finetuned.png      # tables and figure from all seeds measured
+python docs/finetuned.py report runs/finetuned finetuned.png           # tables and figure from all seeds measured
 """
 
 import json

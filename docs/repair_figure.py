@@ -1,4 +1,4 @@
-"""Draw docs/repair.png from the tables of "A repair" in layer-masking.md: the outline's rest against what survives.
+"""Draw docs/repair.png of "A repair" in layer-masking.md: information about the outline against accuracy.
 
 python docs/repair_figure.py docs/repair.png
 """

@@ -1,7 +1,7 @@
 """Errors that are the user's to correct: their message is one sentence, which the command line prints as it is."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -22,6 +22,14 @@ def check_at_least(name: str, value: int | None, minimum: int) -> None:
     """Raise an `InputError` that names the argument where `value` is None, `null` in a YAML, or below `minimum`."""
     if value is None or value < minimum:
         raise InputError(f"{name} must be at least {minimum}, got {value}; give a larger number.")
+
+
+def check_distinct(name: str, values: Sequence[object]) -> None:
+    """Raise an `InputError` that names the argument where it names nothing, or the same twice."""
+    if not values:
+        raise InputError(f"{name} must name at least one, got []; give one or more.")
+    if len(set(values)) < len(values):
+        raise InputError(f"{name} must be different, got {[*values]}; name each once.")
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

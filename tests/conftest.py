@@ -36,7 +36,7 @@ def registries() -> Iterator[None]:
     from maskrobust.augment import FAMILIES, FILLS
     from maskrobust.lm_modules.explanation.explainers.registry import EXPLAINERS
     from maskrobust.lm_modules.explanation.judges.registry import JUDGES
-    from maskrobust.lm_modules.masking.rules import RULES
+    from maskrobust.lm_modules.masking.rules.table import RULES
     from maskrobust.lm_modules.reliance.catalogue import MEASURES
     from maskrobust.lm_modules.training.objectives import OBJECTIVES
 

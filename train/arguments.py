@@ -58,6 +58,13 @@ def import_data_modules() -> list[str]:
     return list(data.SHIPPED)
 
 
+def as_list(given: Any) -> list[Any]:
+    """One value, several, or none."""
+    if given is None:
+        return []
+    return [*given] if isinstance(given, list | tuple) else [given]
+
+
 def check_labelled(data: Any, prog: str) -> None:
     """Raise an InputError where a command that needs classes gets images without labels."""
     if not data.num_classes:

@@ -78,7 +78,7 @@ def installed() -> Iterator[Finding]:
         wanted = Requirement(line)
         extras = {
             extra
-            for extra in ("coco", "grad_cam", "onnx", "play")
+            for extra in ("coco", "dense", "grad_cam", "onnx", "play")
             if wanted.marker and wanted.marker.evaluate({"extra": extra})
         }
         if wanted.marker is not None and not extras and not wanted.marker.evaluate({"extra": ""}):

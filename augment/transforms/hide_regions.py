@@ -11,8 +11,10 @@ from pydantic import AfterValidator, PositiveInt
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch, in_unit_range
-from maskrobust.augment.families import SilhouetteBank, build_family, family_needs
-from maskrobust.augment.fills import FILLS, FillName, apply_fill, check_mean
+from maskrobust.augment.families.registry import build_family, family_needs
+from maskrobust.augment.families.shapes.bank import SilhouetteBank
+from maskrobust.augment.fills.colours import check_mean
+from maskrobust.augment.fills.registry import FILLS, FillName, apply_fill
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in
 from maskrobust.augment.transforms.offline import BaseTransformInitSchema, check_range_bounds, nondecreasing

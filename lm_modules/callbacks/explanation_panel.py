@@ -7,6 +7,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from maskrobust.augment import Batch, fold_in, sample_keys
+from maskrobust.augment.batch import check_all_known
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.panel import draw_grid
@@ -72,6 +73,7 @@ class ExplanationPanel(pl.Callback):
         is_due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
         if batch_idx > 0 or not (is_due and trainer.is_global_zero and shows_pictures(trainer.loggers)):
             return
+        check_all_known(batch, type(self).__name__)
         network = classifier_of(pl_module, self).trained_network()
         predictors = [network.predictor(method) for method in self.methods]
         with isolate_rng():

@@ -19,6 +19,7 @@ from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, result_rows
+from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
@@ -41,7 +42,8 @@ class RelianceCallback(pl.Callback):
     allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and TensorBoard get a
     picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table, and of
     each measure that has a goal the best value in its summary. Where no training image has an object mask, what needs
-    some is left out, and one line says so. With `scenes` in the plan, shapes of training objects
+    some is left out, and one line says so; another says of an epoch that its measures mean nothing, where accuracy with
+    nothing hidden is no better than chance. With `scenes` in the plan, shapes of training objects
     are cut into pictures without objects of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
@@ -83,7 +85,7 @@ class RelianceCallback(pl.Callback):
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
-        self._asked: ReliancePlan | None = None
+        self._usable_plan: ReliancePlan | None = None
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
         self._scenes: EmptyScenes | None = None
@@ -120,12 +122,12 @@ class RelianceCallback(pl.Callback):
             return
         classifier = classifier_of(pl_module, self)
         datamodule = getattr(trainer, "datamodule", None)
-        if self._asked is None:
-            self._asked = self._prepare(datamodule, classifier)
+        if self._usable_plan is None:
+            self._usable_plan = self._prepare(datamodule, classifier)
         self._measurement = Measurement(
             {_NAME: classifier.trained_network()},
             self._bank,
-            dict.fromkeys(self.methods, self._asked),
+            dict.fromkeys(self.methods, self._usable_plan),
             num_classes=classifier.num_classes,
             seed=self.seed,
             object_of=getattr(datamodule, "object_of", torch.clone),
@@ -174,11 +176,15 @@ class RelianceCallback(pl.Callback):
         passes = self._measurement.passes[trainer.global_rank :: trainer.world_size]
         by_rank = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
         in_scenes = [each for of_rank in by_rank for each in of_rank]
-        for method in self.methods:
+        for place, method in enumerate(self.methods):
             key = _NAME, method
             outcomes = self._measurement.outcomes(
                 key, [each[key] for each in answers], [each[key] for each in in_scenes]
             )
+            if place == 0 and (reason := at_chance(outcomes)):
+                rank_zero_info(
+                    f"RelianceCallback: the measures of epoch {trainer.current_epoch} mean nothing: {reason}"
+                )
             for row in self._measured(method, outcomes, probe):
                 named = replace(row, measure=row.name)
                 self._rows.append([trainer.current_epoch, *(getattr(named, name) for name in TABLE_COLUMNS[1:])])
@@ -199,7 +205,7 @@ class RelianceCallback(pl.Callback):
             "",
             method,
             {0: outcomes},
-            Context(self._asked or self.plan, probe),
+            Context(self._usable_plan or self.plan, probe),
             replicates=self.replicates,
             seed=self.seed,
             wanted=lambda member: member.measure.in_training,

@@ -9,8 +9,12 @@ import numpy as np
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES, Judge
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.estimates.bootstrap import hierarchical_bootstrap_means, percentile_interval
-from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels, tail_level
+from maskrobust.lm_modules.reliance.estimates.bootstrap import (
+    hierarchical_bootstrap_means,
+    percentile_interval,
+    tail_level,
+)
+from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
 from maskrobust.lm_modules.reliance.results import Row
 
 CIRCULAR = "circular"

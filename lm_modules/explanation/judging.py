@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from maskrobust.augment.registry import import_modules
 from maskrobust.lm_modules.explanation.explained import ExplainedImage, Judged
 from maskrobust.lm_modules.explanation.judges.ablation import ablated
-from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge, load_judges
+from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge
 
 
 def judge_image(image: ImageToJudge) -> ExplainedImage:
@@ -15,7 +16,7 @@ def judge_image(image: ImageToJudge) -> ExplainedImage:
         What was explained of that class alone, but for the partition with a decoy and for answers about windows, with
         the judgements and the curves of deletion and insertion. Where a measure does not apply, there is no entry.
     """
-    load_judges()
+    import_modules("maskrobust.lm_modules.explanation.judges")
     found = image.explained
     for about in found.explanations:
         for name, each in JUDGES.items():

@@ -7,7 +7,7 @@ from maskrobust.lm_modules.masking.masked import (
     PaddingRule as PaddingRule,
     VisibleMap as VisibleMap,
 )
-from maskrobust.lm_modules.masking.rules import (
+from maskrobust.lm_modules.masking.rules.table import (
     UnsupportedNetworkError as UnsupportedNetworkError,
     masking_rule as masking_rule,
 )

@@ -93,9 +93,10 @@ def mirrored_places(visible: Tensor, rings: int) -> Tensor:
     height, width = visible.shape[2:]
     reach = math.isqrt(2 * rings * rings)
     size, beyond = 2 * reach + 1, 2 * rings * rings + 1
-    steps = torch.arange(-reach, reach + 1, device=visible.device, dtype=torch.int32)
+    kind = torch.int32 if 2 * beyond * size * size < 2**31 else torch.int64
+    steps = torch.arange(-reach, reach + 1, device=visible.device, dtype=kind)
     # A number for each position: squared distance, then rows, then columns to q; the least over each axis in turn.
-    keys = torch.where(visible[:, 0], 0, beyond * size * size).to(torch.int32)
+    keys = torch.where(visible[:, 0], 0, beyond * size * size).to(kind)
     for axis, frame, tie in ((1, (0, 0, reach, reach), size), (2, (reach, reach), 1)):
         costs = steps * steps * (size * size) + (steps + reach) * tie
         framed = F.pad(keys, frame, value=beyond * size * size)

@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.masked import Masked, ZeroPadded
 from maskrobust.lm_modules.masking.program import Program, Step, Value, fill_in
-from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError
+from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.tracing import Call
 from maskrobust.lm_modules.masking.twins import HOOKS, is_hooked, twin, without_hooks
 
@@ -140,12 +141,7 @@ def as_tensors(value: Any) -> Any:
 
     In memory of their own: later layers change hidden positions where they lie.
     """
-    if isinstance(value, Masked):
-        return hide(value.features, value.positions)
-    if isinstance(value, tuple | list):
-        items = map(as_tensors, value)
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return {key: as_tensors(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return tree_map_only(Masked, lambda each: hide(each.features, each.positions), value)
 
 
 def _as_masked(given: Any, before: Any) -> Any:

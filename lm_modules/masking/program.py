@@ -15,8 +15,8 @@ from torch import fx, nn
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.batch_norm import FoldedBatchNorm
 from maskrobust.lm_modules.masking.masked import Masked, ZeroPadded
-from maskrobust.lm_modules.masking.rules import RULES, Rule, Target, UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
+from maskrobust.lm_modules.masking.rules.table import RULES, Rule, Target, UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.state import Modes, State
 from maskrobust.lm_modules.masking.tracing import Call, trace
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.rules import UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.rules.reshaping import NO_TENSORS, QUESTIONS, same
+from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError, find_rule
 from maskrobust.lm_modules.masking.state import State, modes
 from maskrobust.lm_modules.masking.twins import take_tensors_for_buffers, twin_of_tree
 
@@ -185,7 +186,7 @@ class _Recorder(TorchFunctionMode):
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
         if self.tracer.evaluates:
             return function(*args, **kwargs)
-        given = [*_leaves(args), *_leaves(kwargs)]
+        given = tree_leaves((args, kwargs))
         if any(isinstance(each, fx.Proxy) for each in given):
             return function(*args, **kwargs)  # the proxy makes the node
         attribute = getattr(getattr(function, "__self__", None), "__name__", "") if name == "__get__" else None
@@ -300,7 +301,7 @@ class _Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         taken: list[tuple[fx.Proxy, fx.Proxy]] = []
         if self._separates_calls:
-            args, kwargs = _replaced((args, kwargs), lambda proxy: self._separated(proxy, taken))
+            args, kwargs = tree_map_only(fx.Proxy, lambda proxy: self._separated(proxy, taken), (args, kwargs))
         path, start, siblings, self._open = self.path_of_module(m), self._steps, self._open, []
         given = _nodes_of(args), _nodes_of(kwargs)
         try:
@@ -309,7 +310,7 @@ class _Tracer(fx.Tracer):
             self.failed_at = self.failed_at or f" at layer '{path}'"
             raise
         if self._separates_calls:
-            result = _replaced(result, lambda proxy: self._new(proxy, start))
+            result = tree_map_only(fx.Proxy, lambda proxy: self._new(proxy, start), result)
             for outer, inner in taken:
                 if inner.node.meta.get("writes") and type(outer) is _Proxy:
                     outer.node = inner.node  # changed in place within
@@ -462,29 +463,7 @@ def _refuse_assignments(
 
 
 def _nodes_of(argument: Any) -> Any:
-    return _replaced(argument, lambda proxy: proxy.node)
-
-
-def _replaced(argument: Any, replacement: Callable[[fx.Proxy], Any]) -> Any:
-    """The same with all proxies replaced, however deep in tuples, lists and dicts."""
-    if isinstance(argument, fx.Proxy):
-        return replacement(argument)
-    if isinstance(argument, tuple | list):
-        items = [_replaced(item, replacement) for item in argument]
-        return type(argument)(*items) if hasattr(argument, "_fields") else type(argument)(items)
-    if isinstance(argument, dict):
-        return {key: _replaced(item, replacement) for key, item in argument.items()}
-    return argument
-
-
-def _leaves(argument: Any) -> Iterator[Any]:
-    if isinstance(argument, tuple | list):
-        for item in argument:
-            yield from _leaves(item)
-    elif isinstance(argument, dict):
-        yield from _leaves([*argument.values()])
-    else:
-        yield argument
+    return tree_map_only(fx.Proxy, lambda proxy: proxy.node, argument)
 
 
 def _itself(target: Any) -> Any:

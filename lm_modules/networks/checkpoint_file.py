@@ -72,18 +72,25 @@ def check_options(options: object, path: str | Path) -> None:
 
 
 @contextmanager
-def allocation_limit(tensors: Iterable[Tensor], path: str | Path) -> Iterator[None]:
-    """Refuse, within a block, to build a network much larger than the tensors of the file that asks for it.
+def building_from(path: str | Path, tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Build a network, within a block, as a file says, but none that is much larger than the tensors in that file.
 
     Args:
-        tensors: of the file.
         path: of the file.
+        tensors: of the file.
 
     Raises:
-        InputError: the constructor asks torch for more memory.
+        InputError: the constructor asks torch for more memory, or whatever the file makes it raise.
     """
-    with _AllocationLimit(sum(each.numel() for each in tensors) + _SPARE_ELEMENTS, path):
-        yield
+    try:
+        with _AllocationLimit(sum(each.numel() for each in tensors) + _SPARE_ELEMENTS, path):
+            yield
+    except InputError:
+        raise
+    except Exception as error:  # a file's arguments can be anything, and make a constructor raise anything
+        raise InputError(
+            f"'{path}' holds arguments or weights that no network takes ({type(error).__name__}); write it again."
+        ) from error
 
 
 class _AllocationLimit(TorchFunctionMode):

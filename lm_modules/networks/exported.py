@@ -87,12 +87,17 @@ def read_export(folder: Path) -> ExportedNetwork:
     """Read what `write_export` wrote; nothing is built or imported.
 
     Raises:
-        MissingFileError: the folder has no such files.
+        MissingFileError: the folder has no such files; of a folder of a run its best or newest checkpoint is named.
         InputError: they hold something else.
     """
     path = folder / CONFIG
     for each in (path, folder / WEIGHTS):
         if not each.is_file():
+            if checkpoints := _checkpoints_of_run(folder):
+                raise MissingFileError(
+                    f"'{folder}' is the folder of a run, which may hold several; name a checkpoint in it, such "
+                    f"as '{checkpoints[-1]}'."
+                )
             raise MissingFileError(f"'{folder}' must hold {CONFIG} and {WEIGHTS}, but has no {each.name}; export it.")
     content = _read_config(path)
     count = content["num_classes"]
@@ -105,6 +110,16 @@ def read_export(folder: Path) -> ExportedNetwork:
         Preprocessing().with_changes(content["preprocessing"]),
         read_safetensors(folder / WEIGHTS),
     )
+
+
+def _checkpoints_of_run(folder: Path) -> list[Path]:
+    """The checkpoints in the folder of a run, or of one of its versions; the best of the newest version comes last."""
+    found = [path for inside in ("", "checkpoints/", "*/checkpoints/") for path in folder.glob(f"{inside}*.ckpt")]
+
+    def order(path: Path) -> tuple[float, bool, float]:
+        return path.parent.stat().st_mtime, path.stem == "best", path.stat().st_mtime
+
+    return sorted(found, key=order)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from maskrobust.lm_modules.networks.architectures import (
     head_of,
     is_own_class,
 )
-from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit, check_options
+from maskrobust.lm_modules.networks.checkpoint_file import building_from, check_options
 from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, read_export
 from maskrobust.lm_modules.networks.imagenet import (
     OutputNames,
@@ -140,7 +140,8 @@ def _from_architecture(name: str, architecture: str, weights: str, num_classes: 
             torch.manual_seed(0)
             network = build_network(architecture, count)
         names = _unnamed(count) if num_classes is None else OutputNames()
-        return _trained(name, network, _default_preprocessing(architecture), count, names, origin)
+        shown = _default_preprocessing(architecture)
+        return TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
     if not _is_file(weights):
         raise InputError(_about_weights(architecture, weights))
     if architecture in _TRANSFORMING:
@@ -172,20 +173,13 @@ def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
             f"names it; if you trust it, name it yourself, as in {origin.architecture}:{folder}."
         )
     network = None if own is None else build_own_network(own, found.num_outputs)
-    try:
-        with allocation_limit(found.weights.values(), folder):
-            network = network or build_network(origin.architecture, found.num_outputs, dict(origin.options))
+    with building_from(folder, found.weights.values()):
+        network = network or build_network(origin.architecture, found.num_outputs, dict(origin.options))
         load_tensors(network, found.weights, folder)
-    except InputError:
-        raise
-    except Exception as error:  # a file's options can be anything, and make a constructor raise anything
-        raise InputError(
-            f"'{folder}' has options that its architecture does not take ({type(error).__name__}); export it again."
-        ) from error
     if origin.layer_masking:
         network = LayerMasking(network, **origin.layer_masking)
-    shown, count = found.preprocessing, found.num_outputs
-    return _trained(name, network, shown, count, found.names, origin, may_have_more=origin.is_own_class)
+    shown, count, names = found.preprocessing, found.num_outputs, found.names._asdict()
+    return TrainedNetwork(name, network, shown, count, origin=origin, may_have_more=origin.is_own_class, **names)
 
 
 def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
@@ -204,7 +198,8 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
     names = _unnamed(count)
     if "class_names" in content:
         names = named_outputs(read_class_names(content["class_names"], count, path))
-    return _trained(name, network, shown, count, names, origin, may_have_more=trained is not None)
+    may_have_more = trained is not None
+    return TrainedNetwork(name, network, shown, count, origin=origin, may_have_more=may_have_more, **names._asdict())
 
 
 def _unnamed(count: int) -> OutputNames:
@@ -265,7 +260,8 @@ def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weig
     categories = tuple(found.meta["categories"])
     names = OutputNames(categories, imagenet_names(len(categories)).wordnet_ids)
     shown = _shown_by_torchvision(found)
-    return _trained(name, network, shown, len(categories), names, Origin(architecture))
+    origin = Origin(architecture)
+    return TrainedNetwork(name, network, shown, len(categories), origin=origin, **names._asdict())
 
 
 def _default_preprocessing(architecture: str) -> Preprocessing:
@@ -308,7 +304,7 @@ def _named_by_timm(name: str, network: nn.Module, origin: Origin) -> TrainedNetw
         labels = read_class_names(given, count, name)
         texts = [described.get(label) for label in labels] if isinstance(described, Mapping) else given
         names = OutputNames(read_class_names(texts, count, name), labels if are_wordnet_ids(labels) else None)
-    return _trained(name, network, _shown_by_timm(network), count, names, origin)
+    return TrainedNetwork(name, network, _shown_by_timm(network), count, origin=origin, **names._asdict())
 
 
 def _shown_by_timm(network: nn.Module) -> Preprocessing:
@@ -331,7 +327,7 @@ def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
     if path is not None:
         return _with_file(name, network, path, Preprocessing(), origin)
     count = _outputs_of(network, name)
-    return _trained(name, network, Preprocessing(), count, _unnamed(count), origin)
+    return TrainedNetwork(name, network, Preprocessing(), count, origin=origin, **_unnamed(count)._asdict())
 
 
 def _classes_in(path: str) -> int | None:
@@ -365,28 +361,6 @@ def _outputs_in(path: str, architecture: str) -> int:
                 raise InputError(f"'{path}' must have 2 to {MOST_OUTPUTS} outputs, got {count}; give another file.")
             return count
     return 1000
-
-
-def _trained(
-    name: str,
-    network: nn.Module,
-    shown: Preprocessing,
-    count: int,
-    names: OutputNames,
-    origin: Origin,
-    *,
-    may_have_more: bool = False,
-) -> TrainedNetwork:
-    return TrainedNetwork(
-        name,
-        network,
-        shown,
-        count,
-        class_names=names.class_names,
-        wordnet_ids=names.wordnet_ids,
-        origin=origin,
-        may_have_more=may_have_more,
-    )
 
 
 def _fetched(name: str, fetch: Callable[[], Made]) -> Made:

@@ -99,19 +99,13 @@ TIMM: dict[str, tuple[str, ...]] = {
 
 _ATTENTION = "attention between positions"
 
+_TRANSFORMERS = (
+    "maxvit_t", "swin_b", "swin_s", "swin_t", "swin_v2_b", "swin_v2_s", "swin_v2_t",
+    "vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32",
+)  # fmt: skip
+
 REFUSED: dict[str, Refusal] = {
-    "maxvit_t": Refusal("maxvit_t", _ATTENTION),
-    "swin_b": Refusal("swin_b", _ATTENTION),
-    "swin_s": Refusal("swin_s", _ATTENTION),
-    "swin_t": Refusal("swin_t", _ATTENTION),
-    "swin_v2_b": Refusal("swin_v2_b", _ATTENTION),
-    "swin_v2_s": Refusal("swin_v2_s", _ATTENTION),
-    "swin_v2_t": Refusal("swin_v2_t", _ATTENTION),
-    "vit_b_16": Refusal("vit_b_16", _ATTENTION),
-    "vit_b_32": Refusal("vit_b_32", _ATTENTION),
-    "vit_h_14": Refusal("vit_h_14", _ATTENTION),
-    "vit_l_16": Refusal("vit_l_16", _ATTENTION),
-    "vit_l_32": Refusal("vit_l_32", _ATTENTION),
+    **{name: Refusal(name, _ATTENTION) for name in _TRANSFORMERS},
     "timm/beit": Refusal("timm/beit_base_patch16_224", _ATTENTION),
     "timm/byoanet": Refusal(
         "timm/halonet_h1", "bottleneck attention, halo attention or lambda layers between positions"

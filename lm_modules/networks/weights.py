@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError, MissingFileError
@@ -95,7 +96,8 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str,
         network: a classifier.
         tensors: a state dict.
         source: where it comes from, for messages.
-        new_head: leave the last linear layer as it is, for fine-tuning on other classes.
+        new_head: set the last linear layer to zero, for fine-tuning on other classes: the first loss is ln(classes)
+            whatever the architecture's own initialisation, and a random layer cannot spoil the loaded ones.
 
     Raises:
         InputError: keys or shapes differ, or values are refused by `check_values`; nothing was loaded.
@@ -108,9 +110,10 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str,
             f"new_head needs a network with a linear layer, but {type(network).__name__} has none; leave new_head out."
         )
     if new_head:
-        head_keys = {key for key in expected if key.startswith(f"{head}.")}
-        given = {key: value for key, value in given.items() if key not in head_keys}
-        expected = {key: value for key, value in expected.items() if key not in head_keys}
+        given = {
+            **{key: value for key, value in given.items() if not key.startswith(f"{head}.")},
+            **{key: torch.zeros_like(value) for key, value in expected.items() if key.startswith(f"{head}.")},
+        }
     _check_classes(given, expected, head, source)
     required = {key for key in expected if not key.endswith("num_batches_tracked")}
     missing, unexpected = sorted(required - given.keys()), sorted(given.keys() - expected.keys())
@@ -126,7 +129,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str,
             f"expected {tuple(expected[wrong[0]].shape)}; check the architecture and its options."
         )
     check_values(given, expected, source)
-    network.load_state_dict(given, strict=not new_head)
+    network.load_state_dict(given)
 
 
 def check_values(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:

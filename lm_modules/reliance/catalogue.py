@@ -5,17 +5,13 @@ decorator `measure`. The callback, `evaluate`, `claim`, the loggers, the termina
 here and know none of them by name, but for the headline.
 """
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, TypeVar, get_args
 
-from maskrobust.augment.registry import Registry
+from maskrobust.augment.registry import Registry, import_modules
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance import measures
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import (
@@ -205,15 +201,9 @@ def measure(
     return enter
 
 
-@cache
-def _import_measures() -> None:
-    for module in pkgutil.iter_modules(measures.__path__):
-        importlib.import_module(f"{measures.__name__}.{module.name}")
-
-
 def catalogue() -> dict[str, Measure]:
     """All measures by key, in the order of reports: by group, the headline first, then in the order of the files."""
-    _import_measures()
+    import_modules("maskrobust.lm_modules.reliance.measures")
     order = get_args(Group)
 
     def place(entry: Measure) -> tuple[int, bool, str]:

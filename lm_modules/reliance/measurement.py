@@ -129,7 +129,7 @@ class Measurement:
         """What every network answers about a batch of annotated images under each masking method."""
         clean: dict[NetworkAndMethod, Tensor] = {}
         with torch.inference_mode():
-            for name, classifier in self._classifiers.items():
+            for name, classifier in self._classifiers.items() if batch.visible is None else ():
                 clean |= dict.fromkeys([(name, method) for method in self._plans], classifier(batch.images))
             plans = {key: self._plans[key[1]] for key in self.networks_and_methods}
             return self._suite.ask(self._predictors, batch, clean, self._extractors, plans)

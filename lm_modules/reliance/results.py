@@ -3,11 +3,9 @@
 JSON, CSV, the terminal, the page, W&B's table and the scalars of a training are selections of these rows.
 """
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
@@ -77,15 +75,3 @@ def only(rows: Iterable[Row], **wanted: Any) -> Row | None:
     found = select(rows, **wanted)
     assert len(found) <= 1, f"{len(found)} rows have {wanted}"
     return found[0] if found else None
-
-
-def rows_as_csv(rows: Sequence[Row]) -> str:
-    """All rows with a head; parameters are written like "family=slic order=random"."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = [each.name for each in fields(Row)]
-    writer.writerow(names)
-    for row in rows:
-        parameters = " ".join(f"{name}={value}" for name, value in row.parameters.items())
-        writer.writerow([parameters if name == "parameters" else getattr(row, name) for name in names])
-    return text.getvalue()

@@ -107,7 +107,7 @@ class RelianceSuite:
         extractors: FeatureExtractors,
     ) -> Outcomes:
         if clean is None:
-            clean = predictor(batch.images, torch.ones_like(batch.object_mask), conditions.fill_keys)
+            clean = predictor(batch.images, batch.known, conditions.fill_keys)
         check_finite(self._check(clean), name, "pictures with nothing hidden")
         # The redrawn images pass in the same company as the silhouettes, so that not even rounding tells them apart.
         names = set(condition_names(plan))

@@ -20,7 +20,7 @@ from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.program import mode
 from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, normalise
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
-from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit
+from maskrobust.lm_modules.networks.checkpoint_file import building_from
 from maskrobust.lm_modules.networks.compilation import CompiledNetwork
 from maskrobust.lm_modules.networks.imagenet import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.loading import read_weights
@@ -43,11 +43,11 @@ from maskrobust.lm_modules.training.presented_images import (
     PresentedImages,
     Presenter,
     present_whole,
+    worst_presented,
 )
 from maskrobust.lm_modules.training.sample_mean import SampleMean
 from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
 from maskrobust.lm_modules.training.training_masks import TrainingMasking, build_masking, evaluation_fill
-from maskrobust.lm_modules.training.worst_of import worst_presented
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
@@ -104,7 +104,7 @@ class MaskRobustClassifier(pl.LightningModule):
         label_smoothing: in [0, 1), of the objectives "cross_entropy" and "abstention".
         weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
             "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
-        new_head: start the last linear layer anew, for fine-tuning on other classes.
+        new_head: start the last linear layer at zero, for fine-tuning on other classes.
         trainable: paths of the modules that are trained, such as ["layer4", "fc"] of a ResNet; all others stay as they
             are, and those ahead of them cost no backward pass. The network then keeps to eval mode, so that all batch
             norms keep their statistics. None trains all.
@@ -201,20 +201,12 @@ class MaskRobustClassifier(pl.LightningModule):
         checkpoint = read_checkpoint(path)
         arguments = arguments_in(checkpoint, cls, path)
         weights = plain_tensors(checkpoint["state_dict"], path)
-        try:
-            with allocation_limit(weights.values(), path):
-                classifier = cls(**arguments)
+        with building_from(path, weights.values()):
+            classifier = cls(**arguments)
             if classifier.teacher is None:  # as of an own objective that nobody has imported
                 weights = {name: value for name, value in weights.items() if not name.startswith("teacher.")}
             check_values(weights, classifier.state_dict(), path)
             classifier.load_state_dict(weights)
-        except (InputError, UnsupportedNetworkError):
-            raise
-        except Exception as error:  # a file's arguments can be anything, and make a constructor raise anything
-            raise InputError(
-                f"'{path}' holds arguments or weights that no {cls.__name__} takes ({type(error).__name__}); write it "
-                "again."
-            ) from error
         if "class_names" in checkpoint:
             classifier.class_names = read_class_names(checkpoint["class_names"], classifier.num_classes, path)
         classifier.training_view = read_training_view(checkpoint)
@@ -255,7 +247,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """
         made_with = dict(self.hparams)
         architecture, options = made_with.pop("architecture", None), made_with.pop("architecture_options")
-        layer_masking, names = made_with.pop("layer_masking"), named_outputs(self.class_names)
+        layer_masking = made_with.pop("layer_masking")
         origin = None
         if isinstance(architecture, str):
             origin = Origin(architecture, options or {}, is_own_class(architecture), layer_masking or {}, made_with)
@@ -264,11 +256,10 @@ class MaskRobustClassifier(pl.LightningModule):
             self.network,
             Preprocessing(self.mean, self.std),
             self.num_classes,
-            class_names=names.class_names,
-            wordnet_ids=names.wordnet_ids,
             origin=origin,
             may_have_more=True,
             channels_last=bool(self.hparams["channels_last"]),
+            **named_outputs(self.class_names)._asdict(),
         )
 
     def setup(self, stage: str) -> None:
@@ -328,7 +319,16 @@ class MaskRobustClassifier(pl.LightningModule):
             self.teacher.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, () float."""
+        """The loss of one batch, () float.
+
+        Raises:
+            InputError: the objective compares with whole images, and these have pixels without data.
+        """
+        if batch.visible is not None and (self.teacher is not None or self.objective.name == "consistency"):
+            raise InputError(
+                f"objective '{self.objective.name}' compares with whole images, but these have pixels without data; "
+                "choose cross_entropy or abstention."
+            )
         self.training_view = {"size": list(batch.images.shape[2:])}
         inputs = {
             "learner": self,
@@ -385,19 +385,27 @@ class MaskRobustClassifier(pl.LightningModule):
 
         Under an objective with a teacher the teacher's answers stand for the labels.
         """
-        logits = self(batch.images)
-        labels = batch.labels if self.teacher is None else self._ask_teacher(batch.images).argmax(dim=1)
         keys = sample_keys(0, batch.ids)
+        logits = self._clean_logits(batch, keys)
+        labels = batch.labels if self.teacher is None else self._ask_teacher(batch.images).argmax(dim=1)
         height, width = batch.images.shape[2:]
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
-        masked_logits = self.trained_network().predictor(self.validation_method)(batch.images, half, keys)
+        predict = self.trained_network().predictor(self.validation_method)
+        masked_logits = predict(batch.images, half & batch.known, keys)
         self._log_mean("val/loss", batch, F.cross_entropy(logits, labels, reduction="none"))
         self._log_mean("val/accuracy", batch, _is_right(logits, labels), prog_bar=True)
         self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, labels), prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the accuracy of clean images."""
-        self._log_mean("test/accuracy", batch, _is_right(self(batch.images), batch.labels))
+        logits = self._clean_logits(batch, sample_keys(0, batch.ids))
+        self._log_mean("test/accuracy", batch, _is_right(logits, batch.labels))
+
+    def _clean_logits(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Logits with nothing hidden but pixels without data; a training without masks has seen these as they are."""
+        if batch.visible is None or self.masking == "none":
+            return self(batch.images)  # type: ignore[no-any-return]
+        return self.trained_network().predictor(self.validation_method)(batch.images, batch.visible, keys)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and per-step schedule of the hyperparameters, also for a training that goes on with another length.

@@ -19,8 +19,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.functional import pil_to_tensor
 from webdataset.compat import WebDataset
 
-from maskrobust.augment import Batch, FillName, apply_fill, patches, sample_keys
-from maskrobust.augment.families import FamilyName, MaskFamily, build_family
+from maskrobust.augment import Batch, FamilyName, FillName, MaskFamily, apply_fill, build_family, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data import Shards

@@ -16,6 +16,8 @@ Row = dict[str, Any]
 JSON = Path("runs/bench.json")
 """Where the numbers are written by default."""
 
+_WIDTH_IN_FILES = 1000  # of columns, at most: no name is cut
+
 
 def report(part: str, rows: Iterable[Row], device: torch.device, path: Path, **settings: Any) -> None:
     """Print rows as one table, and write them with machine and settings as JSON.
@@ -35,7 +37,10 @@ def report(part: str, rows: Iterable[Row], device: torch.device, path: Path, **s
         table.add_column(column.replace("_", " "), justify="left" if isinstance(value, str) else "right")
     for row in rows:
         table.add_row(*map(_written, row.values()))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH_IN_FILES
+    console.print(table)
     print(f"numbers: {path}")
 
 

@@ -9,7 +9,8 @@ from maskrobust.augment import Batch, check_visible
 IMAGES = torch.zeros(2, 3, 5, 7)
 
 
-BATCH = Batch(torch.arange(3), torch.rand(3, 3, 4, 5), torch.rand(3, 1, 4, 5) < 0.5, torch.tensor([2, 0, 1]))
+MASK = torch.rand(3, 1, 4, 5) < 0.5
+BATCH = Batch(torch.arange(3), torch.rand(3, 3, 4, 5), MASK, torch.tensor([2, 0, 1]), ~MASK)
 
 
 @pytest.mark.parametrize("index", [torch.tensor([2, 0, 2]), torch.tensor([True, False, True]), slice(2), 1], ids=str)
@@ -28,25 +29,6 @@ def test_bytes_become_numbers_in_the_unit_range_on_the_device_each_the_nearest_f
     images = BATCH._replace(images=every).to("cpu").images
     expected = (np.arange(256) / 255).astype(np.float32).reshape(1, 1, 16, 16)
     assert images.dtype == torch.float32 and np.array_equal(images.numpy(), expected)
-
-
-@pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 3, 5, 7), (0, 3, 4, 4), (4, 1, 8, 3)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_a_fitting_visible_is_accepted(size: tuple[int, int, int, int], dtype: torch.dtype) -> None:
-    batch, _, height, width = size
-    check_visible(torch.zeros(size, dtype=dtype), torch.ones(batch, 1, height, width, dtype=torch.bool))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int64])
-def test_a_visible_that_is_not_boolean_is_a_type_error_naming_its_dtype(dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=str(dtype)):
-        check_visible(IMAGES, torch.ones(2, 1, 5, 7, dtype=dtype))
-
-
-@pytest.mark.parametrize("shape", [(3, 5, 7), (5, 7), (1, 2, 3, 5, 7)])
-def test_images_without_four_dimensions_are_refused_by_their_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"images must be .*" + str(shape[-1])):
-        check_visible(torch.zeros(shape), torch.ones(shape, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(

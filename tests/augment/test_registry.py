@@ -179,16 +179,6 @@ def test_lists_of_a_configuration_become_what_the_function_takes() -> None:
     assert chosen.options == {"aspect_ratio": (1.0, 2.0), "count": 2} and chosen.entry.function is rectangles
 
 
-def test_annotations_that_cannot_be_read_are_told_with_what_to_do() -> None:
-    def stripes(keys: Tensor, *, period: "Period" = 4) -> Tensor:  # type: ignore[name-defined]  # noqa: F821
-        raise NotImplementedError
-
-    mask_family("unread_stripes")(stripes)
-    with pytest.raises(ValueError, match="'unread_stripes' cannot have options") as refusal:
-        read_families({"unread_stripes": {"period": 3}})
-    assert_one_sentence(refusal, "'Period'", "TYPE_CHECKING")
-
-
 def test_a_name_with_a_module_is_imported_from_it(module: str) -> None:
     name, grey = f"{module}.{module}_stripes", f"{module}.{module}_grey"
     assert not FAMILIES.knows(name) and module not in sys.modules

@@ -35,7 +35,7 @@ def test_a_changed_file_ends_in_a_result_or_in_one_sentence(
     path.parent.mkdir(exist_ok=True)
 
     @settings(
-        max_examples=EXAMPLES or 15,
+        max_examples=EXAMPLES or 8,
         derandomize=not EXAMPLES,
         database=None,
         deadline=None,

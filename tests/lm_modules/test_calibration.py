@@ -29,10 +29,6 @@ def distortion(classes: int = CLASSES) -> tuple[Tensor, Tensor]:
     return weight.double(), torch.linspace(-3, 3, classes, dtype=torch.float64)
 
 
-def agreement(logits: Tensor, targets: Tensor) -> float:
-    return (logits.argmax(dim=1) == targets).double().mean().item()
-
-
 @pytest.mark.parametrize("classes", [2, 4])
 def test_a_known_affine_distortion_is_undone(classes: int) -> None:
     clean = draw(20000, classes)
@@ -60,15 +56,6 @@ def test_the_map_is_where_the_penalised_loss_is_least() -> None:
     assert all(gradient.abs().max() < 1e-4 for gradient in gradients)
 
 
-def test_agreement_with_the_unhidden_prediction_improves_on_images_that_were_not_fitted_to() -> None:
-    clean, (weight, bias) = draw(), distortion()
-    undistorted, targets = clean + 0.3 * draw(seed=3), clean.argmax(dim=1)
-    masked = undistorted @ weight.T + bias
-    found = fit_calibration(masked[:2000], targets[:2000])
-    before, after = agreement(masked[2000:], targets[2000:]), agreement(mapped(found, masked[2000:]), targets[2000:])
-    assert before < 0.5 and after == pytest.approx(agreement(undistorted[2000:], targets[2000:]), abs=0.01)
-
-
 def test_logits_that_say_nothing_lead_to_the_shares_of_the_targets() -> None:
     targets = torch.tensor([0] * 600 + [1] * 300 + [3] * 100)
     logits = torch.tensor([[0.1, -7.3, 0.0, 1e4]], dtype=torch.float64).expand(1000, -1)
@@ -86,11 +73,6 @@ def test_classes_that_are_not_among_the_targets_have_rows_and_are_not_predicted(
     assert set(predictions.tolist()) == set(present)
 
 
-def test_one_fit_is_like_another() -> None:
-    first, second = (fit_calibration(draw(), draw().argmax(dim=1)) for _ in range(2))
-    assert torch.equal(first.weight, second.weight) and torch.equal(first.bias, second.bias)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_wholly_visible_images_keep_their_logits_and_others_are_mapped(dtype: torch.dtype) -> None:
     logits = draw(3).to(dtype)
@@ -102,18 +84,6 @@ def test_wholly_visible_images_keep_their_logits_and_others_are_mapped(dtype: to
     assert found.dtype == dtype
     assert torch.equal(found[[0, 2]], logits[[0, 2]])
     torch.testing.assert_close(found[1], mapped(calibration, logits[1:2].float())[0].to(dtype))
-
-
-def test_the_predictor_is_asked_what_it_would_be_asked_without_calibration() -> None:
-    asked = []
-    given = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4) < 0.5, sample_keys(0, torch.arange(2))
-
-    def predict(*arguments: Tensor) -> Tensor:
-        asked.append(arguments)
-        return torch.zeros(2, CLASSES)
-
-    calibrated(predict, AffineCalibration(torch.eye(CLASSES), torch.zeros(CLASSES)))(*given)
-    assert len(asked) == 1 and all(have is want for have, want in zip(asked[0], given, strict=True))
 
 
 @pytest.mark.parametrize(

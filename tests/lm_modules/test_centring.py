@@ -86,9 +86,3 @@ def test_networks_are_asked_under_the_centred_method_by_its_name() -> None:
         outcomes_of()
     with pytest.raises(InputError, match=r"got one for 'black\+centred'"):
         outcomes_of(backgrounds=pictures, predictors={"a": {"black+centred": by_hand}})
-
-
-def test_no_images_have_no_answers() -> None:
-    images, visible, keys = (each[:0] for each in question())
-    ask = centred(predictor(SmallResNet(3).eval(), "black", *STATISTICS), backgrounds())
-    assert ask(images, visible, keys).shape == (0, 3)

@@ -113,13 +113,6 @@ def test_a_batch_that_is_all_visible_is_the_plain_networks_bit_for_bit(name: str
     assert not network.pos_drop._forward_hooks
 
 
-@torch.no_grad()
-def test_an_image_has_the_same_logits_alone_and_among_others() -> None:
-    dropping, (images, visible) = TokenDropping(draw("vit")), question()
-    alone = torch.cat([dropping(images[row : row + 1], visible[row : row + 1]) for row in range(len(images))])
-    torch.testing.assert_close(dropping(images, visible), alone)
-
-
 @pytest.mark.parametrize("name", ["vit", "deit"])
 @torch.no_grad()
 def test_it_is_a_masking_method_with_features(name: str) -> None:

@@ -69,18 +69,29 @@ def study() -> ModuleType:
     return module
 
 
-def test_every_method_is_measured_with_and_without_training_with_holes(
-    study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_every_method_is_measured_and_an_interrupted_study_goes_on(
+    study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads = torch.get_num_threads()
-    study.main(["--seeds", "2", "--steps", "2", "--scenes", "8", "--out", str(tmp_path / "errors.json")])
+    out = tmp_path / "errors.json"
+    threads, arguments = torch.get_num_threads(), ["--steps", "2", "--scenes", "8", "--out", str(out)]
+    study.main(["--seeds", "1", *arguments])
+    measured: list[int] = []
+    run = study.run
+    monkeypatch.setattr(study, "run", lambda seed, *rest: measured.append(seed) or run(seed, *rest))
+    first = json.loads(out.read_text(encoding="utf-8"))["seeds"]
+    capsys.readouterr()
+    study.main(["--seeds", "2", *arguments])
     torch.set_num_threads(threads)
-    results = json.loads((tmp_path / "errors.json").read_text(encoding="utf-8"))
-    assert len(results) == 2
+    assert measured == [1]
+    results = json.loads(out.read_text(encoding="utf-8"))["seeds"]
+    assert len(results) == 2 and results[:1] == first
     assert {*results[0]["trained with holes"]} == {*study.METHODS}
     assert {*results[1]["trained on whole scenes"]} == {*study.METHODS, "nothing hidden"}
+    table = out.with_suffix(".md").read_text(encoding="utf-8")
     rows = 2 * len(study.METHODS) * len(study.BINS) + 1
-    assert sum(line.startswith("| trained") for line in capsys.readouterr().out.splitlines()) == rows
+    assert table in capsys.readouterr().out and table.count("\n| trained") == rows
+    with pytest.raises(SystemExit, match="other steps or scenes"):
+        study.main(["--seeds", "3", "--steps", "3", "--scenes", "8", "--out", str(out)])
 
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))

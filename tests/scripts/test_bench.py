@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import masking
+from camera import camera, camera_mask
 from cost import cost, count
 from explaining import METHODS, explainers
 from feeding import FAMILIES, FILLS
@@ -90,6 +91,18 @@ def test_feeding_has_a_row_for_each_way_of_each_task(
     assert methods.keys() == {"mask", "mask and black fill", "fill", "loading"}
     assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
     assert methods["fill"] - {"memory, copied"} == set(FILLS) and len(methods["loading"]) == 3
+
+
+def test_camera_has_a_row_for_each_padding_and_its_table_is_not_cut_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera(("small_resnet",), image_size=64, rounds=2, device="cpu", json=tmp_path / "bench.json")
+    rows = rows_of("camera", tmp_path / "bench.json")
+    assert [row["padding"] for row in rows] == ["mean", "mirror"]
+    assert all(row["first_over_plain"] > 0 and row["later_ms"] > 0 for row in rows)
+    printed = capsys.readouterr().out
+    assert all(f" {name.replace('_', ' ')} " in printed for name in rows[0]) and "…" not in printed
+    assert 0.7 < camera_mask(64).double().mean() < 0.8  # a circle, pi / 4, without a timestamp
 
 
 def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand() -> None:

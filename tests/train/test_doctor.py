@@ -46,3 +46,26 @@ def test_data_that_are_not_there_come_with_the_package_to_install(monkeypatch: p
     monkeypatch.setattr(doctor.Path, "exists", lambda _path: False)
     for finding in data_packages():
         assert f"apt install {finding.what}" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("distribution", "extra"),
+    [
+        ("pycocotools", "coco"),
+        ("segmentation-models-pytorch", "dense"),
+        ("grad-cam", "grad_cam"),
+        ("onnxruntime", "onnx"),
+        ("gradio", "play"),
+    ],
+)
+def test_what_an_extra_is_missing_comes_with_its_name(
+    distribution: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version_of(name: str) -> str:
+        if name == distribution:
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor, "version", version_of)
+    (found,) = (finding for finding in installed() if finding.what == distribution)
+    assert found.remedy.endswith(f"for {extra}") and not found.needed

@@ -4,17 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_distinct
 from maskrobust.lm_modules.methods import check_methods
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modules
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, import_data_modules
 from maskrobust.train.claim.arms import read_arm
 from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
@@ -22,8 +22,6 @@ from maskrobust.train.fit.loggers import WandbOptions, wandb_options
 from maskrobust.train.sentences import about_arguments
 
 _DESCRIPTION = "Train matched arms, measure what each reads from the outline of a hole, and apply the rule."
-
-Value = TypeVar("Value")
 
 _SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "weights", "new_head"}
 """Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
@@ -58,8 +56,8 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
         rule=made.rule,
         question=made.question,
         content=content,
-        only_arms=list(dict.fromkeys(_as_list(made.arm))) or list(arms),
-        only_seeds=list(dict.fromkeys(_as_list(made.seed))) or made.seeds,
+        only_arms=list(dict.fromkeys(as_list(made.arm))) or list(arms),
+        only_seeds=list(dict.fromkeys(as_list(made.seed))) or made.seeds,
         collect=made.collect,
         wandb=wandb_options(made.wandb),
         list_parts=made.list,
@@ -67,13 +65,6 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
     _check(config)
     _check_part(config, is_named=made.arm is not None or made.seed is not None)
     return config
-
-
-def _as_list(given: Value | list[Value] | None) -> list[Value]:
-    """One value, several, or none."""
-    if given is None:
-        return []
-    return given if isinstance(given, list) else [given]
 
 
 def _parser() -> ArgumentParser:
@@ -146,11 +137,11 @@ def _check(config: ClaimConfig) -> None:
             raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)
     _check_plan(config.evaluation.plan)
+    if getattr(config.data, "nodata", None) is not None:
+        raise InputError("a claim compares arms on images of which every pixel holds data, got nodata; leave it out.")
     if config.training.images_by_seed:
         config.data.draw_training(0)  # refuses data that have one training split
-    seeds = config.seeds
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"seeds must be a list of different numbers, got {seeds}; give each once.")
+    check_distinct("seeds", config.seeds)
     if config.wandb is not None and config.wandb.artifacts != "none":
         raise InputError(
             f"wandb.artifacts must be none, for a claim saves no checkpoints, got {config.wandb.artifacts}; leave it "

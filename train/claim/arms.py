@@ -70,7 +70,7 @@ class TrainingArm(LearningArm):
     def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
         """Train, from the newest state of a training of this run that was interrupted, if there is one."""
         training = config.training
-        progress.start("training", f"{self.title}, seed {run.seed}: {training.epochs} epochs")
+        progress.begin("training", f"{self.title}, seed {run.seed}: {training.epochs} epochs")
         classifier = _new_network(config, run.arm, run.seed)
         trainer = pl.Trainer(
             max_epochs=training.epochs,
@@ -146,7 +146,7 @@ class CalibratedNetwork(LearningArm):
     def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
         """Fit a map for each masking method."""
         classifier = frozen_network(config, run.arm, run.seed)
-        progress.start("calibrating", f"{self.title}, seed {run.seed}")
+        progress.begin("calibrating", f"{self.title}, seed {run.seed}")
         tensors = {
             f"{method}.{part}": value.cpu().contiguous()
             for method, calibration in _fit(config, run, classifier, progress).items()

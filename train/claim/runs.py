@@ -89,7 +89,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     arm, evaluation = config.learning_arm(run.arm), config.evaluation
     classifier = frozen_network(config, run.arm, run.seed)
     network = classifier.trained_network(run.arm)
-    progress.start("measuring", f"{arm.title}, seed {run.seed}")
+    progress.begin("measuring", f"{arm.title}, seed {run.seed}")
     measurements: list[tuple[Split, Plans, str]] = [
         (evaluation.split, config.plans_of(run.arm), "outcomes"),
         ("val", evaluation.validation_plans, "validation"),
@@ -126,7 +126,7 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
     """
 
     def make(folder: Path) -> None:
-        progress.start("training", "the mask-only probe")
+        progress.begin("training", "the mask-only probe")
         probe = train_outline_probe(config.data, _PROBE_SEED)
         with torch.inference_mode():
             probe_outcomes(probe, split_batches(config.data, config.evaluation.split)).save(folder / _PROBE)

@@ -18,12 +18,12 @@ from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.claim.cases import CASES, CaseName, choose_cases
+from maskrobust.train.claim.cases import CASES, CaseName, Selection, choose_cases
 from maskrobust.train.claim.config import ClaimConfig, DecisionRule
 from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, check_in_words
 from maskrobust.train.claim.runs import MeasuredRun
-from maskrobust.train.claim.verdict import CLAIM, Comparison, caveat, decide, rule_in_words
-from maskrobust.train.report.results import TRAINING, Results, is_of_the_rule
+from maskrobust.train.claim.verdict import CLAIMS, REFUTES, Comparison, caveat, decide, rule_in_words
+from maskrobust.train.report.results import TRAINING, Results
 from maskrobust.train.report.wording import in_sentence, listed, method_title
 from maskrobust.train.storage.provenance import provenance
 
@@ -48,15 +48,13 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     verdicts: list[dict[str, Any]] = []
     for case, tolerance in itertools.product(CASES, sorted({rule.clean_accuracy_tolerance, *rule.further_tolerances})):
         at = replace(rule, clean_accuracy_tolerance=tolerance)
-        methods = {arm: found.methods[case] for arm, found in cases.items()}
-        comparisons = compare(config, at, runs, methods, probe, losses)
+        comparisons = compare(config, at, runs, cases, case, probe, losses)
         found = decide(at, comparisons, _loss(losses[rule.layer_masking_arm]))
         reason = found.reason
         if found.outcome == "refuted":
             reason += _without_training(config, runs, comparisons, probe)
         verdicts.append({"case": case, "tolerance": tolerance, "outcome": found.outcome, "reason": reason})
         rows += _comparison_rows(at, comparisons, case)
-    verdict = next(each for each in verdicts if is_of_the_rule(each, config.content["rule"]))
     rows = [
         *rows,
         *_loss_rows(config, losses),
@@ -66,13 +64,9 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     ]
     content = {
         "question": config.question,
-        "claim": CLAIM,
-        "verdict": {
-            "outcome": verdict["outcome"],
-            "reason": verdict["reason"],
-            "caveat": caveat(len(config.seeds)),
-        },
+        "claims": dict(CLAIMS),
         "verdicts": verdicts,
+        "caveat": caveat(len(config.seeds)),
         "rule": {"text": rule_in_words(config.rule, titles), **config.content["rule"]},
         "chance": 1.0 / config.data.num_classes,
         "methods": list(config.evaluation.methods),
@@ -83,7 +77,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
                 "title": arm.title,
                 "augmentation_only": arm.augmentation_only,
                 "method": arm.method,
-                "cases": cases[name].methods,
+                "cases": {case: list(dict.fromkeys(found)) for case, found in cases[name].methods.items()},
                 "keeps_retention": cases[name].keeps_retention,
                 "validation": {method: each._asdict() for method, each in cases[name].candidates.items()},
                 "training": arm.model,
@@ -107,8 +101,9 @@ def _without_training(
     rule = config.rule
     if config.models[rule.baseline]["masking"] != "none":
         return ""
-    refuting = [each.method for each in comparisons if each.eligible and each.compared.reading(rule.margin) == "below"]
-    untrained = {method: _runs_of(runs, rule.baseline, method) for method in dict.fromkeys(refuting)}
+    refuting = [each for each in comparisons if each.reading(rule.margin) == REFUTES]
+    methods = dict.fromkeys(method for each in refuting for method in each.method.split("/"))
+    untrained = {method: _runs_of(runs, rule.baseline, [method] * len(config.seeds)) for method in methods}
     compared = _beyond_layer_masking(config, rule, runs, untrained, probe)
     fills = [
         in_sentence(method_title(method)) for method, found in compared.items() if found.reading(rule.margin) == "below"
@@ -123,33 +118,47 @@ def compare(
     config: ClaimConfig,
     rule: DecisionRule,
     runs: ArmRuns,
-    methods: Mapping[str, MaskingMethod],
+    cases: Mapping[str, Selection],
+    case: CaseName,
     probe: ProbeOutcomes,
     losses: Mapping[str, Estimate],
 ) -> list[Comparison]:
     """Every augmentation-only arm against the layer-masking arm, by the magnitudes of their used shares.
 
-    The arms that count share the confidence of the upper bounds (`compare_magnitudes`); any other has all of it.
+    The arms that count, and keep what the case asks for, share the confidence of the upper bounds
+    (`compare_magnitudes`); any other has all of it.
 
     Args:
         config: the claim.
         rule: of the claim, maybe with another tolerance.
         runs: of every arm and seed.
-        methods: by augmentation-only arm, the masking method to look at it under.
+        cases: the masking methods of every arm.
+        case: under which of them it is looked at.
         probe: outcomes of the mask-only probe on the same images.
-        losses: clean accuracy of each arm minus that of the baseline.
+        losses: clean accuracy of each arm minus that of the baseline, on the validation split.
     """
     names = [name for name, arm in config.arms.items() if arm.augmentation_only]
-    counted = [name for name in names if _loss(losses[name]) <= rule.clean_accuracy_tolerance]
-    families = [counted, *([name] for name in names if name not in counted)]
+    eligible = {name: _loss(losses[name]) <= rule.clean_accuracy_tolerance for name in names}
+    keeps = {name: case == "own" or cases[name].keeps_retention for name in names}
+    rivals = [name for name in names if eligible[name] and keeps[name]]
     compared = {
         name: found
-        for family in families
+        for family in (rivals, *([name] for name in names if name not in rivals))
         for name, found in _beyond_layer_masking(
-            config, rule, runs, {name: _runs_of(runs, name, methods[name]) for name in family}, probe
+            config, rule, runs, {name: _runs_of(runs, name, cases[name].methods[case]) for name in family}, probe
         ).items()
     }
-    return [Comparison(name, config.arms[name].title, methods[name], compared[name], name in counted) for name in names]
+    return [
+        Comparison(
+            name,
+            config.arms[name].title,
+            "/".join(dict.fromkeys(cases[name].methods[case])),
+            compared[name],
+            eligible[name],
+            keeps[name],
+        )
+        for name in names
+    ]
 
 
 def _beyond_layer_masking(
@@ -160,7 +169,7 @@ def _beyond_layer_masking(
     probe: ProbeOutcomes,
 ) -> dict[str, ComparedMagnitude]:
     """Outcomes by name, one for each seed, against those of the layer-masking arm under its own method."""
-    reference = _runs_of(runs, rule.layer_masking_arm, config.arms[rule.layer_masking_arm].method)
+    reference = _own_runs(config, runs, rule.layer_masking_arm)
     return compare_magnitudes(
         reliance(probe),
         {name: (found, reference) for name, found in looked_at.items()},
@@ -230,7 +239,7 @@ def _loss_rows(config: ClaimConfig, losses: Mapping[str, Estimate]) -> Iterator[
 def _data_rows(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes) -> list[Row]:
     baseline = config.rule.baseline
     plan = config.plans_of(baseline)[config.arms[baseline].method]
-    first = _runs_of(runs, baseline, config.arms[baseline].method)[0]
+    first = _own_runs(config, runs, baseline)[0]
     return data_rows(first, Context(plan, probe), replicates=config.evaluation.replicates)
 
 
@@ -252,12 +261,12 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _clean_accuracy_difference(config: ClaimConfig, runs: ArmRuns, arm: str) -> Estimate:
-    return estimate_difference(
-        clean_accuracy(),
-        _runs_of(runs, arm, config.arms[arm].method),
-        _runs_of(runs, config.rule.baseline, config.arms[config.rule.baseline].method),
-        replicates=config.evaluation.replicates,
+    """Of an arm minus the baseline, on the validation split."""
+    arms = (
+        [run.validation[config.arms[name].method] for run in runs[name].values()]
+        for name in (arm, config.rule.baseline)
     )
+    return estimate_difference(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
 
 
 def _loss(difference: Estimate) -> float:
@@ -265,6 +274,10 @@ def _loss(difference: Estimate) -> float:
     return -difference.value
 
 
-def _runs_of(runs: ArmRuns, arm: str, method: MaskingMethod) -> list[Outcomes]:
-    """The arm's outcomes under a masking method, one for each seed."""
-    return [run.outcomes[method] for run in runs[arm].values()]
+def _runs_of(runs: ArmRuns, arm: str, methods: Sequence[MaskingMethod]) -> list[Outcomes]:
+    """The arm's outcomes, one for each seed, under the masking method of each."""
+    return [run.outcomes[method] for run, method in zip(runs[arm].values(), methods, strict=True)]
+
+
+def _own_runs(config: ClaimConfig, runs: ArmRuns, arm: str) -> list[Outcomes]:
+    return [run.outcomes[config.arms[arm].method] for run in runs[arm].values()]

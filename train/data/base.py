@@ -3,7 +3,7 @@
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +30,6 @@ from maskrobust.train.data.loading import (
 )
 from maskrobust.train.data.stored import PixelSample, StoredSample
 from maskrobust.train.types import Split
-
-Fetched = TypeVar("Fetched")
 
 ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
@@ -324,12 +322,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         return Loader(InMemoryDataset(samples), **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, "collate_fn": as_fetched, **loading_options(self.num_workers)}
-
-
-def as_fetched(batch: Fetched) -> Fetched:
-    """The loaders' collate function: `InMemoryDataset.__getitems__` returns a finished batch."""
-    return batch
+        return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
 
 
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:

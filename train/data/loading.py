@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, count, cycle, islice, repeat
 from types import TracebackType
@@ -22,6 +22,7 @@ from maskrobust.augment.random import sample_keys
 from maskrobust.train.running.signals import held_signals
 
 Loaded_co = TypeVar("Loaded_co", covariant=True)
+Result = TypeVar("Result")
 
 _log = logging.getLogger("pytorch_lightning.loading")
 """Shown as Lightning's own lines are."""
@@ -216,15 +217,46 @@ class TrainingLoader(LazyLoader):
 def loading_options(num_workers: int) -> dict[str, Any]:
     """Arguments of a `DataLoader` that say how it loads: in processes that stay, into pinned memory for a GPU.
 
+    It takes what it fetches as it is, as a whole batch that `__getitems__` returns.
+
     Args:
         num_workers: loader processes; 0 to load in this process.
     """
     return {
+        "collate_fn": _as_fetched,
         "num_workers": num_workers,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": num_workers > 0,
         "worker_init_fn": begin_worker,
     }
+
+
+class _Calls(Dataset[Result]):
+    """The result of a function at each of its arguments."""
+
+    def __init__(self, function: Callable[..., Result]) -> None:
+        self.function = function
+
+    def __getitem__(self, arguments: tuple[Any, ...]) -> Result:
+        return self.function(*arguments)
+
+
+def call_in_processes(
+    function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], workers: int
+) -> Iterator[Result]:
+    """The results of calls in other processes, in the order of their arguments, with a bounded number under way.
+
+    Args:
+        function: of a module, so that another process can import it.
+        arguments: of each call; taken as calls finish, so that about 2 x `workers` are in memory.
+        workers: processes, at least 1; a single one is this process.
+    """
+    options = loading_options(workers if workers > 1 else 0) | {"pin_memory": False}
+    yield from Loader(_Calls(function), batch_size=None, sampler=arguments, **options)
+
+
+def _as_fetched(fetched: Result) -> Result:
+    return fetched
 
 
 def begin_worker(worker: int) -> None:

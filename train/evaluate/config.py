@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError, check_at_least, check_distinct
 from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods, uncentred
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_described_data
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_described_data
 from maskrobust.train.running.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -134,23 +135,15 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
     given, given_data = parse_with_described_data(parser, arguments, unlabelled=True)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
-    if isinstance(given["network"], str):
-        given["network"] = [given["network"]]
+    given["network"] = as_list(given["network"])
     config = EvaluationConfig(**given, data_options=given_data)
     if config.quick:
         plan = replace(config.plan, curve_families=(), transfer_families=(), features=False, layers=(), scenes=0)
         config = replace(config, plan=plan, replicates=min(config.replicates, QUICK_REPLICATES))
     _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
-    for name, values in {
-        "network": config.network,
-        "methods": config.methods,
-        "plan.hidden_fractions": config.plan.hidden_fractions,
-    }.items():
-        if not values:
-            raise InputError(f"{name} must name at least one, got none; give one or more.")
-    if len(set(config.network)) < len(config.network):
-        raise InputError(f"network must name different networks, got {config.network}; leave repeated ones out.")
+    for name in ("network", "methods", "plan.hidden_fractions"):
+        check_distinct(name, attrgetter(name)(config))
     Preprocessing().with_changes(config.preprocess or {})
     _ = config.torch_device  # refuses one that is not there
     import_measures(config.plan.own_measures)

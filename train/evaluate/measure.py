@@ -1,6 +1,5 @@
 """What networks answer about the data under every masking method, kept as it comes and shared by all processes."""
 
-import time
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, fields, replace
@@ -39,16 +38,13 @@ from maskrobust.train.running.processes import first_of_each_machine_first, from
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import read_json, write_archive, write_json
 from maskrobust.train.storage.fingerprints import bank_digest, network_fingerprint, own_code
-from maskrobust.train.storage.store import Store
+from maskrobust.train.storage.store import Chunks, Store
 from maskrobust.train.types import Split
 
 Found = TypeVar("Found")
 
 Runs = dict[str, dict[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""
-
-SECONDS_A_CHUNK = 30.0
-"""How long a process gathers answers before it keeps them; as much is lost where it is stopped."""
 
 _NUMBERS, _PROBE = "numbers.json", "probe.npz"
 _WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "wordnet", "replicates")
@@ -77,7 +73,8 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
     """
     plain = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _WITHOUT_INFLUENCE}
     plan, options = config.plan, config.data_options
-    own = (*map(uncentred, (*config.methods, *config.transfer_methods)), *plan.transfer_families)
+    methods = map(uncentred, (*config.methods, *config.transfer_methods))
+    own = (*methods, *plan.transfer_families, *plan.own_measures)
     arguments = {name: value for name, value in options.get("init_args", {}).items() if name != "num_workers"}
     return {
         **plain,
@@ -284,21 +281,23 @@ def _share(
     numbers = _own_numbers(kept, wanted)
     task = progress.add_task(description, total=len(wanted) or None, completed=len(kept))
 
-    def counted() -> Iterator[tuple[int, Found]]:
-        for each in find(numbers):
-            yield each
-            progress.advance(task, ranks)
-
     made: set[int] = set()
-    for chunk in _in_chunks(counted()):
+
+    def keep(chunk: Sequence[tuple[int, Found]]) -> None:
         own, found = zip(*chunk, strict=True)
 
-        def write_chunk(folder: Path, own: Sequence[int] = own, found: Sequence[Found] = found) -> None:
+        def write_chunk(folder: Path) -> None:
             write(folder, found)
             write_json(folder / _NUMBERS, own)
 
         store.get_or_make(f"{kind}-{own[0]:06d}", write_chunk)
         made.update(own)
+
+    chunks = Chunks(keep)
+    for each in find(numbers):
+        chunks.add(each)
+        progress.advance(task, ranks)
+    chunks.keep()
     wait_for_all()
     progress.remove_task(task)
     if kept.union(*of_all_ranks(made)) - from_first(_kept(store, kind)):
@@ -315,19 +314,6 @@ def _folders(store: Store, kind: str) -> list[Path]:
 
 def _kept(store: Store, kind: str) -> set[int]:
     return {number for folder in _folders(store, kind) for number in read_json(folder / _NUMBERS)}
-
-
-def _in_chunks(found: Iterable[Found]) -> Iterator[list[Found]]:
-    """What is found within `SECONDS_A_CHUNK`, together."""
-    chunk: list[Found] = []
-    start = time.monotonic()
-    for each in found:
-        chunk.append(each)
-        if time.monotonic() - start >= SECONDS_A_CHUNK:
-            yield chunk
-            chunk, start = [], time.monotonic()
-    if chunk:
-        yield chunk
 
 
 def _ask_unlabelled(

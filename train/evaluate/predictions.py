@@ -1,14 +1,12 @@
 """Every prediction of an evaluation as CSV: what each network answered about each image, and how much was hidden."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.report.examples import ANOTHER_CLASS
-from maskrobust.train.report.results import as_text
+from maskrobust.train.report.results import as_csv
 
 HEAD = ("sample_id", "sample", "label", "network", "method", "hidden_fraction", "prediction")
 
@@ -30,14 +28,12 @@ def predictions_csv(
             the images have no labels: classes are numbers then.
         sample_name: what the sample of an id is called, such as its file.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEAD)
+    lines = []
 
     def named(label: int) -> str:
         if not class_names:
             return str(label)
-        return as_text(class_names[label]) if label < len(class_names) else ANOTHER_CLASS
+        return class_names[label] if label < len(class_names) else ANOTHER_CLASS
 
     for network, by_method in runs.items():
         first = next(iter(by_method.values()))
@@ -51,6 +47,6 @@ def predictions_csv(
             found = zip(run.ids.tolist(), run.labels.tolist(), run.predictions_under(condition).tolist(), strict=True)
             for sample, label, prediction in found:
                 if prediction >= 0:
-                    about = (as_text(sample_name(sample)), named(label), as_text(network), as_text(method), fraction)
-                    writer.writerow((sample, *about, named(prediction)))
-    return text.getvalue()
+                    about = (sample_name(sample), named(label), network, method, fraction)
+                    lines.append((sample, *about, named(prediction)))
+    return as_csv(HEAD, lines)

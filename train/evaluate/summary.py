@@ -8,7 +8,7 @@ from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import class_rows
+from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, class_rows
 from maskrobust.lm_modules.reliance.measures.used_share import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
@@ -91,7 +91,8 @@ def summarise(
             )
         ),
     ]
-    rows = with_readings(rows, data.num_classes)
+    labelled = runs if data.num_classes else {}
+    rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in labelled.items()})
     if data.num_classes:
         fraction, sampling = config.plan.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
         for name, by_method in runs.items():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from maskrobust.augment import Batch
+from maskrobust.augment.batch import check_all_known
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.results import Row
@@ -19,11 +20,12 @@ def predictions_of(network: TrainedNetwork, batches: Iterable[Batch]) -> dict[in
     """The output that a network gives for images (on its device) with nothing hidden, by sample id.
 
     Raises:
-        InputError: its logits are not finite.
+        InputError: its logits are not finite, or pixels hold no data.
     """
     seen: dict[int, int] = {}
     with torch.inference_mode():
         for batch in batches:
+            check_all_known(batch, "evaluate without labels")
             logits = network(batch.images)
             check_finite(logits, network.name, "pictures with nothing hidden")
             seen |= zip(batch.ids.tolist(), logits.argmax(dim=1).tolist(), strict=True)

@@ -7,12 +7,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError, check_at_least, check_distinct
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
 from maskrobust.train.running.devices import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -108,8 +108,7 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
     parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
     given = parse_with_data(parser, arguments, optional=True)
     for name in ("network", "images"):
-        value = given[name]
-        given[name] = value if isinstance(value, list) else [] if value is None else [value]
+        given[name] = as_list(given[name])
     if given["data"] is not None:
         given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     config = ExplainConfig(**given)
@@ -140,11 +139,7 @@ def _check(config: ExplainConfig) -> None:
     for name in ("max_images", "replicates"):
         check_at_least(name, getattr(config, name), 1)
     for name in ("network", "methods", "plan.explainers", "segments", "targets"):
-        values = attrgetter(name)(config)
-        if not values:
-            raise InputError(f"{name} must name at least one, got none; give one or more.")
-        if not isinstance(values, str) and len(set(values)) < len(values):
-            raise InputError(f"{name} must be different, got {', '.join(map(str, values))}; name each once.")
+        check_distinct(name, as_list(attrgetter(name)(config)))
     check_methods(config.methods, "methods")
     Preprocessing().with_changes(config.preprocess or {})
     check_at_least("patch_size", config.patch_size, 1)

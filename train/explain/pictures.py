@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
+from maskrobust.augment.batch import check_all_known
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.batches import batches_on, split_batches
@@ -103,6 +104,7 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
     """
     number, taken = 0, set[str]()
     for batch in batches_on(split_batches(data, split), "cpu"):
+        check_all_known(batch, "explain")
         objects = data.object_of(batch.ids).tolist()
         scenes = data.without_object(split, batch.ids)
         for place in range(min(len(objects), count - number)):

@@ -1,7 +1,5 @@
 """From arrays to files: rows of the result table, scores, overlays and the page."""
 
-import csv
-import io
 import itertools
 import math
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.measure import FORMAT, ExplainedImages
 from maskrobust.train.report.pictures.explanations import MOST_IMAGES, render_explanations
-from maskrobust.train.report.results import as_text, harmless_csv
+from maskrobust.train.report.results import as_csv, rows_as_csv
 from maskrobust.train.storage.files import atomic_path, write_archive, write_json, write_text
 from maskrobust.train.storage.provenance import provenance
 
@@ -57,7 +55,7 @@ def write_results(
     names = ("explanations.json", "explanations.csv", "scores.csv", "explanations.npz", "report.html")
     paths = {name: config.out / name for name in names}
     write_json(paths["explanations.json"], content)
-    write_text(paths["explanations.csv"], harmless_csv(rows))
+    write_text(paths["explanations.csv"], rows_as_csv(rows))
     write_text(paths["scores.csv"], scores_as_csv(config, explained))
     write_archive(
         paths["explanations.npz"],
@@ -123,9 +121,8 @@ def _row(network: str, method: str, measure: str, value: float, parameters: dict
 
 def scores_as_csv(config: ExplainConfig, explained: ExplainedImages) -> str:
     """Every score with its interval, a line each; bounds are empty where there are none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "network", "method", "segments", "explainer", "class", "segment", "score", "low", "high"))
+    head = ("image", "network", "method", "segments", "explainer", "class", "segment", "score", "low", "high")
+    lines = []
     for image, found in explained.images.items():
         for segments, explainer in itertools.product(config.segments, config.plan.explainers):
             parts = found.explanations[Explained(segments, explainer)][:3]
@@ -134,8 +131,8 @@ def scores_as_csv(config: ExplainConfig, explained: ExplainedImages) -> str:
                 name = explained.class_names[found.classes[number]]
                 about = (explained.networks[place], config.methods[position], segments, explainer, name)
                 bounds = ("" if math.isnan(value) else value for value in values[1:])
-                writer.writerow((*map(as_text, (image, *about)), segment, values[0], *bounds))
-    return text.getvalue()
+                lines.append((image, *about, segment, values[0], *bounds))
+    return as_csv(head, lines)
 
 
 def write_overlays(config: ExplainConfig, explained: ExplainedImages, image: str) -> None:

@@ -14,7 +14,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
 from maskrobust.lm_modules.networks.architectures import build_network, is_own_class
-from maskrobust.lm_modules.networks.checkpoint_file import allocation_limit, check_options
+from maskrobust.lm_modules.networks.checkpoint_file import building_from, check_options
 from maskrobust.lm_modules.networks.weights import plain_tensors, read_checkpoint
 from maskrobust.train.storage.files import atomic_path
 
@@ -170,15 +170,8 @@ def check_size(saved: Mapping[str, Any], given: Mapping[str, Any], content: obje
             f"'{path}' was trained with options of '{architecture}', which your own class is not given because a file "
             f"says so; give the same, --model.architecture_options '{options}'."
         )
-    try:
-        with allocation_limit(weights.values(), path):
-            build_network(architecture, saved["num_classes"], options)
-    except InputError:
-        raise
-    except Exception as error:  # options of a file can be anything, and make a constructor raise anything
-        raise InputError(
-            f"'{path}' has options that its architecture does not take ({type(error).__name__}); give another file."
-        ) from error
+    with building_from(path, weights.values()):
+        build_network(architecture, saved["num_classes"], options)
 
 
 def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:

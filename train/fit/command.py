@@ -26,7 +26,7 @@ from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownIma
 from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.arguments import PARSER_OPTIONS, import_data_modules, with_nearest
+from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
@@ -261,7 +261,7 @@ class FitCLI(LightningCLI):
     def _additions(self, *, is_logged: bool) -> dict[str, Any]:
         """Callbacks and plugins of the trainer, with those that every training gets."""
         config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
-        callbacks, plugins = (_as_list(trainer[name]) for name in ("callbacks", "plugins"))
+        callbacks, plugins = (as_list(trainer[name]) for name in ("callbacks", "plugins"))
         callbacks += [StepSeed(config.model.seed), FiniteLoss()]
         if is_logged:
             callbacks += [LearningRateMonitor("step"), Throughput(), ShownImages()]
@@ -281,13 +281,6 @@ def _cli_of(command: str) -> type[FitCLI]:
             return {command: LightningCLI.subcommands()[command]}
 
     return OneCommand
-
-
-def _as_list(given: Any) -> list[Any]:
-    """One, several, or none."""
-    if given is None:
-        return []
-    return [*given] if isinstance(given, list | tuple) else [given]
 
 
 def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[str]:

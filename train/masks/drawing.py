@@ -116,7 +116,7 @@ def _draw_holes(config: GalleryConfig, batch: Batch, progress: Progress) -> tupl
         else:
             family = build_family(choice, bank=bank, option="families", **settings)
             try:
-                visible[name] = family(keys, batch)
+                visible[name] = family(keys, batch) & batch.known
             except InputError as error:  # a class with no other object, images that cannot be segmented
                 reasons[name] = str(error)
     return visible, reasons

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_distinct
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list
 
 _SIZES, _PORTS = (32, 1024), (1, 65535)
 
@@ -50,11 +50,10 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
     parser.add_class_arguments(PlayConfig, skip={"network", "images"})
     given = vars(parser.instantiate(parser.parse_args(list(arguments))))
     for name in ("network", "images"):
-        value = given[name]
-        given[name] = tuple(value) if isinstance(value, list) else () if value is None else (value,)
+        given[name] = tuple(as_list(given[name]))
     config = PlayConfig(**given)
-    if len(set(config.network)) < len(config.network):
-        raise InputError(f"network must name different ones, got {', '.join(config.network)}; name each once.")
+    if config.network:
+        check_distinct("network", config.network)
     check_methods(config.methods, "methods")
     ranges = {"image_size": _SIZES, "port": _PORTS}
     for option, (low, high) in ranges.items():

@@ -41,10 +41,9 @@ def train_small(data: Cues, path: Path) -> None:
     import pytorch_lightning as pl
 
     from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-    from maskrobust.train.fit.quiet import drop_distractions, quiet_lightning
+    from maskrobust.train.fit.quiet import quiet_lightning
 
     quiet_lightning()
-    drop_distractions()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = MaskRobustClassifier("small_resnet", data.num_classes, mean=data.mean, std=data.std, masking="none")

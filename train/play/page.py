@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.explainers.registry import EXPLAINERS, load_explainers
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
@@ -90,7 +90,6 @@ class Page:
 
     def blocks(self) -> gr.Blocks:
         """The page, not yet served."""
-        load_explainers()
         thumbnails = [
             {"name": printable(each.name), "thumbnail": picture_address(to_picture(each.image), largest=112)}
             for each in self.pictures
@@ -120,7 +119,7 @@ class Page:
             )
             with gr.Row():
                 explainer = gr.Radio(
-                    [(EXPLAINERS[each].title, each) for each in _OFFERED_EXPLAINERS],
+                    [(find_explainer(each).title, each) for each in _OFFERED_EXPLAINERS],
                     value=_OFFERED_EXPLAINERS[0],
                     label="Explain the answer about the whole picture, under each method chosen above",
                 )

@@ -12,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.results import Row, select
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.wording import method_title
 from maskrobust.train.storage.plain_text import printable
 
 INK = "#fd0000"
@@ -123,6 +125,46 @@ def line_chart(
                 _draw_curve(axes, curve, 0.04 + 0.92 * (place + 0.5) / len(curves))
 
     return draw(paint, identity, f"{label}, {title}")
+
+
+def charts_by_method(
+    results: Results,
+    rows: Sequence[Row],
+    parameter: str,
+    identity: str,
+    x_label: str,
+    y_label: str,
+    *,
+    label: str,
+    **look: Any,
+) -> list[Markup]:
+    """A chart for each masking method, with a curve for each network.
+
+    Args:
+        results: of which methods and networks are drawn.
+        rows: the points of all curves.
+        parameter: of a row, which is its x.
+        identity: prefix of the charts' ids, unique in the page.
+        x_label: see `line_chart`.
+        y_label: see `line_chart`.
+        label: see `line_chart`.
+        **look: further arguments of `line_chart`.
+    """
+    return [
+        line_chart(
+            [
+                Curve.of(select(rows, method=method, network=each.name), parameter, each.colour, str(each.number))
+                for each in results.networks
+            ],
+            f"{identity}-{place}",
+            method_title(method),
+            x_label,
+            y_label,
+            label=label,
+            **look,
+        )
+        for place, method in enumerate(results.methods)
+    ]
 
 
 def _draw_curve(axes: Axes, curve: Curve, label_at: float) -> None:

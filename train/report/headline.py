@@ -25,11 +25,12 @@ def headline(results: Results) -> str:
     """Which network relies least or most on outlines, and under which masking methods, or that this cannot be told.
 
     A network relies least under a method where every comparison with it says so. Networks whose used share means
-    nothing are not compared; that and why is said.
+    nothing are not compared; that and why is said, and of which networks no measure means anything.
     """
+    found = _finding(results)
     if not select(results.over_seeds, measure=HEADLINE):
-        return "Accuracy with parts of the image hidden was measured; reliance on outlines was not."
-    return " ".join(filter(None, (_finding(results), _meaningless(results))))
+        found = "Accuracy with parts of the image hidden was measured; reliance on outlines was not."
+    return " ".join(filter(None, (found, _at_chance(results), _meaningless(results))))
 
 
 def _finding(results: Results) -> str:
@@ -54,12 +55,23 @@ def _meaningful(results: Results, method: str) -> list[Network]:
     return [each for each in results.networks if each.name not in rows or not meaningless_because(rows[each.name])]
 
 
+def _at_chance(results: Results) -> str:
+    """Of which networks no measure means anything, and why."""
+    found = {row.network: meaningless_because(row) for row in select(results.over_seeds, measure="clean_accuracy")}
+    return " ".join(
+        f"The measures of {results.network(name).title} mean nothing: {reason}."
+        for name, reason in found.items()
+        if reason
+    )
+
+
 def _meaningless(results: Results) -> str:
-    """Of which networks, under which masking methods, the used share means nothing, and why."""
+    """Of which other networks, under which masking methods, the used share means nothing, and why."""
     found: dict[tuple[str, str], list[str]] = {}
+    at_chance = {row.reading for row in select(results.over_seeds, measure="clean_accuracy")}
     for row in select(results.over_seeds, measure=HEADLINE):
         reason = meaningless_because(row)
-        if reason:
+        if reason and row.reading not in at_chance:
             key = results.network(row.network).title, reason
             found.setdefault(key, []).append(method_title(row.method).lower())
     return " ".join(

@@ -10,18 +10,17 @@ from maskrobust.train.report.sections.accuracy import accuracy, accuracy_of_clas
 from maskrobust.train.report.sections.comparisons import against_layer_masking, pairs
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.sections.examples import examples
-from maskrobust.train.report.sections.margins import margins
 from maskrobust.train.report.sections.measures import definitions, differences, measures
 from maskrobust.train.report.sections.retention import retention
 from maskrobust.train.report.sections.run import run
-from maskrobust.train.report.sections.shares import shares
+from maskrobust.train.report.sections.shares import margins, shares
 from maskrobust.train.report.sections.transfer import transfer
 from maskrobust.train.report.sections.verdict import factorial, rule, title, verdict
 
 CLAIM: tuple[Section[Results], ...] = (
     Section("factorial", "Every training under every masking method", factorial),
     Section("retention", "Keeping accuracy is one thing, not reading the outline another", retention),
-    Section("compared", "Comparisons behind the verdict", against_layer_masking),
+    Section("compared", "Comparisons behind the verdicts", against_layer_masking),
     Section("rule", "The question, and the rule stated beforehand", rule),
     Section("measures", "Every arm under every masking method, in numbers", measures),
     Section("curves", "How accuracy falls as more is hidden", curves),

@@ -1,18 +1,20 @@
 """What a claim or an evaluation has found: networks, masking methods and rows, as pages, terminal and files take it."""
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.results import Row, rows_as_csv
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.storage.plain_text import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 5, "reliance": 2}
+FORMATS: dict[Name, int] = {"claim": 6, "reliance": 2}
 """Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -97,8 +99,8 @@ class Results:
         return methods
 
     def as_csv(self) -> str:
-        """All rows; see `harmless_csv`."""
-        return harmless_csv(self.rows)
+        """All rows; see `rows_as_csv`."""
+        return rows_as_csv(self.rows)
 
     @cached_property
     def over_seeds(self) -> list[Row]:
@@ -112,8 +114,13 @@ class Results:
         return found if self.name == "reliance" else [row for row in found if self.is_of_the_rule(row.parameters)]
 
     def is_of_the_rule(self, found: Mapping[str, Any]) -> bool:
-        """Whether a case and a tolerance are those that the claim's verdict rests on."""
-        return is_of_the_rule(found, self.content["rule"])
+        """Whether a tolerance is the one that the verdicts rest on."""
+        return bool(found["tolerance"] == self.content["rule"]["clean_accuracy_tolerance"])
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Of a claim: case, outcome and reason of each of its two claims, at the tolerance of the rule."""
+        return [each for each in self.content["verdicts"] if self.is_of_the_rule(each)]
 
     def network(self, name: str) -> Network:
         """The network of that name."""
@@ -124,7 +131,9 @@ class Results:
         if not self.is_in_the_rule(network):
             return False
         arm = network.arm
-        return bool(method == (arm["cases"]["best"] if arm["augmentation_only"] else arm["method"]))
+        return any(
+            method in methods for case, methods in arm["cases"].items() if arm["augmentation_only"] or case == "own"
+        )
 
     def is_in_the_rule(self, network: Network) -> bool:
         """Whether a network is one of the arms that the rule of a claim compares."""
@@ -137,20 +146,23 @@ def meaningless_because(row: Row) -> str:
     return row.reading.removeprefix(MEANINGLESS) if row.reading.startswith(MEANINGLESS) else ""
 
 
-def is_of_the_rule(found: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    """Whether a verdict or a comparison is of the best case and the tolerance that a rule states."""
-    return bool(found["case"] == "best" and found["tolerance"] == rule["clean_accuracy_tolerance"])
+def rows_as_csv(rows: Iterable[Row]) -> str:
+    """All rows; parameters are written like "family=slic order=random"."""
+    names = [each.name for each in fields(Row)]
+
+    def cell(value: object) -> object:
+        return " ".join(f"{name}={each}" for name, each in value.items()) if isinstance(value, Mapping) else value
+
+    return as_csv(names, ([cell(getattr(row, name)) for name in names] for row in rows))
 
 
-def harmless_csv(rows: Iterable[Row]) -> str:
-    """Rows as CSV whose text is `as_text`."""
-    harmless = []
-    for row in rows:
-        texts = {name: value for name, value in vars(row).items() if isinstance(value, str)}
-        changed: dict[str, Any] = {name: as_text(text) for name, text in texts.items()}
-        parameters = {printable(key): printable(str(value)) for key, value in row.parameters.items()}
-        harmless.append(replace(row, **changed, parameters=parameters))
-    return rows_as_csv(harmless)
+def as_csv(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """Lines below a head, whose text is `as_text`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([as_text(each) if isinstance(each, str) else each for each in line] for line in lines)
+    return text.getvalue()
 
 
 def as_text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Results in a terminal: a table that folds its intervals where the line is short, and the verdict in a frame."""
+"""Results in a terminal: a table that folds its intervals where the line is short, and the verdicts in a frame."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,16 @@ from rich.text import Text
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.wording import CONCLUSIONS, decimal, in_sentence, interval, method_title, short
+from maskrobust.train.report.wording import (
+    CONCLUSIONS,
+    capitalised,
+    decimal,
+    in_sentence,
+    interval,
+    method_title,
+    methods_title,
+    short,
+)
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 
@@ -93,18 +102,17 @@ def _members(results: Results, measure: str) -> list[dict[str, Any]]:
 
 
 def verdict_panel(results: Results) -> Panel:
-    """The claim and what has come of it, the reason, every comparison behind it, and its caveat where it has one."""
-    claim = results.content
-    verdict = claim["verdict"]
-    colour = _COLOURS[verdict["outcome"]]
-    conclusion = Text(CONCLUSIONS[verdict["outcome"]], style="bold")
-    lines = [Text(f"Claim: {claim['claim']}", style="dim"), conclusion, Text(verdict["reason"])]
-    for row in results.comparisons:
-        difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
-        arm = f"'{results.network(row.network).title}' under {in_sentence(method_title(row.method))}"
-        lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
-    if verdict["caveat"] is not None:
-        lines.append(Text(verdict["caveat"]))
-    return Panel(
-        Group(*lines), title=Text(verdict["outcome"], style=f"bold {colour}"), border_style=colour, padding=(1, 2)
-    )
+    """Both claims and what has come of them, the reasons, every comparison behind them, and their caveat, if any."""
+    lines = []
+    for verdict in results.verdicts:
+        case, outcome = verdict["case"], verdict["outcome"]
+        lines.append(Text(f"Claim: {results.content['claims'][case]}", style="dim"))
+        lines.append(Text(f"{capitalised(outcome)}. {CONCLUSIONS[case][outcome]}", style=f"bold {_COLOURS[outcome]}"))
+        lines.append(Text(verdict["reason"]))
+        for row in select(results.comparisons, parameters={"case": case, "tolerance": verdict["tolerance"]}):
+            difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
+            arm = f"'{results.network(row.network).title}' under {in_sentence(methods_title(row.method))}"
+            lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
+        lines.append(Text())
+    lines = [*lines[:-1], *[Text(caveat) for caveat in [results.content["caveat"]] if caveat]]
+    return Panel(Group(*lines), title="verdicts", padding=(1, 2))

@@ -7,11 +7,21 @@ from maskrobust.lm_modules.methods import uncentred
 from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 
 CONCLUSIONS = {
-    "supported": "Mask augmentation alone did not stop these networks from reading the shape of the hole.",
-    "refuted": "At its best, mask augmentation alone left a network reading the hole no more than layer masking did.",
-    "undecided": "Whether mask augmentation alone stops a network from reading the shape of the hole is not settled.",
+    "own": {
+        "supported": "Networks trained with mask augmentation still rely on the outline, filled as in training.",
+        "refuted": "Filled as in training, a network relies on the outline no more than with layer masking.",
+        "undecided": "Whether mask augmentation is enough, filled as in training, is not settled.",
+    },
+    "best": {
+        "supported": "Layer masking is needed: no fill does as well at the same accuracy with patches hidden.",
+        "refuted": "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden.",
+        "undecided": "Whether layer masking is needed, or a fill does as well, is not settled.",
+    },
 }
-"""What has come of the claim, by the outcome of its verdict."""
+"""What has come of each claim, by the case that it looks at and the outcome of its verdict."""
+
+CASES = {"own": ("Own method", "●"), "best": ("At its best", "★")}
+"""Titles and marks of the cases in which a claim looks at an arm."""
 
 PERCENT = "\u202f%"
 """A percent sign after a narrow no-break space."""
@@ -45,6 +55,12 @@ def method_title(method: str) -> str:
     if method != uncentred(method):
         return f"Centred {in_sentence(method_title(uncentred(method)))}"
     return METHOD_TITLES.get(method, capitalised(_without_module(method).replace("_", " ")))
+
+
+def methods_title(methods: str) -> str:
+    """The title of one masking method, or of two joined by "/", as in "Inpainting or blurred image"."""
+    first, *others = map(method_title, methods.split("/"))
+    return " or ".join([first, *map(in_sentence, others)])
 
 
 def family_title(name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError, check_at_least, check_distinct
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_described_data
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -60,6 +60,8 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     if values["splits"] is None:
         values["splits"] = values["data"].splits
     config = ShardsConfig(**values, source=described | {"init_args": kept})
+    if getattr(config.data, "nodata", None) is not None:
+        raise InputError("shards do not keep which pixels hold no data; leave nodata out, or train on the files.")
     from maskrobust.train.data.shards.format import LARGEST_SHARD  # here: the import takes seconds
 
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
@@ -68,8 +70,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     check_at_least("workers", config.workers, 1)
     if config.resize is not None:
         check_at_least("resize", config.resize, _SMALLEST_SIDE)
-    if not config.splits or len(set(config.splits)) < len(config.splits):
-        raise InputError(f"splits must name at least one, each once, got {list(config.splits)}; change them.")
+    check_distinct("splits", config.splits)
     return config
 
 

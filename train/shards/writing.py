@@ -15,6 +15,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from maskrobust.errors import InputError
+from maskrobust.train.data.loading import call_in_processes
 from maskrobust.train.data.shards.format import (
     SHUFFLE_SEED,
     ShardRecord,
@@ -27,7 +28,6 @@ from maskrobust.train.data.shards.manifest import MANIFEST, Manifest, SplitRecor
 from maskrobust.train.data.shards.objects import ObjectTable
 from maskrobust.train.data.stored import StoredSample
 from maskrobust.train.shards.config import ShardsConfig
-from maskrobust.train.shards.processes import call_in_processes
 from maskrobust.train.shards.shrinking import shrink
 from maskrobust.train.storage.files import write_json, write_text
 from maskrobust.train.types import AnnotatedDataModule, Split

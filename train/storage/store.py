@@ -5,11 +5,12 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from safetensors import SafetensorError
 
@@ -18,6 +19,11 @@ from maskrobust.lm_modules.training.progress import note_progress
 from maskrobust.train.running.processes import from_first, is_first
 from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.storage.fingerprints import fingerprint
+
+Found = TypeVar("Found")
+
+SECONDS_A_CHUNK = 30.0
+"""How long results are gathered before they are kept; as much is lost where a process is killed."""
 
 _RECORD = "entry.json"
 
@@ -132,6 +138,31 @@ class Store:
     def _unfinished(self, key: str) -> str:
         """How the names of unfinished folders with these settings begin."""
         return f".{key}.{fingerprint(self.settings)}."
+
+
+class Chunks(Generic[Found]):
+    """Results that come one by one and are kept together, those of `SECONDS_A_CHUNK` at a time.
+
+    Args:
+        write: keeps some results, at least one.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Found]], object]) -> None:
+        self._write = write
+        self._found: list[Found] = []
+        self._since = time.monotonic()
+
+    def add(self, found: Found) -> None:
+        """Take one more, and keep those that are there when it is time to."""
+        self._found.append(found)
+        if time.monotonic() - self._since >= SECONDS_A_CHUNK:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep those that are there."""
+        if self._found:
+            self._write(self._found)
+        self._found, self._since = [], time.monotonic()
 
 
 def _is_record(content: Any) -> bool:

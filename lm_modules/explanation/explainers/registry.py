@@ -1,16 +1,13 @@
 """How an explainer gets its name, what it asks, and how it makes scores of the answers."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from maskrobust.augment.registry import Registry
+from maskrobust.augment.registry import Registry, import_modules
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.explanation.explained import Explanation
@@ -120,22 +117,13 @@ def explainer(
     return register
 
 
-@cache
-def load_explainers() -> None:
-    """Import the files of this folder, which register explainers."""
-    from maskrobust.lm_modules.explanation import explainers
-
-    for module in pkgutil.iter_modules(explainers.__path__):
-        importlib.import_module(f"{explainers.__name__}.{module.name}")
-
-
 def find_explainer(name: str) -> Explainer:
     """The explainer under a name that the user gave; a dotted one is registered by a module, which is imported.
 
     Raises:
         InputError: there is no such explainer, or no such module.
     """
-    load_explainers()
+    import_modules("maskrobust.lm_modules.explanation.explainers")
     return EXPLAINERS.find(name, "explainers")
 
 

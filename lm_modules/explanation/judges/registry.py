@@ -1,10 +1,7 @@
 """How a measure of explanations gets its name, and what it is told of an image."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -138,15 +135,6 @@ def judge(
         return function
 
     return register
-
-
-@cache
-def load_judges() -> None:
-    """Import the files of this folder, which register measures."""
-    from maskrobust.lm_modules.explanation import judges
-
-    for module in pkgutil.iter_modules(judges.__path__):
-        importlib.import_module(f"{judges.__name__}.{module.name}")
 
 
 def for_each(scores: FloatArray, measure: Callable[[FloatArray], float]) -> FloatArray:

@@ -9,13 +9,3 @@ from maskrobust.lm_modules.masking.rules import (
     resampling as resampling,
     reshaping as reshaping,
 )
-from maskrobust.lm_modules.masking.rules.table import (
-    RULES as RULES,
-    RowKernel as RowKernel,
-    Rule as Rule,
-    RuleFunction as RuleFunction,
-    Target as Target,
-    UnsupportedNetworkError as UnsupportedNetworkError,
-    find_rule as find_rule,
-    masking_rule as masking_rule,
-)

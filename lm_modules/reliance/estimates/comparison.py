@@ -7,9 +7,8 @@ from typing import Literal
 import numpy as np
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval, Resampled
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Statistic, resample_pair
+from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Statistic, WithError, estimate_pair
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 ComparisonResult = Literal["above", "below", "not settled", "undefined"]
@@ -61,7 +60,8 @@ def compare_magnitudes(
     hypothesis testing and acceptance sampling", Technometrics 1982).
 
     Each direction is a family of its own, and divides half of 1 - confidence by `holm_levels`: half, because a bound of
-    a magnitude is wrong in up to twice its level (`MagnitudeDifference`). The statistic must be defined, too, with the
+    a magnitude is wrong in up to twice its level (`MagnitudeDifference`). Bounds are Student's (`WithError`). The
+    statistic must be defined, too, with the
     confidence that the first of the levels leaves; a pair of which it is not counts as one whose bounds clear nothing.
 
     Args:
@@ -71,7 +71,7 @@ def compare_magnitudes(
         confidence: of all bounds of one direction together, in (0, 1).
         all_above: give each lower bound the whole level of its direction: the chance that all lie above the margin,
             though some difference does not, is at most 1 - confidence, but that of a single one holds for it alone.
-        replicates: number of bootstrap resamples; the first level should leave some of them beyond the bound.
+        replicates: number of bootstrap resamples, for the part of the standard error that is due to images.
         seed: decides the resamples.
 
     Returns:
@@ -84,10 +84,10 @@ def compare_magnitudes(
     strictest = 1.0 - 2.0 * level / max(1, len(pairs))
     found: dict[str, tuple[Estimate, MagnitudeDifference | None]] = {}
     for name, (runs_a, runs_b) in pairs.items():
-        estimate, resampled = resample_pair(
+        estimate, signed = estimate_pair(
             statistic, runs_a, runs_b, replicates=replicates, seed=seed, confidence=strictest
         )
-        found[name] = estimate, None if resampled is None else MagnitudeDifference(*resampled)
+        found[name] = estimate, None if signed is None else MagnitudeDifference(*signed)
     differences = [difference for _, difference in found.values()]
     exceeding = [1.0 if each is None else each.level_to_exceed(margin) for each in differences]
     lows = [level] * len(exceeding) if all_above else holm_levels(exceeding, level)
@@ -100,12 +100,12 @@ def compare_magnitudes(
     }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class MagnitudeDifference:
     """|a| - |b| of two numbers whose sign only says which way an effect goes.
 
-    Resampled magnitudes would be biased: noise around 0 has a magnitude above 0. So everything follows from the signed
-    a - b and a + b, by
+    Magnitudes of estimates would be biased: noise around 0 has a magnitude above 0. So everything follows from the
+    signed a - b and a + b, by
 
         |a| - |b| = max(min(a - b, a + b), min(b - a, -a - b)),
 
@@ -118,63 +118,36 @@ class MagnitudeDifference:
 
     Attributes:
         minus: a - b.
-        plus: a + b, on the same resamples.
+        plus: a + b, of the same runs.
     """
 
-    minus: Resampled
-    plus: Resampled
+    minus: WithError
+    plus: WithError
 
     def interval(self, level_low: float, level_high: float) -> Interval:
         """The difference with its bounds.
 
         Args:
-            level_low: fraction in (0, 0.5] of resamples of each signed number below its lower bound, for `low`.
-            level_high: fraction above its upper bound, for `high`.
+            level_low: one-sided level in (0, 0.5] of each signed bound, for `low`.
+            level_high: the same for `high`.
         """
-        minus, plus = self.minus.value, self.plus.value
-        low_minus, high_minus, low_plus, high_plus = self._bounds(level_low)
-        low = max(min(low_minus, low_plus), -max(high_minus, high_plus))
-        low_minus, high_minus, low_plus, high_plus = self._bounds(level_high)
-        high = max(min(high_minus, high_plus), -max(low_minus, low_plus))
-        return Interval(max(min(minus, plus), -max(minus, plus)), low, high)
+        minus, plus = self.minus, self.plus
+        both = ((minus, plus), (minus.minus(), plus.minus()))
+        low = max(min(each.low(level_low) for each in signed) for signed in both)
+        high = max(min(each.high(level_high) for each in signed) for signed in both)
+        return Interval(max(min(minus.value, plus.value), -max(minus.value, plus.value)), low, high)
 
     def level_to_exceed(self, margin: float) -> float:
         """The level above which `low` lies above the margin; twice of it is a p-value of "at most the margin"."""
-        minus, plus = self.minus.replicates, self.plus.replicates
-        both_above = max(tail_level(minus, margin), tail_level(plus, margin))
-        both_below = max(tail_level(-minus, margin), tail_level(-plus, margin))
+        both_above = max(self.minus.level_above(margin), self.plus.level_above(margin))
+        both_below = max(self.minus.minus().level_above(margin), self.plus.minus().level_above(margin))
         return min(both_above, both_below)
 
     def level_to_fall_below(self, margin: float) -> float:
         """The level above which `high` lies below the margin; twice of it is a p-value of "at least the margin"."""
-        minus, plus = self.minus.replicates, self.plus.replicates
-        one_below = min(tail_level(-minus, -margin), tail_level(-plus, -margin))
-        one_above = min(tail_level(minus, -margin), tail_level(plus, -margin))
+        one_below = min(self.minus.minus().level_above(-margin), self.plus.minus().level_above(-margin))
+        one_above = min(self.minus.level_above(-margin), self.plus.level_above(-margin))
         return max(one_below, one_above)
-
-    def _bounds(self, level: float) -> list[float]:
-        """Lower and upper bound of a - b, then those of a + b, each at `level`."""
-        signed = np.stack([self.minus.replicates, self.plus.replicates])
-        bounds: list[float] = np.quantile(signed, [level, 1.0 - level], axis=1).T.ravel().tolist()
-        return bounds
-
-
-def tail_level(replicates: FloatArray, bound: float) -> float:
-    """The level in [0, 1] above which a quantile of the replicates exceeds `bound`.
-
-    The inverse of `np.quantile`, which goes linearly from each replicate to the next: for levels above 0,
-    ``np.quantile(replicates, level) > bound`` holds where level > tail_level, and nowhere else.
-
-    Args:
-        replicates: (R,) in any order.
-        bound: to exceed.
-    """
-    ordered = np.sort(replicates)
-    below = int(np.searchsorted(ordered, bound, side="right"))
-    if below in (0, len(ordered)):
-        return float(below > 0)
-    step = (bound - ordered[below - 1]) / (ordered[below] - ordered[below - 1])
-    return float((below - 1 + step) / (len(ordered) - 1))
 
 
 def holm_levels(p_values: Sequence[float], level: float) -> list[float]:

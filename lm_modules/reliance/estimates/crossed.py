@@ -13,24 +13,11 @@ from numpy.typing import ArrayLike
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Part
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes, SceneAnswers
 
 _ROUNDING = 1e-5
 """Pulls up to this fraction of the largest of their four logits are rounding."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one source of chance adds to the variance of a mean.
-
-    Attributes:
-        variance: of the mean, in its unit squared.
-        degrees: degrees of freedom of that variance.
-    """
-
-    variance: float
-    degrees: float
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from maskrobust.lm_modules.reliance.estimates.bootstrap import (
 )
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
+_LEAST_LEVEL = 1e-9
 _NO_IMAGE = "undefined because no image is valid for it."
 _NOT_FINITE = (
     "undefined because its formula gives no finite number, as where it divides by zero; a denominator says when."
@@ -203,7 +204,70 @@ def mean_fraction_interval(values: Sequence[float], confidence: float = 0.95) ->
     return float(low), float(high)
 
 
-def resample_pair(
+@dataclass(frozen=True)
+class Part:
+    """What one source of chance adds to the variance of a number.
+
+    Attributes:
+        variance: of the number, in its unit squared.
+        degrees: degrees of freedom of that variance.
+    """
+
+    variance: float
+    degrees: float
+
+
+class WithError(NamedTuple):
+    """A number over seeds and images, with what both add to its variance.
+
+    Its bound at a level is value - h, with t_k Student's quantile of that level at the degrees of freedom of part k,
+
+        h^2 = t_S^2 V_S + t_O^2 V_O,
+
+    which holds at least its level whichever part is the larger one (Burdick and Graybill, "Confidence Intervals on
+    Variance Components", 1992); one quantile at Satterthwaite's degrees of freedom does not with two or three seeds.
+
+    Attributes:
+        value: the number.
+        seeds: what seeds add; 0 for a single one, of which the number then says nothing more.
+        objects: what objects add.
+    """
+
+    value: float
+    seeds: Part
+    objects: Part
+
+    def minus(self) -> "WithError":
+        """The number with the other sign."""
+        return self._replace(value=-self.value)
+
+    def low(self, level: float) -> float:
+        """The lower bound at a one-sided level in (0, 0.5]."""
+        return self.value - self._reach(level)
+
+    def high(self, level: float) -> float:
+        """The upper bound at a one-sided level in (0, 0.5]."""
+        return self.value + self._reach(level)
+
+    def level_above(self, margin: float) -> float:
+        """The level in [0, 1] above which the lower bound exceeds the margin."""
+        from scipy import optimize  # here: it takes a second, which the help of commands does without
+
+        distance = abs(self.value - margin)
+        if distance >= self._reach(_LEAST_LEVEL):
+            level = 0.0
+        else:
+            level = float(optimize.brentq(lambda each: self._reach(each) - distance, _LEAST_LEVEL, 0.5))
+        return level if self.value > margin else 1.0 - level
+
+    def _reach(self, level: float) -> float:
+        from scipy import stats  # here, as above
+
+        quantiles = stats.t.isf(level, [self.seeds.degrees, self.objects.degrees])
+        return float(np.sqrt(quantiles**2 @ [self.seeds.variance, self.objects.variance]))
+
+
+def estimate_pair(
     statistic: Statistic,
     runs_a: Sequence[Outcomes],
     runs_b: Sequence[Outcomes],
@@ -211,8 +275,12 @@ def resample_pair(
     replicates: int,
     seed: int,
     confidence: float,
-) -> tuple[Estimate, tuple[Resampled, Resampled] | None]:
-    """A statistic over the runs of networks A and B, resampled together: a - b, and a + b.
+) -> tuple[Estimate, tuple[WithError, WithError] | None]:
+    """A statistic over the runs of networks A and B: a - b, and a + b, with their standard errors.
+
+    V_S, the variance of the mean over seeds, is that of the seeds' own numbers over their number; V_O, that over
+    objects, is from a bootstrap of the mean over seeds. What varies with both, seed and object, is in both parts, so
+    bounds are a little too wide. With one seed V_S is 0, and bounds say nothing about other seeds.
 
     Args:
         statistic: what to compute.
@@ -228,8 +296,26 @@ def resample_pair(
     Raises:
         InputError: there is no run, networks differ in their number of runs, or runs cover different images.
     """
-    found, numbers = _resample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, confidence)
-    return found, (_signed_sum(numbers, -1), _signed_sum(numbers, 1)) if numbers else None
+    columns = _stack_pair(statistic, runs_a, runs_b)
+    averaged = columns._replace(values=columns.values.mean(axis=1, keepdims=True))
+    found, numbers = _resample(statistic, averaged, 2, replicates, seed, confidence)
+    if not numbers:
+        return found, None
+    by_seed = [statistic.combine(each.T) for each in np.split(columns.values.mean(axis=2), 2)]
+    objects = len(np.unique(columns.objects))
+    return found, (_with_error(numbers, by_seed, objects, -1), _with_error(numbers, by_seed, objects, 1))
+
+
+def _with_error(numbers: Sequence[Resampled], by_seed: Sequence[FloatArray], objects: int, sign: int) -> WithError:
+    """The first of two numbers plus `sign` times the second."""
+    number = _signed_sum(numbers, sign)
+    of_seeds = by_seed[0] + sign * by_seed[1]
+    seeds = len(of_seeds)
+    return WithError(
+        number.value,
+        Part(float(of_seeds.var(ddof=1) / seeds) if seeds > 1 else 0.0, max(seeds - 1.0, 1.0)),
+        Part(float(number.replicates.var()), max(objects - 1.0, 1.0)),
+    )
 
 
 def _stack_pair(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Columns:

@@ -1,7 +1,7 @@
 """Which pixels each measure hides: a function of (seed, sample id) and the silhouette bank alone."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ from maskrobust.augment import (
     uniform,
 )
 from maskrobust.augment.batch import check_floating
+from maskrobust.augment.registry import address, import_modules
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition, curve_holes
 from maskrobust.lm_modules.reliance.holes.leak_holes import cover_holes, dilate, with_other_ring
@@ -40,16 +41,13 @@ OTHER_RING = ("other_ring/silhouette", "other_ring/circle")
 COVER = ("cover", "cover/circle")
 """Conditions that hide another object's silhouette, and the circle beside it."""
 
-_LEAK = ("silhouette", "circle")
-_FURTHER_SHAPES = ("whole", "broken", "swap_j", "swap_k")
-
 
 class Condition(NamedTuple):
     """One way of hiding parts of a batch.
 
     Attributes:
         name: key of `Outcomes.predictions`.
-        visible: (B, 1, H, W) bool.
+        visible: (B, 1, H, W) bool; pixels without data are hidden under every condition.
         applies: (B,) bool, False where the condition says nothing about an image.
     """
 
@@ -90,6 +88,55 @@ class Conditions(NamedTuple):
         raise InputError(f"condition must be one of {names}, got '{name}'; add it to the plan.")
 
 
+class Drawing(NamedTuple):
+    """What the holes of a batch are drawn from.
+
+    Attributes:
+        plan: what is asked.
+        batch: annotated images.
+        keys: (B,) int64; whatever is drawn folds in a number of its own.
+        bank: objects whose silhouettes are drawn; None for a plan without objects.
+        holes: silhouette and circle of each image's object.
+        swaps: other objects' silhouettes.
+    """
+
+    plan: ReliancePlan
+    batch: Batch
+    keys: Tensor
+    bank: SilhouetteBank | None
+    holes: ObjectHoles
+    swaps: SwapTriples
+
+    @property
+    def sampled(self) -> Tensor:
+        """The images that curves and matrix are asked about, (B,) bool."""
+        return uniform(fold_in(self.keys, _SAMPLING_STREAM)) < self.plan.sampled_share
+
+
+Names = Callable[[ReliancePlan], Iterable[str]]
+Hidden = Iterator[tuple[Tensor, Tensor]]
+Draws = Callable[[Drawing], Hidden]
+
+_HOLES: dict[tuple[str, str], tuple[Names, Draws]] = {}
+
+
+def hole(names: Names) -> Callable[[Draws], Draws]:
+    """Register the decorated function, which draws holes for measures; it may stand in the file of its measure.
+
+    It takes a `Drawing`, and yields for each name what is visible, (B, 1, H, W) bool, and to which images the condition
+    applies, (B,) bool.
+
+    Args:
+        names: of the conditions that a plan asks for, in order; where there is none, the function is not called.
+    """
+
+    def register(draw: Draws) -> Draws:
+        _HOLES[address(draw)] = names, draw
+        return draw
+
+    return register
+
+
 class ConditionSource:
     """Draws the conditions of one plan, with one silhouette bank.
 
@@ -122,15 +169,16 @@ class ConditionSource:
         else:
             swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, height, width, index=self._index)
         noise = uniform(fold_in(keys, _NOISE_STREAM), *batch.images.shape[1:]).to(batch.images.dtype)
-        conditions = (
-            *(_leak(holes) if self.plan.shapes else ()),
-            *(_further_shapes(batch, holes, swaps) if self.plan.shapes and self.plan.all_shapes else ()),
-            *(self._leak_conditions(batch, keys, holes) if self.plan.shapes else ()),
-            *self._retention(batch, keys),
-            *self._curves(batch, keys),
-            *self._transfer(batch, keys),
+        drawing = Drawing(self.plan, batch, keys, self._bank, holes, swaps)
+        conditions = tuple(
+            Condition(name, *hidden)
+            for names, draw in _all_holes()
+            if (wanted := [*names(self.plan)])
+            for name, hidden in zip(wanted, draw(drawing), strict=True)
         )
-        redrawn = torch.where(holes.silhouette_visible, batch.images, noise)
+        redrawn = torch.where(holes.silhouette_visible & batch.known, batch.images, noise)
+        if batch.visible is not None:
+            conditions = tuple(each._replace(visible=each.visible & batch.visible) for each in conditions)
         has_controls = self.plan.shapes and self.plan.leak_controls
         other_ring = with_other_ring(batch.images, batch.object_mask) if has_controls else None
         return Conditions(conditions, holes, swaps, redrawn, other_ring, fold_in(keys, FILL_STREAM))
@@ -141,70 +189,15 @@ class ConditionSource:
             self._bank = self._bank.to(device)
             self._index = swap_index(self._bank)
 
-    def _leak_conditions(self, batch: Batch, keys: Tensor, holes: ObjectHoles) -> Iterator[Condition]:
-        for margin in filter(None, self.plan.margins):
-            grown = object_holes(fold_in(keys, HOLE_STREAM), dilate(batch.object_mask, margin))
-            yield Condition(margin_condition("silhouette", margin), grown.silhouette_visible, grown.valid)
-            yield Condition(margin_condition("circle", margin), grown.circle_visible, grown.valid)
-        if self.plan.leak_controls and self._bank is not None:
-            for name, visible in zip(OTHER_RING, holes, strict=False):
-                yield Condition(name, visible, holes.valid)
-            drawn = fold_in(keys, _COVER_STREAM)
-            *visible_behind, valid = cover_holes(drawn, batch.object_mask, batch.ids, bank=self._bank)
-            for name, visible in zip(COVER, visible_behind, strict=True):
-                yield Condition(name, visible, valid)
-
-    def _retention(self, batch: Batch, keys: Tensor) -> Iterator[Condition]:
-        height, width = batch.images.shape[2:]
-        keys = fold_in(keys, _PATCH_STREAM)
-        for fraction in self.plan.hidden_fractions:
-            fixed = (fraction, fraction)
-            visible = patches(keys, height, width, hidden_fraction=fixed, patch_size=self.plan.patch_size)
-            yield Condition(retention_condition(fraction), visible, torch.ones_like(batch.labels, dtype=torch.bool))
-
-    def _curves(self, batch: Batch, keys: Tensor) -> Iterator[Condition]:
-        plan, sampled = self.plan, self._sampled(keys)
-        for family in plan.curve_families:
-            for order in plan.curve_orders:
-                holes = curve_holes(
-                    fold_in(keys, _CURVE_STREAM),
-                    batch,
-                    family=family,
-                    order=order,
-                    hidden_fractions=plan.curve_fractions,
-                    patch_size=plan.patch_size,
-                )
-                for fraction, visible in zip(plan.curve_fractions, holes.visible, strict=True):
-                    yield Condition(curve_condition(family, order, fraction), visible, holes.valid & sampled)
-
-    def _transfer(self, batch: Batch, keys: Tensor) -> Iterator[Condition]:
-        annotated, sampled = batch.object_mask.flatten(1).any(dim=1), self._sampled(keys)
-        fixed = (self.plan.transfer_fraction, self.plan.transfer_fraction)
-        for family in self.plan.transfer_families:
-            draw = build_family(family, hidden_fraction=fixed, patch_size=self.plan.patch_size, bank=self._bank)
-            visible = draw(fold_in(keys, _TRANSFER_STREAM), batch)
-            from_object = "object_mask" in FAMILIES.find(family, "transfer_families").inputs
-            applies = sampled & annotated if from_object else sampled
-            yield Condition(transfer_condition(family), visible, applies)
-
-    def _sampled(self, keys: Tensor) -> Tensor:
-        """Which images curves and matrix are asked about, (B,) bool."""
-        return uniform(fold_in(keys, _SAMPLING_STREAM)) < self.plan.sampled_share
-
 
 def condition_names(plan: ReliancePlan) -> list[str]:
     """Names of the conditions of a plan, in the order in which they are asked."""
-    margins = filter(None, plan.margins if plan.shapes else ())
-    curves = itertools.product(plan.curve_families, plan.curve_orders, plan.curve_fractions)
-    return [
-        *(_LEAK if plan.shapes else ()),
-        *(_FURTHER_SHAPES if plan.shapes and plan.all_shapes else ()),
-        *(margin_condition(hole, margin) for margin in margins for hole in ("silhouette", "circle")),
-        *((*OTHER_RING, *COVER) if plan.shapes and plan.leak_controls else ()),
-        *map(retention_condition, plan.hidden_fractions),
-        *(curve_condition(*point) for point in curves),
-        *map(transfer_condition, plan.transfer_families),
-    ]
+    return [name for names, _ in _all_holes() for name in names(plan)]
+
+
+def _all_holes() -> Iterable[tuple[Names, Draws]]:
+    import_modules("maskrobust.lm_modules.reliance.measures")
+    return _HOLES.values()
 
 
 def retention_condition(hidden_fraction: float) -> str:
@@ -222,14 +215,78 @@ def transfer_condition(family: str) -> str:
     return f"transfer/{family}"
 
 
-def _leak(holes: ObjectHoles) -> Iterator[Condition]:
-    yield Condition("silhouette", holes.silhouette_visible, holes.valid)
-    yield Condition("circle", holes.circle_visible, holes.valid)
+@hole(lambda plan: ("silhouette", "circle") if plan.shapes else ())
+def _leak(drawing: Drawing) -> Hidden:
+    yield drawing.holes.silhouette_visible, drawing.holes.valid
+    yield drawing.holes.circle_visible, drawing.holes.valid
 
 
-def _further_shapes(batch: Batch, holes: ObjectHoles, swaps: SwapTriples) -> Iterator[Condition]:
-    nothing_hidden = ~holes.valid[:, None, None, None]
-    yield Condition("whole", objects(batch.object_mask) | nothing_hidden, holes.valid)
-    yield Condition("broken", broken_silhouettes(batch.object_mask) | nothing_hidden, holes.valid)
-    yield Condition("swap_j", swaps.visible_j, swaps.valid)
-    yield Condition("swap_k", swaps.visible_k, swaps.valid)
+@hole(lambda plan: ("whole", "broken", "swap_j", "swap_k") if plan.shapes and plan.all_shapes else ())
+def _further_shapes(drawing: Drawing) -> Hidden:
+    object_mask, valid, swaps = drawing.batch.object_mask, drawing.holes.valid, drawing.swaps
+    nothing_hidden = ~valid[:, None, None, None]
+    yield objects(object_mask) | nothing_hidden, valid
+    yield broken_silhouettes(object_mask) | nothing_hidden, valid
+    yield swaps.visible_j, swaps.valid
+    yield swaps.visible_k, swaps.valid
+
+
+def _margins(plan: ReliancePlan) -> list[float]:
+    return [margin for margin in plan.margins if margin and plan.shapes]
+
+
+@hole(lambda plan: [margin_condition(hole, margin) for margin in _margins(plan) for hole in ("silhouette", "circle")])
+def _grown(drawing: Drawing) -> Hidden:
+    for margin in _margins(drawing.plan):
+        grown = object_holes(fold_in(drawing.keys, HOLE_STREAM), dilate(drawing.batch.object_mask, margin))
+        yield grown.silhouette_visible, grown.valid
+        yield grown.circle_visible, grown.valid
+
+
+@hole(lambda plan: (*OTHER_RING, *COVER) if plan.shapes and plan.leak_controls else ())
+def _leak_controls(drawing: Drawing) -> Hidden:
+    yield from _leak(drawing)  # of images with another ring
+    assert drawing.bank is not None  # a plan without one has no objects, either
+    keys, batch = fold_in(drawing.keys, _COVER_STREAM), drawing.batch
+    behind_cover, behind_circle, valid = cover_holes(keys, batch.object_mask, batch.ids, bank=drawing.bank)
+    yield behind_cover, valid
+    yield behind_circle, valid
+
+
+@hole(lambda plan: map(retention_condition, plan.hidden_fractions))
+def _retention(drawing: Drawing) -> Hidden:
+    keys, (height, width) = fold_in(drawing.keys, _PATCH_STREAM), drawing.batch.images.shape[2:]
+    for fraction in drawing.plan.hidden_fractions:
+        fixed = (fraction, fraction)
+        visible = patches(keys, height, width, hidden_fraction=fixed, patch_size=drawing.plan.patch_size)
+        yield visible, torch.ones_like(drawing.batch.labels, dtype=torch.bool)
+
+
+@hole(
+    lambda plan: itertools.starmap(
+        curve_condition, itertools.product(plan.curve_families, plan.curve_orders, plan.curve_fractions)
+    )
+)
+def _curves(drawing: Drawing) -> Hidden:
+    plan, sampled, keys = drawing.plan, drawing.sampled, fold_in(drawing.keys, _CURVE_STREAM)
+    for family, order in itertools.product(plan.curve_families, plan.curve_orders):
+        holes = curve_holes(
+            keys,
+            drawing.batch,
+            family=family,
+            order=order,
+            hidden_fractions=plan.curve_fractions,
+            patch_size=plan.patch_size,
+        )
+        for visible in holes.visible:
+            yield visible, holes.valid & sampled
+
+
+@hole(lambda plan: map(transfer_condition, plan.transfer_families))
+def _transfer(drawing: Drawing) -> Hidden:
+    plan, batch, keys = drawing.plan, drawing.batch, fold_in(drawing.keys, _TRANSFER_STREAM)
+    annotated, fixed = batch.object_mask.flatten(1).any(dim=1), (plan.transfer_fraction, plan.transfer_fraction)
+    for family in plan.transfer_families:
+        draw = build_family(family, hidden_fraction=fixed, patch_size=plan.patch_size, bank=drawing.bank)
+        from_object = "object_mask" in FAMILIES.find(family, "transfer_families").inputs
+        yield draw(keys, batch), drawing.sampled & annotated if from_object else drawing.sampled

@@ -2,12 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+from scipy import stats
+
 from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, estimate, right_answers
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
+
+NEARLY_ONE = 0.95
+"""Fraction of labels, or of answers, from which on they are nearly one class."""
+
+_LEVEL = 0.025
 
 
 @measure(
@@ -22,6 +30,28 @@ from maskrobust.lm_modules.reliance.results import Row
 def clean_accuracy() -> Statistic:
     """Accuracy with nothing hidden, in [0, 1], over all images."""
     return Statistic(lambda outcomes: right_answers(outcomes, "clean"))
+
+
+def at_chance(outcomes: Outcomes) -> str:
+    """Why measures mean nothing where a network is no better than chance with nothing hidden; empty where it is better.
+
+    Chance is the fraction of the most frequent label; where (nearly) all images have one label, as where one class is
+    looked at, 1 / number of classes. A network is better where the exact lower 97.5 % bound (Clopper and Pearson, 1934)
+    of its accuracy lies above that, images being counted as independent.
+
+    Args:
+        outcomes: with the labels of the data; empty for images without labels (-1).
+    """
+    if (outcomes.labels < 0).any():
+        return ""
+    right, count = int((outcomes.predictions["clean"] == outcomes.labels).sum()), len(outcomes.labels)
+    chance, of_whom = float(np.bincount(outcomes.labels).max()) / count, "always naming the most frequent class"
+    if chance >= NEARLY_ONE:
+        chance, of_whom = 1.0 / outcomes.num_classes, "naming classes at random"
+    if chance == 1.0 or stats.binomtest(right, count, chance, alternative="greater").pvalue <= _LEVEL:
+        return ""
+    accuracy = f"{100 * right / count:.1f}\u202f%"
+    return f"its accuracy with nothing hidden, {accuracy}, is no better than {of_whom}, {100 * chance:.1f}\u202f%"
 
 
 def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:

@@ -48,14 +48,6 @@ def family_of(name: FamilyName) -> MaskFamily:
 
 
 @every_family
-def test_visible_is_one_boolean_channel_for_each_key(name: FamilyName) -> None:
-    for batch_size in (0, 1, 5):
-        visible = family_of(name)(torch.arange(batch_size), batch_of(torch.arange(batch_size)))
-        assert visible.shape == (batch_size, 1, HEIGHT, WIDTH)
-        assert visible.dtype == torch.bool
-
-
-@every_family
 def test_the_mask_of_a_sample_does_not_depend_on_its_batch_or_the_order(name: FamilyName) -> None:
     family, order = family_of(name), torch.randperm(len(IDS), generator=torch.Generator().manual_seed(1))
     visible = family(sample_keys(11, IDS), batch_of(IDS))
@@ -131,18 +123,6 @@ def test_a_growing_fraction_is_drawn_from_the_part_that_has_grown(name: FamilyNa
     assert torch.equal(mixed(keys, batch, 0.5), mixed_half(keys, batch))
 
 
-def test_options_change_what_is_drawn_and_come_before_the_common_settings() -> None:
-    keys, batch = sample_keys(11, IDS), batch_of(IDS)
-    for options in ({"count": 3}, {"aspect_ratio": [1, 1]}, {"hidden_fraction": [0.1, 0.2]}):
-        drawn = build_family({"rectangles": options}, hidden_fraction=(0.3, 0.6))(keys, batch)
-        expected = rectangles(keys, HEIGHT, WIDTH, **({"hidden_fraction": (0.3, 0.6)} | options))
-        assert torch.equal(drawn, expected)
-    moved = build_family({"silhouettes": {"flipped": True, "shifted": 0.5}}, bank=BANK)(keys, batch)
-    assert torch.equal(moved, silhouettes(keys, HEIGHT, WIDTH, bank=BANK, flipped=True, shifted=0.5))
-    mixed = build_family({"patches": 1, "blobs": {"weight": 0, "knots": 3}}, patch_size=4)(keys, batch)
-    assert torch.equal(mixed, family_of("patches")(keys, batch))
-
-
 PINNED = {
     0.0: "96427587e8c9d22a",
     0.25: "215c34043441be76",
@@ -157,3 +137,15 @@ def test_the_same_keys_draw_the_same_masks_as_ever(growth: float) -> None:
     family = build_family(choice, hidden_fraction=(0.1, 0.7), patch_size=4, bank=BANK)
     visible = RandomMasking(family, probability=0.7).draw_visible(sample_keys(3, IDS), batch_of(IDS), growth)
     assert hashlib.sha256(visible.numpy().tobytes()).hexdigest()[:16] == PINNED[growth]
+
+
+def test_options_change_what_is_drawn_and_come_before_the_common_settings() -> None:
+    keys, batch = sample_keys(11, IDS), batch_of(IDS)
+    for options in ({"count": 3}, {"aspect_ratio": [1, 1]}, {"hidden_fraction": [0.1, 0.2]}):
+        drawn = build_family({"rectangles": options}, hidden_fraction=(0.3, 0.6))(keys, batch)
+        expected = rectangles(keys, HEIGHT, WIDTH, **({"hidden_fraction": (0.3, 0.6)} | options))
+        assert torch.equal(drawn, expected)
+    moved = build_family({"silhouettes": {"flipped": True, "shifted": 0.5}}, bank=BANK)(keys, batch)
+    assert torch.equal(moved, silhouettes(keys, HEIGHT, WIDTH, bank=BANK, flipped=True, shifted=0.5))
+    mixed = build_family({"patches": 1, "blobs": {"weight": 0, "knots": 3}}, patch_size=4)(keys, batch)
+    assert torch.equal(mixed, family_of("patches")(keys, batch))

@@ -38,9 +38,3 @@ def test_blobs_are_few_pieces_and_more_knots_make_more_of_them() -> None:
         pieces[knots] = sum(ndimage.label(~image[0].numpy())[1] for image in visible) / 40
     assert pieces[3] < pieces[6] < pieces[16]
     assert 1 < pieces[6] < 20
-
-
-@pytest.mark.parametrize("knots", [1, 0, -2])
-def test_too_few_knots_are_refused(knots: int) -> None:
-    with pytest.raises(ValueError, match=f"knots must be at least 2, got {knots}"):
-        blobs(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), knots=knots)

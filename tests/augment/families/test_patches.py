@@ -49,18 +49,6 @@ def test_every_cell_is_hidden_equally_often(rows: int, columns: int, hidden: int
     assert 1e-3 < stats.chi2(cells - 1).sf(float(statistic)) < 1 - 1e-3
 
 
-def test_the_default_cell_is_16_pixels() -> None:
-    visible = patches(torch.arange(9), 40, 64, hidden_fraction=(0.3, 0.3))
-    assert torch.equal(visible, patches(torch.arange(9), 40, 64, hidden_fraction=(0.3, 0.3), patch_size=16))
-    assert hidden_cells(visible, 16).flatten(1).sum(dim=1).tolist() == [4] * 9
-
-
-@pytest.mark.parametrize("patch_size", [0, -3])
-def test_a_cell_below_one_pixel_is_refused(patch_size: int) -> None:
-    with pytest.raises(ValueError, match=f"patch_size must be at least 1 pixel, got {patch_size}"):
-        patches(torch.arange(2), 8, 8, hidden_fraction=(0.5, 0.5), patch_size=patch_size)
-
-
 def test_a_shifted_grid_hides_every_pixel_equally_often_and_all_offsets_occur() -> None:
     count, fraction = 4000, 6 / 16
     keys = sample_keys(6, torch.arange(count))

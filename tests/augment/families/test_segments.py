@@ -1,22 +1,16 @@
 """Holes along an order, against hiding one segment after the other."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from torch import Tensor
 
 from maskrobust.augment import (
-    Batch,
     hide_in_order,
     patch_segments,
     random_order,
     sample_keys,
-    segment_batch,
     uniform,
 )
-from maskrobust.augment.families import SegmentationMethod
-from maskrobust.augment.families.superpixels import segment_image
 
 FRACTIONS = [0.0, 0.05, 0.1, 0.3, 0.5, 0.77, 0.9, 1.0]
 
@@ -53,17 +47,6 @@ def test_segments_are_hidden_one_after_the_other_up_to_the_nearest_cut() -> None
             assert torch.equal(hidden[row], slow)
 
 
-def test_holes_are_nested_exact_at_both_ends_and_else_to_half_a_segment() -> None:
-    segments = uneven_segments(50)
-    hidden = holes(segments, some_order(segments), FRACTIONS)
-    for smaller, larger in pairwise(hidden):
-        assert not (smaller & ~larger).any()
-    assert not hidden[0].any() and hidden[-1].all()
-    largest = max(int((segments[row] == segment).sum()) for row in range(50) for segment in segments[row].unique())
-    for fraction, hole in zip(FRACTIONS, hidden, strict=True):
-        assert ((hole.sum(dim=(1, 2)) - fraction * 63).abs() <= (largest + 1) / 2).all()
-
-
 def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch() -> None:
     segments = uneven_segments(20)
     keys = sample_keys(0, torch.arange(20))
@@ -80,18 +63,3 @@ def test_patches_are_numbered_row_by_row(height: int, width: int, patch_size: in
     across = len(range(0, width, patch_size))
     expected = [[(y // patch_size) * across + x // patch_size for x in range(width)] for y in range(height)]
     assert segments.tolist() == expected
-
-
-@pytest.mark.parametrize("patch_size", [0, -3])
-def test_a_patch_below_one_pixel_is_refused(patch_size: int) -> None:
-    with pytest.raises(ValueError, match=f"at least 1 pixel, got {patch_size}"):
-        patch_segments(8, 8, patch_size)
-
-
-@pytest.mark.parametrize("method", ["slic", "quickshift"])
-def test_a_batch_is_segmented_image_by_image(method: SegmentationMethod) -> None:
-    images = uniform(torch.arange(3), 3, 12, 10)
-    segments = segment_batch(Batch(torch.arange(3), images, images[:, :1] > 0.5, torch.zeros(3)), method)
-    assert segments.dtype == torch.int32
-    for image, found in zip(images, segments, strict=True):
-        assert found.tolist() == segment_image(method, image.permute(1, 2, 0).numpy()).tolist()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from maskrobust.augment import Batch, build_family, fold_in, hide_in_order, random_order, sample_keys, uniform
-from maskrobust.augment.families import SegmentationMethod, draw_hidden_fraction, hide_segments
-from maskrobust.augment.families.superpixels import SegmentCache, segment_batch, segment_image
+from maskrobust.augment import fold_in, hide_in_order, random_order, sample_keys, uniform
+from maskrobust.augment.families.fraction import draw_hidden_fraction
+from maskrobust.augment.families.segments import hide_segments
+from maskrobust.augment.families.superpixels import SegmentationMethod, SegmentCache, segment_image
 
 METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
 
@@ -34,20 +35,6 @@ def test_a_segment_does_not_cross_a_strong_edge(method: SegmentationMethod, chan
     assert segments.shape == (32, 48) and segments.dtype == np.int32
     quadrants = [set(np.unique(part)) for half in np.split(segments, 2) for part in np.split(half, 2, axis=1)]
     assert len(set.union(*quadrants)) == sum(len(quadrant) for quadrant in quadrants)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (13, 7), (40, 25)])
-def test_holes_are_unions_of_segments(method: SegmentationMethod, size: tuple[int, int]) -> None:
-    images = uniform(torch.arange(3), 3, *size)
-    empty = torch.zeros(3, 1, *size, dtype=torch.bool)
-    batch = Batch(torch.arange(3), images, empty, torch.zeros(3))
-    visible = build_family(method, hidden_fraction=(0.5, 0.5))(torch.arange(3), batch)
-    for image, seen in zip(images, visible, strict=True):
-        segments = segment_image(method, np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-        for segment in np.unique(segments):
-            assert len(seen[0].numpy()[segments == segment].tolist()) == (segments == segment).sum()
-            assert len(set(seen[0].numpy()[segments == segment].tolist())) == 1
 
 
 def counting_cache(capacity: int) -> tuple[SegmentCache, list[SegmentationMethod]]:
@@ -80,16 +67,3 @@ def test_threads_share_the_cache_and_get_what_they_asked_for() -> None:
     for segments, (_, image) in zip(found, asked, strict=True):
         assert np.array_equal(segments, (image[..., 0] * 100).astype(np.int32))
     assert len(cache) == 3
-
-
-def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = uniform(torch.arange(5), 3, 24, 24)
-    found = []
-    for threads in (1, 3):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        ids = torch.arange(5) + 1000 * threads  # not segmented before
-        batch = Batch(ids, images, torch.zeros(5, 1, 24, 24, dtype=torch.bool), ids)
-        found.append(segment_batch(batch, "quickshift"))
-    assert torch.equal(*found)
-    for image, segments in zip(images, found[0].numpy(), strict=True):
-        assert np.array_equal(segments, segment_image("quickshift", image.permute(1, 2, 0).numpy()))

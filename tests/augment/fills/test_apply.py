@@ -77,39 +77,36 @@ def test_the_names_stand_for_the_functions() -> None:
 
 
 @every_fill
-def test_visible_pixels_are_unchanged_bit_for_bit(name: FillName) -> None:
+def test_visible_pixels_keep_every_bit_and_the_fill_does_not_depend_on_hidden_ones(name: FillName) -> None:
     for dtype, visible in product(BITS, HOLES.values()):
         pictures = images(dtype)
+        given = pictures.clone()
+        filled = fill(name, pictures, visible)
+        assert torch.equal(pictures, given)
+        last = fill(name, pictures.contiguous(memory_format=torch.channels_last), visible)
+        assert torch.equal(last, filled) and last.is_contiguous(memory_format=torch.channels_last)
+        if name in BLIND_FILLS:
+            garbage = [images(dtype, seed=1)]
+            garbage += [torch.full_like(pictures, torch.nan if dtype.is_floating_point else 255)]
+            for other in garbage:
+                assert torch.equal(fill(name, torch.where(visible, pictures, other), visible), filled)
+            assert filled.isfinite().all()
         if dtype.is_floating_point:
             special = [-0.0, float("nan"), float("inf"), -float("inf"), torch.finfo(dtype).tiny / 2]
             third = pictures.flatten()[::3]
             third.copy_(torch.tensor(special, dtype=dtype).repeat(100)[: third.numel()])
-        filled = fill(name, pictures, visible)
+            filled = fill(name, pictures, visible)
         everywhere = visible.expand_as(pictures)
         assert filled.dtype == dtype and filled.shape == pictures.shape
         assert torch.equal(filled.view(BITS[dtype])[everywhere], pictures.view(BITS[dtype])[everywhere])
 
 
-@pytest.mark.parametrize("name", BLIND_FILLS)
-def test_the_result_does_not_depend_on_what_the_hole_held(name: FillName) -> None:
-    for dtype, visible in product(BITS, HOLES.values()):
-        pictures = images(dtype)
-        filled = fill(name, pictures, visible)
-        others = [images(dtype, seed=1), torch.full_like(pictures, 1), torch.zeros_like(pictures)]
-        if dtype.is_floating_point:
-            others += [torch.full_like(pictures, value) for value in (float("nan"), torch.inf)]
-        for other in others:
-            assert torch.equal(fill(name, torch.where(visible, pictures, other), visible), filled)
-        assert filled.isfinite().all()
-
-
 @pytest.mark.parametrize("name", LOOKS_INTO_HOLE)
 def test_a_fill_that_looks_into_the_hole_shows_something_of_it(name: FillName) -> None:
-    for dtype in BITS:
-        pictures, visible = images(dtype, shape=(3, 40, 40)), torch.arange(40).expand(4, 1, 40, 40) < 20
-        filled = fill(name, pictures, visible)
-        other = fill(name, torch.where(visible, pictures, images(dtype, seed=1, shape=(3, 40, 40))), visible)
-        assert (filled != other).flatten(1).any(dim=1).all()
+    pictures = images(torch.float32, shape=(3, 40, 40))
+    visible = torch.arange(40).expand(4, 1, 40, 40) < 20
+    other = torch.where(visible, pictures, images(torch.float32, seed=1, shape=(3, 40, 40)))
+    assert (fill(name, pictures, visible) != fill(name, other, visible)).flatten(1).any(dim=1).all()
 
 
 @pytest.mark.parametrize("name", FLAT_FILLS)
@@ -121,14 +118,6 @@ def test_each_hole_has_one_colour_in_zero_to_one_in_every_channel(name: FillName
             assert (hole == hole[:, :1]).all()
             assert ((hole >= 0) & (hole <= 1)).all()
         assert torch.equal((filled <= 1), ~visible.expand_as(filled))
-
-
-@every_fill
-def test_the_given_images_are_left_alone(name: FillName) -> None:
-    pictures = images(torch.float32)
-    fill(name, pictures, SOME)
-    fill(name, pictures, HOLES["nothing hidden"]).zero_()
-    assert torch.equal(pictures, images(torch.float32))
 
 
 @every_fill
@@ -192,7 +181,7 @@ def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name: FillName) -> 
 
 @every_fill
 def test_any_size_is_filled(name: FillName) -> None:
-    for size in ((1, 1), (1, 2), (2, 1), (1, 512), (512, 1), (3, 3), (31, 17), (127, 130)):
+    for size in ((1, 1), (2, 1), (1, 512), (31, 17), (127, 130)):
         key = torch.tensor([9])
         pictures = uniform(key, 3, *size)
         for threshold in (0.0, 0.3, 1.0):
@@ -200,15 +189,6 @@ def test_any_size_is_filled(name: FillName) -> None:
             filled = apply_fill(name, pictures, visible, keys=key, mean=MEAN)
             assert filled.shape == pictures.shape and filled.isfinite().all()
             assert torch.equal(torch.where(visible, filled, 0), torch.where(visible, pictures, 0))
-
-
-@every_fill
-def test_channels_last_images_are_filled_alike(name: FillName) -> None:
-    for dtype, visible in product(BITS, HOLES.values()):
-        pictures = images(dtype)
-        filled = fill(name, pictures.contiguous(memory_format=torch.channels_last), visible)
-        assert torch.equal(filled, fill(name, pictures, visible))
-        assert filled.is_contiguous(memory_format=torch.channels_last)
 
 
 @every_fill

@@ -19,12 +19,6 @@ def test_the_mean_goes_into_its_own_channel(dtype: torch.dtype, mean: list[float
         assert (filled[:, channel] == torch.tensor(value, dtype=dtype)).all()
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 4])
-def test_a_mean_of_another_number_of_channels_is_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=f"3 channels, got {count}"):
-        fill_mean(torch.ones(2, 3, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.bool), [0.5] * count)
-
-
 def test_random_colours_are_uniform_and_independent_over_images_and_channels() -> None:
     keys = sample_keys(0, torch.arange(4000))
     colours = fill_random_colour(torch.ones(4000, 3, 1, 1), torch.zeros(4000, 1, 1, 1, dtype=torch.bool), keys)

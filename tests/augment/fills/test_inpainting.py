@@ -37,11 +37,3 @@ def test_a_line_is_inpainted_as_two_lines_that_are_alike(size: tuple[int, int], 
     for hidden in (images, torch.zeros_like(images), images.flip(0)):
         filled = fill_inpainting(torch.where(visible, images, hidden), visible, MEAN)
         assert torch.equal(filled, expected)
-
-
-def test_opencv_would_read_what_the_hole_holds() -> None:
-    pixels = (uniform(KEYS[:1], 33, 46)[0] * 256).numpy().astype(np.uint8)
-    hole = (~VISIBLE[0, 0]).numpy().astype(np.uint8)
-    other = np.where(hole, 255 - pixels, pixels).astype(np.uint8)
-    shown = [cv2.inpaint(image, hole, 3, cv2.INPAINT_TELEA) for image in (pixels, other)]
-    assert (shown[0] != shown[1]).any()

@@ -81,20 +81,6 @@ def test_an_accelerator_solves_the_same_equations(name: str, monkeypatch: pytest
     torch.testing.assert_close(elsewhere, on_cpu, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(512, 1), (1, 512), (3, 512), (512, 8)], ids=str)
-def test_a_thin_image_with_one_visible_pixel_at_its_end_becomes_that_pixel(size: tuple[int, int]) -> None:
-    solved = impute(torch.full((1, 1, *size), 0.75), one_pixel(*size, 0, 0), torch.zeros(1, 1, 1, 1))
-    assert (solved - 0.75).abs().max() < 1e-4
-
-
-def test_a_plane_is_continued_across_a_hole_inside_it() -> None:
-    down, across = torch.meshgrid(torch.linspace(0, 0.6, 50), torch.linspace(0, 0.4, 60), indexing="ij")
-    plane, visible = (down + across)[None, None], torch.ones(1, 1, 50, 60, dtype=torch.bool)
-    visible[..., 10:40, 5:55] = False
-    solved = impute(torch.where(visible, plane, 9.0), visible, torch.full((1, 1, 1, 1), 0.5))
-    assert (solved - plane).abs().max() < 1e-4
-
-
 def test_the_noise_is_gaussian_with_a_deviation_of_a_hundredth() -> None:
     keys = sample_keys(0, torch.arange(40))
     visible = patches(keys, 32, 32, hidden_fraction=(0.5, 0.5), patch_size=8)

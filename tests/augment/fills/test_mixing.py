@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from scipy import stats
 
 from maskrobust.augment import draw_partners, mix_images, own_weight, sample_keys, uniform
 
@@ -21,14 +20,6 @@ def test_nobody_is_their_own_partner(batch_size: int) -> None:
 def test_an_image_alone_is_its_own_partner_and_an_empty_batch_has_none() -> None:
     assert draw_partners(KEYS[:1]).tolist() == [0]
     assert draw_partners(KEYS[:0]).shape == (0,)
-
-
-def test_every_other_image_is_as_likely() -> None:
-    partners = torch.stack([draw_partners(sample_keys(seed, torch.arange(5))) for seed in range(1000)])
-    for image in range(5):
-        counts = partners[:, image].bincount(minlength=5)
-        assert counts[image] == 0
-        assert stats.chisquare(counts[counts > 0]).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8], ids=str)

@@ -86,28 +86,6 @@ def test_a_family_that_needs_a_bank_says_so_when_it_is_made(family):
     assert one_sentence(error)
 
 
-def test_a_label_is_known_to_a_strict_compose(bank):
-    transform = HideRegions("own_class_silhouettes", bank=bank, p=1.0)
-    pipeline = A.Compose([transform], additional_targets={"visible": "mask"}, strict=True)
-    assert (pipeline(image=image(), label=2)["visible"] == 0).any()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"family": "circles"}, "family"),
-        ({"fill": "green"}, "fill"),
-        ({"hidden_fraction": (0.9, 0.1)}, "hidden_fraction"),
-        ({"hidden_fraction": (0.5, 1.5)}, "hidden_fraction"),
-        ({"patch_size": 0}, "patch_size"),
-        ({"p": 1.5}, "p"),
-    ],
-)
-def test_arguments_are_checked_when_the_transform_is_made(arguments, named):
-    with pytest.raises(ValueError, match=named):
-        HideRegions(**arguments)
-
-
 @pytest.mark.parametrize("transform", [TrackVisible(), HideRegions(p=0.0)], ids=lambda each: type(each).__name__)
 def test_visible_must_be_declared_as_a_mask_target(transform):
     for targets in (None, {"visible": "image"}, {"other": "mask"}):

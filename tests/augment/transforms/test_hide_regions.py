@@ -1,12 +1,10 @@
 import json
-import pickle
 from functools import partial
 
 import albumentations as A
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import default_collate
 
 from maskrobust.augment import FILLS, apply_fill
 from maskrobust.augment.policy import IMAGENET_MEAN
@@ -68,26 +66,8 @@ def test_pixels_brought_in_by_padding_are_not_visible(order):
     assert done["visible"][~padded].any()
 
 
-def test_the_usual_pipeline_gives_tensors_that_agree_and_can_be_batched():
-    pipeline = compose(
-        A.RandomResizedCrop((32, 32)),
-        A.HorizontalFlip(),
-        HIDE(),
-        A.Normalize(IMAGENET_MEAN, (0.5,) * 3),
-        A.ToTensorV2(),
-    )
-    samples = [pipeline(image=photograph(seed=seed), mask=ring()) for seed in range(4)]
-    batch = default_collate(samples)
-    black = (torch.zeros(3) - torch.tensor(IMAGENET_MEAN)) / 0.5
-    is_black = torch.isclose(batch["image"], black[:, None, None], atol=1e-5).all(dim=1)
-    assert batch["image"].shape == (4, 3, 32, 32) and batch["mask"].shape == batch["visible"].shape == (4, 32, 32)
-    assert torch.equal(is_black, batch["visible"] == 0)
-    assert batch["visible"].float().mean(dim=(1, 2)).tolist() == [0.5] * 4
-
-
 @pytest.mark.parametrize("fill", FILLS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.float32, 1)])
 def test_every_fill_leaves_visible_pixels_alone_and_keeps_type_and_shape(fill, dtype, channels):
     image = photograph(dtype, channels)
     done = compose(HIDE(fill=fill, mean=IMAGENET_MEAN[:channels]), seed=1)(image=image)
@@ -111,14 +91,6 @@ def test_an_image_without_a_channel_dimension_keeps_its_shape():
     done = compose(HIDE())(image=photograph()[..., 0])
     assert done["image"].shape == done["visible"].shape == (HEIGHT, WIDTH)
     assert np.array_equal(done["image"] > 0, done["visible"] > 0)
-
-
-def test_a_read_only_image_is_taken_and_left_as_it_is():
-    image = photograph()
-    image.setflags(write=False)
-    before = image.copy()
-    assert (compose(HIDE())(image=image)["image"] == 0).any()
-    assert np.array_equal(image, before)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.bool_])
@@ -160,22 +132,6 @@ def test_a_pipeline_comes_back_from_json():
     for each in (pipeline, restored):
         each.set_random_seed(2)
     assert np.array_equal(restored(image=photograph())["image"], pipeline(image=photograph())["image"])
-
-
-def test_a_pipeline_can_be_sent_to_a_loader_process():
-    pipeline = pickle.loads(pickle.dumps(compose(HIDE(), seed=4)))
-    assert (pipeline(image=photograph())["visible"] == 0).mean() == pytest.approx(0.5, abs=0.02)
-
-
-def test_boxes_and_keypoints_stay_where_they_are():
-    pipeline = compose(
-        HIDE(),
-        bbox_params=A.BboxParams("pascal_voc", label_fields=["classes"]),
-        keypoint_params=A.KeypointParams("xy"),
-        strict=True,
-    )
-    done = pipeline(image=photograph(), bboxes=[[4, 5, 20, 30]], classes=[1], keypoints=[(7.0, 9.0)])
-    assert np.allclose(done["bboxes"], [[4, 5, 20, 30]], atol=1e-4) and np.allclose(done["keypoints"], [(7, 9)])
 
 
 def one_hole(**options):

@@ -49,14 +49,6 @@ def test_training_goes_on_as_it_would_without(pictures: list[tuple[str, Tensor, 
     assert all(torch.equal(with_picture[name], without[name]) for name in without)
 
 
-def test_it_computes_nothing_for_loggers_that_show_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("explained for nobody")
-
-    monkeypatch.setattr(explanation_panel, "draw_explanations", refuse)
-    fit(csv_logger(tmp_path), ExplanationPanel(**SHORT), epochs=1)
-
-
 def test_segments_for_and_against_the_own_class_have_their_colours() -> None:
     batch = VALIDATION[0].select(slice(1))
 
@@ -73,9 +65,3 @@ def test_segments_for_and_against_the_own_class_have_their_colours() -> None:
     for column, colour in ((place, FOR_CLASS), (SIDE - place, AGAINST_CLASS)):
         found = cell[:, place, column].numpy() * 255
         assert np.abs(found - colour).max() < 0.35 * 255 and np.argmax(found) == np.argmax(colour)
-
-
-def test_numbers_below_their_minimum_are_refused() -> None:
-    for name in ("patch_size", "every_n_epochs", "pictures"):
-        with pytest.raises(ValueError, match=f"{name} must be at least 1"):
-            ExplanationPanel(**{name: 0})

@@ -42,11 +42,10 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MaskRobust
     return folder, classifier, torch.get_rng_state()
 
 
-@pytest.mark.parametrize("plan", [PLAN, EVERYTHING])
-def test_training_goes_on_as_it_would_without(tmp_path: Path, plan: ReliancePlan) -> None:
+def test_training_goes_on_as_it_would_without(tmp_path: Path) -> None:
     """Measured amid an epoch and amid the accumulation of gradients, too."""
     often = {"val_check_interval": 2, "accumulate_grad_batches": 3}
-    _, classifier = fit(csv_logger(tmp_path / "measured"), callback(plan=plan), **often)
+    _, classifier = fit(csv_logger(tmp_path / "measured"), callback(plan=EVERYTHING), **often)
     random_state = torch.get_rng_state()
     _, undisturbed = fit(csv_logger(tmp_path / "undisturbed"), **often)
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -80,20 +79,6 @@ def test_scenes_are_refused_where_the_data_have_none(tmp_path: Path, monkeypatch
         fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
 
 
-def test_a_plan_whose_families_hide_the_whole_object_has_no_worst_family(tmp_path: Path) -> None:
-    fit(csv_logger(tmp_path), callback(plan=ReliancePlan(patch_size=4, transfer_families=("objects",))), epochs=1)
-    numbers = logged(tmp_path)
-    assert "reliance/black/transfer_accuracy_objects" in numbers
-    assert "reliance/black/worst_family" not in numbers
-
-
-def test_without_shapes_nothing_is_said_about_outlines(tmp_path: Path) -> None:
-    fit(csv_logger(tmp_path), callback(plan=ReliancePlan(shapes=False, patch_size=4)), epochs=1)
-    names = {name.removeprefix("reliance/black/") for name in logged(tmp_path) if name.startswith("reliance/black/")}
-    retained = "retention_0.5"
-    assert names == {retained, f"{retained}_low", f"{retained}_high"}
-
-
 class NoMasks(Shapes):
     """Images alone, as most people have them."""
 
@@ -119,7 +104,9 @@ def test_images_without_object_masks_are_asked_all_that_needs_none(
     kept = {"retention_0.5", "curve_accuracy_score_patches_random", "transfer_accuracy_rectangles"}
     assert {name for name in found if not name.endswith(("_low", "_high"))} == {*kept, "worst_family"}
     assert all(len(numbers[f"reliance/black/{name}"]) == 2 for name in kept)
-    assert said == [f"RelianceCallback: {WITHOUT_OBJECTS}"]
+    assert said[0] == f"RelianceCallback: {WITHOUT_OBJECTS}"
+    start = "RelianceCallback: the measures of epoch 1 mean nothing: its accuracy with nothing hidden, "
+    assert [each.startswith(start) for each in said[1:]] == [True]  # epoch 0 was better
 
 
 @pytest.mark.parametrize("method", ["black", "layer_masking"])
@@ -136,13 +123,6 @@ def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: 
         name = f"reliance/{method}/{key}"
         found = [numbers[name + end][-1] for end in ("", "_low", "_high")]
         assert expected is not None and found == pytest.approx(list(expected), abs=1e-6)
-
-
-def test_layer_masking_shows_no_hidden_pixel(measured) -> None:
-    numbers = logged(measured[0])
-    assert numbers["reliance/layer_masking/hidden_pixel_sensitivity"] == [0.0, 0.0]
-    assert len(numbers["reliance/black/swap_pull"]) == 2
-    assert len(numbers["reliance/black/probe_accuracy"]) == 2
 
 
 def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,11 +142,6 @@ def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path: Path, mon
     names = {name for name in said if name.startswith("reliance/")}
     assert names and all(said.count(name) == 2 and said.count(f"define {name}") == 1 for name in names)
     assert all(said.index(f"define {name}") < said.index(name) for name in names)
-
-
-def test_only_every_nth_epoch_is_measured_and_the_sanity_check_is_not(tmp_path: Path) -> None:
-    fit(csv_logger(tmp_path), callback(every_n_epochs=2), epochs=5)
-    assert len(logged(tmp_path)["reliance/black/silhouette_leak"]) == 2
 
 
 def test_no_more_images_are_measured_than_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,3 +190,8 @@ def test_a_network_whose_logits_are_not_finite_is_not_measured() -> None:
     trainer = pl.Trainer(callbacks=[callback()], logger=False, enable_checkpointing=False, accelerator="cpu")
     with pytest.raises(InputError, match=r"under black' must be finite.*nothing hidden"):
         trainer.validate(classifier, Shapes())
+
+
+def test_only_every_nth_epoch_is_measured_and_the_sanity_check_is_not(tmp_path: Path) -> None:
+    fit(csv_logger(tmp_path), callback(every_n_epochs=2), epochs=5)
+    assert len(logged(tmp_path)["reliance/black/silhouette_leak"]) == 2

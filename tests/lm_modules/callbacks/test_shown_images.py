@@ -78,11 +78,6 @@ def test_what_layer_masking_hides_is_marked() -> None:
     assert torch.equal(cell(picture, row=1, column=1)[:, 5:], images[1, :, 5:])
 
 
-def test_at_least_one_image_is_shown() -> None:
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        ShownImages(pictures=0)
-
-
 def cell(picture: Tensor, row: int, column: int) -> Tensor:
     """One picture of the grid, without the frame of two pixels."""
     top, left = (2 + place * (SIDE + 2) for place in (row, column))

@@ -48,12 +48,6 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_it_reaches_the_weigh
     assert record["batches"][0]["loss"] == value and len(record["batches"][0]["ids"]) == 16
 
 
-def test_a_finite_loss_changes_nothing(tmp_path):
-    _, plain = fit(csv_logger(tmp_path / "plain"))
-    _, checked = fit(csv_logger(tmp_path / "checked"), FiniteLoss())
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), checked.parameters(), strict=True))
-
-
 def test_what_a_network_draws_depends_on_seed_epoch_and_batch_alone(tmp_path):
     def draws(seed, at=-1):
         watch = Loss(at=at)

@@ -50,12 +50,6 @@ def test_the_figures_are_those_of_the_steps_since_they_were_last_logged(monkeypa
     ]
 
 
-def test_images_are_counted_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    clocked = Clocked(monkeypatch, world_size=4, log_every_n_steps=1)
-    clocked.step(TRAINING[0], wait=1.0, work=1.0)
-    assert clocked.figures[0] == ("train/images_per_second", 4 * 16 / 2)
-
-
 def test_a_validation_counts_for_neither_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     clocked = Clocked(monkeypatch)
     clocked.step(TRAINING[0], wait=1.0, work=1.0)
@@ -64,19 +58,6 @@ def test_a_validation_counts_for_neither_figure(monkeypatch: pytest.MonkeyPatch)
     clocked.now += 100
     clocked.step(TRAINING[0], wait=100.0, work=2.0)
     assert clocked.figures == [("train/images_per_second", 32 / 4), ("train/data_wait", 1 / 4)]
-
-
-def test_batches_that_add_up_to_one_step_are_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    clocked = Clocked(monkeypatch, log_every_n_steps=1)
-    for steps in (False, True, False):
-        clocked.step(TRAINING[0], wait=0.0, work=1.0, steps=steps)
-    assert clocked.figures == [("train/images_per_second", 32 / 2), ("train/data_wait", 0.0)]
-
-
-def test_nothing_is_logged_where_lightning_logs_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    clocked = Clocked(monkeypatch, log_every_n_steps=0)
-    clocked.step(TRAINING[0], wait=1.0, work=1.0)
-    assert clocked.figures == []
 
 
 def sleeps(function: Callable[..., object]) -> Callable[..., object]:
@@ -110,3 +91,9 @@ def test_a_training_that_waits_for_data_says_so(
     assert len(waits) == len(speeds) == 8
     assert all((wait > 0.5) == is_starved for wait in waits)
     assert all(0 < speed < 16 / 0.1 for speed in speeds)
+
+
+def test_images_are_counted_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = Clocked(monkeypatch, world_size=4, log_every_n_steps=1)
+    clocked.step(TRAINING[0], wait=1.0, work=1.0)
+    assert clocked.figures[0] == ("train/images_per_second", 4 * 16 / 2)

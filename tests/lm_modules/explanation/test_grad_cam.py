@@ -43,8 +43,7 @@ def network() -> nn.Module:
         return resnet18(num_classes=4).eval()
 
 
-@pytest.mark.parametrize("is_masked", [False, True], ids=["plain", "layer masking"])
-@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize(("is_masked", "precision"), [(False, "32"), (True, "bf16")], ids=["plain", "layer masking"])
 def test_the_map_is_that_of_pytorch_grad_cam_used_by_hand(network: nn.Module, is_masked: bool, precision: str) -> None:
     trained = shown(LayerMasking(network) if is_masked else network)
     trained.precision = precision

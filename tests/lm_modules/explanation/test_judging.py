@@ -160,13 +160,6 @@ def test_oracle_removal_is_the_network_on_the_rendered_picture():
     assert np.isnan(value(found, "leave_one_out", "oracle")).all()
 
 
-def test_only_the_first_class_is_kept_but_of_decoys():
-    kept = judged(object_reader)
-    assert kept.classes.tolist() == [0]
-    assert kept.explanations[Explained("patches", "lime")].scores.shape[-1] == 1 and kept.whole.shape == (1, 1)
-    assert kept.explanations[Explained(DECOYS, "lime")].scores.shape[-1] == 4 and kept.decoy_classes.shape == (4,)
-
-
 def test_hiding_in_order_gives_the_mean_over_the_hidden_area():
     order = [5, 0, 3, 9, 1, 2, 4, 6, 7, 8, 10, 11, 12, 13, 14, 15]
 
@@ -313,13 +306,3 @@ def test_what_is_evaluated_under_its_own_method_is_called_circular():
     ]
     own = next(row for row in alone if row.method == "black" and row.parameters["evaluated_under"] == "mean")
     assert own.value == pytest.approx(values[:, 0, 0, 1].mean())
-
-
-def test_a_ratio_is_undefined_where_the_object_has_no_effect_of_its_own():
-    generator = np.random.default_rng(0)
-    for effect, defined in ((3.0, True), (0.0, False)):
-        parts = np.stack([np.ones(40), effect + generator.normal(size=40)], axis=1)[:, None, None]
-        (row,) = judged_rows(images_with(decoy_pull=((), parts)), np.arange(40), ("net",), ("black",), replicates=200)
-        assert (row.value is not None) == defined
-        if defined:
-            assert row.value == pytest.approx(1 / parts[:, 0, 0, 1].mean())

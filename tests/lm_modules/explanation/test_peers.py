@@ -28,7 +28,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "explainers-of-others.md"
 IMAGE = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(0))
 PIXELS = IMAGE.permute(1, 2, 0).double().numpy()
 EVERYTHING = torch.ones(1, 1, 24, 24)
-QUARTERS, NINTHS = (Segments.patches(IMAGE[None], size) for size in (12, 8))
+NINTHS = Segments.patches(IMAGE[None], 8)
 CLASS = 1
 ROOT_TWO = 2**0.5
 
@@ -142,26 +142,6 @@ def test_shapiqs_shapley_values_are_ours_of_all_coalitions(predict):
     everything = shapiq.KernelSHAP(n=9, random_state=0).approximate(2**9, game).get_n_order_values(1)
     np.testing.assert_allclose(ours, everything, atol=1e-5)
     assert np.ptp(ours) > 0.02
-
-
-@importing_shap_warns
-def test_shaps_exact_explainer_gives_our_shapley_values_of_segments(predict):
-    shap = pytest.importorskip("shap")
-    explainer = shap.explainers.Exact(coalition_game(predict, IMAGE, QUARTERS, CLASS), lambda mask, _: mask[np.newaxis])
-    theirs = explainer(np.ones((1, 4))).values[0]
-    np.testing.assert_allclose(shapley_values(predict, QUARTERS)[:, CLASS], theirs, atol=1e-6)
-
-
-@importing_shap_warns
-def test_shaps_image_masker_hides_by_nan_and_halves_have_our_shapley_values(predict):
-    """Its first split is into an upper and a lower half; four evaluations go no further."""
-    shap = pytest.importorskip("shap")
-    explainer = shap.Explainer(nan_classifier(predict), shap.maskers.Image(np.nan, PIXELS.shape))
-    theirs = explainer(PIXELS[np.newaxis], max_evals=4, batch_size=4).values[0]
-    halves = Segments((torch.arange(24) >= 12).long()[None, :, None].expand(1, 24, 24))
-    totals = [theirs[:12].sum(axis=(0, 1, 2)), theirs[12:].sum(axis=(0, 1, 2))]
-    np.testing.assert_allclose(shapley_values(predict, halves), totals, atol=1e-6)
-    assert np.ptp(totals) > 0.02
 
 
 @importing_shap_warns

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskrobust import all_coalitions, draw_balanced, draw_coalitions, draw_independent, draw_paper_protocol, with_ends
+from maskrobust import all_coalitions, draw_balanced, draw_coalitions, draw_independent, with_ends
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explainers.linear import shapley_weights
 
@@ -48,11 +48,6 @@ def test_all_coalitions_are_every_subset_once_and_everything_and_nothing_come_fi
     z = all_coalitions(4)
     assert len(z.unique(dim=0)) == len(z) == 16
     assert z[0].all() and not z[1].any() and torch.equal(with_ends(z[2:]), z)
-
-
-def test_the_papers_protocol_shows_everything_first():
-    z = draw_paper_protocol(9, 30)
-    assert z.shape == (512, 30) and z[0].all() and 0.48 < z[1:].double().mean() < 0.52
 
 
 @pytest.mark.parametrize(

@@ -1,34 +1,31 @@
 """Inputs and comparisons that the tests of layer masking share."""
 
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.masking import Masked, VisibleMap
-from maskrobust.lm_modules.masking.masked import MaskingOptions
-from maskrobust.lm_modules.masking.program import read_program
-from tests.lm_modules.masking import reference
+from maskrobust.lm_modules.masking import LayerMasking
+from tests.lm_modules.masking.reference import Run, Seen, masked_output
 
-SIZES = [(1, 1), (1, 7), (5, 8), (9, 4)]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 3e-2}
 MEMORY_FORMATS = [torch.contiguous_format, torch.channels_last]
-UNION = MaskingOptions(merge="union")
-DIFFERENTIABLE = MaskingOptions(detach_padding=False)
-GARBAGE = 7.0
+OPTIONS: tuple[dict[str, Any], ...] = ({}, {"merge": "union", "padding": "mirror", "detach_padding": False})
+"""The defaults of layer masking, and the other value of each."""
 
 
 class Function(nn.Module):
-    """Any function as a module."""
+    """Any function as a module, with the modules that it calls."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[..., Any], *parts: nn.Module) -> None:
         super().__init__()
-        self.function = function
+        self.function, self.parts = function, nn.ModuleList(parts)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x, *self.parts)
 
 
 def draw_visible(height: int, width: int) -> Tensor:
@@ -48,67 +45,59 @@ def draw_features(
     return (torch.rand(batch, channels, height, width, generator=generator, dtype=torch.float64) * 2 - 1).to(dtype)
 
 
-def masked(features: Tensor, visible: Tensor, options: MaskingOptions | None = None) -> Masked:
-    """Masked features with garbage at hidden positions."""
-    garbled = torch.where(visible, features.detach(), GARBAGE).requires_grad_(features.requires_grad)
-    return Masked(garbled, VisibleMap(visible, options or MaskingOptions()))
-
-
-def masked_forward(module: nn.Module, x: Masked, *, training: bool = False) -> Masked:
-    """What layer masking makes of a module, read as a part of a network."""
-    network = nn.Sequential(module, nn.Flatten()).train(training)
-    program = read_program(network, training=training)
-    values = {program.input_name: x}
-    program.run_steps(network, values, 0, len(program.steps) - 1)
-    return values[program.steps[-1].reads[0]]
-
-
-def masked_output(network: nn.Module, x: Masked) -> Tensor:
-    """The output of a whole network in eval mode, for masked features with garbage in them."""
-    return read_program(network.eval(), training=False).run(network, x)
-
-
-def exact(tensor: Tensor) -> NDArray[np.float64]:
-    """The same numbers for the reference."""
-    return tensor.detach().double().numpy()
-
-
-def assert_close(given: Tensor, expected: NDArray[np.float64] | Tensor, tolerance: float) -> None:
+def assert_close(given: Tensor, expected: Tensor, tolerance: float, what: str = "it") -> None:
     """Largest difference at most `tolerance` x max(1, largest expected magnitude)."""
-    given, expected = given.detach().double(), torch.as_tensor(expected).detach().double()
-    assert given.shape == expected.shape
+    given, expected = given.detach().double(), expected.detach().double()
+    assert given.shape == expected.shape, f"{what} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
     scale = max(1.0, float(expected.abs().max()))
-    assert float((given - expected).abs().max()) <= tolerance * scale
+    difference = float((given - expected).abs().max())
+    assert difference <= tolerance * scale, f"{what} differs by {difference:.1e} of {scale:.1e}"
 
 
-def assert_agrees(result: Masked, expected: tuple[NDArray[np.float64], NDArray[np.bool_]]) -> None:
-    """The reference's map of visible positions, and its features there."""
-    features, seen = expected
-    np.testing.assert_array_equal(result.visible.positions[:, 0].numpy(), seen)
-    assert result.features.isfinite().all()
-    assert_close(torch.where(result.positions, result.features, 0), reference.hide(features, seen), 1e-9)
+def tensors_of(output: Any) -> list[Tensor]:
+    """All that a network returns, whatever the structure."""
+
+    def parts(output: Any) -> Iterator[Tensor]:
+        if isinstance(output, Tensor | Seen):
+            yield output if isinstance(output, Tensor) else output.x
+        elif output is not None:
+            for part in output.values() if isinstance(output, dict) else output:
+                yield from parts(part)
+
+    return list(parts(output))
 
 
-def assert_differentiable(module: nn.Module, channels: int, size: tuple[int, int] = (5, 6)) -> None:
-    """Gradients of what is visible are those of finite differences, which are 0 at hidden positions."""
-    visible = draw_visible(*size)[[1, 5]]
-    x = masked(draw_features(2, channels, *size).requires_grad_(), visible, DIFFERENTIABLE)
+def assert_as_reference(
+    network: nn.Module, images: Tensor, visible: Tensor, *, training: bool = False, **options: Any
+) -> None:
+    """Outputs, gradients at images and parameters, and buffers are those of the reference, in float64.
 
-    def shown(features: Tensor) -> Tensor:
-        result = masked_forward(module, Masked(features, x.visible))
-        return torch.where(result.positions, result.features, 0)
-
-    assert torch.autograd.gradcheck(shown, x.features, atol=1e-5, fast_mode=True)
-
-
-def assert_fillings_carry_no_gradient(module: nn.Module, channels: int, size: tuple[int, int] = (7, 6)) -> None:
-    """Gradients are those of the plain module on features whose hidden positions hold constants: the fillings."""
-    visible = draw_visible(*size)
-    x = masked(draw_features(6, channels, *size).requires_grad_(), visible)
-    result = masked_forward(module, x)
-    torch.where(result.positions, result.features, 0).square().sum().backward()
-    filled, _ = reference.neighbour_padding(exact(x.features), visible[:, 0].numpy(), rings=sum(size))
-    filled = torch.from_numpy(filled).requires_grad_()
-    torch.where(result.positions, module(filled), 0).square().sum().backward()
-    assert_close(x.features.grad, torch.where(visible, filled.grad, 0), 1e-9)
-    assert (x.features.grad[~visible.expand_as(x.features)] == 0).all()
+    Args:
+        network: whose every operation the reference knows; left as it is.
+        images: (B, C, H, W); hidden pixels are NaN for layer masking.
+        visible: (B, 1, H, W) bool.
+        training: mode of the network.
+        options: of `LayerMasking`.
+    """
+    own, other = (copy.deepcopy(network).double().train(training) for _ in range(2))
+    images = images.double()
+    plain = images.clone().requires_grad_()
+    run = Run(**{name: value for name, value in options.items() if name in ("merge", "detach_padding", "padding")})
+    expected = masked_output(own, plain, visible, run)
+    given = torch.where(visible, images, math.nan).requires_grad_()
+    masked = LayerMasking(other, **options)
+    output = masked(given, visible)
+    for one, wanted in zip(tensors_of(output), tensors_of(expected), strict=True):
+        assert_close(one, wanted, 1e-8, "the output")
+    if isinstance(expected, Seen):
+        seen = masked.coverage(visible, channels=images.shape[1]) > 0
+        assert torch.equal(seen[:, 0], expected.v), "other positions are visible"
+    for each in (output, expected):
+        sum(part.square().sum() for part in tensors_of(each)).backward()
+    assert_close(given.grad, plain.grad, 1e-6, "the gradient at the images")
+    assert (given.grad[~visible.expand_as(given)] == 0).all(), "hidden pixels have a gradient"
+    for (name, one), two in zip(other.named_parameters(), own.parameters(), strict=True):
+        if two.grad is not None:
+            assert_close(one.grad, two.grad, 1e-6, f"the gradient at {name}")
+    for name, buffer in own.named_buffers():
+        assert_close(other.get_buffer(name), buffer, 1e-8, f"buffer {name}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import segmentation
-from torchvision.models.detection.backbone_utils import mobilenet_backbone, resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 
 def _block(channels: int, made: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> nn.Sequential:
@@ -80,25 +80,14 @@ def _smp(name: str, encoder: str = "mobilenet_v2", **options: object) -> Callabl
 
 
 DENSE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "FCN, ResNet-50": _segmentation("fcn_resnet50", aux_loss=True),
-    "DeepLabV3, MobileNetV3": _segmentation("deeplabv3_mobilenet_v3_large"),
+    "DeepLabV3, MobileNetV3": _segmentation("deeplabv3_mobilenet_v3_large", aux_loss=True),
     "LR-ASPP, MobileNetV3": _segmentation("lraspp_mobilenet_v3_large"),
-    "features of ResNet-18": _features("resnet18"),
     "features of ConvNeXt": _features("convnext_atto"),
-    "features of EfficientNet-B0": _features("efficientnet_b0"),
-    "features of RegNetY": _features("regnety_002"),
-    "features of MobileNetV3": _features("mobilenetv3_small_050"),
-    "ResNet-18 without pooling": lambda: timm.create_model("resnet18", num_classes=0, global_pool=""),
     "FPN, ResNet-18": lambda: resnet_fpn_backbone(backbone_name="resnet18", weights=None),
-    "FPN, MobileNetV3": lambda: mobilenet_backbone(backbone_name="mobilenet_v3_large", weights=None, fpn=True),
-    "smp Unet": _smp("Unet"),
-    "smp Unet, EfficientNet-B0": _smp("Unet", "efficientnet-b0"),
     "smp Unet with attention gates": _smp("Unet", decoder_attention_type="scse"),
-    "smp UnetPlusPlus": _smp("UnetPlusPlus"),
     "smp FPN": _smp("FPN"),
     "smp PAN": _smp("PAN"),
     "smp Linknet": _smp("Linknet"),
-    "smp DeepLabV3": _smp("DeepLabV3"),
     "smp DeepLabV3Plus": _smp("DeepLabV3Plus"),
     "smp PSPNet": _smp("PSPNet"),
     "smp UPerNet": _smp("UPerNet"),

@@ -1,280 +1,538 @@
-"""Layer masking once more, slow and obvious: NumPy, float64, one loop for each position.
+"""Layer masking of any network, slow and obvious: the network's own `forward` runs on tensors that carry their masks.
 
-Features are (B, C, H, W), `visible` is (B, H, W) bool. Padding is ((top, bottom), (left, right)).
+torch hands every operation on a `Seen` to the rule of its name here. No code is shared with `lm_modules.masking`, and
+the network is not read ahead: aliases, hooks, modes and `no_grad` are Python's and torch's own. Everything is float64,
+and differentiated by autograd.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-Features = NDArray[np.float64]
-Visible = NDArray[np.bool_]
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
-
-
-def neighbour_padding(features: Features, visible: Visible, rings: int) -> tuple[Features, Visible]:
-    """Filled features (0 where nothing was filled), and where they are known after the last ring."""
-    filled, known = np.where(visible[:, None], features, 0.0), visible.copy()
-    batch, height, width = visible.shape
-    for _ in range(rings):
-        means = {}
-        for b, y, x in np.ndindex(batch, height, width):
-            near = [(j, i) for j in range(y - 1, y + 2) for i in range(x - 1, x + 2) if inside(j, i, height, width)]
-            values = [filled[b, :, j, i] for j, i in near if known[b, j, i]]
-            if values and not known[b, y, x]:
-                means[b, y, x] = sum(values) / len(values)
-        for (b, y, x), mean in means.items():
-            filled[b, :, y, x], known[b, y, x] = mean, True
-    return filled, known
+Axes = tuple[int, ...]
 
 
-def mirrored_padding(features: Features, visible: Visible, rings: int) -> tuple[Features, Visible]:
-    """Features mirrored at the nearest visible position, its own where the mirror is hidden; 0 further away."""
-    filled, known = np.where(visible[:, None], features, 0.0), visible.copy()
-    for b, y, x in np.ndindex(visible.shape):
-        shown = [(math.dist((j, i), (y, x)), j, i) for j, i in np.ndindex(visible.shape[1:]) if visible[b, j, i]]
-        if not visible[b, y, x] and shown:
-            distance, j, i = min(shown)
-            far = 2 * j - y, 2 * i - x
-            is_seen = inside(*far, *visible.shape[1:]) and visible[b, *far]
-            known[b, y, x] = distance <= math.sqrt(2) * rings + 1e-9
-            filled[b, :, y, x] = known[b, y, x] * features[b, :, *(far if is_seen else (j, i))]
-    return filled, known
+@dataclass
+class Run:
+    """How one network is masked, and how close it came to where a result or a gradient jumps.
+
+    Attributes:
+        merge: "intersection" or "union".
+        detach_padding: whether filled values carry no gradient.
+        padding: "mean" or "mirror".
+        kink: smallest distance of a visible value to a point where the gradient jumps, such as 0 for ReLU, or of the
+            largest value under a max pool to the second.
+        pole: smallest magnitude of what is divided by, rooted or logarithmised at a visible position.
+    """
+
+    merge: str = "intersection"
+    detach_padding: bool = True
+    padding: str = "mean"
+    kink: float = math.inf
+    pole: float = math.inf
+
+    def note(self, name: str, distances: Tensor) -> None:
+        """Remember the smallest distance that is not 0: at exactly 0 both sides come from a plateau, such as ReLU's."""
+        distances = distances.detach().abs()
+        distances = distances[distances > 0] if name == "kink" else distances
+        if distances.numel():
+            setattr(self, name, min(getattr(self, name), float(distances.min())))
 
 
-PADDINGS = {"mean": neighbour_padding, "mirror": mirrored_padding}
+class Seen:
+    """Features of which some positions are visible; 0 elsewhere.
+
+    Attributes:
+        x: (B, ..., H, W) float64, or (B, H, W, C) where `last`.
+        v: (B, H, W) bool.
+        run: shared by all features of one pass.
+        last: whether the channels are the last axis.
+        inside: what was framed with zeros to make these features, and by how much (left, right, top, bottom).
+    """
+
+    def __init__(self, x: Tensor, v: Tensor, run: Run, *, last: bool = False, inside: Any = None) -> None:
+        self.v, self.run, self.last, self.inside = v, run, last, inside
+        self.x = torch.where(self.spread(v, x), x, 0.0)
+
+    def spread(self, v: Tensor, x: Tensor | None = None) -> Tensor:
+        """(B, H, W) in a shape that broadcasts against the features."""
+        ndim = (self.x if x is None else x).ndim
+        extra = [1] * (ndim - 3)
+        return v.reshape(*v.shape, *extra) if self.last else v.reshape(len(v), *extra, *v.shape[1:])
+
+    def like(self, x: Tensor) -> "Seen":
+        return Seen(x, self.v, self.run, last=self.last)
+
+    def with_ones(self, v: Tensor) -> Tensor:
+        """The features with 1 where they, or a result, are hidden: no function of them is infinite there."""
+        return torch.where(self.spread(v & self.v), self.x, 1.0)
+
+    def visible_values(self) -> Tensor:
+        """(N, C) of (B, C, H, W)."""
+        return self.x.permute(0, 2, 3, 1)[self.v]
+
+    def become(self, other: "Seen") -> "Seen":
+        """A change in place: every name of these features sees it."""
+        self.x, self.v, self.last, self.inside = other.x, other.v, other.last, None
+        return self
+
+    @property
+    def spatial(self) -> Axes:
+        return (1, 2) if self.last else (self.x.ndim - 2, self.x.ndim - 1)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """What torch does instead of an operation that is called with such features."""
+        name, kwargs = getattr(function, "__name__", str(function)), dict(kwargs or {})
+        changes = kwargs.pop("inplace", False)
+        if name.endswith("_") and not name.endswith("__"):
+            name, changes = name.removesuffix("_"), True
+            function = getattr(Tensor, name)
+        if name not in RULES:
+            raise NotImplementedError(f"the reference has no rule for {function}")
+        result = RULES[name](function, *args, **kwargs)
+        return args[0].become(result) if changes else result
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("shape", "ndim", "dtype", "device"):
+            return getattr(self.x, name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _method(name).__get__(self)
+
+    def __getitem__(self, place: Any) -> "Seen":
+        return slice_of(self, place)
 
 
-def inside(y: int, x: int, height: int, width: int) -> bool:
-    return 0 <= y < height and 0 <= x < width
+def _method(name: str) -> Callable[..., Any]:
+    def call(self: Seen, *args: Any, **kwargs: Any) -> Any:
+        return Seen.__torch_function__(getattr(Tensor, name), (), (self, *args), kwargs)
+
+    return call
 
 
-def output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int, *, ceil_mode: bool = False) -> int:
-    steps = (size + sum(padding) - dilation * (kernel - 1) - 1) / stride
-    outputs = (math.ceil(steps) if ceil_mode else math.floor(steps)) + 1
-    starts_in_the_far_padding = (outputs - 1) * stride >= size + padding[0]
-    return outputs - 1 if ceil_mode and starts_in_the_far_padding else outputs
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(Seen, f"__{_name}__", _method(f"__{_name}__"))
+    setattr(Seen, f"__r{_name}__", _method(f"__r{_name}__"))
+    setattr(Seen, f"__i{_name}__", _method(f"{'div' if _name == 'truediv' else _name}_"))
+Seen.__neg__ = _method("__neg__")
 
 
-def windows(
-    size: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, *, ceil_mode: bool = False
-) -> Iterator[tuple[int, int, list[tuple[int, int, int, int]]]]:
-    """For each output position, its window: (row in kernel, column in kernel, y, x) of positions inside the image."""
-    rows, columns = (
-        output_size(size[a], kernel[a], stride[a], padding[a], dilation[a], ceil_mode=ceil_mode) for a in (0, 1)
+def spread_whole(seen: Tensor, before: Tensor) -> Tensor:
+    """The rule for whole images: where everything of an image was visible, everything is."""
+    return seen | before.all(dim=2).all(dim=1)[:, None, None]
+
+
+# --- windows -------------------------------------------------------------------------------------------------------
+
+
+def sum_of_neighbours(x: Tensor) -> Tensor:
+    """Over 3 x 3, of (B, C, H, W)."""
+    ones = torch.ones(1, 1, 3, 3, dtype=x.dtype)
+    return F.conv2d(x.flatten(0, 1)[:, None], ones, padding=1).reshape(x.shape)
+
+
+def fill(seen: Seen) -> Tensor:
+    """Padding until nothing is left to fill."""
+    values, known = (seen.x.detach() if seen.run.detach_padding else seen.x), seen.v[:, None]
+    if seen.run.padding == "mirror":
+        mirrored = torch.stack([mirror(x, v) for x, v in zip(values, seen.v, strict=True)])
+        return torch.where(known, seen.x, mirrored)
+    while True:
+        counts = sum_of_neighbours(known.to(values.dtype))
+        ring = (counts > 0.5) & ~known
+        if not ring.any():
+            return torch.where(seen.v[:, None], seen.x, values)
+        values = torch.where(ring, sum_of_neighbours(values) / counts.clamp(min=1), values)
+        known = known | ring
+
+
+def mirror(x: Tensor, v: Tensor) -> Tensor:
+    """What is hidden of one image (C, H, W): its features mirrored at the nearest visible position."""
+    places, hidden = v.nonzero(), (~v).nonzero()  # both in reading order
+    if not len(places):
+        return x
+    squares = (hidden[:, None] - places).square().sum(dim=2)
+    nearest = places[(squares * len(places) + torch.arange(len(places))).argmin(dim=1)]
+    across = 2 * nearest - hidden
+    inside = ((across >= 0) & (across < torch.tensor(v.shape))).all(dim=1, keepdim=True)
+    across = torch.where(inside, across, nearest)
+    down, right = torch.where(v[tuple(across.T)][:, None], across, nearest).T
+    filled = x.clone()
+    filled[:, hidden[:, 0], hidden[:, 1]] = x[:, down, right]
+    return filled
+
+
+def both(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+def conv2d(
+    _function: Any, seen: Seen, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Seen:  # fmt: skip
+    inside, frame = seen.inside or (seen, (0, 0, 0, 0))
+    spans = [(size - 1) * step for size, step in zip(weight.shape[2:], both(dilation), strict=True)]
+    if padding == "same":
+        own = [spans[1] // 2, spans[1] - spans[1] // 2, spans[0] // 2, spans[0] - spans[0] // 2]
+    else:
+        down, across = (0, 0) if padding == "valid" else both(padding)
+        own = [across, across, down, down]
+    border = [one + other for one, other in zip(own, frame, strict=True)]
+    y = F.conv2d(F.pad(fill(inside), border), weight, bias, stride, 0, dilation, groups)
+    window = torch.ones(1, 1, *weight.shape[2:], dtype=y.dtype)
+    v = F.conv2d(F.pad(inside.v[:, None].to(y.dtype), border), window, None, stride, 0, dilation)[:, 0] > 0.5
+    return Seen(y, spread_whole(v, inside.v), seen.run)
+
+
+def conv_transpose2d(
+    _function: Any, seen: Seen, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> Seen:  # fmt: skip
+    y = F.conv_transpose2d(fill(seen), weight, bias, stride, padding, output_padding, groups, dilation)
+    window = torch.ones(1, 1, *weight.shape[2:], dtype=y.dtype)
+    reached = F.conv_transpose2d(
+        seen.v[:, None].to(y.dtype), window, None, stride, padding, output_padding, 1, dilation
     )
-    for row, column in np.ndindex(rows, columns):
-        window = []
-        for j, i in np.ndindex(*kernel):
-            y = row * stride[0] - padding[0][0] + j * dilation[0]
-            x = column * stride[1] - padding[1][0] + i * dilation[1]
-            if inside(y, x, *size):
-                window.append((j, i, y, x))
-        yield row, column, window
+    return Seen(y, spread_whole(reached[:, 0] > 0.5, seen.v), seen.run)
 
 
-def propagate(
-    visible: Visible, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, *, ceil_mode: bool = False
-) -> Visible:
-    places = list(windows(visible.shape[1:], kernel, stride, padding, dilation, ceil_mode=ceil_mode))
-    result = np.zeros((len(visible), places[-1][0] + 1, places[-1][1] + 1), dtype=bool)
-    for row, column, window in places:
-        for b in range(len(visible)):
-            result[b, row, column] = any(visible[b, y, x] for _, _, y, x in window)
-    return result
+def any_under(seen: Seen, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor:
+    pooled = F.max_pool2d(seen.v[:, None].double(), kernel, stride or kernel, padding, dilation, ceil_mode)
+    return spread_whole(pooled[:, 0] > 0.5, seen.v)
 
 
-def with_whole_images(seen: Visible, visible: Visible) -> Visible:
-    """An image of which everything was visible stays so, whatever was added around it."""
-    return seen | visible.all(axis=(1, 2))[:, None, None]
+def note_ties(seen: Seen, pooled: Tensor, indices: Tensor, pool: Callable[[Tensor], Any], v: Tensor) -> None:
+    """A pool whose choice changes when a little is added to its values."""
+    for seed in range(2):
+        noise = torch.rand(seen.x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        changed = pool(seen.x.detach() + 1e-9 * noise)[1] != indices
+        if (changed & (pooled != 0) & v[:, None]).any():
+            seen.run.kink = 0.0
 
 
-def convolution(
-    features: Features,
-    visible: Visible,
-    weight: Features,
-    bias: Features | None = None,
-    stride: Pair = (1, 1),
-    padding: Padding = ((0, 0), (0, 0)),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    hole: str = "mean",
-) -> tuple[Features, Visible]:
-    kernel = weight.shape[2:]
-    rings = max((size - 1) * step for size, step in zip(kernel, dilation, strict=True))
-    filled, _ = PADDINGS[hole](features, visible, rings)
-    seen = propagate(visible, kernel, stride, padding, dilation)
-    result = np.zeros((len(features), len(weight), *seen.shape[1:]))
-    inputs, outputs = features.shape[1] // groups, len(weight) // groups
-    for row, column, window in windows(visible.shape[1:], kernel, stride, padding, dilation):
-        for g, (j, i, y, x) in itertools.product(range(groups), window):
-            reads, makes = slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)
-            result[:, makes, row, column] += filled[:, reads, y, x] @ weight[makes, :, j, i].T
-    return result if bias is None else result + bias[:, None, None], with_whole_images(seen, visible)
+def max_pool2d(
+    _function: Any, seen: Seen, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, **_kwargs: Any,
+) -> Seen:  # fmt: skip
+    def pool(x: Tensor) -> Any:
+        return F.max_pool2d(x, kernel_size, stride or kernel_size, padding, dilation, ceil_mode, return_indices=True)
+
+    (y, indices), v = pool(seen.x), any_under(seen, kernel_size, stride, padding, dilation, ceil_mode)
+    note_ties(seen, y, indices, pool, v)
+    return Seen(y, v, seen.run)
 
 
-def transposed_convolution(
-    features: Features,
-    visible: Visible,
-    weight: Features,
-    stride: Pair,
-    padding: Pair,
-    output_padding: Pair,
-    dilation: Pair,
-    groups: int = 1,
-) -> tuple[Features, Visible]:
-    """Every input is added to the outputs that it reaches; `weight` is (in, out / groups, height, width)."""
-    batch, height, width = visible.shape
-    kernel, outputs = weight.shape[2:], weight.shape[1]
-    size = [
-        (visible.shape[1 + a] - 1) * stride[a] - 2 * padding[a] + dilation[a] * (kernel[a] - 1) + output_padding[a] + 1
-        for a in (0, 1)
-    ]
-    filled, _ = neighbour_padding(features, visible, rings=height + width)
-    result, seen = np.zeros((batch, outputs * groups, *size)), np.zeros((batch, *size), dtype=bool)
-    inputs = features.shape[1] // groups
-    for y, x, j, i in np.ndindex(height, width, *kernel):
-        row, column = y * stride[0] - padding[0] + j * dilation[0], x * stride[1] - padding[1] + i * dilation[1]
-        if inside(row, column, *size):
-            seen[:, row, column] |= visible[:, y, x]
-            for g in range(groups):
-                reads, makes = slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)
-                result[:, makes, row, column] += filled[:, reads, y, x] @ weight[reads, :, j, i]
-    return result, with_whole_images(seen, visible)
+def avg_pool2d(
+    _function: Any, seen: Seen, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: Any = None,
+) -> Seen:  # fmt: skip
+    y = F.avg_pool2d(
+        seen.x, kernel_size, stride or kernel_size, padding, ceil_mode, count_include_pad, divisor_override
+    )
+    return Seen(y, any_under(seen, kernel_size, stride, padding, 1, ceil_mode), seen.run)
 
 
-def frame(features: Features, visible: Visible, padding: Padding, mode: str) -> tuple[Features, Visible]:
-    """Features and mask framed alike, by the position that each one of the frame repeats; 0 and hidden for zeros."""
-    size = [visible.shape[1 + a] + sum(padding[a]) for a in (0, 1)]
-    result, seen = np.zeros((*features.shape[:2], *size)), np.zeros((len(visible), *size), dtype=bool)
-    for row, column in np.ndindex(*size):
-        places = [source(place - padding[a][0], visible.shape[1 + a], mode) for a, place in enumerate((row, column))]
-        if None not in places:
-            result[:, :, row, column] = features[:, :, *places]
-            seen[:, row, column] = visible[:, *places]
-    return result, with_whole_images(seen, visible)
+def lp_pool2d(
+    _function: Any, seen: Seen, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Seen:
+    y, v = (
+        F.lp_pool2d(seen.x, norm_type, kernel_size, stride, ceil_mode),
+        any_under(seen, kernel_size, stride, 0, 1, ceil_mode),
+    )
+    seen.run.note("pole", y[v[:, None].expand_as(y)])
+    return Seen(y, v, seen.run)
 
 
-def source(place: int, size: int, mode: str) -> int | None:
-    """Which of `size` places a place beyond them repeats."""
-    if 0 <= place < size:
-        return place
-    if mode == "reflect":
-        return -place if place < 0 else 2 * (size - 1) - place
-    return {"zeros": None, "replicate": min(max(place, 0), size - 1), "circular": place % size}[mode]
+def pixel_unshuffle(_function: Any, seen: Seen, factor: int) -> Seen:
+    v = F.max_pool2d(seen.v[:, None].double(), factor)[:, 0] > 0.5
+    return Seen(F.pixel_unshuffle(seen.x, factor), v, seen.run)
 
 
-def pool(
-    features: Features,
-    visible: Visible,
-    kernel: Pair,
-    stride: Pair,
-    padding: Padding = ((0, 0), (0, 0)),
-    dilation: Pair = (1, 1),
-    *,
-    reduce: Callable[[list[Features]], Features] = lambda values: np.max(values, axis=0),
-    ceil_mode: bool = False,
-) -> tuple[Features, Visible]:
-    """`reduce` of the values under each window, inside the image, 0 where hidden."""
-    geometry = kernel, stride, padding, dilation
-    hidden_zero, seen = hide(features, visible), propagate(visible, *geometry, ceil_mode=ceil_mode)
-    result = np.zeros((*features.shape[:2], *seen.shape[1:]))
-    for row, column, window in windows(visible.shape[1:], *geometry, ceil_mode=ceil_mode):
-        result[:, :, row, column] = reduce([hidden_zero[:, :, y, x] for _, _, y, x in window])
-    return result, with_whole_images(seen, visible)
+def pixel_shuffle(_function: Any, seen: Seen, factor: int) -> Seen:
+    v = seen.v.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    return Seen(F.pixel_shuffle(seen.x, factor), v, seen.run)
 
 
-def adaptive_pool(features: Features, visible: Visible, size: Pair, kind: str) -> tuple[Features, Visible]:
-    """Bins from floor(i h / n) up to ceil((i + 1) h / n): mean over visible values, or maximum with hidden ones 0."""
-    batch, channels = features.shape[:2]
-    result, seen = np.zeros((batch, channels, *size)), np.zeros((batch, *size), dtype=bool)
-    for b, row, column in np.ndindex(batch, *size):
-        places = [
-            slice(i * full // bins, math.ceil((i + 1) * full / bins))
-            for i, full, bins in zip((row, column), visible.shape[1:], size, strict=True)
-        ]
-        shown = visible[b, *places]
-        seen[b, row, column] = shown.any()
-        if shown.any():
-            values = features[b, :, *places]
-            masked = values[:, shown].mean(axis=1) if kind == "mean" else np.where(shown, values, 0).max(axis=(1, 2))
-            result[b, :, row, column] = masked
-    return result, seen
+def interpolate(
+    _function: Any, seen: Seen, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: Any = None, **kwargs: Any,
+) -> Seen:  # fmt: skip
+    settings = (size, scale_factor, mode, align_corners)
+    kwargs.pop("antialias", None)
+    reached = F.interpolate(seen.v[:, None].double(), *settings, **kwargs)[:, 0] > 1e-6
+    return Seen(F.interpolate(fill(seen), *settings, **kwargs), spread_whole(reached, seen.v), seen.run)
 
 
-def hide(features: Features, visible: Visible) -> Features:
-    return np.where(visible[:, None], features, 0.0)
+def pad(_function: Any, seen: Seen, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Seen:
+    assert not value
+    x, v = F.pad(seen.x, pad, mode), F.pad(seen.v[:, None].double(), pad, mode)[:, 0] > 0.5
+    inside = None
+    if mode == "constant" and min(pad) >= 0:
+        within, frame = seen.inside or (seen, (0, 0, 0, 0))
+        inside = within, tuple(one + other for one, other in zip(pad, frame, strict=True))
+    return Seen(x, spread_whole(v, seen.v), seen.run, inside=inside)
 
 
-def group_norm(features: Features, visible: Visible, groups: int, eps: float = 1e-5) -> Features:
-    """Each image and group with the mean and biased variance of its visible values; hidden positions become 0."""
-    result = np.zeros(features.shape)
-    width = features.shape[1] // groups
-    for b, g in np.ndindex(len(features), groups):
-        channels = slice(g * width, (g + 1) * width)
-        values = features[b, channels][:, visible[b]]
-        if values.size:
-            result[b, channels][:, visible[b]] = (values - values.mean()) / np.sqrt(values.var() + eps)
-    return result
+# --- pools over everything -----------------------------------------------------------------------------------------
 
 
-def layer_norm(features: Features, eps: float = 1e-5) -> Features:
-    """Each position with the mean and biased variance of its channels."""
-    result = np.zeros(features.shape)
-    for b, y, x in np.ndindex(len(features), *features.shape[2:]):
-        values = features[b, :, y, x]
-        result[b, :, y, x] = (values - values.mean()) / np.sqrt(values.var() + eps)
-    return result
+def bins(size: int, count: int) -> list[slice]:
+    return [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
-def resize(
-    features: Features, visible: Visible, size: Pair, mode: str, *, align_corners: bool = False
-) -> tuple[Features, Visible]:
-    """A new position is made from one old one, or from the four around it, weighted by how near they are."""
-    filled, _ = neighbour_padding(features, visible, rings=1)
-    result, seen = np.zeros((*features.shape[:2], *size)), np.zeros((len(visible), *size), dtype=bool)
-    for row, column in np.ndindex(*size):
-        rows = shares(row, visible.shape[1], size[0], mode, align_corners=align_corners)
-        columns = shares(column, visible.shape[2], size[1], mode, align_corners=align_corners)
-        for (y, share), (x, other_share) in itertools.product(rows, columns):
-            result[:, :, row, column] += share * other_share * filled[:, :, y, x]
-            seen[:, row, column] |= visible[:, y, x] & (share * other_share > 1e-6)
-    return result, seen
+def adaptive_pool(function: Any, seen: Seen, output_size: Any, *_: Any, **_kwargs: Any) -> Any:
+    averages = "avg" in function.__name__
+    wanted = (output_size, output_size) if isinstance(output_size, int) else output_size
+    height, width = (asked or old for asked, old in zip(wanted, seen.v.shape[1:], strict=True))
+    rows, seen_rows = [], []
+    for down in bins(seen.v.shape[1], height):
+        for across in bins(seen.v.shape[2], width):
+            x, v = seen.x[..., down, across], seen.v[:, down, across]
+            count = v.sum(dim=(1, 2)).clamp(min=1)[:, None]
+            flat = x.flatten(2)
+            if averages:
+                rows.append(flat.sum(dim=2) / count)
+            else:
+                rows.append(flat.max(dim=2).values)
+                note_largest(seen.run, flat)
+            seen_rows.append(v.any(dim=2).any(dim=1))
+    y = torch.stack(rows, dim=2).unflatten(2, (height, width))
+    if tuple(wanted) == (1, 1):
+        return y
+    return Seen(y, torch.stack(seen_rows, dim=1).unflatten(1, (height, width)), seen.run)
 
 
-def shares(place: int, old: int, new: int, mode: str, *, align_corners: bool) -> list[tuple[int, float]]:
-    """Old places along one axis with their weights."""
-    if mode == "nearest":
-        return [(place * old // new, 1.0)]
-    aligned, centred = place * (old - 1) / max(1, new - 1), max((place + 0.5) * old / new - 0.5, 0.0)
-    at = aligned if align_corners else centred
-    first = min(int(at), old - 1)
-    return [(first, 1 - (at - first)), (min(first + 1, old - 1), at - first)]
+def note_largest(run: Run, values: Tensor) -> None:
+    """How far apart the two largest of (..., N) are, where they are not 0."""
+    if values.shape[-1] > 1:
+        first, second = values.detach().topk(2, dim=-1).values.unbind(-1)
+        if ((first - second < 1e-9) & (first != 0)).any():
+            run.kink = 0.0
 
 
-def visible_values(features: Features, visible: Visible) -> Features:
-    """Features at visible positions, (N, C)."""
-    places = [(b, y, x) for b, y, x in np.ndindex(*visible.shape) if visible[b, y, x]]
-    return np.array([features[b, :, y, x] for b, y, x in places]).reshape(len(places), features.shape[1])
+def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
+    """Over height and width: a mean over what is visible, anything else with 0 elsewhere; over another axis alone."""
+    name = function.__name__
+    dim = kwargs.get("dim", next((each for each in args if isinstance(each, tuple | list)), None))
+    if dim is None:
+        dim = next(each for each in args if type(each) is int)
+    axes = {each % seen.x.ndim for each in ([dim] if isinstance(dim, int) else dim)}
+    if axes != set(seen.spatial):
+        assert not axes & {0, *seen.spatial}
+        result = seen.like(function(seen.x, *args, **kwargs))
+        if name == "norm":
+            seen.run.note("pole", result.with_ones(seen.v))
+        return result
+    if name == "amax":
+        note_largest(seen.run, seen.x.flatten(2) if not seen.last else seen.x.flatten(1, 2).mT)
+    if name != "mean":
+        return function(seen.x, *args, **kwargs)
+    keepdim = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
+    total = seen.x.sum(dim=seen.spatial, keepdim=keepdim)
+    count = seen.v.sum(dim=(1, 2)).clamp(min=1)
+    return total / count.reshape(-1, *[1] * (total.ndim - 1))
 
 
-def masked_mean(features: Features, visible: Visible) -> Features:
-    """(B, C) mean over visible positions, 0 where nothing is visible."""
-    result = np.zeros(features.shape[:2])
-    for b in range(len(features)):
-        values = visible_values(features[b : b + 1], visible[b : b + 1])
-        if len(values):
-            result[b] = values.mean(axis=0)
-    return result
+# --- normalisation -------------------------------------------------------------------------------------------------
 
 
-def batch_norm(features: Features, mean: Features, variance: Features, weight: Features, bias: Features) -> Features:
-    def channels(vector: Features) -> Features:
-        return vector[None, :, None, None]
+def batch_norm_module(module: nn.BatchNorm2d, seen: Seen) -> Seen:
+    """With the mean and variance of visible positions of the whole batch, where the module takes those of a batch."""
+    if not module.training and module.running_mean is not None:
+        return batch_norm(
+            None, seen, module.running_mean, module.running_var, module.weight, module.bias, eps=module.eps
+        )
+    values = seen.visible_values()
+    count = len(values)
+    if count == 0:
+        return seen.like(seen.x)
+    mean, variance = values.mean(dim=0), values.var(dim=0, unbiased=False)
+    if module.training and module.track_running_stats:
+        module.num_batches_tracked += 1
+        momentum = 1 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
+        with torch.no_grad():
+            module.running_mean.mul_(1 - momentum).add_(momentum * mean)
+            module.running_var.mul_(1 - momentum).add_(momentum * variance * count / max(1, count - 1))
+    return normalised(seen, channels(mean), channels(variance), module.weight, module.bias, module.eps)
 
-    scaled = (features - channels(mean)) / np.sqrt(channels(variance) + 1e-5)
-    return scaled * channels(weight) + channels(bias)
+
+def channels(vector: Tensor) -> Tensor:
+    return vector[:, None, None]
+
+
+def normalised(seen: Seen, mean: Tensor, variance: Tensor, weight: Any, bias: Any, eps: float) -> Seen:
+    """(x - mean) / sqrt(variance + eps), scaled and shifted for each channel of (B, C, H, W)."""
+    if bias is None and (variance.detach() < 1e-10).any():
+        seen.run.kink = 0.0  # rounding alone decides the sign
+    y = (seen.x - mean) / torch.sqrt(variance + eps)
+    y = y if weight is None else y * channels(weight)
+    return seen.like(y if bias is None else y + channels(bias))
+
+
+def batch_norm(
+    _function: Any, seen: Seen, mean: Tensor, variance: Tensor, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Seen:  # fmt: skip
+    assert not training
+    return normalised(seen, channels(mean), channels(variance), weight, bias, eps)
+
+
+def group_norm(
+    _function: Any, seen: Seen, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Seen:
+    groups = seen.x.unflatten(1, (num_groups, -1))
+    count = seen.v.sum(dim=(1, 2)).clamp(min=1).reshape(-1, 1, 1, 1, 1) * groups.shape[2]
+    mean = groups.sum(dim=(2, 3, 4), keepdim=True) / count
+    deviation = torch.where(seen.v[:, None, None], groups - mean, 0.0)
+    variance = deviation.square().sum(dim=(2, 3, 4), keepdim=True) / count
+    mean, variance = (each.expand_as(groups).flatten(1, 2) for each in (mean, variance))
+    return normalised(seen, mean, variance, weight, bias, eps)
+
+
+def instance_norm(
+    _function: Any, seen: Seen, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
+    use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+) -> Seen:  # fmt: skip
+    assert use_input_stats and running_mean is None
+    return group_norm(None, seen, seen.x.shape[1], weight, bias, eps)
+
+
+# --- several features, position by position, other shapes ---------------------------------------------------------
+
+
+def known(operands: Sequence[Any]) -> tuple[Seen, Tensor]:
+    """One of the masked operands, and where all of them are visible."""
+    masked = [each for each in operands if isinstance(each, Seen)]
+    return masked[0], reduce(torch.logical_and, [each.v for each in masked])
+
+
+KINKS = (
+    "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "hardswish", "hardsigmoid", "hardtanh", "threshold",
+    "softsign", "abs", "clamp",
+)  # fmt: skip
+POLES = {
+    "div": 1, "__truediv__": 1, "__rtruediv__": 0, "__rdiv__": 0, "reciprocal": 0, "pow": 0, "__pow__": 0, "sqrt": 0,
+    "rsqrt": 0, "log": 0, "log1p": 0,
+}  # fmt: skip
+"""Which operand of an operation must not be 0."""
+
+
+def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
+    """Each position alone, where every masked operand is visible."""
+    name, (first, v) = function.__name__, known(operands)
+    shown = first.spread(v)
+    plain = [each.with_ones(v) if isinstance(each, Seen) else each for each in operands]
+    if name in KINKS:
+        for point in (-3, -1, 0, 1, 3, 6):
+            first.run.note("kink", plain[0] - point)
+    if name in ("maximum", "minimum"):
+        first.run.note("kink", torch.where(shown, plain[0] - plain[1], 1.0))
+    if name in POLES and isinstance(plain[POLES[name]], Tensor):
+        pole = plain[POLES[name]]
+        if pole.ndim == first.x.ndim:  # of an image of which nothing is visible: anything
+            pole = torch.where(first.spread(v.any(dim=2, keepdim=True).any(dim=1, keepdim=True)), pole, 1.0)
+        first.run.note("pole", pole)
+        plain[POLES[name]] = pole
+    return Seen(function(*plain, **kwargs), v, first.run, last=first.last)
+
+
+def residual(function: Any, left: Any, right: Any, **kwargs: Any) -> Seen:
+    """A sum or difference: by the merge rule; a hidden branch counts as 0."""
+    first, v = known((left, right))
+    if isinstance(left, Seen) and isinstance(right, Seen) and first.run.merge == "union":
+        v = left.v | right.v
+    plain = [each.x if isinstance(each, Seen) else each for each in (left, right)]
+    return Seen(function(*plain, **kwargs), v, first.run, last=first.last)
+
+
+def join(function: Any, branches: Sequence[Seen], dim: int = 0, **kwargs: Any) -> Seen:
+    """Concatenation and stacking: visible where any branch is."""
+    v = reduce(torch.logical_or, [each.v for each in branches])
+    y = function([each.x for each in branches], kwargs.get("axis", dim))
+    return Seen(y, v, branches[0].run, last=branches[0].last)
+
+
+def reshaped(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
+    y = function(seen.x.contiguous(), *args, **kwargs)
+    return y if y.ndim == 2 else seen.like(y)
+
+
+def permute(_function: Any, seen: Seen, *axes: Any, dims: Any = ()) -> Seen:
+    axes = dims or axes
+    order = axes[0] if isinstance(axes[0], tuple | list) else axes
+    return Seen(seen.x.permute(*order), seen.v, seen.run, last=not seen.last)
+
+
+def of_channels(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
+    """Whatever leaves positions where they are."""
+    y = function(seen.x, *args, **kwargs)
+    return tuple(seen.like(part) for part in y) if isinstance(y, tuple | list) else seen.like(y)
+
+
+def slice_of(seen: Seen, place: Any) -> Seen:
+    places = list(place) if isinstance(place, tuple) else [place]
+    if Ellipsis in places:
+        at = places.index(Ellipsis)
+        places[at : at + 1] = [slice(None)] * (seen.x.ndim - len(places) + 1)
+    places += [slice(None)] * (seen.x.ndim - len(places))
+    down, across = (places[axis] for axis in seen.spatial)
+    return Seen(seen.x[tuple(places)], seen.v[:, down, across], seen.run, last=seen.last)
+
+
+def same(_function: Any, seen: Seen, *_args: Any, **_kwargs: Any) -> Seen:
+    return seen
+
+
+def question(function: Any, seen: Seen, *args: Any) -> Any:
+    return function(seen.x, *args)
+
+
+def plain_expanded(function: Any, plain: Tensor, seen: Seen) -> Tensor:
+    return function(plain, seen.x)
+
+
+_POINTWISE = (
+    *KINKS, *POLES, "gelu", "silu", "mish", "logsigmoid", "log_sigmoid", "softplus", "sigmoid", "tanh", "neg", "exp",
+    "square", "mul", "maximum", "minimum", "local_response_norm", "softmax", "linear", "layer_norm", "lerp", "addcmul",
+    "__mul__", "__rmul__", "__rpow__", "__neg__",
+)  # fmt: skip
+RULES: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(_POINTWISE, pointwise),
+    **dict.fromkeys(("add", "sub", "__add__", "__radd__", "__sub__", "__rsub__"), residual),
+    **dict.fromkeys(("mean", "sum", "amax", "norm"), reduction),
+    **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), adaptive_pool),
+    **dict.fromkeys(("cat", "concat", "stack"), join),
+    **dict.fromkeys(("view", "reshape", "flatten"), reshaped),
+    **dict.fromkeys(("transpose", "swapaxes", "unsqueeze", "unbind", "channel_shuffle"), of_channels),
+    **dict.fromkeys(("chunk", "split", "tensor_split"), of_channels),
+    **dict.fromkeys(("size", "dim"), question),
+    **dict.fromkeys(("clone", "detach", "dropout"), of_channels),
+    "contiguous": same, "conv2d": conv2d, "conv_transpose2d": conv_transpose2d, "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d, "lp_pool2d": lp_pool2d, "pixel_unshuffle": pixel_unshuffle,
+    "pixel_shuffle": pixel_shuffle, "interpolate": interpolate, "pad": pad, "batch_norm": batch_norm,
+    "group_norm": group_norm, "instance_norm": instance_norm, "permute": permute, "expand_as": plain_expanded,
+}  # fmt: skip
+
+
+def masked_output(network: nn.Module, images: Tensor, visible: Tensor, run: Run) -> Any:
+    """What the network returns for images of which only `visible` may be seen.
+
+    Args:
+        network: float64; its batch norms become those of the reference, for torch's would count a batch in which
+            nothing is visible, and running statistics are updated as in training.
+        images: (B, C, H, W) float64; anything at hidden positions.
+        visible: (B, 1, H, W) bool.
+        run: options, and where the pass notes how close to a jump it came.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.forward = types.MethodType(batch_norm_module, module)
+    return network(Seen(images, visible[:, 0], run))

@@ -171,21 +171,4 @@ class Rearranged(nn.Module):
         return self.head(x.view(x.size(0), -1))
 
 
-class Reused(nn.Module):
-    """One block applied several times, with a shortcut that adds a learned constant."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
-        self.block = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-        self.bias = nn.Parameter(torch.full((1, 16, 1, 1), 0.3))
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for _ in range(3):
-            x = self.block(x) + x
-        return self.head(self.block(x + self.bias))
-
-
-SMALL_NETWORKS = (Dense, Branched, Modern, Shuffled, Gated, Hourglass, Normalised, Rearranged, Reused)
+SMALL_NETWORKS = (Dense, Branched, Modern, Shuffled, Gated, Hourglass, Normalised, Rearranged)

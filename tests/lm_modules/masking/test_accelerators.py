@@ -3,8 +3,6 @@
 Tensors on "meta" stand for those of an accelerator: they have no values, and whoever asks for one gets an error.
 """
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -14,7 +12,7 @@ from maskrobust.lm_modules.masking.masked import PaddingRule
 from tests.lm_modules.masking.architectures import build
 from tests.lm_modules.masking.networks import draw_images, holes
 
-ARCHITECTURES = ["resnet18", "mobilenet_v3_small", "timm/test_convnext", "timm/test_efficientnet"]
+ARCHITECTURES = ["timm/test_convnext", "timm/test_efficientnet"]
 every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
@@ -39,24 +37,3 @@ def test_in_eval_mode_it_waits_for_whether_everything_is_visible_alone(
         masked(images, visible)
     monkeypatch.setattr(VisibleMap, "is_all_visible", False)
     assert masked(images, visible).shape == (3, 10)
-
-
-@pytest.mark.parametrize("architecture", ["timm/test_convnext", "timm/test_efficientnet"])
-@pytest.mark.parametrize("training", [False, True])
-@every_padding
-def test_logits_and_gradients_are_those_of_a_cpu(
-    architecture: str, training: bool, padding: PaddingRule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = build(architecture).double()
-    results = []
-    for may_be_read in (True, False):
-        masked = LayerMasking(copy.deepcopy(network), padding=padding).train(training)
-        with monkeypatch.context() as patch, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # of dropout
-            if not may_be_read:
-                patch.setattr(VisibleMap, "may_be_read", False)
-            logits = masked(draw_images().double(), holes())
-            logits.square().sum().backward()
-        results.append([logits, *(parameter.grad for parameter in masked.parameters())])
-    for on_cpu, on_accelerator in zip(*results, strict=True):
-        assert (on_cpu - on_accelerator).abs().max() <= 1e-8 * on_cpu.abs().max() + 1e-12

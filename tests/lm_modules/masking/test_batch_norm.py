@@ -1,13 +1,14 @@
 """Batch norm over visible positions, against `torch.nn.functional.batch_norm` on positions picked by hand."""
 
 import copy
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.batch_norm import (
     VisibleFraction,
@@ -17,6 +18,7 @@ from maskrobust.lm_modules.masking.batch_norm import (
 )
 from maskrobust.lm_modules.masking.rows import row_indices
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, draw_features, draw_visible
+from tests.processes import started
 
 CHANNELS = 3
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
@@ -58,8 +60,11 @@ def by_hand(module: nn.Module, features: Tensor, visible: Tensor) -> Tensor:
 
 
 @BOTH_PATHS
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "memory_format"),
+    [(torch.float64, torch.contiguous_format), (torch.float32, torch.channels_last)],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "options",
     [{}, {"momentum": None}, {"momentum": 0.7, "eps": 0.1}, {"track_running_stats": False}, {"affine": False}],
@@ -83,38 +88,6 @@ def test_outputs_statistics_and_gradients_are_those_of_the_visible_positions(
             torch.testing.assert_close(gradient, reference, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     for name, buffer in module.named_buffers():
         torch.testing.assert_close(buffer, expected_module.get_buffer(name), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("count", [0, 1])
-@pytest.mark.parametrize("momentum", [0.1, None])
-def test_with_next_to_nothing_visible_everything_stays_finite(count: int, momentum: float | None) -> None:
-    module = draw_module(momentum=momentum)
-    before = copy.deepcopy(module)
-    visible = torch.zeros(2, 1, 3, 4, dtype=torch.bool)
-    visible.view(-1)[:count] = True
-    features = draw_features(2, CHANNELS, 3, 4, torch.float32).requires_grad_()
-    output = masked_batch_norm(module, features, visible)
-    gradients = torch.autograd.grad(output.square().sum(), [features, module.weight, module.bias])
-    assert all(tensor.isfinite().all() for tensor in [output, *gradients, *module.buffers()])
-    if count == 0:
-        assert all(torch.equal(buffer, before.get_buffer(name)) for name, buffer in module.named_buffers())
-    else:
-        assert int(module.num_batches_tracked) == 1
-        share = 1.0 if momentum is None else momentum
-        first = features[0, :, 0, 0].detach()
-        torch.testing.assert_close(module.running_mean, torch.lerp(before.running_mean, first, share))
-        torch.testing.assert_close(module.running_var, before.running_var * (1 - share))
-
-
-def test_an_average_over_batches_skips_batches_without_anything_visible() -> None:
-    module, visible = draw_module(momentum=None), torch.ones(2, 1, 3, 4, dtype=torch.bool)
-    batches = [draw_features(2, CHANNELS, 3, 4, torch.float32, seed=seed) for seed in range(3)]
-    for features in batches:
-        masked_batch_norm(module, features, visible)
-        masked_batch_norm(module, features, ~visible)
-    means = torch.stack([features.mean(dim=(0, 2, 3)) for features in batches])
-    torch.testing.assert_close(module.running_mean, means.mean(dim=0))
-    assert int(module.num_batches_tracked) == 3
 
 
 @BOTH_PATHS
@@ -179,7 +152,9 @@ def run_rank(rank: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
-    multiprocessing.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    with ExitStack() as stack:
+        processes = [stack.enter_context(started(run_rank, rank, str(tmp_path))) for rank in range(2)]
+        assert [process.wait() for process in processes] == [0, 0]
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)]
     settings = [(counts, momentum) for counts in SPLITS.values() for momentum in (0.1, None)]
     for (counts, momentum), first, second in zip(settings, *ranks, strict=True):

@@ -79,17 +79,16 @@ def test_maps_come_in_the_structure_in_which_the_network_returns_them() -> None:
     assert type(coverage["maps"]) is list and coverage["wide"][0].shape == (2, 1, 128, 192)
 
 
-@pytest.mark.parametrize("enlarge", [transposed, bilinear])
-@pytest.mark.parametrize("hidden", [(0, 0), (9, 21)], ids=str)
+@pytest.mark.parametrize(("enlarge", "hidden"), [(transposed, (0, 0)), (bilinear, (5, 13))])
 def test_coverage_is_one_exactly_where_no_hidden_pixel_has_a_gradient(enlarge, hidden: tuple[int, int]) -> None:
     torch.manual_seed(0)
     network = SmallUNet(enlarge, pool=nn.AvgPool2d(2)).double().eval()
     for name, module in [*network.named_modules()]:
         if isinstance(module, nn.ReLU):  # which has no gradient where it is 0
             network.set_submodule(name, nn.Softplus())
-    visible = torch.ones(1, 1, 24, 28, dtype=torch.bool)
+    visible = torch.ones(1, 1, 12, 36, dtype=torch.bool)
     visible[..., hidden[0], hidden[1]] = False
-    images = draw_images((24, 28), batch=1).double().requires_grad_()
+    images = draw_images((12, 36), batch=1).double().requires_grad_()
     total = network(images).sum(dim=1)
     gradients = [torch.autograd.grad(each, images, retain_graph=True)[0] for each in total.flatten()]
     reads_hidden = torch.stack([gradient.masked_select(~visible).any() for gradient in gradients])
@@ -173,20 +172,6 @@ def test_infinite_and_large_pixels_are_no_nan() -> None:
     images = draw_images()
     images[0, 0, 40, 40], images[0, 0, 40, 41] = torch.inf, -torch.inf
     assert network(images, holes())[1].isfinite().all()
-
-
-def test_a_trained_map_has_gradients_where_it_is_visible_alone() -> None:
-    network = SmallUNet(transposed).train()
-    images, visible = draw_images(), holes()
-    labels = torch.randint(0, 4, (2, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(1))
-    labels[~visible[:, 0]] = 255
-    for images_given in (images, torch.where(visible, images, torch.nan)):
-        network.zero_grad()
-        loss = F.cross_entropy(LayerMasking(network)(images_given, visible), labels, ignore_index=255)
-        loss.backward()
-        gradients = [parameter.grad.clone() for parameter in network.parameters()]
-        assert all(gradient.isfinite().all() for gradient in gradients)
-    assert all(gradient.any() for gradient in gradients[-2:])
 
 
 def _resnet() -> nn.Module:

@@ -123,11 +123,6 @@ def test_an_onnx_file_that_is_not_the_network_is_refused(leak: Callable[[Tensor]
         onnx_model(Leaking(leak).eval(), (SIZE, SIZE))
 
 
-def test_an_onnx_file_of_a_network_in_training_mode_is_refused() -> None:
-    with pytest.raises(InputError, match=r"eval mode"):
-        onnx_model(LayerMasking(Modern()), (SIZE, SIZE))
-
-
 def test_an_onnx_file_without_the_packages_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match=r"needs onnxscript.*maskrobust\[onnx\]"):
@@ -177,3 +172,8 @@ def test_torchscript_is_refused_in_one_sentence(is_held: bool) -> None:
     for convert in (lambda: torch.jit.script(module), lambda: torch.jit.trace(module, (IMAGES, VISIBLE))):
         with pytest.raises(InputError, match=r"^layer masking .* torch\.export\.export.*\.$"):
             convert()
+
+
+def test_an_onnx_file_of_a_network_in_training_mode_is_refused() -> None:
+    with pytest.raises(InputError, match=r"eval mode"):
+        onnx_model(LayerMasking(Modern()), (SIZE, SIZE))

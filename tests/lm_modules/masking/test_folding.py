@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from maskrobust.lm_modules.masking import LayerMasking, batch_norm
 from tests.lm_modules.masking.networks import draw_images, holes, randomise
@@ -111,3 +113,79 @@ def test_an_optimiser_that_writes_through_data_counts_after_training() -> None:
 @torch.inference_mode()
 def logits(masked: LayerMasking) -> Tensor:
     return masked(IMAGES, VISIBLE)
+
+
+class ReadsConvolutionTwice(nn.Module):
+    """A convolution's result goes to a batch norm and past it; another one's to a batch norm alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.bn1, self.bn2, self.bn3 = (randomise(nn.BatchNorm2d(8)) for _ in range(3))
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.bn3(x + self.bn2(self.conv(F.relu(self.bn1(x)))))
+        return self.fc(self.pool(x).flatten(1))
+
+
+def assert_folding_changes_nothing(masked: LayerMasking) -> None:
+    unfolded = masked(IMAGES, VISIBLE)  # as there are gradients
+    torch.testing.assert_close(logits(masked), unfolded, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_batch_norm_is_folded_into_a_convolution_that_nothing_else_reads(memory_format: torch.memory_format) -> None:
+    network = ReadsConvolutionTwice().eval().to(memory_format=memory_format)
+    masked = LayerMasking(network, engine="dense")
+    assert {folding.step.layer for folding in masked.read().folded.values()} == {"bn2"}
+    assert_folding_changes_nothing(masked)
+    kept = []
+    network.conv.register_forward_hook(lambda _module, _inputs, output: kept.append((output, output.clone())))
+    assert_folding_changes_nothing(masked)
+    assert all(torch.equal(*outputs) for outputs in kept) and len(kept) == 2
+
+
+class Binary(nn.Conv2d):
+    """Computes with the signs of its weight."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, weight.sign(), bias)
+
+
+def binary(network: nn.Sequential) -> None:
+    network[0] = Binary(3, 8, 3, padding=1)
+
+
+def spectral(network: nn.Sequential) -> None:
+    parametrizations.spectral_norm(network[0])
+
+
+def weight_as_attribute(network: nn.Sequential) -> None:
+    weight = network[0].weight.detach() + 1
+    del network[0].weight
+    network[0].weight = weight
+
+
+def forward_of_its_own(network: nn.Sequential) -> None:
+    first, plain = network[0], network[0].forward
+    first.forward = lambda x: plain(x) * 2
+
+
+def compiled(network: nn.Sequential) -> None:
+    network[0].compile(backend="eager")
+
+
+@pytest.mark.parametrize("change", [binary, spectral, weight_as_attribute, forward_of_its_own, compiled])
+@pytest.mark.parametrize("is_wrapped_first", [False, True])
+def test_a_convolution_that_computes_otherwise_than_its_class_keeps_its_batch_norm(
+    change: Callable[[nn.Sequential], None], is_wrapped_first: bool, fresh_compiler: None
+) -> None:
+    network = make_network()
+    if not is_wrapped_first:
+        change(network)
+    masked = LayerMasking(network)
+    if is_wrapped_first:
+        change(network)
+    assert_folding_changes_nothing(masked)

@@ -10,26 +10,25 @@ from maskrobust.lm_modules.masking import (
     LayerMasking,
     Masked,
     VisibleMap,
-    functional,
     layer_masking,
     masked as masked_module,
     morphology,
 )
 from maskrobust.lm_modules.masking.masked import MaskingOptions, PaddingRule, Window
 from maskrobust.lm_modules.masking.morphology import PADDINGS
-from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from tests.lm_modules.masking.cases import UNION, draw_features, draw_visible, masked
+from tests.lm_modules.masking.cases import draw_features, draw_visible
 
 GEOMETRIES = [
     Window((kernel, kernel), (stride, stride), (left, right, left, right), (dilation, dilation))
-    for kernel in (1, 2, 3, 5)
+    for kernel in (1, 2, 3)
     for stride in (1, 2)
     for dilation in (1, 2)
-    for left in range(4)
-    for right in range(4)
+    for left in range(3)
+    for right in range(3)
     if left + right + 6 > dilation * (kernel - 1)
 ]
+UNION = MaskingOptions(merge="union")
 SAME = Window((3, 3), (1, 1), (1, 1, 1, 1))
 
 
@@ -116,77 +115,8 @@ def test_a_mask_that_never_changes_is_planned_no_more_than_twice(
     assert torch.equal(copy.deepcopy(network)(images, visible), fresh(images, visible))
 
 
-def test_merging_strided_branches_is_right_and_keeps_the_smaller_map() -> None:
-    start, shared = VisibleMap(draw_visible(7, 8), MaskingOptions()), 0
-    for geometry in GEOMETRIES:
-        if geometry.stride != (1, 1):
-            shortcut, branch = start.window(Window((1, 1), geometry.stride)), start.window(geometry)
-            if branch.size == shortcut.size:
-                merged = branch.merge(shortcut)
-                assert torch.equal(merged.positions, branch.positions & shortcut.positions)
-                shared += merged is shortcut
-    assert shared > 10
-    shortcut, branch = start.window(Window((1, 1), (2, 2))), start.window(SAME._replace(stride=(2, 2))).window(SAME)
-    assert branch.merge(shortcut) is shortcut is shortcut.merge(branch)
-
-
-@pytest.mark.parametrize("size", [(2, 2), (3, 2), (1, 4)])
-def test_windows_that_see_all_of_their_positions_or_none_are_found(size: tuple[int, int]) -> None:
-    window, coarse = Window(size, size), draw_visible(4, 3)
-    whole = coarse.repeat_interleave(size[0], 2).repeat_interleave(size[1], 3)
-    assert VisibleMap(whole, MaskingOptions()).is_whole_under(window)
-    assert not VisibleMap(whole, MaskingOptions()).is_whole_under(window._replace(stride=(1, 1)))
-    assert not VisibleMap(whole, MaskingOptions()).is_whole_under(window._replace(padding=(1, 1, 1, 1)))
-    assert not VisibleMap(whole.roll(1, 3), MaskingOptions()).is_whole_under(window)
-    cut = whole[..., 1:, 1:]  # what no window sees may be visible
-    assert not VisibleMap(cut, MaskingOptions()).is_whole_under(window)
-
-
-def test_a_stem_whose_windows_see_whole_patches_is_not_padded() -> None:
-    visible = draw_visible(4, 3).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    convolution = torch.nn.Conv2d(3, 2, 4, 4)
-    x = masked(torch.where(visible, draw_features(6, 3, 16, 12).float(), 1e6), visible)
-    result = convolution_rule(convolution, x)
-    assert x.visible.recipe.rings == ()
-    shown, expected = result.with_hidden_zero(), convolution(functional.hide(x.features, visible))
-    assert torch.equal(shown, functional.hide(expected, result.visible.positions))
-
-
-@pytest.mark.parametrize("shape", [(6, 4, 5, 7), (6, 2, 3, 5, 7), (6, 5, 7)])
-def test_the_mean_over_visible_positions_is_that_of_each_channel(shape: tuple[int, ...]) -> None:
-    visible = draw_visible(5, 7)
-    visible[0] = False
-    features = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    means = Masked(features, VisibleMap(visible, MaskingOptions())).mean_over_visible()
-    for image in range(6):
-        channels = features[image].reshape(-1, 35)[:, visible[image].flatten()]
-        expected = channels.mean(dim=1) if visible[image].any() else torch.zeros(len(channels))
-        torch.testing.assert_close(means[image], expected)
-    if len(shape) == 4:
-        last = Masked(features.permute(0, 2, 3, 1), VisibleMap(visible, MaskingOptions()), channels_last=True)
-        torch.testing.assert_close(last.mean_over_visible(), means)
-
-
-@pytest.mark.parametrize("shape", [(6, 4, 5, 7), (6, 2, 3, 5, 7), (6, 5, 7)])
-def test_hidden_positions_become_zero_in_any_shape(shape: tuple[int, ...]) -> None:
-    visible = draw_visible(5, 7)
-    features = torch.full(shape, 3.0)
-    shown = Masked(features, VisibleMap(visible, MaskingOptions())).with_hidden_zero()
-    expected = visible.reshape(6, *[1] * (len(shape) - 3), 5, 7).expand(shape)
-    assert torch.equal(shown == 3, expected) and torch.equal(shown == 0, ~expected)
-    last = Masked(torch.full((6, 5, 7, 4), 3.0), VisibleMap(visible, MaskingOptions()), channels_last=True)
-    assert torch.equal(last.with_hidden_zero()[..., 0] == 3, visible[:, 0])
-
-
 @pytest.mark.parametrize("shape", [(6, 4, 5, 6), (5, 4, 5, 7), (6, 5, 7, 4), (6, 7)])
 def test_features_that_are_no_map_of_the_positions_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(NotImplementedError, match="5 x 7 positions") as refusal:
         Masked(torch.zeros(shape), VisibleMap(draw_visible(5, 7), MaskingOptions()))
     assert str(shape) in str(refusal.value)
-
-
-def test_everything_visible_needs_no_work() -> None:
-    x = masked(draw_features(2, 3, 5, 7), torch.ones(2, 1, 5, 7, dtype=torch.bool))
-    assert x.visible.everything
-    assert x.with_hidden_zero() is x.features and x.with_neighbour_padding(2) is x.features
-    assert not VisibleMap(draw_visible(5, 7), MaskingOptions()).everything

@@ -59,11 +59,3 @@ def test_the_nearest_position_is_as_near_as_any(variants: ModuleType, rings: int
     for row, distance in zip(plan.rows.tolist(), distances.tolist(), strict=True):
         seen = visible[row // 63, 0].nonzero().tolist()
         assert distance == min(math.dist((row // 7 % 9, row % 7), place) for place in seen)
-
-
-def test_a_hole_is_shifted_to_the_nearest_place_that_is_visible_as_a_whole(variants: ModuleType) -> None:
-    visible = torch.ones(1, 1, 12, 20).bool()
-    visible[..., 2:10, 6:9] = False
-    shifts = variants.shifts_by_mask(torch.zeros(1, 3, 12, 20), visible)
-    assert (shifts[0, :, ~visible[0, 0]].mT == torch.tensor([0, -3])).all()
-    assert (shifts[0, :, visible[0, 0]] == 0).all()

@@ -77,15 +77,3 @@ def test_a_plan_prints_as_a_table() -> None:
     assert lines[-1].split() == ["pool", "AdaptiveAvgPool2d", "adaptive_pool", "masking", "ends"]
     assert len(lines) == len(EXPECTED) + 1
     assert {line.index("8 x 6") for line in lines if "8 x 6" in line} == {lines[2].index("8 x 6")}
-
-
-def test_a_plan_is_that_of_eval_mode_and_leaves_the_network_alone() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    network[1].eval()
-    masked = LayerMasking(network).train()
-    network[1].eval()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    plan = masked.plan(torch.full((2, 1, 8, 6), torch.nan), corner_of_one_of_two())
-    assert [row.operation for row in plan] == ["Conv2d", "BatchNorm2d", "AdaptiveAvgPool2d"]
-    assert network[0].training and not network[1].training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

@@ -1,4 +1,4 @@
-"""What holds for every network: hidden pixels do not matter, visible ones are computed as ever."""
+"""What holds for every network: hidden pixels do not matter, visible ones are computed as the reference does."""
 
 import copy
 import math
@@ -8,31 +8,29 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import googlenet
+from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking
-from tests.lm_modules.masking.networks import draw_images, holes, randomise
+from tests.lm_modules.masking.cases import OPTIONS, assert_as_reference
+from tests.lm_modules.masking.networks import CLASSES, build, draw_images, holes, randomise
 from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
 
 every_network = pytest.mark.parametrize("kind", SMALL_NETWORKS, ids=lambda kind: kind.__name__)
 both_modes = pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-both_merges = pytest.mark.parametrize("merge", ["intersection", "union"])
 SIZE = 32
-VISIBLE = holes(SIZE)
-
-
-every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
+VISIBLE, IMAGES = holes(SIZE), draw_images(size=SIZE)
 
 
 @cache
-def _wrapped(kind: type[nn.Module], **options: Any) -> LayerMasking:
-    torch.manual_seed(0)
-    return LayerMasking(randomise(kind()).eval(), **options)
+def _built(kind: type[nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return randomise(kind()).eval()
 
 
 def wrapped(kind: type[nn.Module], **options: Any) -> LayerMasking:
     """A fresh copy of the same masked network each time, in eval mode."""
-    return copy.deepcopy(_wrapped(kind, **options))
+    return LayerMasking(copy.deepcopy(_built(kind)), **options)
 
 
 def logits_of(masked: LayerMasking, images: Tensor, visible: Tensor) -> Tensor:
@@ -42,48 +40,58 @@ def logits_of(masked: LayerMasking, images: Tensor, visible: Tensor) -> Tensor:
 
 
 @every_network
-@torch.no_grad()
-def test_all_visible_is_the_plain_network_bit_for_bit(kind: type[nn.Module]) -> None:
-    masked, images = wrapped(kind), draw_images(size=SIZE)
-    assert torch.equal(masked(images, torch.ones_like(VISIBLE)), masked.network(images))
-
-
-@every_network
-@both_merges
-@torch.no_grad()
-def test_a_whole_image_among_masked_ones_has_the_logits_of_the_plain_network(kind: type[nn.Module], merge: str) -> None:
-    masked, images = wrapped(kind, merge=merge), draw_images(4, SIZE)
-    logits, plain = masked(images, torch.cat([VISIBLE, torch.ones_like(VISIBLE[:1])])), masked.network(images)
-    torch.testing.assert_close(logits[3], plain[3], rtol=1e-4, atol=1e-5)
-    assert ((logits[:3] - plain[:3]).abs() > 1e-3).any(dim=1).all()
-
-
-@every_network
 @both_modes
-@pytest.mark.parametrize("options", [{}, {"merge": "union"}, {"padding": "mirror"}], ids=str)
-@torch.no_grad()
-def test_what_hidden_pixels_hold_changes_no_bit(kind: type[nn.Module], training: bool, options: dict[str, str]) -> None:
-    masked, images = wrapped(kind, **options).train(training), draw_images(size=SIZE)
-    expected = logits_of(masked, images, VISIBLE)
-    for hidden_value in (math.nan, -1e30):
-        assert torch.equal(logits_of(masked, torch.where(VISIBLE, images, hidden_value), VISIBLE), expected)
-        assert all(tensor.isfinite().all() for tensor in masked.state_dict().values())
-    assert expected.isfinite().all()
-
-
-@every_network
-@both_modes
-@every_padding
-@pytest.mark.parametrize("detach_padding", [True, False])
-def test_hidden_pixels_get_a_gradient_of_exactly_zero_and_visible_ones_do_not(
-    kind: type[nn.Module], training: bool, padding: str, detach_padding: bool
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_logits_gradients_and_statistics_are_those_of_the_reference(
+    kind: type[nn.Module], training: bool, options: dict[str, Any]
 ) -> None:
-    masked = wrapped(kind, padding=padding, detach_padding=detach_padding).train(training)
-    images = torch.where(VISIBLE, draw_images(size=SIZE), math.nan).requires_grad_()
-    logits_of(masked, images, VISIBLE).square().sum().backward()
+    network = copy.deepcopy(_built(kind))
+    for module in network.modules():
+        if isinstance(module, nn.Dropout | StochasticDepth):
+            module.p = 0.0
+    assert_as_reference(network, draw_images(4, 24), with_a_whole_image(holes(24)), training=training, **options)
+
+
+def with_a_whole_image(visible: Tensor) -> Tensor:
+    return torch.cat([visible, torch.ones_like(visible[:1])])
+
+
+@every_network
+@both_modes
+@pytest.mark.parametrize("padding", ["mean", "mirror"])
+def test_what_hidden_pixels_hold_changes_no_bit_and_has_no_gradient(
+    kind: type[nn.Module], training: bool, padding: str
+) -> None:
+    masked = wrapped(kind, padding=padding).train(training)
+    expected = logits_of(masked, IMAGES, VISIBLE)
+    images = torch.where(VISIBLE, IMAGES, math.nan).requires_grad_()
+    logits = logits_of(masked, images, VISIBLE)
+    assert torch.equal(logits, expected) and expected.isfinite().all()
+    assert torch.equal(logits_of(masked, torch.where(VISIBLE, IMAGES, -1e30), VISIBLE), expected)
+    logits.square().sum().backward()
     magnitude = images.grad.abs().sum(dim=1, keepdim=True)
     assert (magnitude[~VISIBLE] == 0).all() and (magnitude[VISIBLE] > 0).any()
-    assert all(parameter.grad.isfinite().all() for parameter in masked.parameters())
+    tensors = [*masked.state_dict().values(), *(parameter.grad for parameter in masked.parameters())]
+    assert all(tensor.isfinite().all() for tensor in tensors)
+
+
+@every_network
+@torch.no_grad()
+def test_a_whole_image_has_the_logits_of_the_plain_network_and_no_image_depends_on_the_others(
+    kind: type[nn.Module],
+) -> None:
+    masked, images = wrapped(kind), draw_images(5, SIZE)
+    plain, whole = masked.network(images), torch.ones_like(VISIBLE[:1])
+    assert torch.equal(masked(images, whole.expand(5, -1, -1, -1)), plain)
+    visible = torch.cat([with_a_whole_image(VISIBLE), ~whole])
+    logits = masked(images, visible)
+    torch.testing.assert_close(logits[3], plain[3], rtol=1e-4, atol=1e-5)
+    assert ((logits[:3] - plain[:3]).abs() > 1e-3).any(dim=1).all()
+    exact = copy.deepcopy(masked).double()
+    together = exact(images.double(), visible)
+    for i in range(5):
+        alone = exact(images[i : i + 1].double(), visible[i : i + 1])
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-6, atol=1e-6)
 
 
 @every_network
@@ -99,32 +107,79 @@ def test_nothing_visible_is_finite_forward_and_backward(kind: type[nn.Module], t
         torch.testing.assert_close(logits[0], logits[1])
 
 
-@every_network
-@every_padding
 @torch.no_grad()
-def test_logits_of_an_image_do_not_depend_on_its_batch(kind: type[nn.Module], padding: str) -> None:
-    masked, images = wrapped(kind, padding=padding).double(), draw_images(4, SIZE).double()
-    visible = torch.cat([VISIBLE, torch.zeros_like(VISIBLE[:1])])
-    together = masked(images, visible)
-    for i in range(4):
-        torch.testing.assert_close(masked(images[i : i + 1], visible[i : i + 1])[0], together[i], rtol=1e-6, atol=1e-6)
+def test_all_visible_costs_no_step_of_layer_masking() -> None:
+    masked, asked = LayerMasking(build("small_resnet")), []
+    read = masked.read
+    masked.read = lambda: asked.append(True) or read()
+    masked(IMAGES, torch.ones_like(VISIBLE))
+    assert asked == []
+    masked(IMAGES, VISIBLE)
+    assert asked == [True]
 
 
+@pytest.mark.parametrize("name", ["resnext", "dilated"])
 @torch.no_grad()
-def test_auxiliary_heads_of_a_training_network_are_masked_like_the_main_one() -> None:
-    torch.manual_seed(0)
-    size = 64
-    network = googlenet(num_classes=3, aux_logits=True, transform_input=True, init_weights=False).train()
-    masked, images, visible = LayerMasking(network), draw_images(2, size), holes(size)[1:]
-    outputs = logits_of(masked, images, visible)
-    assert type(outputs) is type(network(images)) and len(outputs) == 3
-    for output, same in zip(outputs, logits_of(masked, torch.where(visible, images, math.nan), visible), strict=True):
-        assert output.shape == (2, 3) and output.isfinite().all() and torch.equal(output, same)
-    everything = torch.ones_like(visible)
-    for output, expected in zip(logits_of(masked, images, everything), plain(network, images), strict=True):
-        torch.testing.assert_close(output, expected, rtol=1e-3, atol=1e-3)
+def test_without_a_mask_it_is_the_plain_network_in_training_as_well(name: str) -> None:
+    network = build(name).train()
+    unmasked, masked = (LayerMasking(copy.deepcopy(network)) for _ in range(2))
+    expected = network(IMAGES)
+    assert torch.equal(unmasked(IMAGES), expected)
+    torch.testing.assert_close(unmasked.state_dict(), dict(network.state_dict()), rtol=0, atol=0)
+    torch.testing.assert_close(masked(IMAGES, torch.ones_like(VISIBLE)), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(masked.state_dict(), dict(network.state_dict()), rtol=1e-4, atol=1e-4)
 
 
-def plain(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    torch.manual_seed(1)
-    return network(images)
+@pytest.mark.parametrize("visible_pixels", [1, 2])
+def test_a_pixel_or_two_in_a_training_batch_are_enough_to_stay_finite(visible_pixels: int) -> None:
+    masked = LayerMasking(build("small_resnet")).train()
+    visible = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool)
+    visible[0, 0, 15, 15 : 15 + visible_pixels] = True
+    logits = masked(draw_images(2, SIZE), visible)
+    logits.square().sum().backward()
+    assert logits.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in masked.parameters())
+
+
+@both_modes
+def test_autocast_and_channels_last_are_finite_and_close(training: bool) -> None:
+    masked, images = LayerMasking(build("basic_resnet")).train(training), IMAGES.clone().requires_grad_()
+    exact = copy.deepcopy(masked)(images, VISIBLE)
+    last = copy.deepcopy(masked).to(memory_format=torch.channels_last)
+    given = images.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(given, VISIBLE), exact, rtol=1e-4, atol=1e-4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden_changed = copy.deepcopy(masked)(torch.where(VISIBLE, images, math.nan), VISIBLE)
+        logits = masked(images, VISIBLE)
+    logits.float().square().sum().backward()
+    assert logits.dtype == torch.bfloat16
+    assert ((logits.float() - exact).norm() / exact.norm()).item() < 0.1
+    assert training or torch.equal(hidden_changed, logits)
+    assert images.grad.isfinite().all() and all(parameter.grad.isfinite().all() for parameter in masked.parameters())
+
+
+@pytest.mark.parametrize(
+    ("visible", "error", "given"),
+    [
+        (VISIBLE.float(), TypeError, "torch.float32"),
+        (VISIBLE[:, 0], ValueError, "(3, 32, 32)"),
+        (VISIBLE[:2], ValueError, "(2, 1, 32, 32)"),
+        (VISIBLE.expand(3, 3, 32, 32), ValueError, "(3, 3, 32, 32)"),
+        (VISIBLE[..., :16], ValueError, "(3, 1, 32, 16)"),
+        (VISIBLE.to("meta"), ValueError, "meta"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(
+    visible: Tensor, error: type[Exception], given: str
+) -> None:
+    masked, calls = LayerMasking(build("small_resnet")), []
+    for module in masked.network.modules():
+        module.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(error) as refusal:
+        masked(IMAGES, visible)
+    assert given in str(refusal.value) and calls == []
+
+
+def test_an_empty_batch_gives_no_logits() -> None:
+    masked = LayerMasking(build("small_resnet"))
+    assert masked(torch.zeros(0, 3, 64, 64), torch.zeros(0, 1, 64, 64, dtype=torch.bool)).shape == (0, CLASSES)

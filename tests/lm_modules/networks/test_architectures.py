@@ -1,26 +1,10 @@
 """Networks by name."""
 
-import inspect
-
 import pytest
 import torch
-import torchvision
 from torch import nn
 
-from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network, known_architectures
-
-
-def test_every_torchvision_classifier_is_known() -> None:
-    functions = inspect.getmembers(torchvision.models, inspect.isfunction)
-    classifiers = {name for name, _ in functions if not name.startswith(("get_", "list_"))}
-    assert len(classifiers) > 60 and {"resnet50", "convnext_tiny", "squeezenet1_1", "vit_b_16"} <= classifiers
-    assert classifiers <= set(known_architectures())
-    assert not any("fasterrcnn" in name or "deeplab" in name for name in known_architectures())
-
-
-def test_no_name_is_known_twice() -> None:
-    assert len(set(known_architectures())) == len(known_architectures()) > 500
+from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
 
 
 @pytest.mark.parametrize(
@@ -87,12 +71,6 @@ def test_the_small_resnet_has_three_stages_at_strides_two_four_and_eight() -> No
     assert sizes == {"conv1": (16, 16, 24), "layer1": (16, 16, 24), "layer2": (32, 8, 12), "layer3": (64, 4, 6)}
     assert [len(network.get_submodule(f"layer{i}")) for i in (1, 2, 3)] == [2, 2, 2]
     assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 1 + 12 + 2
-
-
-def test_the_small_resnet_can_be_masked() -> None:
-    masked, visible = LayerMasking(SmallResNet(3, width=16)).eval(), torch.ones(2, 1, 32, 32, dtype=torch.bool)
-    visible[..., 8:24, 8:24] = False
-    assert masked(torch.rand(2, 3, 32, 32), visible).isfinite().all()
 
 
 def test_a_small_resnet_refuses_widths_at_which_torch_corrupts_memory() -> None:

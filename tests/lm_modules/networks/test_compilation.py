@@ -61,15 +61,6 @@ def test_a_compiled_step_has_the_gradients_of_an_eager_one(
     torch.testing.assert_close(classifier.state_dict(), twin.state_dict(), rtol=1e-8, atol=1e-10)
 
 
-def test_state_dicts_keep_their_keys_and_modules_their_number(cheap_backend: None) -> None:
-    classifier, plain = build(small_network()), build(small_network())
-    classifier.compile_training()
-    classifier(*draw())
-    assert classifier.state_dict().keys() == plain.state_dict().keys()
-    assert len([*classifier.modules()]) == len([*plain.modules()])
-    plain.load_state_dict(classifier.state_dict())
-
-
 def test_a_copy_computes_with_its_own_weights(cheap_backend: None) -> None:
     classifier = build(small_network())
     classifier.compile_training()
@@ -122,12 +113,6 @@ def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend:
         classifier(draw(10)[0])
 
 
-def test_passes_of_one_size_need_predictions_that_do_not_depend_on_the_batch() -> None:
-    network = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), head(3))
-    with pytest.raises(InputError, match="Sequential has batch norms without running statistics; compute it without"):
-        CompiledNetwork(network, pass_size=2)
-
-
 def step_and_evaluation(network: nn.Module, rank: int, *, compiles: bool) -> dict[str, Tensor]:
     """Logits, gradients and statistics of a step, and logits of an evaluation whose last pass is smaller.
 
@@ -171,3 +156,9 @@ def test_two_processes_compile_a_step_and_an_evaluation_to_one_graph_each(tmp_pa
     (name,) = (each for each in first if each.endswith("running_mean"))
     torch.testing.assert_close(first[name], second[name])
     assert [len(found["evaluated"]) for found in (first, second)] == [1, 3]
+
+
+def test_passes_of_one_size_need_predictions_that_do_not_depend_on_the_batch() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), head(3))
+    with pytest.raises(InputError, match="Sequential has batch norms without running statistics; compute it without"):
+        CompiledNetwork(network, pass_size=2)

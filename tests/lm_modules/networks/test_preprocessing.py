@@ -69,14 +69,6 @@ def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch: pyt
     assert sizes == [2, 2, 1]  # holes, pictures with holes, the picture
 
 
-def test_visible_pixels_are_means_of_visible_ones_alone() -> None:
-    visible = torch.ones(1, 1, 24, 24, dtype=torch.bool)
-    visible[:, :, 9:14, 7:12] = False
-    images = torch.where(visible, 0.25, 1.0).expand(1, 3, 24, 24)
-    shown, seen = SMALL.view(images, visible)
-    torch.testing.assert_close(shown[seen.expand_as(shown)], torch.full((3 * int(seen.sum()),), 0.25))
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_a_hole_keeps_its_place_and_its_size(size: tuple[int, int]) -> None:
     visible = box()
@@ -118,13 +110,3 @@ def test_changes_are_as_a_command_line_gives_them() -> None:
 def test_what_no_preprocessing_has_is_refused(changes: dict) -> None:
     with pytest.raises(InputError, match=next(iter(changes))):
         SMALL.with_changes(changes)
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(18, 18), (40, 40)])
-def test_a_hole_keeps_its_share_of_the_picture(size: tuple[int, int], interpolation: str) -> None:
-    rows, columns = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
-    visible = ((rows - 23.5) ** 2 + (columns - 23.5) ** 2 > 12**2)[None, None]
-    seen = Preprocessing(size=size, interpolation=interpolation).view(picture(48, 48)[:1], visible)[1]
-    hidden, expected = float((~seen).double().mean()), float((~visible).double().mean())
-    assert hidden == pytest.approx(expected, rel=0.05)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.weights import load_weights, read_checkpoint, read_state_dict
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -63,28 +62,11 @@ def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path, name: str, p
     assert_equal(target.state_dict(), source.state_dict())
 
 
-def test_a_prefix_that_only_some_keys_have_is_a_name(tmp_path: Path) -> None:
-    source = nn.ModuleDict({"model": nn.Linear(1, 2), "head": nn.Linear(1, 2)})
-    target = nn.ModuleDict({"model": nn.Linear(1, 2), "head": nn.Linear(1, 2)})
-    torch.save(source.state_dict(), tmp_path / "weights.pt")
-    load_weights(target, tmp_path / "weights.pt")
-    assert_equal(target.state_dict(), source.state_dict())
-
-
-def test_a_masked_networks_file_loads_into_the_plain_one_and_back(tmp_path: Path) -> None:
-    source = draw(seed=1)
-    torch.save(LayerMasking(source).state_dict(), tmp_path / "weights.pt")
-    for target in (draw(), LayerMasking(draw())):
-        load_weights(target, tmp_path / "weights.pt")
-        assert_equal(target.state_dict(), source.state_dict())
-
-
-def test_a_new_head_keeps_its_own_weights_and_takes_the_rest(tmp_path: Path) -> None:
+def test_a_new_head_starts_at_zero_and_the_rest_is_taken(tmp_path: Path) -> None:
     source, target = draw(9, seed=1), draw(4)
-    head = target.fc.weight.clone(), target.fc.bias.clone()
     torch.save(source.state_dict(), tmp_path / "weights.pt")
     load_weights(target, tmp_path / "weights.pt", new_head=True)
-    assert torch.equal(target.fc.weight, head[0]) and torch.equal(target.fc.bias, head[1])
+    assert not target.fc.weight.any() and not target.fc.bias.any()
     assert torch.equal(target.conv1.weight, source.conv1.weight)
     assert torch.equal(target.bn1.running_mean, source.bn1.running_mean)
 
@@ -95,16 +77,6 @@ def test_files_older_than_the_count_of_batches_load(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pt")
     load_weights(target, tmp_path / "weights.pt")
     assert_equal(target.state_dict(), source.state_dict())
-
-
-def test_a_network_without_a_linear_layer_loads_but_has_no_head_to_renew(tmp_path: Path) -> None:
-    source, target = nn.Sequential(nn.Conv2d(3, 2, 1)), nn.Sequential(nn.Conv2d(3, 2, 1))
-    torch.save(source.state_dict(), tmp_path / "weights.pt")
-    load_weights(target, tmp_path / "weights.pt")
-    assert_equal(target.state_dict(), source.state_dict())
-    with pytest.raises(ValueError, match="linear layer") as refusal:
-        load_weights(target, tmp_path / "weights.pt", new_head=True)
-    assert_one_sentence(refusal, "new_head", "Sequential")
 
 
 def saved(folder: Path, kind: str, state: dict[str, Tensor]) -> Path:
@@ -218,18 +190,6 @@ def contents(kind: str) -> bytes:
 def test_a_damaged_file_is_refused(tmp_path: Path, kind: str, suffix: str) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(contents(kind))
-    with pytest.raises(ValueError, match="weights") as refusal:
-        read_state_dict(path)
-    assert_one_sentence(refusal, str(path))
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-@pytest.mark.parametrize("kept", [0.02, 0.3, 0.9, 0.999])
-def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str, kept: float) -> None:
-    path = tmp_path / f"weights{suffix}"
-    save = torch.save if suffix == ".pt" else safetensors.torch.save_file
-    save(dict(draw().state_dict()), path)
-    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     with pytest.raises(ValueError, match="weights") as refusal:
         read_state_dict(path)
     assert_one_sentence(refusal, str(path))

@@ -13,7 +13,6 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module
 from maskrobust.lm_modules.reliance.catalogue import (
     HEADLINE,
-    OUTLINE_PULL,
     Context,
     Group,
     Measure,
@@ -26,7 +25,7 @@ from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.measurement import result_rows
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.results import Row, only, rows_as_csv, select
+from maskrobust.lm_modules.reliance.results import only, select
 from tests.lm_modules.reliance.tables import make_outcomes
 
 EVERYTHING = ReliancePlan(
@@ -68,10 +67,6 @@ def test_entries_stand_by_group_and_the_headline_first() -> None:
     assert next(iter(ENTRIES)) == HEADLINE
 
 
-def test_measures_that_code_knows_by_name_are_entries() -> None:
-    assert {HEADLINE, OUTLINE_PULL} <= ENTRIES.keys()
-
-
 def test_a_measure_without_what_it_needs_is_not_asked() -> None:
     asked = {each.measure.name for each in measure_members(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
     assert asked == {"clean_accuracy"}
@@ -80,12 +75,6 @@ def test_a_measure_without_what_it_needs_is_not_asked() -> None:
     with_probe = Context(EVERYTHING, ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels))
     asked = {each.measure.name for each in measure_members(with_probe)}
     assert asked - without_probe == {"used_share", "probe_accuracy"}
-
-
-def test_the_conditions_of_a_plan_are_named_in_the_order_in_which_they_are_drawn() -> None:
-    names = condition_names(EVERYTHING)
-    assert len(names) == len(set(names)) == 6 + 2 + 4 + 2 + 2 * 2 * 2 + len(FAMILIES)
-    assert names[:2] == ["silhouette", "circle"] and names[-1] == f"transfer/{list(FAMILIES)[-1]}"
 
 
 def test_a_measure_of_ones_own_is_one_function(own_entries: dict[str, Measure]) -> None:
@@ -101,7 +90,6 @@ def test_a_measure_of_ones_own_is_one_function(own_entries: dict[str, Measure]) 
     assert accuracy is not None and error is not None
     assert accuracy.value is not None and error.value == pytest.approx(1.0 - accuracy.value)
     assert [row.seed for row in select(rows, measure="silhouette_error")] == [None, 0, 1]
-    assert "net,black,silhouette_error," in rows_as_csv(rows)
 
 
 def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
@@ -121,13 +109,6 @@ def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
         measure_members(Context(ReliancePlan(own_measures=("stranger_measures.other",))))
     with pytest.raises(InputError, match=r"'no_such_module\.x', whose module cannot be imported"):
         measure_members(Context(ReliancePlan(own_measures=("no_such_module.x",))))
-
-
-def test_rows_are_called_by_measure_and_parameters_in_plain_letters() -> None:
-    parameters = {"family": "my.stripes", "hidden_fraction": 0.5}
-    row = Row("a", "b", "curve_accuracy", 0.5, None, None, 3, 0, parameters=parameters)
-    assert row.name == "curve_accuracy_my.stripes_0.5"
-    assert row.as_json()["parameters"] == parameters
 
 
 def test_a_plan_that_unites_others_asks_all_that_they_ask() -> None:

@@ -28,7 +28,7 @@ def classifier(seed: int) -> TrainedNetwork:
 
 def as_batches() -> list[Batch]:
     batch = shape_batch(24, seed=5)
-    return [Batch(*(tensor[part] for tensor in batch)) for part in (slice(0, 14), slice(14, 24))]
+    return [batch.select(part) for part in (slice(0, 14), slice(14, 24))]
 
 
 @pytest.fixture(scope="module")

@@ -49,11 +49,6 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path: Path, damage: Calla
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="FileNotFoundError"):
-        Outcomes.load(tmp_path / "run.npz")
-
-
 def test_merging_sorts_by_id_and_keeps_the_first_of_a_repeated_one() -> None:
     whole = replace(make_outcomes(30, seed=1), features={"circle": np.random.default_rng(0).random((30, 3))})
     order = np.random.default_rng(0).permutation(30)
@@ -61,11 +56,6 @@ def test_merging_sorts_by_id_and_keeps_the_first_of_a_repeated_one() -> None:
     merged = Outcomes.merge(parts)
     assert_equal(merged, whole)
     assert len(merged) == 30
-
-
-def test_a_condition_that_was_not_asked_is_refused_with_those_that_were() -> None:
-    with pytest.raises(ValueError, match=r"one of clean, silhouette, .*, got 'square'; evaluate"):
-        make_outcomes(5, seed=0).predictions_under("square")
 
 
 def test_parts_that_do_not_belong_together_are_refused() -> None:

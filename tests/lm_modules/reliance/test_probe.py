@@ -43,23 +43,6 @@ def test_shapes_are_read_and_the_held_out_accuracy_is_that_of_the_kept_weights()
     assert 1 <= probe.epochs <= 8
 
 
-def test_the_weights_of_the_best_epoch_are_kept_when_later_ones_are_worse() -> None:
-    masks, labels = HELD_OUT.object_mask, TRAIN.labels[:150]
-    probe = train_probe(
-        TRAIN.object_mask[:150], labels.flip(0), masks, labels, NUM_CLASSES, 0, max_epochs=5, patience=9
-    )
-    assert probe.epochs < 5
-    assert probe.validation_accuracy == (probe(masks) == labels).double().mean().item()
-
-
-def test_labels_that_have_nothing_to_do_with_the_masks_are_not_read() -> None:
-    shuffled = TRAIN.labels[torch.randperm(600, generator=torch.Generator().manual_seed(0))]
-    probe = train_probe(
-        TRAIN.object_mask, shuffled, HELD_OUT.object_mask, HELD_OUT.labels, NUM_CLASSES, seed=0, max_epochs=2
-    )
-    assert accuracy(probe) < 0.5
-
-
 def test_a_seed_decides_the_probe_and_global_random_state_is_neither_read_nor_changed() -> None:
     torch.manual_seed(1)
     first = train(seed=3, max_epochs=1)
@@ -82,26 +65,17 @@ def test_training_stops_when_the_held_out_accuracy_no_longer_rises() -> None:
     assert probe.epochs < 50
 
 
-@pytest.mark.parametrize("size", [(28, 28), (17, 40), (96, 96)])
-def test_any_size_of_mask_is_read(size: tuple[int, int]) -> None:
-    masks, labels = torch.rand(10, 1, *size) < 0.5, torch.arange(10) % 3
-    assert train_probe(masks, labels, masks, labels, 3, seed=0, max_epochs=1)(masks).shape == (10,)
-
-
 def test_outcomes_are_sorted_by_id_with_each_id_once() -> None:
     probe = train(seed=0, max_epochs=1)
     order = torch.randperm(150, generator=torch.Generator().manual_seed(0))
-    batches = [type(TEST)(*(field[chosen] for field in TEST)) for chosen in (order[:80], order[60:])]
+    batches = [
+        type(TEST)(*(None if field is None else field[chosen] for field in TEST)) for chosen in (order[:80], order[60:])
+    ]
     found = probe_outcomes(probe, batches)
     assert isinstance(found, ProbeOutcomes)
     assert found.ids.tolist() == TEST.ids.tolist()
     assert found.predictions.tolist() == probe(TEST.object_mask).tolist()
     assert found.labels.tolist() == TEST.labels.tolist()
-
-
-def test_an_empty_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="got 600 and 0"):
-        train_probe(TRAIN.object_mask, TRAIN.labels, HELD_OUT.object_mask[:0], HELD_OUT.labels[:0], 4, seed=0)
 
 
 def test_folds_keep_objects_whole_and_have_equal_numbers_of_each_class() -> None:
@@ -119,13 +93,6 @@ def test_folds_keep_objects_whole_and_have_equal_numbers_of_each_class() -> None
     order = torch.randperm(400, generator=generator)
     assert torch.equal(object_folds(kinds[shown][order], classes[shown][order], seed=0), folds[order])
     assert not torch.equal(object_folds(kinds[shown], classes[shown], seed=1), folds)
-
-
-def test_a_cross_validated_probe_reads_shapes() -> None:
-    bank = SilhouetteBank.from_batches([shape_batch(200, 3)])
-    read = cross_validate_probe(bank, bank.ids, NUM_CLASSES, seed=0)
-    assert read.ids.tolist() == bank.ids.tolist() and read.labels.tolist() == bank.labels.tolist()
-    assert (read.predictions == read.labels).mean() > 0.75
 
 
 def test_an_object_that_is_shown_often_is_not_known_by_heart() -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from maskrobust.augment import Batch, sample_keys
+from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.holes.conditions import Conditions, ConditionSource
@@ -95,18 +95,6 @@ def test_every_answer_is_the_one_under_its_condition(batch: Batch, expected: dic
     assert np.array_equal(found.swap_label_j, conditions.swaps.labels_j)
     assert np.array_equal(found.labels, batch.labels)
     assert np.array_equal(found.ids, batch.ids)
-
-
-def test_the_holes_of_the_shapes_are_those_of_the_object(batch: Batch) -> None:
-    conditions = drawn(batch)
-    valid = conditions.holes.valid
-    assert torch.equal(conditions.visible("silhouette"), conditions.holes.silhouette_visible)
-    assert torch.equal(conditions.visible("circle"), conditions.holes.circle_visible)
-    assert torch.equal(conditions.visible("whole")[valid], ~batch.object_mask[valid])
-    broken = batch.object_mask.roll((SIZE // 2, SIZE // 2), dims=(2, 3))
-    assert torch.equal(conditions.visible("broken")[valid], ~broken[valid])
-    assert torch.equal(conditions.visible("swap_j"), conditions.swaps.visible_j)
-    assert torch.equal(conditions.visible("swap_k"), conditions.swaps.visible_k)
 
 
 def test_features_are_those_behind_both_object_holes(batch: Batch, expected: dict[str, Outcomes]) -> None:
@@ -204,47 +192,6 @@ def test_without_objects_only_the_other_conditions_are_asked(batch: Batch) -> No
     assert hidden_pixel_sensitivity()([found], 0, 0).value is None
 
 
-def test_a_plan_without_shapes_asks_for_none(batch: Batch) -> None:
-    suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(shapes=False, hidden_fractions=(1.0,), features=True))
-    found = suite.ask(PREDICTORS, batch, feature_extractors={"count": {None: count_visible}})["count"]
-    assert list(found.predictions) == ["clean", "retention/1"]
-    assert found.features == {}
-
-
-def test_the_mode_of_a_network_is_left_alone_and_no_graph_is_built(batch: Batch) -> None:
-    network = nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(3 * SIZE * SIZE, NUM_CLASSES)).train()
-    seen = []
-
-    def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        seen.append(network.training)
-        logits: Tensor = network(images * visible)
-        assert not logits.requires_grad
-        return logits
-
-    RelianceSuite(BANK, NUM_CLASSES).ask({"network": predict}, part_of(batch, torch.arange(4)))
-    assert all(seen)
-    assert network.training
-
-
-def test_wrong_logits_are_refused(batch: Batch) -> None:
-    with pytest.raises(ValueError, match=r"\(B, at least 7\), got shape \(64, 4\)"):
-        RelianceSuite(BANK, 7).ask({"count": count_visible}, batch)
-
-
-def test_the_bank_may_lack_classes_for_swaps(batch: Batch) -> None:
-    two_classes = [part_of(batch, batch.labels < 2)]
-    suite = RelianceSuite(type(BANK).from_batches(two_classes), NUM_CLASSES)
-    found = suite.ask(PREDICTORS, two_classes[0])["count"]
-    assert not found.swap_valid.any()
-    assert (found.predictions_under("swap_j") == -1).all()
-
-
-def test_the_seed_decides_the_answers(batch: Batch, expected: dict[str, Outcomes]) -> None:
-    other = evaluate([batch], seed=6)["count"]
-    assert not np.array_equal(other.predictions_under("silhouette"), expected["count"].predictions_under("silhouette"))
-    assert not np.array_equal(sample_keys(5, batch.ids), sample_keys(6, batch.ids))
-
-
 def test_no_object_is_covered_by_another_view_of_itself() -> None:
     batch = shape_batch(12, seed=1)
     plan, bank = ReliancePlan(leak_controls=True), type(BANK).from_batches([batch])
@@ -283,3 +230,8 @@ def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(
         suite = RelianceSuite(BANK, NUM_CLASSES, PLAN)
         with pytest.raises(InputError, match=f"'net.pt.*' must be finite.*{shown}"):
             suite.ask({name: broken}, shape_batch(6, seed=1))
+
+
+def test_wrong_logits_are_refused(batch: Batch) -> None:
+    with pytest.raises(ValueError, match=r"\(B, at least 7\), got shape \(64, 4\)"):
+        RelianceSuite(BANK, 7).ask({"count": count_visible}, batch)

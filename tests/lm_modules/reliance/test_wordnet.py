@@ -73,11 +73,6 @@ def test_similarity_is_nltks_on_any_hierarchy(seed: int) -> None:
     assert (similarity.diagonal() == 1.0).all() and similarity.min() >= 0.0
 
 
-def test_a_common_descendant_brings_two_nodes_no_closer() -> None:
-    hierarchy = {"left": (), "right": (), "child": ("left", "right")}
-    assert path_similarity(hierarchy, ["left", "right"]).tolist() == [[1.0, 0.0], [0.0, 1.0]]
-
-
 def test_a_class_outside_the_hierarchy_is_refused() -> None:
     with pytest.raises(ValueError, match="1 of 2 are not, the first 'cow'"):
         path_similarity(ANIMALS, ["dog", "cow"])

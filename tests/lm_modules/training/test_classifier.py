@@ -8,14 +8,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.cli import LightningCLI
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch, apply_fill, fold_in, patches, sample_keys
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.masked import MaskingOptions
-from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
+from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.presented_images import present_masked
 
@@ -48,13 +47,6 @@ class Data(pl.LightningDataModule):
         return DataLoader(self.batches, batch_size=None)
 
     val_dataloader = test_dataloader = train_dataloader
-
-
-class CommandLineData(Data):
-    """With arguments that a command line can give."""
-
-    def __init__(self, num_classes: int = 5) -> None:
-        super().__init__(num_classes=num_classes)
 
 
 class Recorder:
@@ -138,12 +130,6 @@ def shown(
     return images * 0.25 + 0.5, visible, classifier
 
 
-def test_without_masking_the_network_sees_the_images() -> None:
-    images, visible, _ = shown("none")
-    torch.testing.assert_close(images, draw_batch(torch.arange(6)).images)
-    assert visible is None
-
-
 def expected_hole(classifier: MaskRobustClassifier, ids: Tensor, step: int = 0) -> Tensor:
     keys = fold_in(sample_keys(classifier.hparams["seed"], ids), step)
     assert classifier.training_masks is not None
@@ -190,18 +176,6 @@ def test_the_label_is_mixed_as_the_image_is() -> None:
     assert torch.equal(presented.own_weight, masked.own_weight) and (presented.own_weight < 1).all()
 
 
-def test_how_an_image_is_presented_says_nothing_about_its_fill() -> None:
-    classifier = build(masking="mixture", fill={"black": 1.0, "other_image": 1.0}, mask_probability=1.0)
-    fit(classifier, steps=1)
-    batch = draw_batch(torch.arange(6)).select(torch.arange(400) % 6)
-    presented = classifier.present(batch._replace(ids=torch.arange(400)))
-    assert presented.visible is not None
-    by_fill = presented.visible.flatten(1).all(dim=1)
-    mixed = presented.own_weight < 1
-    assert 150 < by_fill.sum() < 250 and not (mixed & ~by_fill).any()
-    assert 60 < mixed.sum() < 140
-
-
 def test_a_training_without_an_end_needs_nothing_that_depends_on_it() -> None:
     stop = {"max_epochs": -1, "max_time": {"seconds": 1}}
     options = {"schedule": "constant", "warmup_fraction": 0.0}
@@ -236,25 +210,6 @@ def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking: st
     assert (worst > losses[0] + 1e-6).any()
 
 
-def test_an_object_is_hidden_where_a_cover_lies_over_it() -> None:
-    batch = draw_batch(torch.arange(30))
-    classifier = build(masking="fill", mask_family={"covers": 1, "patches": 1}, mask_probability=0.8)
-    classifier.build_masks(Data())
-    presented, masks = classifier.present(batch), classifier.training_masks
-    assert masks is not None
-    visible = masks.draw_visible(fold_in(sample_keys(0, batch.ids), 0), batch)
-    left = (visible & batch.object_mask).flatten(1).any(dim=1)
-    assert torch.equal(presented.hides_object, ~left & batch.object_mask.flatten(1).any(dim=1))
-    assert 5 < presented.hides_object.sum() < presented.is_masked.sum() < 30
-
-
-def test_layer_masking_mixes_no_labels() -> None:
-    classifier = build(masking="layer_masking", fill="other_image", mask_probability=1.0)
-    fit(classifier, steps=1)
-    presented = classifier.present(draw_batch(torch.arange(6)))
-    assert (presented.own_weight == 1).all() and presented.visible is not None and not presented.visible.all()
-
-
 def test_the_hidden_fraction_grows_over_the_ramp() -> None:
     classifier = build(masking="layer_masking", mask_ramp=0.5, hidden_fraction=(0.25, 0.75), mask_probability=1.0)
     recorder = Recorder(classifier)
@@ -262,20 +217,6 @@ def test_the_hidden_fraction_grows_over_the_ramp() -> None:
     hidden = [(~visible).double().mean(dim=(1, 2, 3)) for _, visible in recorder.calls]
     assert (hidden[0] == 0.25).all()
     assert (hidden[1] <= 0.5).all() and hidden[2].max() > 0.5
-
-
-@pytest.mark.parametrize("masking", ["fill", "layer_masking"])
-def test_two_views_go_through_the_network_in_one_batch(masking: str) -> None:
-    images, visible, classifier = shown(masking, "consistency")
-    clean, hole = draw_batch(torch.arange(6)).images, expected_hole(classifier, torch.arange(6))
-    assert len(images) == 12
-    torch.testing.assert_close(images[:6], clean)
-    if masking == "layer_masking":
-        assert visible[:6].all() and torch.equal(visible[6:], hole)
-        torch.testing.assert_close(images[6:], clean)
-    else:
-        assert visible is None
-        torch.testing.assert_close(images[6:], torch.where(hole, clean, 0.0), rtol=0, atol=1e-6)
 
 
 def holes_by_sample(orders: list[list[int]], seed: int = 0) -> dict[tuple[int, int], Tensor]:
@@ -378,26 +319,6 @@ def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_n
     assert_one_sentence(refusal, "silhouettes", "NoneType")
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_schedule_spans_the_training(schedule: str) -> None:
-    classifier, watcher = build(schedule=schedule, warmup_fraction=0.5, learning_rate=0.2), Watcher()
-    fit(classifier, steps=8, callbacks=[watcher])
-    rates = watcher.rates
-    assert rates[0] == pytest.approx(0.002) and rates[4] == pytest.approx(0.2)
-    assert rates[6] == pytest.approx(0.1 if schedule == "cosine" else 0.2)
-
-
-def test_the_loss_is_cross_entropy_with_the_smoothing_asked_for() -> None:
-    label_smoothing = 0.2
-    classifier = build(label_smoothing=label_smoothing).eval()
-    batch = Data().batches[0]
-    classifier.log = lambda *_arguments, **_options: None
-    log_probabilities = classifier(batch.images).log_softmax(dim=1)
-    right = log_probabilities[torch.arange(6), batch.labels]
-    expected = -((1 - label_smoothing) * right + label_smoothing * log_probabilities.mean(dim=1)).mean()
-    torch.testing.assert_close(classifier.training_step(batch, 0), expected)
-
-
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_the_memory_format_is_that_asked_for(channels_last: bool) -> None:
     classifier = build(channels_last=channels_last)
@@ -415,68 +336,6 @@ def test_a_checkpoint_gives_the_classifier_back(tmp_path: Path) -> None:
     assert dict(again.hparams) == dict(classifier.hparams)
     images, visible = torch.rand(4, 3, SIZE, SIZE), torch.rand(4, 1, SIZE, SIZE) < 0.5
     assert torch.equal(again.eval()(images, visible), classifier.eval()(images, visible))
-
-
-def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
-    torch.save(build_network("small_resnet", 9, {"width": 16}).state_dict(), tmp_path / "weights.pt")
-    classifier = build(weights=str(tmp_path / "weights.pt"), new_head=True)
-    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
-    (tmp_path / "weights.pt").unlink()
-    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
-    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), classifier.parameters(), strict=True))
-
-
-WEIGHTED = ["--model.masking=fill", '--model.mask_family={"patches": 1, "rectangles": 2.5}', "--model.mask_ramp=0.5"]
-WEIGHTED += ['--model.fill={"black": 1, "other_image": 3}']
-
-
-def test_a_checkpoint_of_the_command_line_gives_the_classifier_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["fit"])
-    quiet = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
-    arguments = [f"--trainer.{name}=false" for name in quiet]
-    arguments += ["--trainer.accelerator=cpu", "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
-    cli = LightningCLI(
-        MaskRobustClassifier,
-        CommandLineData,
-        args=["fit", *arguments, "--model.num_classes=5", '--model.architecture_options={"width": 16}', *WEIGHTED],
-        save_config_callback=None,
-        seed_everything_default=False,
-    )
-    cli.trainer.save_checkpoint(tmp_path / "last.ckpt")
-    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
-    assert again.network.network.fc.weight.equal(cli.model.network.network.fc.weight)
-    assert [again.hparams[name] for name in ("mask_family", "fill", "mask_ramp")] == [
-        cli.model.hparams[name] for name in ("mask_family", "fill", "mask_ramp")
-    ]
-
-
-def test_an_own_network_is_trained_and_its_checkpoint_is_weights_to_start_from(tmp_path: Path) -> None:
-    classifier = build(architecture=SmallResNet(CLASSES, width=16), architecture_options=None)
-    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
-    with pytest.raises(ValueError, match="weights") as refusal:
-        MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
-    assert_one_sentence(refusal, "last.ckpt", "by name")
-    network = SmallResNet(CLASSES, width=16)
-    again = build(architecture=network, architecture_options=None, weights=str(tmp_path / "last.ckpt"))
-    assert torch.equal(again.network.network.conv1.weight, classifier.network.network.conv1.weight)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        SmallResNet(3, width=16).state_dict(),
-        {"state_dict": {}, "hyper_parameters": {"architecture": "small_resnet", "another_option": 3}},
-        {"state_dict": {}, "hyper_parameters": {}},
-        {"hyper_parameters": {"architecture": "small_resnet"}},
-    ],
-)
-def test_what_is_not_a_checkpoint_of_a_classifier_is_refused(tmp_path: Path, content: dict) -> None:
-    torch.save(dict(content), tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="weights") as refusal:
-        MaskRobustClassifier.from_checkpoint(str(tmp_path / "other.ckpt"))
-    assert_one_sentence(refusal, "other.ckpt")
 
 
 REFUSALS = [
@@ -545,3 +404,21 @@ def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
     filled = network.predictor("black")(batch.images, visible, batch.ids)
     torch.testing.assert_close(filled, classifier(torch.where(visible, batch.images, 0)))
     assert isinstance(classifier.network, LayerMasking) and isinstance(classifier.network.network, nn.Module)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_schedule_spans_the_training(schedule: str) -> None:
+    classifier, watcher = build(schedule=schedule, warmup_fraction=0.5, learning_rate=0.2), Watcher()
+    fit(classifier, steps=8, callbacks=[watcher])
+    rates = watcher.rates
+    assert rates[0] == pytest.approx(0.002) and rates[4] == pytest.approx(0.2)
+    assert rates[6] == pytest.approx(0.1 if schedule == "cosine" else 0.2)
+
+
+def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
+    torch.save(build_network("small_resnet", 9, {"width": 16}).state_dict(), tmp_path / "weights.pt")
+    classifier = build(weights=str(tmp_path / "weights.pt"), new_head=True)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    (tmp_path / "weights.pt").unlink()
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), classifier.parameters(), strict=True))

@@ -53,27 +53,11 @@ def test_the_optimiser_is_the_one_named(name: str, momentum: float, kind: type) 
             assert group["momentum"] == momentum and group["nesterov"] is (momentum > 0)
 
 
-@pytest.mark.parametrize("name", ["constant", "cosine"])
-def test_the_rate_warms_up_from_a_hundredth_in_equal_steps(name: str) -> None:
-    history = rates(name, 40, 0.25)
-    assert history[0] == pytest.approx(PEAK / 100)
-    assert history[5] == pytest.approx(PEAK * (0.01 + 0.99 / 2))
-    assert history[10] == pytest.approx(PEAK)
-    assert max(history) == pytest.approx(PEAK)
-
-
 def test_the_cosine_ends_at_zero_and_the_constant_stays() -> None:
     cosine, constant = rates("cosine", 40, 0.25), rates("constant", 40, 0.25)
     assert constant[10:] == pytest.approx([PEAK] * 31)
     expected = [PEAK * (1 + math.cos(math.pi * step / 30)) / 2 for step in range(31)]
     assert cosine[10:] == pytest.approx(expected, abs=1e-9)
-
-
-@pytest.mark.parametrize(("name", "end"), [("constant", PEAK), ("cosine", 0.0)])
-@pytest.mark.parametrize("steps", [1, 10])
-def test_without_warm_up_training_starts_at_the_peak(name: str, end: float, steps: int) -> None:
-    history = rates(name, steps, 0.0)
-    assert history[0] == pytest.approx(PEAK) and history[-1] == pytest.approx(end, abs=1e-9)
 
 
 @pytest.mark.parametrize(("before", "now"), [(20, 50), (50, 20), (2, 50), (50, 2)])

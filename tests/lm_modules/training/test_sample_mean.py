@@ -35,19 +35,3 @@ def test_the_first_value_of_a_sample_counts() -> None:
     metric.update(torch.tensor([3, 8, 3]), torch.tensor([1.0, 2.0, 9.0]))
     metric.update(torch.tensor([8]), torch.tensor([7.0]))
     assert metric.compute() == 1.5
-
-
-def test_it_takes_truth_values_and_keeps_no_gradient() -> None:
-    metric = SampleMean()
-    metric.update(torch.tensor([1, 2]), torch.tensor([True, False]))
-    metric.update(torch.tensor([3, 4]), torch.ones(2, requires_grad=True))
-    mean = metric.compute()
-    assert mean == 0.75 and mean.dtype == torch.float32 and not mean.requires_grad
-
-
-def test_after_a_reset_it_starts_anew() -> None:
-    metric = SampleMean()
-    metric.update(torch.tensor([1]), torch.tensor([1.0]))
-    metric.reset()
-    metric.update(torch.tensor([1]), torch.tensor([0.0]))
-    assert metric.compute() == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrobust.augment import Batch, Choice, RandomMasking, SilhouetteBank, build_family, sample_keys
+from maskrobust.augment import Batch, Choice, RandomMasking, SilhouetteBank, sample_keys
 from maskrobust.lm_modules.training.training_masks import (
     SilhouetteSource,
     build_masking,
@@ -43,13 +43,6 @@ def masking(mask_family: Choice = "patches", **changes: Any) -> RandomMasking:
     return build_masking(mask_family, **settings | changes)
 
 
-def test_the_policy_takes_its_numbers() -> None:
-    policy = masking(probability=0.5)
-    assert (policy.probability, policy.fill, policy.mean) == (0.5, "mean", (0.1, 0.2, 0.3))
-    expected = build_family("patches", hidden_fraction=(0.25, 0.75), patch_size=4)
-    assert torch.equal(policy.family(KEYS, BATCH), expected(KEYS, BATCH))
-
-
 def test_a_family_without_weight_is_not_built() -> None:
     unused = masking({"patches": 2.0, "silhouettes": 0.0})
     assert torch.equal(unused.draw_visible(KEYS, BATCH), masking().draw_visible(KEYS, BATCH))
@@ -67,11 +60,6 @@ def test_several_families_are_mixed() -> None:
 )
 def test_the_hidden_fraction_grows_linearly_over_the_ramp(progress: float, growth: float) -> None:
     assert ramp_growth(progress, 0.4) == pytest.approx(growth)
-
-
-@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
-def test_without_a_ramp_the_whole_range_is_drawn_from(progress: float) -> None:
-    assert ramp_growth(progress, 0.0) == 1.0
 
 
 def test_the_heaviest_fill_that_evaluation_knows_is_validated_with() -> None:

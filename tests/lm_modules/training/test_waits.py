@@ -12,8 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment import FILLS, Batch, apply_fill, build_family, fold_in, random_keys
-from maskrobust.augment.families.irregular import hide_lowest
+from maskrobust.augment import FILLS, Batch, apply_fill, build_family, random_keys
 from maskrobust.augment.policy import RandomMasking
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -87,16 +86,6 @@ def test_a_validation_step_waits_once_for_whether_something_is_hidden() -> None:
     assert waits.found == ["is_all_visible: __bool__"]
 
 
-def test_what_waits_is_counted() -> None:
-    number = torch.zeros((), device="meta")
-    with Waits() as waits:
-        torch.tensor([1.0], device="meta")
-        torch.zeros(2).to("meta", non_blocking=True)
-        torch.zeros(2).to("meta")
-        assert not number and number.item() == 0 and number.cpu() == 1
-    assert [each.partition(": ")[2] for each in waits.found] == ["tensor", "to", "__bool__", "item", "cpu"]
-
-
 @pytest.mark.parametrize("family", ["patches", {"patches": 1.0, "blobs": 2.0}])
 def test_all_holes_drawn_and_some_taken_are_those_of_a_cpu(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = random_keys(40, torch.Generator().manual_seed(0))
@@ -105,11 +94,3 @@ def test_all_holes_drawn_and_some_taken_are_those_of_a_cpu(family: Any, monkeypa
     expected = policy.draw_visible(keys, batch)
     monkeypatch.setattr("maskrobust.augment.families.registry._draws_chosen_alone", lambda *_: False)
     assert torch.equal(policy.draw_visible(keys, batch), expected)
-
-
-def test_levels_are_counted_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = random_keys(3, torch.Generator().manual_seed(0))
-    levels = (fold_in(keys, 0)[:, None] + torch.arange(300)).remainder(4096).to(torch.int16).reshape(3, 15, 20)
-    expected = hide_lowest(levels, torch.tensor([0, 17, 300]))
-    monkeypatch.setattr("maskrobust.augment.families.irregular.is_on_cpu", lambda *_: False)
-    assert torch.equal(hide_lowest(levels, torch.tensor([0, 17, 300])), expected)

@@ -53,7 +53,7 @@ def claim_of(out: Path) -> dict[str, Any]:
 
 
 def numbers(claim: dict[str, Any]) -> tuple[Any, Any]:
-    return claim["rows"], claim["verdict"]
+    return claim["rows"], claim["verdicts"]
 
 
 def sentence_of(config: Path, out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -105,7 +105,7 @@ def test_methods_are_chosen_on_other_images_than_are_measured(finished: Finished
 
 def test_the_report_is_written_beside_the_numbers(finished: Finished) -> None:
     page = (finished[1] / "report.html").read_text()
-    assert finished[2]["verdict"]["reason"].split("'")[0] in page
+    assert finished[2]["verdicts"][0]["reason"].split("'")[0] in page
 
 
 def test_each_kind_of_arm_keeps_what_it_learns(finished: Finished) -> None:

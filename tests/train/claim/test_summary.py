@@ -17,6 +17,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.cases import CASES, choose_cases
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.summary import ArmRuns, compare, summarise
@@ -32,7 +33,8 @@ Change = Callable[[Outcomes], Outcomes]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> ClaimConfig:
     folder = tmp_path_factory.mktemp("summary")
-    return parse_config([f"--config={tiny_claim('claim_cues.yaml', folder / 'claim.yaml')}", f"--out={folder}"])
+    parsed = parse_config([f"--config={tiny_claim('claim_cues.yaml', folder / 'claim.yaml')}", f"--out={folder}"])
+    return replace(parsed, seeds=[*range(1, 6)])
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,12 @@ def run_with(config: ClaimConfig, outcomes: Outcomes) -> MeasuredRun:
     return MeasuredRun(by_method, by_method, {})
 
 
+def outcome_of(claim: Mapping[str, Any], case: str) -> dict[str, Any]:
+    """What has come of one of the two claims, by the rule's own tolerance."""
+    (found,) = (each for each in Results.read("claim", claim).verdicts if each["case"] == case)
+    return found
+
+
 def summarised(config: ClaimConfig, runs: ArmRuns) -> dict[str, Any]:
     some = runs["no_masks"][config.seeds[0]].outcomes["black"]
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
@@ -78,18 +86,20 @@ def test_an_arm_that_is_misled_relies_on_the_outline_as_one_that_is_helped(
 ) -> None:
     arms = [name for name, arm in config.arms.items() if arm.augmentation_only]
     runs = runs_of(config, {**dict.fromkeys(arms, sign * augmented), "layer_masking": sign * masked})
-    assert summarised(config, runs)["verdict"]["outcome"] == outcome
+    claim = summarised(config, runs)
+    assert [outcome_of(claim, case)["outcome"] for case in CASES] == [outcome] * 2
 
 
 def test_a_misled_layer_masking_arm_lends_no_support(config: ClaimConfig) -> None:
-    assert summarised(config, runs_of(config, {"layer_masking": -0.6}))["verdict"]["outcome"] == "refuted"
+    claim = summarised(config, runs_of(config, {"layer_masking": -0.6}))
+    assert [outcome_of(claim, case)["outcome"] for case in CASES] == ["refuted"] * 2
 
 
 @pytest.mark.parametrize(("baseline", "said"), [(0.0, True), (0.9, False)])
 def test_a_refuted_claim_says_where_the_fill_does_it_and_not_the_training(
     config: ClaimConfig, baseline: float, said: bool
 ) -> None:
-    verdict = summarised(config, runs_of(config, {"no_masks": baseline, "layer_masking": 0.6}))["verdict"]
+    verdict = outcome_of(summarised(config, runs_of(config, {"no_masks": baseline, "layer_masking": 0.6})), "best")
     sentence = " So does that of 'No masks', which was never trained on masks, under black fill: the fill does it, not "
     assert verdict["outcome"] == "refuted" and (sentence in verdict["reason"]) is said
 
@@ -110,14 +120,14 @@ def test_only_arms_that_count_share_the_level_and_only_of_their_upper_bounds(
     some = runs["no_masks"][config.seeds[0]].outcomes["black"]
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
 
-    methods = {name: arm.method for name, arm in config.arms.items()}
+    cases = choose_cases(config, {arm: [run.validation for run in of.values()] for arm, of in runs.items()})
     losses = dict.fromkeys(config.arms, 0.0)
 
     def levels() -> list[list[float]]:
         differences = {arm: Estimate(-loss, None, None, IMAGES, 0) for arm, loss in losses.items()}
         return [
             [each.compared.level_low, each.compared.level_high]
-            for each in compare(config, config.rule, runs, methods, probe, differences)
+            for each in compare(config, config.rule, runs, cases, "own", probe, differences)
         ]
 
     assert np.sort(levels(), axis=0) == pytest.approx(np.array([[0.025, 0.0125], [0.025, 0.0125]]))
@@ -153,7 +163,7 @@ def test_a_claim_without_any_valid_object_is_written_and_says_what_is_undefined(
     claim = summarised(config, runs_of(config, {}, no_valid_object))
     write_json(tmp_path / "claim.json", claim)
     claim = read_json(tmp_path / "claim.json")
-    assert claim["verdict"]["outcome"] == "undecided"
+    assert [outcome_of(claim, case)["outcome"] for case in CASES] == ["undecided"] * 2
     reason = "undefined because no image is valid for it."
     for measure in ("hidden_pixel_sensitivity", "information_circle", "information_silhouette", "silhouette_leak"):
         row = row_of(claim, measure)
@@ -174,7 +184,23 @@ def test_a_sensitivity_that_is_not_finite_is_null_with_the_reason(config: ClaimC
     assert "a logit is not finite" in shown(claim)
 
 
-def test_two_seeds_are_a_caveat_in_the_claim(config: ClaimConfig) -> None:
-    claim = summarised(config, runs_of(config, {}))
-    assert claim["format"] == 5
-    assert "With 2 seeds" in claim["verdict"]["caveat"]
+def test_clean_accuracy_counts_on_the_validation_split_alone(config: ClaimConfig) -> None:
+    """On the measured split the arm fails; on the validation split it does as well as the baseline."""
+    runs = {
+        arm: dict(of) for arm, of in runs_of(config, {"patches_mean": 0.6, "silhouettes_random_colour": 0.6}).items()
+    }
+    for seed, run in runs["patches_mean"].items():
+        failed = answering(run.outcomes["mean"], clean=(run.outcomes["mean"].labels + 1) % 4)
+        runs["patches_mean"][seed] = run._replace(outcomes=dict.fromkeys(run.outcomes, failed))
+    rows = [Row(**each) for each in summarised(config, runs)["rows"]]
+    of_rule = {"case": "own", "tolerance": config.rule.clean_accuracy_tolerance}
+    compared = only(rows, network="patches_mean", measure="reliance", parameters=of_rule)
+    assert compared is not None and compared.reading != "does not count"
+    lost = only(rows, network="patches_mean", measure="clean_accuracy", compared_with="no_masks")
+    assert lost is not None and lost.value == 0.0
+
+
+def test_a_single_seed_is_a_caveat_in_the_claim(config: ClaimConfig) -> None:
+    assert summarised(config, runs_of(config, {}))["caveat"] is None
+    single = replace(config, seeds=config.seeds[:1])
+    assert "With one seed" in summarised(single, runs_of(single, {}))["caveat"]

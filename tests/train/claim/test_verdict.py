@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.train.claim.config import DecisionRule
-from maskrobust.train.claim.verdict import Comparison, caveat, decide, rule_in_words
+from maskrobust.train.claim.verdict import Comparison, decide, rule_in_words
 
 RULE = DecisionRule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_accuracy_tolerance=0.03)
 TITLES = {"plain": "No masks", "masked": "Layer masking"}
@@ -77,11 +79,13 @@ def test_an_undefined_share_does_not_hide_that_another_arm_refutes() -> None:
     assert decide(RULE, [unknown, comparison(0.06, 0.2)], 0.0).outcome == "undecided"
 
 
-@pytest.mark.parametrize(("seeds", "named"), [(1, "images alone"), (2, "50%"), (3, "75%"), (4, "82%")])
-def test_few_seeds_have_a_caveat_that_says_how_much_is_lost_and_what_to_do(seeds: int, named: str) -> None:
-    sentence = caveat(seeds)
-    assert sentence is not None
-    assert named in sentence and sentence.endswith("use five.")
+def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing() -> None:
+    inaccurate = replace(comparison(-0.1, 0.0, arm="inaccurate"), keeps_retention=False)
+    assert inaccurate.reading(RULE.margin) == "keeps too little"
+    assert decide(RULE, [inaccurate, comparison(0.1, 0.2)], 0.0).outcome == "supported"
+    assert decide(RULE, [inaccurate, comparison(-0.1, 0.0)], 0.0).outcome == "refuted"
+    alone = decide(RULE, [inaccurate], 0.0)
+    assert alone.outcome == "undecided" and alone.reason.startswith("No fill keeps the accuracy")
 
 
 def test_the_rule_in_words_names_its_numbers() -> None:

@@ -49,7 +49,8 @@ def test_some_batches_are_what_they_are_among_all(data: Cues | Shards) -> None:
     every: list[Batch] = [*split_batches(data, "val")]
     found = dict(numbered_batches(split_batches(data, "val"), iter(ODD)))
     assert sorted(found) == [number for number in ODD if number < len(every)] and found
-    assert all(torch.equal(a, b) for number, batch in found.items() for a, b in zip(batch, every[number], strict=True))
+    pairs = [(batch[:4], every[number][:4]) for number, batch in found.items()]
+    assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
 
 
 def test_a_loader_process_opens_the_shards_of_its_own_run_of_batches_alone(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_weights_of_a_named_architecture_are_measured_and_printed(
     [
         (["--network=[nowhere.ckpt]"], "'nowhere.ckpt' does not exist"),
         (["--network=[]"], "network must name at least one"),
-        (["--network=[a.ckpt, a.ckpt]"], "different networks"),
+        (["--network=[a.ckpt, a.ckpt]"], "must be different"),
         (["--network=[a.ckpt]", "--plan.hidden_fractions=[1.5]"], "hidden_fractions"),
         (["--network=[a.ckpt]", "--methods=[]"], "methods"),
         (["--network=[a.ckpt]", "--replicates=0"], "replicates"),

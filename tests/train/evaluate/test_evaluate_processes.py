@@ -28,6 +28,7 @@ from maskrobust.train.data import Cues
 from maskrobust.train.evaluate import measure
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import settings_of
+from maskrobust.train.storage import store
 from tests.processes import Process, started
 from tests.train.evaluate.test_evaluate_layouts import SMALL, Brightness, write_pairs
 from tests.train.networks import MeanColour
@@ -71,7 +72,7 @@ def run_rank(arguments: list[str], rank: int, ranks: int, port: int, asked: Path
     """A process as torchrun starts it, which keeps every batch by itself and may be killed while it writes."""
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
-    measure.SECONDS_A_CHUNK = 0.0
+    store.SECONDS_A_CHUNK = 0.0
     torch.set_num_threads(1)
     ask, save = Measurement.ask, Outcomes.save
     saves = 0

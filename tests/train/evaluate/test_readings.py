@@ -2,17 +2,19 @@
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.measures.accuracy import class_rows
+from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, class_rows
 from maskrobust.lm_modules.reliance.measures.remains import commonest_answer
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.predictions import predictions_csv
 from maskrobust.train.evaluate.readings import with_readings
-from maskrobust.train.report.results import meaningless_because
+from maskrobust.train.report.headline import headline
+from maskrobust.train.report.results import Results, meaningless_because
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 
 Interval = tuple[float, float, float]
@@ -23,40 +25,72 @@ def row(measure: str, interval: Interval, network: str = "a", method: str = "bla
     return Row(network, method, measure, value, low, high, 9, 0, **others)
 
 
-def read(share: Interval, clean: Interval, commonest: float, majority: float = 0.3) -> list[Row]:
+AT_CHANCE = "its accuracy with nothing hidden is no better than chance"
+
+
+def read(share: Interval, reason: str, commonest: float, majority: float = 0.3) -> list[Row]:
     """Networks a, of these numbers, and b, which is well, and their comparison, with readings."""
     good = (0.8, 0.7, 0.9)
     rows = [
         row("majority_fraction", (majority, 0.2, 0.4), "", ""),
         row("used_share", share),
-        row("clean_accuracy", clean),
+        row("clean_accuracy", good),
         row("commonest_answer", (commonest, commonest, commonest)),
         row("used_share", (0.5, 0.4, 0.6), "b"),
         row("clean_accuracy", good, "b"),
         row("commonest_answer", (0.4, 0.4, 0.4), "b"),
         row("reliance", (-0.5, -0.6, -0.4), compared_with="b", reading="relies less"),
     ]
-    return [each for each in with_readings(rows, 10) if each.measure in ("used_share", "reliance")]
+    return [each for each in with_readings(rows, {"a": reason}) if each.measure in ("used_share", "reliance")]
 
 
 @pytest.mark.parametrize(
-    ("clean", "commonest", "majority", "reason"),
+    ("at_chance", "commonest", "majority", "reason"),
     [
-        ((0.8, 0.7, 0.9), 0.4, 0.3, ""),
-        ((0.8, 0.7, 0.9), 1.0, 0.3, "100\u202f% of its answers behind object holes are one class"),
-        ((0.8, 0.7, 0.9), 0.96, 0.3, "96\u202f% of its answers behind object holes are one class"),
-        ((0.97, 0.9, 1.0), 0.96, 0.97, ""),  # the data have one class: what else should it answer?
-        ((0.15, 0.1, 0.2), 0.4, 0.3, "its accuracy with nothing hidden is not above chance"),
-        ((0.15, 0.11, 0.2), 0.4, 0.3, ""),
+        ("", 0.4, 0.3, ""),
+        ("", 1.0, 0.3, "100\u202f% of its answers behind object holes are one class"),
+        ("", 0.96, 0.3, "96\u202f% of its answers behind object holes are one class"),
+        ("", 0.96, 0.97, ""),  # the data have one class: what else should it answer?
+        (AT_CHANCE, 0.4, 0.3, AT_CHANCE),
     ],
 )
 def test_the_share_of_a_collapsed_network_means_nothing(
-    clean: Interval, commonest: float, majority: float, reason: str
+    at_chance: str, commonest: float, majority: float, reason: str
 ) -> None:
-    own, other, comparison = read((0.0, 0.0, 0.0), clean, commonest, majority)
+    own, other, comparison = read((0.0, 0.0, 0.0), at_chance, commonest, majority)
     assert meaningless_because(own) == meaningless_because(comparison) == reason
     assert other.reading == "relies on outlines"
     assert reason or (own.reading, comparison.reading) == ("not shown", "relies less")
+
+
+@pytest.mark.parametrize(
+    ("labels", "right", "said"),
+    [
+        ([50, 50], 50, "50.0\u202f%, is no better than always naming the most frequent class, 50.0\u202f%"),
+        ([50, 50], 59, "59.0\u202f%, is no better than"),  # the exact lower bound of 59 of 100 is .487
+        ([50, 50], 61, ""),  # that of 61 is .507
+        ([80, 20], 80, "80.0\u202f%, is no better than always naming the most frequent class, 80.0\u202f%"),
+        ([80, 20], 95, ""),
+        ([100, 0], 70, ""),  # one class is looked at: right more often than one answer of two at random
+        ([100, 0], 50, "50.0\u202f%, is no better than naming classes at random, 50.0\u202f%"),
+    ],
+)
+def test_accuracy_is_at_chance_unless_an_exact_bound_lies_above_the_most_frequent_class(
+    labels: list[int], right: int, said: str
+) -> None:
+    given = np.repeat([0, 1], labels)
+    outcomes = replace(make_outcomes(100, 0, ()), num_classes=2, labels=given)
+    answers = np.where(np.arange(100) < right, given, 1 - given)
+    asked = answering(outcomes, clean=answers)
+    assert said in at_chance(asked) and bool(at_chance(asked)) == bool(said)
+    assert at_chance(replace(asked, labels=np.full(100, -1))) == ""  # images without labels
+
+
+def test_an_evaluation_without_object_masks_says_that_a_network_at_chance_shows_nothing() -> None:
+    rows = [row("clean_accuracy", (0.5, 0.4, 0.6)), row("clean_accuracy", (0.8, 0.7, 0.9), "b")]
+    content = {"networks": ["a", "b"], "methods": ["black"]}
+    found = headline(Results("reliance", content, with_readings(rows, {"a": AT_CHANCE, "b": ""})))
+    assert found.endswith(f"was not. The measures of a mean nothing: {AT_CHANCE}.")
 
 
 def test_the_commonest_answer_and_the_accuracy_of_each_class_are_counted() -> None:

@@ -223,7 +223,7 @@ def test_what_was_stopped_goes_on_from_the_pass_at_which_it_was_and_ends_as_if_i
 ) -> None:
     photographs(tmp_path / "images", 2)
     options = ["--plan.explainers=[lime, occlusion]", "--methods=[uniform_noise, layer_masking]", "--plan.batch_size=4"]
-    monkeypatch.setattr("maskrobust.train.explain.kept.SECONDS_A_CHUNK", 0.0)
+    monkeypatch.setattr("maskrobust.train.storage.store.SECONDS_A_CHUNK", 0.0)
     predictor, passes, last = TrainedNetwork.predictor, list[int](), float("inf")
 
     def stopping(self: TrainedNetwork, method: str) -> Predictor:

@@ -1,4 +1,4 @@
-"""Faults and bad inputs under the words of docs/faults.md: what is spoilt in the current folder, and who meets it."""
+"""Faults and bad inputs under the words of messages.md: what is spoilt in the current folder, and who meets it."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every fault of docs/faults.md, tried: what the user is told, and that nothing is lost."""
+"""Every fault of messages.md, tried: what the user is told, and that nothing is lost."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from tests.train.faults.cases import SECTIONS, Case
 from tests.train.faults.inputs import CHECKPOINT, CLAIM, CUES, EVALUATE, WRITE_SHARDS, write_inputs
 from tests.train.test_cli import sentence_of
 
-PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
+PAGE = Path(__file__).parent / "messages.md"
 CASES = {title: case for cases in SECTIONS.values() for title, case in cases.items()}
 
 

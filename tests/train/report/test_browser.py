@@ -81,7 +81,7 @@ def example_strips():
 def full_pages(made_claim, made_reliance):
     """Both pages with everything on them and with long names, by name."""
     claim, reliance = copy.deepcopy(made_claim), json.loads(json.dumps(made_reliance).replace("patches/last", LONG))
-    claim["arms"]["patches_mean"]["title"] = claim["verdict"]["reason"] = LONG
+    claim["arms"]["patches_mean"]["title"] = claim["verdicts"][0]["reason"] = LONG
     claim["provenance"]["command"] = "maskrobust claim " + "--arms.rectangles.model.masking=fill " * 12
     for row in claim["rows"]:
         if row["network"] == "no_masks" and row["measure"] == "used_share":
@@ -133,7 +133,7 @@ def test_on_paper_tables_fit_and_nothing_sticks(chromium, tmp_path, full_pages):
 
 
 def test_hostile_texts_make_no_elements(chromium, tmp_path, claim):
-    script = 'return [page.querySelectorAll("b").length, page.getElementById("claim").textContent];'
+    script = 'return [page.querySelectorAll("b").length, page.getElementById("claim-own").textContent];'
     found = measured(
         chromium, tmp_path, script, [("hostile", 1280, render_claim(Results.read("claim", hostile_copy(claim)), []))]
     )

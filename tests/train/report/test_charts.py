@@ -11,8 +11,8 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report import Results
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.sections.curves import curves
-from maskrobust.train.report.sections.margins import margins
 from maskrobust.train.report.sections.retention import chart_points, reliance_limit, retention, retention_chart
+from maskrobust.train.report.sections.shares import margins
 from tests.train.report.conftest import Content
 
 SVG = "{http://www.w3.org/2000/svg}"

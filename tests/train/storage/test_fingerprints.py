@@ -24,7 +24,6 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
-from maskrobust.train.evaluate import measure
 from maskrobust.train.storage.fingerprints import network_fingerprint
 from tests.train.claim.test_claim import write_claim
 from tests.train.explain.test_explain import SHORT, photographs
@@ -76,7 +75,7 @@ def stop_after(batches: int, command: list[str]) -> None:
         return ask(self, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "SECONDS_A_CHUNK", 0.0)
+        patch.setattr("maskrobust.train.storage.store.SECONDS_A_CHUNK", 0.0)
         patch.setattr(Measurement, "ask", limited)
         with pytest.raises(RuntimeError, match="stopped"):
             main(command)

@@ -18,13 +18,15 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched, draw_uniform
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, draw_uniform
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
     ImageFile,
     MaskCode,
+    NoData,
     decode_image,
     decode_mask,
+    decode_visible,
     file_state,
     read_file,
     size_of,
@@ -36,7 +38,9 @@ from maskrobust.train.storage.plain_text import printable
 from maskrobust.train.types import Split
 
 _GEOMETRY = zlib.crc32(b"geometry")
-_SMALLEST_IMAGE = 32
+_SMALLEST_IMAGE, _MEASURED_IMAGES = 32, 9
+_OTHER_CROPS = 10
+"""Tried where a crop of the training holds no pixel with data."""
 
 
 class FileTable:
@@ -73,14 +77,21 @@ class FileDataset(Dataset[Batch]):
         image_size: side of the square images.
         augmentation_seed: None for the view of evaluation. Otherwise the view of training: index i + n x len(self) is
             the i-th image as cropped and flipped in epoch n, a function of (augmentation_seed, id, epoch) alone.
+        nodata: which pixels hold no data; None for none. Then batches have `visible`: a pixel of the view is the mean
+            of the pixels with data, weighted as in resizing, where these have half of the weight, and black elsewhere.
     """
 
     def __init__(
-        self, files: Sequence[ImageFile], mask_code: MaskCode, image_size: int, augmentation_seed: int | None = None
+        self,
+        files: Sequence[ImageFile],
+        mask_code: MaskCode,
+        image_size: int,
+        augmentation_seed: int | None = None,
+        nodata: NoData | None = None,
     ) -> None:
         self.files = FileTable(files)
         self.mask_code = mask_code
-        self.augmentation_seed = augmentation_seed
+        self.augmentation_seed, self.nodata = augmentation_seed, nodata
         self.view = evaluation_view(image_size) if augmentation_seed is None else training_view(image_size)
 
     def __len__(self) -> int:
@@ -90,25 +101,46 @@ class FileDataset(Dataset[Batch]):
         """One sample: a `Batch` whose tensors lack the leading dimension.
 
         Raises:
-            InputError: a file cannot be read, or a mask has another size than its image.
+            InputError: a file cannot be read, a mask has another size than its image, or no pixel of the image, or of
+                its view for evaluation, holds data.
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
-        image = decode_image(read_file(file.image), str(file.image))
+        content = read_file(file.image)
+        image = decode_image(content, str(file.image))
         size = (image.shape[1], image.shape[2])
         object_mask = _read_mask_of(file, self.mask_code, size)
         if object_mask is None:
             object_mask = torch.zeros(1, *size, dtype=torch.bool)
+        if self.nodata is not None:
+            known = decode_visible(content, self.nodata, str(file.image))
+            image = torch.cat([image * known, 255 * known.to(torch.uint8)])
         with torch.random.fork_rng(devices=[]):
             if self.augmentation_seed is not None:  # `torch.manual_seed` sees to other devices, too: 0.1 ms an image
                 torch.default_generator.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
-            image, object_mask = self.view(image, object_mask)
-        return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64))
+            image, object_mask = self._look(image, object_mask)
+        visible = None
+        if self.nodata is not None:
+            image, visible = _without_premultiplication(image)
+            if self.augmentation_seed is None and not visible.any():
+                raise InputError(
+                    f"no pixel that holds data is left of '{file.image}' in the square at its centre; leave it out."
+                )
+        return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64), visible)
+
+    def _look(self, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """A view; of crops of a training the first, among a few, that shows a pixel with data."""
+        seen, seen_mask = self.view(image, object_mask)
+        for _ in range(_OTHER_CROPS if self.augmentation_seed is not None and self.nodata is not None else 0):
+            if (seen[3] > 127).any():
+                break
+            seen, seen_mask = self.view(image, object_mask)
+        return seen, seen_mask
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample."""
-        batch: Batch = default_collate([self[index] for index in indices])
-        return batch
+        samples = [tuple(tensor for tensor in self[index] if tensor is not None) for index in indices]
+        return Batch(*default_collate(samples))
 
 
 class AugmentedEpochSampler(EpochSampler):
@@ -194,6 +226,8 @@ class FileDataModule(AnnotatedDataModule):
     """
 
     training_stage = "train"
+    nodata: NoData | None = None
+    """Which pixels hold no data; None for none."""
 
     def __init__(
         self,
@@ -215,21 +249,36 @@ class FileDataModule(AnnotatedDataModule):
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed = self.order_seed = seed
         self.mean, self.std = mean, std
+        self._sizes_told = False
 
     @abstractmethod
     def files(self, split: Split) -> list[ImageFile]:
         """The image files of a split, in a fixed order."""
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files of the splits that `stage` needs, and tell how many of them have a mask."""
+        """List the files of the splits that `stage` needs, and tell how many have a mask, and of small images, once."""
         for split in SPLITS_OF_STAGE[stage]:
             files = self.files(split)
             annotated = sum(file.mask is not None for file in files)
             rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
+            if not self._sizes_told:
+                self._sizes_told = True
+                self._tell_of_small_images(files)
+
+    def _tell_of_small_images(self, files: Sequence[ImageFile]) -> None:
+        """Say that images are enlarged, by the median of a few of them, spread over the list."""
+        some = [files[round(place)] for place in np.linspace(0, len(files) - 1, min(len(files), _MEASURED_IMAGES))]
+        side = int(np.median([min(size_of(read_file(file.image), str(file.image))) for file in some]))
+        if side < self.image_size:
+            rank_zero_info(
+                f"images of {side} pixels (shorter side, median of {len(some)}) are enlarged to image_size "
+                f"{self.image_size}, which suits weights of that size; image_size {max(side, _SMALLEST_IMAGE)} leaves "
+                "them at their own, and takes less time"
+            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
-        dataset = FileDataset(self.files("train"), self.mask_code, self.image_size, self.order_seed)
+        dataset = FileDataset(self.files("train"), self.mask_code, self.image_size, self.order_seed, self.nodata)
         sampler = AugmentedEpochSampler(len(dataset), self.order_seed, self.batch_size, self.position)
         return TrainingLoader(TrainingSamples(dataset), self.presenter, sampler=sampler, **self._loader_options())
 
@@ -262,10 +311,11 @@ class FileDataModule(AnnotatedDataModule):
         return self._loader_of(self.files(split))
 
     def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
-        return Loader(FileDataset(files, self.mask_code, self.image_size), **self._loader_options())
+        dataset = FileDataset(files, self.mask_code, self.image_size, nodata=self.nodata)
+        return Loader(dataset, **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, "collate_fn": as_fetched, **loading_options(self.num_workers)}
+        return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
 
 
 def warn_of_skipped(where: str, others: Sequence[Path]) -> None:
@@ -323,6 +373,14 @@ def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Ten
             f"{size} (height, width), got {tuple(object_mask.shape[1:])}; make it again from that image."
         )
     return object_mask
+
+
+def _without_premultiplication(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Colours (3, H, W) uint8 and `visible` (1, H, W), of colours times weight and weight / 255, (4, H, W) uint8."""
+    weight = pixels[3:]
+    visible = weight > 127
+    colours = (pixels[:3].float() * 255 / weight.clamp(min=1)).round().clamp(max=255).to(torch.uint8)
+    return colours * visible, visible
 
 
 def _geometry_key(seed: int, sample_id: int, epoch: int) -> int:

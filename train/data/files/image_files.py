@@ -18,9 +18,13 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from maskrobust.augment.visible_pixels import visible_from
 from maskrobust.errors import InputError, MissingFileError
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
+
+NoData = float | Literal["alpha"]
+"""Which pixels hold no data: those of which every band has this value in the file, or that are fully transparent."""
 
 IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
 """Suffixes of the files that are read as images, in lower case."""
@@ -220,6 +224,31 @@ def decode_image(content: bytes, name: str) -> Tensor:
     with _opened(content, name) as image:
         pixels = torch.from_numpy(_colours(_in_8_bits(image))).permute(2, 0, 1)
         return _turned(pixels, _orientation(image))
+
+
+def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
+    """Which pixels of an encoded image hold data, (1, H, W) bool, turned as `decode_image` turns the image.
+
+    Args:
+        content: of an image file.
+        nodata: a value, compared with the numbers of the file, so that one of 16 bits is compared with all of them, and
+            a palette's with its colours; alpha is no band. Or "alpha": pixels with an alpha of 0 hold none, and an
+            image without transparency holds data everywhere.
+        name: of the image, for messages.
+
+    Raises:
+        InputError: it is no image that can be read whole, or none of its pixels holds data.
+    """
+    with _opened(content, name) as image:
+        if nodata == "alpha" and not image.has_transparency_data:
+            return torch.ones(1, *size_of(content, name), dtype=torch.bool)
+        bands = np.array(image.convert("RGBA"))[..., 3] if nodata == "alpha" else _numbers_or_colours(image)
+        pixels = torch.from_numpy(bands.astype(np.float64)).reshape(*bands.shape[:2], -1).permute(2, 0, 1)
+        turned = _turned(pixels, _orientation(image))
+    try:
+        return visible_from(turned, nodata=0.0 if nodata == "alpha" else nodata)
+    except InputError as error:
+        raise InputError(f"no pixel of '{name}' holds data, for nodata is {nodata}; leave it out.") from error
 
 
 def decode_cutout(content: bytes, name: str) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """Image folders with a parallel tree of object masks: ImageNet with ImageNet-S, or one's own images."""
 
+from math import inf
 from pathlib import Path
 
 from maskrobust.augment.policy import IMAGENET_MEAN
@@ -8,7 +9,7 @@ from maskrobust.lm_modules.networks.class_matching import first_few
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
-from maskrobust.train.data.files.image_files import ImageFile, MaskCode, list_classes, list_images
+from maskrobust.train.data.files.image_files import ImageFile, MaskCode, NoData, list_classes, list_images
 from maskrobust.train.types import Split
 
 _REMEDIES: dict[Split, str] = {
@@ -31,6 +32,10 @@ class Folder(FileDataModule):
         root: folder of the images.
         mask_root: folder of the masks; None where there are none.
         mask_code: "binary" (not black is the object), "imagenet_s" or "trimap"; see `image_files.decode_mask`.
+        nodata: pixels that hold no data, and are hidden whatever else is: those of which every band has this value in
+            the file, at least 0, such as 0 or 65535; or "alpha", those that are fully transparent. None where all
+            pixels hold data. Give it with lossless files alone: JPEG changes values. A training without masks sees
+            these pixels black.
         image_size: side of the square images, at least 32.
         val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
             the images in val/.
@@ -53,6 +58,7 @@ class Folder(FileDataModule):
         mask_root: str | None = None,
         *,
         mask_code: MaskCode = "binary",
+        nodata: NoData | None = None,
         image_size: int = 224,
         val_fraction: float | None = None,
         batch_size: int = 64,
@@ -72,6 +78,9 @@ class Folder(FileDataModule):
         )
         self.root, self.mask_root = Path(root), None if mask_root is None else Path(mask_root)
         self.val_fraction = val_fraction
+        if nodata is not None and nodata != "alpha" and not 0 <= nodata < inf:
+            raise InputError(f"nodata must be alpha or a value of pixels, at least 0, got {nodata}; correct it.")
+        self.nodata = nodata
         self._folders = _folders_of_splits(self.root, val_fraction)
         self._check_masks()
         first = next(iter(self._folders.values()))

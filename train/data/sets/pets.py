@@ -2,13 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torchvision.datasets import OxfordIIITPet
 
-from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split
 from maskrobust.train.data.files.image_files import ImageFile, id_of
 from maskrobust.train.types import Split
@@ -27,14 +25,9 @@ class Pets(FileDataModule):
     Args:
         root: folder with oxford-iiit-pet/images and oxford-iiit-pet/annotations below it.
         download: fetch what is missing through torchvision, about 800 MB.
-        image_size: side of the square images, at least 32.
         val_fraction: fraction of the trainval images that make the validation split, in (0, 1).
-        batch_size: samples per batch, at least 1.
-        num_workers: loader processes, at least 0.
-        seed: at least 0; decides the validation split and, unless `order_seed` is set to another number afterwards,
-            training order and crops.
-        mean: of the training pixels, in [0, 1]; by default ImageNet's, as its pretrained weights expect.
-        std: their standard deviation.
+        options: image_size, batch_size, num_workers, seed, mean and std; see `FileDataModule`. The seed decides the
+            validation split, too.
 
     Raises:
         InputError: an argument leaves its range.
@@ -50,28 +43,8 @@ class Pets(FileDataModule):
         "Staffordshire Bull Terrier", "Wheaten Terrier", "Yorkshire Terrier",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        download: bool = False,
-        image_size: int = 224,
-        val_fraction: float = 0.1,
-        batch_size: int = 64,
-        num_workers: int = 2,
-        seed: int = 0,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
-    ) -> None:
-        super().__init__(
-            mask_code="trimap",
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            mean=mean,
-            std=std,
-        )
+    def __init__(self, root: str, *, download: bool = False, val_fraction: float = 0.1, **options: Any) -> None:
+        super().__init__(mask_code="trimap", **options)
         check_val_fraction(val_fraction)
         self.root, self.download, self.val_fraction = Path(root), download, val_fraction
         self._files: dict[str, list[ImageFile]] = {}

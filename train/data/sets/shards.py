@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, as_fetched
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule
 from maskrobust.train.data.files.views import evaluation_view, training_view
 from maskrobust.train.data.loading import (
     Loader,
@@ -173,7 +173,7 @@ class Shards(AnnotatedDataModule):
     def _loader_options(self) -> dict[str, Any]:
         # Lightning suspects that every loader process yields all of it.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
-        return {"batch_size": None, "collate_fn": as_fetched, **loading_options(self.num_workers)}
+        return {"batch_size": None, **loading_options(self.num_workers)}
 
 
 class _StreamLoader(TrainingLoader):

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.blocks import Line, LineGroup, folded, legend, named, panels, prose, table
-from maskrobust.train.report.charts import Curve, line_chart
+from maskrobust.train.report.charts import charts_by_method
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import cell_of, pivot
 from maskrobust.train.report.wording import method_title, percent
@@ -19,27 +19,9 @@ _MOST_CLASSES = 20
 def accuracy(results: Results) -> Markup:
     """A chart for each masking method, and a table: networks and masking methods by hidden fraction."""
     columns = accuracy_by_fraction(results)
-    charts = []
-    for place, method in enumerate(results.methods):
-        curves = [
-            Curve.of(
-                [row for rows in columns.values() for row in select(rows, network=each.name, method=method)],
-                "hidden_fraction",
-                each.colour,
-                str(each.number),
-            )
-            for each in results.networks
-        ]
-        charts.append(
-            line_chart(
-                curves,
-                f"accuracy-{place}",
-                method_title(method),
-                "Hidden fraction of the image (%)",
-                "Accuracy (%)",
-                label="Chart: accuracy against the hidden fraction",
-            )
-        )
+    points = [row for rows in columns.values() for row in rows]
+    names = "hidden_fraction", "accuracy", "Hidden fraction of the image (%)", "Accuracy (%)"
+    charts = charts_by_method(results, points, *names, label="Chart: accuracy against the hidden fraction")
     text = prose("accuracy")
     headings = ["Network and method", *(f"{percent(fraction).replace('.0', '')} hidden" for fraction in columns)]
     by_fraction: dict[Hashable, list[Row]] = dict(columns.items())

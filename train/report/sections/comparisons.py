@@ -6,21 +6,21 @@ from maskrobust.lm_modules.reliance.results import select
 from maskrobust.train.report.blocks import Cell, html, prose, table
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import bar_groups
-from maskrobust.train.report.wording import method_title, points
+from maskrobust.train.report.wording import CASES, method_title, methods_title, points
 
 
 def against_layer_masking(results: Results) -> Markup:
-    """Every augmentation-only arm of a claim against the layer-masking arm."""
+    """Every augmentation-only arm of a claim against the layer-masking arm, for each of its two claims."""
     if not results.comparisons:
         return html("<p>No arm trains with mask augmentation alone, so there is nothing to compare.</p>")
-    text = prose("against_layer_masking", caveat=results.content["verdict"]["caveat"])
+    text = prose("against_layer_masking", caveat=results.content["caveat"])
     lines = []
     for row in results.comparisons:
-        further = [Cell(method_title(row.method)), Cell(_lost(results, row.network)), Cell(row.reading, look="words")]
-        lines.append(("", [results.network(row.network)], row, further))
-    headings = ["Arm", "Difference", "Interval, zero and margin", "Best case", "Clean accuracy lost", "Reading"]
+        further = [Cell(methods_title(row.method)), Cell(_lost(results, row.network)), Cell(row.reading, look="words")]
+        lines.append((CASES[str(row.parameters["case"])][0], [results.network(row.network)], row, further))
+    headings = ["Arm", "Difference", "Interval, zero and margin", "Method", "Clean accuracy lost", "Reading"]
     groups = bar_groups(lines, results.content["rule"]["margin"], muted="does not count")
-    return text + table("comparisons", "Comparisons behind the verdict", headings, groups, look="comparisons")
+    return text + table("comparisons", "Comparisons behind the verdicts", headings, groups, look="comparisons")
 
 
 def pairs(results: Results) -> Markup | None:

@@ -76,7 +76,7 @@ def chart_points(results: Results) -> list[Point]:
             kept = only(results.over_seeds, measure="retention", parameters=hidden, **under)
             share = only(results.over_seeds, measure=HEADLINE, **under)
             if kept and share and kept.value is not None and share.value is not None:
-                found.append(Point(network, place, method == network.arm["cases"]["best"], kept, share))
+                found.append(Point(network, place, method in network.arm["cases"]["best"], kept, share))
     return found
 
 

@@ -11,27 +11,22 @@ from maskrobust.lm_modules.reliance.results import only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, html, named, prose, table
 from maskrobust.train.report.results import TRAINING, Results
 from maskrobust.train.report.tables import cell_of
-from maskrobust.train.report.wording import CONCLUSIONS, capitalised, in_sentence, listed, method_title, points
-
-CASES = {"best": ("Best case", "★"), "own": ("Own method", "●"), "worst": ("Worst case", "▼")}
-"""Titles and marks of an arm's cases."""
+from maskrobust.train.report.wording import CASES, CONCLUSIONS, in_sentence, listed, method_title, points
 
 
 def title(results: Results) -> str:
-    """The outcome, and what it means."""
-    outcome = results.content["verdict"]["outcome"]
-    return f"{capitalised(outcome)}: {CONCLUSIONS[outcome]}"
+    """What has come of both claims."""
+    return " ".join(CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts)
 
 
 def verdict(results: Results) -> Markup:
     """What stands above all sections of a claim."""
-    found = results.content["verdict"]
-    return prose("verdict", verdict=found, conclusion=CONCLUSIONS[found["outcome"]])
+    return prose("verdicts", verdicts=results.verdicts, conclusions=CONCLUSIONS)
 
 
 def rule(results: Results) -> Markup:
-    """The question, the claim, and the rule that was stated beforehand."""
-    return prose("rule", **{name: results.content[name] for name in ("claim", "question", "rule")})
+    """The question, both claims, and the rule that was stated beforehand."""
+    return prose("rule", **{name: results.content[name] for name in ("claims", "question", "rule")})
 
 
 def factorial(results: Results) -> Markup:
@@ -43,7 +38,7 @@ def factorial(results: Results) -> Markup:
 
     def cell(arm: Mapping[str, Any], name: str, method: str) -> Cell:
         row = shares.get((name, method))
-        cases = [case for case, chosen in arm["cases"].items() if chosen == method]
+        cases = [case for case, chosen in arm["cases"].items() if method in chosen]
         found = cell_of(row)
         found = found._replace(value=Markup().join(marks[case] for case in cases) + " " * bool(cases) + found.value)
         if row is None or row.value is None:
@@ -71,7 +66,7 @@ def factorial(results: Results) -> Markup:
 def _without_retention(results: Results) -> str:
     """The augmentation-only arms whose best case does not keep the retention asked for; empty where there is none."""
     found = [
-        f"{network.title} ({in_sentence(method_title(network.arm['cases']['best']))})"
+        f"{network.title} ({listed([in_sentence(method_title(each)) for each in network.arm['cases']['best']])})"
         for network in results.networks
         if network.arm["augmentation_only"] and not network.arm["keeps_retention"]
     ]

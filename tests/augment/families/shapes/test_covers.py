@@ -17,11 +17,6 @@ def test_a_cover_hides_the_object_whole_and_has_the_outline_of_any_class() -> No
     assert inside.sum() > 15 and abs(own - 1 / NUM_CLASSES) < 0.3
 
 
-def test_nothing_is_covered_where_there_is_no_object() -> None:
-    nothing = torch.zeros_like(BATCH.object_mask)
-    assert covers(sample_keys(0, BATCH.ids), nothing, BATCH.ids, bank=BANK).all()
-
-
 def test_no_object_is_hidden_behind_its_own_silhouette() -> None:
     first, second = (batch.select(slice(0, 1)) for batch in (BATCH, shape_batch(60, seed=4, first_id=5000)))
     own, other = (SilhouetteBank.from_batches([each]) for each in (first, second))

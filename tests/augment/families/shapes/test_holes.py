@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from maskrobust.augment import broken_silhouettes, companions, enclosing_circles, objects, sample_keys
+from maskrobust.augment import broken_silhouettes, companions, enclosing_circles, sample_keys
 
 SIZES = [(1, 1), (1, 6), (7, 1), (8, 8), (9, 7), (32, 51)]
 
@@ -28,11 +28,6 @@ def test_a_broken_silhouette_is_the_object_with_its_quadrants_swapped(size: tupl
         for column in range(width):
             target = hidden[:, 0, (row + height // 2) % height, (column + width // 2) % width]
             assert torch.equal(target, object_mask[:, 0, row, column])
-
-
-def test_an_object_is_hidden_exactly() -> None:
-    object_mask = ellipses(20, 24, 30)
-    assert torch.equal(objects(object_mask), ~object_mask)
 
 
 def test_object_and_companion_hide_as_much_as_the_enclosing_circle_and_do_not_touch() -> None:

@@ -1,7 +1,5 @@
 """The bank of silhouettes and the holes drawn from it."""
 
-from typing import Any
-
 import pytest
 import torch
 from scipy import stats
@@ -44,24 +42,6 @@ def test_the_bank_keeps_mask_label_and_id_together_and_sorted_by_id() -> None:
     assert len(bank) == 5
 
 
-def test_repeated_ids_are_kept_once_within_and_over_batches() -> None:
-    bank = SilhouetteBank.from_batches([batch_of([8, 3, 8]), batch_of([3, 9, 8])])
-    assert bank.ids.tolist() == [3, 8, 9]
-    assert torch.equal(bank.object_masks, object_masks(bank.ids))
-
-
-def test_samples_without_an_object_are_passed_over() -> None:
-    bank = SilhouetteBank.from_batches([batch_of([1, 2, 3], frozenset({2})), batch_of([4], frozenset({4}))])
-    assert bank.ids.tolist() == [1, 3]
-
-
-def test_a_bank_without_any_object_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one non-empty object mask"):
-        SilhouetteBank.from_batches([batch_of([1, 2], frozenset({1, 2}))])
-    with pytest.raises(ValueError, match="at least one batch, got none"):
-        SilhouetteBank.from_batches([])
-
-
 def drawn_from(bank: SilhouetteBank, keys: Tensor) -> Tensor:
     """Position in the bank of each drawn silhouette; exactly one has to match pixel for pixel."""
     hidden = ~silhouettes(keys, HEIGHT, WIDTH, bank=bank)
@@ -86,14 +66,6 @@ def test_the_class_of_the_outline_is_independent_of_the_class_of_the_image(seed:
     outline_class = bank.labels[drawn_from(bank, sample_keys(seed, ids))]
     table = torch.bincount((ids % 4) * 4 + outline_class, minlength=16).reshape(4, 4)
     assert stats.chi2_contingency(table.numpy()).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("size", [(HEIGHT, WIDTH + 1), (WIDTH, HEIGHT), (1, 1)])
-def test_a_bank_of_another_size_is_refused(size: tuple[int, int]) -> None:
-    bank = SilhouetteBank.from_batches([batch_of([1])])
-    with pytest.raises(ValueError, match="silhouette bank must hold masks of") as caught:
-        silhouettes(torch.arange(2), *size, bank=bank)
-    assert str(size) in str(caught.value) and str((HEIGHT, WIDTH)) in str(caught.value)
 
 
 def class_bank(size: int = 40) -> SilhouetteBank:
@@ -128,15 +100,6 @@ def test_own_class_draws_no_other_view_of_the_object() -> None:
     assert stats.chisquare(drawn[expected]).pvalue > 1e-3
 
 
-def test_own_class_serves_samples_that_the_bank_does_not_hold() -> None:
-    bank, count = class_bank(), 2000
-    ids, labels = torch.arange(count) + 1000, torch.arange(count) % 4
-    hidden = ~own_class_silhouettes(sample_keys(0, ids), HEIGHT, WIDTH, bank=bank, labels=labels, ids=ids)
-    drawn = positions(hidden, bank)
-    assert torch.equal(bank.labels[drawn], labels)
-    assert stats.chisquare(torch.bincount(drawn, minlength=40)).pvalue > 1e-3
-
-
 def test_other_class_draws_every_object_of_other_classes_equally_often() -> None:
     bank, count = class_bank(), 4000
     for label in range(4):
@@ -163,20 +126,6 @@ def test_a_class_without_an_object_to_draw_is_named(family: str, ids: list[int],
         build_family(family, bank=bank)(
             torch.arange(1), batch_of(ids[:1])._replace(labels=torch.tensor([label]), ids=torch.tensor(ids[:1]))
         )
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"scaled": (0.0, 1.0)}, "scaled must be a range"),
-        ({"scaled": (2.0, 1.0)}, "scaled must be a range"),
-        ({"shifted": -0.1}, "shifted must lie in"),
-        ({"shifted": 1.1}, "shifted must lie in"),
-    ],
-)
-def test_a_geometry_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        silhouettes(torch.arange(1), HEIGHT, WIDTH, bank=class_bank(), **options)
 
 
 def disc_bank(height: int, width: int, radius: float) -> SilhouetteBank:

@@ -23,7 +23,7 @@ from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
 from maskrobust.lm_modules.reliance.measures.used_share import used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes, misled
+from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes, misled
 
 
 def arm(skill: float, seeds: int = 4, first_seed: int = 0) -> list[Outcomes]:
@@ -85,22 +85,6 @@ def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exch
     assert forth.low > 0
 
 
-def test_an_arm_does_not_differ_from_itself() -> None:
-    runs = arm(0.5)
-    assert estimate_difference(silhouette_leak(), runs, runs).interval == (0.0, 0.0, 0.0)
-
-
-def test_pairing_on_images_narrows_the_interval() -> None:
-    base = arm(0.5, seeds=1)
-    wrong = np.where(base[0].ids % 20 == 0, NUM_CLASSES, base[0].predictions_under("clean"))
-    nearly = [answering(base[0], clean=wrong)]
-    single = estimate(clean_accuracy(), base).interval
-    difference = estimate_difference(clean_accuracy(), base, nearly).interval
-    assert single is not None
-    assert difference is not None
-    assert difference.high - difference.low < 0.5 * (single.high - single.low)
-
-
 def all_misled(runs: list[Outcomes]) -> list[Outcomes]:
     return [misled(run) for run in runs]
 
@@ -118,47 +102,15 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
     sign_a: Callable[[list[Outcomes]], list[Outcomes]], sign_b: Callable[[list[Outcomes]], list[Outcomes]]
 ) -> None:
     strong, weak = arm(0.8), arm(0.3, first_seed=50)
-    plain = estimate_difference(silhouette_leak(), strong, weak).interval
+    plain = magnitude_difference(silhouette_leak(), strong, weak).interval
     found = magnitude_difference(silhouette_leak(), sign_a(strong), sign_b(weak)).interval
     back = magnitude_difference(silhouette_leak(), sign_b(weak), sign_a(strong)).interval
     assert plain is not None
     assert found is not None
     assert back is not None
+    assert plain.value == estimate_difference(silhouette_leak(), strong, weak).value and plain.low > 0
     assert found == pytest.approx(plain)
     assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
-
-
-@pytest.mark.parametrize("sign_b", [list, all_misled], ids=["+", "-"])
-def test_a_difference_of_magnitudes_near_zero_is_not_pulled_away_from_it(
-    sign_b: Callable[[list[Outcomes]], list[Outcomes]],
-) -> None:
-    blind, also_blind = arm(0.0), arm(0.0, first_seed=50)
-    found = magnitude_difference(silhouette_leak(), blind, sign_b(also_blind)).interval
-    assert found is not None
-    values = [abs(np.mean([leak_of(run) for run in runs])) for runs in (blind, also_blind)]
-    assert found.value == pytest.approx(values[0] - values[1])
-    assert found.low < 0 < found.high
-
-
-@pytest.mark.parametrize("skill", [0.0, 0.06])
-def test_equal_magnitudes_are_called_different_in_at_most_the_stated_share_of_cases(skill: float) -> None:
-    wrong = 0
-    for trial in range(200):
-        runs_a = [make_outcomes(150, seed=2 * trial, skill=skill)]
-        runs_b = [misled(make_outcomes(150, seed=2 * trial + 1, skill=skill))]
-        options = {"replicates": 300, "seed": trial}
-        found = magnitude_difference(silhouette_leak(), runs_a, runs_b, confidence=0.9, **options).interval
-        assert found is not None
-        wrong += not found.low <= 0 <= found.high
-    assert wrong / 200 <= 0.15
-
-
-def test_a_difference_of_magnitudes_is_undefined_where_that_of_figures_is() -> None:
-    runs = arm(0.5)
-    blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
-    found = magnitude_difference(used_share(blind), runs, runs)
-    assert found.interval is None
-    assert found == estimate_difference(used_share(blind), runs, runs)
 
 
 def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing() -> None:
@@ -169,20 +121,6 @@ def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing
     found = estimate_difference(used_share(seeing), arm(0.9), runs).interval
     assert found is not None
     assert found.low > 0
-
-
-def test_confidence_widens_the_interval() -> None:
-    narrow, wide = (estimate(silhouette_leak(), arm(0.5), confidence=level).interval for level in (0.8, 0.99))
-    assert narrow is not None
-    assert wide is not None
-    assert wide.low < narrow.low < narrow.high < wide.high
-
-
-def test_no_valid_image_leaves_a_figure_undefined() -> None:
-    found = estimate(silhouette_leak(), [make_outcomes(3, seed=0, invalid=(0, 1, 2))])
-    assert found.interval is None
-    assert found.undefined_because == "undefined because no image is valid for it."
-    assert (found.images, found.left_out) == (0, 3)
 
 
 def test_runs_that_cannot_be_compared_are_refused() -> None:
@@ -220,7 +158,7 @@ def test_the_interval_of_a_mean_of_fractions_is_students_on_logits() -> None:
 def test_the_interval_of_a_mean_of_fractions_stays_in_range_and_holds_the_truth() -> None:
     generator = np.random.default_rng(0)
     for mean, seeds in ((0.55, 2), (0.9, 2), (0.9, 3), (0.98, 5)):
-        rates = generator.beta(60 * mean, 60 * (1 - mean), (2000, seeds))
+        rates = generator.beta(60 * mean, 60 * (1 - mean), (1000, seeds))
         accuracies = generator.binomial(256, rates) / 256
         bounds = np.array([mean_fraction_interval(values) for values in accuracies if values.std() > 0], dtype=float)
         assert 0 <= bounds.min() <= bounds.max() <= 1

@@ -14,7 +14,6 @@ from maskrobust.lm_modules.reliance.holes.curves import (
     CurveFamily,
     CurveHoles,
     CurveOrder,
-    curve_condition,
     curve_holes,
 )
 from tests.lm_modules.reliance.shapes import SIZE, shape_batch
@@ -90,18 +89,6 @@ def test_no_segment_is_hidden_before_one_that_comes_first_by_saliency(
             assert turn[before] >= turn[after] or salient[before] == salient[after]
 
 
-@pytest.mark.parametrize("family", CURVE_FAMILIES)
-def test_the_object_goes_first_when_salient_segments_do_and_last_when_they_wait(family: CurveFamily) -> None:
-    batch = scenes(24, 2)
-    share_on_object = {}
-    for order in CURVE_ORDERS:
-        visible = holes_of(batch, family, order).visible[3]
-        share_on_object[order] = float((batch.object_mask & ~visible).sum() / batch.object_mask.sum())
-    assert share_on_object["least_salient"] < 0.02
-    assert 0.15 < share_on_object["random"] < 0.45
-    assert share_on_object["most_salient"] > 0.9
-
-
 def test_saliency_is_a_share_whatever_the_size_of_a_segment() -> None:
     object_mask = torch.zeros(1, 1, 6, 10, dtype=torch.bool)
     object_mask[..., :4, 8:] = True  # all of a cell of 8 pixels that the border cuts off
@@ -150,21 +137,3 @@ def test_holes_do_not_depend_on_batch_size_or_order(family: CurveFamily, order: 
     for rows in shuffled.split(3):
         part = holes_of(batch.select(rows), family, order)
         assert torch.equal(torch.stack(part.visible), together[:, rows])
-
-
-def test_conditions_are_named_by_family_order_and_fraction() -> None:
-    names = [curve_condition("slic", "most_salient", fraction) for fraction in (0.0, 0.1 + 0.2, 1.0)]
-    assert names == ["curve/slic/most_salient/0", "curve/slic/most_salient/0.3", "curve/slic/most_salient/1"]
-
-
-@pytest.mark.parametrize("fractions", [(0.5, 1.1), (-0.1,), (float("nan"),)])
-def test_a_fraction_outside_0_to_1_is_refused(fractions: tuple[float, ...]) -> None:
-    batch = scenes(2, 0)
-    with pytest.raises(ValueError, match=r"hidden_fractions must lie in \[0, 1\], got"):
-        curve_holes(batch.ids, batch, family="patches", order="random", hidden_fractions=fractions)
-
-
-def test_an_object_mask_that_is_not_boolean_is_refused() -> None:
-    batch = scenes(2, 0)
-    with pytest.raises(TypeError, match="object_mask must be a bool tensor"):
-        holes_of(batch._replace(object_mask=batch.object_mask.float()), "patches", "most_salient")

@@ -154,10 +154,6 @@ def test_the_control_is_zero_for_a_reader_and_not_where_something_else_tells_the
     assert interval(cover_leak(), outcomes["disc_hater"]).low > 0.2
 
 
-def test_no_margin_is_the_leak(outcomes: dict[str, Outcomes]) -> None:
-    assert interval(margin_leak(0.0), outcomes["outline"]) == interval(silhouette_leak(), outcomes["outline"])
-
-
 @pytest.mark.parametrize("margin", [0.0, 1.0, 2.5, 7.0])
 def test_a_grown_object_holds_what_is_near_enough(margin: float) -> None:
     masks = torch.cat([BATCH.object_mask[:5], torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)])
@@ -202,15 +198,6 @@ def test_a_cover_hides_the_whole_object_as_much_as_the_circle_beside_it() -> Non
     assert torch.equal(alone.cover_visible[0], holes.cover_visible[7])
 
 
-def test_a_cover_has_the_outline_of_an_object_of_any_class() -> None:
-    holes = cover_holes(sample_keys(0, BATCH.ids), BATCH.object_mask, BATCH.ids, bank=BANK)
-    inside = holes.valid & ~(~holes.cover_visible[..., [0, -1]]).flatten(1).any(dim=1)
-    read = read_outline(~holes.cover_visible[inside])
-    own = (read == BATCH.labels[inside]).float().mean()
-    assert abs(own - 1 / NUM_CLASSES) < 0.15
-    assert len(read.unique()) >= 3  # the ring is too thin to cover anything and stay within the picture
-
-
 def test_leaks_over_parts_are_those_of_their_images() -> None:
     made = make_outcomes(90, 0, skill=0.5, invalid=(3, 4))
     valid = made.object_valid
@@ -230,21 +217,3 @@ def test_leaks_over_parts_are_those_of_their_images() -> None:
     for name, at_border in (("touched", True), ("clear", False)):
         found = estimate(leak_by_border(name), [made], replicates=50)  # type: ignore[arg-type]
         assert found.value == pytest.approx(leaks[valid & (made.at_border == at_border)].mean())
-
-
-def test_outcomes_tell_how_large_an_object_is_and_whether_it_touches_the_border() -> None:
-    masks = torch.zeros(4, 1, SIZE, SIZE, dtype=torch.bool)
-    masks[0, 0, 4:8, 4:12] = True
-    masks[1, 0, :3, 5] = True
-    masks[2, 0, 5, SIZE - 1] = True
-    batch = Batch(torch.arange(4), torch.zeros(4, 3, SIZE, SIZE), masks, torch.zeros(4, dtype=torch.int64))
-    suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(hidden_fractions=()))
-    found = suite.ask({"blind": blind}, batch)["blind"]
-    assert found.object_fraction.tolist() == [32 / SIZE**2, 3 / SIZE**2, 1 / SIZE**2, 0.0]
-    assert found.at_border.tolist() == [False, True, True, False]
-
-
-def test_an_object_is_thickest_where_its_largest_inscribed_circle_lies() -> None:
-    for mask, centre, depth in zip(BANK.object_masks[:, 0].numpy(), *BANK.thickest, strict=True):
-        distances = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-        assert float(depth) == pytest.approx(distances.max()) == pytest.approx(distances[tuple(centre.tolist())])

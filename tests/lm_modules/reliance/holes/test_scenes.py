@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import (
     texture_energy,
 )
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes, SceneAnswers
+from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -169,8 +169,3 @@ def test_texture_energy_is_what_a_gaussian_of_two_pixels_takes_away() -> None:
     fine -= np.stack([gaussian_filter(each, 2.0, mode="mirror") for each in fine])
     assert float(texture_energy(NOISE)[0]) == pytest.approx(float((fine**2).mean()), rel=1e-3)
     assert float(texture_energy(FLAT)[0]) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_kinds_have_rows_in_the_order_of_their_texture() -> None:
-    names = [name for name in rows(answers(blind)) if name.startswith("outline_pull_on")]
-    assert names == [f"outline_pull_on_{kind}" for kind in SCENE_KINDS]

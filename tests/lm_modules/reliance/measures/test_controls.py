@@ -106,21 +106,6 @@ def figure(measure: Statistic, outcomes: Outcomes, confidence: float = 0.95) -> 
     return found
 
 
-def test_a_network_that_is_the_probe_uses_all_that_outlines_hold(
-    batch: Batch, trained_probe: OutlineProbe, probe: ProbeOutcomes
-) -> None:
-    def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        pieces = np.stack([largest_piece(hole) for hole in (~visible[:, 0]).numpy()])
-        return as_logits(trained_probe(torch.from_numpy(pieces).unsqueeze(1)))
-
-    suite = RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=()))
-    found = suite.ask({"probe": predict}, batch)["probe"]
-    assert np.array_equal(found.predictions_under("silhouette"), probe.predictions)
-    share = figure(used_share(probe), found)
-    assert share.low <= 1.0 <= share.high
-    assert share.low > 0.8
-
-
 def test_a_network_that_reads_only_the_outline_scores_one(outcomes: dict[str, Outcomes], probe: ProbeOutcomes) -> None:
     assert figure(used_share(probe), outcomes["reader"]).value == pytest.approx(1.0, abs=0.1)
     own = ProbeOutcomes(probe.ids, outcomes["reader"].predictions_under("silhouette"), probe.labels)

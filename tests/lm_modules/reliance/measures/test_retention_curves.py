@@ -104,33 +104,6 @@ def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction(
     assert (found.images, found.left_out) == (len(rows), len(NOT_ASKED) + 1)
 
 
-@each_metric
-def test_intervals_are_as_wide_to_both_sides_as_those_of_figures_of_resampled_images(
-    metric: str, reference: Reference
-) -> None:
-    outcomes, rng = curve_outcomes(), np.random.default_rng(5)
-    rows = rows_asked(outcomes)
-    predictions = [outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)] for fraction in FRACTIONS]
-    resampled = [
-        np.mean([reference(outcomes, each, drawn) for each in predictions])
-        for drawn in rng.choice(rows, (1000, len(rows)))
-    ]
-    low, high = np.quantile(resampled - np.mean(resampled), [0.025, 0.975])
-    found = estimate(curve(metric, *FRACTIONS), [outcomes]).interval
-    assert found is not None
-    assert (found.low - found.value, found.high - found.value) == pytest.approx((low, high), abs=0.1 * (high - low))
-
-
-@pytest.mark.parametrize("classes", [2, 10])
-def test_class_entropy_lies_between_that_of_one_class_and_of_all_classes_alike(classes: int) -> None:
-    outcomes = replace(make_outcomes(100, 0), num_classes=classes)
-    condition = curve_condition("patches", "random", 0.3)
-    for predictions, expected in ((np.zeros(100, dtype=np.int64), 0.0), (np.arange(100) % classes, np.log(classes))):
-        known = replace(outcomes, predictions={**outcomes.predictions, condition: predictions})
-        found = estimate(curve_statistic("class_entropy", "patches", "random", [0.3]), [known]).interval
-        assert found is not None and found.value == pytest.approx(expected, abs=1e-12)
-
-
 def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies() -> None:
     outcomes = curve_outcomes()
     condition = curve_condition(FAMILY, ORDER, 0.5)
@@ -142,21 +115,6 @@ def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies() -> None:
     mean = np.mean([class_entropy(run, run.predictions[condition], rows_asked(run)) for run in runs])
     found = estimate(curve("class_entropy", 0.5), runs).interval
     assert found is not None and found.value == pytest.approx(mean)
-
-
-@pytest.mark.parametrize("unevenness", [0.0, 1.0])
-def test_the_interval_of_an_entropy_holds_the_figure_and_the_truth(unevenness: float) -> None:
-    chances = np.exp(-unevenness * np.arange(10))
-    chances /= chances.sum()
-    outcomes, rng = replace(make_outcomes(600, 0), num_classes=10), np.random.default_rng(0)
-    condition, holds = curve_condition(FAMILY, ORDER, 0.5), 0
-    for trial in range(200):
-        drawn = rng.choice(10, 600, p=chances)
-        known = replace(outcomes, predictions={**outcomes.predictions, condition: drawn})
-        found = estimate(curve("class_entropy", 0.5), [known], replicates=300, seed=trial).interval
-        assert found is not None and found.low < found.value < found.high
-        holds += found.low <= stats.entropy(chances) <= found.high
-    assert holds / 200 > 0.85
 
 
 def test_the_catalogue_asks_every_point_and_the_score_of_every_curve() -> None:
@@ -184,16 +142,6 @@ def test_where_no_image_was_asked_every_figure_is_undefined() -> None:
     for metric in ("accuracy", "unchanged", "class_entropy"):
         found = estimate(curve(metric, *FRACTIONS), [silent])
         assert found.interval is None and (found.images, found.left_out) == (0, 5)
-
-
-def test_a_fraction_that_was_not_asked_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"curve/slic/most_salient/0\.4"):
-        estimate(curve("accuracy", 0.4), [curve_outcomes()])
-
-
-def test_a_score_over_no_fraction_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one hidden fraction, got none"):
-        curve("accuracy")
 
 
 def test_a_similarity_of_other_classes_is_refused() -> None:

@@ -55,8 +55,3 @@ def test_what_hides_the_whole_object_is_not_the_worst_family(outcomes: Outcomes)
     assert found == estimate(transfer_accuracy("blobs"), [outcomes]).interval
     only_objects = Context(plan_of("objects"))
     assert "worst_family" not in {asked.measure.name for asked in measure_members(only_objects)}
-
-
-def test_a_family_that_was_not_asked_about_is_refused(outcomes: Outcomes) -> None:
-    with pytest.raises(ValueError, match="got 'transfer/patches'; evaluate with a plan"):
-        estimate(transfer_accuracy("patches"), [outcomes])

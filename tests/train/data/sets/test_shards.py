@@ -78,7 +78,7 @@ def make(root: Path | str, **options: object) -> Shards:
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True))
 
 
 def streams(folder: Path, split: Split, batch_size: int, ranks: int) -> list[EvaluationStream]:

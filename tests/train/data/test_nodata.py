@@ -1,0 +1,245 @@
+"""Pixels that hold no data: read from files, hidden in training and evaluation, or refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tvf
+from PIL import Image
+from torch import Tensor
+
+from maskrobust.augment import Batch
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.cli import main
+from maskrobust.train.data import Folder
+from maskrobust.train.data.files.file_data import FileDataset
+from maskrobust.train.data.files.image_files import ImageFile, decode_visible
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import TINY_NETWORK, TWO_STEPS
+
+COLOUR = (200, 120, 40)
+SIZE = 60
+
+
+def hole(number: int) -> np.ndarray:
+    """Where an image holds no data, (SIZE, SIZE) bool: a slanted edge, single pixels, and a disc."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    specks = np.random.default_rng(number).random((SIZE, SIZE)) < 0.05
+    return (x + y < 25) | specks | ((x - 40) ** 2 + (y - 30) ** 2 < 100)
+
+
+def write_images(root: Path, under: int = 0, *, alpha: bool = True) -> Path:
+    """Two classes in three splits; `under` decides the colours of pixels without data, which are transparent or 0."""
+    rng = np.random.default_rng(under)
+    for split, count in {"train": 8, "val": 4, "test": 4}.items():
+        for number in range(count):
+            colours = np.full((SIZE, SIZE, 3), COLOUR, dtype=np.uint8)
+            colours[10 * (number % 2) : 10 * (number % 2) + 30, 5:35] += np.uint8(10 + number)
+            missing = hole(number)
+            colours[missing] = rng.integers(0, 256, (missing.sum(), 3)) if alpha else 0
+            opacity = np.where(missing, 0, 255).astype(np.uint8)[..., None]
+            path = root / split / ("bird", "cat")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.concatenate([colours, opacity], axis=2) if alpha else colours).save(path)
+    return root
+
+
+def folder(root: Path, **options: object) -> Folder:
+    return Folder(str(root), **{"nodata": "alpha", "image_size": 32, "batch_size": 4, "num_workers": 0, **options})  # type: ignore[arg-type]
+
+
+def one(path: Path, **options: object) -> Batch:
+    dataset = FileDataset([ImageFile(1, path, None, 0)], "binary", 32, **options)  # type: ignore[arg-type]
+    return dataset[0]
+
+
+@pytest.mark.parametrize("seed", [None, *range(8)])
+def test_visible_goes_through_the_geometry_of_its_image_and_no_colour_bleeds_into_it(
+    seed: int | None, tmp_path: Path
+) -> None:
+    """Every visible pixel has the one colour of the image, and the mask is that of its interpolated weights."""
+    missing = hole(0)
+    colours = np.full((SIZE, SIZE, 3), COLOUR, dtype=np.uint8)
+    colours[missing] = 255
+    opacity = np.where(missing, 0, 255).astype(np.uint8)
+    Image.fromarray(np.dstack([colours, opacity])).save(tmp_path / "a.png")
+    found = one(tmp_path / "a.png", augmentation_seed=seed, nodata="alpha")
+    assert found.visible is not None and found.visible.shape == (1, 32, 32)
+    off = (found.images.int() - torch.tensor(COLOUR)[:, None, None]).abs()
+    assert off[:, found.visible[0]].max() <= 2  # of 255, by rounding
+    assert (found.images[:, ~found.visible[0]] == 0).all()
+    # the same crop of the weights alone, drawn as a picture
+    Image.fromarray(np.dstack([opacity] * 3)).save(tmp_path / "weights.png")
+    weights = one(tmp_path / "weights.png", augmentation_seed=seed).images[:1]
+    assert torch.equal(found.visible[(weights - 127.5).abs() > 3], (weights > 127)[(weights - 127.5).abs() > 3])
+    if seed is None:
+        shown = tvf.center_crop(tvf.resize(torch.from_numpy(opacity)[None], [37], antialias=True), [32, 32])
+        assert torch.equal(found.visible, shown > 127)
+
+
+def test_what_is_under_transparent_pixels_changes_no_bit_of_a_batch(tmp_path: Path) -> None:
+    first, second = (folder(write_images(tmp_path / str(under), under)) for under in (0, 1))
+    for one_split in ("train_dataloader", "val_dataloader"):
+        for a, b in zip(getattr(first, one_split)(), getattr(second, one_split)(), strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+            assert a.visible is not None and not a.visible.all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "stored", "nodata", "expected"),
+    [
+        ("RGB", [[0, 0, 0], [0, 0, 1], [9, 9, 9]], 0, [False, True, True]),
+        ("RGB", [[0, 0, 0], [7, 7, 7], [7, 7, 8]], 7, [True, False, True]),
+        ("L", [0, 9, 9], 9, [True, False, False]),
+        ("I;16", [0, 100, 65535], 0, [False, True, True]),  # all but the last are black in 8 bits
+        ("RGBA", [[0, 0, 0, 0], [0, 0, 0, 9], [5, 5, 5, 0]], 0, [False, False, True]),
+        ("RGBA", [[0, 0, 0, 0], [0, 0, 0, 9], [5, 5, 5, 0]], "alpha", [False, True, False]),
+        ("LA", [[0, 0], [0, 9], [5, 0]], "alpha", [False, True, False]),
+        ("RGB", [[0, 0, 0]] * 3, "alpha", [True, True, True]),
+    ],
+)
+def test_the_numbers_of_the_file_are_compared_in_every_band(
+    mode: str, stored: list, nodata: float | str, expected: list[bool], tmp_path: Path
+) -> None:
+    numbers = np.array([stored], dtype=np.uint16 if mode == "I;16" else np.uint8)
+    Image.fromarray(numbers).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert decode_visible(content, nodata, "a")[0, 0].tolist() == expected  # type: ignore[arg-type]
+
+
+def test_an_image_without_data_and_one_whose_centre_has_none_are_refused_by_name(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "images")
+    path = root / "val" / "bird" / "0.png"
+    Image.fromarray(np.zeros((SIZE, SIZE, 4), dtype=np.uint8)).save(path)
+    with pytest.raises(InputError, match=r"no pixel of '.*bird/0\.png' holds data, for nodata is alpha"):
+        list(folder(root).val_dataloader())
+    edge = np.full((SIZE, 2 * SIZE, 4), 255, dtype=np.uint8)
+    edge[:, 15:] = 0
+    Image.fromarray(edge).save(path)
+    with pytest.raises(InputError, match=r"no pixel that holds data is left of '.*bird/0\.png' in the square"):
+        list(folder(root).val_dataloader())
+
+
+def test_batches_with_and_without_data_everywhere_are_joined_moved_and_selected(tmp_path: Path) -> None:
+    some = next(iter(folder(write_images(tmp_path)).val_dataloader()))
+    whole = some._replace(visible=None)
+    joined = Batch.cat([whole, some]).to("cpu")
+    assert joined.visible is not None and joined.visible[:4].all() and torch.equal(joined.visible[4:], some.visible)
+    assert Batch.cat([whole, whole]).visible is None and whole.select(slice(2)).visible is None
+    assert torch.equal(joined.select(slice(4, 6)).visible, some.visible[:2])  # type: ignore[arg-type]
+
+
+def classifier(**options: object) -> MaskRobustClassifier:
+    torch.manual_seed(0)
+    given = {"masking": "layer_masking", "patch_size": 8, "mask_probability": 0.5, **options}
+    return MaskRobustClassifier("small_resnet", 2, **given)  # type: ignore[arg-type]
+
+
+def batches(root: Path) -> tuple[Batch, Batch]:
+    """A batch, and the same with noise where it holds no data."""
+    batch = next(iter(folder(root).val_dataloader())).to("cpu")
+    noise = torch.rand(batch.images.shape, generator=torch.Generator().manual_seed(1))
+    return batch, batch._replace(images=torch.where(batch.known, batch.images, noise))
+
+
+def test_redrawing_pixels_without_data_changes_no_bit_of_a_training_step_and_of_a_validation(tmp_path: Path) -> None:
+    found = []
+    for batch in batches(write_images(tmp_path)):
+        model = classifier()
+        model.build_masks(None)
+        shown = model.present(batch)
+        assert shown.visible is not None and not (shown.visible & ~batch.known).any()
+        logits = model(shown.images, shown.visible)
+        logits.square().sum().backward()
+        clean = model.eval()._clean_logits(batch, batch.ids)
+        found.append([logits, clean, *(each.grad for each in model.network.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert not torch.equal(clean, model(batch.images))
+
+
+def test_redrawing_pixels_without_data_changes_no_answer_of_an_evaluation(tmp_path: Path) -> None:
+    plan = ReliancePlan(
+        shapes=False, hidden_fractions=(0.25,), patch_size=8, curve_families=("patches",), transfer_families=("blobs",),
+        curve_orders=("random",), sampled_share=1.0,
+    )  # fmt: skip
+    network = classifier().trained_network()
+    asked: dict[int, list[Tensor]] = {0: [], 1: []}
+    for place, batch in enumerate(batches(write_images(tmp_path))):
+
+        def recorded(images: Tensor, visible: Tensor, keys: Tensor, place: int = place) -> Tensor:
+            answer = network.predictor("layer_masking")(images, visible, keys)
+            asked[place] += [visible, answer]
+            return answer
+
+        measurement = Measurement(
+            {"a": network}, None, {"layer_masking": plan}, num_classes=2, seed=0,
+            predictors={"a": {"layer_masking": recorded}},
+        )  # fmt: skip
+        measurement.ask(batch)
+    assert len(asked[0]) > 2 and all(torch.equal(a, b) for a, b in zip(asked[0], asked[1], strict=True))
+    assert all(not each.flatten(1).all(dim=1).any() for each in asked[0][::2])  # every pass hides something
+
+
+@pytest.mark.parametrize("fill", ["mean", "inpainting"])
+def test_a_fill_covers_pixels_without_data_of_every_training_image(fill: str, tmp_path: Path) -> None:
+    model = classifier(masking="fill", fill=fill, mask_probability=0.0)
+    model.build_masks(None)
+    first, second = (model.present(each).images for each in batches(write_images(tmp_path)))
+    assert torch.equal(first, second) and first.amin() > 0.1
+
+
+def test_fit_and_evaluate_take_a_folder_with_pixels_without_data(tmp_path: Path) -> None:
+    roots = [write_images(tmp_path / f"images{under}", under) for under in (0, 1)]
+    rows = []
+    for root in roots:
+        data = ["--data=Folder", f"--data.root={root}", "--data.nodata=alpha", "--data.image_size=32"]
+        data += ["--data.batch_size=4", "--data.num_workers=0"]
+        out = tmp_path / f"out-{root.name}"
+        options = ["--model.masking=layer_masking", "--model.patch_size=8", "--run_name=a"]
+        main(["fit", *data, *TINY_NETWORK, *TWO_STEPS, *options, f"--trainer.default_root_dir={out}"])
+        checkpoint = out / "a" / "version_0" / "checkpoints" / "last.ckpt"
+        main([
+            *("evaluate", f"--network={checkpoint}", *data, "--quick", f"--out={out / 'evaluation'}"),
+            *("--methods=[layer_masking, mean]", "--plan.patch_size=8", "--replicates=20"),
+        ])  # fmt: skip
+        written = json.loads((out / "evaluation" / "reliance.json").read_text())["rows"]
+        rows.append([{**row, "network": ""} for row in written])
+    assert rows[0] == rows[1] and len(rows[0]) > 5
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["shards", "--splits=[val]"], "shards do not keep which pixels hold no data"),
+        (["explain", "--network=small_resnet:random"], "explain takes images of which every pixel holds data"),
+        (
+            ["fit", *TINY_NETWORK, *TWO_STEPS, "--model.masking=fill", "--model.fill=other_image"],
+            "shows pieces of other",
+        ),
+        (
+            ["fit", *TINY_NETWORK, *TWO_STEPS, "--model.masking=layer_masking", "--model.objective=consistency"],
+            "objective 'consistency' compares with whole images",
+        ),
+    ],
+    ids=["shards", "explain", "other_image", "consistency"],
+)
+def test_what_does_not_know_of_pixels_without_data_refuses_them_in_one_sentence(
+    command: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_images(tmp_path / "images")
+    data = ["--data=Folder", f"--data.root={root}", "--data.nodata=alpha", "--data.image_size=32"]
+    out = f"--trainer.default_root_dir={tmp_path}" if command[0] == "fit" else f"--out={tmp_path / 'out'}"
+    assert said in " ".join(
+        sentence_of([*command, *data, "--data.batch_size=4", "--data.num_workers=0", out], capsys).split()
+    )
+
+
+@pytest.mark.parametrize("nodata", [-1, float("nan"), float("inf")])
+def test_nodata_is_a_value_of_pixels_or_alpha(nodata: float, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nodata must be alpha or a value of pixels"):
+        folder(write_images(tmp_path), nodata=nodata)
