@@ -16,7 +16,6 @@ import masking
 from camera import camera, camera_mask
 from cost import cost, count
 from explaining import METHODS, explainers
-from exporting import exporting
 from feeding import FAMILIES, FILLS
 from masking import COMMON_MASKS
 from tests.processes import started
@@ -92,13 +91,6 @@ def test_feeding_has_a_row_for_each_way_of_each_task(
     assert methods.keys() == {"mask", "mask and black fill", "fill", "loading"}
     assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
     assert methods["fill"] - {"memory, copied"} == set(FILLS) and len(methods["loading"]) == 3
-
-
-def test_exporting_has_a_row_for_each_padding(tmp_path: Path) -> None:
-    exporting(("small_resnet",), batches=(2,), image_size=32, rounds=1, json=tmp_path / "bench.json")
-    rows = rows_of("exporting", tmp_path / "bench.json")
-    assert [(row["batch"], row["padding"]) for row in rows] == [(2, "mean"), (2, "mirror")]
-    assert all(row["time"] > 0 and 0 <= row["difference"] < 1e-4 for row in rows)
 
 
 def test_camera_has_a_row_for_each_padding_and_its_table_is_not_cut_in_a_file(

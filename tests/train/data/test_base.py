@@ -1,9 +1,7 @@
 """What every data module does: contract of the batches, order, splits, workers, DDP, scenes and the command line."""
 
-import jsonargparse
 import pytest
 import torch
-from pytorch_lightning import LightningDataModule
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
@@ -194,18 +192,6 @@ def test_images_have_the_size_asked_for(make_data, image_size):
     border = torch.ones(image_size, image_size, dtype=torch.bool)
     border[1:-1, 1:-1] = False
     assert not samples.object_mask[..., border].any()
-
-
-@pytest.mark.parametrize("data_class", [Cues])
-def test_the_command_line_knows_its_arguments(data_class):
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningDataModule, "data")
-    given = [f"--data=maskrobust.train.data.{data_class.__name__}", "--data.train_images=9", "--data.seed=2"]
-    arguments = parser.parse_args(given).data.init_args.as_dict()
-    assert arguments["train_images"] == 9
-    assert data_class(**arguments).seed == 2
-    with pytest.raises(jsonargparse.ArgumentError, match="train_images"):
-        parser.parse_args([*given, "--data.train_images=many"])
 
 
 def test_empty_scenes_are_backgrounds_of_the_same_kind_and_not_those_of_the_samples(make_data):

@@ -1,13 +1,12 @@
 """Some of the batches of a split by their numbers: what they are among all, and that the others are not read."""
 
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment import Batch
 from maskrobust.train.data import Cues, Shards
@@ -31,23 +30,11 @@ class Numbers(Dataset[int]):
         return index
 
 
-class Stream(IterableDataset[int]):
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(14))
-
-
 def test_samples_of_other_batches_are_not_read() -> None:
     dataset = Numbers()
     given: Any = DataLoader(dataset, batch_size=2, collate_fn=list)
     assert [*numbered_batches(given, count(1, 3))] == [(1, [2, 3]), (4, [8, 9])]
     assert dataset.read == [2, 3, 8, 9]
-
-
-def test_a_stream_of_ones_own_and_any_other_iterable_are_read_and_passed_over() -> None:
-    stream: Any = DataLoader(Stream(), batch_size=4, collate_fn=list)
-    assert [*numbered_batches(stream, iter([0, 3]))] == [(0, [0, 1, 2, 3]), (3, [12, 13])]
-    anything: Any = [10, 11, 12]
-    assert [*numbered_batches(anything, iter([2]))] == [(2, 12)]
 
 
 @pytest.fixture(params=["cues", "shards", "shards with loader processes"])

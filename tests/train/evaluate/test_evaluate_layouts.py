@@ -67,19 +67,6 @@ def test_every_layout_is_measured_from_its_files_to_the_page(name: str, tmp_path
     assert probe.value == pytest.approx(np.mean(read.predictions == read.labels)) and probe.images == IMAGES
 
 
-def test_a_folder_needs_no_training_images(tmp_path: Path) -> None:
-    write_pairs(tmp_path, by_class=True)
-    for name in ("images", "masks"):
-        (tmp_path / name).rename(tmp_path / "val")
-        (tmp_path / name).mkdir()
-        (tmp_path / "val").rename(tmp_path / name / "val")
-    options = {"root": str(tmp_path / "images"), "mask_root": str(tmp_path / "masks"), **SMALL}
-    main(evaluate(Folder(**options), options, tmp_path))
-    assert settings_of(tmp_path / "out")["probe"] == CROSS_VALIDATED
-    (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
-    assert clean.images == IMAGES
-
-
 def test_images_without_object_masks_keep_every_number_that_needs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

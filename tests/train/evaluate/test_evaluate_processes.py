@@ -10,7 +10,6 @@ import socket
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -122,20 +121,6 @@ def asked_in(folder: Path) -> list[str]:
     return (folder / "asked").read_text().splitlines()
 
 
-@pytest.mark.parametrize(("total", "there"), [(0, 14), (9, 14), (14, 14), (20, 14)])
-def test_processes_share_what_is_not_kept_in_runs_as_far_as_the_total_is_known(
-    total: int, there: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, shares = {2, 3, 11}, []
-    for rank in range(3):
-        monkeypatch.setattr(measure, "rank_and_number", lambda rank=rank: (rank, 3))
-        shares.append([number for number in islice(measure._own_numbers(kept, range(total)), there) if number < there])
-    assert sorted(chain.from_iterable(shares)) == [number for number in range(there) if number not in kept]
-    assert all(share == sorted(share) for share in shares)
-    known = [number for share in shares for number in share if number < total]
-    assert known == sorted(known)
-
-
 @pytest.mark.usefixtures("fresh_compiler")
 def test_a_whole_evaluation_takes_one_graph_of_a_network_and_one_with_layer_masking(
     command: list[str], alone: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -215,15 +200,6 @@ def test_another_setting_is_refused_with_its_name_and_what_was_kept_stays(
 def test_what_the_answers_do_not_follow_from_may_change(command: list[str], unfinished: Path) -> None:
     main([*command, f"--out={unfinished}", "--replicates=20", "--data.num_workers=1"])
     assert rows_in(unfinished)
-
-
-def test_a_folder_of_something_else_is_left_alone(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "partial").mkdir()
-    (tmp_path / "partial" / "mine.txt").write_text("mine")
-    assert "holds something else" in sentence_of([*command, f"--out={tmp_path}"], capsys)
-    assert [path.name for path in tmp_path.rglob("*")] == ["partial", "mine.txt"]
 
 
 def test_processes_with_networks_of_other_weights_are_refused(tmp_path: Path) -> None:

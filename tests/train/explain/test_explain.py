@@ -430,18 +430,6 @@ def test_explanations_with_other_settings_are_not_gone_on_with(
     assert f"was made with another {named}; call it as it was" in sentence
 
 
-def test_explanations_that_an_earlier_version_kept_are_refused_and_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    photographs(tmp_path / "images", 1)
-    old = tmp_path / "out" / "images" / "a.npz"
-    old.parent.mkdir(parents=True)
-    old.write_text("of 0.2")
-    arguments = ["explain", f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]
-    assert "holds something else than what this version" in sentence_of([*arguments, *SHORT], capsys)
-    assert old.read_text() == "of 0.2"
-
-
 JUDGING_FAULTS: list[tuple[list[str], str]] = [
     (["--judge=true"], "--judge needs images with object masks"),
     (["--data=Cues"], "got both"),

@@ -127,7 +127,6 @@ def write_text(path: Path) -> None:
         ("last", write_nothing, "no last checkpoint"),
         ("best", write_nothing, "'best' does not exist"),
         ("folder.ckpt", Path.mkdir, "folder.ckpt' is a folder; give a file in it."),
-        ("none.ckpt", write_nothing, "none.ckpt' does not exist"),
         ("text.ckpt", write_text, "text.ckpt' is not a readable checkpoint"),
         ("weights.ckpt", save_weights, "--model.weights"),
     ],
@@ -256,11 +255,6 @@ def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(
     sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
     assert sentence.startswith("`ModelCheckpoint(monitor='val/acc')` could not find the monitored key")
     assert "HINT" not in sentence and sentence.endswith("; change the trainer's options.")
-
-
-def test_two_ways_to_log_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = arguments_of("fit", tmp_path, "--trainer.logger=false", "--wandb=true")
-    assert "leave one of them out" in sentence_of(arguments, capsys)
 
 
 @pytest.mark.parametrize(
