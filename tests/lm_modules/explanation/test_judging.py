@@ -266,6 +266,7 @@ def test_localisation_is_by_its_formulas():
     assert cosine(scores, shares) == pytest.approx(scores @ shares / np.sqrt((scores @ scores) * (shares @ shares)))
     half = np.array([0.9, 0.6, 0.1, 0.0])
     assert overlap_of_highest(np.array([3.0, 1.0, 2.0, 0.0]), half) == pytest.approx(1 / 3)
+    assert overlap_of_highest(np.array([3.0, 2.0, 1.0, 0.0]), half) == 1
     assert (
         highest_on_object(np.array([3.0, 1.0, 2.0, 0.0]), half) == 1
         and highest_on_object(np.array([3.0, 0, 3.0, 0]), half) == 0.5
