@@ -25,7 +25,6 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
-from maskrobust.train.evaluate import measure
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import settings_of
 from maskrobust.train.storage import store
