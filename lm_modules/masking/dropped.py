@@ -44,7 +44,7 @@ def find_dropped(program: Program, network: nn.Module, options: MaskingOptions) 
 
     def is_dropped(name: str, kept: str) -> bool:
         """Whether all that is made of a result keeps at most the positions of the map `kept`."""
-        return all(
+        return name not in program.returned and all(
             _is_local(step, network) and (_lies_within(maps[step.name], kept, grown) or is_dropped(step.name, kept))
             for step in readers[name]
         )

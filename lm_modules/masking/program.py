@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_leaves
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.batch_norm import FoldedBatchNorm
@@ -217,6 +218,11 @@ class Program:
             )
         return self.results[layer]
 
+    @property
+    def returned(self) -> frozenset[str]:
+        """Names of the results that the network returns, whatever else reads them."""
+        return frozenset(leaf.name for leaf in tree_leaves(self.output) if isinstance(leaf, Value))
+
     def output_of(self, values: dict[str, Any]) -> Any:
         """The network's output from the results of its steps."""
         return fill_in(self.output, values)
@@ -246,6 +252,7 @@ def find_folded(program: Program, network: nn.Module) -> dict[str, Folding]:
         if isinstance(operations.get(step.name), nn.modules.batchnorm._NormBase)
         and isinstance(operations.get(step.reads[0]), nn.Conv2d)
         and reads[step.reads[0]] == 1
+        and step.reads[0] not in program.returned
         and step.name not in in_modes
         and step.reads[0] not in in_modes
     }

@@ -147,6 +147,27 @@ def test_a_batch_norm_is_folded_into_a_convolution_that_nothing_else_reads(memor
     assert all(torch.equal(*outputs) for outputs in kept) and len(kept) == 2
 
 
+class ReturnsConvolution(nn.Module):
+    """Returns a convolution's result beside that of the batch norm that reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, padding=1), randomise(nn.BatchNorm2d(8))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.conv(x)
+        return {"before": x, "after": self.bn(x)}
+
+
+@torch.no_grad()
+def test_a_convolution_whose_result_is_returned_keeps_its_batch_norm() -> None:
+    network = ReturnsConvolution().eval()
+    found, plain = LayerMasking(network)(IMAGES, VISIBLE), network(IMAGES)
+    far = ~F.max_pool2d((~VISIBLE).float(), 3, 1, 1).bool()
+    for name, result in found.items():
+        torch.testing.assert_close(result * far, plain[name] * far)
+
+
 class Binary(nn.Conv2d):
     """Computes with the signs of its weight."""
 

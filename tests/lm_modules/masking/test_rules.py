@@ -120,11 +120,10 @@ def test_an_operation_computes_what_the_reference_does_with_all_options(name: st
         for number, parameter in enumerate(module.parameters()):
             parameter.data = 0.5 + draw_features(1, 1, 1, parameter.numel(), seed=number).reshape(parameter.shape)
     for options in OPTIONS:
-        for training in (False, True) if "norm" in name else (True,):
+        for training in (False, True):
             assert_as_reference(module, draw_features(6, 4, *SIZE), draw_visible(*SIZE), training=training, **options)
 
 
-@pytest.mark.xfail(strict=True, reason="`find_dropped` takes the positions that a network returns for dropped ones")
 def test_new_positions_of_a_map_that_is_returned_are_computed_from_all_of_the_padding() -> None:
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
     assert_as_reference(network, draw_features(6, 4, *SIZE), draw_visible(*SIZE))
