@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap, rules
+from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
 from maskrobust.lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
+from maskrobust.lm_modules.masking.rules.table import RULES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "layer-masking.md").read_text(encoding="utf-8")
 HIDDEN = "·"
@@ -42,13 +44,13 @@ def features() -> Masked:
 @pytest.fixture(scope="module")
 def run() -> Iterator[tuple[dict[str, Any], str]]:
     """The names that the page's code defines, and what it prints."""
-    before, names, printed = dict(rules.RULES), {}, io.StringIO()
+    before, names, printed = dict(RULES), {}, io.StringIO()
     with contextlib.redirect_stdout(printed), torch.random.fork_rng(devices=[]):
         for block in blocks("python"):
             exec(block, names)
     yield names, printed.getvalue()
-    rules.RULES.clear()
-    rules.RULES.update(before)
+    RULES.clear()
+    RULES.update(before)
 
 
 def test_padding_fills_the_values_of_the_page() -> None:
@@ -68,7 +70,7 @@ def test_the_emphasised_values_are_the_visible_ones() -> None:
 def test_a_convolution_gives_the_values_of_the_page_where_it_is_visible() -> None:
     convolution = nn.Conv2d(1, 1, 3, 2, 1, bias=False)
     nn.init.ones_(convolution.weight)
-    result, expected = rules.convolution.convolution(convolution, features()), values("convolved")
+    result, expected = convolution_rule(convolution, features()), values("convolved")
     assert torch.equal(result.visible.positions, ~expected.isnan())
     torch.testing.assert_close(result.features[~expected.isnan()], expected[~expected.isnan()])
 

@@ -57,7 +57,7 @@ def run_rank(rank: int, folder: Path) -> None:
     """What one of the processes does."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
-    own = Batch(*(tensor.chunk(RANKS)[rank] for tensor in whole_batch()))
+    own = Batch(*(tensor.chunk(RANKS)[rank] for tensor in whole_batch() if tensor is not None))
     torch.save({objective: after_step(objective, own) for objective in OBJECTIVES}, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 

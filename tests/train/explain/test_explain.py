@@ -364,7 +364,9 @@ def test_what_is_wrong_is_said_in_one_sentence(
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights for the eight classes of Cues."""
     path = tmp_path_factory.mktemp("checkpoint") / "weights.pt"
-    torch.save(build_network("small_resnet", 8).state_dict(), path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(build_network("small_resnet", 8).state_dict(), path)
     return path
 
 

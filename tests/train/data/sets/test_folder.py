@@ -246,7 +246,7 @@ def test_that_images_are_enlarged_is_said_once_with_the_size_that_avoids_it(
     tree: tuple[Path, Path], caplog: pytest.LogCaptureFixture, image_size: int, is_said: bool
 ) -> None:
     data = make(tree, image_size=image_size)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "pytorch_lightning.utilities.rank_zero"):
         data.setup("fit")
         data.setup("test")
     said = [each.message for each in caplog.records if "enlarged" in each.message]
