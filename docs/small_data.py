@@ -93,8 +93,8 @@ def run(out: Path, seed: int, model: Sequence[str], epochs: int) -> Accuracies:
     names = []
     for arm, overlay in ARMS.items():
         name = f"{arm.replace(' ', '_')}-{seed}"
-        version = out / "runs" / name / "version_0"
-        if not (version / "finished").exists():
+        versions = out / "runs" / name
+        if not any(versions.glob("*/finished")):
             maskrobust([
                 *("fit", "--config", "small_folder.yaml", *overlay, "--run_name", name),
                 *(f"--seed_everything={seed}", f"--model.seed={seed}", f"--data.init_args.seed={seed}"),
@@ -103,8 +103,10 @@ def run(out: Path, seed: int, model: Sequence[str], epochs: int) -> Accuracies:
                 *(f"--data.init_args.root={images}", f"--data.init_args.image_size={IMAGE_SIZE}"),
                 *("--data.init_args.num_workers=0", f"--model.patch_size={PATCH_SIZE}", *model),
             ])  # fmt: skip
-            (version / "finished").touch()
-        names.append(str(version / "checkpoints" / "best.ckpt"))
+            newest = max(versions.iterdir(), key=lambda version: int(version.name.removeprefix("version_")))
+            (newest / "finished").touch()  # earlier ones were killed
+        (finished,) = versions.glob("*/finished")
+        names.append(str(finished.with_name("checkpoints") / "best.ckpt"))
     found = out / f"evaluation-{seed}" / "reliance.csv"
     if not found.exists():
         maskrobust([

@@ -38,6 +38,7 @@ def test_the_study_trains_three_ways_and_an_interrupted_one_goes_on(
     threads, out = torch.get_num_threads(), tmp_path / "out"
     options = ["--epochs=1", "--model=--model.architecture=small_resnet --model.new_head=false"]
     study.main([str(out), "--seeds=1", *options])
+    (out / "runs" / "no_masks-1" / "version_0").mkdir(parents=True)  # of a training that was killed
     calls: list[list[str]] = []
     command = study.maskrobust
     monkeypatch.setattr(study, "maskrobust", lambda arguments: calls.append(arguments) or command(arguments))
