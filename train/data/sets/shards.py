@@ -125,8 +125,8 @@ class Shards(AnnotatedDataModule):
         if self.manifest.shuffle_seed is None:
             rank_zero_warn(
                 f"the samples of shards must be in random order, but the manifest in '{self.root}' does not say that "
-                "they are, and sorted by class they make batches of few classes; write the shards again with the same "
-                "maskrobust shards --data and --out."
+                "they are, and sorted by class they make batches of few classes; write the shards again with "
+                "maskrobust shards into another --out."
             )
         rank, ranks = rank_and_number()
         stream = TrainingStream(
