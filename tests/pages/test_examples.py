@@ -1,6 +1,5 @@
 """What pages give to run beside commands: a completion, code, a study and notebooks."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -11,7 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from tests.pages.commands import blocks
+from tests.pages.commands import blocks, script
 from tests.pages.notebooks import run
 from tests.test_house import ROOT
 
@@ -62,11 +61,7 @@ def test_the_code_of_the_page_runs_and_its_comments_name_the_shapes() -> None:
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dense_holes", ROOT / "docs" / "dense_holes.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("dense_holes")
 
 
 def test_every_method_is_measured_and_an_interrupted_study_goes_on(

@@ -1,6 +1,5 @@
 """The study of docs/small_data.py: it trains and asks three ways, goes on, and states intervals over seeds."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -10,16 +9,12 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from tests.test_house import ROOT
+from tests.pages.commands import script
 
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("small_data", ROOT / "docs" / "small_data.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("small_data")
 
 
 def write_few(folder: Path, seed: int) -> None:

@@ -132,7 +132,7 @@ class MagnitudeDifference:
             level_high: the same for `high`.
         """
         minus, plus = self.minus, self.plus
-        both = ((minus, plus), (minus.minus(), plus.minus()))
+        both = ((minus, plus), (minus.negated(), plus.negated()))
         low = max(min(each.low(level_low) for each in signed) for signed in both)
         high = max(min(each.high(level_high) for each in signed) for signed in both)
         return Interval(max(min(minus.value, plus.value), -max(minus.value, plus.value)), low, high)
@@ -140,12 +140,12 @@ class MagnitudeDifference:
     def level_to_exceed(self, margin: float) -> float:
         """The level above which `low` lies above the margin; twice of it is a p-value of "at most the margin"."""
         both_above = max(self.minus.level_above(margin), self.plus.level_above(margin))
-        both_below = max(self.minus.minus().level_above(margin), self.plus.minus().level_above(margin))
+        both_below = max(self.minus.negated().level_above(margin), self.plus.negated().level_above(margin))
         return min(both_above, both_below)
 
     def level_to_fall_below(self, margin: float) -> float:
         """The level above which `high` lies below the margin; twice of it is a p-value of "at least the margin"."""
-        one_below = min(self.minus.minus().level_above(-margin), self.plus.minus().level_above(-margin))
+        one_below = min(self.minus.negated().level_above(-margin), self.plus.negated().level_above(-margin))
         one_above = min(self.minus.level_above(-margin), self.plus.level_above(-margin))
         return max(one_below, one_above)
 

@@ -237,7 +237,7 @@ class WithError(NamedTuple):
     seeds: Part
     objects: Part
 
-    def minus(self) -> "WithError":
+    def negated(self) -> "WithError":
         """The number with the other sign."""
         return self._replace(value=-self.value)
 

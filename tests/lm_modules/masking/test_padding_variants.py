@@ -1,9 +1,7 @@
 """The paddings of docs/padding_variants.py: layer masking holds for each, and each is what its name says."""
 
-import importlib.util
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,18 +12,13 @@ from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.methods import WRAPPERS
 from tests.lm_modules.masking.cases import draw_visible
 from tests.lm_modules.masking.networks import build, draw_images, holes
-
-FILE = Path(__file__).parents[3] / "docs" / "padding_variants.py"
+from tests.pages.commands import script
 
 
 @pytest.fixture
 def variants() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("padding_variants", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     before = dict(PADDINGS), dict(WRAPPERS)
-    spec.loader.exec_module(module)
-    yield module
+    yield script("padding_variants")
     for registry, kept in zip((PADDINGS, WRAPPERS), before, strict=True):
         registry.clear()
         registry.update(kept)  # type: ignore[call-overload]
