@@ -1,7 +1,7 @@
 """Every command of README, CONTRIBUTING and docs runs as it is written, made short by further options.
 
 A page's commands run in order and in one folder, so that later ones find what earlier ones have made. The Python of
-README and of the guide runs, too; that of masks.md, layer-masking.md, explanations.md and
+README and of own-network.md runs, too; that of masks.md, layer-masking.md, explanations.md and
 explainers-of-others.md has tests of its own.
 """
 
@@ -35,7 +35,7 @@ PAGES = [
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md")))
     if any(block.language == "bash" for block in blocks(page))
 ]
-WITH_PYTHON = ("README.md", "guide.md")
+WITH_PYTHON = ("README.md", "own-network.md")
 NOT_RUN = {
     "scripts/test": "runs these tests; tests/scripts/test_scripts.py",
     "scripts/demo": "takes minutes; tests/scripts/test_scripts.py and tests/train/claim/test_claim.py",

@@ -51,6 +51,7 @@ class ExplainConfig:
         image_size: side in pixels of the square at the centre of each image that is explained, at least 32.
         split: of the data, by default test where there is one, else val.
         max_images: of the data, from the first on.
+        recognised: of these, explain only the images whose class every network predicts while nothing is hidden.
         judge: measure how good the explanations of the data's images are: deletion and insertion, fidelity, stability,
             agreement, localisation of the object, and decoys. The class that is explained is the image's own.
         judging: how they are judged; see `JudgingPlan`.
@@ -75,6 +76,7 @@ class ExplainConfig:
     image_size: int = 224
     split: Split | None = None
     max_images: int = 20
+    recognised: bool = False
     judge: bool = False
     judging: JudgingPlan = field(default_factory=JudgingPlan)
     preprocess: dict[str, Any] | None = None
@@ -134,6 +136,8 @@ def _check(config: ExplainConfig) -> None:
         )
     if config.judge and config.data is None:
         raise InputError("--judge needs images with object masks and classes, got --images; give --data.")
+    if config.recognised and config.data is None:
+        raise InputError("--recognised compares predictions with the data's classes, got --images; give --data.")
     if config.classes is not None and config.data is None:
         raise InputError("--classes names the outputs of the data's classes, got --images; give --data.")
     for name in ("max_images", "replicates"):

@@ -90,6 +90,8 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     class_names = check_same_classes(networks, config.data)
     targets = config.likeliest or find_classes(config.targets, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
+    if config.recognised:
+        pictures = (each for each in pictures if all(_recognises(one[0], each, device) for one in predictors))
     store = Store(config.out / "images", _settings(config, networks, targets))
     store.check()
     partial_store = Store(config.out / "partial", store.settings)
@@ -118,7 +120,20 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
             partial_store.remove()
         images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
         objects.append(picture.object_id)
+    if not images:
+        raise InputError(
+            f"a network recognises none of the first {config.max_images} images; raise --max_images, or leave out "
+            "--recognised."
+        )
     return ExplainedImages(tuple(networks), class_names, images, np.array(objects))
+
+
+def _recognises(predict: Predictor, picture: Picture, device: torch.device) -> bool:
+    """Whether the likeliest class of a picture of which nothing is hidden is its own."""
+    image = picture.image.unsqueeze(0).to(device)
+    visible, keys = torch.ones_like(image[:, :1], dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
+    with torch.inference_mode():
+        return int(predict(image, visible, keys.to(device)).argmax()) == picture.label
 
 
 def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:

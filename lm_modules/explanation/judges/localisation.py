@@ -7,19 +7,42 @@ import numpy as np
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, for_each, judge
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 
 
 def object_fractions(segments: Segments, object_mask: BoolArray) -> FloatArray:
     """The fraction of each segment of the first image that lies on the object (H, W) bool: (M,)."""
-    labels = segments.labels[0].cpu().numpy().ravel()
-    return np.bincount(labels, weights=object_mask.ravel()) / np.bincount(labels)
+    return np.bincount(_pixel_labels(segments), weights=object_mask.ravel()) / areas(segments)
 
 
-def cosine(scores: FloatArray, fractions: FloatArray) -> float:
-    """Cosine of scores and the object's fractions, (M,) each; NaN where one of them is 0 everywhere."""
-    length = float(np.linalg.norm(scores) * np.linalg.norm(fractions))
-    return float(scores @ fractions) / length if length > 0 else float("nan")
+def areas(segments: Segments) -> FloatArray:
+    """Pixels of each segment of the first image: (M,)."""
+    return np.bincount(_pixel_labels(segments)).astype(np.float64)
+
+
+def _pixel_labels(segments: Segments) -> IntArray:
+    return segments.labels[0].cpu().numpy().ravel()
+
+
+def centred_cosine(scores: FloatArray, fractions: FloatArray, areas: FloatArray) -> float:
+    """Cosine, over pixels, of the scores with the object's fractions minus their mean over pixels.
+
+    With weights w (areas over their sum) it is sum(w s c) / sqrt(sum(w s^2) sum(w c^2)), where c = f - sum(w f). Equal
+    scores, and others that do not follow the object, give 0. Scores that are 0 outside the object and equal on it give
+    sqrt(1 - a), where a is the object's fraction of the image; 1 needs negative scores outside.
+
+    Args:
+        scores: s, (M,).
+        fractions: f, (M,); of each segment on the object.
+        areas: (M,), pixels of each segment.
+
+    Returns:
+        NaN where the scores are 0 everywhere or the fractions are the same everywhere.
+    """
+    weights = areas / areas.sum()
+    centred = fractions - weights @ fractions
+    length = float(np.sqrt((weights @ scores**2) * (weights @ centred**2)))
+    return float((weights * scores) @ centred) / length if length > 0 else float("nan")
 
 
 def overlap_of_highest(scores: FloatArray, fractions: FloatArray) -> float:
@@ -62,10 +85,14 @@ def _localised(image: ImageToJudge, about: Explained, measure: Callable[[FloatAr
     return for_each(scores, lambda each: measure(each, fractions))
 
 
-@judge(title="Coverage", definition="Cosine of the scores with the share of each segment that lies on the object.")
+@judge(
+    title="Coverage",
+    definition="Cosine, over pixels, of the scores with the object's mask minus its mean; 0: scores do not follow it.",
+)
 def coverage(image: ImageToJudge, about: Explained) -> FloatArray:
-    """By `cosine`."""
-    return _localised(image, about, cosine)
+    """By `centred_cosine`, as in Balasubramanian and Feizi, "Towards Improved Input Masking for CNNs" (ICCV 2023)."""
+    pixels = areas(image.plain[about.partition])
+    return _localised(image, about, lambda scores, fractions: centred_cosine(scores, fractions, pixels))
 
 
 @judge(

@@ -25,7 +25,7 @@ from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS,
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
-from maskrobust.train.data import Folder
+from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.config import QUICK
 from maskrobust.train.explain.pictures import file_name
@@ -371,8 +371,31 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
+QUICKLY = ["--plan.explainers=[leave_one_out]", "--methods=[black]", "--segments=[patches]", "--patch_size=12"]
 JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
 JUDGED += ["--judging.fill_colours=true", "--judging.planted_cue=true", "--judging.top_k=[1, 5]"]
+
+
+def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint, tmp_path, capsys) -> None:
+    network, data = (
+        load_network(f"small_resnet:{checkpoint}"),
+        Cues(image_size=48, train_images=8, val_images=8, test_images=8),
+    )
+    data.setup("test")
+    samples = data.samples("test")
+    with torch.inference_mode():
+        predicted = network.predictor("black")(
+            samples.images / 255, torch.ones(8, 1, 48, 48, dtype=torch.bool), torch.zeros(8, dtype=torch.int64)
+        ).argmax(dim=1)
+    named = {data.sample_name("test", int(each)).replace(" ", "-") for each in samples.ids[predicted == samples.labels]}
+    arguments = ["explain", f"--network=small_resnet:{checkpoint}", f"--out={tmp_path / 'out'}", *JUDGED[:4], *QUICKLY]
+    main([*arguments, "--recognised=true", "--max_images=8"])
+    found = arrays_of(tmp_path / "out")
+    assert {name.partition("/")[0] for name in found} - {"seed"} == named and 0 < len(named) < 8
+    first = next(number for number, hit in enumerate(predicted == samples.labels) if hit)
+    assert first > 0
+    none = [*arguments, f"--max_images={first}", "--recognised=true", f"--out={tmp_path / 'none'}"]
+    assert "recognises none" in sentence_of(none, capsys)
 
 
 def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
