@@ -283,7 +283,7 @@ def write(folder: Path, table: Mapping[str, Mapping[str, Any]], of_exemplar: Map
 
 
 def texture_energy(scenes: Tensor) -> NDArray[np.float64]:
-    """Standard deviation of what a Gaussian of 2 pixels takes away from (S, 3, H, W) in [0, 1]: (S,), in grey levels."""
+    """Standard deviation of what a Gaussian of 2 pixels takes from (S, 3, H, W) in [0, 1]: (S,), in grey levels."""
     grey = 255 * scenes.mean(dim=1).double().numpy()
     return np.array([float((each - gaussian_filter(each, 2)).std()) for each in grey])
 
