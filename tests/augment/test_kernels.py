@@ -30,7 +30,7 @@ DRAWS: dict[str, Callable[[int, int], Tensor]] = {
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", DRAWS)
-def test_masks_and_numbers(name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_and_numbers(name, size, monkeypatch):
     on_cpu = DRAWS[name](*size)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     elsewhere = DRAWS[name](*size)
@@ -40,7 +40,7 @@ def test_masks_and_numbers(name: str, size: tuple[int, int], monkeypatch: pytest
 @pytest.mark.parametrize("name", ["black", "mean", "random_colour", "blur"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_fills(name: str, dtype: torch.dtype, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fills(name, dtype, layout, monkeypatch):
     visible = patches(KEYS, 33, 17, patch_size=4, **HALF)
     images = (uniform(KEYS, 3, 33, 17) * (255 if dtype == torch.uint8 else 1)).to(dtype).to(memory_format=layout)
     if dtype.is_floating_point:
@@ -54,5 +54,5 @@ def test_fills(name: str, dtype: torch.dtype, layout: torch.memory_format, monke
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])
-def test_a_permutation_is_the_stable_order_of_uniform_numbers(count: int) -> None:
+def test_a_permutation_is_the_stable_order_of_uniform_numbers(count):
     assert torch.equal(permutation(KEYS, count), uniform(KEYS, count).argsort(dim=1, stable=True))

@@ -3,18 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from maskrobust import InputError, visible_from
 
 NAN = float("nan")
 
 
-def draw(batch: int = 2) -> Tensor:
+def draw(batch=2):
     return 1 + torch.rand(batch, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 
 
-def test_every_form_in_which_data_mark_a_pixel_gives_the_same_mask() -> None:
+def test_every_form_in_which_data_mark_a_pixel_gives_the_same_mask():
     hidden = torch.zeros(2, 1, 4, 5, dtype=torch.bool)
     hidden[0, 0, :2, 1:3] = hidden[1, 0, 3] = True
     images = draw()
@@ -38,14 +37,14 @@ def test_every_form_in_which_data_mark_a_pixel_gives_the_same_mask() -> None:
     assert torch.equal(one, ~hidden[1]) and one.dtype == torch.bool
 
 
-def test_nodata_is_what_all_bands_hold_and_nan_what_any_holds() -> None:
+def test_nodata_is_what_all_bands_hold_and_nan_what_any_holds():
     images = draw(1)
     images[0, 0, 0, 0], images[0, :, 1, 1], images[0, 2, 2, 2] = 0, 0, NAN
     visible = visible_from(images, nodata=0)
     assert np.argwhere(~visible[0, 0].numpy()).tolist() == [[1, 1], [2, 2]]
 
 
-def test_masks_of_several_forms_hide_together() -> None:
+def test_masks_of_several_forms_hide_together():
     images, padding = draw(1), torch.zeros(1, 4, 5, dtype=torch.bool)
     padding[..., 4] = True
     images[:, :, 0] = NAN
@@ -68,6 +67,6 @@ def test_masks_of_several_forms_hide_together() -> None:
         (draw()[0, 0], {}, r"images must be \(B, C, H, W\) or \(C, H, W\), got shape \(4, 5\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(images: Tensor, given: dict, message: str) -> None:
+def test_what_does_not_fit_is_refused(images, given, message):
     with pytest.raises(InputError, match=message):
         visible_from(images, **given)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from maskrobust.augment import sample_keys
@@ -11,26 +10,26 @@ from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit
 CLASSES = 4
 
 
-def draw(images: int = 4000, classes: int = CLASSES, seed: int = 0) -> Tensor:
+def draw(images=4000, classes=CLASSES, seed=0):
     return 2 * torch.randn(images, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def sample(logits: Tensor, seed: int = 1) -> Tensor:
+def sample(logits, seed=1):
     return torch.multinomial(logits.softmax(dim=1), 1, generator=torch.Generator().manual_seed(seed))[:, 0]
 
 
-def mapped(calibration: AffineCalibration, logits: Tensor) -> Tensor:
+def mapped(calibration, logits):
     return F.linear(logits, *(each.to(logits.dtype) for each in calibration))
 
 
-def distortion(classes: int = CLASSES) -> tuple[Tensor, Tensor]:
+def distortion(classes=CLASSES):
     generator = torch.Generator().manual_seed(2)
     weight = 0.5 * torch.eye(classes) + 0.2 * torch.randn(classes, classes, generator=generator)
     return weight.double(), torch.linspace(-3, 3, classes, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_a_known_affine_distortion_is_undone(classes: int) -> None:
+def test_a_known_affine_distortion_is_undone(classes):
     clean = draw(20000, classes)
     weight, bias = distortion(classes)
     found = fit_calibration(clean @ weight.T + bias, sample(clean))
@@ -42,7 +41,7 @@ def test_a_known_affine_distortion_is_undone(classes: int) -> None:
     assert difference.mean() < 0.01 and difference.max() < 0.1
 
 
-def test_the_map_is_where_the_penalised_loss_is_least() -> None:
+def test_the_map_is_where_the_penalised_loss_is_least():
     clean = draw(300)
     logits, targets = 3 * clean + 5, sample(clean)
     weight, bias = (each.double() for each in fit_calibration(logits, targets))
@@ -56,7 +55,7 @@ def test_the_map_is_where_the_penalised_loss_is_least() -> None:
     assert all(gradient.abs().max() < 1e-4 for gradient in gradients)
 
 
-def test_logits_that_say_nothing_lead_to_the_shares_of_the_targets() -> None:
+def test_logits_that_say_nothing_lead_to_the_shares_of_the_targets():
     targets = torch.tensor([0] * 600 + [1] * 300 + [3] * 100)
     logits = torch.tensor([[0.1, -7.3, 0.0, 1e4]], dtype=torch.float64).expand(1000, -1)
     shares = mapped(fit_calibration(logits, targets), logits[:1]).softmax(dim=1)[0].float()
@@ -64,7 +63,7 @@ def test_logits_that_say_nothing_lead_to_the_shares_of_the_targets() -> None:
 
 
 @pytest.mark.parametrize("present", [[1, 3], [2]])
-def test_classes_that_are_not_among_the_targets_have_rows_and_are_not_predicted(present: list[int]) -> None:
+def test_classes_that_are_not_among_the_targets_have_rows_and_are_not_predicted(present):
     logits = draw(500)
     targets = torch.tensor(present)[logits[:, present].argmax(dim=1)]
     found = fit_calibration(logits, targets)
@@ -74,7 +73,7 @@ def test_classes_that_are_not_among_the_targets_have_rows_and_are_not_predicted(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_wholly_visible_images_keep_their_logits_and_others_are_mapped(dtype: torch.dtype) -> None:
+def test_wholly_visible_images_keep_their_logits_and_others_are_mapped(dtype):
     logits = draw(3).to(dtype)
     visible = torch.ones(3, 1, 4, 4, dtype=torch.bool)
     visible[1, 0, 2, 3] = False
@@ -96,6 +95,6 @@ def test_wholly_visible_images_keep_their_logits_and_others_are_mapped(dtype: to
         (torch.full((5, 3), torch.nan), torch.zeros(5, dtype=torch.int64), "finite"),
     ],
 )
-def test_what_cannot_be_fitted_is_refused(logits: Tensor, targets: Tensor, named: str) -> None:
+def test_what_cannot_be_fitted_is_refused(logits, targets, named):
     with pytest.raises(ValueError, match=named):
         fit_calibration(logits, targets)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
@@ -17,7 +16,7 @@ from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_bank, shape_batc
 STATISTICS = (0.5, 0.25, 0.125), (0.5, 2.0, 0.25)
 
 
-def question() -> tuple[Tensor, Tensor, Tensor]:
+def question():
     """Three images, of the last of which everything may be seen."""
     generator = torch.Generator().manual_seed(0)
     visible = torch.rand(3, 1, 16, 16, generator=generator) < 0.6
@@ -25,14 +24,14 @@ def question() -> tuple[Tensor, Tensor, Tensor]:
     return torch.rand(3, 3, 16, 16, generator=generator), visible, torch.arange(3)
 
 
-def backgrounds(count: int = 4) -> Tensor:
+def backgrounds(count=4):
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("ask", [predictor, feature_extractor])
 @pytest.mark.parametrize("fill", ["black", "random_colour"])
 @torch.no_grad()
-def test_answers_are_those_of_the_formula_picture_by_picture(ask, fill: str) -> None:
+def test_answers_are_those_of_the_formula_picture_by_picture(ask, fill):
     images, visible, keys = question()
     plain = ask(SmallResNet(3).eval(), fill, *STATISTICS)
     found = centred(plain, backgrounds())(images, visible, keys)
@@ -45,11 +44,11 @@ def test_answers_are_those_of_the_formula_picture_by_picture(ask, fill: str) -> 
         torch.testing.assert_close(found[row : row + 1], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_hole_that_adds_something_to_every_answer_is_taken_off_whole() -> None:
+def test_a_hole_that_adds_something_to_every_answer_is_taken_off_whole():
     images, visible, keys = question()
     weights = torch.randn(2, 16 * 16, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
-    def adding(shown: Tensor, seen: Tensor, _keys: Tensor) -> Tensor:
+    def adding(shown, seen, _keys):
         return shown.mean(dim=1).flatten(1).double() @ weights[0] + (~seen).flatten(1).double() @ weights[1]
 
     whole = adding(images, torch.ones_like(visible), keys)
@@ -57,12 +56,12 @@ def test_a_hole_that_adds_something_to_every_answer_is_taken_off_whole() -> None
     torch.testing.assert_close(centred(adding, backgrounds(1))(images, visible, keys), whole)
 
 
-def test_pictures_of_another_size_are_refused() -> None:
+def test_pictures_of_another_size_are_refused():
     with pytest.raises(InputError, match=r"shape \(3, 16, 16\) of the images, got \(3, 8, 8\)"):
         centred(lambda shown, *_: shown, backgrounds()[..., :8, :8])(*question())
 
 
-def test_networks_are_asked_under_the_centred_method_by_its_name() -> None:
+def test_networks_are_asked_under_the_centred_method_by_its_name():
     torch.manual_seed(0)
     network, bank = MaskRobustClassifier("small_resnet", NUM_CLASSES).trained_network(), shape_bank(16)
     batch = shape_batch(12, seed=5)

@@ -11,7 +11,7 @@ KEYS = sample_keys(0, torch.arange(5000))
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.1, 0.9), (0.25, 0.3), (0.0, 0.01), (0.99, 1.0)])
-def test_the_fraction_is_uniform_over_the_range(bounds: tuple[float, float]) -> None:
+def test_the_fraction_is_uniform_over_the_range(bounds):
     low, high = bounds
     drawn = draw_hidden_fraction(KEYS, bounds)
     assert drawn.dtype == torch.float32 and drawn.shape == (5000,)

@@ -11,7 +11,7 @@ FRACTIONS = [0.0, 0.01, 0.1, 1 / 3, 0.5, 0.77, 0.99, 1.0]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_hidden_pixels_are_exact(size: tuple[int, int]) -> None:
+def test_the_hidden_pixels_are_exact(size):
     for fraction in FRACTIONS:
         visible = blobs(sample_keys(0, torch.arange(20)), *size, hidden_fraction=(fraction, fraction))
         hidden = (~visible).sum(dim=(1, 2, 3))
@@ -20,7 +20,7 @@ def test_the_hidden_pixels_are_exact(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.2, 0.7])
-def test_every_place_is_hidden_equally_often(fraction: float) -> None:
+def test_every_place_is_hidden_equally_often(fraction):
     count = 1500
     visible = blobs(sample_keys(2, torch.arange(count)), 30, 30, hidden_fraction=(fraction, fraction))
     # Pixels far from each other are nearly independent: a grid of 5 x 5 of them, each hidden binomially.
@@ -30,7 +30,7 @@ def test_every_place_is_hidden_equally_often(fraction: float) -> None:
         assert deviation.abs().max() < 4
 
 
-def test_blobs_are_few_pieces_and_more_knots_make_more_of_them() -> None:
+def test_blobs_are_few_pieces_and_more_knots_make_more_of_them():
     keys = sample_keys(3, torch.arange(40))
     pieces = {}
     for knots in (3, 6, 16):

@@ -5,7 +5,6 @@ from math import ceil
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
 
 from maskrobust.augment import patches, sample_keys
 
@@ -13,7 +12,7 @@ SIZES = [(1, 1, 1), (1, 1, 16), (5, 9, 100), (7, 5, 2), (33, 17, 8), (32, 32, 16
 FRACTIONS = [0.0, 0.01, 0.1, 0.25, 0.3, 0.5, 0.65, 0.9, 0.99, 1.0]
 
 
-def hidden_cells(visible: Tensor, patch_size: int) -> Tensor:
+def hidden_cells(visible, patch_size):
     """(B, rows, columns) bool; every cell must be hidden or visible as a whole."""
     height, width = visible.shape[2:]
     cells = torch.zeros(len(visible), ceil(height / patch_size), ceil(width / patch_size), dtype=torch.bool)
@@ -27,7 +26,7 @@ def hidden_cells(visible: Tensor, patch_size: int) -> Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_hidden_fraction_is_exact_to_a_cell(size: tuple[int, int, int]) -> None:
+def test_the_hidden_fraction_is_exact_to_a_cell(size):
     for fraction in FRACTIONS:
         height, width, patch_size = size
         visible = patches(torch.arange(6), height, width, hidden_fraction=(fraction, fraction), patch_size=patch_size)
@@ -38,7 +37,7 @@ def test_the_hidden_fraction_is_exact_to_a_cell(size: tuple[int, int, int]) -> N
 
 
 @pytest.mark.parametrize(("rows", "columns", "hidden"), [(5, 7, 3), (5, 7, 20), (1, 9, 4), (6, 6, 35)])
-def test_every_cell_is_hidden_equally_often(rows: int, columns: int, hidden: int) -> None:
+def test_every_cell_is_hidden_equally_often(rows, columns, hidden):
     samples, cells = 4000, rows * columns
     fraction = hidden / cells
     keys = sample_keys(2, torch.arange(samples))
@@ -49,7 +48,7 @@ def test_every_cell_is_hidden_equally_often(rows: int, columns: int, hidden: int
     assert 1e-3 < stats.chi2(cells - 1).sf(float(statistic)) < 1 - 1e-3
 
 
-def test_a_shifted_grid_hides_every_pixel_equally_often_and_all_offsets_occur() -> None:
+def test_a_shifted_grid_hides_every_pixel_equally_often_and_all_offsets_occur():
     count, fraction = 4000, 6 / 16
     keys = sample_keys(6, torch.arange(count))
     hidden = ~patches(keys, 9, 9, hidden_fraction=(fraction, fraction), patch_size=3, random_offset=True)[:, 0]

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from maskrobust.augment import (
     hide_in_order,
@@ -15,22 +14,22 @@ from maskrobust.augment import (
 FRACTIONS = [0.0, 0.05, 0.1, 0.3, 0.5, 0.77, 0.9, 1.0]
 
 
-def uneven_segments(count: int, height: int = 7, width: int = 9) -> Tensor:
+def uneven_segments(count, height=7, width=9):
     """Segments of very different sizes, some numbers left out."""
     return (uniform(torch.arange(count), height, width).square() * 12).long()
 
 
-def some_order(segments: Tensor) -> Tensor:
+def some_order(segments):
     return random_order(sample_keys(8, torch.arange(len(segments))), segments)
 
 
-def holes(segments: Tensor, order: Tensor, fractions: list[float]) -> Tensor:
+def holes(segments, order, fractions):
     """Hidden pixels, (F, B, H, W) bool."""
     own = torch.tensor(fractions, dtype=torch.float64)[:, None].expand(-1, len(segments))
     return ~hide_in_order(segments, order, own).squeeze(2)
 
 
-def hidden_by_the_slow_way(order: list[int], segments: Tensor, wanted: int) -> Tensor:
+def hidden_by_the_slow_way(order, segments, wanted):
     """Hide segments one after the other; of all holes on the way, the first of those nearest to `wanted`."""
     way = [torch.zeros_like(segments, dtype=torch.bool)]
     for segment in order:
@@ -38,7 +37,7 @@ def hidden_by_the_slow_way(order: list[int], segments: Tensor, wanted: int) -> T
     return min(way, key=lambda hidden: abs(int(hidden.sum()) - wanted))
 
 
-def test_segments_are_hidden_one_after_the_other_up_to_the_nearest_cut() -> None:
+def test_segments_are_hidden_one_after_the_other_up_to_the_nearest_cut():
     segments = uneven_segments(30)
     order = some_order(segments)
     for fraction, hidden in zip(FRACTIONS, holes(segments, order, FRACTIONS), strict=True):
@@ -47,7 +46,7 @@ def test_segments_are_hidden_one_after_the_other_up_to_the_nearest_cut() -> None
             assert torch.equal(hidden[row], slow)
 
 
-def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch() -> None:
+def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch():
     segments = uneven_segments(20)
     keys = sample_keys(0, torch.arange(20))
     order = random_order(keys, segments)
@@ -58,7 +57,7 @@ def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch() 
 
 
 @pytest.mark.parametrize(("height", "width", "patch_size"), [(8, 12, 4), (7, 5, 3), (1, 9, 16), (5, 4, 1)])
-def test_patches_are_numbered_row_by_row(height: int, width: int, patch_size: int) -> None:
+def test_patches_are_numbered_row_by_row(height, width, patch_size):
     segments = patch_segments(height, width, patch_size)
     across = len(range(0, width, patch_size))
     expected = [[(y // patch_size) * across + x // patch_size for x in range(width)] for y in range(height)]

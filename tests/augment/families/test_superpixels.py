@@ -14,14 +14,14 @@ from maskrobust.augment.families.superpixels import SegmentationMethod, SegmentC
 METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
 
 
-def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
+def picture(height, width, channels=3):
     """Four flat quadrants."""
     rows, columns = np.arange(height) >= height // 2, np.arange(width) >= width // 2
     quadrant = 2 * rows[:, None] + columns[None, :]
     return np.repeat((quadrant / 3).astype(np.float32)[:, :, None], channels, axis=2)
 
 
-def test_segments_are_hidden_in_a_random_order_up_to_a_fraction_from_the_range() -> None:
+def test_segments_are_hidden_in_a_random_order_up_to_a_fraction_from_the_range():
     segments, keys = (uniform(torch.arange(30), 7, 9).square() * 12).long(), sample_keys(0, torch.arange(30))
     order, fraction = random_order(fold_in(keys, 1), segments), draw_hidden_fraction(fold_in(keys, 0), (0.2, 0.9))
     expected = hide_in_order(segments, order, fraction.unsqueeze(0))[0]
@@ -30,24 +30,24 @@ def test_segments_are_hidden_in_a_random_order_up_to_a_fraction_from_the_range()
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_segment_does_not_cross_a_strong_edge(method: SegmentationMethod, channels: int) -> None:
+def test_a_segment_does_not_cross_a_strong_edge(method, channels):
     segments = segment_image(method, picture(32, 48, channels))
     assert segments.shape == (32, 48) and segments.dtype == np.int32
     quadrants = [set(np.unique(part)) for half in np.split(segments, 2) for part in np.split(half, 2, axis=1)]
     assert len(set.union(*quadrants)) == sum(len(quadrant) for quadrant in quadrants)
 
 
-def counting_cache(capacity: int) -> tuple[SegmentCache, list[SegmentationMethod]]:
+def counting_cache(capacity):
     calls: list[SegmentationMethod] = []
 
-    def segment(method: SegmentationMethod, image: np.ndarray) -> np.ndarray:
+    def segment(method, image):
         calls.append(method)
         return (image[..., 0] * 100).astype(np.int32)
 
     return SegmentCache(capacity, segment), calls
 
 
-def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused() -> None:
+def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused():
     cache, calls = counting_cache(10**6)
     first, crop = picture(6, 8), picture(6, 8)[:, ::-1]
     for _ in range(3):
@@ -59,7 +59,7 @@ def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused()
     assert calls == ["slic", "slic", "quickshift", "slic", "slic"] and len(cache) == 5
 
 
-def test_threads_share_the_cache_and_get_what_they_asked_for() -> None:
+def test_threads_share_the_cache_and_get_what_they_asked_for():
     cache, _ = counting_cache(capacity=3 * 4 * 4 * 4)
     asked = [(sample_id, picture(4, 4) + sample_id) for sample_id in range(5)] * 40
     with ThreadPoolExecutor(8) as threads:

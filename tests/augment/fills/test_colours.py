@@ -19,7 +19,7 @@ def test_the_mean_goes_into_its_own_channel(dtype: torch.dtype, mean: list[float
         assert (filled[:, channel] == torch.tensor(value, dtype=dtype)).all()
 
 
-def test_random_colours_are_uniform_and_independent_over_images_and_channels() -> None:
+def test_random_colours_are_uniform_and_independent_over_images_and_channels():
     keys = sample_keys(0, torch.arange(4000))
     colours = fill_random_colour(torch.ones(4000, 3, 1, 1), torch.zeros(4000, 1, 1, 1, dtype=torch.bool), keys)
     red, green, blue = colours.flatten(1).unbind(dim=1)

@@ -14,7 +14,7 @@ VISIBLE = patches(KEYS, 33, 46, hidden_fraction=(0.3, 0.6), patch_size=8)
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
-def test_it_is_what_opencv_makes_of_each_channel_with_black_in_the_hole(channels: int, dtype: torch.dtype) -> None:
+def test_it_is_what_opencv_makes_of_each_channel_with_black_in_the_hole(channels, dtype):
     pixels = (uniform(KEYS, channels, 33, 46) * 256).to(torch.uint8)
     images = pixels if dtype == torch.uint8 else pixels.to(dtype) / 255
     filled = fill_inpainting(images, VISIBLE, [0.5] * channels)
@@ -29,7 +29,7 @@ def test_it_is_what_opencv_makes_of_each_channel_with_black_in_the_hole(channels
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
 @pytest.mark.parametrize("size", [(1, 40), (40, 1), (1, 2), (2, 1)], ids=str)
-def test_a_line_is_inpainted_as_two_lines_that_are_alike(size: tuple[int, int], dtype: torch.dtype) -> None:
+def test_a_line_is_inpainted_as_two_lines_that_are_alike(size, dtype):
     keys = torch.arange(30)
     pixels, visible = (uniform(keys, 3, *size) * 256).to(torch.uint8), uniform(keys + 1, 1, *size) < 0.4
     images, twice = pixels if dtype == torch.uint8 else pixels / 255, (1, 1, 1 + (size[0] == 1), 1 + (size[1] == 1))

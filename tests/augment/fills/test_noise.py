@@ -13,12 +13,12 @@ HIDDEN = torch.zeros(50, 1, 13, 11, dtype=torch.bool)
 every_noise = pytest.mark.parametrize("name", NOISES)
 
 
-def test_uniform_noise_is_uniform() -> None:
+def test_uniform_noise_is_uniform():
     noise = fill_uniform_noise(torch.ones(50, 3, 13, 11), HIDDEN, KEYS).flatten()
     assert stats.kstest(noise, "uniform").pvalue > 1e-3
 
 
-def test_gaussian_noise_is_gaussian_about_a_half_and_clipped() -> None:
+def test_gaussian_noise_is_gaussian_about_a_half_and_clipped():
     noise = fill_gaussian_noise(torch.ones(50, 3, 13, 11), HIDDEN, KEYS).flatten()
     inside = noise[(noise > 0) & (noise < 1)]
     assert noise.min() == 0 and noise.max() == 1
@@ -27,7 +27,7 @@ def test_gaussian_noise_is_gaussian_about_a_half_and_clipped() -> None:
     assert stats.binomtest(clipped, len(noise), 2 * stats.norm.cdf(-2)).pvalue > 1e-3
 
 
-def test_gaussian_numbers_are_standard_normal_far_into_the_tails() -> None:
+def test_gaussian_numbers_are_standard_normal_far_into_the_tails():
     numbers = gaussian(sample_keys(1, torch.arange(100)), 10_000).flatten()
     assert stats.kstest(numbers, "norm").pvalue > 1e-3
     for bound in (2.0, 3.0, 3.7):

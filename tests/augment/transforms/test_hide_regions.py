@@ -138,7 +138,7 @@ def one_hole(**options):
     return compose(HideRegions(p=1.0, **options), seed=1)
 
 
-def test_a_given_visible_may_have_one_channel_and_any_numbers_but_no_other_size() -> None:
+def test_a_given_visible_may_have_one_channel_and_any_numbers_but_no_other_size():
     image, visible = np.full((20, 20, 3), 200, dtype=np.uint8), np.zeros((20, 20, 1), dtype=bool)
     visible[:10] = True
     result = one_hole(hidden_fraction=(0.0, 0.0))(image=image, visible=visible)
@@ -149,7 +149,7 @@ def test_a_given_visible_may_have_one_channel_and_any_numbers_but_no_other_size(
         transform(image=image, visible=visible[:9, :, 0])
 
 
-def test_several_images_at_once_are_refused() -> None:
+def test_several_images_at_once_are_refused():
     image = np.zeros((20, 30, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match="fills the target image alone, got images too"):
         one_hole()(image=image, images=np.stack([image, image]))

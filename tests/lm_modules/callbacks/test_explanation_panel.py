@@ -1,7 +1,5 @@
 """Explanations in training: of the images' own classes, when they are due, and training does not notice."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,7 +17,7 @@ SHORT = {"plan": PLAN, "patch_size": SIDE // 4, "pictures": 2}
 
 
 @pytest.fixture
-def pictures(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Tensor, int]]:
+def pictures(monkeypatch):
     """What a logger is given that shows pictures: name, picture and step."""
     shown: list[tuple[str, Tensor, int]] = []
     monkeypatch.setattr(explanation_panel, "shows_pictures", lambda _loggers: True)
@@ -31,9 +29,7 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Tensor, int]]:
     return shown
 
 
-def test_it_explains_validation_images_every_few_epochs(
-    pictures: list[tuple[str, Tensor, int]], tmp_path: Path
-) -> None:
+def test_it_explains_validation_images_every_few_epochs(pictures, tmp_path):
     fit(csv_logger(tmp_path), ExplanationPanel(("black", "layer_masking"), every_n_epochs=2, **SHORT), epochs=2)
     ((name, picture, step),) = pictures
     assert name == "explanations/lime" and step > 0
@@ -42,17 +38,17 @@ def test_it_explains_validation_images_every_few_epochs(
     torch.testing.assert_close(first, VALIDATION[0].images[0], atol=0.5 / 255 + 1e-6, rtol=0)
 
 
-def test_training_goes_on_as_it_would_without(pictures: list[tuple[str, Tensor, int]], tmp_path: Path) -> None:
+def test_training_goes_on_as_it_would_without(pictures, tmp_path):
     with_picture = fit(csv_logger(tmp_path / "with"), ExplanationPanel(("black",), **SHORT))[1].state_dict()
     without = fit(csv_logger(tmp_path / "without"))[1].state_dict()
     assert len(pictures) == 2
     assert all(torch.equal(with_picture[name], without[name]) for name in without)
 
 
-def test_segments_for_and_against_the_own_class_have_their_colours() -> None:
+def test_segments_for_and_against_the_own_class_have_their_colours():
     batch = VALIDATION[0].select(slice(1))
 
-    def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    def predict(images, visible, keys):
         half = SIDE // 2  # the left half is for the class, the right half against it
         effect = visible[:, 0, :, :half].float().mean(dim=(1, 2)) - visible[:, 0, :, half:].float().mean(dim=(1, 2))
         logits = torch.zeros(len(images), 10)

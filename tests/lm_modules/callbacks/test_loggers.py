@@ -1,7 +1,6 @@
 """What Weights & Biases and TensorBoard get, read back from where they put it."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from tests.lm_modules.callbacks.runs import VALIDATION, callback, csv_logger, fi
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     """Of a real offline run of two measured epochs, logged to CSV as well."""
     folder = tmp_path_factory.mktemp("offline")
     with pytest.MonkeyPatch.context() as patch:
@@ -27,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder: Path) -> None:
+def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder):
     pictures = [*folder.rglob("media/images/reliance/shown*.png")]
     assert len(pictures) == 2
     image = VALIDATION[0].images[0]
@@ -38,7 +37,7 @@ def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder: Path) 
             assert (first / 255 - image).abs().max() <= 1 / 255
 
 
-def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder: Path) -> None:
+def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder):
     tables = [json.loads(path.read_text()) for path in folder.rglob("media/table/reliance/rows*.table.json")]
     first, second = sorted((table["data"] for table in tables), key=len)
     assert all(table["columns"] == list(TABLE_COLUMNS) for table in tables)
@@ -46,7 +45,7 @@ def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder: Pa
     assert {row[0] for row in first} == {0} and {row[0] for row in second[len(first) :]} == {1}
 
 
-def test_the_table_and_the_scalars_are_the_same_numbers(folder: Path) -> None:
+def test_the_table_and_the_scalars_are_the_same_numbers(folder):
     last = max(folder.rglob("media/table/reliance/rows*.table.json"), key=lambda path: path.stat().st_size)
     scalars = logged(folder / "scalars")
     for epoch, method, measure, *numbers, _, _ in json.loads(last.read_text())["data"]:
@@ -56,12 +55,12 @@ def test_the_table_and_the_scalars_are_the_same_numbers(folder: Path) -> None:
         assert (numbers[1] is None) == (measure == "hidden_pixel_sensitivity")
 
 
-def test_tensorboard_gets_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_gets_the_picture(monkeypatch):
     """Its writer is no dependency, so a stand-in takes its place."""
     shown = []
 
     class Writer:
-        def add_image(self, tag: str, img_tensor: torch.Tensor, global_step: int) -> None:
+        def add_image(self, tag, img_tensor, global_step):
             shown.append((tag, img_tensor, global_step))
 
     monkeypatch.setattr(TensorBoardLogger, "experiment", Writer())

@@ -12,7 +12,7 @@ from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION
 SIDE = VALIDATION[0].images.shape[-1]
 
 
-def test_there_is_a_row_for_each_image_and_a_column_for_it_and_each_method() -> None:
+def test_there_is_a_row_for_each_image_and_a_column_for_it_and_each_method():
     batch = VALIDATION[0].select(slice(3))
     picture = draw_panel(batch, ("black", "layer_masking"), (0.5, 0.5, 0.5), seed=0)
     assert picture.shape == (3, 3 * (SIDE + 2) + 2, 3 * (SIDE + 2) + 2)
@@ -26,7 +26,7 @@ def test_there_is_a_row_for_each_image_and_a_column_for_it_and_each_method() -> 
     assert torch.equal(marked, mark_hidden(batch.images, visible_of_all)[1])
 
 
-def cell(picture: torch.Tensor, row: int, column: int) -> torch.Tensor:
+def cell(picture, row, column):
     """One picture of the grid, without the frame of two pixels."""
     top, left = (2 + place * (SIDE + 2) for place in (row, column))
     return picture[:, top : top + SIDE, left : left + SIDE]

@@ -1,12 +1,10 @@
 """Images per second and the share of waiting, by a clock that is set by hand."""
 
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from maskrobust.augment import Batch
 from maskrobust.lm_modules.callbacks import Throughput
 from tests.lm_modules.callbacks.runs import TRAINING, csv_logger, fit, logged
 
@@ -24,10 +22,10 @@ class Clocked:
         self.call("on_train_start")
         self.call("on_train_epoch_start")
 
-    def call(self, hook: str, *more: object) -> None:
+    def call(self, hook, *more):
         getattr(self.callback, hook)(self.trainer, self.module, *more)
 
-    def step(self, batch: Batch, *, wait: float, work: float, steps: bool = True) -> None:
+    def step(self, batch, *, wait, work, steps=True):
         self.now += wait
         self.call("on_train_batch_start", batch, 0)
         self.now += work
@@ -35,7 +33,7 @@ class Clocked:
         self.call("on_train_batch_end", None, batch, 0)
 
 
-def test_the_figures_are_those_of_the_steps_since_they_were_last_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figures_are_those_of_the_steps_since_they_were_last_logged(monkeypatch):
     clocked = Clocked(monkeypatch)
     for wait, work in ((1.0, 2.0), (2.0, 3.0), (0.0, 2.0), (0.0, 2.0)):
         clocked.step(TRAINING[0], wait=wait, work=work)
@@ -47,7 +45,7 @@ def test_the_figures_are_those_of_the_steps_since_they_were_last_logged(monkeypa
     ]
 
 
-def test_a_validation_counts_for_neither_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_validation_counts_for_neither_figure(monkeypatch):
     clocked = Clocked(monkeypatch)
     clocked.step(TRAINING[0], wait=1.0, work=1.0)
     clocked.now += 100
@@ -57,14 +55,14 @@ def test_a_validation_counts_for_neither_figure(monkeypatch: pytest.MonkeyPatch)
     assert clocked.figures == [("train/images_per_second", 32 / 4), ("train/data_wait", 1 / 4)]
 
 
-def test_a_training_logs_both_figures_at_each_step(tmp_path: Path) -> None:
+def test_a_training_logs_both_figures_at_each_step(tmp_path):
     fit(csv_logger(tmp_path), Throughput(), epochs=2)
     waits, speeds = (logged(tmp_path)[f"train/{name}"] for name in ("data_wait", "images_per_second"))
     assert len(waits) == len(speeds) == 8
     assert all(0 <= wait <= 1 for wait in waits) and min(speeds) > 0
 
 
-def test_images_are_counted_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_counted_over_all_processes(monkeypatch):
     clocked = Clocked(monkeypatch, world_size=4, log_every_n_steps=1)
     clocked.step(TRAINING[0], wait=1.0, work=1.0)
     assert clocked.figures[0] == ("train/images_per_second", 4 * 16 / 2)

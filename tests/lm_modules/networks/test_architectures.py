@@ -16,7 +16,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet, build_netw
         ("timm/resnet10t", "ResNet"),
     ],
 )
-def test_a_name_gives_a_network_with_that_many_classes(architecture: str, kind: str) -> None:
+def test_a_name_gives_a_network_with_that_many_classes(architecture, kind):
     with torch.device("meta"):
         network = build_network(architecture, 7)
     assert type(network).__name__ == kind
@@ -31,7 +31,7 @@ def test_a_name_gives_a_network_with_that_many_classes(architecture: str, kind: 
         ("timm/resnet10t", {"stem_width": 16}, 32),
     ],
 )
-def test_options_reach_the_constructor(architecture: str, options: dict, channels: int) -> None:
+def test_options_reach_the_constructor(architecture, options, channels):
     with torch.device("meta"):
         network = build_network(architecture, 3, options)
     assert network.bn1.num_features == channels
@@ -50,9 +50,7 @@ def test_options_reach_the_constructor(architecture: str, options: dict, channel
         ("timm/resnet10t", 10, {"depthness": 3}, ["timm/resnet10t", "depthness"]),
     ],
 )
-def test_a_refusal_is_one_sentence_that_names_what_was_given(
-    architecture: str, num_classes: int, options: dict | None, named: list[str]
-) -> None:
+def test_a_refusal_is_one_sentence_that_names_what_was_given(architecture, num_classes, options, named):
     with pytest.raises(ValueError, match=r"architecture|num_classes") as refusal:
         build_network(architecture, num_classes, options)
     message = str(refusal.value)
@@ -60,7 +58,7 @@ def test_a_refusal_is_one_sentence_that_names_what_was_given(
     assert message.endswith((".", "?")) and ". " not in message and "\n" not in message
 
 
-def test_the_small_resnet_has_three_stages_at_strides_two_four_and_eight() -> None:
+def test_the_small_resnet_has_three_stages_at_strides_two_four_and_eight():
     network = SmallResNet(4, width=16, blocks=2)
     sizes = {}
     for name in ("conv1", "layer1", "layer2", "layer3"):
@@ -73,6 +71,6 @@ def test_the_small_resnet_has_three_stages_at_strides_two_four_and_eight() -> No
     assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 1 + 12 + 2
 
 
-def test_a_small_resnet_refuses_widths_at_which_torch_corrupts_memory() -> None:
+def test_a_small_resnet_refuses_widths_at_which_torch_corrupts_memory():
     with pytest.raises(ValueError, match=r"^width must be at least 16, got 8; give a larger number\.$"):
         SmallResNet(4, width=8)

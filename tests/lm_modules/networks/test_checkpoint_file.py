@@ -4,10 +4,8 @@ import pickle
 import resource
 import sys
 import zipfile
-from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, check_size
 
 
-def rewritten(path: Path, change: Callable[[bytes], bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
     """A checkpoint with its pickle changed."""
     with zipfile.ZipFile(path) as archive:
         parts = {each.filename: archive.read(each) for each in archive.infolist()}
@@ -31,26 +29,26 @@ def rewritten(path: Path, change: Callable[[bytes], bytes], compression: int = z
     return path
 
 
-def saved(path: Path, content: object) -> Path:
+def saved(path, content):
     torch.save(content, path)
     return path
 
 
-def of_size(numbers: bytes) -> Callable[[bytes], bytes]:
+def of_size(numbers):
     """Four elements become as many as a little-endian number of five bytes says, in the storage and in the shape."""
     large = b"\x8a\x06" + numbers + b"\x00"
     return lambda content: content.replace(b"K\x04tq", large + b"tq").replace(b"K\x04\x85", large + b"\x85")
 
 
-def huge_tensor(path: Path) -> Path:
+def huge_tensor(path):
     return rewritten(saved(path, {"w": torch.arange(4.0)}), of_size((2**39).to_bytes(5, "little")))
 
 
-def deep(depth: int) -> bytes:
+def deep(depth):
     return b"\x80\x02}X\x01\x00\x00\x00a" + b"]" * depth + b"a" * (depth - 1) + b"s."
 
 
-def laughs(levels: int, width: int = 10) -> bytes:
+def laughs(levels, width=10):
     """Lists of ten times the list before: a few hundred bytes that unfold to 10^levels values."""
     content = b"\x80\x02}(K\x00]q\x00"
     for level in range(levels):
@@ -58,11 +56,11 @@ def laughs(levels: int, width: int = 10) -> bytes:
     return content + b"u."
 
 
-def bytearray_of(count: int) -> bytes:
+def bytearray_of(count):
     return b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\n" + b"J" + count.to_bytes(4, "little") + b"\x85Rs."
 
 
-def small(path: Path) -> Path:
+def small(path):
     return saved(path, {"w": torch.arange(4.0)})
 
 
@@ -79,7 +77,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
-def test_a_bomb_is_one_sentence(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_a_bomb_is_one_sentence(tmp_path, make):
     path = make(tmp_path / "bomb.pt")
     assert path.stat().st_size < 10**7
     with pytest.raises(ValueError, match=r"'.*bomb.pt' is not (read as a|a readable) checkpoint") as refused:
@@ -87,7 +85,7 @@ def test_a_bomb_is_one_sentence(tmp_path: Path, make: Callable[[Path], Path]) ->
     assert "\n" not in str(refused.value) and str(refused.value).endswith(".")
 
 
-def old_format(content: bytes) -> bytes:
+def old_format(content):
     start = [pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     return b"".join(start) + content + pickle.dumps([], 2)
 
@@ -95,7 +93,7 @@ def old_format(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "content", [deep(100_000), laughs(12), bytearray_of(2**31 - 1)], ids=["deep", "laughs", "zeros"]
 )
-def test_a_bomb_in_the_old_format_is_one_sentence_too(tmp_path: Path, content: bytes) -> None:
+def test_a_bomb_in_the_old_format_is_one_sentence_too(tmp_path, content):
     path = tmp_path / "old.pt"
     path.write_bytes(old_format(b"\x80\x02}X\x01\x00\x00\x00aK\x01s."))
     assert read_checkpoint(path) == {"a": 1}
@@ -104,7 +102,7 @@ def test_a_bomb_in_the_old_format_is_one_sentence_too(tmp_path: Path, content: b
         read_checkpoint(path)
 
 
-def read_with_little_memory(make: Callable[[Path], Path], path: Path) -> None:
+def read_with_little_memory(make, path):
     """Read a bomb with one GiB more than the process has already."""
     path = make(path)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -116,7 +114,7 @@ def read_with_little_memory(make: Callable[[Path], Path], path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
-def test_a_tensor_of_two_to_the_39_takes_no_memory(tmp_path: Path) -> None:
+def test_a_tensor_of_two_to_the_39_takes_no_memory(tmp_path):
     process = get_context("fork").Process(target=read_with_little_memory, args=(huge_tensor, tmp_path / "bomb.pt"))
     process.start()
     process.join(60)
@@ -134,14 +132,14 @@ def test_a_tensor_of_two_to_the_39_takes_no_memory(tmp_path: Path) -> None:
     ],
     ids=["sparse", "complex", "meta", "text", "none"],
 )
-def test_weights_that_are_no_plain_tensors_are_refused(tmp_path: Path, tensor: object) -> None:
+def test_weights_that_are_no_plain_tensors_are_refused(tmp_path, tensor):
     torch.save({"weight": tensor, "bias": torch.zeros(2)}, tmp_path / "odd.pt")
     with pytest.raises(ValueError, match=r"odd.pt'") as refused:
         load_weights(torch.nn.Linear(2, 2), tmp_path / "odd.pt")
     assert "\n" not in str(refused.value)
 
 
-def test_a_safetensors_header_of_a_terabyte_is_refused(tmp_path: Path) -> None:
+def test_a_safetensors_header_of_a_terabyte_is_refused(tmp_path):
     path = tmp_path / "bomb.safetensors"
     for header in ((2**40).to_bytes(8, "little") + b"{}", b""):
         path.write_bytes(header)
@@ -154,7 +152,7 @@ def test_a_safetensors_header_of_a_terabyte_is_refused(tmp_path: Path) -> None:
         read_state_dict(path)
 
 
-def arguments(**changes: object) -> dict[str, Any]:
+def arguments(**changes):
     """What a checkpoint of the smallest network says of its model."""
     return {**MaskRobustClassifier(num_classes=4).hparams, **changes}
 
@@ -163,7 +161,7 @@ FETCHING = ["pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoin
 
 
 @pytest.mark.parametrize("option", FETCHING)
-def test_a_checkpoint_cannot_name_a_further_file_to_load(tmp_path: Path, option: str) -> None:
+def test_a_checkpoint_cannot_name_a_further_file_to_load(tmp_path, option):
     further = saved(tmp_path / "further.pth", {})
     content = arguments(architecture="timm/resnet10t", architecture_options={option: str(further)})
     torch.save({"state_dict": {}, "hyper_parameters": content}, tmp_path / "evil.ckpt")
@@ -190,9 +188,7 @@ BUILDING = [
 
 
 @pytest.mark.parametrize(("changes", "message"), BUILDING, ids=str)
-def test_arguments_in_a_checkpoint_build_nothing_but_a_network_of_its_weights(
-    tmp_path: Path, changes: dict[str, object], message: str
-) -> None:
+def test_arguments_in_a_checkpoint_build_nothing_but_a_network_of_its_weights(tmp_path, changes, message):
     classifier = MaskRobustClassifier(num_classes=4)
     path = str(tmp_path / "odd.ckpt")
     torch.save({"state_dict": classifier.state_dict(), "hyper_parameters": arguments()}, path)
@@ -203,7 +199,7 @@ def test_arguments_in_a_checkpoint_build_nothing_but_a_network_of_its_weights(
     assert "\n" not in str(refused.value)
 
 
-def test_a_run_goes_on_with_a_network_of_the_size_of_its_weights_alone() -> None:
+def test_a_run_goes_on_with_a_network_of_the_size_of_its_weights_alone():
     weights = MaskRobustClassifier(num_classes=4).state_dict()
     check_size(arguments(architecture_options={"width": 16}), {}, weights, "fine.ckpt")
     check_size(arguments(architecture_options=None), {}, weights, "fine.ckpt")
@@ -215,7 +211,7 @@ def test_a_run_goes_on_with_a_network_of_the_size_of_its_weights_alone() -> None
         check_size(nameless, {}, weights, "evil.ckpt")
 
 
-def test_paths_outside_a_checkpoints_folder_are_forgotten(tmp_path: Path) -> None:
+def test_paths_outside_a_checkpoints_folder_are_forgotten(tmp_path):
     inside, outside = str(tmp_path / "best.ckpt"), "/etc/passwd"
     known = {
         "best_model_path": outside,
@@ -231,13 +227,13 @@ def test_paths_outside_a_checkpoints_folder_are_forgotten(tmp_path: Path) -> Non
     }
 
 
-def npy(shape: tuple[int, ...]) -> bytes:
+def npy(shape):
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
 
 
 @pytest.mark.parametrize("content", [npy((2**40,)), npy((2, -2)), b"", npy(()), npy((2,)) + bytes(17)], ids=range(5))
-def test_an_array_that_is_not_of_its_shape_is_refused_unread(tmp_path: Path, content: bytes) -> None:
+def test_an_array_that_is_not_of_its_shape_is_refused_unread(tmp_path, content):
     np.savez_compressed(tmp_path / "outcomes.npz", ids=np.arange(3))
     assert read_arrays(tmp_path / "outcomes.npz", ["ids"])["ids"].tolist() == [0, 1, 2]
     with zipfile.ZipFile(tmp_path / "outcomes.npz", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,12 +1,10 @@
 """What a network is shown of a picture with a hole."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from maskrobust.errors import InputError
@@ -16,11 +14,11 @@ SMALL = Preprocessing(size=(12, 12))
 SIZES = [(12, 12), (40, 40), (9, 15)]
 
 
-def picture(height: int = 24, width: int = 24, seed: int = 0) -> Tensor:
+def picture(height=24, width=24, seed=0):
     return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def box(height: int = 24, width: int = 24) -> Tensor:
+def box(height=24, width=24):
     visible = torch.ones(2, 1, height, width, dtype=torch.bool)
     visible[0, :, 5:14, 7:19] = False
     return visible
@@ -28,9 +26,7 @@ def box(height: int = 24, width: int = 24) -> Tensor:
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", SIZES)
-def test_a_picture_without_a_hole_is_torchvisions_central_crop_and_resize(
-    size: tuple[int, int], interpolation: str
-) -> None:
+def test_a_picture_without_a_hole_is_torchvisions_central_crop_and_resize(size, interpolation):
     shown = Preprocessing(size=size, crop=0.75, interpolation=interpolation)
     scale = 0.75 * min(24 / size[0], 24 / size[1])
     cut = tv.center_crop(picture(), [round(side * scale) for side in size])
@@ -44,7 +40,7 @@ def test_a_picture_without_a_hole_is_torchvisions_central_crop_and_resize(
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_hidden_has_no_part_in_what_is_visible(size: tuple[int, int], interpolation: str) -> None:
+def test_what_is_hidden_has_no_part_in_what_is_visible(size, interpolation):
     shown = Preprocessing(size=size, crop=0.9, interpolation=interpolation)
     visible = box()
     images, seen = shown.view(picture(), visible)
@@ -54,12 +50,12 @@ def test_what_is_hidden_has_no_part_in_what_is_visible(size: tuple[int, int], in
         assert torch.equal(images.where(seen, 0), redrawn.where(seen, 0))
 
 
-def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch):
     shown, visible = Preprocessing(size=(15, 15), crop=0.9, interpolation="bicubic"), box()
     one, interpolate = picture()[:1], F.interpolate
     expected, sizes = shown.view(one.repeat(2, 1, 1, 1), visible), list[int]()
 
-    def counted(images: Tensor, *size: Any, **options: Any) -> Tensor:
+    def counted(images, *size, **options):
         sizes.append(len(images))
         return interpolate(images, *size, **options)
 
@@ -70,7 +66,7 @@ def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_hole_keeps_its_place_and_its_size(size: tuple[int, int]) -> None:
+def test_a_hole_keeps_its_place_and_its_size(size):
     visible = box()
     _, seen = Preprocessing(size=size).view(picture(), visible)
     cut = Preprocessing(size=size).cut(visible)
@@ -79,7 +75,7 @@ def test_a_hole_keeps_its_place_and_its_size(size: tuple[int, int]) -> None:
     assert seen.float().mean() == pytest.approx(cut.float().mean().item(), abs=0.04)
 
 
-def test_a_picture_of_the_size_already_stays_as_it_is_and_may_be_cut_alone() -> None:
+def test_a_picture_of_the_size_already_stays_as_it_is_and_may_be_cut_alone():
     images, visible = picture(), box()
     for shown in (Preprocessing(), Preprocessing(size=(24, 24))):
         assert torch.equal(shown.view(images, visible)[0], images) and torch.equal(shown.resize(images), images)
@@ -87,13 +83,13 @@ def test_a_picture_of_the_size_already_stays_as_it_is_and_may_be_cut_alone() -> 
     assert torch.equal(cut, images[:, :, 6:18, 6:18]) and torch.equal(seen, visible[:, :, 6:18, 6:18])
 
 
-def test_a_crop_that_the_pictures_have_had_is_not_made_again() -> None:
+def test_a_crop_that_the_pictures_have_had_is_not_made_again():
     assert Preprocessing(crop=0.875).after_crop(0.875).crop == 1.0
     assert Preprocessing(crop=0.95).after_crop(0.875).crop == 1.0
     assert Preprocessing(crop=0.7).after_crop(0.875).crop == pytest.approx(0.8)
 
 
-def test_changes_are_as_a_command_line_gives_them() -> None:
+def test_changes_are_as_a_command_line_gives_them():
     changed = SMALL.with_changes({"size": 32, "mean": [0.5, 0.5, 0.5], "crop": 1, "interpolation": "bicubic"})
     assert changed == replace(SMALL, size=(32, 32), mean=(0.5, 0.5, 0.5), crop=1, interpolation="bicubic")
     assert SMALL.with_changes({"size": None}).size is None
@@ -107,6 +103,6 @@ def test_changes_are_as_a_command_line_gives_them() -> None:
         {"size": True}, {"std": [float("nan"), 1, 1]},
     ],
 )  # fmt: skip
-def test_what_no_preprocessing_has_is_refused(changes: dict) -> None:
+def test_what_no_preprocessing_has_is_refused(changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         SMALL.with_changes(changes)

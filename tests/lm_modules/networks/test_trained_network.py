@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.augment import apply_fill
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking, PaddingRule, UnsupportedNetworkError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
@@ -17,17 +17,17 @@ IDS = tuple(f"n0000000{place}" for place in range(5))
 SHOWN = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.3, 0.25), (32, 32), 0.9)
 
 
-def draw() -> SmallResNet:
+def draw():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return SmallResNet(5).eval()
 
 
-def trained(network: nn.Module | None = None) -> TrainedNetwork:
+def trained(network=None):
     return TrainedNetwork("five", network or draw(), SHOWN, 5, class_names=NAMES, wordnet_ids=IDS)
 
 
-def question() -> tuple[Tensor, Tensor, Tensor]:
+def question():
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
     visible = torch.ones(2, 1, 48, 48, dtype=torch.bool)
     visible[:, :, 10:30, 15:35] = False
@@ -35,7 +35,7 @@ def question() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_a_picture_is_brought_to_size_filled_and_normalised() -> None:
+def test_a_picture_is_brought_to_size_filled_and_normalised():
     images, visible, keys = question()
     shown, seen = SHOWN.view(images, visible)
     filled = apply_fill("mean", shown, seen, keys=keys, mean=SHOWN.mean)
@@ -47,7 +47,7 @@ def test_a_picture_is_brought_to_size_filled_and_normalised() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("own", [None, "mean", "mirror"])
 @pytest.mark.parametrize("method", ["layer_masking", "layer_masking_mirror"])
-def test_hidden_pixels_cannot_matter_under_layer_masking(own: PaddingRule | None, method: str) -> None:
+def test_hidden_pixels_cannot_matter_under_layer_masking(own, method):
     images, visible, keys = question()
     network = trained(LayerMasking(draw(), padding=own) if own else None)
     predict = network.predictor(method)
@@ -59,7 +59,7 @@ def test_hidden_pixels_cannot_matter_under_layer_masking(own: PaddingRule | None
 
 
 @torch.no_grad()
-def test_the_datas_classes_come_first_and_the_others_after_them_or_not_at_all() -> None:
+def test_the_datas_classes_come_first_and_the_others_after_them_or_not_at_all():
     images, visible, keys = question()
     network = trained()
     logits = network(images)
@@ -74,12 +74,12 @@ def test_the_datas_classes_come_first_and_the_others_after_them_or_not_at_all() 
 
 
 @pytest.mark.parametrize("outputs", [[1, 1], [5], [-1]])
-def test_outputs_that_are_not_there_or_come_twice_are_refused(outputs: list[int]) -> None:
+def test_outputs_that_are_not_there_or_come_twice_are_refused(outputs):
     with pytest.raises(InputError, match="'five'"):
         trained().select_outputs(outputs)
 
 
-def test_names_must_be_one_for_each_output() -> None:
+def test_names_must_be_one_for_each_output():
     with pytest.raises(InputError, match="class_names"):
         TrainedNetwork("five", draw(), SHOWN, 5, class_names=NAMES[:4])
 
@@ -91,13 +91,13 @@ class Answering(nn.Module):
         super().__init__()
         self.answer = answer
 
-    def forward(self, _images: Tensor) -> object:
+    def forward(self, _images):
         return self.answer
 
 
 @pytest.mark.parametrize("answer", [torch.zeros(2, 6), torch.zeros(2, 4), torch.zeros(2), (torch.zeros(2, 5),)])
 @pytest.mark.parametrize("answers", [None, [1, 0]])
-def test_what_is_no_logit_for_each_output_is_refused(answer: object, answers: list[int] | None) -> None:
+def test_what_is_no_logit_for_each_output_is_refused(answer, answers):
     images, visible, keys = question()
     network = TrainedNetwork("five", Answering(answer), SHOWN, 5, answers=answers)
     with pytest.raises(InputError, match="'five' must return"):
@@ -107,7 +107,7 @@ def test_what_is_no_logit_for_each_output_is_refused(answer: object, answers: li
 
 
 @torch.no_grad()
-def test_bf16_is_near_float32_and_gives_float32() -> None:
+def test_bf16_is_near_float32_and_gives_float32():
     images, visible, keys = question()
     network = trained()
     exact = network.predictor("black")(images, visible, keys)
@@ -120,11 +120,11 @@ def test_bf16_is_near_float32_and_gives_float32() -> None:
 class Transposed(nn.Module):
     """Layer masking has no rule for what it does."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         return torch.fft.fft(images).real.mean(dim=(2, 3))
 
 
-def test_a_network_that_layer_masking_cannot_read_is_asked_with_fills() -> None:
+def test_a_network_that_layer_masking_cannot_read_is_asked_with_fills():
     images, visible, keys = question()
     network = TrainedNetwork("own", Transposed(), Preprocessing(), 3)
     assert network.predictor("black")(images, visible, keys).shape == (2, 3)

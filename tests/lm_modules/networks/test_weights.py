@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
@@ -19,7 +19,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 PREFIXES = ["", "network.", "_orig_mod.module.model."]
 
 
-def draw(num_classes: int = 4, seed: int = 0) -> SmallResNet:
+def draw(num_classes=4, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmallResNet(num_classes, width=16)
@@ -27,12 +27,12 @@ def draw(num_classes: int = 4, seed: int = 0) -> SmallResNet:
         return network
 
 
-def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+def assert_equal(first, second):
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
+def assert_one_sentence(refusal, *named):
     message = str(refusal.value)
     assert all(name in message for name in named), message
     assert message.endswith(".") and ". " not in message and "\n" not in message
@@ -40,7 +40,7 @@ def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("kind", ["safetensors", "state dict", "checkpoint"])
-def test_every_kind_of_file_loads_whatever_wrapped_the_network(tmp_path: Path, kind: str, prefix: str) -> None:
+def test_every_kind_of_file_loads_whatever_wrapped_the_network(tmp_path, kind, prefix):
     source, target = draw(seed=1), draw()
     state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
     path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
@@ -55,14 +55,14 @@ def test_every_kind_of_file_loads_whatever_wrapped_the_network(tmp_path: Path, k
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["network", "model", "module"])
-def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path, name: str, prefix: str) -> None:
+def test_a_prefix_that_the_network_has_itself_stays(tmp_path, name, prefix):
     source, target = nn.Sequential(OrderedDict({name: draw(seed=1)})), nn.Sequential(OrderedDict({name: draw()}))
     torch.save({prefix + key: tensor for key, tensor in source.state_dict().items()}, tmp_path / "weights.pt")
     load_weights(target, tmp_path / "weights.pt")
     assert_equal(target.state_dict(), source.state_dict())
 
 
-def test_a_new_head_starts_at_zero_and_the_rest_is_taken(tmp_path: Path) -> None:
+def test_a_new_head_starts_at_zero_and_the_rest_is_taken(tmp_path):
     source, target = draw(9, seed=1), draw(4)
     torch.save(source.state_dict(), tmp_path / "weights.pt")
     load_weights(target, tmp_path / "weights.pt", new_head=True)
@@ -71,7 +71,7 @@ def test_a_new_head_starts_at_zero_and_the_rest_is_taken(tmp_path: Path) -> None
     assert torch.equal(target.bn1.running_mean, source.bn1.running_mean)
 
 
-def test_files_older_than_the_count_of_batches_load(tmp_path: Path) -> None:
+def test_files_older_than_the_count_of_batches_load(tmp_path):
     source, target = draw(seed=1), draw()
     state = {name: tensor for name, tensor in source.state_dict().items() if "num_batches" not in name}
     torch.save(state, tmp_path / "weights.pt")
@@ -79,7 +79,7 @@ def test_files_older_than_the_count_of_batches_load(tmp_path: Path) -> None:
     assert_equal(target.state_dict(), source.state_dict())
 
 
-def saved(folder: Path, kind: str, state: dict[str, Tensor]) -> Path:
+def saved(folder, kind, state):
     path = folder / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
     if kind == "safetensors":
         safetensors.torch.save_file(state, path)
@@ -91,9 +91,7 @@ def saved(folder: Path, kind: str, state: dict[str, Tensor]) -> Path:
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
 @pytest.mark.parametrize("name", ["layer2.0.conv1.weight", "bn1.running_var"])
 @pytest.mark.parametrize("kind", ["safetensors", "state dict"])
-def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_loaded(
-    kind: str, name: str, dtype: torch.dtype, tmp_path: Path
-) -> None:
+def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_loaded(kind, name, dtype, tmp_path):
     state, target = draw(seed=1).state_dict(), draw()
     path = saved(tmp_path, kind, {**state, name: state[name].to(dtype)})
     with pytest.raises(InputError) as refusal:
@@ -102,7 +100,7 @@ def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_lo
     assert_equal(target.state_dict(), draw().state_dict())
 
 
-def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path: Path) -> None:
+def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path):
     source = draw(seed=1)
     source.bn1.num_batches_tracked += 7
     state = source.state_dict()
@@ -115,9 +113,7 @@ def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "state dict"])
-def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers_are_not(
-    kind: str, tmp_path: Path
-) -> None:
+def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers_are_not(kind, tmp_path):
     state, target = draw(seed=1).state_dict(), draw()
     state["bn1.running_mean"][0] = torch.inf
     load_weights(target, saved(tmp_path, kind, state))
@@ -129,7 +125,7 @@ def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers
 
 
 @pytest.mark.parametrize("value", [torch.zeros(16, dtype=torch.int32), torch.full((16,), torch.nan)])
-def test_a_checkpoint_of_fit_is_held_to_the_same(value: Tensor, tmp_path: Path) -> None:
+def test_a_checkpoint_of_fit_is_held_to_the_same(value, tmp_path):
     classifier, path = MaskRobustClassifier(num_classes=4), tmp_path / "last.ckpt"
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", barebones=True)
     trainer.strategy.connect(classifier)
@@ -143,11 +139,11 @@ def test_a_checkpoint_of_fit_is_held_to_the_same(value: Tensor, tmp_path: Path) 
         trainer.validate(classifier, [], ckpt_path=path, weights_only=True)
 
 
-def renamed(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
+def renamed(state, old, new):
     return {name.replace(old, new): tensor for name, tensor in state.items()}
 
 
-def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def without(state, name):
     return {key: tensor for key, tensor in state.items() if key != name}
 
 
@@ -168,9 +164,7 @@ MISFITS = [
 
 
 @pytest.mark.parametrize(("spoil", "new_head", "named"), MISFITS)
-def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(
-    tmp_path: Path, spoil, new_head: bool, named: list[str]
-) -> None:
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(tmp_path, spoil, new_head, named):
     target = draw()
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     torch.save(dict(spoil(draw(seed=1).state_dict())), tmp_path / "weights.pt")
@@ -180,14 +174,14 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(
     assert_equal(target.state_dict(), before)
 
 
-def contents(kind: str) -> bytes:
+def contents(kind):
     good = pickle.dumps({"weight": 1}, protocol=2)
     return {"empty": b"", "text": b"these are not weights", "cut pickle": good[:-4], "zeros": bytes(200)}[kind]
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "cut pickle", "zeros"])
 @pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".safetensors"])
-def test_a_damaged_file_is_refused(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_a_damaged_file_is_refused(tmp_path, kind, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(contents(kind))
     with pytest.raises(ValueError, match="weights") as refusal:
@@ -196,7 +190,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, kind: str, suffix: str) -> No
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], torch.zeros(3), {"a": 1}, {"state_dict": {"a": "b"}}, "text"])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
+def test_a_file_of_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="must hold") as refusal:
         read_state_dict(tmp_path / "weights.pt")
@@ -215,7 +209,7 @@ class Malicious:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("read", [read_state_dict, read_checkpoint, lambda path: load_weights(draw(), path)])
-def test_nothing_in_a_file_is_executed(tmp_path: Path, zipped: bool, read) -> None:
+def test_nothing_in_a_file_is_executed(tmp_path, zipped, read):
     marker, path = tmp_path / "executed", tmp_path / "weights.pt"
     state = OrderedDict(draw().state_dict(), extra=Malicious(marker))
     torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=zipped)
@@ -229,7 +223,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, zipped: bool, read) -> No
 
 @pytest.mark.parametrize("read", [read_state_dict, read_checkpoint, lambda path: load_weights(draw(), path)])
 @pytest.mark.parametrize("name", ["missing.pt", "missing.safetensors", "."])
-def test_a_missing_file_is_named(tmp_path: Path, read, name: str) -> None:
+def test_a_missing_file_is_named(tmp_path, read, name):
     with pytest.raises(FileNotFoundError) as refusal:
         read(tmp_path / name)
     assert_one_sentence(refusal, str(tmp_path / name))

@@ -1,7 +1,5 @@
 """A network that learns from its own answers to whole pictures, a part of its modules being trained."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -18,13 +16,13 @@ DISTILLING = {"masking": "fill", "fill": "mean", "objective": "distillation", "t
 class Scenes(Data):
     """Data that know their pictures without the objects: one grey for each."""
 
-    def without_object(self, split: str, ids: Tensor) -> Tensor:
+    def without_object(self, split, ids):
         assert split == "train"
         return (ids / 20.0)[:, None, None, None].expand(-1, 3, 16, 16)
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> str:
+def weights(tmp_path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network = build_network("small_resnet", 3, {"width": 16})
@@ -35,7 +33,7 @@ def weights(tmp_path: Path) -> str:
     return str(tmp_path / "weights.pt")
 
 
-def test_the_loss_is_the_divergence_written_out() -> None:
+def test_the_loss_is_the_divergence_written_out():
     logits, target = 3 * torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     p, q = target.softmax(dim=1), logits.softmax(dim=1)
     expected = sum(float(a) * float((a / b).log()) for a, b in zip(p.flatten(), q.flatten(), strict=True)) / 6
@@ -45,7 +43,7 @@ def test_the_loss_is_the_divergence_written_out() -> None:
 
 
 @pytest.mark.parametrize("masking", ["fill", "layer_masking"])
-def test_the_chosen_modules_alone_are_trained(weights: str, masking: str) -> None:
+def test_the_chosen_modules_alone_are_trained(weights, masking):
     classifier = build(**{**DISTILLING, "masking": masking}, weights=weights)
     fit(classifier)
     before = torch.load(weights)
@@ -55,7 +53,7 @@ def test_the_chosen_modules_alone_are_trained(weights: str, masking: str) -> Non
     assert changed == trained  # neither other parameters nor any statistics of batch norms
 
 
-def test_the_network_as_it_was_is_the_teacher_of_its_masked_views(weights: str) -> None:
+def test_the_network_as_it_was_is_the_teacher_of_its_masked_views(weights):
     classifier = build(**DISTILLING, weights=weights)
     step = fit(classifier, Scenes()).global_step
     logged: list[Tensor] = []
@@ -68,7 +66,7 @@ def test_the_network_as_it_was_is_the_teacher_of_its_masked_views(weights: str) 
     torch.testing.assert_close(classifier.training_step(batch._replace(labels=batch.labels * 0 - 1), 0), expected)
 
 
-def test_a_hidden_object_is_not_to_be_guessed(weights: str) -> None:
+def test_a_hidden_object_is_not_to_be_guessed(weights):
     """The target is what the teacher says of the picture without it, where the hole leaves nothing of the object."""
     classifier = build(**DISTILLING, weights=weights, mask_family="objects")
     fit(classifier, Scenes())
@@ -81,7 +79,7 @@ def test_a_hidden_object_is_not_to_be_guessed(weights: str) -> None:
     torch.testing.assert_close(classifier.training_step(batch, 0), expected)
 
 
-def test_validation_counts_answers_like_the_teachers(weights: str) -> None:
+def test_validation_counts_answers_like_the_teachers(weights):
     classifier = build(**DISTILLING, weights=weights, learning_rate=1e-9)
     fit(classifier)
     for batch in (data := Data()).batches:
@@ -90,7 +88,7 @@ def test_validation_counts_answers_like_the_teachers(weights: str) -> None:
     assert found["val/accuracy"] == 1.0
 
 
-def test_its_checkpoint_is_one_of_the_network_and_of_its_teacher(weights: str, tmp_path: Path) -> None:
+def test_its_checkpoint_is_one_of_the_network_and_of_its_teacher(weights, tmp_path):
     classifier = build(**DISTILLING, weights=weights)
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
     again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
@@ -102,7 +100,7 @@ def test_its_checkpoint_is_one_of_the_network_and_of_its_teacher(weights: str, t
         assert torch.equal(again.teacher.state_dict()[name], value)
 
 
-def test_what_cannot_be_learnt_is_refused_in_one_sentence(weights: str) -> None:
+def test_what_cannot_be_learnt_is_refused_in_one_sentence(weights):
     with pytest.raises(ValueError, match="needs pictures without the objects") as refusal:
         fit(build(**DISTILLING, weights=weights, mask_family="objects"))
     assert_one_sentence(refusal, "Data")
@@ -115,7 +113,7 @@ def test_what_cannot_be_learnt_is_refused_in_one_sentence(weights: str) -> None:
         assert_one_sentence(refusal, named, "conv1, bn1")
 
 
-def test_a_training_that_goes_on_keeps_its_teacher(weights: str, tmp_path: Path) -> None:
+def test_a_training_that_goes_on_keeps_its_teacher(weights, tmp_path):
     fit(build(**DISTILLING, weights=weights)).save_checkpoint(tmp_path / "last.ckpt")
     again = build(**DISTILLING)
     trainer = make_trainer(4, limit_val_batches=0)

@@ -4,27 +4,26 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.training.objectives.abstention import abstention_loss, abstention_step
 from maskrobust.lm_modules.training.objectives.consistency import consistency_loss, consistency_step
 from maskrobust.lm_modules.training.objectives.cross_entropy import cross_entropy_step, mixed_cross_entropy
 from maskrobust.lm_modules.training.objectives.distillation import distillation_loss, distillation_step
-from maskrobust.lm_modules.training.presented_images import PresentedImages, present_whole, worst_presented
+from maskrobust.lm_modules.training.presented_images import present_whole, worst_presented
 
 
-def draw_logits(seed: int) -> torch.Tensor:
+def draw_logits(seed):
     return 3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def softmax(row: list[float]) -> list[float]:
+def softmax(row):
     exponentials = [math.exp(value) for value in row]
     return [value / sum(exponentials) for value in exponentials]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
-def test_the_loss_is_the_formula_written_out(weight: float) -> None:
+def test_the_loss_is_the_formula_written_out(weight):
     clean, masked, labels = draw_logits(0), draw_logits(1), [0, 3, 1, 1, 2, 0]
     total = 0.0
     for clean_row, masked_row, label in zip(clean.tolist(), masked.tolist(), labels, strict=True):
@@ -35,7 +34,7 @@ def test_the_loss_is_the_formula_written_out(weight: float) -> None:
     assert loss.shape == () and loss.item() == pytest.approx(total / 6, rel=1e-12)
 
 
-def test_the_clean_view_is_taught_by_the_labels_alone() -> None:
+def test_the_clean_view_is_taught_by_the_labels_alone():
     clean, masked, labels = draw_logits(0).requires_grad_(), draw_logits(1).requires_grad_(), torch.arange(6) % 4
     gradients = torch.autograd.grad(consistency_loss(clean, masked, labels, 2.0), [clean, masked])
     alone = torch.autograd.grad(torch.nn.functional.cross_entropy(clean, labels), clean)[0]
@@ -45,7 +44,7 @@ def test_the_clean_view_is_taught_by_the_labels_alone() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_mixed_labels_are_those_of_a_soft_target(smoothing: float) -> None:
+def test_mixed_labels_are_those_of_a_soft_target(smoothing):
     logits, labels, partner_labels = draw_logits(2), torch.tensor([0, 3, 1, 1, 2, 0]), torch.tensor([1, 3, 0, 2, 2, 3])
     weight = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0, 0.1], dtype=torch.float64)
     one_hot = torch.eye(4, dtype=torch.float64)
@@ -55,7 +54,7 @@ def test_mixed_labels_are_those_of_a_soft_target(smoothing: float) -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_an_abstaining_loss_asks_for_even_predictions_of_hidden_objects_alone(smoothing: float) -> None:
+def test_an_abstaining_loss_asks_for_even_predictions_of_hidden_objects_alone(smoothing):
     logits, labels = draw_logits(4), torch.tensor([0, 3, 1, 1, 2, 0])
     hidden = torch.tensor([False, True, False, True, True, False])
     target = torch.eye(4, dtype=torch.float64)[labels] * (1 - smoothing) + smoothing / 4
@@ -73,13 +72,13 @@ BATCH = Batch(
 )
 
 
-def learner(images: Tensor, visible: Tensor | None = None) -> Tensor:
+def learner(images, visible=None):
     """Logits (B, 4): sums over quarters of what is to be seen."""
     seen = images if visible is None else images * visible
     return seen.sum(dim=1).unflatten(1, (4, 2)).sum(dim=(2, 3))
 
 
-def behind(*is_hidden: Tensor) -> list[PresentedImages]:
+def behind(*is_hidden):
     """The batch behind black holes (8, 8), one after the other, but for its first image."""
     kept = [(~hole).repeat(6, 1, 1, 1) for hole in is_hidden]
     for each in kept:
@@ -87,7 +86,7 @@ def behind(*is_hidden: Tensor) -> list[PresentedImages]:
     return [present_whole(BATCH)._replace(images=BATCH.images * each, kept=each) for each in kept]
 
 
-def test_a_step_is_the_loss_of_what_the_learner_answers() -> None:
+def test_a_step_is_the_loss_of_what_the_learner_answers():
     (shown,) = behind(HALVES)
     clean, masked, labels = learner(BATCH.images), learner(shown.images), BATCH.labels
     hidden = torch.arange(6) > 0
@@ -100,11 +99,11 @@ def test_a_step_is_the_loss_of_what_the_learner_answers() -> None:
 
 
 class Scenes:
-    def without_object(self, split: str, ids: Tensor) -> Tensor:
+    def without_object(self, split, ids):
         return ids[:, None, None, None].expand(-1, 3, 8, 8) / 10
 
 
-def test_a_teacher_is_shown_the_scene_where_the_object_is_hidden() -> None:
+def test_a_teacher_is_shown_the_scene_where_the_object_is_hidden():
     (shown,) = behind(HALVES)
     taught = torch.cat([BATCH.images[:1], Scenes().without_object("train", BATCH.ids[1:])])
     expected = distillation_loss(learner(shown.images), learner(taught))
@@ -113,7 +112,7 @@ def test_a_teacher_is_shown_the_scene_where_the_object_is_hidden() -> None:
     assert distillation_step(learner, BATCH, nothing, learner, None) == pytest.approx(0, abs=1e-6)
 
 
-def test_the_worst_hole_of_each_image_is_taken_and_the_first_of_equal_ones() -> None:
+def test_the_worst_hole_of_each_image_is_taken_and_the_first_of_equal_ones():
     holes = [HALVES, ~HALVES, HALVES.mT, ~HALVES]
     candidates = behind(*holes)
     losses = torch.stack(

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from torch import nn, optim
-from torch.optim.lr_scheduler import LRScheduler
 
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.optimisation import build_optimiser, build_schedule, follow_length
@@ -13,7 +12,7 @@ from maskrobust.lm_modules.training.optimisation import build_optimiser, build_s
 PEAK = 0.4
 
 
-def rates(name: str, steps: int, warmup_fraction: float) -> list[float]:
+def rates(name, steps, warmup_fraction):
     """Learning rate of each optimiser step, and after the last."""
     optimiser = optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK)
     schedule = build_schedule(optimiser, name, steps, warmup_fraction)
@@ -26,7 +25,7 @@ def rates(name: str, steps: int, warmup_fraction: float) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_only_weights_of_two_or_more_axes_decay(name: str) -> None:
+def test_only_weights_of_two_or_more_axes_decay(name):
     network = SmallResNet(4, width=16)
     network.conv1.weight.requires_grad_(False)
     decayed, kept = build_optimiser(network, name, 0.1, 0.05, 0.9).param_groups
@@ -44,7 +43,7 @@ def test_only_weights_of_two_or_more_axes_decay(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "momentum", "kind"), [("sgd", 0.9, optim.SGD), ("sgd", 0.0, optim.SGD), ("adamw", 0.9, optim.AdamW)]
 )
-def test_the_optimiser_is_the_one_named(name: str, momentum: float, kind: type) -> None:
+def test_the_optimiser_is_the_one_named(name, momentum, kind):
     optimiser = build_optimiser(SmallResNet(2, width=16), name, 0.1, 0.0, momentum)
     assert type(optimiser) is kind
     for group in optimiser.param_groups:
@@ -53,7 +52,7 @@ def test_the_optimiser_is_the_one_named(name: str, momentum: float, kind: type) 
             assert group["momentum"] == momentum and group["nesterov"] is (momentum > 0)
 
 
-def test_the_cosine_ends_at_zero_and_the_constant_stays() -> None:
+def test_the_cosine_ends_at_zero_and_the_constant_stays():
     cosine, constant = rates("cosine", 40, 0.25), rates("constant", 40, 0.25)
     assert constant[10:] == pytest.approx([PEAK] * 31)
     expected = [PEAK * (1 + math.cos(math.pi * step / 30)) / 2 for step in range(31)]
@@ -62,10 +61,8 @@ def test_the_cosine_ends_at_zero_and_the_constant_stays() -> None:
 
 @pytest.mark.parametrize(("before", "now"), [(20, 50), (50, 20), (2, 50), (50, 2)])
 @pytest.mark.parametrize("name", ["constant", "cosine"])
-def test_a_training_that_goes_on_with_another_length_has_the_rates_of_that_length(
-    name: str, before: int, now: int
-) -> None:
-    def begun(steps: int) -> tuple[optim.Optimizer, LRScheduler]:
+def test_a_training_that_goes_on_with_another_length_has_the_rates_of_that_length(name, before, now):
+    def begun(steps):
         optimiser = optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK)
         return optimiser, build_schedule(optimiser, name, steps, 0.1)
 

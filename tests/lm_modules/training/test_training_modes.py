@@ -12,16 +12,16 @@ from maskrobust.train.data import Cues
 
 
 @pytest.fixture(scope="module")
-def data() -> Cues:
+def data():
     return Cues(train_images=64, val_images=8, test_images=8, image_size=32, num_classes=4, batch_size=16)
 
 
-def classifier(**options: object) -> MaskRobustClassifier:
+def classifier(**options):
     pl.seed_everything(0, verbose=False)
     return MaskRobustClassifier(num_classes=4, masking="layer_masking", patch_size=8, mask_probability=1.0, **options)
 
 
-def fit(model: MaskRobustClassifier, data: Cues, **options: object) -> pl.Trainer:
+def fit(model, data, **options):
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, **options,
@@ -37,18 +37,18 @@ class GradientRecord(pl.Callback):
         self.after_backward: list[list[torch.Tensor]] = []
         self.at_step: list[torch.Tensor] = []
 
-    def on_after_backward(self, trainer, pl_module) -> None:
+    def on_after_backward(self, trainer, pl_module):
         self.after_backward.append([parameter.grad.clone() for parameter in pl_module.parameters()])
 
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         self.at_step = [parameter.grad.clone() for parameter in pl_module.parameters()]
 
 
-def test_averaged_weights_are_the_mean_of_those_of_every_step(data: Cues) -> None:
+def test_averaged_weights_are_the_mean_of_those_of_every_step(data):
     seen: list[dict[str, torch.Tensor]] = []
 
     class Record(pl.Callback):
-        def on_train_batch_end(self, trainer, pl_module, *_: object) -> None:
+        def on_train_batch_end(self, trainer, pl_module, *_):
             seen.append(copy.deepcopy(dict(pl_module.named_parameters())))
 
     model = classifier()
@@ -59,7 +59,7 @@ def test_averaged_weights_are_the_mean_of_those_of_every_step(data: Cues) -> Non
     torch.testing.assert_close(dict(model.named_parameters()), average, rtol=1e-4, atol=1e-5)
 
 
-def test_two_batches_accumulated_are_one_step_by_the_mean_of_their_gradients(data: Cues) -> None:
+def test_two_batches_accumulated_are_one_step_by_the_mean_of_their_gradients(data):
     """With plain SGD the step is -learning_rate x gradient; batch norm's statistics are those of each batch alone."""
     alone, together = GradientRecord(), GradientRecord()
     fit(classifier(), data, callbacks=[alone], limit_train_batches=1)
@@ -71,7 +71,7 @@ def test_two_batches_accumulated_are_one_step_by_the_mean_of_their_gradients(dat
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
-def test_mixed_precision_trains_with_finite_losses_on_visible_pixels_alone(data: Cues, precision: str) -> None:
+def test_mixed_precision_trains_with_finite_losses_on_visible_pixels_alone(data, precision):
     trainer = fit(classifier(), data, precision=precision)
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
     assert torch.isfinite(trainer.callback_metrics["val/loss"])

@@ -4,13 +4,12 @@ DistributedDataParallel refuses synchronised batch norm on a CPU; averaging the 
 """
 
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -20,7 +19,7 @@ OBJECTIVES: tuple[str, ...] = ("cross_entropy", "consistency")
 RANKS = 2
 
 
-def build(objective: str) -> MaskRobustClassifier:
+def build(objective):
     torch.manual_seed(0)
     classifier = MaskRobustClassifier(
         "small_resnet",
@@ -38,14 +37,14 @@ def build(objective: str) -> MaskRobustClassifier:
     return classifier
 
 
-def whole_batch() -> Batch:
+def whole_batch():
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(8, 3, 32, 32, generator=generator, dtype=torch.float64)
     labels = torch.randint(4, (8,), generator=generator)
     return Batch(torch.arange(8), images, torch.zeros(8, 1, 32, 32, dtype=torch.bool), labels)
 
 
-def after_step(objective: str, batch: Batch) -> dict[str, Tensor]:
+def after_step(objective, batch):
     """Gradients and running statistics that a training step leaves."""
     classifier = build(objective)
     classifier.training_step(batch, 0).backward()
@@ -53,7 +52,7 @@ def after_step(objective: str, batch: Batch) -> dict[str, Tensor]:
     return gradients | dict(classifier.named_buffers())
 
 
-def run_rank(rank: int, folder: Path) -> None:
+def run_rank(rank, folder):
     """What one of the processes does."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
@@ -63,7 +62,7 @@ def run_rank(rank: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+def ranks(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("ranks"), tmp_path_factory.mktemp("said") / "errors"
     with ExitStack() as stack:
         processes = [stack.enter_context(started(run_rank, rank, folder, errors=said)) for rank in range(RANKS)]
@@ -72,9 +71,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_two_processes_with_half_of_the_batch_each_equal_one_with_all_of_it(
-    objective: str, ranks: list[dict[str, dict[str, Tensor]]]
-) -> None:
+def test_two_processes_with_half_of_the_batch_each_equal_one_with_all_of_it(objective, ranks):
     expected, (first, second) = after_step(objective, whole_batch()), (rank[objective] for rank in ranks)
     assert expected.keys() == first.keys() == second.keys()
     for name, tensor in expected.items():

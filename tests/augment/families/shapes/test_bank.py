@@ -13,16 +13,16 @@ from maskrobust.augment import SilhouetteBank
 Fields = dict[str, Tensor]
 
 
-def bank_of(count: int) -> SilhouetteBank:
+def bank_of(count):
     masks = torch.rand(count, 1, 7, 9, generator=torch.Generator().manual_seed(0)) < 0.4
     return SilhouetteBank(masks, torch.arange(count) % 3, torch.arange(count) * 5 - 7, torch.arange(count) // 2)
 
 
-def fields_of(bank: SilhouetteBank) -> Fields:
+def fields_of(bank):
     return {"object_masks": bank.object_masks, "labels": bank.labels, "ids": bank.ids, "objects": bank.objects}
 
 
-def test_a_bank_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_a_bank_comes_back_as_it_was_saved(tmp_path):
     bank = bank_of(6)
     bank.save(tmp_path / "new folder" / "bank.safetensors")
     again = SilhouetteBank.load(tmp_path / "new folder" / "bank.safetensors")
@@ -30,18 +30,18 @@ def test_a_bank_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         assert torch.equal(getattr(again, name), tensor)
 
 
-def test_each_mask_is_of_an_object_of_its_own_unless_a_file_says_otherwise(tmp_path: Path) -> None:
+def test_each_mask_is_of_an_object_of_its_own_unless_a_file_says_otherwise(tmp_path):
     fields = fields_of(bank_of(6))
     del fields["objects"]
     safetensors.torch.save_file(fields, tmp_path / "bank.safetensors")
     assert torch.equal(SilhouetteBank.load(tmp_path / "bank.safetensors").objects, fields["ids"])
 
 
-def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "bank.safetensors"
     bank_of(3).save(path)
 
-    def fail_half_way(_tensors: Fields, target: Path) -> None:
+    def fail_half_way(_tensors, target):
         Path(target).write_bytes(b"half")
         raise OSError("disk full")
 
@@ -70,9 +70,7 @@ FAULTS: list[tuple[Callable[[Fields], Fields], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "named"), FAULTS, ids=[named for _, named in FAULTS])
-def test_a_file_that_holds_no_bank_is_refused_in_one_sentence(
-    tmp_path: Path, spoil: Callable[[Fields], Fields], named: str
-) -> None:
+def test_a_file_that_holds_no_bank_is_refused_in_one_sentence(tmp_path, spoil, named):
     path = tmp_path / "bank.safetensors"
     safetensors.torch.save_file({k: v.contiguous() for k, v in spoil(fields_of(bank_of(6))).items()}, path)
     with pytest.raises(ValueError, match="no silhouette bank") as refusal:
@@ -82,7 +80,7 @@ def test_a_file_that_holds_no_bank_is_refused_in_one_sentence(
     assert message.endswith(".") and "; " in message and ". " not in message and "\n" not in message
 
 
-def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
         SilhouetteBank.load(tmp_path / "none.safetensors")
     (tmp_path / "damaged.safetensors").write_bytes(b"not a bank")

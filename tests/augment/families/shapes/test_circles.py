@@ -5,18 +5,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from maskrobust.augment.families.shapes.circles import circles_of_equal_area, enclosing_circles
 
 
-def random_objects(count: int, height: int, width: int, seed: int) -> Tensor:
+def random_objects(count, height, width, seed):
     """Scattered pixels, few enough for an exhaustive search."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, 1, height, width, generator=generator) < 6 / (height * width)
 
 
-def smallest_radius(points: np.ndarray) -> float:
+def smallest_radius(points):
     """Radius of the smallest circle around points, by trying every circle through two or three of them."""
     if len(points) == 1:
         return 0.0
@@ -29,14 +28,14 @@ def smallest_radius(points: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 24), (9, 40), (31, 7)])
-def test_every_object_pixel_lies_in_its_disc(height: int, width: int) -> None:
+def test_every_object_pixel_lies_in_its_disc(height, width):
     dense = torch.rand(50, 1, height, width, generator=torch.Generator().manual_seed(1)) < 0.5
     objects = torch.cat([random_objects(50, height, width, 0), dense])
     assert not (objects & ~enclosing_circles(objects)).any()
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_disc_is_that_of_the_smallest_circle(seed: int) -> None:
+def test_the_disc_is_that_of_the_smallest_circle(seed):
     objects = random_objects(1, 21, 21, seed)
     placed = torch.nn.functional.pad(objects, [20] * 4)
     points = np.argwhere(placed[0, 0].numpy()).astype(float)
@@ -51,7 +50,7 @@ def test_the_disc_is_that_of_the_smallest_circle(seed: int) -> None:
     assert smallest_radius(disc[np.linalg.norm(disc - disc.mean(0), axis=1).argsort()[-8:]]) <= radius + 1e-3
 
 
-def test_the_disc_is_cut_off_at_the_border() -> None:
+def test_the_disc_is_cut_off_at_the_border():
     bar = torch.zeros(1, 1, 10, 40, dtype=torch.bool)
     bar[..., 5, 2:38] = True
     hidden = enclosing_circles(bar)
@@ -60,12 +59,12 @@ def test_the_disc_is_cut_off_at_the_border() -> None:
     assert not hidden[0, 0, :, 0].any()
 
 
-def test_no_object_gives_no_disc_and_no_image_gives_no_result() -> None:
+def test_no_object_gives_no_disc_and_no_image_gives_no_result():
     assert not enclosing_circles(torch.zeros(2, 1, 8, 8, dtype=torch.bool)).any()
     assert enclosing_circles(torch.zeros(0, 1, 8, 8, dtype=torch.bool)).shape == (0, 1, 8, 8)
 
 
-def test_a_circle_of_equal_area_holds_the_pixels_nearest_to_the_centroid() -> None:
+def test_a_circle_of_equal_area_holds_the_pixels_nearest_to_the_centroid():
     objects = torch.cat([random_objects(5, 16, 20, 4), torch.zeros(1, 1, 16, 20, dtype=torch.bool)])
     objects[4, 0, :9, :3] = True  # at the border, where the disc is cut off
     for hidden, inside in zip(circles_of_equal_area(objects)[:, 0].numpy(), objects[:, 0].numpy(), strict=True):

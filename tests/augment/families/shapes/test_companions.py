@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torch import Tensor
 
 from maskrobust.augment.families.shapes.circles import enclosing_circles
 from maskrobust.augment.families.shapes.companions import companion_blobs
@@ -13,7 +12,7 @@ from maskrobust.augment.random import sample_keys
 EIGHT_NEIGHBOURS = np.ones((3, 3))
 
 
-def boxes(count: int, height: int, width: int) -> Tensor:
+def boxes(count, height, width):
     """A box of random size and place in each image."""
     generator = torch.Generator().manual_seed(0)
     rows, columns = torch.arange(height), torch.arange(width)
@@ -26,9 +25,7 @@ def boxes(count: int, height: int, width: int) -> Tensor:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 45), (64, 17)])
 @pytest.mark.parametrize("pixels", [0, 1, 60, 200])
-def test_a_blob_has_exactly_the_area_asked_for_and_keeps_clear_of_the_object(
-    height: int, width: int, pixels: int
-) -> None:
+def test_a_blob_has_exactly_the_area_asked_for_and_keeps_clear_of_the_object(height, width, pixels):
     objects = boxes(40, height, width)
     blobs, fits = companion_blobs(sample_keys(1, torch.arange(40)), objects, torch.full((40,), pixels))
     assert blobs.dtype == torch.bool
@@ -39,7 +36,7 @@ def test_a_blob_has_exactly_the_area_asked_for_and_keeps_clear_of_the_object(
         assert not (grown & blob[0].numpy()).any()
 
 
-def test_where_the_room_does_not_suffice_nothing_is_drawn_and_said() -> None:
+def test_where_the_room_does_not_suffice_nothing_is_drawn_and_said():
     objects = torch.zeros(3, 1, 8, 8, dtype=torch.bool)
     objects[0, 0, 2:, :] = True
     objects[1, 0] = True
@@ -51,7 +48,7 @@ def test_where_the_room_does_not_suffice_nothing_is_drawn_and_said() -> None:
     assert blobs.sum(dim=(1, 2, 3)).tolist() == [8, 0, 0]
 
 
-def test_blobs_are_irregular_and_differ_from_key_to_key() -> None:
+def test_blobs_are_irregular_and_differ_from_key_to_key():
     empty = torch.zeros(50, 1, 64, 64, dtype=torch.bool)
     blobs, _ = companion_blobs(sample_keys(0, torch.arange(50)), empty, torch.full((50,), 400))
     assert len({blob.numpy().tobytes() for blob in blobs}) == 50
@@ -65,7 +62,7 @@ def test_blobs_are_irregular_and_differ_from_key_to_key() -> None:
     assert (400 / enclosing_circles(whole).sum(dim=(1, 2, 3))).mean() < 0.85
 
 
-def test_a_blob_depends_on_its_key_and_object_alone() -> None:
+def test_a_blob_depends_on_its_key_and_object_alone():
     objects, keys, pixels = boxes(20, 24, 24), sample_keys(7, torch.arange(20)), torch.arange(20) * 3
     together, _ = companion_blobs(keys, objects, pixels)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0))

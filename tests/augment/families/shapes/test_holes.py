@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torch import Tensor
 
 from maskrobust.augment import broken_silhouettes, companions, enclosing_circles, sample_keys
 
 SIZES = [(1, 1), (1, 6), (7, 1), (8, 8), (9, 7), (32, 51)]
 
 
-def ellipses(count: int, height: int, width: int) -> Tensor:
+def ellipses(count, height, width):
     place = torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
     down = (torch.arange(height) / height - place[:, :1]) / 0.2
     across = (torch.arange(width) / width - place[:, 1:]) / 0.08
@@ -19,7 +18,7 @@ def ellipses(count: int, height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_broken_silhouette_is_the_object_with_its_quadrants_swapped(size: tuple[int, int]) -> None:
+def test_a_broken_silhouette_is_the_object_with_its_quadrants_swapped(size):
     object_mask = torch.rand(20, 1, *size, generator=torch.Generator().manual_seed(1)) < 0.4
     hidden = ~broken_silhouettes(object_mask)
     assert torch.equal(hidden.sum(dim=(1, 2, 3)), object_mask.sum(dim=(1, 2, 3)))
@@ -30,7 +29,7 @@ def test_a_broken_silhouette_is_the_object_with_its_quadrants_swapped(size: tupl
             assert torch.equal(target, object_mask[:, 0, row, column])
 
 
-def test_object_and_companion_hide_as_much_as_the_enclosing_circle_and_do_not_touch() -> None:
+def test_object_and_companion_hide_as_much_as_the_enclosing_circle_and_do_not_touch():
     object_mask = ellipses(40, 40, 64)
     visible = companions(sample_keys(0, torch.arange(40)), object_mask)
     hidden = ~visible
@@ -41,7 +40,7 @@ def test_object_and_companion_hide_as_much_as_the_enclosing_circle_and_do_not_to
         assert not (ring & whole[0].numpy()).any()
 
 
-def test_where_the_companion_has_no_room_nothing_is_hidden() -> None:
+def test_where_the_companion_has_no_room_nothing_is_hidden():
     corners = torch.zeros(1, 1, 10, 10, dtype=torch.bool)
     corners[..., ::9, ::9] = True
     assert companions(torch.arange(1), corners).all()
