@@ -58,7 +58,5 @@ def test_the_configuration_is_one_of_the_classifier():
 
 
 def test_the_options_of_every_family_are_listed():
-    (text,) = re.findall(r"^\| family \| options \|\n\|[-|]+\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
-    cells = [[cell.strip().split(", ") for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    listed = {name: options for names, options in cells for name in names}
+    listed = {name: options.split(", ") for names, options in rows(r"family \| options") for name in names.split(", ")}
     assert listed == {name: list(entry.options) for name, entry in FAMILIES.items() if entry.options}

@@ -1,14 +1,14 @@
-"""The rectangles of each image, read back as the bounding box of the hidden pixels."""
+"""Rectangles, read back as the bounding box of the hidden pixels, and irregular blobs."""
 
 from itertools import pairwise, product
 from typing import NamedTuple
 
 import pytest
 import torch
-from scipy import stats
+from scipy import ndimage, stats
 from torch import Tensor
 
-from maskrobust.augment import rectangles, sample_keys
+from maskrobust.augment import blobs, rectangles, sample_keys
 
 SIZES = [(1, 1), (1, 13), (13, 1), (7, 5), (8, 64), (33, 32), (61, 7)]
 FRACTIONS = [0.0, 0.001, 0.02, 0.25, 0.5, 0.9, 0.99, 1.0]
@@ -112,3 +112,37 @@ def test_several_rectangles_hide_the_fraction_asked_for_in_each_strip(count):
 def test_a_count_that_does_not_fit_is_refused(count, expected):
     with pytest.raises(ValueError, match=f"count must be {expected}.* got {count}"):
         rectangles(torch.arange(2), 5, 9, hidden_fraction=(0.5, 0.5), count=count)
+
+
+BLOB_SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (7, 5), (33, 17), (64, 64), (5, 512)]
+BLOB_FRACTIONS = [0.0, 0.01, 0.1, 1 / 3, 0.5, 0.77, 0.99, 1.0]
+
+
+@pytest.mark.parametrize("size", BLOB_SIZES)
+def test_the_hidden_pixels_of_blobs_are_exact(size):
+    for fraction in BLOB_FRACTIONS:
+        visible = blobs(sample_keys(0, torch.arange(20)), *size, hidden_fraction=(fraction, fraction))
+        hidden = (~visible).sum(dim=(1, 2, 3))
+        assert (hidden == hidden[0]).all()
+        assert abs(int(hidden[0]) - fraction * size[0] * size[1]) <= 0.5 + 1e-5
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.7])
+def test_every_place_is_hidden_equally_often(fraction):
+    count = 1500
+    visible = blobs(sample_keys(2, torch.arange(count)), 30, 30, hidden_fraction=(fraction, fraction))
+    # Pixels far from each other are nearly independent: a grid of 5 x 5 of them, each hidden binomially.
+    for down, across in [(0, 0), (2, 3), (4, 1)]:
+        hidden = (~visible[:, 0, down::6, across::6]).sum(dim=0).double().flatten()
+        deviation = (hidden - count * fraction) / (count * fraction * (1 - fraction)) ** 0.5
+        assert deviation.abs().max() < 4
+
+
+def test_blobs_are_few_pieces_and_more_knots_make_more_of_them():
+    keys = sample_keys(3, torch.arange(40))
+    pieces = {}
+    for knots in (3, 6, 16):
+        visible = blobs(keys, 64, 64, hidden_fraction=(0.3, 0.3), knots=knots)
+        pieces[knots] = sum(ndimage.label(~image[0].numpy())[1] for image in visible) / 40
+    assert pieces[3] < pieces[6] < pieces[16]
+    assert 1 < pieces[6] < 20

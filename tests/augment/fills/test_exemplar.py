@@ -12,7 +12,6 @@ from maskrobust.augment.fills.exemplar import sources
 
 MEAN = (0.25, 0.5, 0.75)
 REACH = 12 + 2 * 3  # a hole of 9 pixels, rounded up to a multiple of 4, and its rim
-Offset = tuple[int, int]
 
 
 def disc(size, centre, radius):
