@@ -193,7 +193,7 @@ def test_no_method_looks_into_the_hole_but_the_fills_that_say_so(method, inputs)
     assert not torch.equal(predict(images, torch.ones_like(visible), keys), logits)
 
 
-@pytest.mark.parametrize("method", METHODS_OF_CNNS)
+@pytest.mark.parametrize("method", ["black", "layer_masking"])
 @torch.no_grad()
 def test_the_head_makes_the_prediction_of_the_penultimate_features(method, inputs):
     images, visible, keys = inputs

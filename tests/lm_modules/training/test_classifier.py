@@ -117,6 +117,11 @@ def test_every_way_of_training_takes_its_steps(masking, mask_family, objective):
     assert all(not torch.equal(parameter, before[name]) for name, parameter in classifier.named_parameters())
 
 
+def test_mixed_precision_trains_with_a_finite_loss():
+    trainer = fit(build(masking="layer_masking"), precision="bf16-mixed")
+    assert trainer.callback_metrics["train/loss"].isfinite()
+
+
 def shown(masking, objective="cross_entropy", **arguments):
     """What the network is called with in the first training step, in pixel space."""
     classifier = build(masking=masking, objective=objective, mean=(0.5,) * 3, std=(0.25,) * 3, **arguments)

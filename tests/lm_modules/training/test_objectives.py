@@ -1,16 +1,21 @@
-"""The training objectives: their losses on logits, and their steps, which ask any function for these."""
+"""The training objectives: their losses on logits, their steps, and a network that learns from its own answers."""
 
 import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from maskrobust.augment import Batch
+from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives.abstention import abstention_loss, abstention_step
 from maskrobust.lm_modules.training.objectives.consistency import consistency_loss, consistency_step
 from maskrobust.lm_modules.training.objectives.cross_entropy import cross_entropy_step, mixed_cross_entropy
-from maskrobust.lm_modules.training.objectives.distillation import distillation_loss, distillation_step
-from maskrobust.lm_modules.training.presented_images import present_whole, worst_presented
+from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
+from maskrobust.lm_modules.training.optimisation import train_only
+from maskrobust.lm_modules.training.presented_images import present_whole
+from tests.lm_modules.training.test_classifier import Data, assert_one_sentence, build, draw_batch, fit, make_trainer
 
 
 def draw_logits(seed):
@@ -98,28 +103,114 @@ def test_a_step_is_the_loss_of_what_the_learner_answers():
     assert torch.equal(cross_entropy_step(learner, BATCH, mixed, 0.1), expected)
 
 
-class Scenes:
+DISTILLING = {"masking": "fill", "fill": "mean", "objective": "distillation", "trainable": ["layer3", "fc"]}
+
+
+class Scenes(Data):
+    """Data that know their pictures without the objects: one grey for each."""
+
     def without_object(self, split, ids):
-        return ids[:, None, None, None].expand(-1, 3, 8, 8) / 10
+        assert split == "train"
+        return (ids / 20.0)[:, None, None, None].expand(-1, 3, 16, 16)
 
 
-def test_a_teacher_is_shown_the_scene_where_the_object_is_hidden():
-    (shown,) = behind(HALVES)
-    taught = torch.cat([BATCH.images[:1], Scenes().without_object("train", BATCH.ids[1:])])
-    expected = distillation_loss(learner(shown.images), learner(taught))
-    assert torch.equal(distillation_step(learner, BATCH, shown, learner, Scenes()), expected)
-    nothing = present_whole(BATCH)
-    assert distillation_step(learner, BATCH, nothing, learner, None) == pytest.approx(0, abs=1e-6)
+@pytest.fixture
+def weights(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = build_network("small_resnet", 3, {"width": 16})
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    return str(tmp_path / "weights.pt")
 
 
-def test_the_worst_hole_of_each_image_is_taken_and_the_first_of_equal_ones():
-    holes = [HALVES, ~HALVES, HALVES.mT, ~HALVES]
-    candidates = behind(*holes)
-    losses = torch.stack(
-        [torch.nn.functional.cross_entropy(learner(each.images), BATCH.labels, reduction="none") for each in candidates]
-    )
-    found = worst_presented(learner, candidates, BATCH.labels)
-    for row, column in enumerate(losses.argmax(dim=0).tolist()):
-        assert torch.equal(found.kept[row], candidates[column].kept[row])
-        assert torch.equal(found.images[row], candidates[column].images[row])
-    assert losses[:, 1:].argmax(dim=0).unique().numel() > 1 and found.kept[0].all()
+def test_the_loss_is_the_divergence_written_out():
+    logits, target = 3 * torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p, q = target.softmax(dim=1), logits.softmax(dim=1)
+    expected = sum(float(a) * float((a / b).log()) for a, b in zip(p.flatten(), q.flatten(), strict=True)) / 6
+    assert distillation_loss(logits, target).item() == pytest.approx(expected, rel=1e-12)
+    assert distillation_loss(target, target.requires_grad_()).item() == pytest.approx(0, abs=1e-15)
+    assert not distillation_loss(logits, target).requires_grad
+
+
+@pytest.mark.parametrize("masking", ["fill", "layer_masking"])
+def test_the_chosen_modules_alone_are_trained(weights, masking):
+    classifier = build(**{**DISTILLING, "masking": masking}, weights=weights)
+    fit(classifier)
+    before = torch.load(weights)
+    after = dict(classifier.network.state_dict())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    trained = {name for name, _ in SmallResNet().named_parameters() if name.startswith(("layer3.", "fc."))}
+    assert changed == trained  # neither other parameters nor any statistics of batch norms
+
+
+def test_the_network_as_it_was_is_the_teacher_of_its_masked_views(weights):
+    classifier = build(**DISTILLING, weights=weights)
+    step = fit(classifier, Scenes()).global_step
+    logged: list[Tensor] = []
+    classifier.log = lambda _name, value, **_options: logged.append(value)
+    batch = Data().batches[0]
+    before = build(weights=weights).eval()
+    shown = classifier.present(batch)
+    expected = distillation_loss(classifier(shown.images), before(batch.images))
+    assert step == 2 and not shown.hides_object.any()
+    torch.testing.assert_close(classifier.training_step(batch._replace(labels=batch.labels * 0 - 1), 0), expected)
+
+
+def test_a_hidden_object_is_not_to_be_guessed(weights):
+    """The target is what the teacher says of the picture without it, where the hole leaves nothing of the object."""
+    classifier = build(**DISTILLING, weights=weights, mask_family="objects")
+    fit(classifier, Scenes())
+    classifier.log = lambda *_arguments, **_options: None
+    batch = draw_batch(torch.arange(6))
+    batch.object_mask[3:] = False  # without an object, nothing is hidden
+    before = build(weights=weights).eval()
+    target = torch.cat([before(Scenes().without_object("train", batch.ids[:3])), before(batch.images[3:])])
+    expected = distillation_loss(classifier(classifier.present(batch).images), target)
+    torch.testing.assert_close(classifier.training_step(batch, 0), expected)
+
+
+def test_validation_counts_answers_like_the_teachers(weights):
+    classifier = build(**DISTILLING, weights=weights, learning_rate=1e-9)
+    fit(classifier)
+    for batch in (data := Data()).batches:
+        batch.labels.fill_(-1)
+    (found,) = make_trainer().validate(classifier, datamodule=data, verbose=False)
+    assert found["val/accuracy"] == 1.0
+
+
+def test_its_checkpoint_is_one_of_the_network_and_of_its_teacher(weights, tmp_path):
+    classifier = build(**DISTILLING, weights=weights)
+    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
+    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
+    started = build(weights=str(tmp_path / "last.ckpt"))
+    for name, value in classifier.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], value)
+        assert torch.equal(started.network.state_dict()[name], value)
+    for name, value in torch.load(weights).items():
+        assert torch.equal(again.teacher.state_dict()[name], value)
+
+
+def test_what_cannot_be_learnt_is_refused_in_one_sentence(weights):
+    with pytest.raises(ValueError, match="needs pictures without the objects") as refusal:
+        fit(build(**DISTILLING, weights=weights, mask_family="objects"))
+    assert_one_sentence(refusal, "Data")
+    with pytest.raises(ValueError, match="'distillation' learns from the network as it starts out") as refusal:
+        fit(build(**DISTILLING))
+    assert_one_sentence(refusal, "weights")
+    for paths, named in ((["layer4"], "'layer4'"), ([], "''"), (["avgpool"], "'avgpool'"), (["layer"], "'layer'")):
+        with pytest.raises(ValueError, match="trainable must be paths of modules of SmallResNet") as refusal:
+            train_only(SmallResNet(), paths)
+        assert_one_sentence(refusal, named, "conv1, bn1")
+
+
+def test_a_training_that_goes_on_keeps_its_teacher(weights, tmp_path):
+    fit(build(**DISTILLING, weights=weights)).save_checkpoint(tmp_path / "last.ckpt")
+    again = build(**DISTILLING)
+    trainer = make_trainer(4, limit_val_batches=0)
+    trainer.fit(again, datamodule=Data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert trainer.global_step == 4
+    for name, value in torch.load(weights).items():
+        assert torch.equal(again.teacher.state_dict()[name], value)

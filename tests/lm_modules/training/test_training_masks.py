@@ -11,7 +11,6 @@ from maskrobust.lm_modules.training.training_masks import (
     build_masking,
     build_silhouette_bank,
     evaluation_fill,
-    ramp_growth,
 )
 
 KEYS, CPU = sample_keys(0, torch.arange(6)), torch.device("cpu")
@@ -51,13 +50,6 @@ def test_several_families_are_mixed():
     visible = mixed.draw_visible(sample_keys(0, torch.arange(200)), BATCH.select(torch.arange(200) % 6))
     halves = (visible[:, 0, 0, [0, 11]].sum(dim=1) == 1) & ((~visible).sum(dim=(1, 2, 3)) == 48)
     assert 60 < halves.sum() < 160
-
-
-@pytest.mark.parametrize(
-    ("progress", "growth"), [(0.0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.4, 1.0), (0.7, 1.0), (1.0, 1.0)]
-)
-def test_the_hidden_fraction_grows_linearly_over_the_ramp(progress, growth):
-    assert ramp_growth(progress, 0.4) == pytest.approx(growth)
 
 
 def test_the_heaviest_fill_that_evaluation_knows_is_validated_with():
