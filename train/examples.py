@@ -9,7 +9,13 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.data.batches import batches_on, split_batches
-from maskrobust.train.report import ExampleStrip, annotated_examples, example_strips, joined_strips, with_predictions
+from maskrobust.train.report.examples import (
+    ExampleStrip,
+    annotated_examples,
+    example_strips,
+    joined_strips,
+    with_predictions,
+)
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 if TYPE_CHECKING:  # each command imports this module

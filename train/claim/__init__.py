@@ -26,7 +26,8 @@ from maskrobust.train.claim.summary import summarise
 from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.examples import claim_examples
 from maskrobust.train.fit.quiet import quiet_lightning
-from maskrobust.train.report import render_claim, results_table, verdict_panel
+from maskrobust.train.report.pages import render_claim
+from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.storage.files import check_folder, write_json, write_text
 
 

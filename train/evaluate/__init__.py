@@ -15,7 +15,7 @@ from maskrobust.train.running.progress import CountingDisplay, stage
 from maskrobust.train.storage.files import check_folder, write_json, write_text
 
 if TYPE_CHECKING:  # whose import takes seconds
-    from maskrobust.train.report import Results
+    from maskrobust.train.report.results import Results
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -27,7 +27,9 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.predictions import predictions_csv
     from maskrobust.train.evaluate.summary import summarise
     from maskrobust.train.examples import evaluation_examples
-    from maskrobust.train.report import headline, render_reliance, results_table
+    from maskrobust.train.report.headline import headline
+    from maskrobust.train.report.pages import render_reliance
+    from maskrobust.train.report.terminal import results_table
     from maskrobust.train.running.lock import locked
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
     from maskrobust.train.storage.store import Store

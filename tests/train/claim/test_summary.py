@@ -21,7 +21,9 @@ from maskrobust.train.claim.cases import CASES, choose_cases
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.summary import ArmRuns, compare, summarise
-from maskrobust.train.report import Results, render_claim, results_table, verdict_panel
+from maskrobust.train.report.pages import render_claim
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.storage.files import read_json, write_json
 from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
 from tests.train.tiny import tiny_claim
