@@ -265,7 +265,7 @@ def render_explanations(
     content: Mapping[str, Any], rows: Sequence[Row], images: Mapping[str, ExplainedImage], class_names: Sequence[str]
 ) -> str:
     """The page, as `render_page` makes it; the arguments are those of `Explanations`."""
-    known = (content[name] for name in ("settings", "methods", "networks"))
-    shown = Explanations(content, *known, rows, images, class_names)
+    settings, methods, networks = (content[name] for name in ("settings", "methods", "networks"))
+    shown = Explanations(content, settings, methods, networks, rows, images, class_names)
     title = "Explanations: what predictions rest on"
     return render_page("explain", title, _header(shown), SECTIONS, shown, look="wide explanations", style=_style(shown))
