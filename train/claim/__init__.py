@@ -89,7 +89,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
             for arm in config.execution_order:
                 if arm in config.only_arms:
                     runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
-                    progress.finish_run()
+                    progress.advance(progress.all_runs)
     return runs, probe
 
 

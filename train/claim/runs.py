@@ -107,7 +107,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
             backgrounds=pictures_to_centre_by(config.data, split, plans),
         )
         batches = batches_on(split_batches(config.data, split), classifier.device)
-        for method, outcomes in measurement.run(progress.track_batches(batches))[run.arm].items():
+        for method, outcomes in measurement.run(progress.track(batches, task_id=progress.current))[run.arm].items():
             outcomes.save(folder / f"{kind}-{method}.npz")
     checks = {}
     if arm.network_of is None:

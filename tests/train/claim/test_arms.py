@@ -63,15 +63,15 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(
     undisturbed = config_of(path, tmp_path / "undisturbed", "--arm=patches_mean")
     config = config_of(path, tmp_path / "out", "--arm=patches_mean")
     expected = outcomes_of(undisturbed)
-    keep_state = arms._KeepState.on_train_epoch_end
+    save_checkpoint = pl.Trainer.save_checkpoint
 
-    def stop_in_the_second(self: Any, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def stop_in_the_second(trainer: pl.Trainer, path: Path) -> None:
         if trainer.current_epoch == 1:
             raise SystemExit(143)
-        keep_state(self, trainer, module)
+        save_checkpoint(trainer, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(arms._KeepState, "on_train_epoch_end", stop_in_the_second)
+        patch.setattr(pl.Trainer, "save_checkpoint", stop_in_the_second)
         with pytest.raises(SystemExit):
             run_claim(config, SILENT)
     run = config.run_of("patches_mean", 1)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -126,10 +125,10 @@ def test_only_arms_that_count_share_the_level_and_only_of_their_upper_bounds(
     losses = dict.fromkeys(config.arms, 0.0)
 
     def levels() -> list[list[float]]:
-        differences = {arm: Estimate(-loss, None, None, IMAGES, 0) for arm, loss in losses.items()}
+        eligible = [arm for arm, loss in losses.items() if loss <= config.rule.clean_accuracy_tolerance]
         return [
             [each.compared.level_low, each.compared.level_high]
-            for each in compare(config, config.rule, runs, cases, "own", probe, differences)
+            for each in compare(config, runs, cases, "own", probe, eligible)
         ]
 
     assert np.sort(levels(), axis=0) == pytest.approx(np.array([[0.025, 0.0125], [0.025, 0.0125]]))
