@@ -297,7 +297,7 @@ def _fit(
     predictors = {method: network.predictor(method) for method in map(uncentred, run.methods)}
     logits: dict[MaskingMethod, list[Tensor]] = {method: [] for method in predictors}
     targets = []
-    batches = batches_on(first_images(config.data.training_batches(), CALIBRATION_IMAGES), classifier.device)
+    batches = batches_on(first_images(config.data.whole_split("train"), CALIBRATION_IMAGES), classifier.device)
     with torch.no_grad():
         for batch in progress.track(batches, task_id=progress.current):
             keys = fold_in(sample_keys(run.seed, batch.ids), _CALIBRATION_STREAM)

@@ -14,7 +14,7 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.train.data.batches import batches_on, split_batches
+from maskrobust.train.data.batches import batches_on
 from maskrobust.train.report.wording import capitalised, in_words
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -83,7 +83,7 @@ def draw_examples(
         outcomes: for every masking method, in order (None: nothing hidden), those of the networks whose predictions
             stand below its pictures.
     """
-    few = annotated_examples(batches_on(split_batches(data, split), "cpu"))
+    few = annotated_examples(batches_on(data.whole_split(split), "cpu"))
     if few is None:
         return ()
     methods = [method for method in outcomes if method is not None]

@@ -27,7 +27,7 @@ from maskrobust.train.claim.arms import KINDS, frozen_network
 from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
-from maskrobust.train.data.batches import batches_on, split_batches
+from maskrobust.train.data.batches import batches_on
 from tests.train.claim.test_claim import write_claim
 
 DROPOUT = {"architecture": "mobilenet_v3_small", "architecture_options": {"dropout": 0.5}, "patch_size": 8}
@@ -145,5 +145,5 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
             predictors={arm: {"mean": centred(plain, scenes)}},
         )
         device = next(network.parameters()).device
-        expected = asked.run(batches_on(split_batches(config.data, "test"), device))[arm]["mean"]
+        expected = asked.run(batches_on(config.data.whole_split("test"), device))[arm]["mean"]
         assert_same({"": found[arm, "mean+centred"]}, {"": expected})
