@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from rich.console import Console
@@ -19,7 +20,7 @@ from maskrobust.train.claim import arms, run_claim
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import KINDS, frozen_network
 from maskrobust.train.claim.config import LearningArm
-from maskrobust.train.data.batches import batches_on, split_batches
+from maskrobust.train.data.batches import batches_on
 from tests.train.claim.test_claim import write_claim
 
 DROPOUT = {"architecture": "mobilenet_v3_small", "architecture_options": {"dropout": 0.5}, "patch_size": 8}
@@ -53,15 +54,15 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tmp_path, m
     undisturbed = config_of(path, tmp_path / "undisturbed", "--arm=patches_mean")
     config = config_of(path, tmp_path / "out", "--arm=patches_mean")
     expected = outcomes_of(undisturbed)
-    keep_state = arms._KeepState.on_train_epoch_end
+    save_checkpoint = pl.Trainer.save_checkpoint
 
-    def stop_in_the_second(self, trainer, module):
+    def stop_in_the_second(trainer, path):
         if trainer.current_epoch == 1:
             raise SystemExit(143)
-        keep_state(self, trainer, module)
+        save_checkpoint(trainer, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(arms._KeepState, "on_train_epoch_end", stop_in_the_second)
+        patch.setattr(pl.Trainer, "save_checkpoint", stop_in_the_second)
         with pytest.raises(SystemExit):
             run_claim(config, SILENT)
     run = config.run_of("patches_mean", 1)
@@ -133,5 +134,5 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
             predictors={arm: {"mean": centred(plain, scenes)}},
         )
         device = next(network.parameters()).device
-        expected = asked.run(batches_on(split_batches(config.data, "test"), device))[arm]["mean"]
+        expected = asked.run(batches_on(config.data.whole_split("test"), device))[arm]["mean"]
         assert_same({"": found[arm, "mean+centred"]}, {"": expected})

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -18,7 +17,9 @@ from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.cases import CASES, choose_cases
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.summary import compare, summarise
-from maskrobust.train.report import Results, render_claim, results_table, verdict_panel
+from maskrobust.train.report.pages import render_claim
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.storage.files import read_json, write_json
 from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
 from tests.train.tiny import tiny_claim
@@ -115,10 +116,10 @@ def test_only_arms_that_count_share_the_level_and_only_of_their_upper_bounds(con
     losses = dict.fromkeys(config.arms, 0.0)
 
     def levels():
-        differences = {arm: Estimate(-loss, None, None, IMAGES, 0) for arm, loss in losses.items()}
+        eligible = [arm for arm, loss in losses.items() if loss <= config.rule.clean_accuracy_tolerance]
         return [
             [each.compared.level_low, each.compared.level_high]
-            for each in compare(config, config.rule, runs, cases, "own", probe, differences)
+            for each in compare(config, runs, cases, "own", probe, eligible)
         ]
 
     assert np.sort(levels(), axis=0) == pytest.approx(np.array([[0.025, 0.0125], [0.025, 0.0125]]))

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude
@@ -80,7 +78,7 @@ def test_an_undefined_share_does_not_hide_that_another_arm_refutes():
 
 
 def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing():
-    inaccurate = replace(comparison(-0.1, 0.0, arm="inaccurate"), keeps_retention=False)
+    inaccurate = comparison(-0.1, 0.0, arm="inaccurate")._replace(keeps_retention=False)
     assert inaccurate.reading(RULE.margin) == "keeps too little"
     assert decide(RULE, [inaccurate, comparison(0.1, 0.2)], 0.0).outcome == "supported"
     assert decide(RULE, [inaccurate, comparison(-0.1, 0.0)], 0.0).outcome == "refuted"

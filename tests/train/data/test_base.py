@@ -6,7 +6,7 @@ import torch
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
-from maskrobust.train.data.batches import numbered_batches, split_batches
+from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.conftest import joined
@@ -112,7 +112,7 @@ def test_more_workers_than_cores_are_told_in_a_line_and_once(tmp_path, monkeypat
     for data in (Cues(**SIZES, num_workers=2), Folder(str(own[0]), str(own[1]), **small), shards):
         for split in ("train", "val"):
             assert next(iter(loader(data, split))).ids.numel()
-        assert dict(numbered_batches(split_batches(data, "val"), iter([0])))
+        assert dict(numbered_batches(data.whole_split("val"), iter([0])))
     (line,) = [record.getMessage() for record in caplog.records if "num_workers" in record.getMessage()]
     assert line.startswith("num_workers is 2, but this process may use 1 core, ") and line.endswith("or num_workers 1.")
 

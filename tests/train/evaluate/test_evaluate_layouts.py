@@ -123,7 +123,7 @@ def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_l
 def test_outlines_of_a_file_teach_the_probe(tmp_path):
     data = Cues(**TINY_DATA)
     data.setup()
-    SilhouetteBank.from_batches(data.training_batches()).save(tmp_path / "bank.safetensors")
+    SilhouetteBank.from_batches(data.whole_split("train")).save(tmp_path / "bank.safetensors")
     main(evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}"))
     assert settings_of(tmp_path / "out")["probe"] == f"trained on the outlines of {tmp_path / 'bank.safetensors'}"
 
@@ -138,7 +138,7 @@ def test_outlines_of_a_file_teach_the_probe(tmp_path):
 )
 def test_outlines_that_the_probe_cannot_learn_from_are_refused(change, message, tmp_path, capsys):
     data = Cues(**TINY_DATA)
-    bank = SilhouetteBank.from_batches(data.test_dataloader() if change == "same images" else data.training_batches())
+    bank = SilhouetteBank.from_batches(data.test_dataloader() if change == "same images" else data.whole_split("train"))
     if change == "other classes":
         bank.labels[bank.labels == bank.labels.max()] = data.num_classes
     if change != "missing":

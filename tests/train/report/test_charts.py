@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report import Results
 from maskrobust.train.report.charts import Curve, line_chart
+from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.sections.retention import chart_points, reliance_limit, retention, retention_chart
 from maskrobust.train.report.sections.shares import margins

@@ -7,7 +7,7 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
-from maskrobust.train.report import (
+from maskrobust.train.report.examples import (
     ExampleStrip,
     Prediction,
     annotated_examples,

@@ -17,7 +17,9 @@ from PIL import Image
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measures
 from maskrobust.lm_modules.reliance.catalogue import catalogue
-from maskrobust.train.report import ExampleStrip, Prediction, Results, render_claim, render_reliance
+from maskrobust.train.report.examples import ExampleStrip, Prediction
+from maskrobust.train.report.pages import render_claim, render_reliance
+from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import GROUP_TITLES
 from maskrobust.train.report.wording import compact
 from tests.train.report.conftest import summarised_reliance

@@ -6,7 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from maskrobust.train.report import Results, results_table, verdict_panel
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import CONCLUSIONS, short
 
 COLUMNS = ("used_share", "silhouette_leak", "swap_pull", "clean_accuracy", "retention")

@@ -82,7 +82,7 @@ def test_images_without_a_mask_are_kept_and_counted(tree, caplog):
         data.setup("fit")
     assert "train: 12 images, 8 with an object mask" in caplog.text
     assert "val: 5 images, 3 with an object mask" in caplog.text
-    every, annotated = joined(data.training_batches()), joined(data.annotated_batches("train"))
+    every, annotated = joined(data.whole_split("train")), joined(data.annotated_batches("train"))
     shown = every.object_mask.flatten(1).any(dim=1)
     assert shown.sum() == 8
     assert all(torch.equal(one, other) for one, other in zip(annotated[:4], every.select(shown)[:4], strict=True))
@@ -234,7 +234,7 @@ def test_images_are_read_whatever_their_format(tree):
     for suffix in IMAGE_SUFFIXES:
         form = {".pgm": "ppm", ".jfif": "jpeg"}.get(suffix, Image.registered_extensions().get(suffix))
         image.convert("L" if suffix == ".pgm" else "RGB").save(folder / f"new{suffix}", form)
-    batch = joined(make(tree).training_batches())
+    batch = joined(make(tree).whole_split("train"))
     assert len(batch.ids) == SIZES["train"] + len(IMAGE_SUFFIXES)
     new = [place for place, file in enumerate(make(tree).files("train")) if file.image.stem == "new"]
     grey = image.convert("L").resize((32, 32)).getpixel((1, 1)) / 255
