@@ -22,7 +22,7 @@ from maskrobust.augment import (
     rectangles,
     silhouettes,
 )
-from maskrobust.augment.families.fraction import check_hidden_fraction, draw_hidden_fraction
+from maskrobust.augment.families.registry import check_hidden_fraction, draw_hidden_fraction
 
 KEYS = torch.arange(2)
 IMAGES = torch.zeros(2, 3, 4, 5)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from maskrobust.augment.random import fold_in, uniform
 
@@ -44,7 +45,7 @@ def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> Compan
         The blobs, and whether each one fits beside its object.
     """
     _, _, height, width = object_mask.shape
-    free = ~_with_neighbours(object_mask).flatten(1)
+    free = max_pool2d(object_mask.float(), kernel_size=3, stride=1, padding=1).flatten(1) == 0
     fits = pixels <= free.sum(dim=1)
     squared_distance = _squared_distance(_draw_centre(fold_in(keys, 0), free, object_mask), height, width)
     cost = squared_distance * (_SMOOTHNESS + _smooth_noise(fold_in(keys, 1), height, width))
@@ -53,17 +54,6 @@ def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> Compan
     wanted = pixels * fits
     blobs = (in_order <= _nth_smallest(in_order, wanted).unsqueeze(1)) & (wanted > 0).unsqueeze(1)
     return CompanionBlobs(blobs.reshape(object_mask.shape), fits)
-
-
-def _with_neighbours(object_mask: Tensor) -> Tensor:
-    """Pixels that belong to the object or have one of their 8 neighbours in it, (B, 1, H, W) bool."""
-    grown = object_mask.clone()
-    grown[:, :, 1:] |= object_mask[:, :, :-1]
-    grown[:, :, :-1] |= object_mask[:, :, 1:]
-    wide = grown.clone()
-    wide[..., 1:] |= grown[..., :-1]
-    wide[..., :-1] |= grown[..., 1:]
-    return wide
 
 
 def _nth_smallest(values: Tensor, nth: Tensor) -> Tensor:

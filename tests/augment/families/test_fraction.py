@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from maskrobust.augment import sample_keys
-from maskrobust.augment.families.fraction import draw_hidden_fraction
+from maskrobust.augment.families.registry import draw_hidden_fraction
 
 KEYS = sample_keys(0, torch.arange(5000))
 

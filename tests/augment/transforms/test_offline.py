@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from maskrobust.augment.transforms import offline
+from maskrobust.augment import transforms
 
 REFUSE_NETWORK = """
 import socket, warnings
@@ -30,5 +30,5 @@ def test_who_wants_the_version_check_keeps_it(given, kept, monkeypatch):
     monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", given or "")
     if given is None:
         monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE")
-    importlib.reload(offline)
+    importlib.reload(transforms)
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == kept
