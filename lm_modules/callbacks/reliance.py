@@ -1,6 +1,6 @@
 """Shape reliance during training: the measures of `lm_modules.reliance` on validation images, as they come by."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,14 +9,15 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.callbacks.loggers import define_metric, log_picture, log_table
-from maskrobust.lm_modules.callbacks.panel import draw_panel
+from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, log_picture, log_table
 from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
-from maskrobust.lm_modules.methods import MaskingMethod, check_methods
+from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
+from maskrobust.lm_modules.reliance.holes.conditions import FILL_STREAM, HOLE_STREAM
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
@@ -273,3 +274,22 @@ def _up_to(batches: Iterable[Batch], objects: int) -> Iterator[Batch]:
         objects -= int(batch.object_mask.flatten(1).any(dim=1).sum())
         if objects <= 0:
             return
+
+
+def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[float], seed: int) -> Tensor:
+    """Images, and beside each what `illustrate` shows of it with its object hidden along the outline.
+
+    Args:
+        batch: a row for each of its images.
+        methods: a column for each, after that of the images.
+        mean: C values, for the fill "mean".
+        seed: of the suite, which then hides the very same pixels and draws the very same fills.
+
+    Returns:
+        (3, height, width) float32 in [0, 1], on the CPU.
+    """
+    keys = sample_keys(seed, batch.ids)
+    visible = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask).silhouette_visible
+    fill_keys = fold_in(keys, FILL_STREAM)
+    shown = [illustrate(method, batch.images, visible, fill_keys, mean) for method in methods]
+    return draw_grid(torch.stack([batch.images, *shown], dim=1).flatten(0, 1), columns=1 + len(shown))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.functional import hide, visible_moments
 from maskrobust.lm_modules.masking.rows import clear_rows, to_rows
+from maskrobust.lm_modules.masking.twins import twin
 
 
 class FoldedBatchNorm:
@@ -64,13 +65,11 @@ def _folded(convolution: nn.Conv2d, module: nn.BatchNorm2d) -> nn.Conv2d:
     slope = (variance + module.eps).rsqrt_().mul_(module.weight)
     if convolution.bias is not None:
         mean = mean - convolution.bias
-    folded = type(convolution).__new__(type(convolution))
     parameters = {
         "weight": convolution.weight * slope[:, None, None, None],
         "bias": torch.addcmul(module.bias, mean, slope, value=-1),
     }
-    folded.__dict__.update(vars(convolution), _parameters=parameters)
-    return folded
+    return twin(convolution, _parameters=parameters)
 
 
 def _is_as_its_class(module: nn.Module) -> bool:

@@ -3,7 +3,7 @@
 import torch
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.callbacks.panel import draw_panel
+from maskrobust.lm_modules.callbacks.reliance import draw_panel
 from maskrobust.lm_modules.methods import mark_hidden
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
 from maskrobust.lm_modules.reliance.plan import ReliancePlan

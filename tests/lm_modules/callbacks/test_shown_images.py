@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.callbacks import ShownImages, shown_images
-from maskrobust.lm_modules.callbacks.panel import draw_training_panel
+from maskrobust.lm_modules.callbacks.shown_images import draw_training_panel
 from maskrobust.lm_modules.methods import mark_hidden
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import TRAINING, csv_logger, fit

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, StepSeed
-from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
+from maskrobust.lm_modules.callbacks.last_checkpoint import StopSignals
 from tests.lm_modules.callbacks.runs import csv_logger, fit
 
 
@@ -91,5 +91,5 @@ def test_without_a_signal_they_are_left_to_whoever_had_them_before():
 
 @pytest.mark.parametrize("steps", [0, -1])
 def test_a_number_of_steps_below_one_is_refused(steps):
-    with pytest.raises(ValueError, match=f"^a state can be saved every 1 or more steps, got {steps};"):
+    with pytest.raises(ValueError, match=f"^every_n_train_steps must be at least 1, got {steps};"):
         LastCheckpoint(steps)

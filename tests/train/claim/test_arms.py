@@ -16,8 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.centring import centred
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, centred, uncentred
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier

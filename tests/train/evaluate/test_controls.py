@@ -8,8 +8,7 @@ from torch.nn.functional import one_hot
 from maskrobust.augment import SilhouetteBank, object_holes, sample_keys
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate
-from maskrobust.lm_modules.reliance.measures.shape import swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe

@@ -7,9 +7,9 @@ import numpy as np
 from markupsafe import Markup
 
 from maskrobust.lm_modules.explanation.explained import Explained
-from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
 from maskrobust.lm_modules.explanation.judges.ablation import HIDDEN_FRACTIONS
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
+from maskrobust.lm_modules.explanation.judging import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row

@@ -18,9 +18,9 @@ from maskrobust.lm_modules.reliance.holes.conditions import (
     hole,
     retention_condition,
 )
-from maskrobust.lm_modules.reliance.holes.object_crops import object_crops
 from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import object_crops
 from tests.lm_modules.reliance.shapes import SIZE, shape_bank, shape_batch
 
 FRACTIONS = (0.0, 0.25, 0.5, 1.0)

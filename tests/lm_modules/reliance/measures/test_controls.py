@@ -11,8 +11,7 @@ from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.measures.information import information_circle, information_silhouette
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
