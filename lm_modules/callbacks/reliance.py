@@ -232,16 +232,8 @@ class RelianceCallback(pl.Callback):
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
                 return self.plan
-            masks, labels = (tensor.to(classifier.device) for tensor in (self._bank.object_masks, self._bank.labels))
-            held_out = held_out.to(classifier.device)
-            self._probe = train_probe(
-                masks[~held_out],
-                labels[~held_out],
-                masks[held_out],
-                labels[held_out],
-                classifier.num_classes,
-                self.seed,
-            )
+            read, chosen_by = (self._bank.select(rows).to(classifier.device) for rows in (~held_out, held_out))
+            self._probe = train_probe(read, chosen_by, classifier.num_classes, self.seed)
         return self.plan
 
     def _read_scenes(self, source: object, device: torch.device) -> EmptyScenes:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NoReturn
 
@@ -165,14 +165,9 @@ class LayerMasking(nn.Module):
         """The same network under another padding, with all other options as here; weights are shared."""
         if padding == self.options.padding:
             return self
-        return LayerMasking(
-            self.network,
-            merge=self.options.merge,
-            detach_padding=self.options.detach_padding,
-            padding=padding,
-            engine=self.engine,
-            checkpoint_segments=self.checkpoint_segments,
-        )
+        options = asdict(replace(self.options, padding=padding))
+        engine, segments = self.engine, self.checkpoint_segments
+        return LayerMasking(self.network, engine=engine, checkpoint_segments=segments, **options)
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse TorchScript: `torch.jit.script` calls this for each module that it reads."""

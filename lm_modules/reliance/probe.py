@@ -109,10 +109,8 @@ def probe_outcomes(probe: OutlineProbe, batches: Iterable[Batch]) -> ProbeOutcom
 
 
 def train_probe(
-    train_masks: Tensor,
-    train_labels: Tensor,
-    val_masks: Tensor,
-    val_labels: Tensor,
+    train: SilhouetteBank,
+    held_out: SilhouetteBank,
     num_classes: int,
     seed: int,
     max_epochs: int = 12,
@@ -126,42 +124,31 @@ def train_probe(
     on the arguments alone, on one machine with one number of threads; global random state is neither read nor changed.
 
     Args:
-        train_masks: (N, 1, H, W) bool object masks; its device is the one trained on. Leave images without an object
-            out.
-        train_labels: (N,) int64 in [0, num_classes).
-        val_masks: (M, 1, H, W) bool object masks of a held-out split.
-        val_labels: (M,) int64.
+        train: object masks with labels in [0, num_classes); its device is the one trained on.
+        held_out: others, on the same device.
         num_classes: number of classes.
         seed: decides the initial weights and the order.
         max_epochs: passes over the training masks, at least 1.
         patience: passes without a better held-out accuracy after which training stops.
-
-    Raises:
-        InputError: a split is empty.
     """
-    if len(train_masks) == 0 or len(val_masks) == 0:
-        raise InputError(
-            f"the mask-only probe needs masks to train on and to hold out, got {len(train_masks)} and {len(val_masks)}"
-            "; give it splits whose images have objects."
-        )
-    device = train_masks.device
+    device = train.ids.device
     network = _build_network(num_classes, seed).to(device)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    steps = max_epochs * -(-len(train_masks) // _BATCH_SIZE)
+    steps = max_epochs * -(-len(train) // _BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     best = OutlineProbe(network, -1.0, 0)
     for epoch in range(1, max_epochs + 1):
         network.train()
-        for chosen in torch.randperm(len(train_masks), generator=generator).split(_BATCH_SIZE):
+        for chosen in torch.randperm(len(train), generator=generator).split(_BATCH_SIZE):
             on_device = chosen.to(device)
             optimizer.zero_grad(set_to_none=True)
-            logits = network(object_crops(train_masks[on_device]))
-            cross_entropy(logits, train_labels[on_device], label_smoothing=0.1).backward()
+            logits = network(object_crops(train.object_masks[on_device]))
+            cross_entropy(logits, train.labels[on_device], label_smoothing=0.1).backward()
             optimizer.step()
             schedule.step()
         candidate = OutlineProbe(network.eval(), 0.0, epoch)
-        accuracy = (candidate(val_masks) == val_labels).double().mean().item()
+        accuracy = (candidate(held_out.object_masks) == held_out.labels).double().mean().item()
         if accuracy > best.validation_accuracy:
             best = OutlineProbe(copy.deepcopy(network), accuracy, epoch)
         elif epoch - best.epochs >= patience:
@@ -188,15 +175,7 @@ def cross_validate_probe(bank: SilhouetteBank, objects: Tensor, num_classes: int
     predictions = torch.empty_like(bank.labels)
     for fold in range(FOLDS):
         read, held_out = folds == fold, folds == (fold + 1) % FOLDS
-        train = ~(read | held_out)
-        probe = train_probe(
-            bank.object_masks[train],
-            bank.labels[train],
-            bank.object_masks[held_out],
-            bank.labels[held_out],
-            num_classes,
-            seed,
-        )
+        probe = train_probe(bank.select(~(read | held_out)), bank.select(held_out), num_classes, seed)
         predictions[read] = probe(bank.object_masks[read])
     return ProbeOutcomes(*(column.cpu().numpy() for column in (bank.ids, predictions, bank.labels)))
 

@@ -2,6 +2,7 @@
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -31,8 +32,10 @@ def told() -> Cues:
 
 
 def train_on(masks: dict[str, Tensor], labels: dict[str, Tensor]) -> OutlineProbe:
-    train_masks, val_masks = masks["train"], masks["val"]
-    return train_probe(train_masks, labels["train"], val_masks, labels["val"], CLASSES, seed=0, max_epochs=8)
+    train, held_out = (
+        SilhouetteBank(masks[split], labels[split], torch.arange(len(labels[split]))) for split in ("train", "val")
+    )
+    return train_probe(train, held_out, CLASSES, seed=0, max_epochs=8)
 
 
 @pytest.fixture(scope="module")

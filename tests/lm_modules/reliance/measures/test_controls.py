@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrobust.augment import Batch, fold_in, uniform
+from maskrobust.augment import Batch, SilhouetteBank, fold_in, uniform
 from maskrobust.augment.families.shapes.circles import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
@@ -88,10 +88,8 @@ def outcomes(batch: Batch) -> dict[str, Outcomes]:
 
 @pytest.fixture(scope="module")
 def trained_probe() -> OutlineProbe:
-    train, held_out = shape_batch(1200, 1), shape_batch(200, 2)
-    return train_probe(
-        train.object_mask, train.labels, held_out.object_mask, held_out.labels, NUM_CLASSES, seed=0, max_epochs=8
-    )
+    train, held_out = (SilhouetteBank.from_batches([shape_batch(*each)]) for each in ((1200, 1), (200, 2)))
+    return train_probe(train, held_out, NUM_CLASSES, seed=0, max_epochs=8)
 
 
 @pytest.fixture(scope="module")
