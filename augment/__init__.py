@@ -23,7 +23,7 @@ from maskrobust.augment.families.segments import (
     segment_sums as segment_sums,
 )
 from maskrobust.augment.families.shapes.bank import SilhouetteBank as SilhouetteBank
-from maskrobust.augment.families.shapes.companions import (
+from maskrobust.augment.families.shapes.holes import (
     CompanionBlobs as CompanionBlobs,
     companion_blobs as companion_blobs,
 )

@@ -20,6 +20,10 @@ from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import Choice, Chosen, Entry
 from maskrobust.errors import InputError
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+OTHER_IMAGE = "other_image"
+"""Patch Mixing as a training's fill: it shows another image of the batch, so that no evaluation can use it."""
+
 
 def draw_partners(keys: Tensor) -> Tensor:
     """A random partner within the batch for each of its images, never the image itself where there is another.
@@ -67,11 +71,6 @@ def own_weight(visible: Tensor) -> Tensor:
     """
     return visible.float().mean(dim=(1, 2, 3))
 
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-OTHER_IMAGE = "other_image"
-"""Patch Mixing as a training's fill: it shows another image of the batch, so that no evaluation can use it."""
 
 _FOR_TRAINING = {OTHER_IMAGE: Entry(OTHER_IMAGE, mix_images, frozenset({"images", "visible", "partners"}), {})}
 

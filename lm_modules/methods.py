@@ -27,6 +27,17 @@ LAYER_MASKINGS: Mapping[PaddingRule, MaskingMethod] = {"mean": LAYER_MASKING, "m
 CENTRED = "+centred"
 """Ends the name of a method whose answers are centred."""
 
+_LOWEST, _HIGHEST, _BYTES = -0.5, 1.5, 16
+_LIGHT_CELL, _DARK_CELL = 0.82, 0.68
+Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool, keys (B,) int64) -> logits (B, num_classes)."""
+
+FeatureExtractor = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The arguments of a `Predictor` -> features (B, F) float32."""
+
+BACKGROUNDS = 8
+"""How many unrelated pictures an evaluation centres by."""
+
 
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network itself, without what makes it take `visible`."""
@@ -45,15 +56,6 @@ WRAPPERS: dict[MaskingMethod, Callable[[nn.Module], LayerMasking | TokenDropping
     TOKEN_DROPPING: lambda network: TokenDropping(unwrapped(network)),
 }
 """Masking methods that give the hole to the network: what makes a network take `visible` beside the images."""
-
-_LOWEST, _HIGHEST, _BYTES = -0.5, 1.5, 16
-_LIGHT_CELL, _DARK_CELL = 0.82, 0.68
-
-Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool, keys (B,) int64) -> logits (B, num_classes)."""
-
-FeatureExtractor = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The arguments of a `Predictor` -> features (B, F) float32."""
 
 
 def masking_methods() -> tuple[MaskingMethod, ...]:
@@ -321,10 +323,6 @@ def _pooled(output: Any, path: str) -> Tensor:
         )
     features = output.float()
     return features if features.ndim == 2 else features.mean(dim=(2, 3))
-
-
-BACKGROUNDS = 8
-"""How many unrelated pictures an evaluation centres by."""
 
 
 def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:

@@ -1,4 +1,4 @@
-"""The newest state of a training on disk, whatever happens to it."""
+"""The newest state of a training on disk, whatever happens to it, signals that ask it to stop among that."""
 
 import signal
 import sys
@@ -13,9 +13,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from maskrobust.errors import check_at_least
-from maskrobust.lm_modules.training.progress import note_progress
+from maskrobust.lm_modules.training.processes import note_progress
 
 _VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -205,9 +207,6 @@ def _end_finished_epoch(trainer: pl.Trainer) -> None:
         loop.epoch_progress.increment_completed()
         for each in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
             each.on_iteration_done()
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:

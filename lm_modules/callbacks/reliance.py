@@ -14,7 +14,6 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, log_picture, log_table
-from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
 from maskrobust.lm_modules.reliance.holes.conditions import FILL_STREAM, HOLE_STREAM
@@ -26,6 +25,7 @@ from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 
 _NAME = "the network"

@@ -20,6 +20,17 @@ from maskrobust.lm_modules.reliance.estimates.bootstrap import (
 from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
 from maskrobust.lm_modules.reliance.results import Row
 
+CIRCULAR = "circular"
+"""Reading of a cell of deletion or insertion that is evaluated under the method that it was explained under."""
+
+CONSTANT_COLOURS = "constant_colours"
+"""Method of rows about fills with a constant colour, whichever it is."""
+
+FEW_OBJECTS = 20
+"""Below so many, bootstrap intervals are too narrow, and no methods are told apart."""
+
+_LEVEL = 0.05
+
 
 def judge_image(image: ImageToJudge) -> ExplainedImage:
     """Judge the explanations of one image, of the first of its classes, by every measure of `JUDGES`.
@@ -57,18 +68,6 @@ def _with_first_class_alone(image: ExplainedImage) -> ExplainedImage:
         explanations=explanations,
         decoy_classes=image.classes if any(about.partition == DECOYS for about in explanations) else None,
     )
-
-
-CIRCULAR = "circular"
-"""Reading of a cell of deletion or insertion that is evaluated under the method that it was explained under."""
-
-CONSTANT_COLOURS = "constant_colours"
-"""Method of rows about fills with a constant colour, whichever it is."""
-
-FEW_OBJECTS = 20
-"""Below so many, bootstrap intervals are too narrow, and no methods are told apart."""
-
-_LEVEL = 0.05
 
 
 def judged_rows(

@@ -22,7 +22,7 @@ from maskrobust.lm_modules.masking.plan import Plan, plan_rows
 from maskrobust.lm_modules.masking.program import Folding, Program, find_folded, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, RowSuffix, find_row_suffix, plan_suffix, run_suffix
 from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError
-from maskrobust.lm_modules.masking.twins import is_hooked
+from maskrobust.lm_modules.masking.state import is_hooked
 
 Engine = Literal["auto", "dense", "rows"]
 

@@ -21,8 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.rules.reshaping import NO_TENSORS, QUESTIONS, same
 from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError, find_rule
-from maskrobust.lm_modules.masking.state import State, modes
-from maskrobust.lm_modules.masking.twins import take_tensors_for_buffers, twin_of_tree
+from maskrobust.lm_modules.masking.state import State, modes, take_tensors_for_buffers, twin_of_tree
 
 _FX = inspect.getfile(fx.Tracer)
 _LOCK = threading.RLock()  # fx changes the class nn.Module while it reads

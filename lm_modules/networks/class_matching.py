@@ -11,6 +11,9 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 _WORDNET_ID = re.compile(r"n\d{8}")
 _LONGEST_NAME = 500
 
+Outputs = Mapping[str, list[int]]
+"""Outputs by what they may be called."""
+
 
 class OutputNames(NamedTuple):
     """Names of a network's outputs, in their order.
@@ -70,10 +73,6 @@ def read_class_names(content: object, count: int, source: str) -> tuple[str, ...
             "again."
         )
     return tuple(content)
-
-
-Outputs = Mapping[str, list[int]]
-"""Outputs by what they may be called."""
 
 
 def match_classes(

@@ -22,7 +22,6 @@ from maskrobust.lm_modules.networks.architectures import (
     head_of,
     is_own_class,
 )
-from maskrobust.lm_modules.networks.checkpoint_file import building_from, check_options
 from maskrobust.lm_modules.networks.class_matching import (
     OutputNames,
     are_wordnet_ids,
@@ -34,6 +33,8 @@ from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, read_export
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
+    building_from,
+    check_options,
     load_tensors,
     load_weights,
     read_checkpoint,

@@ -24,6 +24,9 @@ _EVALUATION_BATCH_SIZE = 512
 _LEARNING_RATE = 4e-3
 _WEIGHT_DECAY = 0.05
 
+_MARGIN = 1.1
+_FRAME = 1
+
 
 @dataclass(frozen=True)
 class OutlineProbe:
@@ -225,10 +228,6 @@ def _build_network(num_classes: int, seed: int) -> nn.Module:
 def _block(in_channels: int, out_channels: int, kernel_size: int) -> list[nn.Module]:
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride=2, padding=kernel_size // 2, bias=False)
     return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU()]
-
-
-_MARGIN = 1.1
-_FRAME = 1
 
 
 def object_crops(object_mask: Tensor, size: int = 32) -> Tensor:

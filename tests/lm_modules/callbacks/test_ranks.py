@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
+from maskrobust.lm_modules.training.processes import of_all_ranks
 from tests.processes import started
 
 

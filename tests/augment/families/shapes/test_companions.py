@@ -7,7 +7,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from maskrobust.augment.families.shapes.circles import enclosing_circles
-from maskrobust.augment.families.shapes.companions import companion_blobs
+from maskrobust.augment.families.shapes.holes import companion_blobs
 from maskrobust.augment.random import sample_keys
 
 EIGHT_NEIGHBOURS = np.ones((3, 3))
