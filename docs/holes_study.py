@@ -27,7 +27,7 @@ from maskrobust import fill, load_network, sample_keys
 from maskrobust.augment import SilhouetteBank, draw, fill_exemplar, patches
 from maskrobust.augment.fills.exemplar import mirrored, sources
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.networks.imagenet import imagenet_names
+from maskrobust.lm_modules.networks.class_matching import imagenet_names
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.crossed import outline_pull
 from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes

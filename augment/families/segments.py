@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from maskrobust.augment.families.fraction import draw_hidden_fraction
+from maskrobust.augment.families.registry import draw_hidden_fraction
 from maskrobust.augment.random import fold_in, permutation
 from maskrobust.errors import InputError
 

@@ -13,8 +13,8 @@ from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
 from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.program import Program, fill_in
 from maskrobust.lm_modules.masking.rules.normalisation import functional_group_norm, group_norm, instance_norm
+from maskrobust.lm_modules.masking.state import is_hooked, without_hooks
 from maskrobust.lm_modules.masking.tracing import Call
-from maskrobust.lm_modules.masking.twins import is_hooked, without_hooks
 
 _OVER_IMAGE = (group_norm, functional_group_norm, instance_norm)
 _LEAST, _MOST = 2.0**-100, 1 - 2.0**-24

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NoReturn
 
@@ -22,7 +22,7 @@ from maskrobust.lm_modules.masking.plan import Plan, plan_rows
 from maskrobust.lm_modules.masking.program import Folding, Program, find_folded, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, RowSuffix, find_row_suffix, plan_suffix, run_suffix
 from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError
-from maskrobust.lm_modules.masking.twins import is_hooked
+from maskrobust.lm_modules.masking.state import is_hooked
 
 Engine = Literal["auto", "dense", "rows"]
 
@@ -165,14 +165,9 @@ class LayerMasking(nn.Module):
         """The same network under another padding, with all other options as here; weights are shared."""
         if padding == self.options.padding:
             return self
-        return LayerMasking(
-            self.network,
-            merge=self.options.merge,
-            detach_padding=self.options.detach_padding,
-            padding=padding,
-            engine=self.engine,
-            checkpoint_segments=self.checkpoint_segments,
-        )
+        options = asdict(replace(self.options, padding=padding))
+        engine, segments = self.engine, self.checkpoint_segments
+        return LayerMasking(self.network, engine=engine, checkpoint_segments=segments, **options)
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse TorchScript: `torch.jit.script` calls this for each module that it reads."""

@@ -16,8 +16,14 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
-from maskrobust.lm_modules.masking.morphology import PADDINGS, PaddingRows, propagate_visible
-from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, zero_rows
+from maskrobust.lm_modules.masking.morphology import (
+    PADDINGS,
+    PaddingRows,
+    pad_rows,
+    propagate_visible,
+    row_indices,
+    zero_rows,
+)
 
 MergeRule = Literal["intersection", "union"]
 PaddingRule = Literal["mean", "mirror"]
@@ -152,7 +158,7 @@ class VisibleMap:
 
     @cached_property
     def row_indices(self) -> Tensor:
-        """Rows of the visible positions, as in `rows.row_indices`."""
+        """Rows of the visible positions, as in `morphology.row_indices`."""
         return row_indices(self.positions)
 
     @cached_property

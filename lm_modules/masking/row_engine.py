@@ -17,9 +17,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, VisibleMap, Window
+from maskrobust.lm_modules.masking.morphology import to_rows
 from maskrobust.lm_modules.masking.program import Folding, Program, Step
 from maskrobust.lm_modules.masking.row_features import Rows, WindowCache
-from maskrobust.lm_modules.masking.rows import to_rows
 from maskrobust.lm_modules.masking.rules.convolution import pad, padding_module
 from maskrobust.lm_modules.masking.rules.table import RowKernel
 

@@ -34,7 +34,7 @@ from maskrobust.augment import (
     rectangles,
     silhouettes,
 )
-from maskrobust.augment.families.fraction import check_hidden_fraction
+from maskrobust.augment.families.registry import check_hidden_fraction
 
 IDS = torch.arange(6)
 BATCH = Batch(IDS, torch.rand(6, 3, 8, 12), torch.zeros(6, 1, 8, 12, dtype=torch.bool), IDS)

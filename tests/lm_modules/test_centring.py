@@ -7,8 +7,7 @@ from torch.nn import functional as F
 from maskrobust.augment import Batch, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
-from maskrobust.lm_modules.centring import centred
-from maskrobust.lm_modules.methods import feature_extractor, predictor
+from maskrobust.lm_modules.methods import centred, feature_extractor, predictor
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan

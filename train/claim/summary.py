@@ -15,7 +15,7 @@ from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitud
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate_difference, mean_fraction_interval
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
-from maskrobust.lm_modules.reliance.measures.used_share import reliance
+from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row

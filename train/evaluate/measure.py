@@ -18,7 +18,6 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
@@ -27,6 +26,7 @@ from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMe
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about

@@ -158,3 +158,19 @@ def class_rows(
                 measure="class_accuracy",
                 parameters={"class": name, "hidden_fraction": fraction},
             )
+
+
+@measure(
+    title="Manipulation check",
+    definition="How well a network does in what a training asks for, behind its masks: accuracy, agreement with its "
+    "answer to the whole image, or entropy where the object is hidden by a decoy.",
+    group="training",
+    unit="fraction",
+    goal="high",
+    members=lambda _plan: (),
+)
+def manipulation_check() -> Statistic:
+    """Never made from outcomes: what a training asks for is known to its configuration alone."""
+    raise NotImplementedError(
+        "the manipulation check needs the training of an arm, which a plan does not have; run maskrobust claim."
+    )

@@ -7,7 +7,7 @@ from scipy import sparse, stats
 from scipy.sparse.linalg import spsolve
 
 from maskrobust.augment import companion_blobs, fill_linear_imputation, patches, rectangles, sample_keys, uniform
-from maskrobust.augment.fills.multigrid import impute
+from maskrobust.augment.fills.linear_imputation import impute
 
 STEPS = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if (down, across) != (0, 0)]
 

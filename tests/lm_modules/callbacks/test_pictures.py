@@ -8,7 +8,8 @@ from torch import Tensor
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.callbacks import ExplanationPanel, ShownImages, explanation_panel, shown_images
 from maskrobust.lm_modules.callbacks.explanation_panel import draw_explanations
-from maskrobust.lm_modules.callbacks.panel import draw_panel, draw_training_panel
+from maskrobust.lm_modules.callbacks.reliance import draw_panel
+from maskrobust.lm_modules.callbacks.shown_images import draw_training_panel
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.methods import mark_hidden

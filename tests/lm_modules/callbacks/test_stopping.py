@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, StepSeed, Throughput
-from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
+from maskrobust.lm_modules.callbacks.last_checkpoint import StopSignals
 from tests.lm_modules.callbacks.runs import TRAINING, csv_logger, fit, logged
 
 
@@ -93,14 +93,14 @@ def test_without_a_signal_they_are_left_to_whoever_had_them_before():
 
 @pytest.mark.parametrize("steps", [0, -1])
 def test_a_number_of_steps_below_one_is_refused(steps):
-    with pytest.raises(ValueError, match=f"^a state can be saved every 1 or more steps, got {steps};"):
+    with pytest.raises(ValueError, match=f"^every_n_train_steps must be at least 1, got {steps};"):
         LastCheckpoint(steps)
 
 
 class Clocked:
     """A callback in front of a clock, a trainer and a module that keeps what is logged."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, world_size: int = 1, log_every_n_steps: int = 2) -> None:
+    def __init__(self, monkeypatch, world_size=1, log_every_n_steps=2):
         self.now = 0.0
         self.figures: list[tuple[str, float]] = []
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)

@@ -15,7 +15,7 @@ from maskrobust.lm_modules.masking.batch_norm import (
     masked_batch_norm,
     native_batch_norm,
 )
-from maskrobust.lm_modules.masking.rows import row_indices
+from maskrobust.lm_modules.masking.morphology import row_indices
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, draw_features, draw_visible
 from tests.processes import started
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maskrobust.lm_modules.masking import VisibleMap, functional, morphology, rows
+from maskrobust.lm_modules.masking import VisibleMap, functional, morphology
 from maskrobust.lm_modules.masking.masked import MaskingOptions, PaddingRule
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, TOLERANCE, assert_close, draw_features, draw_visible
@@ -22,7 +22,7 @@ def dense(features, visible, rings, *, detach_padding=True, padding="mean"):
 
 def by_rows(features, visible, rings, *, detach_padding=True, padding="mean"):
     plan = PADDINGS[padding](visible, rings)
-    return rows.pad_rows(functional.hide(features, visible), plan, detach_padding=detach_padding)
+    return morphology.pad_rows(functional.hide(features, visible), plan, detach_padding=detach_padding)
 
 
 WAYS = {"dense": dense, "rows": by_rows}
@@ -111,7 +111,7 @@ def test_the_mirrored_places_of_a_cpu_are_those_of_an_accelerator(rings, height,
 def test_with_nothing_to_fill_the_features_are_handed_back(padding: str, everything: bool) -> None:
     features, visible = draw_features(2, 3, 3, 3), torch.full((2, 1, 3, 3), everything)
     assert PADDINGS[padding](visible, 5) == []
-    assert rows.pad_rows(features, []) is features
+    assert morphology.pad_rows(features, []) is features
 
 
 WINDOWS = [

@@ -14,8 +14,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.networks.class_matching import known_classes, match_classes
-from maskrobust.lm_modules.networks.imagenet import imagenet_names
+from maskrobust.lm_modules.networks.class_matching import imagenet_names, known_classes, match_classes
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 

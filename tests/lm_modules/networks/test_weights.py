@@ -18,8 +18,7 @@ from torch import nn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.networks.checkpoint_file import check_options
-from maskrobust.lm_modules.networks.weights import load_weights, read_checkpoint, read_state_dict
+from maskrobust.lm_modules.networks.weights import check_options, load_weights, read_checkpoint, read_state_dict
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, check_size

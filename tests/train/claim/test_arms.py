@@ -13,8 +13,7 @@ import yaml
 from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.centring import centred
-from maskrobust.lm_modules.methods import uncentred
+from maskrobust.lm_modules.methods import centred, uncentred
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.train.claim import arms, run_claim
 from maskrobust.train.claim.arguments import parse_config

@@ -2,12 +2,12 @@
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, object_holes, sample_keys
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
-from maskrobust.lm_modules.reliance.measures.shape import swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import probe_outcomes, train_probe
@@ -30,8 +30,10 @@ def told():
 
 
 def train_on(masks, labels):
-    train_masks, val_masks = masks["train"], masks["val"]
-    return train_probe(train_masks, labels["train"], val_masks, labels["val"], CLASSES, seed=0, max_epochs=8)
+    train, held_out = (
+        SilhouetteBank(masks[split], labels[split], torch.arange(len(labels[split]))) for split in ("train", "val")
+    )
+    return train_probe(train, held_out, CLASSES, seed=0, max_epochs=8)
 
 
 @pytest.fixture(scope="module")

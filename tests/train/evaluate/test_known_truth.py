@@ -19,8 +19,7 @@ from torch.nn.functional import one_hot
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.conditions import HOLE_STREAM
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
-from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
 from maskrobust.lm_modules.explanation.judges.ablation import HIDDEN_FRACTIONS
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
+from maskrobust.lm_modules.explanation.judging import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row

@@ -9,8 +9,7 @@ from scipy import stats
 from maskrobust.lm_modules.reliance.estimates.bootstrap import tail_level
 from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference, compare_magnitudes, holm_levels
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Part, Statistic, WithError, estimate_pair
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, used_share
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import make_outcomes
 

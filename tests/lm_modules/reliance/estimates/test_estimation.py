@@ -18,8 +18,7 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     right_answers,
 )
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes, misled

@@ -1,6 +1,5 @@
 """What is hidden under each condition, swap triples, and object crops of masks."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -12,14 +11,13 @@ from maskrobust.augment import Batch, SilhouetteBank, object_holes, sample_keys
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import (
     ConditionSource,
-    Drawing,
     condition_names,
     hole,
     retention_condition,
 )
-from maskrobust.lm_modules.reliance.holes.object_crops import object_crops
 from maskrobust.lm_modules.reliance.holes.swaps import swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.probe import object_crops
 from tests.lm_modules.reliance.shapes import SIZE, shape_bank, shape_batch
 
 FRACTIONS = (0.0, 0.25, 0.5, 1.0)
@@ -216,7 +214,7 @@ def test_a_hole_of_a_measure_s_own_is_drawn_under_its_name(monkeypatch):
     monkeypatch.setattr(conditions_module, "_HOLES", dict(conditions_module._HOLES))
 
     @hole(lambda plan: ["upper_half"] if plan.shapes else [])
-    def upper_half(drawing: Drawing) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def upper_half(drawing):
         visible = torch.ones_like(drawing.batch.object_mask)
         visible[:, :, : SIZE // 2] = False
         yield visible, drawing.holes.valid

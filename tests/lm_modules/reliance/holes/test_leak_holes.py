@@ -181,14 +181,14 @@ def test_the_other_ring_shows_nothing_of_the_circle_and_leaves_the_rest():
 def test_a_cover_hides_the_whole_object_as_much_as_the_circle_beside_it():
     keys = sample_keys(0, BATCH.ids)
     holes = cover_holes(keys, BATCH.object_mask, BATCH.ids, bank=BANK)
-    cover, circle = ~holes.cover_visible, ~holes.circle_visible
+    cover, circle = ~holes.silhouette_visible, ~holes.circle_visible
     assert holes.valid.float().mean() > 0.5
     assert not (BATCH.object_mask & ~cover)[holes.valid].any()
     assert not (enclosing_circles(BATCH.object_mask) & ~circle)[holes.valid].any()
     assert torch.equal(cover.sum(dim=(1, 2, 3)), circle.sum(dim=(1, 2, 3)))
     assert not cover[~holes.valid].any()
     alone = cover_holes(keys[7:8], BATCH.object_mask[7:8], BATCH.ids[7:8], bank=BANK)
-    assert torch.equal(alone.cover_visible[0], holes.cover_visible[7])
+    assert torch.equal(alone.silhouette_visible[0], holes.silhouette_visible[7])
 
 
 def test_leaks_over_parts_are_those_of_their_images():

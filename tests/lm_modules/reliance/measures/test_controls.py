@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from maskrobust.augment import fold_in, uniform
+from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.augment.families.shapes.circles import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measures.information import information_circle, information_silhouette
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
@@ -86,10 +85,8 @@ def outcomes(batch):
 
 @pytest.fixture(scope="module")
 def trained_probe():
-    train, held_out = shape_batch(1200, 1), shape_batch(200, 2)
-    return train_probe(
-        train.object_mask, train.labels, held_out.object_mask, held_out.labels, NUM_CLASSES, seed=0, max_epochs=8
-    )
+    train, held_out = (SilhouetteBank.from_batches([shape_batch(*each)]) for each in ((1200, 1), (200, 2)))
+    return train_probe(train, held_out, NUM_CLASSES, seed=0, max_epochs=8)
 
 
 @pytest.fixture(scope="module")

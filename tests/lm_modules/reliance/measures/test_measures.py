@@ -25,8 +25,7 @@ from maskrobust.lm_modules.reliance.measures.information import (
     mutual_information,
 )
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import probe_accuracy, used_share
+from maskrobust.lm_modules.reliance.measures.shape import probe_accuracy, silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
