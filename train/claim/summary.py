@@ -14,7 +14,7 @@ from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, compare_magnitudes
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate_difference, mean_fraction_interval
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
+from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, clean_accuracy
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -23,7 +23,7 @@ from maskrobust.train.claim.cases import CASES, CaseName, Selection, choose_case
 from maskrobust.train.claim.config import ClaimConfig, DecisionRule
 from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, check_in_words
 from maskrobust.train.claim.runs import MeasuredRun
-from maskrobust.train.claim.verdict import CLAIMS, REFUTES, Comparison, caveat, decide, rule_in_words
+from maskrobust.train.claim.verdict import CLAIMS, REFUTES, Comparison, Verdict, caveat, decide, rule_in_words
 from maskrobust.train.report.results import TRAINING, Results
 from maskrobust.train.report.wording import in_sentence, listed, method_title
 from maskrobust.train.storage.provenance import provenance
@@ -56,12 +56,14 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         found = compare(config, runs, cases, case, probe, eligible)
         return found, _without_training(config, runs, found, probe)
 
+    unlearned = _at_chance(config, runs)
     rows: list[Row] = []
     verdicts: list[dict[str, Any]] = []
     for case, tolerance in itertools.product(CASES, sorted({rule.clean_accuracy_tolerance, *rule.further_tolerances})):
         at = replace(rule, clean_accuracy_tolerance=tolerance)
         comparisons, without_training = compared(case, *(n for n in augmentation_only if losses[n] <= tolerance))
-        found = decide(at, comparisons, losses[rule.layer_masking_arm])
+        decided = decide(at, comparisons, losses[rule.layer_masking_arm])
+        found = Verdict("undecided", unlearned) if unlearned else decided
         reason = found.reason + without_training * (found.outcome == "refuted")
         verdicts.append({"case": case, "tolerance": tolerance, "outcome": found.outcome, "reason": reason})
         rows += _comparison_rows(at, comparisons, case)
@@ -111,6 +113,13 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         "provenance": provenance(seconds, command),
     }
     return Results("claim", content, rows)
+
+
+def _at_chance(config: ClaimConfig, runs: ArmRuns) -> str:
+    """Why nothing can be decided where no seed of the baseline is better than chance; empty where one is."""
+    reasons = [at_chance(outcomes) for outcomes in _own_runs(config, runs, config.rule.baseline)]
+    title = config.arms[config.rule.baseline].title
+    return f"'{title}' has learned nothing: {reasons[0]}. Train for more epochs, or on more images." * all(reasons)
 
 
 def _without_training(

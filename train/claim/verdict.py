@@ -99,17 +99,16 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str]) -> list[str]:
         "The second claim looks at each at its best: of the fills that keep its accuracy with patches hidden within "
         f"{100 * rule.retention_tolerance:.1f} points of that of '{reference}', the one with the least silhouette leak "
         "by magnitude. It is chosen on the validation split, for half of the seeds by the other half. An arm that no "
-        "fill keeps so accurate does not count there: nothing tests by how much it is less accurate.",
+        "fill keeps so accurate does not count there.",
         "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads. "
         "The difference is the reliance of an augmentation-only arm minus that of the layer-masking arm under its own "
         "method, on the split that is measured.",
-        "Its bounds are Student's, over seeds and images, put together from those of the difference and of the sum of "
-        "the two used shares, so that they hold whatever their signs are.",
+        "Its bounds are t intervals over seeds and images, which hold whatever the signs of the two used shares are.",
         f"Supported: every difference's lower bound, at a one-sided level of {level:.3g}, lies above the margin of "
-        f"{rule.margin:g}. All of them do so wrongly in at most {1 - rule.confidence:.0%} of cases, for one difference "
-        "that does not exceed it is enough to spoil it (an intersection-union test).",
-        f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}. Any of them does so wrongly "
-        f"in at most {1 - rule.confidence:.0%} of cases, by Holm's step-down procedure: the clearest of m arms has a "
+        f"{rule.margin:g}. A false claim is called supported in at most {level:.1%} of experiments (an "
+        "intersection-union test).",
+        f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}. A true claim is called "
+        f"refuted in at most {level:.1%} of experiments, by Holm's step-down procedure: the clearest of m arms has a "
         f"level of {level:.3g} / m, the next one of {level:.3g} / (m - 1), and so on while bounds lie below it.",
         "Undecided: otherwise, or where no arm counts.",
     ]

@@ -91,6 +91,23 @@ def test_a_misled_layer_masking_arm_lends_no_support(config):
     assert [outcome_of(claim, case)["outcome"] for case in CASES] == ["refuted"] * 2
 
 
+def test_nothing_is_decided_where_the_baseline_has_learned_nothing(config):
+    runs = runs_of(config, dict.fromkeys(config.arms, 0.6) | {"layer_masking": 0.0})
+    assert outcome_of(summarised(config, runs), "own")["outcome"] == "supported"
+
+    def unlearned(run):
+        outcomes = {method: answering(each, clean=(each.labels + 1) % 4) for method, each in run.outcomes.items()}
+        return run._replace(outcomes=outcomes)
+
+    runs["no_masks"] = {seed: unlearned(run) for seed, run in runs["no_masks"].items()}
+    for case in CASES:
+        found = outcome_of(summarised(config, runs), case)
+        assert found["outcome"] == "undecided"
+        assert found["reason"].startswith("'No masks' has learned nothing: its accuracy with nothing hidden, 0.0")
+    runs["no_masks"][1] = runs["layer_masking"][1]  # one seed has learned
+    assert outcome_of(summarised(config, runs), "own")["outcome"] == "supported"
+
+
 @pytest.mark.parametrize(("baseline", "said"), [(0.0, True), (0.9, False)])
 def test_a_refuted_claim_says_where_the_fill_does_it_and_not_the_training(config, baseline, said):
     verdict = outcome_of(summarised(config, runs_of(config, {"no_masks": baseline, "layer_masking": 0.6})), "best")

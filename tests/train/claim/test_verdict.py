@@ -89,5 +89,6 @@ def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing():
 def test_the_rule_in_words_names_its_numbers():
     text = " ".join(rule_in_words(RULE, TITLES))
     assert all(
-        part in text for part in ("3.0 points", "0.05", "5% of cases", "0.025 / m", "'No masks'", "'Layer masking'")
+        part in text
+        for part in ("3.0 points", "0.05", "2.5% of experiments", "0.025 / m", "'No masks'", "'Layer masking'")
     )
