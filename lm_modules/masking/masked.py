@@ -307,7 +307,7 @@ class Masked:
         visible: the visible positions at the resolution of `features`.
         channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
         rings: how many rings of neighbour padding the operation asked for that made the features.
-        halves_padding: whether half of the rings suffice; see `dropped`.
+        halves_padding: whether half of the rings suffice; see `row_engine.find_dropped`.
         is_normalised: whether the batch norm that takes the features has been folded into what made them.
 
     Raises:

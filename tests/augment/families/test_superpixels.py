@@ -8,8 +8,7 @@ import torch
 
 from maskrobust.augment import fold_in, hide_in_order, random_order, sample_keys, uniform
 from maskrobust.augment.families.registry import draw_hidden_fraction
-from maskrobust.augment.families.segments import hide_segments
-from maskrobust.augment.families.superpixels import SegmentationMethod, SegmentCache, segment_image
+from maskrobust.augment.families.segments import SegmentationMethod, SegmentCache, hide_segments, segment_image
 
 METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
 

@@ -11,7 +11,7 @@ from maskrobust.lm_modules.training.objectives.abstention import abstention_loss
 from maskrobust.lm_modules.training.objectives.consistency import consistency_loss, consistency_step
 from maskrobust.lm_modules.training.objectives.cross_entropy import cross_entropy_step, mixed_cross_entropy
 from maskrobust.lm_modules.training.objectives.distillation import distillation_loss, distillation_step
-from maskrobust.lm_modules.training.presented_images import PresentedImages, present_whole, worst_presented
+from maskrobust.lm_modules.training.training_masks import PresentedImages, present_whole, worst_presented
 
 
 def draw_logits(seed: int) -> torch.Tensor:
