@@ -16,12 +16,6 @@ from maskrobust.augment.families.registry import (
     mixture as mixture,
     read_families as read_families,
 )
-from maskrobust.augment.families.segments import (
-    hide_in_order as hide_in_order,
-    patch_segments as patch_segments,
-    random_order as random_order,
-    segment_sums as segment_sums,
-)
 from maskrobust.augment.families.shapes.bank import SilhouetteBank as SilhouetteBank
 from maskrobust.augment.families.shapes.holes import (
     CompanionBlobs as CompanionBlobs,
@@ -59,9 +53,13 @@ from maskrobust.augment.visible_pixels import visible_from as visible_from
 from maskrobust.augment.families.patches import patches as patches
 from maskrobust.augment.families.rectangles import rectangles as rectangles
 from maskrobust.augment.families.irregular import blobs as blobs
-from maskrobust.augment.families.superpixels import (
+from maskrobust.augment.families.segments import (
+    hide_in_order as hide_in_order,
+    patch_segments as patch_segments,
     quickshift as quickshift,
+    random_order as random_order,
     segment_batch as segment_batch,
+    segment_sums as segment_sums,
     slic as slic,
 )
 from maskrobust.augment.families.shapes.silhouettes import (

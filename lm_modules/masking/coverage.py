@@ -64,10 +64,11 @@ class CoveredMap(VisibleMap):
         """The same positions with the mean of their coverage and that of others, (B, 1, 1, 1) or (B, 1, H, W)."""
         return _covered(self, *_mean([self.coverage, *coverages]))
 
-    def _merge(self, others: Sequence[VisibleMap], *, intersection: bool) -> VisibleMap:
+    def merge(self, *others: VisibleMap, intersection: bool | None = None) -> VisibleMap:
+        """The positions visible in all maps, or in any."""
         if all(other is self for other in others):
             return self
-        merged = super()._merge(others, intersection=intersection)
+        merged = super().merge(*others, intersection=intersection)
         coverages = [each.coverage for each in (self, *others) if isinstance(each, CoveredMap)]
         return _covered(merged, *_mean(coverages))
 

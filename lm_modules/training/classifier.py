@@ -42,17 +42,19 @@ from maskrobust.lm_modules.training.optimisation import (
     follow_length,
     train_only,
 )
-from maskrobust.lm_modules.training.presented_images import (
+from maskrobust.lm_modules.training.sample_mean import SampleMean
+from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
+from maskrobust.lm_modules.training.training_masks import (
     LoadedBatch,
     PresentedBatch,
     PresentedImages,
     Presenter,
+    TrainingMasking,
+    build_masking,
+    evaluation_fill,
     present_whole,
     worst_presented,
 )
-from maskrobust.lm_modules.training.sample_mean import SampleMean
-from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
-from maskrobust.lm_modules.training.training_masks import TrainingMasking, build_masking, evaluation_fill
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")

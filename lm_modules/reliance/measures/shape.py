@@ -1,5 +1,7 @@
 """What the outline of a hole does to predictions: leak (measure 1), swap pull (2) and used share (4), the headline."""
 
+from functools import partial
+
 import numpy as np
 
 from maskrobust.errors import InputError
@@ -15,13 +17,13 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
+_outline = partial(measure, group="outline", members=where_shapes)
 
-@measure(
+
+@_outline(
     title="Leak",
     definition="Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object; "
     "only the first leaves its outline. Below zero the outline is read too, and misleads.",
-    group="outline",
-    members=where_shapes,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -64,13 +66,11 @@ def _agreement(predictions: IntArray, labels: IntArray) -> FloatArray:
     return np.asarray(predictions == labels, dtype=np.float64)
 
 
-@measure(
+@_outline(
     title="Used share",
     definition="The headline: leak divided by what a network that sees nothing but outlines reads from them (accuracy "
     "of the mask-only probe minus fraction of the majority class). At 0 outlines are not read; at 1 they are read as "
     "well as by the probe; below zero they are read and mislead. Reliance is its magnitude.",
-    group="outline",
-    members=where_shapes,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -116,13 +116,11 @@ def reliance(probe: ProbeOutcomes) -> Statistic:
     return used_share(probe)
 
 
-@measure(
+@_outline(
     title="Probe accuracy",
     definition="Accuracy of the mask-only probe: how well a network that sees nothing but outlines reads the class.",
-    group="outline",
     unit="fraction",
     goal="none",
-    members=where_shapes,
     in_training=True,
     of_data=True,
 )
@@ -138,13 +136,11 @@ def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
     return Statistic(columns)
 
 
-@measure(
+@_outline(
     title="Majority class",
     definition="Fraction of the most frequent class among images with a valid object: what is right by guessing it.",
-    group="outline",
     unit="fraction",
     goal="none",
-    members=where_shapes,
     of_data=True,
 )
 def majority_fraction() -> Statistic:

@@ -16,7 +16,7 @@ from maskrobust.augment import (
     sample_keys,
     uniform,
 )
-from maskrobust.augment.families.superpixels import SegmentationMethod, SegmentCache, segment_image
+from maskrobust.augment.families.segments import SegmentationMethod, SegmentCache, segment_image
 
 SIZES = [(1, 1, 1), (1, 1, 16), (5, 9, 100), (7, 5, 2), (33, 17, 8), (32, 32, 16), (16, 48, 16), (9, 1, 2), (1, 9, 2)]
 FRACTIONS = [0.0, 0.01, 0.1, 0.25, 0.3, 0.5, 0.65, 0.9, 0.99, 1.0]

@@ -57,8 +57,8 @@ def test_merging_a_branch_with_its_input_is_right_for_every_window(options):
         for first, second in [(start, end), (end, start), (end, middle), (start, start)]:
             merged = first.merge(second)
             assert torch.equal(merged.positions, combine(first.positions, second.positions))
-            assert torch.equal(first.unite(second).positions, first.positions | second.positions)
-            assert torch.equal(first.intersect(second).positions, first.positions & second.positions)
+            assert torch.equal(first.merge(second, intersection=False).positions, first.positions | second.positions)
+            assert torch.equal(first.merge(second, intersection=True).positions, first.positions & second.positions)
             shared += merged is first or merged is second
     assert shared > len(GEOMETRIES) / 4
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.lm_modules.masking.plan import PlanRow
+from maskrobust.lm_modules.masking.layer_masking import PlanRow
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 

@@ -14,7 +14,7 @@ from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.masked import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.presented_images import present_masked
+from maskrobust.lm_modules.training.training_masks import present_masked
 
 CLASSES, SIZE = 3, 16
 MASKINGS = ["none", "fill", "layer_masking", "mixture"]
