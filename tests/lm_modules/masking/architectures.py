@@ -211,14 +211,14 @@ PROPERTIES: dict[str, Callable[[Case], None]] = {
 }
 COLUMNS = ("wraps", *PROPERTIES)
 MEANINGS = """\
-- **wraps**: every operation has a rule;
-- **all visible**: with everything visible the output is the plain network's to the last bit, and the rules compute the
-  same; so is an image without holes in a batch with one that has some, but for rounding;
-- **hidden values**: what hidden pixels hold, NaN included, changes no output by a bit, nor do other values at hidden
-  positions between layers; on rows too, where the network allows them;
-- **hidden gradient**: exactly 0 at hidden pixels, and finite and not 0 at visible ones;
-- **nothing visible**: the output is finite, and the same for every image;
-- **training**: with batch statistics, and NaN at hidden pixels, every gradient is finite; auxiliary heads included.
+1. Every operation has a rule.
+2. With everything visible, the output is the plain network's, bit for bit. An image without holes has the same output
+   (but for rounding) in a batch with images that have some.
+3. Values of hidden pixels, NaN included, change no bit of the output, and neither do values at hidden positions between
+   layers.
+4. The gradient is 0 at hidden pixels, and finite and not 0 at visible ones.
+5. With nothing visible, the output is finite and the same for every image.
+6. In training, with NaN at hidden pixels, every gradient is finite.
 """
 
 
@@ -276,36 +276,44 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
         results: of `check` by architecture.
     """
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}"
-    failed = sum(any(verdict is not True for verdict in result.values()) for result in results.values())
+    failures = _failures(results)
+    passed = [name for name, result in results.items() if all(verdict is True for verdict in result.values())]
+    reasons: dict[str, list[str]] = {}
+    for name, refusal in REFUSED.items():
+        reasons.setdefault(refusal.reason, []).append(name)
     sections = [
         "# Architectures",
-        f"`scripts/architectures` has checked {len(results)} networks with {versions}: {len(results) - failed} have "
-        f"all six properties, {failed} do not.",
+        f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
+        f"weights, images of 32 to 299 pixels and both paddings: {len(passed)} have all six properties below, "
+        f"{len(results) - len(passed)} do not.",
+        "A network that is not listed is supported if wrapping it raises no `UnsupportedNetworkError`: `maskrobust "
+        "arches NAME` tries it.",
         MEANINGS.rstrip(),
-        "Weights are random, images have 32 to 299 pixels a side, and both paddings are checked. A network that is not "
-        "listed works when wrapping it raises no `UnsupportedNetworkError`; `maskrobust arches NAME` tries it.",
+        *(["## Failed", "\n".join(f"- {failure}" for failure in failures)] if failures else []),
         f"## torchvision: {len(TORCHVISION)} networks",
-        _table(results, {name: name for name in TORCHVISION}),
+        ", ".join(TORCHVISION) + ".",
         f"## timm: {sum(map(len, TIMM.values()))} networks of {len(TIMM)} families",
-        "Some members of these families attend between positions (fastvit_sa12, caformer_s18) or do what has no rule "
-        "yet (evolved normalisation, global context); they are refused, too.",
-        _table(results, {f"timm/{name}": f"{family}: {name}" for family, names in TIMM.items() for name in names}),
+        "Refused members of these families attend between positions (fastvit_sa12, caformer_s18) or have an operation "
+        "without a rule (evolved normalisation, global context).",
+        _table("family", "networks", {family: ", ".join(names) for family, names in TIMM.items()}),
         f"## Refused: {len(REFUSED)}",
-        "Torchvision's networks and timm's families (with their smallest member) that layer masking does not take.",
-        "\n".join(
-            ["| | smallest | reason |", "|---|---|---|"]
-            + [f"| {name} | {refusal.architecture} | {refusal.reason} |" for name, refusal in REFUSED.items()]
-        ),
+        "Networks of torchvision and families of timm that layer masking does not support, by what they compute:",
+        _table("reason", "networks and families", {reason: ", ".join(names) for reason, names in reasons.items()}),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _table(results: dict[str, dict[str, bool | str]], titles: dict[str, str]) -> str:
-    lines = [f"| network | {' | '.join(COLUMNS)} |", f"|---|{':---:|' * len(COLUMNS)}"]
-    for architecture, title in titles.items():
-        cells = ("✓" if verdict is True else f"✗ {verdict}" for verdict in results[architecture].values())
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _table(left: str, right: str, rows: dict[str, str]) -> str:
+    return "\n".join([f"| {left} | {right} |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _failures(results: dict[str, dict[str, bool | str]]) -> list[str]:
+    return [
+        f"{architecture}, {column}: {verdict}"
+        for architecture, result in results.items()
+        for column, verdict in result.items()
+        if verdict is not True
+    ]
 
 
 def main() -> None:
@@ -317,12 +325,7 @@ def main() -> None:
             failed = {column: f"{padding}: {verdict}" for column, verdict in found.items() if verdict is not True}
             results[architecture] = found | results.get(architecture, {}) | failed
     PAGE.write_text(page(results), encoding="utf-8")
-    failures = [
-        f"{architecture}, {column}: {verdict}"
-        for architecture, result in results.items()
-        for column, verdict in result.items()
-        if verdict is not True
-    ]
+    failures = _failures(results)
     if failures:
         sys.exit("\n".join(failures))
 
