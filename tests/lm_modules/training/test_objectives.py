@@ -12,15 +12,10 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives.abstention import abstention_loss, abstention_step
 from maskrobust.lm_modules.training.objectives.consistency import consistency_loss, consistency_step
 from maskrobust.lm_modules.training.objectives.cross_entropy import cross_entropy_step, mixed_cross_entropy
-<<<<<<< ours
 from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
 from maskrobust.lm_modules.training.optimisation import train_only
-from maskrobust.lm_modules.training.presented_images import present_whole
+from maskrobust.lm_modules.training.training_masks import present_whole
 from tests.lm_modules.training.test_classifier import Data, assert_one_sentence, build, draw_batch, fit, make_trainer
-=======
-from maskrobust.lm_modules.training.objectives.distillation import distillation_loss, distillation_step
-from maskrobust.lm_modules.training.training_masks import PresentedImages, present_whole, worst_presented
->>>>>>> theirs
 
 
 def draw_logits(seed):
