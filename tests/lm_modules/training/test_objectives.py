@@ -15,7 +15,8 @@ from maskrobust.lm_modules.training.objectives.cross_entropy import cross_entrop
 from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
 from maskrobust.lm_modules.training.optimisation import train_only
 from maskrobust.lm_modules.training.presented_images import present_whole
-from tests.lm_modules.training.test_classifier import Data, assert_one_sentence, build, draw_batch, fit, make_trainer
+from tests.conftest import assert_one_sentence
+from tests.lm_modules.training.test_classifier import Data, build, draw_batch, fit, make_trainer
 
 
 def draw_logits(seed):
