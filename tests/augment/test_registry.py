@@ -35,6 +35,7 @@ from maskrobust.augment import (
     silhouettes,
 )
 from maskrobust.augment.families.fraction import check_hidden_fraction
+from tests.conftest import assert_one_sentence
 
 IDS = torch.arange(6)
 BATCH = Batch(IDS, torch.rand(6, 3, 8, 12), torch.zeros(6, 1, 8, 12, dtype=torch.bool), IDS)
@@ -68,12 +69,6 @@ def module(tmp_path, monkeypatch):
     (tmp_path / f"{name}.py").write_text(OWN.format(name=name))
     monkeypatch.syspath_prepend(tmp_path)
     return name
-
-
-def assert_one_sentence(refusal, *named):
-    message = str(refusal.value)
-    assert all(each in message for each in named), message
-    assert message.endswith(".") and ". " not in message and "\n" not in message
 
 
 def test_a_function_says_by_its_parameters_what_it_asks_for():

@@ -8,14 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from maskrobust.augment import (
-    hide_in_order,
-    patch_segments,
-    patches,
-    random_order,
-    sample_keys,
-    uniform,
-)
+from maskrobust.augment import hide_in_order, patch_segments, patches, random_order, sample_keys, uniform
 from maskrobust.augment.families.superpixels import SegmentationMethod, SegmentCache, segment_image
 
 SIZES = [(1, 1, 1), (1, 1, 16), (5, 9, 100), (7, 5, 2), (33, 17, 8), (32, 32, 16), (16, 48, 16), (9, 1, 2), (1, 9, 2)]
