@@ -61,3 +61,10 @@ def require_component(path_or_command, how_to_get):
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def assert_one_sentence(refusal, *named):
+    """What is refused is told in one sentence that names all of `named`."""
+    message = str(refusal.value)
+    assert all(each in message for each in named), message
+    assert message.endswith((".", "?")) and ". " not in message and "\n" not in message

@@ -4,17 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from maskrobust.augment import (
-    FILLS,
-    Batch,
-    FillName,
-    RandomMasking,
-    build_family,
-    mixture,
-    random_keys,
-    sample_keys,
-    uniform,
-)
+from maskrobust.augment import FILLS, Batch, RandomMasking, build_family, mixture, random_keys, sample_keys, uniform
 
 FAMILY = build_family("patches", hidden_fraction=(0.1, 0.9), patch_size=2)
 every_fill = pytest.mark.parametrize("fill", FILLS)
@@ -49,7 +39,7 @@ def test_a_masked_image_has_the_hole_it_would_have_at_probability_one(family):
 
 
 @every_fill
-def test_filled_images_and_visible_agree(fill: FillName) -> None:
+def test_filled_images_and_visible_agree(fill):
     images, keys = uniform(torch.arange(60), 3, 8, 8) + 2, sample_keys(4, torch.arange(60))
     policy = RandomMasking(FAMILY, fill, 0.5)
     filled, visible, *_ = policy(keys, batch_of(images))
@@ -60,7 +50,7 @@ def test_filled_images_and_visible_agree(fill: FillName) -> None:
 
 
 @pytest.mark.parametrize("fill", ["black", "random_colour"])
-def test_a_sample_is_masked_alike_in_any_batch(fill: FillName) -> None:
+def test_a_sample_is_masked_alike_in_any_batch(fill):
     images, ids = uniform(torch.arange(40), 3, 8, 12), torch.arange(40)
     policy = RandomMasking(FAMILY, fill, probability=0.7)
     filled, visible, *_ = policy(sample_keys(5, ids), batch_of(images))

@@ -1,11 +1,9 @@
 """Names of families and fills, what a configuration may say about them, and every refusal."""
 
 import sys
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from maskrobust.augment import (
     FAMILIES,
@@ -35,6 +33,7 @@ from maskrobust.augment import (
     silhouettes,
 )
 from maskrobust.augment.families.registry import check_hidden_fraction
+from tests.conftest import assert_one_sentence
 
 IDS = torch.arange(6)
 BATCH = Batch(IDS, torch.rand(6, 3, 8, 12), torch.zeros(6, 1, 8, 12, dtype=torch.bool), IDS)
@@ -70,15 +69,9 @@ def module(tmp_path, monkeypatch):
     return name
 
 
-def assert_one_sentence(refusal, *named):
-    message = str(refusal.value)
-    assert all(each in message for each in named), message
-    assert message.endswith(".") and ". " not in message and "\n" not in message
-
-
 def test_a_function_says_by_its_parameters_what_it_asks_for():
     @mask_family("corner")
-    def corner(object_mask: Tensor, hidden_fraction: tuple[float, float], *, side: int = 2) -> Tensor:
+    def corner(object_mask, hidden_fraction, *, side=2):
         visible = torch.ones_like(object_mask)
         visible[..., :side, : round(hidden_fraction[1] * 10)] = False
         return visible
@@ -90,7 +83,7 @@ def test_a_function_says_by_its_parameters_what_it_asks_for():
 
 def test_a_fill_gets_what_it_names_and_its_options():
     @fill("tinted", looks_into_hole=True)
-    def tinted(images: Tensor, visible: Tensor, mean: Any, *, strength: float = 0.0) -> Tensor:
+    def tinted(images, visible, mean, *, strength=0.0):
         return draw(images, visible, images * (1 - strength) + mean[0] * strength)
 
     visible = build_family("patches", patch_size=4, hidden_fraction=(0.5, 0.5))(IDS, BATCH)
@@ -103,7 +96,7 @@ def test_a_fill_gets_what_it_names_and_its_options():
 def test_a_name_that_comes_twice_is_an_error_but_a_module_may_be_loaded_again():
     def register(value):
         @fill("twice")
-        def twice(images: Tensor, visible: Tensor) -> Tensor:
+        def twice(images, visible):
             return draw(images, visible, torch.full_like(images, value))
 
     register(0.0)
@@ -215,7 +208,7 @@ def test_a_module_that_does_not_hold_the_name_is_refused(module, name, named):
 
 def test_what_a_family_draws_is_checked():
     @mask_family("flat")
-    def flat(keys: Tensor, height: int, width: int) -> Tensor:
+    def flat(keys, height, width):
         return torch.ones(len(keys), height, width, dtype=torch.bool)
 
     with pytest.raises(ValueError, match="visible must have shape"):

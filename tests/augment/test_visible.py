@@ -33,8 +33,7 @@ def test_bytes_become_numbers_in_the_unit_range_on_the_device_each_the_nearest_f
 
 
 @pytest.mark.parametrize(
-    "shape",
-    [(2, 5, 7), (5, 7), (2, 3, 5, 7), (1, 1, 5, 7), (3, 1, 5, 7), (2, 1, 7, 5), (2, 1, 1, 1), (2, 1, 5, 8)],
+    "shape", [(2, 5, 7), (5, 7), (2, 3, 5, 7), (1, 1, 5, 7), (3, 1, 5, 7), (2, 1, 7, 5), (2, 1, 1, 1), (2, 1, 5, 8)]
 )
 def test_a_visible_of_another_shape_is_refused_even_where_it_would_broadcast(shape):
     with pytest.raises(ValueError, match="visible must have shape") as caught:

@@ -15,7 +15,6 @@ from maskrobust.lm_modules.methods import (
     feature_extractor,
     illustrate,
     mark_hidden,
-    masking_methods,
     normalise,
     predictor,
 )
@@ -44,17 +43,6 @@ def inputs():
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_normalising_takes_the_mean_and_divides_by_the_deviation(dtype, memory_format):
-    images = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
-    result = normalise(images.contiguous(memory_format=memory_format), MEAN, STD)
-    assert result.dtype == dtype and result.is_contiguous(memory_format=memory_format)
-    for channel in range(3):
-        expected = (images[:, channel] - MEAN[channel]) / STD[channel]
-        torch.testing.assert_close(result[:, channel], expected)
-
-
 @pytest.mark.parametrize("method", ["black", "inpainting", "layer_masking"])
 def test_objects_with_one_circle_cannot_be_told_apart_behind_it(method):
     """Bit for bit: the guarantee of hiding circles."""
@@ -73,15 +61,6 @@ def test_objects_with_one_circle_cannot_be_told_apart_behind_it(method):
     )
     assert not torch.equal(along_outlines[0], along_outlines[1])
     assert torch.equal(by_circles[0], by_circles[1]) and torch.equal(by_circles[0], by_circles[2])
-
-
-def test_there_is_a_method_for_each_fill_and_three_without_one():
-    assert masking_methods() == (*FILLS, "layer_masking", "layer_masking_mirror", "token_dropping")
-    check_methods(masking_methods(), "methods")
-    with pytest.raises(ValueError, match=r"methods must be one of black, .*, token_dropping.* got 'blue'"):
-        check_methods(["black", "blue"], "methods")
-    with pytest.raises(ValueError, match=r"methods must name different methods, got black, mean, black; .*\.$"):
-        check_methods(["black", "mean", "black"], "methods")
 
 
 def test_a_predictor_refuses_images_that_are_not_in_the_unit_range(inputs):

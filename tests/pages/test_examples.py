@@ -1,12 +1,15 @@
-"""What pages give to run beside commands: a completion, code, a study and notebooks."""
+"""What pages give to run beside commands: a completion, code, studies and notebooks."""
 
 import json
 import re
 import subprocess
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy import stats
 
 from tests.pages.commands import blocks, script
 from tests.pages.notebooks import run
@@ -116,3 +119,51 @@ def test_a_notebook_is_small_and_was_run_in_order(path):
     counts = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
     assert counts == list(range(1, len(counts) + 1))
     assert len({cell["id"] for cell in cells}) == len(cells)
+
+
+@pytest.fixture(scope="module")
+def small_data():
+    return script("small_data")
+
+
+def write_few(folder, seed):
+    rng = np.random.default_rng(seed)
+    for split, count in {"train": 8, "val": 4, "test": 8}.items():
+        for number in range(count):
+            path = folder / split / ("bird", "cat")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(path)
+
+
+def test_the_study_trains_three_ways_and_an_interrupted_one_goes_on(small_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(small_data, "write_images", write_few)
+    threads, out = torch.get_num_threads(), tmp_path / "out"
+    options = ["--epochs=1", "--model=--model.architecture=small_resnet --model.new_head=false"]
+    small_data.main([str(out), "--seeds=1", *options])
+    (out / "runs" / "no_masks-1" / "version_0").mkdir(parents=True)  # of a training that was killed
+    calls: list[list[str]] = []
+    command = small_data.maskrobust
+    monkeypatch.setattr(small_data, "maskrobust", lambda arguments: calls.append(arguments) or command(arguments))
+    small_data.main([str(out), "--seeds=2", *options])
+    torch.set_num_threads(threads)
+    assert [call[0] for call in calls] == ["fit", "fit", "fit", "evaluate"]
+    assert all("-1" in str(call) and "-0" not in str(call) for call in calls)
+    table = (out / "small_data.md").read_text(encoding="utf-8").splitlines()
+    assert len(table) == 2 + len(small_data.ARMS) * len(small_data.METHODS) * 3
+    assert sum("±" in line for line in table) == len(table) - 2 - 3  # all but the reference itself
+
+
+def test_differences_are_paired_by_seed_and_their_interval_is_students(small_data):
+    rng = np.random.default_rng(0)
+    results = [
+        {(arm, method): rng.random(3).tolist() for arm in small_data.ARMS for method in small_data.METHODS}
+        for _ in range(5)
+    ]
+    (line,) = (
+        each
+        for each in small_data.table(results).splitlines()
+        if each.startswith("| layer masking | layer masking | half")
+    )
+    ours = [100 * (each["layer masking", "layer_masking"][2] - each["no masks", "mean"][2]) for each in results]
+    low, high = stats.ttest_1samp(ours, 0).confidence_interval()
+    assert line.endswith(f" | {np.mean(ours):+.1f} ± {(high - low) / 2:.1f} |")

@@ -1,16 +1,19 @@
-"""The documentation as a site: it is built without a warning, loads nothing from elsewhere, and is searched."""
+"""The documentation as a site: built without a warning, loading nothing from elsewhere; its reference and examples."""
 
+import doctest
 import re
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import torch
 
+import maskrobust
 from docs.hooks import site_links
 from tests.conftest import require_component
-from tests.pages.test_reference import PUBLIC
 from tests.test_house import ROOT
 
 LOADED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
@@ -96,3 +99,30 @@ def test_links_that_leave_the_folder_become_those_of_the_site():
     assert site_links("[a](notebooks/plain_pytorch.ipynb)", "docs/index.md") == "[a](notebooks/plain_pytorch.md)"
     assert site_links("[guide](../guide.md#evaluate)", "docs/notebooks/x.md") == "[guide](../guide.md#evaluate)"
     assert site_links("[a](nowhere.md) [b](https://c.d/e)", "docs/x.md") == "[a](nowhere.md) [b](https://c.d/e)"
+
+
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+PUBLIC = [name for name in maskrobust.__all__ if not isinstance(getattr(maskrobust, name), ModuleType)]
+DIRECTIVE = re.compile(r"^::: maskrobust\.(?:\w+\.)*(\w+)$", flags=re.MULTILINE)
+EXAMPLE = re.compile(r"^```pycon\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    assert sorted(DIRECTIVE.findall(REFERENCE)) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_in_the_example_below_it(name):
+    parts = DIRECTIVE.split(REFERENCE)
+    (entry,) = (below for found, below in zip(parts[1::2], parts[2::2], strict=True) if found == name)
+    entry = entry.partition("\n## ")[0]
+    assert any(re.search(rf"\b{name}\b", example) for example in EXAMPLE.findall(entry))
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_examples_print_what_the_page_says():
+    program = doctest.DocTestParser().get_doctest("\n".join(EXAMPLE.findall(REFERENCE)), {}, "reference.md", None, 0)
+    said: list[str] = []
+    with torch.random.fork_rng(devices=[]):
+        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(program, out=said.append)
+    assert "".join(said) == ""

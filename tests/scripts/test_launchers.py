@@ -167,7 +167,7 @@ def real(clone):
 
 def fit_on_two(clone, folder, *options):
     """A training on two processes of the CPU."""
-    # On a CPU torch has no synchronised batch norm; tests/lm_modules/training/test_two_processes.py has ours.
+    # On a CPU torch has no synchronised batch norm; tests/lm_modules/training/test_sync_batch_norm.py has ours.
     cpu = ["--trainer.accelerator=cpu", "--trainer.sync_batchnorm=false", "--data.init_args.batch_size=8"]
     fit = [*tiny_fit("cues.yaml", folder), "--config=overlays/multi_gpu", *cpu]  # again, after the overlay
     return [clone / "scripts" / "launch_multi_gpu", "--nproc=2", "--", *fit, *options]

@@ -131,9 +131,7 @@ def test_demo_takes_the_data_and_hands_on_the_rest(clone):
     run(clone, "demo")
     calls(clone)
     assert run(clone, "demo", "--data", "fashion", "--", "--trainer.max_epochs", "1").returncode == 0
-    assert calls(clone) == [
-        "claim --config claim_fashion.yaml --out CLONE/runs/demo-fashion --trainer.max_epochs 1",
-    ]
+    assert calls(clone) == ["claim --config claim_fashion.yaml --out CLONE/runs/demo-fashion --trainer.max_epochs 1"]
     run(clone, "demo", "--data=cues")
     assert calls(clone) == [CLAIM]
 

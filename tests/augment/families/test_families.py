@@ -9,7 +9,6 @@ from scipy import stats
 from maskrobust.augment import (
     FAMILIES,
     Batch,
-    FamilyName,
     RandomMasking,
     SilhouetteBank,
     build_family,
@@ -46,7 +45,7 @@ def family_of(name):
 
 
 @every_family
-def test_the_mask_of_a_sample_does_not_depend_on_its_batch_or_the_order(name: FamilyName) -> None:
+def test_the_mask_of_a_sample_does_not_depend_on_its_batch_or_the_order(name):
     family, order = family_of(name), torch.randperm(len(IDS), generator=torch.Generator().manual_seed(1))
     visible = family(sample_keys(11, IDS), batch_of(IDS))
     for part in (order[:1], order[1:6], order[6:]):
@@ -54,7 +53,7 @@ def test_the_mask_of_a_sample_does_not_depend_on_its_batch_or_the_order(name: Fa
 
 
 @every_family
-def test_the_mask_ignores_and_leaves_alone_the_global_random_state(name: FamilyName) -> None:
+def test_the_mask_ignores_and_leaves_alone_the_global_random_state(name):
     before = torch.get_rng_state()
     visible = family_of(name)(sample_keys(11, IDS), batch_of(IDS))
     assert torch.equal(torch.get_rng_state(), before)
@@ -63,7 +62,7 @@ def test_the_mask_ignores_and_leaves_alone_the_global_random_state(name: FamilyN
 
 
 @every_family
-def test_another_seed_or_id_gives_another_mask(name: FamilyName) -> None:
+def test_another_seed_or_id_gives_another_mask(name):
     visible = family_of(name)(sample_keys(11, IDS), batch_of(IDS))
     same_over_seeds = (visible == family_of(name)(sample_keys(12, IDS), batch_of(IDS))).flatten(1).all(dim=1)
     same_over_ids = (visible == visible.roll(1, dims=0)).flatten(1).all(dim=1)
@@ -72,7 +71,7 @@ def test_another_seed_or_id_gives_another_mask(name: FamilyName) -> None:
 
 
 @every_family
-def test_any_image_size_is_drawn_for(name: FamilyName) -> None:
+def test_any_image_size_is_drawn_for(name):
     for size in ((1, 1), (1, 7), (9, 1), (3, 2), (37, 64)):
         bank = SilhouetteBank(torch.ones(10, 1, *size, dtype=torch.bool), torch.arange(10) % 5, torch.arange(10) + 1000)
         visible = build_family(name, bank=bank)(torch.arange(3), batch_of(torch.arange(3), *size))
@@ -121,11 +120,7 @@ def test_a_growing_fraction_is_drawn_from_the_part_that_has_grown(name):
     assert torch.equal(mixed(keys, batch, 0.5), mixed_half(keys, batch))
 
 
-PINNED = {
-    0.0: "96427587e8c9d22a",
-    0.25: "215c34043441be76",
-    1.0: "1299b20c550151fb",
-}
+PINNED = {0.0: "96427587e8c9d22a", 0.25: "215c34043441be76", 1.0: "1299b20c550151fb"}
 """SHA-256 of `visible` as version 0.1 drew it at these times of a ramp."""
 
 

@@ -27,12 +27,7 @@ from maskrobust.augment import (
 
 MEAN = (0.125, 0.5, 0.875)
 KEYS = torch.arange(4) + 100
-BITS = {
-    torch.float32: torch.int32,
-    torch.bfloat16: torch.int16,
-    torch.float64: torch.int64,
-    torch.uint8: torch.uint8,
-}
+BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float64: torch.int64, torch.uint8: torch.uint8}
 FLOATS = [dtype for dtype in BITS if dtype.is_floating_point]
 SOME, IMAGE = uniform(KEYS, 1, 5, 7) < 0.6, torch.arange(4)[:, None, None, None]
 HOLES = {
@@ -77,7 +72,7 @@ def test_the_names_stand_for_the_functions():
 
 
 @every_fill
-def test_visible_pixels_keep_every_bit_and_the_fill_does_not_depend_on_hidden_ones(name: FillName) -> None:
+def test_visible_pixels_keep_every_bit_and_the_fill_does_not_depend_on_hidden_ones(name):
     for dtype, visible in product(BITS, HOLES.values()):
         pictures = images(dtype)
         given = pictures.clone()
@@ -121,7 +116,7 @@ def test_each_hole_has_one_colour_in_zero_to_one_in_every_channel(name):
 
 
 @every_fill
-def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name: FillName) -> None:
+def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name):
     for visible in HOLES.values():
         hidden_value = 0.5 if name in LOOKS_INTO_HOLE else float("nan")
         pictures = images(torch.float64).masked_fill(~visible, hidden_value).requires_grad_()
@@ -131,7 +126,7 @@ def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name: Fi
 
 
 @every_fill
-def test_eight_bits_show_what_floats_show(name: FillName) -> None:
+def test_eight_bits_show_what_floats_show(name):
     for visible in HOLES.values():
         pictures = images(torch.uint8)
         shown = fill(name, pictures, visible)
@@ -141,7 +136,7 @@ def test_eight_bits_show_what_floats_show(name: FillName) -> None:
 
 
 @every_fill
-def test_what_is_drawn_lies_in_the_range_of_pixels(name: FillName) -> None:
+def test_what_is_drawn_lies_in_the_range_of_pixels(name):
     for dtype in BITS:
         for value in (0, 1 if dtype.is_floating_point else 255):
             filled = fill(name, torch.full((4, 3, 5, 7), value, dtype=dtype), SOME)
@@ -167,7 +162,7 @@ def test_where_nothing_is_visible_the_mean_of_the_dataset_is_drawn(name):
 
 
 @every_fill
-def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name: FillName) -> None:
+def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name):
     for channels, dtype in ((1, torch.uint8), (3, torch.bfloat16), (3, torch.float32)):
         keys = sample_keys(0, torch.arange(64))
         pictures = (uniform(keys, channels, 33, 22) * (1 if dtype.is_floating_point else 255)).to(dtype)
@@ -180,7 +175,7 @@ def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name: FillName) -> 
 
 
 @every_fill
-def test_any_size_is_filled(name: FillName) -> None:
+def test_any_size_is_filled(name):
     for size in ((1, 1), (2, 1), (1, 512), (31, 17), (127, 130)):
         key = torch.tensor([9])
         pictures = uniform(key, 3, *size)
@@ -192,7 +187,7 @@ def test_any_size_is_filled(name: FillName) -> None:
 
 
 @every_fill
-def test_autocast_changes_nothing(name: FillName) -> None:
+def test_autocast_changes_nothing(name):
     pictures = images(torch.float32, shape=(3, 24, 40))
     visible = patches(KEYS, 24, 40, hidden_fraction=(0.7, 0.7), patch_size=8)
     with torch.autocast("cpu", dtype=torch.bfloat16):

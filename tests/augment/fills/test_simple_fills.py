@@ -79,7 +79,7 @@ def test_gaussian_numbers_are_standard_normal_far_into_the_tails():
 
 
 @every_noise
-def test_noise_is_independent_over_pixels_channels_and_images(name: str) -> None:
+def test_noise_is_independent_over_pixels_channels_and_images(name):
     noise = NOISES[name](torch.ones(50, 3, 13, 11), HIDDEN, KEYS)
     pairs = [
         (noise[:, 0], noise[:, 1]),

@@ -6,16 +6,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import wandb
-from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch.utils.data import DataLoader
-from torchvision.transforms.functional import pil_to_tensor
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback
 from maskrobust.lm_modules.callbacks.loggers import log_picture
-from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention
@@ -209,25 +206,6 @@ def folder(tmp_path_factory):
         fit(loggers, callback(), epochs=2)
         wandb.finish()
     return folder
-
-
-def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder):
-    pictures = [*folder.rglob("media/images/reliance/shown*.png")]
-    assert len(pictures) == 2
-    image = VALIDATION[0].images[0]
-    for picture in pictures:
-        with Image.open(picture) as panel:
-            assert panel.width > 3 * image.shape[-1]
-            first = pil_to_tensor(panel)[:, 2 : 2 + image.shape[-2], 2 : 2 + image.shape[-1]]
-            assert (first / 255 - image).abs().max() <= 1 / 255
-
-
-def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder):
-    tables = [json.loads(path.read_text()) for path in folder.rglob("media/table/reliance/rows*.table.json")]
-    first, second = sorted((table["data"] for table in tables), key=len)
-    assert all(table["columns"] == list(TABLE_COLUMNS) for table in tables)
-    assert second[: len(first)] == first
-    assert {row[0] for row in first} == {0} and {row[0] for row in second[len(first) :]} == {1}
 
 
 def test_the_table_and_the_scalars_are_the_same_numbers(folder):

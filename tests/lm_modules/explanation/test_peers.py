@@ -126,10 +126,7 @@ def test_coefficients_are_those_of_captums_kernel_shap_on_its_coalitions(predict
 def test_captums_feature_ablation_is_our_occlusion_of_segments(predict, perturbations_per_eval):
     captum = pytest.importorskip("captum.attr")
     theirs = captum.FeatureAblation(visibility_forward(predict, IMAGE)).attribute(
-        EVERYTHING,
-        target=CLASS,
-        feature_mask=NINTHS.labels[:, None],
-        perturbations_per_eval=perturbations_per_eval,
+        EVERYTHING, target=CLASS, feature_mask=NINTHS.labels[:, None], perturbations_per_eval=perturbations_per_eval
     )
     ours = occlusion(ask(predict, IMAGE, NINTHS.queries(0, leave_one_out(9))))
     np.testing.assert_allclose(NINTHS.heat_map(0, ours)[..., CLASS], theirs[0, 0], atol=1e-6)
@@ -148,14 +145,15 @@ def test_shapiqs_shapley_values_are_ours_of_all_coalitions(predict):
 
 
 @importing_shap_warns
-def test_the_code_of_the_page_runs_and_gives_the_shapes_it_says(capsys):
+def test_the_code_of_the_page_runs_and_gives_the_shapes_it_says(capsys, monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # shap would compile for longer than it computes
     for library in ("captum", "lime", "shap", "shapiq"):
         pytest.importorskip(library)
     names: dict[str, Any] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for block in blocks(PAGE):
-            exec(compile(block.text, PAGE.name, "exec"), names)
+            exec(compile(block.text.replace("samples=256", "samples=32"), PAGE.name, "exec"), names)
     printed = ["(1, 1, 48, 48)", "16", "(1, 48, 48, 3, 8)", "(16,) (16, 16)"]
     assert capsys.readouterr().out.splitlines() == printed
     assert names["fall"].shape == (1, 8) and names["fall"].isfinite().all()
@@ -245,23 +243,13 @@ def channels_apart():
         (lambda: visibility_forward(additive, OBLONG[None]), r"image must be \(C, H, W\)"),
         (lambda: visibility_forward(additive, OBLONG, scale="odds"), "scale must be one of"),
         (lambda: visibility_forward(additive, OBLONG)(torch.ones(16, 12)), r"maps must be \(N, 1, 16, 12\)"),
-        (lambda: visibility_forward(additive, OBLONG)(torch.ones(1, 1, 12, 16)), r"got \(1, 1, 12, 16\)"),
-        (lambda: visibility_forward(additive, OBLONG)(torch.full((1, 1, 16, 12), 0.5)), "0 where hidden and 1"),
         (lambda: visibility_forward(additive, OBLONG)(torch.full((1, 1, 16, 12), torch.nan)), "0 where hidden and 1"),
         (lambda: visibility_forward(additive, OBLONG)(channels_apart()), "in all channels alike"),
-        (lambda: coalition_game(additive, OBLONG[None], SEGMENTS, 0), r"image must be \(C, H, W\)"),
-        (lambda: coalition_game(additive, OBLONG, SEGMENTS, 0, scale="odds"), "scale must be one of"),
         (lambda: coalition_game(additive, OBLONG, SEGMENTS, 3)(np.ones((1, 4), bool)), "from 0 to 2, got 3"),
-        (lambda: coalition_game(additive, OBLONG, SEGMENTS, -1)(np.ones((1, 4), bool)), "from 0 to 2, got -1"),
         (lambda: coalition_game(additive, OBLONG, SEGMENTS, 0)(np.ones((1, 5), bool)), r"z must be bool \(N, 4\)"),
-        (lambda: nan_classifier(additive, scale="odds"), "scale must be one of"),
         (lambda: nan_classifier(additive)(np.zeros((1, 16, 12, 3), np.uint8)), "got uint8 .* integers have no NaN"),
         (lambda: nan_classifier(additive)(np.zeros((16, 12, 3))), r"arrays must be floats \(N, H, W, C\)"),
         (lambda: nan_classifier(additive)(np.full((1, 16, 12, 3), 200.0)), "got 200 to 200; divide by 255"),
-        (lambda: NanNetwork(additive, scale="odds"), "scale must be one of"),
-        (lambda: NanNetwork(additive)(torch.zeros(1, 3, 16, 12, dtype=torch.uint8)), "integers have no NaN"),
-        (lambda: NanNetwork(additive)(torch.zeros(3, 16, 12)), r"images must be floats \(N, C, H, W\)"),
-        (lambda: NanNetwork(additive)(OBLONG[None] - 2), "visible pixels must lie in"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(call, sentence):

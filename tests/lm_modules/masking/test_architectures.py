@@ -5,24 +5,18 @@ import re
 
 import pytest
 import timm
+import torch
 import torchvision
+from torch import nn
 
-from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, VisibleMap
 from maskrobust.lm_modules.networks.architectures import build_outline
 from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
-from tests.lm_modules.masking.architectures import (
-    COLUMNS,
-    PAGE,
-    architectures,
-    build,
-    check,
-    size_of,
-)
+from tests.lm_modules.masking.architectures import COLUMNS, PAGE, architectures, build, check, size_of
+from tests.lm_modules.masking.networks import draw_images, holes
 
 ONE_BLOCK_A_STAGE = (1, 1, 1, 1)
-SMALLER = {
-    "timm/tresnet_m": {"layers": ONE_BLOCK_A_STAGE},
-}
+SMALLER = {"timm/tresnet_m": {"layers": ONE_BLOCK_A_STAGE}}
 """Options that save time here; `scripts/architectures` checks the whole networks."""
 
 CHECKED_HERE = {
@@ -94,3 +88,28 @@ def test_the_page_lists_exactly_the_networks_of_the_lists():
     for (name, refusal), row in zip(REFUSED.items(), rows[-len(REFUSED) :], strict=True):
         assert row == [f"| {name}", refusal.architecture, f"{refusal.reason} |"]
     assert len(first_cells) == len(architectures()) + len(REFUSED) + 1
+
+
+ARCHITECTURES = ["timm/test_convnext", "timm/test_efficientnet"]
+every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+@every_architecture
+@every_padding
+def test_a_training_step_does_not_wait_for_the_device(architecture, padding):
+    masked = LayerMasking(build(architecture), padding=padding).to("meta").train()
+    logits = masked(draw_images().to("meta"), holes().to("meta"))
+    nn.functional.cross_entropy(logits, torch.zeros(3, dtype=torch.int64, device="meta")).backward()
+    assert all(parameter.grad is not None for parameter in masked.parameters())
+
+
+@every_architecture
+@torch.no_grad()
+def test_in_eval_mode_it_waits_for_whether_everything_is_visible_alone(architecture, monkeypatch):
+    masked = LayerMasking(build(architecture)).to("meta").eval()
+    images, visible = draw_images().to("meta"), holes().to("meta")
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        masked(images, visible)
+    monkeypatch.setattr(VisibleMap, "is_all_visible", False)
+    assert masked(images, visible).shape == (3, 10)

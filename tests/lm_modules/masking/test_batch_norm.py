@@ -69,9 +69,7 @@ def by_hand(module, features, visible):
     [{}, {"momentum": None}, {"momentum": 0.7, "eps": 0.1}, {"track_running_stats": False}, {"affine": False}],
     ids=str,
 )
-def test_outputs_statistics_and_gradients_are_those_of_the_visible_positions(
-    path: str, dtype: torch.dtype, memory_format: torch.memory_format, options: dict
-) -> None:
+def test_outputs_statistics_and_gradients_are_those_of_the_visible_positions(path, dtype, memory_format, options):
     module = draw_module(**options).to(dtype)
     expected_module, visible = copy.deepcopy(module), draw_visible(5, 6)
     slope = draw_features(int(visible.sum()), CHANNELS, 1, 1, dtype, seed=9)[:, :, 0, 0]
@@ -91,9 +89,7 @@ def test_outputs_statistics_and_gradients_are_those_of_the_visible_positions(
 
 @BOTH_PATHS
 @pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=str)
-def test_a_mean_of_a_thousand_standard_deviations_costs_no_digits(
-    path: str, memory_format: torch.memory_format
-) -> None:
+def test_a_mean_of_a_thousand_standard_deviations_costs_no_digits(path, memory_format):
     if path == "native" and memory_format == torch.channels_last:
         pytest.skip("torch's own kernel on a CPU loses these digits; those of accelerators do not (Welford)")
     visible = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)) < 0.5

@@ -1,22 +1,18 @@
 """Networks that return maps: hidden pixels do not matter, and coverage says how much each position reads of others."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    ConvNextConfig,
-    ConvNextForImageClassification,
-    RegNetConfig,
-    RegNetForImageClassification,
-    ResNetConfig,
-    ResNetForImageClassification,
-)
 
 from maskrobust import InputError
 from maskrobust.lm_modules.masking import LayerMasking
+from tests.conftest import require_component
 from tests.lm_modules.masking.cases import draw_visible
-from tests.lm_modules.masking.dense_networks import DENSE_NETWORKS, ContextNet, SmallUNet, bilinear, transposed
+from tests.lm_modules.masking.dense_networks import DENSE_NETWORKS, SmallUNet, bilinear, transposed
 
 HEIGHT, WIDTH = 64, 96
 
@@ -67,14 +63,6 @@ def test_a_network_that_returns_maps_is_masked(name):
         # NaN in the hole of the plain network reaches all that reads the hole.
         assert torch.equal(coverage == 1, reached.isfinite().all(dim=1, keepdim=True))
         assert not output.masked_select(coverage == 0).any() and output.isfinite().all()
-
-
-def test_maps_come_in_the_structure_in_which_the_network_returns_them():
-    output = LayerMasking(ContextNet().eval())(draw_images(), holes())
-    assert [*output] == ["maps", "wide"] and type(output["maps"]) is list and type(output["wide"]) is tuple
-    assert [tuple(each.shape) for each in maps_of(output)] == [(2, 8, 64, 96), (2, 8, 32, 48), (2, 4, 128, 192)]
-    coverage = LayerMasking(ContextNet().eval()).coverage(holes())
-    assert type(coverage["maps"]) is list and coverage["wide"][0].shape == (2, 1, 128, 192)
 
 
 @pytest.mark.parametrize(("enlarge", "hidden"), [(transposed, (0, 0)), (bilinear, (5, 13))])
@@ -172,24 +160,28 @@ def test_infinite_and_large_pixels_are_no_nan():
     assert network(images, holes())[1].isfinite().all()
 
 
-def _resnet():
-    config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", num_labels=5)
-    return ResNetForImageClassification(config)
+SIZES = {"hidden_sizes": [16, 32], "depths": [1, 1]}
 
 
-def _convnext():
-    return ConvNextForImageClassification(ConvNextConfig(hidden_sizes=[16, 32], depths=[1, 1], num_stages=2))
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("ResNet", {"embedding_size": 16, "layer_type": "basic", **SIZES}),
+        ("ConvNext", {"num_stages": 2, **SIZES}),
+        ("RegNet", {"embedding_size": 16, "groups_width": 8, **SIZES}),
+    ],
+)
+def test_networks_of_hugging_face_are_masked_and_return_a_plain_dictionary(kind, options, monkeypatch):
+    """In a folder of their own: torchmetrics imports transformers, for seconds, wherever it is installed."""
+    folder = Path(sys.prefix) / "transformers"
+    require_component(folder, f"{sys.executable} -m pip install --target {folder} 'transformers>=5'")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+    import transformers
 
-
-def _regnet():
-    config = RegNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], groups_width=8)
-    return RegNetForImageClassification(config)
-
-
-@pytest.mark.parametrize("make", [_resnet, _convnext, _regnet])
-def test_networks_of_hugging_face_are_masked_and_return_a_plain_dictionary(make):
     torch.manual_seed(0)
-    network, images, visible = make().eval(), draw_images(), holes()
+    config = getattr(transformers, f"{kind}Config")(**options)
+    network = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
+    images, visible = draw_images(), holes()
     visible[1] = True
     with torch.no_grad():
         output = LayerMasking(network)(images, visible)

@@ -1,5 +1,6 @@
-"""An exported masked network computes what the eager one does: `torch.export`, and ONNX in ONNX Runtime."""
+"""A compiled or exported masked network computes what the eager one does: `torch.compile`, `torch.export`, ONNX."""
 
+import copy
 import math
 import sys
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def assert_close(given, expected):
 
 @every_case
 @torch.no_grad()
-def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches(case: str) -> None:
+def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches(case):
     masked = masked_network(case)
     for batch in BATCHES:
         images, visible = IMAGES[batch], VISIBLE[batch]
@@ -95,7 +96,7 @@ def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches(case: st
 
 @every_case
 @pytest.mark.parametrize("hidden_value", [math.nan, -1e30])
-def test_what_hidden_pixels_hold_changes_no_bit_in_onnx_runtime(case: str, hidden_value: float) -> None:
+def test_what_hidden_pixels_hold_changes_no_bit_in_onnx_runtime(case, hidden_value):
     logits = logits_in_onnx_runtime(case, torch.where(VISIBLE, IMAGES, hidden_value), VISIBLE)
     assert logits.isfinite().all() and torch.equal(logits, logits_in_onnx_runtime(case, IMAGES, VISIBLE))
 
@@ -114,10 +115,7 @@ class Leaking(nn.Module):
 
 @pytest.mark.parametrize(
     ("leak", "fault"),
-    [
-        (lambda images: images.new_tensor(0.01), "off by"),
-        (lambda images: 1e-9 * images.mean(), "hidden pixels"),
-    ],
+    [(lambda images: images.new_tensor(0.01), "off by"), (lambda images: 1e-9 * images.mean(), "hidden pixels")],
     ids=["other logits", "hidden pixels"],
 )
 def test_an_onnx_file_that_is_not_the_network_is_refused(leak, fault):
@@ -179,3 +177,33 @@ def test_torchscript_is_refused_in_one_sentence(is_held):
 def test_an_onnx_file_of_a_network_in_training_mode_is_refused():
     with pytest.raises(InputError, match=r"eval mode"):
         onnx_model(LayerMasking(Modern()), (SIZE, SIZE))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("make", [Modern, Gated], ids=lambda make: make.__name__)
+@torch.no_grad()
+def test_the_compiled_network_equals_the_eager_one_for_any_mask(make):
+    torch.manual_seed(0)
+    masked = LayerMasking(randomise(make()).eval())
+    compiled = torch.compile(masked, fullgraph=True, backend="eager")
+    visible = holes(SIZE)
+    for mask in (visible, visible.flip(2), torch.ones_like(visible), torch.zeros_like(visible)):
+        images = torch.where(mask, draw_images(size=SIZE), math.nan)
+        torch.testing.assert_close(compiled(images, mask), masked(images, mask), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_the_compiled_training_pass_has_the_gradients_and_statistics_of_the_eager_one():
+    torch.manual_seed(0)
+    masked = LayerMasking(randomise(Gated()), padding="mirror", merge="union", detach_padding=False).train()
+    twin, visible = copy.deepcopy(masked), holes(SIZE)
+    compiled = torch.compile(masked, fullgraph=True, backend="aot_eager")
+    results = []
+    for either in (compiled, twin):
+        images = draw_images(size=SIZE).requires_grad_()
+        logits = either(images, visible)
+        logits.square().sum().backward()
+        results.append([logits, images.grad, *(parameter.grad for parameter in either.parameters())])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(masked.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-5)
+    assert (results[0][1][~visible.expand(-1, 3, -1, -1)] == 0).all()

@@ -314,17 +314,6 @@ def test_the_state_dict_is_the_networks_and_loads_both_ways_inside_other_modules
     assert_equal(second.state_dict(), first.state_dict())
 
 
-def test_missing_and_unknown_keys_are_noticed():
-    state = build("small_resnet").state_dict()
-    state["surplus"] = state.pop("fc.bias")
-    masked = LayerMasking(build("small_resnet"))
-    result = masked.load_state_dict(state, strict=False)
-    assert [name.removeprefix("network.") for name in result.missing_keys] == ["fc.bias"]
-    assert [name.removeprefix("network.") for name in result.unexpected_keys] == ["surplus"]
-    with pytest.raises(RuntimeError, match=r"fc\.bias"):
-        masked.load_state_dict(state)
-
-
 @torch.no_grad()
 def test_copies_and_files_of_a_wrapper_compute_the_same_and_are_independent():
     masked, file = LayerMasking(build("small_resnet"), merge="union"), io.BytesIO()

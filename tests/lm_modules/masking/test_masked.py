@@ -1,22 +1,32 @@
-"""Masked features, and how maps of visible positions are shared."""
+"""Masked features and the plan of a network, and each operation by itself."""
 
 import copy
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d, DropPath
+from timm.layers.cond_conv2d import CondConv2d
+from timm.layers.pool2d_same import MaxPool2dSame
+from timm.layers.space_to_depth import SpaceToDepth
+from timm.models.vgg import ConvMlp
+from torch import nn
+from torchvision.ops import StochasticDepth
 
-from maskrobust.lm_modules.masking import (
-    LayerMasking,
-    Masked,
-    VisibleMap,
-    layer_masking,
-    masked as masked_module,
-    morphology,
-)
+from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
+from maskrobust.lm_modules.masking.layer_masking import PlanRow
 from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from tests.lm_modules.masking.cases import draw_features, draw_visible
+from tests.lm_modules.masking.cases import (
+    OPTIONS,
+    Function,
+    assert_as_reference,
+    assert_close,
+    draw_features,
+    draw_visible,
+)
+from tests.lm_modules.masking.networks import draw_images, randomise
+from tests.lm_modules.masking.operations import ALONE, SINGULAR, WINDOWED, branches
 
 GEOMETRIES = [
     Window((kernel, kernel), (stride, stride), (left, right, left, right), (dilation, dilation))
@@ -29,19 +39,6 @@ GEOMETRIES = [
 ]
 UNION = MaskingOptions(merge="union")
 SAME = Window((3, 3), (1, 1), (1, 1, 1, 1))
-
-
-def test_plans_and_windows_of_a_map_are_computed_once():
-    visible = VisibleMap(draw_visible(7, 7), MaskingOptions())
-    assert len(visible.padding_rows(3)) == 3 and visible.padding_rows(3) is visible.padding_rows(3)
-    assert visible.row_indices is visible.row_indices
-    assert visible.window(SAME) is visible.window(SAME)
-    assert visible.window(SAME) is not visible.window(SAME._replace(stride=(2, 2)))
-    assert visible.window(Window((1, 1))) is visible
-    assert visible.window(Window((1, 1), (2, 2))).positions.shape == (6, 1, 4, 4)
-    flipped = visible.derive("flipped", lambda positions: positions.flip(3))
-    assert flipped is visible.derive("flipped", lambda positions: positions.flip(2))
-    assert flipped.options is visible.options
 
 
 @pytest.mark.parametrize("options", [MaskingOptions(), UNION], ids=["intersection", "union"])
@@ -76,23 +73,6 @@ def test_a_stage_of_blocks_shares_one_map(monkeypatch):
     assert counts[0] == counts[1] > 0
 
 
-def test_what_a_pass_needed_is_planned_ahead_of_the_next(monkeypatch):
-    events: list[str] = []
-
-    def logged(module, name):
-        function = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args: events.append(name) or function(*args))
-
-    network = LayerMasking(SmallResNet(3, width=16), engine="dense").eval()
-    images, visible = draw_features(6, 3, 32, 32).float(), draw_visible(32, 32)
-    first = network(images, visible)
-    logged(morphology, "ring_rows"), logged(masked_module, "propagate_visible"), logged(layer_masking, "hide")
-    assert torch.equal(network(images, visible), first)
-    assert events[-1] == "hide" and {"ring_rows", "propagate_visible"} < set(events)
-    other = images[..., :16, :], visible[..., :16, :].flip(2)
-    assert torch.equal(network(*other), LayerMasking(network.network, engine="dense")(*other))
-
-
 @pytest.mark.parametrize("padding", ["mean", "mirror"])
 def test_a_mask_that_never_changes_is_planned_no_more_than_twice(monkeypatch, padding):
     planned: list[int] = []
@@ -117,3 +97,212 @@ def test_features_that_are_no_map_of_the_positions_are_refused(shape):
     with pytest.raises(NotImplementedError, match="5 x 7 positions") as refusal:
         Masked(torch.zeros(shape), VisibleMap(draw_visible(5, 7), MaskingOptions()))
     assert str(shape) in str(refusal.value)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
+
+class Tiny(nn.Module):
+    """A window of three, a pool, a block with a shortcut, and a global pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+        self.trunk = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2, 2))
+        self.block = nn.Conv2d(2, 2, 2, padding="same")
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(2, 3)
+
+    def forward(self, x):
+        x = self.trunk(self.conv(x))
+        first, second = (x + self.block(x)).chunk(2, 1)
+        return self.fc(self.pool(torch.cat([first, second], 1)).flatten(1))
+
+
+def corner_of_one_of_two():
+    visible = torch.zeros(2, 1, 8, 6, dtype=torch.bool)
+    visible[0, 0, 4, 4] = True
+    return visible
+
+
+EXPECTED = [
+    # The pixel at (4, 4) is seen from rows 3-5 and columns 3-5: 9 of 48 positions, in one image of two.
+    PlanRow("conv", "Conv2d", "convolution", 8, 6, 2, 9 / 96),
+    PlanRow("trunk.0", "ReLU", "elementwise", 8, 6, 0, 9 / 96),
+    # Rows 3-5 lie in pooled rows 1-2, columns 3-5 in 1-2: 4 of 12 positions.
+    PlanRow("trunk.1", "MaxPool2d", "pool", 4, 3, 0, 4 / 24),
+    # An even window reads one position to the right and below: rows 0-2, columns 0-2.
+    PlanRow("block", "Conv2d", "convolution", 4, 3, 1, 9 / 24),
+    # Visible in both branches: rows 1-2, columns 1-2.
+    PlanRow("add", "add", "residual", 4, 3, 0, 4 / 24),
+    PlanRow("chunk", "chunk", "split", 4, 3, 0, 4 / 24),
+    PlanRow("chunk", "chunk", "split", 4, 3, 0, 4 / 24),
+    PlanRow("getitem", "getitem", "index", 4, 3, 0, 4 / 24),
+    PlanRow("getitem_1", "getitem", "index", 4, 3, 0, 4 / 24),
+    PlanRow("cat", "cat", "concatenate", 4, 3, 0, 4 / 24),
+    PlanRow("pool", "AdaptiveAvgPool2d", "adaptive_pool", None, None, 0, None),
+]
+
+
+def is_close(given, expected):
+    fractions = [row.visible_fraction or 0.0 for row in (given, expected)]
+    same = given._replace(visible_fraction=None) == expected._replace(visible_fraction=None)
+    return (
+        same
+        and (given.visible_fraction is None) == (expected.visible_fraction is None)
+        and (abs(fractions[0] - fractions[1]) < 1e-6)
+    )
+
+
+def test_the_plan_is_the_one_worked_out_by_hand():
+    plan = LayerMasking(Tiny()).plan(torch.zeros(2, 1, 8, 6), corner_of_one_of_two())
+    differing = [
+        (given, expected) for given, expected in zip(plan, EXPECTED, strict=True) if not is_close(given, expected)
+    ]
+    assert differing == []
+
+
+def as_network(operation):
+    """With the operation as a part, so that a module has its own rule."""
+    return nn.Sequential(operation if isinstance(operation, nn.Module) else Function(operation))
+
+
+@pytest.mark.parametrize("name", ALONE | SINGULAR)
+def test_an_operation_of_positions_alone_computes_the_visible_ones_and_keeps_the_map(name):
+    module, visible = copy.deepcopy(as_network((ALONE | SINGULAR)[name])).double(), draw_visible(5, 7)
+    plain = draw_features(6, 6, 5, 7).requires_grad_()
+    expected = torch.where(visible, module(plain), 0)
+    given = torch.where(visible, plain.detach(), torch.nan).requires_grad_()
+    output = LayerMasking(module)(given, visible)
+    assert_close(output, expected, 1e-12)
+    expected.square().sum().backward()
+    output.square().sum().backward()
+    assert_close(given.grad, torch.where(visible, plain.grad, 0), 1e-9)
+    assert torch.equal(LayerMasking(module).coverage(visible, channels=6) == 1, visible)
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+@pytest.mark.parametrize("may_be_read", [True, False])
+def test_in_training_nothing_is_infinite_where_all_that_is_hidden_is_zero(name, may_be_read, monkeypatch):
+    monkeypatch.setattr(VisibleMap, "may_be_read", may_be_read)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1, bias=False), as_network(SINGULAR[name]), nn.BatchNorm2d(4),
+            nn.Conv2d(4, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2),
+        ).train()  # fmt: skip
+    visible = torch.zeros(3, 1, 9, 9, dtype=torch.bool)
+    visible[0, :, :3, :3] = visible[1] = True
+    images = draw_images(3, 9).requires_grad_()
+    logits = LayerMasking(network)(images, visible)
+    logits.square().sum().backward()
+    tensors = [logits, images.grad, *network.buffers(), *(parameter.grad for parameter in network.parameters())]
+    assert all(tensor.isfinite().all() for tensor in tensors)
+    assert (images.grad[~visible.expand_as(images)] == 0).all()
+
+
+def test_what_each_image_is_divided_by_may_be_zero_where_nothing_is_visible():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), Function(lambda x: x / x.norm(dim=(2, 3), keepdim=True)), nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    images, visible = draw_images(3, 9).requires_grad_(), torch.zeros(3, 1, 9, 9, dtype=torch.bool)
+    visible[:2, :, 2:6, 2:6] = True
+    alone = LayerMasking(copy.deepcopy(network))(images[:2], visible[:2])
+    logits = LayerMasking(network)(images, visible)
+    torch.testing.assert_close(logits[:2], alone)
+    logits.sum().backward()
+    gradients = (parameter.grad for parameter in network.parameters())
+    assert all(tensor.isfinite().all() for tensor in [logits, images.grad, *network.buffers(), *gradients])
+
+
+@pytest.mark.parametrize("module", [nn.Dropout(0.5), nn.Dropout2d(0.5), StochasticDepth(0.5, "row"), DropPath(0.5)])
+def test_dropout_scales_or_drops_in_training_alone(module):
+    features, visible = 1.5 + draw_features(6, 8, 5, 6), draw_visible(5, 6)
+    network = as_network(module)
+    assert torch.equal(LayerMasking(network.eval())(features, visible), torch.where(visible, features, 0))
+    torch.manual_seed(0)
+    ratio = (LayerMasking(network.train())(features, visible) / features)[visible.expand_as(features)]
+    assert set(ratio.unique().round(decimals=6).tolist()) == {0.0, 2.0}
+
+
+def test_features_may_be_cast():
+    features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
+    for cast, dtype in [("float", torch.float32), ("half", torch.float16), ("bfloat16", torch.bfloat16)]:
+        output = LayerMasking(as_network(lambda x, name=cast: getattr(x, name)()))(features, visible)
+        assert torch.equal(output, torch.where(visible, features, 0).to(dtype))
+
+
+def test_the_most_likely_class_of_a_hidden_position_is_0():
+    features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
+    network = LayerMasking(as_network(lambda x: x.argmax(dim=1)))
+    assert torch.equal(network(features, visible), torch.where(visible[:, 0], features.argmax(dim=1), 0))
+
+
+# --- neighbours, branches, and everything -----------------------------------------------------------------------------
+
+SIZE = (9, 8)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_an_operation_computes_what_the_reference_does_with_all_options(name):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = copy.deepcopy(as_network(WINDOWED[name]))
+        for number, parameter in enumerate(module.parameters()):
+            parameter.data = 0.5 + draw_features(1, 1, 1, parameter.numel(), seed=number).reshape(parameter.shape)
+    for options in OPTIONS:
+        for training in (False, True):
+            assert_as_reference(module, draw_features(6, 4, *SIZE), draw_visible(*SIZE), training=training, **options)
+
+
+def test_new_positions_of_a_map_that_is_returned_are_computed_from_all_of_the_padding():
+    network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+    assert_as_reference(network, draw_features(6, 4, *SIZE), draw_visible(*SIZE))
+
+
+def test_branches_stacked_along_the_first_axis_to_be_summed_are_a_residual_sum():
+    stacked, added = (
+        branches(merge)
+        for merge in (lambda left, right: torch.stack([left, right, right]).sum(dim=0), lambda a, b: a + 2 * b)
+    )
+    added.load_state_dict(stacked.state_dict())
+    images, visible = draw_features(6, 4, *SIZE).float(), draw_visible(*SIZE)
+    for options in OPTIONS:
+        results = [LayerMasking(each, **options)(images, visible) for each in (stacked, added)]
+        torch.testing.assert_close(*results)
+
+
+def test_a_plain_branch_is_known_everywhere_and_shows_no_position():
+    plain, features, visible = draw_features(6, 2, 7, 6, seed=1), draw_features(6, 4, 7, 6), draw_visible(7, 6)
+    output = LayerMasking(as_network(lambda x: torch.cat([x, plain], dim=1)))(features, visible)
+    assert torch.equal(output, torch.where(visible, torch.cat([features, plain], dim=1), 0))
+
+
+def alike(*, size=SIZE, training=False, **networks):
+    """Under a mask these compute the same."""
+    images, visible = draw_features(6, 4, *size), draw_visible(*size)
+    masked = [LayerMasking(as_network(network).double().train(training)) for network in networks.values()]
+    torch.testing.assert_close(*(each(images, visible) for each in masked))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_timms_layers_are_what_they_are_made_of(training):
+    norm, head = randomise(BatchNormAct2d(4, act_layer=nn.SiLU)), ConvMlp(4, 6, 3)
+    alike(training=training, one=norm, other=nn.Sequential(randomise(nn.BatchNorm2d(4)), nn.SiLU()))
+    alike(one=head, other=nn.Sequential(head.fc1, nn.ReLU(), head.fc2, nn.ReLU()))
+    alike(size=(9, 9), one=MaxPool2dSame(3, 2), other=nn.MaxPool2d(3, 2, 1))
+    alike(one=nn.Sequential(nn.AvgPool2d(4), head), other=nn.Sequential(nn.AvgPool2d(4), nn.AdaptiveAvgPool2d(3), head))
+    sliced = Function(lambda x: torch.cat([x[:, :, row::4, column::4] for row in range(4) for column in range(4)], 1))
+    alike(size=(8, 12), one=SpaceToDepth(4), other=sliced)
+
+
+@pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": "same"}, {"groups": 2, "padding": "valid"}], ids=str)
+def test_a_conditional_convolution_has_each_images_own_kernel(geometry):
+    conv = CondConv2d(4, 6, 3, num_experts=3, bias=True, **geometry)
+    images, visible = draw_features(6, 4, *SIZE).float(), draw_visible(*SIZE)
+    routes = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    output = LayerMasking(Function(lambda x, own: own(x, routes), conv))(images, visible)
+    for image in range(6):
+        one = slice(image, image + 1)
+        alone = LayerMasking(Function(lambda x, own, one=one: own(x, routes[one]), conv))(images[one], visible[one])
+        torch.testing.assert_close(output[one], alone)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 class Tiny(nn.Module):
     """A window of three, a pool, a block with a shortcut, and a global pool."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(1, 2, 3, padding=1)
         self.trunk = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2, 2))

@@ -3,10 +3,10 @@
 import copy
 import math
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -42,9 +42,7 @@ def logits_of(masked, images, visible):
 @every_network
 @both_modes
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_logits_gradients_and_statistics_are_those_of_the_reference(
-    kind: type[nn.Module], training: bool, options: dict[str, Any]
-) -> None:
+def test_logits_gradients_and_statistics_are_those_of_the_reference(kind, training, options):
     network = copy.deepcopy(_built(kind))
     for module in network.modules():
         if isinstance(module, nn.Dropout | StochasticDepth):
@@ -59,9 +57,7 @@ def with_a_whole_image(visible):
 @every_network
 @both_modes
 @pytest.mark.parametrize("padding", ["mean", "mirror"])
-def test_what_hidden_pixels_hold_changes_no_bit_and_has_no_gradient(
-    kind: type[nn.Module], training: bool, padding: str
-) -> None:
+def test_what_hidden_pixels_hold_changes_no_bit_and_has_no_gradient(kind, training, padding):
     masked = wrapped(kind, padding=padding).train(training)
     expected = logits_of(masked, IMAGES, VISIBLE)
     images = torch.where(VISIBLE, IMAGES, math.nan).requires_grad_()
@@ -77,9 +73,7 @@ def test_what_hidden_pixels_hold_changes_no_bit_and_has_no_gradient(
 
 @every_network
 @torch.no_grad()
-def test_a_whole_image_has_the_logits_of_the_plain_network_and_no_image_depends_on_the_others(
-    kind: type[nn.Module],
-) -> None:
+def test_a_whole_image_has_the_logits_of_the_plain_network_and_no_image_depends_on_the_others(kind):
     masked, images = wrapped(kind), draw_images(5, SIZE)
     plain, whole = masked.network(images), torch.ones_like(VISIBLE[:1])
     assert torch.equal(masked(images, whole.expand(5, -1, -1, -1)), plain)
@@ -96,7 +90,7 @@ def test_a_whole_image_has_the_logits_of_the_plain_network_and_no_image_depends_
 
 @every_network
 @both_modes
-def test_nothing_visible_is_finite_forward_and_backward(kind: type[nn.Module], training: bool) -> None:
+def test_nothing_visible_is_finite_forward_and_backward(kind, training):
     masked = wrapped(kind).train(training)
     images = torch.full((2, 3, SIZE, SIZE), math.nan, requires_grad=True)
     logits = logits_of(masked, images, torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool))
@@ -118,18 +112,6 @@ def test_all_visible_costs_no_step_of_layer_masking():
     assert asked == [True]
 
 
-@pytest.mark.parametrize("name", ["resnext", "dilated"])
-@torch.no_grad()
-def test_without_a_mask_it_is_the_plain_network_in_training_as_well(name):
-    network = build(name).train()
-    unmasked, masked = (LayerMasking(copy.deepcopy(network)) for _ in range(2))
-    expected = network(IMAGES)
-    assert torch.equal(unmasked(IMAGES), expected)
-    torch.testing.assert_close(unmasked.state_dict(), dict(network.state_dict()), rtol=0, atol=0)
-    torch.testing.assert_close(masked(IMAGES, torch.ones_like(VISIBLE)), expected, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(masked.state_dict(), dict(network.state_dict()), rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize("visible_pixels", [1, 2])
 def test_a_pixel_or_two_in_a_training_batch_are_enough_to_stay_finite(visible_pixels):
     masked = LayerMasking(build("small_resnet")).train()
@@ -142,7 +124,7 @@ def test_a_pixel_or_two_in_a_training_batch_are_enough_to_stay_finite(visible_pi
 
 
 @both_modes
-def test_autocast_and_channels_last_are_finite_and_close(training: bool) -> None:
+def test_autocast_and_channels_last_are_finite_and_close(training):
     masked, images = LayerMasking(build("basic_resnet")).train(training), IMAGES.clone().requires_grad_()
     exact = copy.deepcopy(masked)(images, VISIBLE)
     last = copy.deepcopy(masked).to(memory_format=torch.channels_last)
@@ -181,3 +163,48 @@ def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(visible
 def test_an_empty_batch_gives_no_logits():
     masked = LayerMasking(build("small_resnet"))
     assert masked(torch.zeros(0, 3, 64, 64), torch.zeros(0, 1, 64, 64, dtype=torch.bool)).shape == (0, CLASSES)
+
+
+def trained_once(network, segments):
+    """Gradients of images and parameters, and the state after one pass forward and back."""
+    masked = LayerMasking(copy.deepcopy(network), checkpoint_segments=segments).train()
+    images = draw_images(size=32).requires_grad_()
+    masked(images, holes(32)).square().sum().backward()
+    gradients = [images.grad, *(parameter.grad for parameter in masked.parameters())]
+    assert all(gradient is not None for gradient in gradients)
+    return gradients, masked.state_dict()
+
+
+@pytest.mark.parametrize("segments", [3, 1000])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: build("basic_resnet"),
+        lambda: torchvision.models.DenseNet(16, (2, 2), 16, num_classes=3),
+        lambda: nn.Sequential(nn.ELU(inplace=True), build("basic_resnet")),
+    ],
+    ids=["basic_resnet", "densenet", "images changed in place"],
+)
+def test_gradients_and_statistics_do_not_change(make, segments):
+    torch.manual_seed(0)
+    network = make()
+    gradients, state = trained_once(network, 0)
+    again, state_again = trained_once(network, segments)
+    torch.testing.assert_close(again, gradients, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(state_again, state, rtol=0, atol=0)
+
+
+def test_less_is_kept_for_the_backward_pass():
+    kept = []
+    for segments in (0, 4):
+        sizes: list[int] = []
+
+        def note(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        masked = LayerMasking(build("basic_resnet"), checkpoint_segments=segments).train()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            masked(draw_images(size=32), holes(32))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 3

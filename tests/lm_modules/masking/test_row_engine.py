@@ -16,7 +16,7 @@ from tests.lm_modules.masking.small_networks import Branched, Dense
 
 SIZE = 64
 NETWORKS = {name: BUILDERS[name] for name in ("basic_resnet", "dilated", "small_resnet")} | {
-    "resnet50": lambda: resnet50(num_classes=CLASSES),
+    "resnet50": lambda: resnet50(num_classes=CLASSES)
 }
 every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 
@@ -66,7 +66,7 @@ def relative_error(given, expected):
 
 @pytest.mark.parametrize("name", ["basic_resnet", "dilated", "small_resnet"])
 @every_padding
-def test_rows_have_the_logits_and_gradients_of_dense_features_whatever_is_hidden(name: str, padding: str) -> None:
+def test_rows_have_the_logits_and_gradients_of_dense_features_whatever_is_hidden(name, padding):
     rows, dense = engines(name, padding=padding, detach_padding=padding == "mean")
     images = draw_images(len(MASKS), SIZE)
     with torch.no_grad():

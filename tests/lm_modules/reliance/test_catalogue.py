@@ -1,26 +1,20 @@
-"""The catalogue: every measure says all about itself, and a stranger's measure is asked like ours."""
+"""The catalogue of measures, what a plan refuses, and outcomes on disk and across ranks."""
 
 import copy
 import string
-from typing import get_args
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from maskrobust.augment.families.registry import FAMILIES
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module
-from maskrobust.lm_modules.reliance.catalogue import (
-    HEADLINE,
-    Context,
-    Group,
-    catalogue,
-    measure,
-    measure_members,
-)
+from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, measure, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers
 from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.measurement import result_rows
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import only, select
@@ -59,12 +53,6 @@ def test_every_entry_says_all_about_itself(entry):
     assert all(heading and "{" not in heading for heading in headings)
 
 
-def test_entries_stand_by_group_and_the_headline_first():
-    places = [get_args(Group).index(entry.group) for entry in ENTRIES.values()]
-    assert places == sorted(places)
-    assert next(iter(ENTRIES)) == HEADLINE
-
-
 def test_a_measure_without_what_it_needs_is_not_asked():
     asked = {each.measure.name for each in measure_members(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
     assert asked == {"clean_accuracy"}
@@ -90,26 +78,101 @@ def test_a_measure_of_ones_own_is_one_function(own_entries):
     assert [row.seed for row in select(rows, measure="silhouette_error")] == [None, 0, 1]
 
 
-def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(own_entries, tmp_path, monkeypatch):
-    (tmp_path / "stranger_measures.py").write_text(
-        "from maskrobust.lm_modules.reliance.catalogue import measure\n"
-        "from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers\n"
-        "@measure(title='Twice right', definition='Right in both ways.')\n"
-        "def twice_right():\n"
-        "    return Statistic(lambda outcomes: right_answers(outcomes, 'silhouette', 'circle'), lambda m: m.prod(-1))\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    asked = measure_members(Context(ReliancePlan(own_measures=("stranger_measures.twice_right",))))
-    assert asked[-1].measure.name == "twice_right" and asked[-1].measure.group == "own"
-    with pytest.raises(InputError, match="'stranger_measures' registers no 'other'; decorate"):
-        measure_members(Context(ReliancePlan(own_measures=("stranger_measures.other",))))
-    with pytest.raises(InputError, match=r"'no_such_module\.x', whose module cannot be imported"):
-        measure_members(Context(ReliancePlan(own_measures=("no_such_module.x",))))
-
-
 def test_a_plan_that_unites_others_asks_all_that_they_ask():
     one = ReliancePlan(shapes=False, hidden_fractions=(0.5,), transfer_families=("blobs",))
     other = ReliancePlan(hidden_fractions=(0.3, 0.5), features=True)
     both = ReliancePlan.union([one, other])
     assert set(condition_names(one)) | set(condition_names(other)) == set(condition_names(both))
     assert both.features and both.shapes
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({"hidden_fractions": (1.5,)}, "got 1.5"),
+        ({"curve_fractions": (-0.1,)}, "got -0.1"),
+        ({"transfer_fraction": 2.0}, "got 2.0"),
+        ({"sampled_share": 0.0}, "got 0"),
+        ({"patch_size": 0}, "got 0"),
+        ({"curve_families": ("felzenszwalb",)}, "got 'felzenszwalb'"),
+        ({"curve_families": ("slic",), "curve_orders": ()}, "got none"),
+        ({"curve_orders": ("alphabetical",)}, "got 'alphabetical'"),
+        ({"transfer_families": ("stripes",)}, "got 'stripes'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_what_to_do(options, given):
+    with pytest.raises(ValueError, match=rf"{given}; .*\.$"):
+        ReliancePlan(**options)
+
+
+def test_what_is_named_twice_is_asked_once():
+    twice = ReliancePlan(hidden_fractions=(0.5, 0.3, 0.5), transfer_families=("patches", "patches"))
+    assert twice == ReliancePlan(hidden_fractions=(0.5, 0.3), transfer_families=("patches",))
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    features = {"silhouette": np.random.default_rng(0).random((20, 3))}
+    saved = replace(make_outcomes(20, seed=0), features=features)
+    saved.save(tmp_path / "run.outcomes")
+    loaded = Outcomes.load(tmp_path / "run.outcomes")
+    assert loaded.num_classes == saved.num_classes
+    assert isinstance(loaded.num_classes, int)
+    assert_equal(loaded, saved)
+
+
+def test_answers_about_scenes_are_saved_and_those_of_the_first_part_that_has_some_are_kept(tmp_path):
+    saved = make_outcomes(20, seed=0)
+    assert saved.scenes is not None
+    saved.save(tmp_path / "run.npz")
+    loaded = Outcomes.load(tmp_path / "run.npz").scenes
+    merged = Outcomes.merge([replace(saved, scenes=None), saved]).scenes
+    for found in (loaded, merged):
+        assert found is not None and all(map(np.array_equal, found, saved.scenes))
+    assert Outcomes.merge([replace(saved, scenes=None)]).scenes is None
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:200], lambda _: b"", lambda _: b"no archive at all"])
+def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, damage):
+    path = tmp_path / "run.npz"
+    make_outcomes(20, seed=0).save(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"run\.npz' must be a readable npz archive.*; delete it") as caught:
+        Outcomes.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_merging_sorts_by_id_and_keeps_the_first_of_a_repeated_one():
+    whole = replace(make_outcomes(30, seed=1), features={"circle": np.random.default_rng(0).random((30, 3))})
+    order = np.random.default_rng(0).permutation(30)
+    parts = [take(whole, order[:12]), take(whole, order[10:]), take(whole, order[[3, 3]])]
+    merged = Outcomes.merge(parts)
+    assert_equal(merged, whole)
+    assert len(merged) == 30
+
+
+def test_parts_that_do_not_belong_together_are_refused():
+    with pytest.raises(ValueError, match="at least one part"):
+        Outcomes.merge([])
+    with pytest.raises(ValueError, match="share classes and conditions"):
+        Outcomes.merge([make_outcomes(5, seed=0), make_outcomes(5, seed=0, fractions=(0.7,))])
+
+
+def take(outcomes, chosen):
+    def rows(value):
+        if isinstance(value, Mapping):
+            return {name: rows(each) for name, each in value.items()}
+        return value[chosen] if isinstance(value, np.ndarray) else value
+
+    return Outcomes(**{name: rows(value) for name, value in vars(outcomes).items()})
+
+
+def assert_equal(one, other):
+    for name, values in vars(other).items():
+        found = getattr(one, name)
+        if not isinstance(values, Mapping):
+            assert all(map(np.array_equal, found, values)) if name == "scenes" else np.array_equal(found, values)
+            continue
+        assert list(found) == list(values)
+        for condition, each in values.items():
+            assert np.array_equal(found[condition], each)
+            assert found[condition].dtype == each.dtype

@@ -1,4 +1,4 @@
-"""The suite: what it asks, what it keeps, and that neither batches nor ranks change an answer."""
+"""The suite and a measurement: what they ask and keep, and that neither batches nor other networks change an answer."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,16 @@ import torch
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
+from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
+from maskrobust.lm_modules.reliance.results import select
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, shape_bank, shape_batch
 
 PLAN = ReliancePlan(
@@ -122,13 +127,6 @@ def test_answers_do_not_depend_on_batch_size_or_order(batch, expected, batch_siz
         assert_equal(found[name], expected[name])
 
 
-def test_ranks_merge_into_the_answers_of_one_process_and_repeated_samples_count_once(batch, expected):
-    ranks = [torch.arange(0, 64, 3), torch.arange(1, 64, 3), torch.cat([torch.arange(2, 64, 3), torch.tensor([0, 0])])]
-    parts = [evaluate([part_of(batch, chosen)]) for chosen in ranks]
-    for name in PREDICTORS:
-        assert_equal(Outcomes.merge([part[name] for part in parts]), expected[name])
-
-
 def test_sensitivity_is_the_largest_change_of_a_logit_when_the_hole_is_redrawn(batch, expected):
     before, after = (images.numpy().astype(float) for images in (batch.images, drawn(batch).redrawn_images))
     quarters = [slice(start, start + SIZE // 4) for start in range(0, SIZE, SIZE // 4)]
@@ -149,16 +147,6 @@ class Counter:
     def __call__(self, images, visible, keys):
         self.passes.append(len(images))
         return count_visible(images, visible, keys)
-
-
-def test_known_clean_logits_replace_a_forward_pass(batch, expected):
-    clean = count_visible(batch.images, torch.ones_like(batch.object_mask), drawn(batch).fill_keys)
-    told, asking = Counter(), Counter()
-    suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5)
-    extractors = {"count": {None: count_visible, "stem": count_visible}}
-    assert_equal(suite.ask({"count": told}, batch, {"count": clean}, extractors)["count"], expected["count"])
-    suite.ask({"count": asking}, batch)
-    assert asking.passes == [64, *told.passes]
 
 
 def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch):
@@ -194,14 +182,6 @@ def test_no_object_is_covered_by_another_view_of_itself():
     ).any()
 
 
-def test_outcomes_tell_which_object_an_image_shows():
-    batch, plan = shape_batch(12, seed=1, first_id=30), ReliancePlan(shapes=False)
-    own = RelianceSuite(BANK, NUM_CLASSES, plan)
-    shared = RelianceSuite(BANK, NUM_CLASSES, plan, object_of=lambda ids: ids // 6)
-    for suite, expected in ((own, list(range(30, 42))), (shared, [5] * 6 + [6] * 6)):
-        assert suite.ask({"it": count_visible}, batch)["it"].objects.tolist() == expected
-
-
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize(
     ("breaks", "shown"),
@@ -223,3 +203,73 @@ def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(bre
 def test_wrong_logits_are_refused(batch):
     with pytest.raises(ValueError, match=r"\(B, at least 7\), got shape \(64, 4\)"):
         RelianceSuite(BANK, 7).ask({"count": count_visible}, batch)
+
+
+TWO_PLANS_IN = ReliancePlan(
+    patch_size=4, curve_families=("patches",), curve_orders=("random",), curve_fractions=(0.5,),
+    transfer_families=("rectangles",), features=True,
+)  # fmt: skip
+PLANS = with_transfer_methods({"black": TWO_PLANS_IN, "layer_masking": ReliancePlan(patch_size=4)}, ["mean"])
+
+
+def classifier(seed):
+    torch.manual_seed(seed)
+    return MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=seed).trained_network()
+
+
+def as_batches():
+    batch = shape_batch(24, seed=5)
+    return [batch.select(part) for part in (slice(0, 14), slice(14, 24))]
+
+
+@pytest.fixture(scope="module")
+def small_bank():
+    return shape_bank(16)
+
+
+def rows_of(networks, small_bank):
+    runs = Measurement(networks, small_bank, PLANS, num_classes=NUM_CLASSES, seed=3).run(as_batches())
+    return [
+        row
+        for name, by_method in runs.items()
+        for method, outcomes in by_method.items()
+        for row in result_rows(name, method, {0: outcomes}, Context(PLANS[method]), replicates=20)
+    ], runs
+
+
+def test_rows_of_networks_side_by_side_are_those_of_calls_of_their_own(small_bank):
+    networks = {name: classifier(seed) for seed, name in enumerate(("a", "b"))}
+    together, runs = rows_of(networks, small_bank)
+    alone = [row for name, network in networks.items() for row in rows_of({name: network}, small_bank)[0]]
+    assert together == alone
+    assert {row.measure for row in select(together, method="mean")} == {
+        "clean_accuracy", "transfer_accuracy", "worst_family",
+    }  # fmt: skip
+    pair = ([runs["b"]["black"]], [runs["a"]["black"]])
+    differences = list(difference_rows("b", "a", "black", pair, Context(TWO_PLANS_IN), replicates=20))
+    for row in differences:
+        (first,), (second,) = (
+            select(together, network=name, method="black", measure=row.measure, parameters=row.parameters)
+            for name in ("b", "a")
+        )
+        if row.value is not None and first.value is not None and second.value is not None:
+            assert row.value == pytest.approx(first.value - second.value)
+    assert {row.compared_with for row in differences} == {"a"}
+
+
+def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(small_bank, monkeypatch):
+    drawn = []
+    curve_holes = conditions_module.curve_holes
+    monkeypatch.setattr(
+        conditions_module, "curve_holes", lambda *given, **options: drawn.append(1) or curve_holes(*given, **options)
+    )
+    rows_of({name: classifier(seed) for seed, name in enumerate(("a", "b", "c"))}, small_bank)
+    assert len(drawn) == 2
+
+
+def test_each_method_is_asked_what_its_own_plan_says(small_bank):
+    runs = rows_of({"a": classifier(0)}, small_bank)[1]["a"]
+    for method, plan in PLANS.items():
+        probed = {name for name in runs[method].predictions if name.startswith(("features/", "mlp/", "neighbours/"))}
+        assert runs[method].predictions.keys() - probed == {"clean", *conditions_module.condition_names(plan)}
+        assert bool(probed) == plan.features

@@ -15,9 +15,9 @@ from maskrobust.lm_modules.masking.masked import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import present_masked
+from tests.conftest import assert_one_sentence
 
 CLASSES, SIZE = 3, 16
-MASKINGS = ["none", "fill", "layer_masking", "mixture"]
 
 
 def draw_batch(ids):
@@ -33,7 +33,7 @@ def draw_batch(ids):
 class Data(pl.LightningDataModule):
     """The same few samples in every epoch, in a given order."""
 
-    def __init__(self, *orders: list[int], num_classes: int = CLASSES) -> None:
+    def __init__(self, *orders, num_classes=CLASSES):
         super().__init__()
         self.num_classes = num_classes
         self.batches = [draw_batch(torch.tensor(order)) for order in orders or ([0, 1, 2, 3, 4, 5], [6, 7, 8, 9])]
@@ -50,7 +50,7 @@ class Data(pl.LightningDataModule):
 class Recorder:
     """What a classifier's network is called with, and the losses."""
 
-    def __init__(self, classifier: MaskRobustClassifier) -> None:
+    def __init__(self, classifier):
         self.calls: list[tuple[Tensor, Tensor | None]] = []
         classifier.network.register_forward_pre_hook(lambda _module, inputs: self.calls.append((*inputs, None)[:2]))
 
@@ -58,7 +58,7 @@ class Recorder:
 class Watcher(pl.Callback):
     """Learning rate and loss of every step."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.rates: list[float] = []
         self.losses: list[float] = []
 
@@ -92,12 +92,6 @@ def fit(classifier, data=None, steps=2, **options):
     return trainer
 
 
-def assert_one_sentence(refusal, *named):
-    message = str(refusal.value)
-    assert all(name in message for name in named), message
-    assert message.endswith((".", "?")) and ". " not in message and "\n" not in message
-
-
 @pytest.mark.parametrize(
     ("masking", "mask_family", "objective"),
     [
@@ -115,11 +109,6 @@ def test_every_way_of_training_takes_its_steps(masking, mask_family, objective):
     assert trainer.global_step == 2 and len(recorder.calls) == 2
     assert trainer.callback_metrics["train/loss"].isfinite()
     assert all(not torch.equal(parameter, before[name]) for name, parameter in classifier.named_parameters())
-
-
-def test_mixed_precision_trains_with_a_finite_loss():
-    trainer = fit(build(masking="layer_masking"), precision="bf16-mixed")
-    assert trainer.callback_metrics["train/loss"].isfinite()
 
 
 def shown(masking, objective="cross_entropy", **arguments):
@@ -274,7 +263,7 @@ def test_a_classifier_trained_with_a_fill_is_validated_with_it():
 class Unreadable(nn.Module):
     """What its forward does depends on the data, so layer masking cannot read it."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
         self.fc = nn.Linear(8, CLASSES)
@@ -305,13 +294,6 @@ def test_layer_masking_in_training_needs_a_network_it_can_read(masking):
         build(architecture=Unreadable(), architecture_options=None)(*draw_batch(torch.arange(2))[1:3])
 
 
-@pytest.mark.parametrize("masking", MASKINGS[1:])
-def test_a_training_step_without_the_mask_policy_is_refused(masking):
-    with pytest.raises(RuntimeError, match="mask policy") as refusal:
-        build(masking=masking).training_step(Data().batches[0], 0)
-    assert_one_sentence(refusal, "build_masks")
-
-
 def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_not():
     classifier, loader = build(masking="fill", mask_family="silhouettes"), Data().train_dataloader()
     make_trainer().test(classifier, loader, verbose=False)
@@ -329,37 +311,21 @@ def test_the_memory_format_is_that_asked_for(channels_last):
         assert tensor.is_contiguous(memory_format=torch.channels_last) is channels_last
 
 
-def test_a_checkpoint_gives_the_classifier_back(tmp_path):
-    classifier = build(masking="mixture", mean=(0.4, 0.5, 0.6))
-    fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
-    torch.load(tmp_path / "last.ckpt", weights_only=True)
-    again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
-    assert dict(again.hparams) == dict(classifier.hparams)
-    images, visible = torch.rand(4, 3, SIZE, SIZE), torch.rand(4, 1, SIZE, SIZE) < 0.5
-    assert torch.equal(again.eval()(images, visible), classifier.eval()(images, visible))
-
-
 REFUSALS = [
     ({"hidden_fraction": (0.8, 0.2)}, ["hidden_fraction", "(0.8, 0.2)"]),
     ({"patch_size": 0}, ["patch_size", "got 0"]),
     ({"mask_probability": 1.5}, ["mask_probability", "1.5"]),
     ({"learning_rate": 0.0}, ["learning_rate", "0.0"]),
     ({"momentum": 1.0}, ["momentum", "1.0"]),
-    ({"weight_decay": -1e-4}, ["weight_decay", "-0.0001"]),
     ({"warmup_fraction": 1.0}, ["warmup_fraction", "1.0"]),
-    ({"label_smoothing": 1.0}, ["label_smoothing", "1.0"]),
     ({"consistency_weight": -1.0}, ["consistency_weight", "-1.0"]),
     ({"masking": "layer-masking"}, ["masking", "'layer-masking'", "layer_masking, mixture"]),
     ({"mask_family": "circles"}, ["mask_family", "'circles'", "patches, rectangles, "]),
     ({"layer_masking": {"merges": "union"}}, ["layer_masking", "merge, detach_padding, padding", "'merges'"]),
     ({"layer_masking": {"merge": "sum"}}, ["layer_masking.merge", "'sum'", "intersection, union"]),
-    ({"layer_masking": {"padding": "zero"}}, ["layer_masking.padding", "'zero'", "mean, mirror"]),
     ({"layer_masking": {"detach_padding": 1}}, ["layer_masking.detach_padding", "got 1"]),
     ({"layer_masking": {"checkpoint_segments": -1}}, ["layer_masking.checkpoint_segments", "got -1"]),
     ({"mean": (124.0, 116.0, 104.0)}, ["mean", "124.0"]),
-    ({"std": (0.2, 0.0, 0.2)}, ["std", "0.0"]),
-    ({"patch_size": 2.5}, ["patch_size", "2.5"]),
-    ({"mask_ramp": 1.5}, ["mask_ramp", "1.5"]),
     (
         {"objective": "consistency", "masking": "fill", "fill": {"black": 1.0, "other_image": 1.0}},
         ["consistency", "'other_image'"],
@@ -367,13 +333,10 @@ REFUSALS = [
     ({"fill": "blue"}, ["fill", "'blue'", "black"]),
     ({"objective": "mse"}, ["objective", "'mse'", "consistency"]),
     ({"optimiser": "lion"}, ["optimiser", "'lion'", "sgd, adamw"]),
-    ({"schedule": "linear"}, ["schedule", "'linear'", "constant, cosine"]),
     ({"objective": "consistency", "masking": "none"}, ["consistency", "masking"]),
-    ({"objective": "abstention", "masking": "none"}, ["abstention", "masking"]),
     ({"worst_of": 0}, ["worst_of", "got 0"]),
     ({"worst_of": 2, "masking": "none"}, ["worst_of 2", "masking none"]),
     ({"worst_of": 2, "masking": "fill", "fill": "other_image"}, ["worst_of 2", "other_image"]),
-    ({"architecture": "resnet5O"}, ["'resnet5O'", "resnet50"]),
     ({"architecture_options": {"depth": 2}}, ["small_resnet", "depth"]),
 ]
 

@@ -1,14 +1,27 @@
-"""Optimisers and schedules by name, and `SampleMean`, in which every sample counts once."""
+"""Optimisers and schedules, means over samples, masks from names, and no waiting for a device."""
 
 import math
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn, optim
 
+from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill, build_family, random_keys, sample_keys
+from maskrobust.augment.policy import RandomMasking
+from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.optimisation import build_optimiser, build_schedule, follow_length
 from maskrobust.lm_modules.training.sample_mean import SampleMean
+from maskrobust.lm_modules.training.training_masks import (
+    SilhouetteSource,
+    build_masking,
+    build_silhouette_bank,
+    evaluation_fill,
+)
+from tests.waits import Waits
 
 PEAK = 0.4
 
@@ -114,3 +127,173 @@ def test_the_first_value_of_a_sample_counts():
     metric.update(torch.tensor([3, 8, 3]), torch.tensor([1.0, 2.0, 9.0]))
     metric.update(torch.tensor([8]), torch.tensor([7.0]))
     assert metric.compute() == 1.5
+
+
+KEYS, CPU = sample_keys(0, torch.arange(6)), torch.device("cpu")
+BATCH = Batch(torch.arange(6), torch.ones(6, 3, 8, 12), torch.zeros(6, 1, 8, 12, dtype=torch.bool), torch.arange(6))
+
+
+class Source:
+    """Two batches, with the objects in opposite halves."""
+
+    def annotated_batches(self, split):
+        for i in range(2):
+            object_mask = torch.zeros(2, 1, 8, 12, dtype=torch.bool)
+            object_mask[i, :, :, 6 * i : 6 * i + 6] = True
+            yield Batch(torch.arange(2) + 2 * i, torch.zeros(2, 3, 8, 12), object_mask, torch.arange(2))
+
+
+def masking(mask_family="patches", **changes):
+    settings: dict[str, Any] = {
+        "fill": "mean",
+        "hidden_fraction": (0.25, 0.75),
+        "patch_size": 4,
+        "probability": 1.0,
+        "mean": (0.1, 0.2, 0.3),
+        "source": None,
+        "device": CPU,
+    }
+    return build_masking(mask_family, **settings | changes)
+
+
+def test_a_family_without_weight_is_not_built():
+    unused = masking({"patches": 2.0, "silhouettes": 0.0})
+    assert torch.equal(unused.draw_visible(KEYS, BATCH), masking().draw_visible(KEYS, BATCH))
+
+
+def test_several_families_are_mixed():
+    mixed = masking({"patches": 1.0, "silhouettes": 1.0}, source=Source())
+    visible = mixed.draw_visible(sample_keys(0, torch.arange(200)), BATCH.select(torch.arange(200) % 6))
+    halves = (visible[:, 0, 0, [0, 11]].sum(dim=1) == 1) & ((~visible).sum(dim=(1, 2, 3)) == 48)
+    assert 60 < halves.sum() < 160
+
+
+def test_the_heaviest_fill_that_evaluation_knows_is_validated_with():
+    assert evaluation_fill({"black": 1.0, "blur": 2.0, "other_image": 9.0}) == "blur"
+    assert evaluation_fill({"random_colour": 1.0, "black": {}}) == "black"
+    assert evaluation_fill("other_image") == "mean"
+
+
+def test_silhouettes_are_those_of_the_training_objects():
+    bank = build_silhouette_bank("silhouettes", Source(), CPU)
+    expected = SilhouetteBank.from_batches(Source().annotated_batches("train"))
+    assert bank is not None and torch.equal(bank.object_masks, expected.object_masks)
+    assert torch.equal(bank.objects, bank.ids)
+    assert build_silhouette_bank({"patches": 1.0, "silhouettes": 0.0}, Source(), CPU) is None
+
+
+def test_the_bank_goes_to_the_device_of_the_keys():
+    bank = build_silhouette_bank("silhouettes", Source(), torch.device("meta"))
+    assert bank is not None and bank.object_masks.is_meta
+
+
+@pytest.mark.parametrize("source", [None, 3, object()])
+def test_a_source_without_silhouettes_is_refused_in_one_sentence(source):
+    assert isinstance(Source(), SilhouetteSource) and not isinstance(source, SilhouetteSource)
+    assert build_silhouette_bank("patches", source, CPU) is None
+    with pytest.raises(ValueError, match=type(source).__name__) as refusal:
+        build_silhouette_bank("silhouettes", source, CPU)
+    message = str(refusal.value)
+    assert message.endswith(".") and ". " not in message and "\n" not in message
+
+
+def test_classes_with_nothing_else_to_draw_are_refused_before_training():
+    class Alone(Source):
+        def annotated_batches(self, split):
+            yield next(super().annotated_batches(split))
+
+    class OneObject(Source):
+        def object_of(self, ids):
+            return ids % 4
+
+    for source in (Alone(), OneObject()):
+        with pytest.raises(ValueError, match="two training objects of each class, got one of class 0;"):
+            build_silhouette_bank("own_class_silhouettes", source, CPU)
+
+    class OneClass(Source):
+        def annotated_batches(self, split):
+            return (
+                batch._replace(labels=torch.full_like(batch.labels, 3)) for batch in super().annotated_batches(split)
+            )
+
+    with pytest.raises(ValueError, match="of two classes, got those of class 3 alone;"):
+        build_silhouette_bank("other_class_silhouettes", OneClass(), CPU)
+    assert build_silhouette_bank("own_class_silhouettes", OneClass(), CPU) is not None
+
+
+FOUR = Batch(
+    torch.arange(4),
+    torch.rand(4, 3, 32, 32),
+    torch.zeros(4, 1, 32, 32, dtype=torch.bool),
+    torch.zeros(4, dtype=torch.int64),
+)
+
+
+def on_meta(**options):
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head)
+    classifier = MaskRobustClassifier(network, 4, patch_size=8, **options)
+    classifier.log = lambda *_args, **_options: None
+    classifier.trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    classifier.on_fit_start()
+    normalise(FOUR.images.to("meta"), classifier.mean, classifier.std)  # the first step alone waits for its constants
+    return classifier.to("meta"), FOUR.to("meta")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"masking": "none"},
+        {"masking": "layer_masking"},
+        {"masking": "layer_masking", "mask_family": "blobs", "objective": "consistency"},
+        {"masking": "layer_masking", "mask_family": {"patches": 1.0, "rectangles": {"weight": 1.0, "count": 3}}},
+        {"masking": "mixture", "fill": "other_image"},
+        {"masking": "fill"},
+    ],
+    ids=str,
+)
+def test_a_training_step_does_not_wait(options):
+    classifier, batch = on_meta(**options)
+    with Waits() as waits:
+        classifier.training_step(batch, 0).backward()
+    assert waits.found == []
+
+
+class Scenes:
+    def without_object(self, split, ids):
+        assert not ids.is_meta
+        return torch.zeros(len(ids), 3, 32, 32)
+
+
+def test_a_distillation_waits_once_for_whose_objects_are_hidden(monkeypatch):
+    classifier, batch = on_meta(masking="fill", mask_family="objects", objective="distillation")
+    monkeypatch.setattr(classifier.trainer, "datamodule", Scenes(), raising=False)
+    with Waits() as waits:
+        classifier.training_step(batch, 0).backward()
+    assert waits.found == ["shown_to_teacher: cpu"]
+
+
+@pytest.mark.parametrize("fill", sorted(set(FILLS) - {"blur", "linear_imputation", "inpainting", "exemplar"}))
+def test_a_fill_does_not_wait(fill):
+    batch = FOUR.to("meta")
+    with Waits() as waits:
+        apply_fill(fill, batch.images, batch.object_mask, keys=batch.ids, mean=(0.5, 0.5, 0.5))
+    assert waits.found == []
+
+
+@torch.no_grad()
+def test_a_validation_step_waits_once_for_whether_something_is_hidden():
+    classifier, batch = on_meta(masking="layer_masking")
+    with Waits() as waits:
+        classifier.eval().validation_step(batch, 0)
+    assert waits.found == ["is_all_visible: __bool__"]
+
+
+@pytest.mark.parametrize("family", ["patches", {"patches": 1.0, "blobs": 2.0}])
+def test_all_holes_drawn_and_some_taken_are_those_of_a_cpu(family, monkeypatch):
+    keys = random_keys(40, torch.Generator().manual_seed(0))
+    batch = Batch(keys, torch.zeros(40, 3, 24, 24), torch.zeros(40, 1, 24, 24, dtype=torch.bool), keys)
+    policy = RandomMasking(build_family(family, patch_size=8), probability=0.5)
+    expected = policy.draw_visible(keys, batch)
+    monkeypatch.setattr("maskrobust.augment.families.registry._draws_chosen_alone", lambda *_: False)
+    assert torch.equal(policy.draw_visible(keys, batch), expected)

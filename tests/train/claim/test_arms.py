@@ -1,4 +1,4 @@
-"""The kinds of arm: what is refused, how a training goes on, runs made twice, and a kind of one's own."""
+"""The kinds of arm: how a training goes on, what a calibration is fitted on, and known manipulation checks."""
 
 import csv
 from dataclasses import dataclass
@@ -11,16 +11,23 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from rich.console import Console
+from torch import Tensor, nn
 
-from maskrobust.augment import SilhouetteBank
+from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.lm_modules.calibration import AffineCalibration
 from maskrobust.lm_modules.methods import centred, uncentred
+from maskrobust.lm_modules.networks.weights import read_state_dict
 from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim import arms, run_claim
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import KINDS, frozen_network
+from maskrobust.train.claim.arms import KINDS, first_images, frozen_network
 from maskrobust.train.claim.config import LearningArm
+from maskrobust.train.claim.manipulation_check import check_in_words, manipulation_check
+from maskrobust.train.claim.progress import Progress
 from maskrobust.train.data.batches import batches_on
 from tests.train.claim.test_claim import write_claim
+from tests.train.tiny import tiny_claim
 
 DROPOUT = {"architecture": "mobilenet_v3_small", "architecture_options": {"dropout": 0.5}, "patch_size": 8}
 SILENT = Console(file=StringIO())
@@ -135,3 +142,100 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
         device = next(network.parameters()).device
         expected = asked.run(batches_on(config.data.whole_split("test"), device))[arm]["mean"]
         assert_same({"": found[arm, "mean+centred"]}, {"": expected})
+
+
+Fit = tuple[Tensor, Tensor]
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """What is fitted, in place of a fit; 20 images are enough."""
+    asked: list[Fit] = []
+
+    def fit(masked_logits, targets):
+        asked.append((masked_logits, targets))
+        return AffineCalibration(torch.full((4, 4), float(len(asked))), torch.zeros(4))
+
+    monkeypatch.setattr(arms, "fit_calibration", fit)
+    monkeypatch.setattr(arms, "CALIBRATION_IMAGES", 20)
+    return asked
+
+
+def calibrated(folder, batch_size, monkeypatch):
+    """An untrained network, the first 20 training images, and what a calibration of that network has learned."""
+    path = tiny_claim("claim_cues.yaml", folder / "claim.yaml")
+    content = yaml.safe_load(path.read_text())
+    content["data"]["init_args"]["batch_size"] = batch_size
+    content["evaluation"]["methods"].append("mean+centred")  # whose map is that of the mean
+    content["arms"]["mcal"] = {"title": "MCal", "network_of": "no_masks", "calibration": True}
+    path.write_text(yaml.safe_dump(content))
+    config = parse_config([f"--config={path}", f"--out={folder / 'out'}"])
+    config.data.setup("fit")
+    torch.manual_seed(0)
+    classifier = MaskRobustClassifier(num_classes=4, **config.models["mcal"]).eval()
+    monkeypatch.setattr(arms, "frozen_network", lambda *_: classifier)
+    run = config.run_of("mcal", 1)
+    config.learning_arm("mcal").learn(config, run, folder, Progress(Console(file=StringIO()), runs=1))
+    images = config.data.samples("train").images[:20] / 255  # type: ignore[attr-defined]
+    return classifier, images, read_state_dict(folder / run.learned.name)
+
+
+def test_masked_images_are_to_be_predicted_as_the_network_predicts_them_with_nothing_hidden(
+    fits, tmp_path, monkeypatch
+):
+    classifier, images, maps = calibrated(tmp_path, 16, monkeypatch)
+    with torch.no_grad():
+        clean = classifier(images)
+    first = {name: float(each.flatten()[0]) for name, each in maps.items()}
+    assert first == {
+        **{"black.weight": 1.0, "mean.weight": 2.0, "layer_masking.weight": 3.0},
+        **{"black.bias": 0.0, "mean.bias": 0.0, "layer_masking.bias": 0.0},
+    }
+    for logits, targets in fits:
+        assert torch.equal(targets, clean.argmax(dim=1))
+        assert logits.shape == (20, 4)
+        assert not (logits - clean).abs().amax(dim=1).lt(1e-6).any()
+
+
+def test_holes_do_not_depend_on_the_batches(fits, tmp_path, monkeypatch):
+    for batch_size in (16, 5):
+        (tmp_path / str(batch_size)).mkdir()
+        calibrated(tmp_path / str(batch_size), batch_size, monkeypatch)
+    for (first, _), (second, _) in zip(fits[:3], fits[3:], strict=True):
+        assert torch.allclose(first, second, atol=1e-5)
+
+
+def fixed(logits):
+    """A classifier that says the same of every image."""
+    head = nn.Linear(3, len(logits))
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor(logits))
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    return MaskRobustClassifier(network, num_classes=len(logits))
+
+
+def test_a_network_that_says_the_same_of_everything_has_the_numbers_that_follow_from_it(tmp_path):
+    path = tiny_claim("factorial_cues.yaml", tmp_path / "claim.yaml")
+    config = parse_config([f"--config={path}", f"--out={tmp_path}"])
+    config.data.setup("fit")
+    few = Batch.cat([*first_images(config.data.val_dataloader(), 20)]).to("cpu")
+    for logits, entropy in (([0.0] * 4, 1.0), ([0.0, 0.0, -90.0, -90.0], 0.5), ([90.0, 0.0, 0.0, 0.0], 0.0)):
+        found = manipulation_check(config, fixed(logits), few)
+        assert found.pop("abstention") == pytest.approx(entropy, abs=1e-6)
+        assert found.pop("consistency") == 1.0
+        assert set(found) == set(config.manipulation_checks) - {"abstention", "consistency"}
+        assert list(found.values()) == pytest.approx([(few.labels == 0).float().mean().item()] * len(found))
+
+
+def test_the_worst_of_several_masks_is_no_easier_than_one(tmp_path):
+    path = tiny_claim("factorial_cues.yaml", tmp_path / "claim.yaml")
+    config = parse_config([f"--config={path}", f"--out={tmp_path}"])
+    config.data.setup("fit")
+    few = Batch.cat([*first_images(config.data.val_dataloader(), 24)]).to("cpu")
+    torch.manual_seed(0)
+    classifier = MaskRobustClassifier(num_classes=4, architecture_options={"width": 16}).eval()
+    found = manipulation_check(config, classifier, few)
+    worst, one = found["worst_case"], found["patches_random_colour"]
+    assert worst is not None and one is not None and worst <= one
+    assert "worst of 4" in check_in_words(config.manipulation_checks["worst_case"])

@@ -20,12 +20,14 @@ from maskrobust.train.claim.stored import STATE
 from maskrobust.train.cli import main
 from tests.processes import started
 from tests.train.runs import rows
-from tests.train.tiny import TINY_DATA, tiny_claim
+from tests.train.tiny import TINY_DATA, content_of, tiny_claim
 
 MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", "silhouette_leak", "swap_pull")
 ONE_OF_EACH = ["no_masks", "patches_mean", "layer_masking", "layer_masking_at_test", "mcal"]
 
-Finished = tuple[Path, Path, dict[str, Any]]
+FEW = {"curve_families": ["patches"], "curve_orders": ["random"], "curve_fractions": [0.0, 0.5]}
+FEW |= {"transfer_families": ["patches", "objects"], "sampled_share": 0.25}
+FEW_METHODS = {"methods": ["mean", "layer_masking"], "transfer_methods": ["image_mean"]}
 
 
 def write_claim(path, **changes):
@@ -56,6 +58,12 @@ def numbers(claim):
     return claim["rows"], claim["verdicts"]
 
 
+def rows_of(claim, arm, **wanted):
+    """Rows of an arm itself, without its name."""
+    rows = [row for row in claim["rows"] if row["network"] == arm and not row["compared_with"]]
+    return [{**row, "network": ""} for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
 def sentence_of(config, out, capsys, *options):
     with pytest.raises(SystemExit):
         main(["claim", f"--config={config}", f"--out={out}", *options])
@@ -67,7 +75,9 @@ def sentence_of(config, out, capsys, *options):
 def finished(tmp_path_factory):
     """A claim run once: its configuration, its folder and its claim.json."""
     folder = tmp_path_factory.mktemp("claim")
-    config = write_claim(folder / "claim.yaml")
+    content = content_of("claim_cues.yaml")["evaluation"]
+    content |= FEW_METHODS | {"plan": content["plan"] | FEW, "replicates": 20}
+    config = write_claim(folder / "claim.yaml", evaluation=content)
     return config, folder / "out", run(config, folder / "out")
 
 
@@ -147,11 +157,6 @@ def test_a_damaged_file_is_named_with_its_remedy(copy, capsys, name):
     assert name in sentence and "delete it to have it made again" in sentence
 
 
-def test_another_configuration_is_refused_in_the_same_folder(finished, tmp_path, capsys):
-    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 2})
-    assert "was made with another training.epochs; call it" in sentence_of(config, finished[1], capsys)
-
-
 def test_parts_that_are_joined_are_the_claim_of_one_process(finished, tmp_path, capsys):
     config, _, expected = finished
     out = tmp_path / "out"
@@ -222,3 +227,45 @@ def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_w
             with np.load(outcomes) as one, np.load(shared / folder / "answers" / outcomes.name) as other:
                 assert one.files == other.files
                 assert all(np.array_equal(one[key], other[key], equal_nan=one[key].dtype.kind == "f") for key in one)
+
+
+def test_an_arm_that_looks_at_anothers_network_trains_and_measures_nothing(finished):
+    _, out, claim = finished
+    trained = [row for row in rows_of(claim, "no_masks") if row["measure"] != "manipulation_check"]
+    assert rows_of(claim, "layer_masking_at_test") == trained != []
+    assert not (out / "arms" / "layer_masking_at_test").exists()
+
+
+def test_calibration_changes_predictions_of_masked_images_alone(finished):
+    _, out, claim = finished
+    of = {"method": "mean", "measure": "clean_accuracy", "seed": 1}
+    assert rows_of(claim, "mcal", **of) == rows_of(claim, "no_masks", **of) != []
+    assert (out / "arms" / "mcal" / "seed-1" / "calibration.safetensors").is_file()
+    assert not (out / "arms" / "mcal" / "seed-1" / "weights.safetensors").exists()
+
+
+def test_training_says_where_it_comes_from(finished):
+    for record in (finished[1] / "arms").rglob("training.json"):
+        found = json.loads(record.read_text())["provenance"]
+        assert found["torch"] and found["machine"] and found["seconds"] >= 0
+        assert "commit" in found and "command" in found
+
+
+def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried():
+    fashion, tuning = content_of("full_claim_fashion.yaml"), content_of("tuning_fashion.yaml")
+    for section in ("data", "model", "training"):
+        assert fashion[section] == tuning[section], section
+    assert not set(fashion["seeds"]) & set(tuning["seeds"])
+    assert tuning["evaluation"]["split"] == "val" and "split" not in fashion["evaluation"]
+    tried = [arm.get("model") for arm in tuning["arms"].values()]
+    for name, arm in fashion["arms"].items():
+        assert arm.get("augmentation_only") is not True or arm["model"] in tried, name
+    cues, small = content_of("full_claim_cues.yaml"), content_of("claim_cues.yaml")
+    assert (cues["data"], cues["model"], cues["training"]) == (small["data"], small["model"], small["training"])
+
+
+def test_arms_that_use_a_network_are_listed_with_the_one_that_trains_it(capsys):
+    main(["claim", "--config=full_claim_cues.yaml", "--out=nowhere", "--list", "--seed=2"])
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "--arm=[no_masks,mcal,layer_masking_at_test] --seed=2"
+    assert len(others) == 8 and all(line.count(",") == 0 and line.endswith(" --seed=2") for line in others)

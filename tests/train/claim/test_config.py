@@ -39,10 +39,7 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("arms.x", {"title": "x", "method": "grey"}, "grey"),
 ]
 
-OUT_OF_RANGE = [
-    ("training.epochs", 0),
-    ("rule.margin", -0.1),
-]
+OUT_OF_RANGE = [("training.epochs", 0), ("rule.margin", -0.1)]
 
 
 def changed(config, key, value):

@@ -1,18 +1,27 @@
-"""What every data module does: contract of the batches, order, splits, workers, DDP, scenes and the command line."""
+"""What every data module does, one of one's own too: the contract, order, splits, workers, DDP, scenes."""
+
+from itertools import count
+from typing import Any
 
 import pytest
 import torch
+import yaml
+from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch
+from maskrobust.augment import Batch
 from maskrobust.errors import InputError
+from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
 from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.data.loading import EpochSampler, Position
+from maskrobust.train.data.sets import shards as shards_module
+from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_shards import write_folder
-from tests.train.tiny import TINY_DATA
+from tests.train.runs import rows
+from tests.train.tiny import TINY_DATA, TINY_NETWORK, TWO_STEPS
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")
@@ -225,3 +234,124 @@ def test_data_without_scenes_are_refused_with_the_method_to_ask_under_instead():
     data.empty_scenes = lambda *_: None
     with pytest.raises(InputError, match=r"^'mean\+centred' takes off .*, but Cues has none; ask under 'mean' alone"):
         pictures_to_centre_by(data, "test", ["black", "mean+centred"])
+
+
+ODD = [1, 3, 5]
+
+
+class Numbers(Dataset[int]):
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __len__(self):
+        return 14
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return index
+
+
+def test_samples_of_other_batches_are_not_read():
+    dataset = Numbers()
+    given: Any = DataLoader(dataset, batch_size=2, collate_fn=list)
+    assert [*numbered_batches(given, count(1, 3))] == [(1, [2, 3]), (4, [8, 9])]
+    assert dataset.read == [2, 3, 8, 9]
+
+
+@pytest.fixture(params=["cues", "shards", "shards with loader processes"])
+def data(request, tmp_path):
+    if request.param == "cues":
+        return Cues(**TINY_DATA | {"batch_size": 4})
+    workers = 2 if "processes" in request.param else 0
+    return Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=workers)
+
+
+def test_some_batches_are_what_they_are_among_all(data):
+    every: list[Batch] = [*split_batches(data, "val")]
+    found = dict(numbered_batches(split_batches(data, "val"), iter(ODD)))
+    assert sorted(found) == [number for number in ODD if number < len(every)] and found
+    pairs = [(batch[:4], every[number][:4]) for number, batch in found.items()]
+    assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+
+
+def test_a_loader_process_opens_the_shards_of_its_own_run_of_batches_alone(tmp_path):
+    folder, opened = write_folder(tmp_path / "shards"), tmp_path / "opened"  # of 5, 3 and 4 samples
+    root = f"pipe:echo {{}} >> '{opened}'; cat '{folder}'/{{}}"
+    data = Shards(root, image_size=16, batch_size=2, num_workers=2)
+    found = dict(numbered_batches(split_batches(data, "val"), count()))
+    assert sorted(found) == [*range(6)]
+    shards = [name for name in opened.read_text().split() if name != "manifest.json"]
+    assert sorted(shards) == [f"val-{number:06d}.tar" for number in (0, 1, 1, 2)]
+
+
+def test_a_process_of_several_reads_the_whole_split_of_shards(tmp_path, monkeypatch):
+    data = Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=0)
+    alone = Batch.cat([*split_batches(data, "val")])
+    monkeypatch.setattr(shards_module, "rank_and_number", lambda: (1, 2))
+    assert torch.equal(Batch.cat([*split_batches(data, "val")]).images, alone.images)
+    assert len(Batch.cat([*data.val_dataloader()]).ids) < len(alone.ids)
+
+
+OWN_MODULE = """
+from pathlib import Path
+
+import torch
+
+from maskrobust.train.data import FileDataModule, ImageFile, InMemoryDataModule, Samples, id_of
+
+
+class Files(FileDataModule):
+    class_names, num_classes = ("bird", "cat"), 2
+
+    def __init__(self, root: str, image_size: int = 32) -> None:
+        super().__init__(image_size=image_size, batch_size=4, num_workers=0)
+        self.root = Path(root)
+
+    def files(self, split):
+        paths = sorted(self.root.glob(f"{split}/*/*.png"))
+        inside = [path.relative_to(self.root) for path in paths]
+        return [ImageFile(id_of(each), self.root / each, None, each.parts[1] == "cat") for each in inside]
+
+
+class Squares(InMemoryDataModule):
+    class_names, num_classes, mean, std = ("small", "large"), 2, (0.5,) * 3, (0.5,) * 3
+
+    def __init__(self, side: int = 8) -> None:
+        super().__init__(batch_size=4, num_workers=0, seed=0)
+        self.side = side
+
+    def make_samples(self, split):
+        ids = torch.arange(8) + 100 * ("train", "val", "test").index(split)
+        labels = ids % 2
+        object_mask = torch.zeros(8, 1, 32, 32, dtype=torch.bool)
+        object_mask[:, :, : self.side, : self.side] = True
+        object_mask[labels == 1, :, : 2 * self.side, : 2 * self.side] = True
+        return Samples(ids, 255 * object_mask.to(torch.uint8).expand(-1, 3, -1, -1), object_mask, labels)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder that Python imports from, with own_data.py in it."""
+    (tmp_path / "own_data.py").write_text(OWN_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_module_of_image_files_is_trained_on_by_its_class_path(folder):
+    root, _ = write_tree(folder)
+    runs = f"--trainer.default_root_dir={folder / 'runs'}"
+    main(["fit", "--data=own_data.Files", f"--data.root={root}", runs, *TINY_NETWORK, *TWO_STEPS])
+    assert any(row["val/accuracy"] for row in rows(folder / "runs"))
+
+
+def test_a_module_of_samples_in_memory_is_named_in_yaml_with_its_options(folder):
+    content = {"data": {"class_path": "own_data.Squares", "init_args": {"side": 6}}}
+    (folder / "own.yaml").write_text(yaml.safe_dump(content))
+    main(["masks", f"--config={folder / 'own.yaml'}", "--images=2", "--families=[patches]", f"--out={folder / 'out'}"])
+    assert (folder / "out" / "masks.html").is_file()
+
+
+def test_an_option_of_an_own_module_is_parsed_with_its_type(folder):
+    data = parse_config(["--network=a.ckpt", "--out=out", "--data=own_data.Squares", "--data.side=5"]).data
+    assert type(data).__name__ == "Squares" and data.samples("val").object_mask.sum() == 4 * 25 + 4 * 100

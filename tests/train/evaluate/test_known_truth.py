@@ -17,15 +17,17 @@ import torch
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.conditions import HOLE_STREAM
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.data import Cues
 from maskrobust.train.data.batches import batches_on
+from maskrobust.train.probe import train_outline_probe
 
 CLASSES, IMAGES, DATA_SETS = 4, 400, 100
 INFORMATIVENESS = (0.0, 0.5, 1.0)
@@ -168,3 +170,37 @@ def test_intervals_of_nineteen_in_twenty_hold_the_truth(informativeness):
         del held["used share"]
     assert not any(undefined.values())
     assert min(held.values()) >= 90, held
+
+
+TOLERANCE = 0.1  # four standard errors of the difference of two readers that guess
+PROBED = (0.0, 0.5)
+
+
+def probe_cues(informativeness):
+    return Cues(
+        train_images=1200,
+        val_images=200,
+        test_images=600,
+        image_size=32,
+        num_classes=CLASSES,
+        outline_informativeness=informativeness,
+    )
+
+
+@pytest.mark.parametrize("informativeness", PROBED)
+def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can(informativeness):
+    """A perfect reader names the outline's class: right in s + (1 - s) / K of cases."""
+    data = probe_cues(informativeness)
+    outcomes = probe_outcomes(train_outline_probe(data, seed=0), data.test_dataloader())
+    causes = data.causes(torch.from_numpy(outcomes.ids))
+    perfect = (causes.outlines == causes.labels).double().mean().item()
+    assert perfect == pytest.approx(informativeness + (1 - informativeness) / CLASSES, abs=0.05)
+    accuracy = float((outcomes.predictions == outcomes.labels).mean())
+    assert accuracy == pytest.approx(perfect, abs=TOLERANCE)
+
+
+def test_a_probe_learns_nothing_from_objects_without_labels():
+    data = Cues(train_images=4, val_images=4, test_images=4, image_size=32, num_classes=CLASSES)
+    data.samples("train").labels.fill_(-1)
+    with pytest.raises(InputError, match=r"^the mask-only probe learns the classes .* those of Cues have no labels;"):
+        train_outline_probe(data, seed=0)

@@ -16,8 +16,6 @@ from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import Results, meaningless_because
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 
-Interval = tuple[float, float, float]
-
 
 def row(measure, interval, network="a", method="black", **others):
     value, low, high = interval

@@ -256,8 +256,7 @@ CHECKPOINTS = {
         ["fit", *CUES, "--model.weights=weights.safetensors"], cut("weights.safetensors")
     ),
     "weights are of another network": Case(
-        ["fit", *CUES, "--model.weights=other.pt"],
-        save("other.pt", lambda: torchvision.models.resnet18(num_classes=8)),
+        ["fit", *CUES, "--model.weights=other.pt"], save("other.pt", lambda: torchvision.models.resnet18(num_classes=8))
     ),
     "weights are for other classes": Case(
         ["fit", *CUES, "--model.weights=other.pt"], save("other.pt", lambda: SmallResNet(5, width=16))
@@ -269,9 +268,7 @@ CHECKPOINTS = {
     "a network is evaluated without a word on its weights": Case([*EVALUATE, "--network=resnet18"]),
 }
 
-TRAINING = {
-    "the loss becomes infinite or NaN": Case(["fit", *CUES, "--model.learning_rate=1e30"], leaves=STARTED),
-}
+TRAINING = {"the loss becomes infinite or NaN": Case(["fit", *CUES, "--model.learning_rate=1e30"], leaves=STARTED)}
 
 LOGS_AND_DISK = {
     "two loggers are asked for in two ways": Case(["fit", *CUES, "--wandb=true", "--trainer.logger=true"]),

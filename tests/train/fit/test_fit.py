@@ -57,7 +57,7 @@ def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_start
 
 
 @resumes
-def test_a_run_goes_on_from_the_newest_last_checkpoint(tmp_path: Path) -> None:
+def test_a_run_goes_on_from_the_newest_last_checkpoint(tmp_path):
     older = fit(tmp_path, "--model.warmup_fraction=0")
     os.utime(older, (0, 0))
     newer = fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")
@@ -66,7 +66,7 @@ def test_a_run_goes_on_from_the_newest_last_checkpoint(tmp_path: Path) -> None:
 
 
 @resumes
-def test_a_run_that_goes_on_for_longer_follows_the_schedule_of_its_new_length(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_for_longer_follows_the_schedule_of_its_new_length(tmp_path):
     whole = torch.load(fit(tmp_path / "whole", "--trainer.max_epochs=3"))
     fit(tmp_path / "parts")
     parts = torch.load(fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=3"))
@@ -226,13 +226,7 @@ def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(tmp_path, capsys)
     assert "HINT" not in sentence and sentence.endswith("; change the trainer's options.")
 
 
-@pytest.mark.parametrize(
-    ("option", "named"),
-    [
-        ("devices=x", "`devices`"),
-        ("max_epochs=-5", "-5"),
-    ],
-)
+@pytest.mark.parametrize(("option", "named"), [("devices=x", "`devices`"), ("max_epochs=-5", "-5")])
 def test_an_option_that_the_trainer_refuses_is_one_sentence(option, named, tmp_path, capsys):
     sentence = sentence_of(arguments_of("fit", tmp_path, f"--trainer.{option}"), capsys)
     assert named in sentence and sentence.endswith("; change the trainer's options.")

@@ -14,7 +14,7 @@ from PIL import Image
 from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
 from maskrobust.train.cli import main
 from maskrobust.train.fit.loggers import WandbOptions, loggers
-from tests.train.offline_runs import OfflineRun, offline_runs
+from tests.train.offline_runs import offline_runs
 from tests.train.runs import rows, run as run_command
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_claim, tiny_fit
@@ -163,9 +163,7 @@ def test_a_resumed_training_goes_on_with_its_run_and_two_processes_make_one(fold
 
 @logged_out
 @pytest.mark.parametrize(("run_name", "goes_on"), [("cues", True), ("other", False)])
-def test_a_run_of_another_name_is_another_run(
-    run_name: str, goes_on: bool, folder: Path, runs: list[OfflineRun], tmp_path: Path
-) -> None:
+def test_a_run_of_another_name_is_another_run(run_name, goes_on, folder, runs, tmp_path):
     checkpoint = str(folder / "cues/version_0/checkpoints/last.ckpt")
     _, run = loggers(tmp_path, run_name, run_name, WandbOptions(project="holes"), checkpoint)
     assert run.version == (runs[0].id if goes_on else None)
@@ -173,7 +171,7 @@ def test_a_run_of_another_name_is_another_run(
 
 @logged_out
 @pytest.mark.parametrize("entity", [None, "team"])
-def test_a_checkpoint_never_says_whose_project_is_logged_to(tmp_path: Path, entity: str | None) -> None:
+def test_a_checkpoint_never_says_whose_project_is_logged_to(tmp_path, entity):
     run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": "team"}
     torch.save({"state_dict": {}, "wandb": run}, tmp_path / "team.ckpt")
     with pytest.MonkeyPatch.context() as patch:
@@ -201,9 +199,7 @@ def test_a_run_of_a_checkpoint_that_is_no_run_is_one_sentence(tmp_path, stored):
 
 @logged_out
 @pytest.mark.parametrize(("option", "given"), [("project", "'other'"), ("entity", "'somebody/holes'")])
-def test_a_run_is_not_resumed_in_another_project(
-    option: str, given: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_not_resumed_in_another_project(option, given, folder, tmp_path, capsys):
     checkpoint = folder / "cues/version_0/checkpoints/last.ckpt"
     elsewhere = "--wandb.project=other" if option == "project" else "--wandb.entity=somebody"
     longer = ["--trainer.max_epochs=3", f"--ckpt_path={checkpoint}"]
@@ -226,7 +222,7 @@ def test_credentials_that_are_no_good_are_one_sentence(tmp_path, capsys):
 
 
 @logged_out
-def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_fails_ends_its_run_as_failed(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("out of luck")
 
@@ -244,7 +240,7 @@ def test_a_missing_package_is_one_sentence(tmp_path, capsys, monkeypatch):
 
 
 @logged_out
-def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(tmp_path: Path) -> None:
+def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(tmp_path):
     config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", seeds=[1])
     part = ["claim", f"--config={config}", "--arm=[no_masks, layer_masking]", "--seed=1"]
     main([*part, f"--out={tmp_path / 'tracked'}", "--wandb.tags=[claim]"])

@@ -146,14 +146,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "workers"),
-    [
-        ("memory", 0),
-        ("files", 2),
-        ("shards", 2),
-    ],
-)
+@pytest.mark.parametrize(("kind", "workers"), [("memory", 0), ("files", 2), ("shards", 2)])
 def test_loader_processes_fill_what_the_training_step_would(kind, workers, tmp_path, inpainted_here, slowly):
     found = trained(make_data(kind, tmp_path / kind, workers))
     assert bool(inpainted_here) == (workers == 0)

@@ -26,11 +26,7 @@ from tests.train.report.conftest import summarised_reliance
 from tests.train.report.pages import Page, body_rows, squeezed
 
 HOSTILE = "</script><b>&\"'{{ 7 * 7 }} ]]>"
-METHODS = {
-    "black": "Black fill",
-    "mean": "Mean colour fill",
-    "layer_masking": "Layer masking",
-}
+METHODS = {"black": "Black fill", "mean": "Mean colour fill", "layer_masking": "Layer masking"}
 
 
 def pictures(count=2):

@@ -1,21 +1,45 @@
-"""Ctrl-C and SIGTERM at any time: one line, the signal's exit status, and no process left behind."""
+"""Stopping at any time, one run a folder, what a run says of its progress, and the devices it takes."""
 
+import errno
+import fcntl
 import gc
+import io
 import multiprocessing
 import os
+import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.accelerators import MPSAccelerator
+from rich.console import Console
 
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train import cli, masks
+from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.progress import Progress
+from maskrobust.train.cli import main
 from maskrobust.train.data.loading import Loader
+from maskrobust.train.fit.quiet import quiet_lightning
+from maskrobust.train.running import progress as module
+from maskrobust.train.running.devices import find_device
+from maskrobust.train.running.lock import locked
+from maskrobust.train.running.progress import CountingDisplay, stage
 from tests.processes import PATIENCE, run_command, started
-from tests.train.tiny import tiny_claim
+from tests.train.claim.test_claim import write_claim
+from tests.train.evaluate.test_evaluate_processes import DATA
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import FEW_MEASURES, tiny_claim, tiny_fit
 
 CUES = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4"]
 
@@ -162,3 +186,204 @@ def test_what_breaks_because_it_was_stopped_is_no_error(capsys):
     assert caught.value.code == 128 + signal.SIGTERM and capsys.readouterr().err.splitlines() == [GOES_ON]
     with pytest.raises(RuntimeError, match="of its own"), cli._stopped_by_signals(goes_on=True):
         raise RuntimeError("of its own")
+
+
+EVALUATE = ["evaluate", "--network=tests.train.networks.Tiny", *DATA, *FEW_MEASURES, "--methods=[black]"]
+
+
+def hold(folder, is_there):
+    with locked(folder):
+        is_there.touch()
+        time.sleep(600)
+
+
+def holder(stack, folder, hold=hold):
+    """A process that holds the lock of a folder."""
+    is_there = folder.parent / "is_there"
+    process = stack.enter_context(started(hold, folder, is_there))
+    deadline = time.monotonic() + 60
+    while not is_there.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def test_a_second_evaluation_in_a_folder_is_told_which_process_is_at_work_there(tmp_path, capsys):
+    with ExitStack() as stack:
+        process = holder(stack, tmp_path / "out")
+        sentence = sentence_of([*EVALUATE, f"--out={tmp_path / 'out'}"], capsys)
+        assert f"process {process.pid} on {socket.gethostname()} is at work there" in sentence
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def test_a_lock_ends_with_its_process_and_leaves_nothing(tmp_path):
+    with ExitStack() as stack:
+        process = holder(stack, tmp_path / "out")
+        with pytest.raises(InputError, match="at work there"), locked(tmp_path / "out"):
+            pytest.fail("has begun")
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    with locked(tmp_path / "out"):
+        pass
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def hold_with_a_child(folder, is_there):
+    with locked(folder):
+        if os.fork():
+            is_there.touch()
+        time.sleep(600)
+
+
+def test_a_child_of_a_killed_process_keeps_nobody_out(tmp_path):
+    """A loader process outlives its parent by seconds, and has inherited its open files."""
+    with ExitStack() as stack:
+        process = holder(stack, tmp_path / "out", hold_with_a_child)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with locked(tmp_path / "out"):
+            os.killpg(process.pid, 0)  # the child is there
+
+
+def count_up(folder, times):
+    """Add 1 to the number in a file, which goes wrong where two do it at once."""
+    path = folder.parent / "number"
+    done = 0
+    while done < times:
+        with suppress(InputError), locked(folder):
+            number = int(path.read_text())
+            time.sleep(0.001)
+            path.write_text(f"{number + 1}")
+            done += 1
+        time.sleep(0.001)
+
+
+def test_of_processes_that_come_and_go_at_once_no_two_are_in_the_folder(tmp_path):
+    (tmp_path / "number").write_text("0")
+    (tmp_path / "out").mkdir()
+    with ExitStack() as stack:
+        processes = [stack.enter_context(started(count_up, tmp_path / "out", 30)) for _ in range(3)]
+        assert [process.wait() for process in processes] == [0] * 3
+    assert (tmp_path / "number").read_text() == "90"
+
+
+def test_of_two_evaluations_of_one_folder_the_first_ends_well_and_the_second_says_why_it_does_not(
+    tmp_path, monkeypatch
+):
+    command, errors, statuses = [*EVALUATE, f"--out={tmp_path / 'out'}"], tmp_path / "errors", []
+    ask = Measurement.ask
+
+    def ask_while_another_is_called(self, batch):
+        if not statuses:
+            with started(main, command, errors=errors) as second:
+                statuses.append(second.wait())
+        return ask(self, batch)
+
+    monkeypatch.setattr(Measurement, "ask", ask_while_another_is_called)
+    main(command)
+    (sentence,) = errors.read_text().splitlines()
+    assert statuses == [2] and f"process {os.getpid()} on {socket.gethostname()} is at work there" in sentence
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "reliance.csv",
+        "reliance.json",
+        "report.html",
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_and_not_in_the_way(number, tmp_path, monkeypatch):
+    def without_locks(*_):
+        raise OSError(number, os.strerror(number))
+
+    said: list[str] = []
+    monkeypatch.setattr(fcntl, "lockf", without_locks)
+    monkeypatch.setattr("maskrobust.train.running.lock.rank_zero_info", said.append)
+    with locked(tmp_path / "out"):
+        (tmp_path / "out" / "result").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result"]
+    assert len(said) == 1 and "file system without locks" in said[0]
+
+
+def display(**options):
+    written = io.StringIO()
+    return CountingDisplay(Console(file=written, width=20, **options)), written
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Lines at each look, the first of which comes with the first estimate."""
+    monkeypatch.setattr(module, "_SECONDS_A_LOOK", 0.01)
+    monkeypatch.setattr(module, "SECONDS_A_LINE", 0.1)
+
+
+def test_without_a_terminal_lines_say_what_is_done_and_what_is_left(fast):
+    progress, written = display()
+    with progress:
+        task = progress.add_task("asking about images", total=400, completed=3)
+        wait_for(lambda: "asking about images: 3 of 400, 0 s so far\n" in written.getvalue())
+        progress.advance(task)
+        time.sleep(0.01)
+        progress.advance(task)
+        wait_for(lambda: "asking about images: 5 of 400, about" in written.getvalue())
+        with stage(progress, "computing [bold] intervals"):
+            wait_for(lambda: "left; computing [bold] intervals: 0 s so far\n" in written.getvalue())
+    assert written.getvalue().endswith("\n") and "\x1b" not in written.getvalue()
+
+
+def test_a_quiet_console_gets_nothing(fast):
+    progress, written = display(quiet=True)
+    with progress:
+        progress.add_task("asking about images", total=4)
+        time.sleep(0.3)
+    assert written.getvalue() == ""
+
+
+@pytest.fixture
+def apple(monkeypatch):
+    """What torch and Lightning see on a Mac; a tensor that goes to its GPU is an error here, as there is none."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(platform, "processor", lambda: "arm")
+    monkeypatch.setattr(torch.mps, "manual_seed", lambda _: None)
+    MPSAccelerator.is_available.cache_clear()
+    assert pl.Trainer(logger=False, enable_checkpointing=False).strategy.root_device.type == "mps"
+    yield
+    MPSAccelerator.is_available.cache_clear()
+
+
+def arguments_of(folder, accelerator):
+    torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), folder / "weights.pt")
+    weights = f"--model.weights={folder / 'weights.pt'}"
+    return ["validate", *tiny_fit("cues.yaml", folder), f"--trainer.accelerator={accelerator}", weights]
+
+
+def test_auto_is_the_cpu_and_said(apple, tmp_path, capsys):
+    main(arguments_of(tmp_path, "auto"))
+    assert "computing on the CPU: Apple's GPUs lack float64, in which holes are drawn.\n" in capsys.readouterr().out
+
+
+def test_a_trainer_that_is_told_to_take_the_gpu_is_refused_in_one_sentence(apple, tmp_path, capsys):
+    assert sentence_of(arguments_of(tmp_path, "gpu"), capsys).endswith("give it accelerator cpu.")
+
+
+def test_a_trainer_of_ones_own_is_refused(apple):
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False)
+    with pytest.raises(InputError, match=r"must have float64, .* got mps; give it accelerator cpu"):
+        trainer.validate(MaskRobustClassifier(), [])
+
+
+def test_a_claim_trains_on_the_cpu(apple, tmp_path, monkeypatch):
+    path = write_claim(tmp_path / "claim.yaml", training={"epochs": 1, "accelerator": "auto"})
+    config = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}", "--arm=no_masks"])
+    devices = []
+    monkeypatch.setattr(pl.Trainer, "fit", lambda self, *_, **__: devices.append(self.strategy.root_device.type))
+    quiet_lightning()
+    with Progress(Console(quiet=True), 1) as progress:
+        config.learning_arm("no_masks").learn(config, config.run_of("no_masks", 1), tmp_path, progress)
+    assert devices == ["cpu"]
+
+
+def test_no_command_computes_on_it(apple, monkeypatch):
+    assert find_device(None).type == "cpu" or torch.cuda.is_available()
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)  # which the GPU would give
+    with pytest.raises(InputError, match=r"must have float64, .* got 'mps'; leave it out, or choose cpu"):
+        find_device("mps")

@@ -7,7 +7,10 @@ import pytest
 from scipy import stats
 from scipy.stats.contingency import crosstab
 
+from maskrobust.lm_modules.reliance.catalogue import Context, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
+from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
+from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_condition
 from maskrobust.lm_modules.reliance.measures.accuracy import (
     circle_accuracy,
     clean_accuracy,
@@ -25,7 +28,10 @@ from maskrobust.lm_modules.reliance.measures.information import (
     mutual_information,
 )
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
+from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
 from maskrobust.lm_modules.reliance.measures.shape import probe_accuracy, silhouette_leak, swap_pull, used_share
+from maskrobust.lm_modules.reliance.measures.transfer import transfer_accuracy, worst_family
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
@@ -230,3 +236,172 @@ def test_labels_are_permuted_among_objects_and_not_among_their_images():
             found = mutual_information([guesses], labels, objects, permutations=100, seed=trial)
             inside[by_object] += found.null_low <= found.bits <= found.null_high
     assert inside[True] >= 52 and inside[False] <= 20
+
+
+FAMILIES = ("blobs", "slic", "rectangles", "objects")
+
+
+def plan_of(*families):
+    return ReliancePlan(shapes=False, transfer_families=families)
+
+
+@pytest.fixture
+def asked_outcomes():
+    """Blobs are read in 3 of 4 images, segments and objects never, rectangles at random; 20 images are not asked."""
+    made = make_outcomes(200, seed=0)
+    rng = np.random.default_rng(1)
+    wrong = (made.labels + 1) % NUM_CLASSES
+    answers = {
+        "blobs": np.where(made.ids % 4 == 0, wrong, made.labels),
+        "slic": wrong,
+        "rectangles": rng.integers(0, NUM_CLASSES, 200),
+        "objects": wrong,
+    }
+    return answering(
+        made, **{transfer_condition(name): np.where(made.ids < 30, -1, each) for name, each in answers.items()}
+    )
+
+
+def test_a_cell_is_the_accuracy_over_the_images_asked(asked_outcomes):
+    for family in FAMILIES:
+        answers = asked_outcomes.predictions_under(transfer_condition(family))
+        found = estimate(transfer_accuracy(family), [asked_outcomes])
+        assert found.interval is not None
+        assert found.interval.value == pytest.approx((answers == asked_outcomes.labels)[answers >= 0].mean())
+        assert (found.images, found.left_out) == (180, 20)
+
+
+def test_what_hides_the_whole_object_is_not_the_worst_family(asked_outcomes):
+    found = estimate(worst_family(plan_of("blobs", "objects")), [asked_outcomes]).interval
+    assert found == estimate(transfer_accuracy("blobs"), [asked_outcomes]).interval
+    only_objects = Context(plan_of("objects"))
+    assert "worst_family" not in {asked.measure.name for asked in measure_members(only_objects)}
+
+
+FAMILY: CurveFamily = "slic"
+ORDER: CurveOrder = "most_salient"
+FRACTIONS = (0.0, 0.1, 0.5, 1.0)
+NOT_ASKED = (3, 4, 17, 60)
+SIMILARITY = np.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.25], [0.2, 0.25, 1.0]])
+
+"""(outcomes, predictions at a hidden fraction, positions of the images that count) -> figure."""
+
+
+def curve_outcomes(images=150, seed=0, fractions=FRACTIONS):
+    """Random outcomes that know the curve, predictions growing more uneven with the hidden fraction."""
+    outcomes, rng = make_outcomes(images, seed), np.random.default_rng(seed + 1000)
+    found = {}
+    for fraction in fractions:
+        chances = np.array([1.0, 1.0 - 0.7 * fraction, 1.0 - fraction])
+        drawn = rng.choice(NUM_CLASSES, images, p=chances / chances.sum())
+        drawn[list(NOT_ASKED)] = -1
+        found[curve_condition(FAMILY, ORDER, fraction)] = drawn
+    return replace(outcomes, predictions={**outcomes.predictions, **found})
+
+
+def accuracy_of(outcomes, predictions, rows):
+    return float(np.mean([predictions[i] == outcomes.labels[i] for i in rows]))
+
+
+def unchanged(outcomes, predictions, rows):
+    return float(np.mean([predictions[i] == outcomes.predictions["clean"][i] for i in rows]))
+
+
+def class_entropy(outcomes, predictions, rows):
+    return float(stats.entropy(np.bincount(predictions[rows], minlength=outcomes.num_classes)))
+
+
+def similarity(outcomes, predictions, rows):
+    return float(np.mean([SIMILARITY[predictions[i], outcomes.labels[i]] for i in rows]))
+
+
+METRICS = [
+    pytest.param("accuracy", accuracy_of, id="accuracy"),
+    pytest.param("unchanged", unchanged, id="unchanged"),
+    pytest.param("class_entropy", class_entropy, id="class entropy"),
+    pytest.param("similarity", similarity, id="similarity"),
+]
+
+
+def curve(metric, *fractions):
+    return curve_statistic(metric, FAMILY, ORDER, fractions, SIMILARITY if metric == "similarity" else None)
+
+
+each_metric = pytest.mark.parametrize(("metric", "reference"), METRICS)
+
+
+def rows_asked(outcomes):
+    return np.array([row for row in range(len(outcomes)) if row not in NOT_ASKED])
+
+
+@each_metric
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_a_figure_is_that_of_plain_numpy_over_the_images_asked(metric, reference, fraction):
+    outcomes = curve_outcomes()
+    predictions = outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)]
+    found = estimate(curve(metric, fraction), [outcomes], replicates=50)
+    assert found.interval is not None
+    assert found.interval.value == pytest.approx(reference(outcomes, predictions, rows_asked(outcomes)))
+    assert (found.images, found.left_out) == (150 - len(NOT_ASKED), len(NOT_ASKED))
+
+
+@each_metric
+def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction(metric, reference):
+    outcomes = curve_outcomes()
+    last = curve_condition(FAMILY, ORDER, FRACTIONS[-1])
+    without_one = np.where(np.arange(150) == 100, -1, outcomes.predictions[last])
+    outcomes = replace(outcomes, predictions={**outcomes.predictions, last: without_one})
+    rows = np.setdiff1d(rows_asked(outcomes), [100])
+    values = [
+        reference(outcomes, outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)], rows)
+        for fraction in FRACTIONS
+    ]
+    found = estimate(curve(metric, *FRACTIONS), [outcomes], replicates=50)
+    assert found.interval is not None
+    assert found.interval.value == pytest.approx(np.mean(values))
+    assert (found.images, found.left_out) == (len(rows), len(NOT_ASKED) + 1)
+
+
+def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies():
+    outcomes = curve_outcomes()
+    condition = curve_condition(FAMILY, ORDER, 0.5)
+    constant = [
+        replace(outcomes, predictions={**outcomes.predictions, condition: np.full(150, answer)}) for answer in range(3)
+    ]
+    assert estimate(curve("class_entropy", 0.5), constant).interval == (0.0, 0.0, 0.0)
+    runs = [curve_outcomes(seed=seed) for seed in range(3)]
+    mean = np.mean([class_entropy(run, run.predictions[condition], rows_asked(run)) for run in runs])
+    found = estimate(curve("class_entropy", 0.5), runs).interval
+    assert found is not None and found.value == pytest.approx(mean)
+
+
+def test_the_catalogue_asks_every_point_and_the_score_of_every_curve():
+    plan = ReliancePlan(curve_families=("slic",), curve_orders=("random", "most_salient"), curve_fractions=FRACTIONS)
+    outcomes = curve_outcomes()
+    outcomes = replace(
+        outcomes,
+        predictions=outcomes.predictions
+        | {curve_condition("slic", "random", fraction): outcomes.labels for fraction in FRACTIONS},
+    )
+    asked = [each for each in measure_members(Context(plan)) if each.measure.group == "curves"]
+    assert len(asked) == 3 * 2 * (len(FRACTIONS) + 1)  # similarity is left out where it is not known
+    assert len(measure_members(Context(plan, similarity=SIMILARITY))) == len(measure_members(Context(plan))) + 10
+    for each in asked:
+        key, parameters = each.measure.name.removeprefix("curve_"), each.parameters
+        fractions = FRACTIONS if key.endswith("_score") else [parameters["hidden_fraction"]]
+        expected = curve_statistic(key.removesuffix("_score"), "slic", parameters["order"], fractions)
+        assert each.estimate([outcomes], replicates=20) == estimate(expected, [outcomes], replicates=20)
+
+
+def test_where_no_image_was_asked_every_figure_is_undefined():
+    outcomes = make_outcomes(5, 0)
+    nobody = {curve_condition(FAMILY, ORDER, fraction): np.full(5, -1) for fraction in FRACTIONS}
+    silent = replace(outcomes, predictions={**outcomes.predictions, **nobody})
+    for metric in ("accuracy", "unchanged", "class_entropy"):
+        found = estimate(curve(metric, *FRACTIONS), [silent])
+        assert found.interval is None and (found.images, found.left_out) == (0, 5)
+
+
+def test_a_similarity_of_other_classes_is_refused():
+    with pytest.raises(ValueError, match=r"similarity must have .* each of 3 classes, got \(4, 4\)"):
+        estimate(curve_statistic("similarity", FAMILY, ORDER, [0.5], np.eye(4)), [curve_outcomes()])

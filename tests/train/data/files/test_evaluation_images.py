@@ -111,8 +111,7 @@ def test_they_have_one_split_and_cannot_be_trained_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("orientation", "annotated"),
-    [(2, "stored"), (3, "stored"), (6, "stored"), (7, "stored"), (6, "displayed")],
+    ("orientation", "annotated"), [(2, "stored"), (3, "stored"), (6, "stored"), (7, "stored"), (6, "displayed")]
 )
 def test_coco_masks_are_turned_with_their_images(tmp_path, orientation, annotated):
     options = write_coco(tmp_path)
@@ -180,21 +179,15 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("pairs", moved("labels.csv"), "labels.csv' does not exist"),
     ("pairs", moved("masks/photo_003.png"), "photo_003.png' does not exist for .*photo_003.jpg'; add it, or remove"),
     ("pairs", lambda folder: save(SQUARE, folder / "masks/photo_003.png"), r"photo_003.png' must have the size of its"),
-    ("pairs", lambda folder: save(SQUARE, folder / "images/photo_003.png"), "a name of its own but for the suffix"),
     ("pairs", lambda folder: save(SQUARE, folder / "images/more/photo_003.jpg"), "masks/more/photo_003.png' does not"),
     ("pairs", text("labels.csv", "image,class\nphoto_000,box\n"), "must give the class of 'photo_001'"),
     ("pairs", text("labels.csv", "photo_000,box\n"), "its first line is photo_000,box"),
-    ("pairs", text("labels.csv", "image,class\na,b\na,c\n"), "names 'a' twice"),
     ("pairs", text("labels.csv", "image,class\na,b,c\n"), "line 2 has 3 columns"),
     ("pairs", text("labels.csv", 'image,class\n"a,b\n'), "unexpected end of data"),
-    ("json", text("labels.json", "{"), "does not .Expecting"),
     ("json", text("labels.json", "[" * 100_000), "nested too deeply"),
     ("json", text("labels.json", '{"photo_000": 3}'), "the class of 'photo_000' is no text"),
     ("folders", lambda folder: save(SQUARE, folder / "images/loose.jpg"), "loose.jpg' does not; move it there"),
-    ("voc", moved("VOC2012/SegmentationObject"), "SegmentationObject' must be a folder"),
-    ("voc", moved("VOC2012/ImageSets"), "val.txt' must list the images, but does not exist"),
     ("voc", text("VOC2012/ImageSets/Segmentation/val.txt", "../photo_000"), r"got '../photo_000'"),
-    ("voc", text("VOC2012/ImageSets/Segmentation/val.txt", "photo_000\nphoto_000"), "photo_000.jpg' comes twice"),
     ("voc", moved("VOC2012/JPEGImages/photo_001.jpg"), "photo_001.jpg' must exist, for 'val' lists it"),
     ("voc", lambda folder: save_palette(SQUARE + 21, folder / VOC_CLASSES / "photo_000.png"), "one size"),
     (
@@ -203,12 +196,10 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
         "must hold the 20 classes of VOC, 0 and 255, got 21",
     ),
     ("coco", moved("photos"), "photos' must be a folder"),
-    ("coco", moved("annotations.json"), "annotations.json' does not exist"),
     ("coco", text("annotations.json", "{"), "not readable JSON .*; export it again"),
     ("coco", text("annotations.json", '{"images":' + "[" * 100_000), "nested too deeply"),
     ("coco", of_image(file_name="../photos/photo_000.jpg"), "'../photos/photo_000.jpg' does not lie in the folder"),
     ("coco", of_image(file_name="nowhere.jpg"), "nowhere.jpg' must exist"),
-    ("coco", of_image(file_name="photo_001.jpg"), "photo_001.jpg' comes twice"),
     ("coco", of_image(height=60), r"annotations.json, annotation 2' must have the size of its image"),
     ("coco", of_image(height=10**6, width=10**6), "an image has 1000000 x 1000000 pixels"),
     ("coco", of_image(height=None), "'height' must be of type int, got NoneType"),
@@ -217,8 +208,6 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("coco", of_annotation(1, segmentation=[[0, 0, 4, 4]]), "a polygon must be x and y of three points or more"),
     ("coco", of_annotation(1, segmentation=[[-1e9, 0, 1e9, 64] * 10_000]), "outline has more than"),
     ("coco", of_annotation(1, segmentation={"size": [64, 90], "counts": [0, 10**6]}), "its run lengths do not add up"),
-    ("coco", of_annotation(1, segmentation={"size": [64, 90], "counts": "o" * 999}), "too many digits"),
-    ("coco", of_annotation(1, segmentation={"size": [8, 8], "counts": [0, 64]}), "annotation 2 has no segmentation"),
     ("imagenet_s", moved("validation-segmentation"), "validation-segmentation' must be a folder"),
     ("imagenet_s", moved(f"validation/{WNIDS[7]}"), "got 299; unpack the whole download"),
     ("imagenet_s", lambda folder: (folder / "validation/birds").mkdir(), "named by WordNet ids, got 'birds'"),

@@ -1,6 +1,9 @@
-"""Image files and mask files of any format: numbers of any depth keep their meaning, or are refused."""
+"""Files of data: images and masks of any format, Fashion-MNIST's own, photographs, and their views."""
 
+import gzip
 import io
+import socket
+import tracemalloc
 from functools import partial
 
 import cv2
@@ -8,11 +11,20 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import torchvision
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.files import image_files
+from maskrobust.train.data import Cues
+from maskrobust.train.data.files import idx, image_files, photographs
+from maskrobust.train.data.files.idx import find_files, read_garments
 from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
+from maskrobust.train.data.files.photographs import CropSource, random_crop, random_crops, read_photograph
+from maskrobust.train.data.files.views import evaluation_view, training_view
+from tests.train.data.conftest import idx_bytes, square_garments, write_fashion_files
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -181,8 +193,7 @@ def test_orientation_is_found_behind_other_metadata_and_left_alone_where_it_is_d
 
 
 @pytest.mark.parametrize(
-    ("code", "mode"),
-    [("binary", "L"), ("binary", "RGB"), ("imagenet_s", "L"), ("imagenet_s", "RGB"), ("trimap", "L")],
+    ("code", "mode"), [("binary", "L"), ("binary", "RGB"), ("imagenet_s", "L"), ("imagenet_s", "RGB"), ("trimap", "L")]
 )
 def test_a_mask_is_turned_as_its_exif_orientation_says(code, mode):
     mask = Image.fromarray(np.where(OBJECT, 1, 2 if code == "trimap" else 0).astype(np.uint8)).convert(mode)
@@ -196,3 +207,168 @@ def test_a_mask_is_turned_as_the_orientation_in_its_xmp_says():
     content = encoded(Image.fromarray(OBJECT.astype(np.uint8)), "png", pnginfo=metadata)
     assert np.array_equal(decode_mask(content, "binary", "mask")[0].numpy(), np.rot90(OBJECT, -1))
     assert decode_image(content, "mask").shape == (3, 4, 3)
+
+
+NAMES = [f"{prefix}-{kind}-ubyte" for prefix in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+
+@pytest.fixture
+def no_usual_places(tmp_path, monkeypatch):
+    """Neither Debian's folder nor a filled cache; returns the cache folder."""
+    monkeypatch.setattr(idx, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch" / "hub"))
+    return tmp_path / "torch" / "maskrobust"
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("layout", [".", "FashionMNIST/raw", "usr/share/datasets/fashion-mnist"])
+def test_files_are_found_in_every_layout_below_a_given_root(tmp_path, layout, compressed):
+    folder = write_fashion_files(tmp_path / layout, compressed)
+    assert find_files(tmp_path) == folder
+    assert find_files(str(tmp_path)) == folder
+    images, labels = read_garments(folder, "train")
+    assert (images == square_garments(40)[0]).all()
+    assert (labels == square_garments(40)[1]).all() and labels.dtype == np.int64
+    assert len(read_garments(folder, "test")[0]) == 20
+
+
+def test_a_given_root_that_is_empty_is_refused_although_other_sources_exist(tmp_path, monkeypatch):
+    monkeypatch.setattr(idx, "DEBIAN_FOLDER", write_fashion_files(tmp_path / "debian"))
+    (tmp_path / "empty").mkdir()
+    for root in (tmp_path / "empty", tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=f"^root must hold .* but '{root}' does not;"):
+            find_files(root)
+
+
+def test_torchvision_downloads_into_the_cache_once(no_usual_places, monkeypatch):
+    calls = []
+
+    def download(root, download):
+        calls.append((root, download))
+        write_fashion_files(no_usual_places / "FashionMNIST" / "raw")
+
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+    assert find_files(None) == find_files(None) == no_usual_places / "FashionMNIST" / "raw"
+    assert calls == [(str(no_usual_places), True)]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no mirror answered"), OSError("no mirror answered")], ids=type)
+def test_when_nothing_works_one_error_names_the_three_ways(no_usual_places, monkeypatch, error):
+    def fail(root, download):
+        raise error
+
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fail)
+    with pytest.raises(FileNotFoundError) as caught:
+        find_files(None)
+    message = str(caught.value)
+    for part in ("as root", "dataset-fashion-mnist", "torchvision", str(no_usual_places), "no mirror answered"):
+        assert part in message
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+WHOLE = idx_bytes(square_garments(40)[0])
+COMPRESSED = gzip.compress(WHOLE, mtime=0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "message"),
+    [
+        ("", WHOLE[:-1], "must be an IDX file"),
+        ("", b"\0\0\x0d\3" + WHOLE[4:], "must be an IDX file"),
+        ("", WHOLE[:4] + b"\xff" * 4 + WHOLE[8:], "must be an IDX file"),
+        ("", idx_bytes(np.zeros((40, 28, 27))), r"items of shape \(28, 28\)"),
+        (".gz", WHOLE, "must be a whole gzip file"),
+        (".gz", COMPRESSED[:12] + b"\xff\xff" + COMPRESSED[14:], "must be a whole gzip file"),
+    ],
+    ids=["cut", "floats", "count", "size", "plain as gzip", "flipped"],
+)
+def test_a_damaged_file_is_named(fashion_root, suffix, content, message):
+    (fashion_root / IMAGES).unlink()
+    path = fashion_root / f"{IMAGES}{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{path} .*{message}.*; fetch the file again"):
+        read_garments(fashion_root, "train")
+
+
+def test_no_more_than_the_official_number_of_images_is_taken_into_memory(fashion_root, monkeypatch):
+    monkeypatch.setitem(idx.OFFICIAL_SIZES, "train", 1000)
+    (fashion_root / IMAGES).unlink()
+    header = WHOLE[:4] + (10_000).to_bytes(4, "big") + WHOLE[8:16]
+    (fashion_root / f"{IMAGES}.gz").write_bytes(gzip.compress(header + bytes(10_000 * 784)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="at most 1000, but is not"):
+            read_garments(fashion_root, "train")
+        assert tracemalloc.get_traced_memory()[1] < 5_000 * 784  # half of what the file expands to
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"), [(np.zeros(39), "40 images .* got 39 labels up to 0"), (np.full(40, 10), "up to 10")]
+)
+def test_labels_that_do_not_fit_the_images_are_refused(fashion_root, labels, message):
+    (fashion_root / LABELS).write_bytes(idx_bytes(labels))
+    with pytest.raises(InputError, match=f"^'{fashion_root}' must hold a label below 10 for .*{message}"):
+        read_garments(fashion_root, "train")
+
+
+KEEP = 0.9  # the number that neither flips nor transposes
+
+
+def test_nothing_is_fetched_from_the_network(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("tried to open a connection")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    read_photograph.cache_clear()
+    Cues(train_images=16).samples("train")
+
+
+def test_a_crop_averages_blocks_of_the_chosen_square():
+    photograph = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    numbers = np.array([0.0, 0.5, 0.25, KEEP, KEEP, KEEP], dtype=np.float32)
+    crop = random_crop(photograph, 10, (0.5, 1.0), numbers)
+    top, left = int(0.5 * 21), int(0.25 * 41)
+    blocks = photograph[top : top + 20, left : left + 20].reshape(10, 2, 10, 2, 3).mean(axis=(1, 3))
+    assert np.abs(crop - blocks).max() <= 0.5
+
+
+def test_every_sample_is_cut_from_the_source_chosen_for_it(monkeypatch):
+    flat = {"dark": np.full((50, 50, 3), 20, np.uint8), "bright": np.full((50, 50, 3), 240, np.uint8)}
+    monkeypatch.setattr(photographs, "read_photograph", flat.__getitem__)
+    sources = [CropSource("dark", (0.2, 0.5)), CropSource("bright", (0.2, 0.5))]
+    numbers = np.full((3, 6), 0.5, dtype=np.float32)
+    crops = random_crops(sources, np.array([1, 0, 1]), 8, numbers, numbers)
+    assert crops.shape == (3, 8, 8, 3)
+    assert [round(float(crop.mean())) for crop in crops] == [195, 63, 195]
+
+
+SIDE = 32
+
+
+def draw(height, width):
+    generator = torch.Generator().manual_seed(height * width)
+    image = torch.randint(256, (3, height, width), dtype=torch.uint8, generator=generator)
+    return image, torch.rand(1, height, width, generator=generator) < 0.5
+
+
+def by_torchvision(transform, image, object_mask):
+    seen, seen_mask = transform(tv_tensors.Image(image), tv_tensors.Mask(object_mask.to(torch.uint8)))
+    return seen.as_subclass(Tensor), seen_mask.as_subclass(Tensor).bool()
+
+
+@pytest.mark.parametrize("size", [(40, 60), (375, 500), (7, 9), (33, 31), (SIDE, SIDE)])
+def test_both_views_are_torchvisions_pixel_for_pixel(size):
+    image, object_mask = draw(*size)
+    training = v2.Compose([v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip()])
+    evaluation = v2.Compose([v2.Resize(round(SIDE * 256 / 224)), v2.CenterCrop(SIDE)])
+    for view, transform, seeds in ((training_view, training, 40), (evaluation_view, evaluation, 1)):
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            expected = by_torchvision(transform, image, object_mask)
+            after = torch.get_rng_state()
+            torch.manual_seed(seed)
+            seen, seen_mask = view(SIDE)(image, object_mask)
+            assert torch.equal(seen, expected[0]) and torch.equal(seen_mask, expected[1])
+            assert torch.equal(torch.get_rng_state(), after)

@@ -270,11 +270,7 @@ FAULTS = [
     (cut_at_a_sample, "val-000000.tar", "holds 4 samples, where the manifest says 5"),
     (make_the_image_float, f"val-000000.tar/{VAL_KEY}", "has an image or a mask that cannot be read (mode F holds"),
     (drop_the_image, f"val-000000.tar/{VAL_KEY}", "has no image"),
-    (
-        shrink_the_mask,
-        f"val-000000.tar/{VAL_KEY}",
-        "has an image of 32 x 32 pixels (height x width)",
-    ),
+    (shrink_the_mask, f"val-000000.tar/{VAL_KEY}", "has an image of 32 x 32 pixels (height x width)"),
     (spoil_the_label, f"val-000000.tar/{VAL_KEY}", "has no readable label"),
 ]
 

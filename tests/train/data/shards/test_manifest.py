@@ -1,15 +1,19 @@
-"""Manifests of shards that somebody else has written: nothing in them runs, and each fault is one sentence."""
+"""Shards that somebody else has written: nothing in them runs, each fault is one sentence; whose objects are whose."""
 
 import copy
+import hashlib
 import json
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Shards
 from maskrobust.train.data.shards.format import open_address
 from maskrobust.train.data.shards.manifest import read_manifest
+from maskrobust.train.data.shards.objects import OBJECTS, ObjectTable, read_objects
 from maskrobust.train.storage.files import LARGEST_JSON, read_json
 from tests.train.data.sets.test_shards import write_folder
 
@@ -108,3 +112,28 @@ def test_json_that_cannot_be_parsed_in_bounds_is_one_sentence(folder, content):
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
     with pytest.raises(ValueError, match="is not readable JSON"):
         read_json(path)
+
+
+def test_objects_are_those_of_the_samples_in_whatever_order_these_come(tmp_path):
+    table = ObjectTable.of([(torch.tensor([9, 2]), torch.tensor([1, 1])), (torch.tensor([4, 3]), torch.tensor([4, 1]))])
+    digest = table.write(tmp_path)
+    assert (tmp_path / OBJECTS).stat().st_size == 48  # sample 4 is numbered as its object is
+    for each in (table, read_objects(str(tmp_path), digest, 4)):
+        assert each.object_of(torch.tensor([4, 9, 0, 3, 2, 100])).tolist() == [4, 1, 0, 1, 1, 100]
+    empty = ObjectTable.of([(torch.tensor([1]), torch.tensor([1]))])
+    assert empty.write(tmp_path) is None and empty.object_of(torch.tensor([1, 7])).tolist() == [1, 7]
+
+
+@pytest.mark.parametrize("ids", [[2, 1], [1, 1]])
+def test_ids_that_do_not_ascend_are_refused(tmp_path, ids):
+    content = np.array([ids, [0, 0]], dtype="<i8").tobytes()
+    (tmp_path / OBJECTS).write_bytes(content)
+    with pytest.raises(InputError, match="do not ascend"):
+        read_objects(str(tmp_path), hashlib.sha256(content).hexdigest(), 2)
+
+
+def test_more_numbers_than_there_are_samples_are_refused(tmp_path):
+    digest = ObjectTable(torch.tensor([1, 2, 3]), torch.tensor([0, 0, 0])).write(tmp_path)
+    assert len(read_objects(str(tmp_path), digest, 3).ids) == 3
+    with pytest.raises(InputError, match="its size or its checksum"):
+        read_objects(str(tmp_path), digest, 2)

@@ -1,26 +1,35 @@
-"""`maskrobust export`: a folder that makes the same network again, a card without markup of strangers, an ONNX file."""
+"""`maskrobust export , arches and doctor`, and networks by name as commands ask them."""
 
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import onnxruntime
 import pytest
+import pytorch_lightning as pl
 import safetensors.torch
 import torch
 from markdown_it import MarkdownIt
 
+from maskrobust import MaskRobustClassifier
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
+from maskrobust.train import doctor, networks
+from maskrobust.train.arches import try_to_wrap
 from maskrobust.train.cli import main
+from maskrobust.train.data import Cues
+from maskrobust.train.doctor import data_packages, devices, installed
 from maskrobust.train.export import model_card
+from maskrobust.train.networks import load_for
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import tiny_fit
+from tests.train.tiny import TINY_DATA, tiny_fit
 
 MODULE = "own_network_of_test_export"
 OWN = """
@@ -147,24 +156,17 @@ def config(folder, **changes):
 SPOILT: dict[str, Callable[[Path], object]] = {
     "another format": lambda folder: config(folder, format=2),
     "no configuration": lambda folder: (folder / "config.json").unlink(),
-    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
-    "no JSON": lambda folder: (folder / "config.json").write_text("{"),
-    "deep JSON": lambda folder: (folder / "config.json").write_text("[" * 100_000),
     "a path to fetch": lambda folder: config(folder, architecture_options={"pretrained_path": "x"}),
     "an unknown option": lambda folder: config(folder, architecture_options={"colour": 3}),
     "a huge network": lambda folder: config(folder, architecture_options={"width": 100_000}),
     "an unknown architecture": lambda folder: config(folder, architecture="resnet51"),
     "a module": lambda folder: config(folder, architecture="os.system"),
-    "an address": lambda folder: config(folder, architecture="hf-hub:me/net"),
     "an own class": lambda folder: config(folder, own_class="os.system"),
-    "a class that is no name": lambda folder: config(folder, own_class="os\nsystem"),
-    "too many classes": lambda folder: config(folder, num_classes=10**9),
     "classes as words": lambda folder: config(folder, num_classes="ten"),
     "too few names": lambda folder: config(folder, class_names=["a"]),
     "other ids": lambda folder: config(folder, wordnet_ids=["n1"] * 10),
     "a colour": lambda folder: config(folder, preprocessing={"mean": "blue"}),
     "a size": lambda folder: config(folder, preprocessing={"size": [10**6, 10**6]}),
-    "a merge rule": lambda folder: config(folder, layer_masking={"merge": "none"}),
     "other weights": lambda folder: safetensors.torch.save_file({"a": torch.ones(2)}, folder / "model.safetensors"),
 }
 
@@ -197,3 +199,148 @@ def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(options, nam
     Path("two.json").write_text(json.dumps({"format": 2, "networks": ["a", "b"], "rows": []}))
     assert named in sentence_of(["export", *options], capsys)
     assert {path.name for path in tmp_path.iterdir()} == {"other.json", "two.json"}
+
+
+@pytest.fixture(scope="module")
+def trained_on_48(tmp_path_factory):
+    """Of a network that was trained, for a step, on pictures of 48 pixels."""
+    path = tmp_path_factory.mktemp("trained") / "last.ckpt"
+    options = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False}
+    trainer = pl.Trainer(max_steps=1, limit_val_batches=0, accelerator="cpu", **options)
+    classifier = MaskRobustClassifier(num_classes=8, architecture_options={"width": 16})
+    trainer.fit(classifier, datamodule=Cues(**TINY_DATA))
+    trainer.save_checkpoint(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_size_and_crop_of_the_training_travel_with_the_checkpoint_and_its_export(exported, trained_on_48, tmp_path):
+    if exported:
+        main(["export", f"--network={trained_on_48}", f"--out={tmp_path / 'exported'}"])
+    network = load_network(str(tmp_path / "exported") if exported else trained_on_48)
+    assert (network.preprocessing.size, network.preprocessing.crop) == ((48, 48), Cues.crop_fraction)
+    images = torch.rand(2, 3, 96, 96)
+    shown = Preprocessing(size=(48, 48), crop=Cues.crop_fraction).resize(images)
+    plain = network.with_preprocessing(Preprocessing(network.preprocessing.mean, network.preprocessing.std))
+    torch.testing.assert_close(network(images), plain(shown))
+    view, hole = torch.ones(2, 1, 96, 96, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
+    view[:, :, 30:60, 30:60] = False
+    for method in ("black", "layer_masking"):
+        assert network.predictor(method)(images, view, hole).shape == (2, 8)
+
+
+def test_a_line_says_where_pictures_have_another_size_than_those_of_the_training(trained_on_48, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(networks, "rank_zero_info", said.append)
+    same, large = (Cues(**{**TINY_DATA, "image_size": side}) for side in (48, 96))
+    assert load_for(trained_on_48, same, "32").preprocessing.crop == 1.0  # the data's pictures are cut already
+    assert said == []
+    load_for(trained_on_48, large, "32")
+    load_for(trained_on_48, None, "32", image_size=224)
+    load_for(trained_on_48, large, "32", preprocess={"size": 96})
+    assert said == [
+        f"{trained_on_48}: pictures of {side} pixels are shown at 48 x 48, as in its training" for side in (96, 224)
+    ]
+
+
+def printed(arguments, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    main(arguments)
+    return capsys.readouterr().out
+
+
+def test_without_names_all_lists_are_printed(capsys, monkeypatch):
+    words = {word.strip(",") for word in printed(["arches"], capsys, monkeypatch).split()}
+    assert {*TORCHVISION, *TIMM, *REFUSED} <= words
+    assert {f"timm/{name}" for names in TIMM.values() for name in names} <= words
+
+
+def test_every_refusal_is_printed_with_its_reason(capsys, monkeypatch):
+    lines = [line.strip() for line in printed(["arches"], capsys, monkeypatch).splitlines()]
+    for name, refusal in REFUSED.items():
+        assert any(line.startswith(f"{name} ") and line.endswith(refusal.reason) for line in lines), name
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "said"),
+    [
+        ("resnet18", True, "on rows"),
+        ("small_resnet", True, "on rows"),
+        ("mobilenet_v2", True, "dense only"),
+        ("regnet_y_128gf", True, "dense only"),
+        ("timm/test_convnext", True, "dense only"),
+        ("vit_b_16", False, "encoder_layer_0"),
+        ("timm/mixer_s32_224", False, "tokens"),
+    ],
+)
+def test_a_named_architecture_is_tried(name, taken, said, capsys, monkeypatch):
+    assert try_to_wrap(name)[0] is taken
+    (line,) = [line for line in printed(["arches", name], capsys, monkeypatch).splitlines() if line.startswith(name)]
+    assert line.split()[1] == ("yes" if taken else "no")
+    assert said in line
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_ones(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["arches", "resnet18", "resnet5O"])
+    assert stopped.value.code == 2
+    shown = capsys.readouterr()
+    assert "'resnet5O'" in shown.err and "resnet50" in shown.err and shown.out == ""
+
+
+def test_every_dependency_is_listed_with_its_version(capsys):
+    main(["doctor"])
+    lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.split()[1:]}
+    for name in ("maskrobust", "torch", "timm", "webdataset", "pytorch-lightning"):
+        assert lines[name] == version(name)
+
+
+def test_a_missing_and_an_old_dependency_are_named_with_the_command(capsys, monkeypatch):
+    def version_of(name):
+        if name == "timm":
+            raise PackageNotFoundError(name)
+        return "0.0.1" if name == "torch" else version(name)
+
+    monkeypatch.setattr(doctor, "version", version_of)
+    found = {finding.what: finding for finding in installed()}
+    assert found["timm"].found == "missing" and found["timm"].remedy.startswith("pip install 'timm")
+    assert found["torch"].found == "0.0.1" and "pip install 'torch" in found["torch"].remedy
+    assert found["webdataset"].remedy == ""
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    assert ended.value.code == 1
+    assert "pip install 'timm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 core, 1 thread for"), (2, "2 cores, 2 threads for")])
+def test_cores_and_threads_are_counted(count, said, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: count)
+    monkeypatch.setattr("torch.get_num_threads", lambda: count)
+    assert next(iter(devices())).found.startswith(said)
+
+
+def test_data_that_are_not_there_come_with_the_package_to_install(monkeypatch):
+    monkeypatch.setattr(doctor.Path, "exists", lambda _path: False)
+    for finding in data_packages():
+        assert f"apt install {finding.what}" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("distribution", "extra"),
+    [
+        ("pycocotools", "coco"),
+        ("segmentation-models-pytorch", "dense"),
+        ("grad-cam", "grad_cam"),
+        ("onnxruntime", "onnx"),
+        ("gradio", "play"),
+    ],
+)
+def test_what_an_extra_is_missing_comes_with_its_name(distribution, extra, monkeypatch):
+    def version_of(name):
+        if name == distribution:
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor, "version", version_of)
+    (found,) = (finding for finding in installed() if finding.what == distribution)
+    assert found.remedy.endswith(f"for {extra}") and not found.needed
