@@ -271,24 +271,19 @@ def feature_extractor(
             network.output_of(path, normalise(images, mean, std), visible), path
         )
     predict = predictor(network, method, mean, std)
-    return _head_input(predict, plain, path) if layer is None else _layer_output(predict, plain, path)
+    if layer is not None:
+        return _while_predicting(predict, plain, path, lambda _inputs, output: _pooled(output, path))
 
-
-def _head_input(predict: Predictor, network: nn.Module, path: str) -> FeatureExtractor:
-    def read(inputs: tuple[Any, ...], _output: Any) -> Tensor:
-        if inputs[0].ndim != 2:
-            raise InputError(
-                f"the last linear layer must take features (B, F), but '{path}' of {type(network).__name__} takes "
-                f"shape {tuple(inputs[0].shape)}; name a layer to read instead."
-            )
+    def head_input(inputs: tuple[Any, ...], _output: Any) -> Tensor:
         features: Tensor = inputs[0].float()
+        if features.ndim != 2:
+            raise InputError(
+                f"the last linear layer must take features (B, F), but '{path}' of {type(plain).__name__} takes shape "
+                f"{tuple(features.shape)}; name a layer to read instead."
+            )
         return features
 
-    return _while_predicting(predict, network, path, read)
-
-
-def _layer_output(predict: Predictor, network: nn.Module, path: str) -> FeatureExtractor:
-    return _while_predicting(predict, network, path, lambda _inputs, output: _pooled(output, path))
+    return _while_predicting(predict, plain, path, head_input)
 
 
 def _while_predicting(

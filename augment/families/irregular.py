@@ -101,8 +101,10 @@ def hide_lowest(levels: Tensor, hidden_pixels: Tensor) -> Tensor:
     batch_size, height, width = levels.shape
     sample = torch.arange(batch_size, device=levels.device)
     own_bins = levels.int().add_((sample * _LEVELS).int()[:, None, None])
-    counts = _histogram(own_bins.flatten(), batch_size * _LEVELS).reshape(batch_size, _LEVELS)
-    last_level, rest = _split(counts, hidden_pixels)
+    counts = torch.zeros(batch_size * _LEVELS, dtype=torch.int64, device=levels.device)
+    each_once = torch.ones((), dtype=torch.int64, device=levels.device).expand(levels.numel())
+    counts.scatter_add_(0, own_bins.flatten().long(), each_once)  # on an accelerator, bincount waits for the largest
+    last_level, rest = _split(counts.reshape(batch_size, _LEVELS), hidden_pixels)
     threshold = last_level.to(levels.dtype)[:, None]
     # Subtractions and sign bits instead of comparisons, which torch does not vectorise on a CPU: a tenth of the time.
     differs = (levels - threshold.unsqueeze(2)).bool()
@@ -166,13 +168,3 @@ def _shifted(offset: Tensor, size: int) -> Tensor:
     """Positions shifted around by `offset` (B,) in [0, 1) of `size`: (B, size) int64."""
     places = torch.arange(size, device=offset.device) + (offset.double() * size).long().unsqueeze(1)
     return places - size * (places >= size)
-
-
-def _histogram(values: Tensor, size: int) -> Tensor:
-    """How often each integer in [0, size) comes, (size,) int64; on an accelerator `bincount` waits for the largest."""
-    if is_on_cpu(values):
-        return values.bincount(minlength=size)
-    ones = torch.ones(1, dtype=torch.int64, device=values.device)
-    return torch.zeros(size, dtype=torch.int64, device=values.device).scatter_add_(
-        0, values.long(), ones.expand_as(values)
-    )

@@ -1,12 +1,13 @@
 """How much of what each position of a network's maps reads is visible, carried as a fraction through the layers."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
@@ -101,7 +102,7 @@ def carry_coverage(program: Program, network: nn.Module, images: Masked) -> Any:
                 joined.append(result.visible.of_image())
             if joined:
                 result = replace(result, visible=result.visible.joined(joined))
-        elif _holds_tensor(result):
+        elif any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
             maps = (values[name].visible for name in step.reads if isinstance(values[name], Masked))
             joined += [visible.of_image() for visible in maps]
             if joined:
@@ -109,7 +110,7 @@ def carry_coverage(program: Program, network: nn.Module, images: Masked) -> Any:
         values[step.name] = result
         for last in step.last_uses:
             del values[last]
-    return fill_in(program.output, {name: _coverage(value, of_images.get(name)) for name, value in values.items()})
+    return fill_in(program.output, {name: _coverage(each, of_images.get(name)) for name, each in values.items()})
 
 
 def channels_of(program: Program, network: nn.Module) -> int:
@@ -162,16 +163,13 @@ def _sum_under(numbers: Tensor, window: Window, size: Sequence[int]) -> Tensor:
     return F.conv2d(framed, ones, None, window.stride, 0, window.dilation)[:, :, :height, :width]
 
 
-def _holds_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor) or (isinstance(value, tuple | list) and any(map(_holds_tensor, value)))
-
-
 def _coverage(value: Any, of_image: Tensor | None) -> Any:
-    if isinstance(value, Masked):
-        assert isinstance(value.visible, CoveredMap)
-        return value.visible.coverage
-    if isinstance(value, tuple | list):
-        return type(value)(_coverage(item, of_image) for item in value)
-    if isinstance(value, Mapping):
-        return {key: _coverage(item, of_image) for key, item in value.items()}
-    return of_image if isinstance(value, Tensor) else value
+    """What stands for a result: the coverage of its maps, and that of the image for other tensors."""
+
+    def of_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, Masked):
+            assert isinstance(leaf.visible, CoveredMap)
+            return leaf.visible.coverage
+        return of_image if isinstance(leaf, Tensor) else leaf
+
+    return tree_map(of_leaf, value)

@@ -9,7 +9,7 @@ import inspect
 import operator
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -204,12 +204,6 @@ class _Recorder(TorchFunctionMode):
         if is_tensor_method_or_property(function):
             return self.tracer.create_proxy("call_method", name, args, kwargs)
         return self.tracer.create_proxy("call_function", function, args, kwargs)
-
-
-@dataclass
-class _OpenCall:
-    start: int
-    calls: list[Call] = field(default_factory=list)
 
 
 class _Tracer(fx.Tracer):

@@ -1,7 +1,7 @@
 """How alike two classes are, where the classes are nodes of a hierarchy, as ImageNet's are of WordNet."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +100,5 @@ def _read_noun(line: str) -> tuple[str, tuple[str, ...]]:
     fields = line.split()
     start = 4 + 2 * int(fields[3], 16)
     pointers = fields[start + 1 : start + 1 + 4 * int(fields[start])]
-    return f"n{int(fields[0]):08d}", tuple(_parents(pointers))
-
-
-def _parents(pointers: Sequence[str]) -> Iterator[str]:
-    for symbol, offset in zip(pointers[::4], pointers[1::4], strict=True):
-        if symbol in ("@", "@i"):
-            yield f"n{offset}"
+    kinds = zip(pointers[::4], pointers[1::4], strict=True)
+    return f"n{int(fields[0]):08d}", tuple(f"n{offset}" for symbol, offset in kinds if symbol in ("@", "@i"))

@@ -113,8 +113,8 @@ def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -
     """
     if not x.channels_last:
         raise NotImplementedError(
-            "layer masking needs the channels on the last axis for a linear layer or a norm over them, but it is the "
-            "width of the image; permute the features to (B, H, W, C), or flatten them first."
+            "layer masking needs the channels on the last axis for a linear layer or layer norm over them, but it is "
+            "the width of the image; permute the features to (B, H, W, C), or flatten them first."
         )
     return x.with_features(operation(x.features, *args, **kwargs))
 

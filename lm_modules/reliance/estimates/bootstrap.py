@@ -139,15 +139,9 @@ def _sums_by_object(values: FloatArray, objects: IntArray) -> tuple[FloatArray, 
     return np.add.reduceat(values[order], np.cumsum(sizes) - sizes), sizes.astype(np.float64)
 
 
-def _streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
-    """Random numbers for objects, and for seeds."""
-    objects, seeds = np.random.SeedSequence(seed).spawn(2)
-    return np.random.default_rng(objects), np.random.default_rng(seeds)
-
-
 def _resamples(seed: int, replicates: int, seeds: int, images: int) -> Iterator[tuple[Counts, Counts]]:
     """How often each object (r, N) and each seed (r, S) is drawn, for so many resamples r at a time."""
-    image_stream, seed_stream = _streams(seed)
+    image_stream, seed_stream = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
     chunk = max(1, _CHUNK_ELEMENTS // images)
     for start in range(0, replicates, chunk):
         size = min(chunk, replicates - start)
